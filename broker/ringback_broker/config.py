@@ -1,0 +1,54 @@
+"""What a broker can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from ringback.protocol.addresses import check_address
+
+DEFAULT_PLAYERS = "tcp://127.0.0.1:5770"
+DEFAULT_BACKEND = "tcp://127.0.0.1:5771"
+
+
+class ConfigError(ValueError):
+    """A setting of the broker is wrong; the message names it and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """The settings of a broker.
+
+    Attributes:
+        players: where players connect to.
+        backend: where the server and operators connect to.
+        lease_s: a session from which nothing came for so long ends, in seconds.
+        grace_s: how long calls in flight may take after the first signal to stop, in seconds.
+        hello_s: a connection that has not said HELLO after so long is closed, in seconds.
+        max_players: further ones are refused with FULL.
+        max_operators: likewise.
+        player_queue: frames that may wait for one player; what comes on top is bounced OVERLOADED.
+        backend_queue: likewise for the server and each operator.
+    """
+
+    players: str = DEFAULT_PLAYERS
+    backend: str = DEFAULT_BACKEND
+    lease_s: float = 30.0
+    grace_s: float = 5.0
+    hello_s: float = 5.0
+    max_players: int = 20_000
+    max_operators: int = 256
+    player_queue: int = 512
+    backend_queue: int = 8192
+
+    def __post_init__(self) -> None:
+        for name in ("players", "backend"):
+            try:
+                object.__setattr__(self, name, check_address(getattr(self, name), bind=True))
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{name}: {error}") from None
+        if self.players == self.backend and not self.players.endswith(":0"):
+            raise ConfigError(f"players and backend are two addresses, not both {self.players}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str) and not 0 < value < 1e9:
+                raise ConfigError(f"{field.name}: a number above 0 is allowed, not {value}")

@@ -1,0 +1,49 @@
+"""What the broker counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from ringback.errors import Code
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts since the broker started.
+
+    Attributes:
+        frames_up, bytes_up: delivered from players to the trusted side.
+        frames_down, bytes_down: delivered to players.
+        frames_relayed: delivered between operators and the server.
+        bounced_*: sent back, by reason.
+        sessions_*: begun; refused; ended for whatever reason; of these ended by a lease.
+        malformed: messages with a wrong number of parts.
+        violations: frames that the protocol does not allow from their sender.
+        strangers: frames from connections without a session.
+        dropped: bounces and refusals for which there was no room or receiver.
+    """
+
+    frames_up: int = 0
+    bytes_up: int = 0
+    frames_down: int = 0
+    bytes_down: int = 0
+    frames_relayed: int = 0
+    bounced_no_server: int = 0
+    bounced_unknown_player: int = 0
+    bounced_overloaded: int = 0
+    bounced_draining: int = 0
+    sessions_begun: int = 0
+    sessions_refused: int = 0
+    sessions_ended: int = 0
+    sessions_expired: int = 0
+    malformed: int = 0
+    violations: int = 0
+    strangers: int = 0
+    dropped: int = 0
+
+    def count_bounce(self, code: Code) -> None:
+        name = f"bounced_{code.name.lower()}"
+        setattr(self, name, getattr(self, name) + 1)
+
+    def rows(self) -> list[tuple[str, int]]:
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]

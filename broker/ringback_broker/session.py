@@ -1,0 +1,83 @@
+"""What the broker knows of a peer."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Protocol
+
+from ringback.protocol.frames import Role
+from ringback.protocol.names import PlayerID
+
+
+class Side(Enum):
+    """The two listeners."""
+
+    PLAYERS = "players"
+    BACKEND = "backend"
+
+
+class Sent(IntEnum):
+    """How a send ended."""
+
+    YES = 0
+    FULL = 1
+    """The peer's queue is full."""
+    GONE = 2
+    """There is no such peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The transport below a session: its descriptor in this process, and where it comes from."""
+
+    descriptor: int
+    remote: str
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One welcomed peer.
+
+    Attributes:
+        address: the player's ID as it stands in the address part; empty on the trusted side.
+        data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
+        backlog: control frames that found the queue full; while there are any, data is bounced, so
+            that nothing overtakes them.
+    """
+
+    side: Side
+    role: Role
+    routing_id: bytes
+    connection: Connection
+    number: int
+    since: float
+    last_seen: float
+    player_id: PlayerID | None = None
+    address: bytes = b""
+    link: int = 0
+    data_header: bytes = b""
+    keys: tuple[str, ...] = ()
+    backlog: deque[bytes] = field(default_factory=deque)
+
+    @property
+    def name(self) -> str:
+        """For logs: who this is."""
+        if self.role is Role.PLAYER:
+            return f"player {self.player_id!r}"
+        return "server" if self.role is Role.SERVER else f"operator {self.link}"
+
+
+class Wire(Protocol):
+    """What the switchboard asks of the loop around it."""
+
+    def send_player(self, routing_id: bytes, frame: bytes) -> Sent: ...
+
+    def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent: ...
+
+    def close(self, side: Side, connection: Connection) -> None:
+        """Closes a connection at once."""
+
+    def report(self, event: str, session: Session | None, detail: str) -> None:
+        """Tells what happened, for the log."""

@@ -1,0 +1,141 @@
+"""The broker's two ROUTER sockets: options, bounded receives, non-blocking sends, monitor events."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from ringback.protocol.limits import MAX_FRAME_BYTES
+from ringback_broker.session import Connection, Sent, Side
+
+_MORE = zmq.SNDMORE | zmq.NOBLOCK
+_NOBLOCK = int(zmq.NOBLOCK)
+_RCVMORE = int(zmq.RCVMORE)
+MAX_PARTS_READ = 64
+"""Of a message with more parts the rest is thrown away in later rounds, as strangers' messages."""
+
+
+class BindError(OSError):
+    """An address can't be listened at; the message says why."""
+
+
+class Listener:
+    """One ROUTER socket and its monitor.
+
+    Attributes:
+        socket, monitor: to be polled.
+        address: what is really bound, with the port that the system chose.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], side: Side, address: str, queue: int) -> None:
+        self.side = side
+        self.socket = context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.ROUTER_MANDATORY, 1),  # an unknown peer is an error, not silence
+            (zmq.ROUTER_HANDOVER, 0),
+            (zmq.LINGER, 0),
+            (zmq.SNDHWM, queue),
+            (zmq.RCVHWM, queue),
+            (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+            (zmq.BACKLOG, 1024),
+            (zmq.HANDSHAKE_IVL, 5000),
+            (zmq.IPV6, int(address.startswith(("tcp://[", "tcp://*")))),
+        ):
+            self.socket.setsockopt(option, value)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._lock: int | None = None
+        try:
+            self._bind(address)
+        except BaseException:
+            self.close()
+            raise
+        self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def _bind(self, address: str) -> None:
+        umask = os.umask(0o077)  # an ipc socket is its owner's alone
+        try:
+            if address.startswith("ipc://"):
+                self._lock = _lock_ipc(Path(address.removeprefix("ipc://")))
+            self.socket.bind(address)
+        except OSError as error:  # zmq.ZMQError is one
+            reason = "it is in use" if error.errno == zmq.EADDRINUSE else _plain(error)
+            raise BindError(f"can't listen at {address}: {reason}") from None
+        finally:
+            os.umask(umask)
+
+    def close(self) -> None:
+        with suppress(zmq.ZMQError):
+            self.socket.disable_monitor()
+        self.monitor.close()
+        self.socket.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def receive_parts(self, first: bytes) -> list[bytes]:
+        """Reads on to the end of a message, with a bound on what is kept."""
+        parts = [first]
+        while self.socket.getsockopt(_RCVMORE):
+            part = self.socket.recv(_NOBLOCK)
+            if len(parts) < MAX_PARTS_READ:
+                parts.append(part)
+        return parts
+
+    def events(self) -> Iterator[tuple[int, Connection]]:
+        """Gives what the monitor tells: accepted and disconnected, in order."""
+        while True:
+            try:
+                message = self.monitor.recv_multipart(_NOBLOCK)
+            except zmq.Again:
+                return
+            event = parse_monitor_message(message)
+            yield (
+                int(event["event"]),
+                Connection(int(event["value"]), event["endpoint"].decode(errors="replace")),
+            )
+
+
+def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
+    """Sends to a peer of a ROUTER, or says why not; never waits."""
+    try:
+        for part in parts[:-1]:
+            target.send(part, _MORE)
+        target.send(parts[-1], _NOBLOCK)
+    except zmq.Again:
+        return Sent.FULL
+    except zmq.ZMQError as error:
+        if error.errno in (zmq.EHOSTUNREACH, zmq.ENOTCONN):
+            return Sent.GONE
+        raise
+    return Sent.YES
+
+
+def shut_down(descriptor: int) -> None:
+    """Closes the connection below a descriptor that libzmq owns, so that libzmq notices."""
+    with suppress(OSError):
+        duplicate = socket.socket(fileno=os.dup(descriptor))
+        with duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def _lock_ipc(path: Path) -> int:
+    """Makes sure that no other broker listens at the path: a bind alone would take it over silently."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OSError(zmq.EADDRINUSE, "in use") from None
+    return lock
+
+
+def _plain(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

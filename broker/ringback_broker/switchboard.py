@@ -1,0 +1,427 @@
+"""The switchboard: who may join, and where a frame goes.
+
+Pure: time and connections are arguments, effects are calls on a `Wire`. It never looks into a body.
+The `from_*` methods are the hot path and written flat: one slice and one look-up decide whether a
+frame is sound data for a peer that is there; what else it may be is decided off that path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, assert_never
+
+from ringback.errors import Code, RejectCode
+from ringback.protocol import control
+from ringback.protocol.control import decode, encode
+from ringback.protocol.frames import (
+    BROKER_ACCEPTS,
+    HEADER_BYTES,
+    SUPPORTED_VERSIONS,
+    VERSION,
+    FrameType,
+    Role,
+    bounce,
+    header,
+)
+from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.names import PlayerID, ProtocolError, encode_address
+from ringback_broker.config import BrokerConfig
+from ringback_broker.counters import Counters
+from ringback_broker.directory import Directory
+from ringback_broker.doorman import Doorman
+from ringback_broker.roster import Roster
+from ringback_broker.session import Connection, Sent, Session, Side, Wire
+
+CLOSE_AFTER_S = 1.0
+"""A refused connection is closed after so long, so that the REJECT arrives first."""
+
+MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
+"""Control frames that may wait for a peer whose queue is full; one more ends its session."""
+
+_DATA_START = header(FrameType.DATA)[:4]
+_RELAY_START = header(FrameType.RELAY)[:4]
+_BYE = encode(control.Bye())
+_SERVER_UP = encode(control.ServerUp())
+_SERVER_DOWN = encode(control.ServerDown())
+
+
+class Switchboard:
+    """Sessions, presence and routing.
+
+    Attributes:
+        roster: who is connected; the loop looks a sender up in it.
+        counters: what was counted.
+        draining: whether nobody is let in any more.
+    """
+
+    def __init__(self, config: BrokerConfig, wire: Wire, software: str = "ringback") -> None:
+        self.roster = Roster()
+        self.counters = Counters()
+        self.draining = False
+        self._config = config
+        self._wire = wire
+        self._software = software
+        self._directory = Directory()
+        self._doorman = Doorman(config.hello_s)
+        self._players = self.roster.players
+        self._links = self.roster.links
+        self._backlogged: dict[Session, None] = {}
+        self._ending: list[tuple[Session, str]] = []
+
+    # -- frames of welcomed peers: the hot path
+
+    def from_player(self, session: Session, frame: bytes, now: float) -> None:
+        """Takes a frame of a player."""
+        session.last_seen = now
+        target = self._links.get(frame[:HEADER_BYTES])
+        if target is not None:
+            # Nothing overtakes a control frame that waits.
+            sent = (
+                Sent.FULL
+                if target.backlog
+                else self._wire.send_backend(target.routing_id, session.address, frame)
+            )
+            if sent is Sent.YES:
+                counters = self.counters
+                counters.frames_up += 1
+                counters.bytes_up += len(frame)
+            else:
+                self._undelivered(session, b"", frame, target, sent)
+        elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
+            self._bounce(session, b"", frame, Code.NO_SERVER)
+        else:
+            self._control(session, frame, now)
+
+    def from_backend(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
+        """Takes a frame of the server or an operator."""
+        session.last_seen = now
+        if address and frame[:HEADER_BYTES] == session.data_header:
+            target = self._players.get(address)
+            if target is None:
+                self._bounce(session, address, frame, Code.UNKNOWN_PLAYER)
+                return
+            sent = Sent.FULL if target.backlog else self._wire.send_player(target.routing_id, frame)
+            if sent is Sent.YES:
+                counters = self.counters
+                counters.frames_down += 1
+                counters.bytes_down += len(frame)
+            else:
+                self._undelivered(session, address, frame, target, sent)
+        elif address:
+            self._relay(session, address, frame, now)
+        else:
+            self._control(session, frame, now)
+
+    # -- frames of welcomed peers: the rest
+
+    def _relay(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
+        """Carries between an operator and the server; the address is the source that was named."""
+        link = frame[4:HEADER_BYTES]
+        named = self._links.get(_DATA_START + link)
+        if frame[:4] != _RELAY_START or len(frame) < HEADER_BYTES:
+            self._violation(session, "a frame with an address is DATA of one's own link, or a RELAY", now)
+            return
+        if session.role is Role.OPERATOR:
+            target, sound = self.roster.server, named is session
+        else:
+            target, sound = named, named is not session
+        if not sound:
+            self._violation(session, "a RELAY has the link of the operator that it is of", now)
+        elif target is None:
+            self._bounce(session, address, frame, Code.NO_SERVER)
+        else:
+            sent = Sent.FULL if target.backlog else self._wire.send_backend(target.routing_id, address, frame)
+            if sent is Sent.YES:
+                self.counters.frames_relayed += 1
+            else:
+                self._undelivered(session, address, frame, target, sent)
+
+    def _undelivered(
+        self, session: Session, address: bytes, frame: bytes, target: Session, sent: Sent
+    ) -> None:
+        if sent is Sent.FULL:
+            self._bounce(session, address, frame, Code.OVERLOADED)
+            return
+        absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
+        self._bounce(session, address, frame, absent)
+        self._end(target, "its connection is gone")
+
+    def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
+        """Sends a frame back to its sender, with the reason why it could not be delivered."""
+        if self.draining and code is not Code.OVERLOADED:
+            code = Code.DRAINING
+        self.counters.count_bounce(code)
+        if self._send(session, address, bounce(code, frame)) is not Sent.YES:
+            self.counters.dropped += 1
+
+    def _control(self, session: Session, data: bytes, now: float) -> None:
+        if len(data) >= HEADER_BYTES and data[1] not in BROKER_ACCEPTS[session.role]:
+            self._violation(session, f"a {session.role} does not send frames of type {data[1]}", now)
+            return
+        try:
+            frame = decode(data)
+        except ProtocolError as error:
+            self._violation(session, str(error), now)
+            return
+        match frame:
+            case control.Ping():
+                self._notify(session, encode(control.Pong(frame.body)))
+            case control.Bye():
+                self._end(session, "it said BYE")
+            case control.Keys():
+                session.keys = self._directory.replace(session.role, session.keys, frame.keys)
+            case control.Query():
+                self._notify(session, encode(self._answer(frame, now)))
+            case _:  # BROKER_ACCEPTS has no other control frame
+                raise AssertionError(frame)
+
+    def malformed(self, session: Session, parts: int, now: float) -> None:
+        """Takes note of a message with a wrong number of parts, of which none was kept."""
+        self.counters.malformed += 1
+        self._refuse(session, RejectCode.PROTOCOL_ERROR, f"a message of {parts} parts", now)
+
+    def _violation(self, session: Session, why: str, now: float) -> None:
+        self.counters.violations += 1
+        self._refuse(session, RejectCode.PROTOCOL_ERROR, why, now)
+
+    # -- connections without a session
+
+    def accepted(self, side: Side, connection: Connection, now: float) -> None:
+        """A connection was accepted."""
+        self._doorman.arrived(side, connection, now)
+
+    def disconnected(self, side: Side, connection: Connection) -> None:
+        """A connection is closed. Events of one descriptor come in order."""
+        self._doorman.settled(side, connection)
+        session = self.roster.at(side, connection)
+        if session is not None:
+            self._end(session, "its connection closed")
+
+    def from_stranger(
+        self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
+    ) -> None:
+        """Takes a message from a connection without a session: a HELLO, or something to refuse."""
+        hello = self._read_hello(side, parts)
+        if isinstance(hello, _Refusal):
+            self.counters.strangers += 1
+            if parts[-1] == _BYE:  # it was found gone before its last word was read
+                return
+            refusal: _Refusal | None = hello
+        else:
+            refusal = self._may_join(hello)
+        if refusal is not None:
+            self._turn_away(side, routing_id, connection, refusal, now)
+        elif isinstance(hello, control.Hello):
+            self._welcome(side, routing_id, hello, connection, now)
+
+    def _read_hello(self, side: Side, parts: list[bytes]) -> control.Hello | _Refusal:
+        if len(parts) != (1 if side is Side.PLAYERS else 2):
+            self.counters.malformed += 1
+            return _Refusal(RejectCode.PROTOCOL_ERROR, f"a message of {len(parts)} parts")
+        data = parts[-1]
+        if len(data) >= HEADER_BYTES and data[1] == FrameType.HELLO and data[0] != VERSION:
+            supported = ", ".join(map(str, SUPPORTED_VERSIONS))
+            return _Refusal(
+                RejectCode.UNSUPPORTED_VERSION, f"version {data[0]} is not spoken here, only {supported}"
+            )
+        try:
+            frame = decode(data)
+        except ProtocolError as error:
+            return _Refusal(RejectCode.PROTOCOL_ERROR, str(error))
+        if not isinstance(frame, control.Hello) or (side is Side.BACKEND and parts[0]):
+            return _Refusal(RejectCode.NO_SESSION, "the first frame is a HELLO")
+        if (frame.role is Role.PLAYER) != (side is Side.PLAYERS):
+            other = "backend" if side is Side.PLAYERS else "players'"
+            return _Refusal(RejectCode.PROTOCOL_ERROR, f"a {frame.role} connects to the {other} address")
+        return frame
+
+    def _may_join(self, hello: control.Hello) -> _Refusal | None:
+        roster, config = self.roster, self._config
+        if self.draining:
+            return _Refusal(RejectCode.DRAINING, "the broker is stopping")
+        if hello.role is Role.SERVER:
+            if roster.server is not None:
+                return _Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
+        elif hello.role is Role.OPERATOR:
+            if roster.operators() >= config.max_operators:
+                return _Refusal(RejectCode.FULL, f"there are {config.max_operators} operators already")
+        elif hello.player_id is not None and encode_address(hello.player_id) in roster.players:
+            return _Refusal(
+                RejectCode.ID_TAKEN, f"another player with the ID {hello.player_id!r} is connected"
+            )
+        elif len(roster.players) >= config.max_players:
+            return _Refusal(RejectCode.FULL, f"there are {config.max_players} players already")
+        return None
+
+    def _welcome(
+        self, side: Side, routing_id: bytes, hello: control.Hello, connection: Connection, now: float
+    ) -> None:
+        roster = self.roster
+        stale = roster.at(side, connection)
+        if stale is not None:  # its descriptor serves somebody else now, so its connection is gone
+            self._end(stale, "its connection closed")
+        self._doorman.settled(side, connection)
+        if hello.role is Role.PLAYER:
+            player_id = roster.free_player_id() if hello.player_id is None else hello.player_id
+            session = roster.add_player(routing_id, connection, player_id, now)
+        else:
+            session = roster.add_trusted(hello.role, routing_id, connection, now)
+        session.keys = self._directory.replace(hello.role, (), hello.keys)
+        self.counters.sessions_begun += 1
+        if hello.role is Role.SERVER:
+            present = [player.player_id for player in roster.players.values() if player.player_id is not None]
+            for frame in _joined(present):
+                self._notify(session, frame)
+        welcome = control.Welcome(
+            link=session.link,
+            player_id=session.player_id,
+            server=roster.server is not None,
+            lease_ms=int(self._config.lease_s * 1000),
+            broker=self._software,
+        )
+        self._notify(session, encode(welcome))
+        self._wire.report("joined", session, hello.sdk)
+        if hello.role is Role.SERVER:
+            for other in roster.sessions():
+                if other is not session:
+                    self._notify(other, _SERVER_UP)
+        elif session.player_id is not None and roster.server is not None:
+            self._notify(roster.server, encode(control.Joined((session.player_id,))))
+
+    def _turn_away(
+        self, side: Side, routing_id: bytes, connection: Connection, refusal: _Refusal, now: float
+    ) -> None:
+        if not self._doorman.refuse(side, connection, now + CLOSE_AFTER_S):
+            return
+        self.counters.sessions_refused += 1
+        frame = encode(control.Reject(refusal.code, refusal.reason[:200]))
+        if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
+            self.counters.dropped += 1
+        self._wire.report("refused", None, f"{connection.remote} {refusal.code.name}: {refusal.reason}")
+
+    # -- the life of a session
+
+    def tick(self, now: float) -> None:
+        """Does what is due: leases, connections without a session, frames that wait for room."""
+        for side, connection in self._doorman.overdue(now):
+            self._wire.close(side, connection)
+        oldest = now - self._config.lease_s
+        for session in self.roster.sessions():
+            if session.last_seen < oldest:
+                self.counters.sessions_expired += 1
+                why = f"nothing came for {self._config.lease_s:g} s"
+                self._refuse(session, RejectCode.LEASE_EXPIRED, why, now)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Sends control frames that found a queue full; tells whether any still wait."""
+        for session in list(self._backlogged):
+            backlog = session.backlog
+            while backlog and (sent := self._send(session, b"", backlog[0])) is not Sent.FULL:
+                if sent is Sent.GONE:
+                    self._end(session, "its connection is gone")
+                else:
+                    backlog.popleft()
+            if not backlog:
+                self._backlogged.pop(session, None)
+        return bool(self._backlogged)
+
+    def drain(self, grace_s: float) -> None:
+        """Lets nobody in any more, and asks everybody to finish and leave."""
+        self.draining = True
+        notice = encode(control.DrainingNotice(int(grace_s * 1000)))
+        for session in self.roster.sessions():
+            self._notify(session, notice)
+
+    def _refuse(self, session: Session, code: RejectCode, why: str, now: float) -> None:
+        """Ends a session and tells the peer why; its connection is closed a little later."""
+        self._end(session, f"{code.name}: {why}")
+        self._turn_away(session.side, session.routing_id, session.connection, _Refusal(code, why), now)
+
+    def _end(self, session: Session, why: str) -> None:
+        """The one exit of a session. Telling the others may end theirs: each in its turn."""
+        self._ending.append((session, why))
+        if len(self._ending) > 1:
+            return
+        while self._ending:
+            ended, reason = self._ending[0]
+            if self.roster.remove(ended):
+                self._farewell(ended, reason)
+            self._ending.pop(0)
+
+    def _farewell(self, session: Session, why: str) -> None:
+        session.backlog.clear()
+        self._backlogged.pop(session, None)
+        self._directory.replace(session.role, session.keys, ())
+        self.counters.sessions_ended += 1
+        self._wire.report("left", session, why)
+        if session.player_id is not None:
+            left = encode(control.Left((session.player_id,)))
+            for other in self.roster.trusted():
+                self._notify(other, left)
+        elif session.role is Role.SERVER:
+            for other in self.roster.sessions():
+                self._notify(other, _SERVER_DOWN)
+
+    # -- sending
+
+    def _notify(self, session: Session, frame: bytes) -> None:
+        """Sends a control frame. These are never lost: they wait, or the session ends."""
+        backlog = session.backlog
+        if not backlog:
+            sent = self._send(session, b"", frame)
+            if sent is Sent.YES:
+                return
+            if sent is Sent.GONE:
+                self._end(session, "its connection is gone")
+                return
+        if len(backlog) >= MAX_BACKLOG[session.role]:
+            self._end(session, f"it does not read: {len(backlog)} control frames wait for it")
+            self._wire.close(session.side, session.connection)
+            return
+        backlog.append(frame)
+        self._backlogged[session] = None
+
+    def _send(self, session: Session, address: bytes, frame: bytes) -> Sent:
+        return self._send_to(session.side, session.routing_id, address, frame)
+
+    def _send_to(self, side: Side, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+        if side is Side.PLAYERS:
+            return self._wire.send_player(routing_id, frame)
+        return self._wire.send_backend(routing_id, address, frame)
+
+    # -- questions of operators
+
+    def _answer(self, query: control.Query, now: float) -> control.Answer:
+        rows: list[tuple[Any, ...]]
+        following: int | None = None
+        match query.subject:
+            case control.Subject.PLAYERS:
+                page = list(
+                    islice((s for s in self._players.values() if s.number > query.after), IDS_A_FRAME + 1)
+                )
+                rows = [(s.player_id, round(now - s.since, 3), len(s.keys)) for s in page[:IDS_A_FRAME]]
+                following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
+            case control.Subject.CALLBACKS:
+                listed = self._directory.rows()
+                end = query.after + IDS_A_FRAME
+                rows = list(listed[query.after : end])
+                following = end if len(listed) > end else None
+            case control.Subject.COUNTERS:
+                rows = list(self.counters.rows())
+            case _ as never:
+                assert_never(never)
+        return control.Answer(query.id, tuple(rows), following)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    code: RejectCode
+    reason: str
+
+
+def _joined(player_ids: list[PlayerID]) -> list[bytes]:
+    """Gives the JOINED frames that name these players."""
+    chunks = [player_ids[i : i + IDS_A_FRAME] for i in range(0, len(player_ids), IDS_A_FRAME)]
+    return [encode(control.Joined(tuple(chunk))) for chunk in chunks]

@@ -1,0 +1,430 @@
+"""The functions of a server, a player and an operator: the same in both faces.
+
+A face adds how to start, how a handler is run, and how one waits for a call.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import count
+from typing import Any, Generic, TypeVar, overload
+
+from ringback import _context
+from ringback._calls import CallBase
+from ringback._context import DEFAULT_TIMEOUT_S
+from ringback._group import GroupBase
+from ringback._version import __version__
+from ringback.core.calls import PendingCall
+from ringback.core.counters import Counters
+from ringback.core.endpoint import Endpoint
+from ringback.core.handlers import Registration
+from ringback.core.shell import Event, Shell
+from ringback.errors import CallbackError, CallTimeout
+from ringback.protocol.addresses import check_address
+from ringback.protocol.control import Subject
+from ringback.protocol.envelopes import Encoder
+from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.limits import Limits
+from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
+
+C = TypeVar("C", bound=CallBase)
+G = TypeVar("G", bound=GroupBase[Any])
+F = TypeVar("F", bound=Callable[..., Any])
+Callback = Callable[..., Any]
+OnError = Callable[[CallbackError], Any]
+
+MAX_CHECKED_KEYS = 4096
+
+
+class Face(ABC, Generic[C, G]):
+    """What all roles have in both faces."""
+
+    _role: Role
+    _shell: Shell
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        player_id: PlayerID | None = None,
+        limits: Limits | None = None,
+        connect_timeout: float = 5.0,
+    ) -> None:
+        self.address = check_address(address, bind=False)
+        if player_id is not None:
+            check_player_id(player_id)
+        timeout = _context.check_timeout(connect_timeout)
+        if not timeout:
+            raise ValueError(f"connect_timeout is a number of seconds above 0, not {connect_timeout}")
+        self._connect_timeout_s = timeout
+        self._limits = limits or Limits()
+        self._listeners: dict[Event, list[Callable[[Any], Any]]] = {event: [] for event in Event}
+        self._ids = count(secrets.randbits(62) + 1)
+        self._checked_keys: set[str] = set()
+        self._shell = self._make_shell()
+        self._endpoint = Endpoint(
+            self._role,
+            self._shell,
+            broker=self.address,
+            player_id=player_id,
+            limits=self._limits,
+            software=f"ringback-python/{__version__}",
+            keys_changed=self._keys_changed,
+            random=random.Random(secrets.randbits(64)).random,
+        )
+
+    @abstractmethod
+    def _make_shell(self) -> Shell: ...
+
+    @abstractmethod
+    def _make_call(
+        self,
+        call_id: int,
+        key: str,
+        deadline: float | None,
+        callback: Callback | None,
+        on_error: OnError | None,
+    ) -> C: ...
+
+    @abstractmethod
+    def _make_group(self) -> G: ...
+
+    @abstractmethod
+    def _encoder(self) -> Encoder: ...
+
+    @abstractmethod
+    def _check_running(self) -> None: ...
+
+    @abstractmethod
+    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Has a function of the core run on its thread."""
+
+    @abstractmethod
+    def _keys_changed(self) -> None: ...
+
+    # -- state
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link to the broker stands now."""
+        return self._endpoint.connected
+
+    @property
+    def counters(self) -> Counters:
+        """What this endpoint has counted so far."""
+        return self._endpoint.exchange.counters
+
+    def on_connected(self, listener: F) -> F:
+        """Has `listener(address)` called whenever the broker has welcomed this endpoint. Decorates too."""
+        return self._listen(Event.CONNECTED, listener)
+
+    def on_disconnected(self, listener: F) -> F:
+        """Has `listener(reason)` called whenever the link is lost; it is opened again by itself."""
+        return self._listen(Event.DISCONNECTED, listener)
+
+    def _listen(self, event: Event, listener: F) -> F:
+        if not callable(listener):
+            raise TypeError(f"a listener is a function, not {type(listener).__name__}")
+        self._listeners[event].append(listener)
+        return listener
+
+    # -- triggering
+
+    def _trigger(
+        self,
+        kind: FrameType | None,
+        address: bytes,
+        key: str,
+        payload: Any,
+        callback: Callback | None,
+        on_error: OnError | None,
+        timeout: float | None,
+    ) -> C:
+        self._check_running()
+        if type(key) is not str or key not in self._checked_keys:
+            check_key(key)
+            if len(self._checked_keys) < MAX_CHECKED_KEYS:
+                self._checked_keys.add(key)
+        call, budget_ms = self._new_call(key, callback, on_error, timeout)
+        try:
+            if budget_ms == 0:
+                raise CallTimeout("there was no time for the call at all", executed="no")
+            envelope = self._encoder().call(call.id, key, payload, budget_ms)
+        except CallbackError as error:
+            self._submit(self._endpoint.exchange.fail_unsent, call, error)
+        else:
+            self._submit(self._endpoint.call, call, kind, address, envelope)
+        return call
+
+    def _new_call(
+        self, key: str, callback: Callback | None, on_error: OnError | None, timeout: float | None
+    ) -> tuple[C, int | None]:
+        for name, function in (("callback", callback), ("on_error", on_error)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is a function or None, not {type(function).__name__}")
+        deadline, budget_ms = _context.deadline_and_budget(timeout, time.monotonic())
+        return self._make_call(next(self._ids), key, deadline, callback, on_error), budget_ms
+
+    def cancel_call(self, call: PendingCall) -> None:
+        """What `Call.cancel` does."""
+        self._submit(self._endpoint.exchange.cancel, call)
+
+
+class _Triggering(Face[C, G]):
+    """What the trusted side triggers."""
+
+    def trigger_client_callback(
+        self,
+        key: str,
+        player_id: PlayerID,
+        payload: Any = None,
+        callback: Callback | None = None,
+        *,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> C:
+        """Triggers a callback that a player has registered.
+
+        Args:
+            key: of the callback, 1 to 256 bytes.
+            player_id: whose callback.
+            payload: None, bool, int, float, str, bytes, list or dict of these; at most 1 MiB encoded.
+            callback: called with the results, on success.
+            on_error: called with the `CallbackError` otherwise. Where there is a callback and no
+                on_error, a failure is logged.
+            timeout: seconds, None for no limit. In a handler at most what is left to it.
+
+        Returns:
+            The call. Whatever becomes of it, it ends exactly once.
+
+        Raises:
+            TypeError, ValueError: an argument is not of the right form.
+            UsageError: this endpoint is not started, or closed.
+        """
+        return self._trigger(FrameType.DATA, _address(player_id), key, payload, callback, on_error, timeout)
+
+    def trigger_callback(
+        self,
+        key: str,
+        source: PlayerID,
+        payload: Any = None,
+        callback: Callback | None = None,
+        *,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> C:
+        """Triggers a server callback in the name of a source.
+
+        On a server: one that is registered there, without a way through the broker. On an operator:
+        one that the server has registered. The handler is given `source`, which need not be
+        connected. Other arguments, results and errors are those of `trigger_client_callback`.
+        """
+        return self._trigger(self._source_route, _address(source), key, payload, callback, on_error, timeout)
+
+    _source_route: FrameType | None
+
+    def trigger_all_client_callbacks(
+        self,
+        key: str,
+        payload: Any = None,
+        *,
+        players: Iterable[PlayerID] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> G:
+        """Triggers a callback on many players.
+
+        Args:
+            players: their IDs; None for all that are connected now.
+
+        Returns:
+            A group: iterate it for (player ID, call) as the calls end, or take `all()`, a dict of
+            every player's call. Each call has results or an error of its own.
+        """
+        self._check_running()
+        check_key(key)
+        _context.check_timeout(timeout)
+        group = self._make_group()
+
+        def trigger(player_id: PlayerID) -> C:
+            return self.trigger_client_callback(key, player_id, payload, timeout=timeout)
+
+        if players is None:
+            self._list_players(partial(group.begin, trigger), group.fail, timeout)
+        else:
+            group.begin(trigger, [check_player_id(player_id) for player_id in players])
+        return group
+
+    @abstractmethod
+    def _list_players(
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, timeout: float | None
+    ) -> None: ...
+
+
+class ServerFace(_Triggering[C, G]):
+    """The functions of the one server."""
+
+    _role = Role.SERVER
+    _source_route = None
+
+    @overload
+    def register_server_callback(
+        self, key: str, handler: None = None, *, replace: bool = False, in_thread: bool = False
+    ) -> Callable[[F], F]: ...
+
+    @overload
+    def register_server_callback(
+        self, key: str, handler: Callback, *, replace: bool = False, in_thread: bool = False
+    ) -> Registration: ...
+
+    def register_server_callback(
+        self, key: str, handler: Any = None, *, replace: bool = False, in_thread: bool = False
+    ) -> Any:
+        """Registers a callback that players trigger.
+
+        Args:
+            key: 1 to 256 bytes.
+            handler: a function of (source, payload, cb), which answers by `cb(*results)`, or of
+                (source, payload), which answers by what it returns; plain or async. `source` is the
+                player's ID as the broker knows it. Without a handler this decorates one.
+            replace: whether it may take the place of one that is registered.
+            in_thread: of the asyncio face: the handler blocks, so run it in a thread.
+
+        Returns:
+            A handle with `unregister()`; as a decorator, the function itself.
+
+        Raises:
+            TypeError: the key or the handler is not of the right form.
+            ValueError: the key is too long, or registered already.
+        """
+        return _register(self._endpoint, key, handler, replace, in_thread)
+
+    @property
+    def players(self) -> list[PlayerID]:
+        """The IDs of the players connected now, in the order in which they joined."""
+        return list(self._endpoint.players)
+
+    def on_player_joined(self, listener: F) -> F:
+        """Has `listener(player_id)` called for each player that joins, and for those already there when
+        the server connects. Decorates too."""
+        return self._listen(Event.PLAYER_JOINED, listener)
+
+    def on_player_left(self, listener: F) -> F:
+        """Has `listener(player_id)` called for each player that leaves, or is out of reach since the link
+        was lost. Decorates too."""
+        return self._listen(Event.PLAYER_LEFT, listener)
+
+    def _list_players(
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, timeout: float | None
+    ) -> None:
+        then(self.players)
+
+
+class PlayerFace(Face[C, G]):
+    """The functions of a player."""
+
+    _role = Role.PLAYER
+
+    @property
+    def player_id(self) -> PlayerID | None:
+        """This player's ID: the one asked for, or the one that the broker gave once started."""
+        return self._endpoint.player_id
+
+    @overload
+    def register_client_callback(
+        self, key: str, handler: None = None, *, replace: bool = False, in_thread: bool = False
+    ) -> Callable[[F], F]: ...
+
+    @overload
+    def register_client_callback(
+        self, key: str, handler: Callback, *, replace: bool = False, in_thread: bool = False
+    ) -> Registration: ...
+
+    def register_client_callback(
+        self, key: str, handler: Any = None, *, replace: bool = False, in_thread: bool = False
+    ) -> Any:
+        """Registers a callback that the server triggers on this player.
+
+        `handler` is a function of (payload, cb) or (payload); all else is as in
+        `Server.register_server_callback`.
+        """
+        return _register(self._endpoint, key, handler, replace, in_thread)
+
+    def trigger_server_callback(
+        self,
+        key: str,
+        payload: Any = None,
+        callback: Callback | None = None,
+        *,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> C:
+        """Triggers a callback that the server has registered.
+
+        Arguments, results and errors are those of `Server.trigger_client_callback`.
+        """
+        return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout)
+
+
+class OperatorFace(_Triggering[C, G]):
+    """The functions of an operator: a trusted program beside the server."""
+
+    _role = Role.OPERATOR
+    _source_route = FrameType.RELAY
+
+    def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> C:
+        """Asks the broker for a page of "players", "callbacks" or "counters".
+
+        Returns:
+            A call with two results: the rows, and the `after` of the next page (None at the end).
+        """
+        self._check_running()
+        subject = Subject(subject)
+        call, _ = self._new_call(f"query {subject}", None, None, timeout)
+        self._submit(self._endpoint.query, call, subject, after)
+        return call
+
+    def ping(self, *, timeout: float | None = 5.0) -> C:
+        """Asks the broker for a sign of life; the call has no result."""
+        self._check_running()
+        call, _ = self._new_call("ping", None, None, timeout)
+        self._submit(self._endpoint.ping, call)
+        return call
+
+    def _list_players(
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, timeout: float | None
+    ) -> None:
+        found: list[PlayerID] = []
+
+        def ask(after: int) -> None:
+            call, _ = self._new_call("query players", take, failed, timeout)
+            self._submit(self._endpoint.query, call, Subject.PLAYERS, after)
+
+        def take(rows: list[list[Any]], following: int | None) -> None:
+            found.extend(row[0] for row in rows)
+            if following is None:
+                then(found)
+            else:
+                ask(following)
+
+        ask(0)
+
+
+def _address(player_id: Any) -> bytes:
+    return encode_address(check_player_id(player_id))
+
+
+def _register(endpoint: Endpoint, key: str, handler: Any, replace: bool, in_thread: bool) -> Any:
+    if handler is not None:
+        return endpoint.registry.add(key, handler, replace=replace, in_thread=in_thread)
+    check_key(key)
+
+    def decorate(function: F) -> F:
+        endpoint.registry.add(key, function, replace=replace, in_thread=in_thread)
+        return function
+
+    return decorate

@@ -1,0 +1,65 @@
+"""The calls of one trigger on many players."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Generic, TypeVar
+
+from ringback._calls import CallBase
+from ringback.errors import CallbackError
+from ringback.protocol.names import PlayerID
+
+C = TypeVar("C", bound=CallBase)
+
+
+class GroupBase(ABC, Generic[C]):
+    """Calls of many players, in the order in which they end.
+
+    Attributes:
+        calls: every player's call, once it is known who is called.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[PlayerID, C] = {}
+        self._ended: list[tuple[PlayerID, C]] = []
+        self._begun = False
+        self._error: CallbackError | None = None
+
+    def begin(self, trigger: Callable[[PlayerID], C], player_ids: Iterable[PlayerID]) -> None:
+        """Triggers the calls. Not for users."""
+        for player_id in dict.fromkeys(player_ids):
+            self.calls[player_id] = trigger(player_id)
+        self._begun = True
+        for player_id, call in self.calls.items():
+            call.add_waiter(partial(self._end, player_id, call))
+        self._changed()
+
+    def fail(self, error: CallbackError) -> None:
+        """It could not be found out who is connected. Not for users."""
+        self._error = error
+        self._begun = True
+        self._changed()
+
+    def cancel(self) -> None:
+        """Cancels the calls that have not ended."""
+        for call in list(self.calls.values()):
+            call.cancel()
+
+    def _end(self, player_id: PlayerID, call: C) -> None:
+        self._ended.append((player_id, call))
+        self._changed()
+
+    @property
+    def _complete(self) -> bool:
+        return self._begun and len(self._ended) == len(self.calls)
+
+    def _result(self) -> dict[PlayerID, C]:
+        if self._error is not None:
+            raise self._error
+        return self.calls
+
+    @abstractmethod
+    def _changed(self) -> None:
+        """Wakes who waits; from the thread that ended a call."""

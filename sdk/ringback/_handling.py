@@ -1,0 +1,92 @@
+"""Running handlers and callbacks, the part that both faces share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from ringback import _context
+from ringback.core.calls import Execution, PendingCall
+from ringback.errors import CallbackError, Code, HandlerError
+from ringback.protocol.envelopes import MAX_CODE_CHARS, Encoder
+
+log = logging.getLogger("ringback.sdk")
+
+
+def run_plain(execution: Execution) -> Any:
+    """Runs the handler here and answers with what it gives; an awaitable is given to the caller to finish."""
+    if not execution.begin(time.monotonic()):
+        return None
+    token = _context.deadline.set(execution.deadline)
+    handler = execution.handler
+    try:
+        result = handler.function(*execution.arguments())
+        if hasattr(result, "__await__"):
+            return result
+        if not handler.takes_cb:
+            execution(result)
+    except Exception as error:
+        fail(execution, error)
+    except BaseException:  # the process is told to end; the caller need not wait for that
+        execution.fail(HandlerError("the process of the handler is ending"))
+        raise
+    finally:
+        _context.deadline.reset(token)
+    return None
+
+
+async def run_async(execution: Execution, awaitable: Any) -> None:
+    """Awaits what a handler gave, and answers with it."""
+    _context.deadline.set(execution.deadline)
+    try:
+        result = await awaitable
+        if not execution.handler.takes_cb:
+            execution(result)
+    except Exception as error:
+        fail(execution, error)
+    except BaseException:
+        execution.fail(HandlerError("the handler was cancelled"))
+        raise
+
+
+def fail(execution: Execution, error: Exception) -> None:
+    """Answers with what a handler raised: an application's own error as it is, another as HANDLER_ERROR."""
+    if isinstance(error, CallbackError) and not isinstance(error.code, Code):
+        code = error.code
+        if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
+            execution.fail(CallbackError(str(error.message), code=str(code), executed="yes", data=error.data))
+            return
+    log.error("the handler of %r failed", execution.key, exc_info=error)
+    execution.fail(HandlerError("the handler failed; the log of its process says why"))
+
+
+def encode_answer(
+    encoder: Encoder, execution: Execution, results: tuple[Any, ...], error: CallbackError | None
+) -> bytes:
+    """Gives the envelope of an answer; one that can't be carried becomes a HANDLER_ERROR that says so."""
+    try:
+        if error is None:
+            return encoder.result(execution.id, results)
+        return encoder.error(execution.id, error)
+    except CallbackError as problem:
+        log.error("the handler of %r: %s", execution.key, problem.message)
+        return encoder.error(execution.id, HandlerError(problem.message))
+
+
+def log_duplicate(execution: Execution) -> None:
+    log.warning("the handler of %r answered a second time; that answer is ignored", execution.key)
+
+
+def deliver(call: PendingCall) -> Any:
+    """Calls the callback of a call that has its outcome. Gives what it returned."""
+    error = call._error
+    try:
+        if error is None:
+            return None if call.callback is None else call.callback(*call._results)
+        if call.on_error is not None:
+            return call.on_error(error)
+        log.warning("the call of %r failed, and it has no on_error: %s", call.key, error)
+    except Exception:
+        log.exception("the callback of a call of %r failed", call.key)
+    return None

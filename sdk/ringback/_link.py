@@ -1,0 +1,149 @@
+"""One link: a DEALER socket with a fresh routing ID, and its monitor. Both faces use it, as their core
+asks for it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+from contextlib import suppress
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from ringback.protocol.limits import MAX_FRAME_BYTES
+
+NOBLOCK = int(zmq.NOBLOCK)
+RCVMORE = int(zmq.RCVMORE)
+EVENTS = int(zmq.EVENTS)
+POLLIN = int(zmq.POLLIN)
+POLLOUT = int(zmq.POLLOUT)
+
+LINGER_MS = 500
+"""How long what was sent may take to leave after a link was closed."""
+
+_LOST = {
+    zmq.EVENT_DISCONNECTED: "the connection was closed",
+    zmq.EVENT_CLOSED: "the connection was refused",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what listens there does not speak ZeroMQ as we do",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the handshake was refused",
+}
+
+
+class _Process:
+    """One context for all endpoints of a process; a forked child gets one of its own."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self.links = 0
+        os.register_at_fork(after_in_child=self.forget)
+        atexit.register(self.leave)
+
+    def forget(self) -> None:
+        self.context = None
+        self.links = 0
+
+    def open(self) -> zmq.Socket[bytes]:
+        if self.context is None:
+            self.context = zmq.Context()
+            self.context.set(zmq.MAX_SOCKETS, 65536)
+        return self.context.socket(zmq.DEALER)
+
+    def leave(self) -> None:
+        """Lets what was sent last leave, where all links were closed properly."""
+        if self.context is not None and not self.links:
+            self.context.term()
+
+
+_process = _Process()
+
+
+class Link:
+    """A connection to the broker, from HELLO to its loss; never reused.
+
+    Args:
+        address: where the broker listens.
+        trusted: whether messages have an address part (server, operator).
+
+    Raises:
+        OSError: libzmq does not take the address.
+    """
+
+    def __init__(self, address: str, trusted: bool) -> None:
+        self._trusted = trusted
+        self.socket = _process.open()
+        interval_ms, timeout_ms = (500, 1500) if trusted else (1000, 2000)
+        for option, value in (
+            (zmq.ROUTING_ID, b"R" + secrets.token_bytes(15)),
+            (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
+            (zmq.LINGER, LINGER_MS),
+            (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+            (zmq.HEARTBEAT_IVL, interval_ms),
+            (zmq.HEARTBEAT_TIMEOUT, timeout_ms),
+            (zmq.HEARTBEAT_TTL, timeout_ms),
+            (zmq.HANDSHAKE_IVL, 5000),
+            (zmq.IPV6, int(address.startswith("tcp://["))),
+        ):
+            self.socket.setsockopt(option, value)
+        events = 0
+        for event in _LOST:
+            events |= event
+        self.monitor = self.socket.get_monitor_socket(events)
+        _process.links += 1
+        try:
+            self.socket.connect(address)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        with suppress(zmq.ZMQError):
+            self.socket.disable_monitor()
+        self.monitor.close()
+        self.socket.close()
+        _process.links -= 1
+
+    def send(self, address: bytes, frame: bytes) -> bool:
+        """Sends without waiting; False when there is no room now."""
+        try:
+            if self._trusted:
+                self.socket.send(address, zmq.SNDMORE | NOBLOCK)
+            self.socket.send(frame, NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> tuple[bytes, bytes] | None:
+        """Gives a message as address and frame, or None when there is none. One with a wrong number of
+        parts comes as an empty frame."""
+        receive, option = self.socket.recv, self.socket.getsockopt
+        try:
+            first = receive(NOBLOCK)
+        except zmq.Again:
+            return None
+        if not self._trusted:
+            if not option(RCVMORE):
+                return b"", first
+        elif option(RCVMORE):
+            frame = receive(NOBLOCK)
+            if not option(RCVMORE):
+                return first, frame
+        while option(RCVMORE):
+            receive(NOBLOCK)
+        return b"", b""
+
+    def events(self) -> int:
+        """Tells whether a message is there, and whether there is room: POLLIN and POLLOUT bits."""
+        state = self.socket.getsockopt(EVENTS)
+        return int(state)
+
+    def lost(self) -> str | None:
+        """Says why the connection is gone, if the monitor has told so."""
+        why = None
+        while True:
+            try:
+                message = self.monitor.recv_multipart(NOBLOCK)
+            except zmq.Again:
+                return why
+            why = why or _LOST.get(zmq.Event(parse_monitor_message(message)["event"]))

@@ -1,0 +1,120 @@
+"""Threads that run handlers and callbacks of the blocking face."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+from ringback._handling import log
+
+Job = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+class Pool:
+    """Workers, of which `size` may be busy at a time. One that waits for a nested call does not count:
+    another takes its place, up to `max_threads` in all, so that handlers may wait for each other.
+    """
+
+    def __init__(self, size: int, max_threads: int) -> None:
+        self._size = size
+        self._max_threads = max_threads
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._waiting = 0
+        self._local = threading.local()
+        self._closed = False
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Has a function run soon."""
+        self._jobs.put((function, arguments))
+        self._grow()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for something that another worker may have to do first."""
+        if not getattr(self._local, "worker", False):
+            yield
+            return
+        with self._lock:
+            self._waiting += 1
+        self._grow()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def close(self) -> None:
+        """Lets the workers end after the jobs that wait already."""
+        with self._lock:
+            self._closed = True
+            threads = self._threads
+        for _ in range(threads):
+            self._jobs.put(None)
+
+    def _grow(self) -> None:
+        with self._lock:
+            busy = self._threads - self._waiting
+            if self._jobs.qsize() <= self._idle or busy >= self._size or self._threads >= self._max_threads:
+                return
+            self._threads += 1
+        threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        self._local.worker = True
+        while True:
+            with self._lock:
+                surplus = self._threads - self._waiting > self._size
+                if surplus:
+                    self._threads -= 1
+                    return
+                self._idle += 1
+            job = self._jobs.get()
+            with self._lock:
+                self._idle -= 1
+            if job is None:
+                with self._lock:
+                    self._threads -= 1
+                return
+            function, arguments = job
+            try:
+                function(*arguments)
+            except Exception:
+                log.exception("a callback failed")
+            del job, function, arguments
+
+
+class Lane:
+    """Runs jobs of a pool one after the other, in order."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._jobs: deque[Job] = deque()
+        self._lock = threading.Lock()
+        self._running = False
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        with self._lock:
+            self._jobs.append((function, arguments))
+            if self._running:
+                return
+            self._running = True
+        self._pool.submit(self._run)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._running = False
+                    return
+                function, arguments = self._jobs.popleft()
+            try:
+                function(*arguments)
+            except Exception:
+                log.exception("a listener failed")

@@ -1,0 +1,1 @@
+"""The core of an endpoint: pending calls, registry, session and dispatch, without any I/O."""

@@ -1,0 +1,172 @@
+"""A call from its caller's side, one from its handler's side, and whom they are exchanged with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ringback.core.handlers import Handler
+from ringback.errors import CallbackError, CallTimeout
+from ringback.protocol.names import PlayerID
+
+if TYPE_CHECKING:
+    from ringback.core.peers import Peer
+
+
+class PendingCall:
+    """A call that this endpoint triggered. The faces add how one waits for it.
+
+    Attributes:
+        id: the number that its answer names.
+        key: what was called.
+        deadline: on the monotonic clock, in seconds; None for no limit.
+        peer: whom it was sent to.
+    """
+
+    __slots__ = (
+        "_done",
+        "_error",
+        "_results",
+        "_waiters",
+        "callback",
+        "deadline",
+        "id",
+        "key",
+        "on_error",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        call_id: int,
+        key: str,
+        deadline: float | None,
+        callback: Callable[..., Any] | None,
+        on_error: Callable[[CallbackError], Any] | None,
+    ) -> None:
+        self.id = call_id
+        self.key = key
+        self.deadline = deadline
+        self.peer: Peer | None = None
+        self.callback = callback
+        self.on_error = on_error
+        self._done = False
+        self._results: tuple[Any, ...] = ()
+        self._error: CallbackError | None = None
+        self._waiters: list[Callable[[], object]] = []
+
+    def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Keeps the outcome and wakes who waits. Called once, by the core alone."""
+        self._results = results
+        self._error = error
+        self._done = True
+        if self._waiters:
+            self._wake()
+
+    def add_waiter(self, wake: Callable[[], object]) -> None:
+        """Has a function called once there is an outcome; at once if there is one. From any thread."""
+        self._waiters.append(wake)
+        if self._done:
+            self._wake()
+
+    def _wake(self) -> None:
+        # Two threads may be in here; each waiter is popped by one of them.
+        while self._waiters:
+            try:
+                wake = self._waiters.pop()
+            except IndexError:
+                return
+            wake()
+
+
+class Replier(Protocol):
+    """The shell, as an execution sees it."""
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Sends the outcome; from any thread."""
+
+    def duplicate_reply(self, execution: Execution) -> None:
+        """Takes note of an answer to what was answered already."""
+
+
+class Execution:
+    """A call that this endpoint handles. It is the `cb` that a handler is given.
+
+    `cb(*results)` answers the call. It may be called later and from another thread, once: a second
+    answer is ignored and logged. A call that is never answered ends at its caller by its timeout.
+
+    Attributes:
+        id: the number that the answer names.
+        source: the caller's player ID on a server; None on a player.
+        deadline: on the monotonic clock, in seconds; None for no limit.
+        cancelled: the caller does not want the answer any more, or is gone.
+    """
+
+    __slots__ = (
+        "_replied",
+        "cancelled",
+        "deadline",
+        "handler",
+        "id",
+        "key",
+        "payload",
+        "peer",
+        "shell",
+        "source",
+        "task",
+    )
+
+    def __init__(
+        self,
+        shell: Replier,
+        peer: Peer,
+        call_id: int,
+        key: str,
+        payload: Any,
+        deadline: float | None,
+        handler: Handler,
+    ) -> None:
+        self.shell = shell
+        self.peer = peer
+        self.id = call_id
+        self.key = key
+        self.payload = payload
+        self.deadline = deadline
+        self.handler = handler
+        self.source: PlayerID | None = peer.source
+        self.cancelled = False
+        self.task: Any = None
+        self._replied = False
+
+    def __call__(self, *results: Any) -> None:
+        """Answers the call with any number of results."""
+        if self._replied:
+            self.shell.duplicate_reply(self)
+            return
+        self._replied = True
+        self.shell.reply(self, results, None)
+
+    def fail(self, error: CallbackError) -> None:
+        """Answers the call with an error; what was answered already stays."""
+        if not self._replied:
+            self._replied = True
+            self.shell.reply(self, (), error)
+
+    def begin(self, now: float) -> bool:
+        """Tells whether the handler may still run: not if nobody waits, or the budget is spent."""
+        if self.cancelled:
+            return False
+        if self.deadline is not None and now >= self.deadline:
+            self.fail(CallTimeout("the call's time was over before its handler could start", executed="no"))
+            return False
+        return True
+
+    @property
+    def replied(self) -> bool:
+        """Whether it was answered."""
+        return self._replied
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What the handler is given."""
+        payload = (self.payload,) if self.source is None else (self.source, self.payload)
+        return (*payload, self) if self.handler.takes_cb else payload

@@ -1,0 +1,346 @@
+"""An endpoint: its link to the broker, who is there, and the exchange of calls over it.
+
+Without socket, clock, thread or loop: time is an argument, effects are calls on a `Shell`. Everything
+here runs on one thread, the shell's I/O thread.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from ringback.core.calls import PendingCall
+from ringback.core.exchange import Exchange
+from ringback.core.handlers import Registry
+from ringback.core.peers import Peer
+from ringback.core.session import Due, Session
+from ringback.core.shell import Event, Shell
+from ringback.errors import (
+    BrokerUnreachable,
+    Code,
+    ConnectionLost,
+    Draining,
+    LinkError,
+    RejectCode,
+    refused,
+)
+from ringback.protocol import control
+from ringback.protocol.control import ControlFrame, decode, encode
+from ringback.protocol.frames import HEADER, HEADER_BYTES, SERVER_LINK, FrameType, Role, SessionState, header
+from ringback.protocol.limits import Limits
+from ringback.protocol.names import PlayerID, ProtocolError, decode_address, encode_address
+
+_DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
+_SERVER_ROUTE = header(FrameType.DATA, SERVER_LINK)
+_BROKER = b""
+"""The route of questions to the broker."""
+
+HANDLER_ARGUMENTS: dict[Role, tuple[str, ...]] = {
+    Role.SERVER: ("source", "payload"),
+    Role.PLAYER: ("payload",),
+    Role.OPERATOR: ("payload",),
+}
+
+
+class Endpoint:
+    """The core of a server, a player or an operator.
+
+    Attributes:
+        player_id: of a player, once the broker has welcomed it.
+        players: on a server, the IDs of those connected, in the order in which they joined.
+        exchange: the calls.
+        registry: the callbacks.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        shell: Shell,
+        *,
+        broker: str,
+        player_id: PlayerID | None = None,
+        limits: Limits | None = None,
+        software: str = "",
+        keys_changed: Callable[[], None] = lambda: None,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.player_id = player_id
+        self.players: dict[PlayerID, None] = {}
+        self.registry = Registry(HANDLER_ARGUMENTS[role], keys_changed)
+        self.exchange = Exchange(shell, self.registry.handlers, limits or Limits())
+        self._role = role
+        self._shell = shell
+        self._broker = broker
+        self._software = software
+        self._named_itself = player_id is not None
+        self._session = Session(role, random)
+        self._headers = {FrameType.DATA: _SERVER_ROUTE, FrameType.RELAY: b""}
+        self._keys_dirty = False
+        self._start_by: float | None = None
+        self._last_problem = ""
+        self._announced = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has welcomed this endpoint, and the link stands."""
+        return self._session.up
+
+    # -- the link
+
+    def start(self, now: float, timeout_s: float) -> None:
+        """Opens the link; `shell.started` tells how it went."""
+        self._start_by = now + timeout_s
+        self._session.start(now)
+        self.tick(now)
+
+    def close(self) -> None:
+        """Says BYE and ends everything that is in flight."""
+        if self._session.up:
+            self.exchange.outbox.flush()
+            self._shell.send(b"", encode(control.Bye()))
+        if self._session.state is not None:
+            self._shell.close_link()
+        self._session.close()
+        self._drop_peers("the endpoint was closed", everything=True)
+        if self._start_by is not None:
+            self._started(ConnectionLost("the endpoint was closed", executed="no"))
+
+    def link_lost(self, now: float, why: str) -> None:
+        """The connection is closed, or could not be made."""
+        session = self._session
+        if session.state is None:
+            return
+        self._shell.close_link()
+        session.lost(now)
+        self._drop_peers(f"the link to the broker was lost: {why}")
+        if self._start_by is None and why != self._last_problem:
+            self._shell.warn(f"no link to the broker at {self._broker}: {why}; trying again")
+        self._last_problem = why
+        if self._announced:
+            self._announced = False
+            self._shell.event(Event.DISCONNECTED, why)
+
+    def _open(self, now: float) -> None:
+        hello = control.Hello(self._role, self.player_id, self.registry.keys(), self._software)
+        self._keys_dirty = False
+        try:
+            self._shell.open_link()
+        except OSError as error:
+            self._session.opened(now)
+            self.link_lost(now, str(error))
+            return
+        self._session.opened(now)
+        self._shell.send(b"", encode(hello))
+
+    def _drop_peers(self, why: str, everything: bool = False) -> None:
+        self.exchange.outbox.forget_control()
+        for peer in list(self.exchange.peers.values()):
+            if everything or not peer.local:
+                self.exchange.fail_peer(peer, Code.CONNECTION_LOST, why)
+        for player_id in list(self.players):
+            self._player_left(player_id)
+
+    def _started(self, error: Exception | None) -> None:
+        self._start_by = None
+        self._shell.started(error)
+
+    # -- calls
+
+    def call(self, call: PendingCall, kind: FrameType | None, address: bytes, envelope: bytes) -> None:
+        """Sends a call to a route: DATA to a player or the server, RELAY to the server as a source,
+        None to this endpoint itself."""
+        if kind is None:
+            self.exchange.call(call, self._peer(address, b""), envelope)
+        elif self._session.state is SessionState.READY:
+            self.exchange.call(call, self._peer(address, self._headers[kind]), envelope)
+        else:
+            self.exchange.fail_unsent(call, self._not_ready())
+
+    def query(self, call: PendingCall, subject: control.Subject, after: int) -> None:
+        """Asks the broker for a page of rows; the results of the call are the rows and the next page."""
+        self._ask(call, control.Query(call.id, subject, after))
+
+    def ping(self, call: PendingCall) -> None:
+        """Sends a PING; the call ends when it comes back."""
+        self._ask(call, control.Ping(call.id.to_bytes(8, "big")))
+
+    def _ask(self, call: PendingCall, question: control.Query | control.Ping) -> None:
+        if self._session.up:
+            self.exchange.expect(call, self._peer(_BROKER, b""))
+            self.exchange.outbox.add_control(encode(question))
+        else:
+            self.exchange.fail_unsent(call, self._not_ready())
+
+    def keys_changed(self) -> None:
+        """A callback was registered or taken back."""
+        self._keys_dirty = True
+        self._shell.want_flush()
+
+    def _not_ready(self) -> ConnectionLost | Draining:
+        if self._session.state is SessionState.DRAINING:
+            return Draining("the broker is stopping")
+        return ConnectionLost(f"there is no link to the broker at {self._broker} now", executed="no")
+
+    def _peer(self, address: bytes, head: bytes) -> Peer:
+        peer = self.exchange.peers.get(address + head)
+        if peer is None:
+            source = decode_address(address) if address and self._role is Role.SERVER else None
+            peer = self.exchange.peers[address + head] = Peer(address, head, source)
+        return peer
+
+    # -- what comes
+
+    def receive(self, address: bytes, frame: bytes, now: float) -> None:
+        """Takes a message of the broker."""
+        kind = frame[1] if len(frame) >= HEADER_BYTES else -1
+        if not self._session.accept(kind, now):
+            self.exchange.counters.invalid += 1
+            return
+        try:
+            if kind in (_DATA, _RELAY):
+                peer = self.exchange.peers.get(address + frame[:HEADER_BYTES])
+                if peer is None:
+                    peer = self._peer(address, frame[:HEADER_BYTES])
+                self.exchange.take(peer, frame[HEADER_BYTES:], now)
+            elif kind == _BOUNCE:
+                self._take_bounce(address, frame, now)
+            else:
+                self._take_control(decode(frame), now)
+        except ProtocolError as error:
+            self.exchange.counters.invalid += 1
+            if self._session.state is SessionState.ENDED:
+                self.link_lost(now, str(error))
+
+    def _take_bounce(self, address: bytes, frame: bytes, now: float) -> None:
+        _, _, number, _ = HEADER.unpack_from(frame)
+        original = frame[HEADER_BYTES:]
+        peer = self.exchange.peers.get(address + original[:HEADER_BYTES])
+        if peer is not None:
+            # A reason that a newer broker has and this endpoint has not: it could not be delivered.
+            code = Code(number) if number in _CODES else Code.OVERLOADED
+            self.exchange.bounced(peer, original[HEADER_BYTES:], code, now)
+
+    def _take_control(self, frame: ControlFrame, now: float) -> None:
+        match frame:
+            case control.Welcome():
+                self._welcomed(frame, now)
+            case control.Reject():
+                self._rejected(frame, now)
+            case control.Joined():
+                for player_id in frame.player_ids:
+                    self.players[player_id] = None
+                    self._shell.event(Event.PLAYER_JOINED, player_id)
+            case control.Left():
+                for player_id in frame.player_ids:
+                    self._take_left(player_id)
+            case control.ServerDown():
+                self._take_server_down()
+            case control.Answer():
+                peer = self._peer(_BROKER, b"")
+                self.exchange.finish(peer, frame.id, (list(frame.rows), frame.next), None)
+            case control.Pong():
+                # The lease's own pings carry nothing.
+                if frame.body:
+                    peer = self._peer(_BROKER, b"")
+                    self.exchange.finish(peer, int.from_bytes(frame.body, "big"), (), None)
+            case _:  # SERVER_UP and DRAINING: the state says it all
+                pass
+
+    def _welcomed(self, welcome: control.Welcome, now: float) -> None:
+        self._session.welcomed(welcome.lease_ms / 1000, now)
+        self._last_problem = ""
+        self._announced = True
+        self.player_id = welcome.player_id
+        self._headers = {
+            FrameType.DATA: header(FrameType.DATA, welcome.link),
+            FrameType.RELAY: header(FrameType.RELAY, welcome.link),
+        }
+        if self._start_by is not None:
+            self._started(None)
+        self._shell.event(Event.CONNECTED, self._broker)
+
+    def _rejected(self, reject: control.Reject, now: float) -> None:
+        if reject.code is RejectCode.ID_TAKEN and not self._named_itself:
+            self.player_id = None  # the broker had chosen it; another one will do
+        if self._start_by is not None and reject.code is not RejectCode.DRAINING:
+            self._start_failed(refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}"))
+        else:
+            self.link_lost(now, f"{reject.code.name}: {reject.reason}")
+
+    def _start_failed(self, error: LinkError) -> None:
+        if self._session.state is not None:
+            self._shell.close_link()
+        self._session.close()
+        self._started(error)
+
+    def _take_left(self, player_id: PlayerID) -> None:
+        peer = self.exchange.peers.get(encode_address(player_id) + self._headers[FrameType.DATA])
+        if peer is not None:
+            self.exchange.fail_peer(peer, Code.PLAYER_LEFT, f"player {player_id!r} left before it answered")
+        self._player_left(player_id)
+
+    def _player_left(self, player_id: PlayerID) -> None:
+        if player_id in self.players:
+            del self.players[player_id]
+            self._shell.event(Event.PLAYER_LEFT, player_id)
+
+    def _take_server_down(self) -> None:
+        route = _SERVER_ROUTE if self._role is Role.PLAYER else self._headers[FrameType.RELAY]
+        for peer in list(self.exchange.peers.values()):
+            if peer.header == route:
+                self.exchange.fail_peer(peer, Code.SERVER_LOST, "the server left before it answered")
+
+    # -- time
+
+    def due_at(self) -> float | None:
+        """When `tick` has something to do next."""
+        times = [self.exchange.due_at()]
+        session_at = self._session.due_at()
+        if session_at is not None:
+            times.append(session_at)
+        if self._start_by is not None:
+            times.append(self._start_by)
+        earliest = min(times)
+        return None if earliest == float("inf") else earliest
+
+    def tick(self, now: float) -> None:
+        """Does what is due."""
+        self.exchange.tick(now)
+        if self._start_by is not None and now >= self._start_by:
+            detail = f" ({self._last_problem})" if self._last_problem else ""
+            self._start_failed(
+                BrokerUnreachable(
+                    f"no broker answered at {self._broker} in time{detail};"
+                    " start one with `ringback broker`, or give its address"
+                )
+            )
+        match self._session.due(now):
+            case Due.OPEN:
+                self._open(now)
+            case Due.GIVE_UP:
+                self.link_lost(now, "the broker is silent")
+            case Due.PING:
+                self._session.sent(now)
+                self.exchange.outbox.add_control(encode(control.Ping()))
+            case Due.NOTHING:
+                pass
+
+    def flush(self, now: float) -> bool:
+        """Sends what waits; False when the link takes no more now: call again when it does."""
+        outbox = self.exchange.outbox
+        self.exchange.now = now
+        if self._keys_dirty and self._session.up:
+            self._keys_dirty = False
+            outbox.add_control(encode(control.Keys(self.registry.keys())))
+        if not outbox.flush():
+            return False
+        if self._session.state is SessionState.DRAINING and not self._in_flight():
+            self._shell.send(b"", encode(control.Bye()))
+            self.link_lost(now, "the broker is stopping")
+        return True
+
+    def _in_flight(self) -> bool:
+        return any(peer.calls or peer.executions for peer in self.exchange.peers.values() if not peer.local)
+
+
+_CODES = frozenset(Code)

@@ -1,0 +1,292 @@
+"""Calls out and calls in, over any number of peers.
+
+A pending call leaves its table in `_finish`, whatever ended it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgpack
+
+from ringback.core.calls import Execution, PendingCall
+from ringback.core.counters import Counters
+from ringback.core.handlers import Handler
+from ringback.core.outbox import Outbox
+from ringback.core.peers import Peer
+from ringback.core.shell import Shell
+from ringback.errors import (
+    CallbackError,
+    CallTimeout,
+    Cancelled,
+    Code,
+    InvalidPayload,
+    Overloaded,
+    RateLimited,
+    UnknownCallback,
+    call_error,
+)
+from ringback.protocol import envelopes
+from ringback.protocol.envelopes import CALL, CANCEL, RESULT, Encoder, Envelope, Unreadable
+from ringback.protocol.limits import Limits
+
+SWEEP_S = 0.005
+SWEEP_S_AN_ENTRY = 1e-6
+"""Deadlines are looked for at most so often: a timeout fires late by 5 ms, and 1 ms for each 1000 calls."""
+
+RESEND_S = 0.05
+"""An answer that found its caller's queue full is sent again after so long."""
+
+_OWN_FRAMES = Limits()
+
+
+class Exchange:
+    """Pending calls, executions and their deadlines.
+
+    Attributes:
+        peers: by route.
+        pending: how many calls wait for an answer.
+        now: the time of the latest step; what is delivered to oneself is delivered then.
+        counters: what was counted.
+    """
+
+    def __init__(self, shell: Shell, handlers: dict[str, Handler], limits: Limits) -> None:
+        self.peers: dict[bytes, Peer] = {}
+        self.pending = 0
+        self.counters = Counters()
+        self.outbox = Outbox(shell, self._deliver_local)
+        self._shell = shell
+        self._handlers = handlers
+        self._limits = limits
+        self._encoder = Encoder(limits)
+        self._sweep_at = math.inf
+        self._resend: list[tuple[Peer, bytes]] = []
+        self._resend_bytes = 0
+        self._resend_at = math.inf
+        self.now = 0.0
+
+    # -- calls out
+
+    def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
+        """Sends a call, unless a bound says no."""
+        limits = self._limits
+        if self.pending >= limits.max_pending:
+            self.fail_unsent(call, Overloaded(f"{self.pending} calls wait for answers already"))
+            return
+        if self.outbox.queued_bytes > limits.max_queued_bytes:
+            self.fail_unsent(call, Overloaded(f"{self.outbox.queued_bytes} bytes wait for the link already"))
+            return
+        self.expect(call, peer)
+        self.outbox.add(peer, envelope)
+
+    def expect(self, call: PendingCall, peer: Peer) -> None:
+        """Puts a call into the table."""
+        self.counters.calls += 1
+        self.pending += 1
+        call.peer = peer
+        peer.calls[call.id] = call
+        deadline = call.deadline
+        if deadline is not None and deadline < self._sweep_at:
+            self._sweep_at = deadline
+
+    def fail_unsent(self, call: PendingCall, error: CallbackError) -> None:
+        """Ends a call that was never in the table."""
+        self.counters.calls += 1
+        self._settle(call, (), error)
+
+    def cancel(self, call: PendingCall) -> None:
+        """Ends a call because its caller says so, and tells the handler's side."""
+        peer = call.peer
+        if peer is not None and self._finish(peer, call.id, (), Cancelled("the caller cancelled the call")):
+            self.outbox.add(peer, self._encoder.cancel(call.id))
+
+    def finish(self, peer: Peer, call_id: int, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Ends a call with what came for it; what matches no pending call is counted."""
+        if not self._finish(peer, call_id, results, error):
+            self.counters.stray_replies += 1
+
+    def fail_peer(self, peer: Peer, code: Code, message: str) -> None:
+        """Ends all that is in flight with a peer that is gone, and forgets it."""
+        unsent = self.outbox.forget(peer)
+        if unsent:
+            for envelope in envelopes.decode(envelopes.join(unsent), _OWN_FRAMES).envelopes:
+                if envelope[0] == CALL:
+                    self._finish(peer, envelope[1], (), call_error(code, message, "no"))
+        for call_id in list(peer.calls):
+            self._finish(peer, call_id, (), call_error(code, message, "maybe"))
+        for execution in peer.executions.values():
+            execution.cancelled = True
+        peer.executions.clear()
+        self.peers.pop(peer.key, None)
+
+    def _finish(
+        self, peer: Peer, call_id: int, results: tuple[Any, ...], error: CallbackError | None
+    ) -> bool:
+        call = peer.calls.pop(call_id, None)
+        if call is None:
+            return False
+        self.pending -= 1
+        self._settle(call, results, error)
+        return True
+
+    def _settle(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        if error is None:
+            self.counters.results += 1
+        else:
+            self.counters.errors += 1
+        call.settle(results, error)
+        if call.callback is not None or call.on_error is not None:
+            self._shell.finished(call)
+
+    # -- what comes
+
+    def take(self, peer: Peer, body: bytes, now: float) -> None:
+        """Takes the body of a frame that came from a peer."""
+        self.now = now
+        decoded, unreadable, lost_bytes = envelopes.decode(body, self._limits)
+        for envelope in decoded:
+            kind = envelope[0]
+            if kind == RESULT:
+                if not self._finish(peer, envelope[1], tuple(envelope[2]), None):
+                    self.counters.stray_replies += 1
+            elif kind == CALL:
+                self._take_call(peer, envelope, now)
+            elif kind == CANCEL:
+                self._take_cancel(peer, envelope[1])
+            else:
+                self.finish(peer, envelope[1], (), envelopes.to_error(envelope))
+        for damaged in unreadable:
+            self._take_unreadable(peer, damaged)
+        if lost_bytes:
+            self.counters.invalid += 1
+
+    def bounced(self, peer: Peer, body: bytes, code: Code, now: float) -> None:
+        """Takes back the body of a frame that could not be delivered."""
+        for envelope in envelopes.decode(body, _OWN_FRAMES).envelopes:
+            if envelope[0] == CALL:
+                self._finish(peer, envelope[1], (), call_error(code, _BOUNCE_TEXTS.get(code, ""), "no"))
+            elif code is Code.OVERLOADED and envelope[0] != CANCEL:
+                self._resend_later(peer, msgpack.packb(envelope), now)
+        if peer.disposable(now):
+            self.peers.pop(peer.key, None)
+
+    def _take_call(self, peer: Peer, envelope: Envelope, now: float) -> None:
+        _, call_id, key, payload, budget_ms = envelope
+        handler = self._handlers.get(key)
+        limits = self._limits
+        executions = peer.executions
+        if limits.max_calls_per_s is not None and (wait_s := peer.take_allowance(limits, now)):
+            error: CallbackError = RateLimited(
+                f"more than {limits.max_calls_per_s:g} calls a second", data={"retry_after": wait_s}
+            )
+        elif handler is None:
+            error = UnknownCallback(f"no callback of the key {key!r} is registered")
+        elif len(executions) >= limits.max_in_flight:
+            error = Overloaded(f"{len(executions)} calls of one caller are being handled already")
+        elif budget_ms == 0:
+            error = CallTimeout("the call's time was over when it came", executed="no")
+        elif call_id in executions:
+            self.counters.invalid += 1
+            return
+        else:
+            deadline = None if budget_ms is None else now + budget_ms / 1000
+            if deadline is not None and deadline < self._sweep_at:
+                self._sweep_at = deadline
+            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler)
+            executions[call_id] = execution
+            self.counters.executions += 1
+            self._shell.run(execution)
+            return
+        self._refuse(peer, call_id, error)
+
+    def _take_cancel(self, peer: Peer, call_id: int) -> None:
+        execution = peer.executions.pop(call_id, None)
+        if execution is not None:
+            execution.cancelled = True
+            self._shell.cancel(execution)
+
+    def _take_unreadable(self, peer: Peer, damaged: Unreadable) -> None:
+        self.counters.invalid += 1
+        if damaged.type == CALL:
+            self._refuse(peer, damaged.id, InvalidPayload(damaged.reason))
+        elif damaged.type != CANCEL:
+            reason = f"the answer can't be accepted: {damaged.reason}"
+            self.finish(peer, damaged.id, (), InvalidPayload(reason, executed="yes"))
+
+    def _refuse(self, peer: Peer, call_id: int, error: CallbackError) -> None:
+        """Answers a call without running a handler."""
+        self.counters.refused += 1
+        self.outbox.add(peer, self._encoder.error(call_id, error))
+
+    def _deliver_local(self, peer: Peer, body: bytes) -> None:
+        self.take(peer, body, self.now)
+
+    # -- answers of handlers here
+
+    def reply(self, execution: Execution, envelope: bytes) -> None:
+        """Sends the answer of a handler, if somebody still waits for it."""
+        peer = execution.peer
+        if peer.executions.pop(execution.id, None) is None:
+            self.counters.late_replies += 1
+        else:
+            self.outbox.add(peer, envelope)
+
+    def _resend_later(self, peer: Peer, envelope: bytes, now: float) -> None:
+        if self._resend_bytes > self._limits.max_queued_bytes:
+            self.counters.late_replies += 1
+            return
+        self._resend.append((peer, envelope))
+        self._resend_bytes += len(envelope)
+        self._resend_at = min(self._resend_at, now + RESEND_S)
+
+    # -- time
+
+    def due_at(self) -> float:
+        """When `tick` has something to do next."""
+        return min(self._sweep_at, self._resend_at)
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        if now >= self._sweep_at:
+            self._sweep(now)
+        if now >= self._resend_at:
+            waiting, self._resend = self._resend, []
+            self._resend_bytes, self._resend_at = 0, math.inf
+            for peer, envelope in waiting:
+                if self.peers.get(peer.key) is peer:
+                    self.outbox.add(peer, envelope)
+
+    def _sweep(self, now: float) -> None:
+        """Ends what is over its deadline: one look at all, in place of a timer for each."""
+        earliest = math.inf
+        entries = 0
+        for peer in list(self.peers.values()):
+            entries += 1 + len(peer.calls) + len(peer.executions)
+            for call in list(peer.calls.values()):
+                deadline = call.deadline
+                if deadline is None:
+                    continue
+                if deadline <= now:
+                    self._finish(peer, call.id, (), CallTimeout("no answer came in time"))
+                elif deadline < earliest:
+                    earliest = deadline
+            for execution in list(peer.executions.values()):
+                deadline = execution.deadline
+                if deadline is None:
+                    continue
+                if deadline <= now:
+                    del peer.executions[execution.id]
+                elif deadline < earliest:
+                    earliest = deadline
+            if peer.disposable(now):
+                del self.peers[peer.key]
+        self._sweep_at = max(earliest, now + SWEEP_S + SWEEP_S_AN_ENTRY * entries)
+
+
+_BOUNCE_TEXTS: dict[Code, str] = {
+    Code.NO_SERVER: "no server is connected",
+    Code.UNKNOWN_PLAYER: "no player with this ID is connected",
+    Code.OVERLOADED: "the receiver's queue at the broker is full",
+    Code.DRAINING: "the broker is stopping",
+}

@@ -1,0 +1,104 @@
+"""What waits to be sent: envelopes by peer, so that what is queued at one moment leaves in one frame."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ringback.core.peers import Peer
+from ringback.core.shell import Shell
+from ringback.protocol.envelopes import join
+from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES
+
+
+class Outbox:
+    """Queues and their one way out.
+
+    Attributes:
+        queued_bytes: of all envelopes that wait.
+    """
+
+    def __init__(self, shell: Shell, deliver: Callable[[Peer, bytes], None]) -> None:
+        self.queued_bytes = 0
+        self._shell = shell
+        self._deliver = deliver
+        self._control: deque[bytes] = deque()
+        self._waiting: list[Peer] = []
+        self._wanted = False
+
+    @property
+    def empty(self) -> bool:
+        return not self._waiting and not self._control
+
+    def add(self, peer: Peer, envelope: bytes) -> None:
+        """Queues an envelope."""
+        if not peer.outgoing:
+            self._waiting.append(peer)
+            self._want_flush()
+        peer.outgoing.append(envelope)
+        size = len(envelope)
+        peer.outgoing_bytes += size
+        self.queued_bytes += size
+
+    def add_control(self, frame: bytes) -> None:
+        """Queues a frame for the broker itself."""
+        self._control.append(frame)
+        self._want_flush()
+
+    def _want_flush(self) -> None:
+        if not self._wanted:
+            self._wanted = True
+            self._shell.want_flush()
+
+    def flush(self) -> bool:
+        """Sends what waits; False when the link took no more and something still waits."""
+        self._wanted = False
+        while self._control:
+            if not self._shell.send(b"", self._control[0]):
+                return False
+            self._control.popleft()
+        while self._waiting:
+            peer = self._waiting[0]
+            if peer.outgoing and not self._flush_peer(peer):
+                return False
+            del self._waiting[0]
+        return True
+
+    def forget(self, peer: Peer) -> list[bytes]:
+        """Drops what waits for a peer, and gives it."""
+        unsent = peer.outgoing
+        peer.outgoing = []
+        self.queued_bytes -= peer.outgoing_bytes
+        peer.outgoing_bytes = 0
+        return unsent
+
+    def forget_control(self) -> None:
+        self._control.clear()
+
+    def _flush_peer(self, peer: Peer) -> bool:
+        if peer.local:
+            self._deliver(peer, join(self.forget(peer)))
+            return True
+        while peer.outgoing:
+            batch, size = _first_batch(peer)
+            if not self._shell.send(peer.address, peer.header + join(batch)):
+                return False
+            self.queued_bytes -= size
+            peer.outgoing_bytes -= size
+            # The usual case takes all; a slice is for what does not fit into one frame.
+            peer.outgoing = [] if batch is peer.outgoing else peer.outgoing[len(batch) :]
+        return True
+
+
+def _first_batch(peer: Peer) -> tuple[list[bytes], int]:
+    """Gives the envelopes that the next frame takes, and their bytes."""
+    outgoing = peer.outgoing
+    if len(outgoing) <= BATCH_ENVELOPES and peer.outgoing_bytes <= BATCH_BYTES:
+        return outgoing, peer.outgoing_bytes
+    count = size = 0
+    for envelope in outgoing[:BATCH_ENVELOPES]:
+        if count and size + len(envelope) > BATCH_BYTES:
+            break
+        count += 1
+        size += len(envelope)
+    return outgoing[:count], size

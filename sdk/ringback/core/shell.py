@@ -1,0 +1,52 @@
+"""What the core asks of the face around it. A simulator implements it as well as the two faces."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from ringback.core.calls import Execution, PendingCall, Replier
+
+
+class Event(Enum):
+    """What users may listen to."""
+
+    CONNECTED = auto()
+    DISCONNECTED = auto()
+    PLAYER_JOINED = auto()
+    PLAYER_LEFT = auto()
+
+
+class Shell(Replier, Protocol):
+    """Effects of the core. All but `Replier`'s are called on the I/O thread and must not block."""
+
+    def open_link(self) -> None:
+        """Opens a fresh socket with a fresh routing ID."""
+
+    def close_link(self) -> None:
+        """Closes the present socket; what was sent may still leave for a moment."""
+
+    def send(self, address: bytes, frame: bytes) -> bool:
+        """Sends on the present socket without waiting; False when there is no room now."""
+        ...
+
+    def want_flush(self) -> None:
+        """Something waits to be sent: call `flush` soon, after what else happens at this moment."""
+
+    def run(self, execution: Execution) -> None:
+        """Has the handler run, later and elsewhere."""
+
+    def cancel(self, execution: Execution) -> None:
+        """Stops a handler that can be stopped."""
+
+    def finished(self, call: PendingCall) -> None:
+        """A call has its outcome: have its callback run, later and elsewhere."""
+
+    def event(self, event: Event, argument: Any) -> None:
+        """Something happened that users may listen to."""
+
+    def started(self, error: Exception | None) -> None:
+        """The first WELCOME came, or starting failed."""
+
+    def warn(self, text: str) -> None:
+        """Something that an operator should see in the log."""

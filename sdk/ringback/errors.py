@@ -1,0 +1,280 @@
+"""Every exception of ringback, and the numbers that stand for them on the wire.
+
+Three families, all below `RingbackError`:
+
+- `CallbackError`: the one outcome of a call that did not give results. It has a class for each
+  `Code`, and `executed` says whether the handler ran.
+- `LinkError`: an endpoint could not be started, or the broker refused it.
+- `UsageError`: the program asked for something that can't be done in this state. Arguments of a
+  wrong type or value raise the builtin `TypeError` and `ValueError`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, ClassVar, Literal
+
+Executed = Literal["no", "maybe", "yes"]
+"""Whether the handler of a failed call ran: what is safe to try again is what says "no"."""
+
+EXECUTED: tuple[Executed, ...] = ("no", "maybe", "yes")
+"""The position of each value is its number on the wire."""
+
+
+class Code(IntEnum):
+    """Why a call failed. The number is what an ERROR envelope and a BOUNCE frame carry."""
+
+    UNKNOWN_CALLBACK = 1
+    UNKNOWN_PLAYER = 2
+    NO_SERVER = 3
+    INVALID_PAYLOAD = 4
+    TOO_LARGE = 5
+    RATE_LIMITED = 6
+    OVERLOADED = 7
+    FORBIDDEN = 8
+    DRAINING = 9
+    TIMEOUT = 20
+    PLAYER_LEFT = 21
+    SERVER_LOST = 22
+    CONNECTION_LOST = 23
+    CANCELLED = 24
+    HANDLER_ERROR = 30
+
+
+class RejectCode(IntEnum):
+    """Why the broker refused a session, or ended one. The number is what a REJECT frame carries."""
+
+    UNSUPPORTED_VERSION = 1
+    PROTOCOL_ERROR = 2
+    ID_TAKEN = 3
+    SERVER_TAKEN = 4
+    FULL = 5
+    DRAINING = 6
+    NO_SESSION = 7
+    LEASE_EXPIRED = 8
+    TOO_SLOW = 9
+
+
+class RingbackError(Exception):
+    """The base of everything that ringback raises of its own."""
+
+
+class UsageError(RingbackError, RuntimeError):
+    """A function was called in a state in which it can't work; the message says what to do."""
+
+
+class CallbackError(RingbackError):
+    """The outcome of a call that gave no results.
+
+    A handler may raise it, or a subclass, with a `code` of its own (a str): code, message and data
+    then reach the caller, with `executed="yes"`.
+
+    Args:
+        code: a `Code`, or a str of 1 to 64 characters that names an error of the application.
+        message: what happened, for people.
+        executed: whether the handler ran.
+        data: anything that a payload may be.
+    """
+
+    default_code: ClassVar[Code | str] = "APPLICATION_ERROR"
+    default_executed: ClassVar[Executed] = "yes"
+
+    code: Code | str
+    message: str
+    executed: Executed
+    data: Any
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: Code | str | None = None,
+        executed: Executed | None = None,
+        data: Any = None,
+    ) -> None:
+        self.code = self.default_code if code is None else code
+        self.message = message
+        self.executed = self.default_executed if executed is None else executed
+        self.data = data
+        super().__init__(message)
+
+    @property
+    def code_name(self) -> str:
+        """The code as a word: `UNKNOWN_PLAYER`, or the application's own."""
+        return self.code.name if isinstance(self.code, Code) else self.code
+
+    def __str__(self) -> str:
+        return f"{self.code_name}: {self.message}" if self.message else self.code_name
+
+
+class UnknownCallback(CallbackError):
+    """The endpoint that was called has no callback of this key."""
+
+    default_code = Code.UNKNOWN_CALLBACK
+    default_executed = "no"
+
+
+class UnknownPlayer(CallbackError):
+    """No player of this ID is connected."""
+
+    default_code = Code.UNKNOWN_PLAYER
+    default_executed = "no"
+
+
+class NoServer(CallbackError):
+    """No server is connected."""
+
+    default_code = Code.NO_SERVER
+    default_executed = "no"
+
+
+class InvalidPayload(CallbackError):
+    """The payload can't be carried, or the endpoint that was called does not accept it."""
+
+    default_code = Code.INVALID_PAYLOAD
+    default_executed = "no"
+
+
+class TooLarge(CallbackError):
+    """The call is larger than the limit."""
+
+    default_code = Code.TOO_LARGE
+    default_executed = "no"
+
+
+class RateLimited(CallbackError):
+    """Too many calls a second. `data["retry_after"]` is in seconds."""
+
+    default_code = Code.RATE_LIMITED
+    default_executed = "no"
+
+
+class Overloaded(CallbackError):
+    """A queue or table on the way is full."""
+
+    default_code = Code.OVERLOADED
+    default_executed = "no"
+
+
+class Forbidden(CallbackError):
+    """The caller may not call this."""
+
+    default_code = Code.FORBIDDEN
+    default_executed = "no"
+
+
+class Draining(CallbackError):
+    """The broker is about to stop and takes no new calls."""
+
+    default_code = Code.DRAINING
+    default_executed = "no"
+
+
+class CallTimeout(CallbackError, TimeoutError):
+    """No answer came within the call's timeout."""
+
+    default_code = Code.TIMEOUT
+    default_executed = "maybe"
+
+
+class PlayerLeft(CallbackError):
+    """The player that was called left before it answered."""
+
+    default_code = Code.PLAYER_LEFT
+    default_executed = "maybe"
+
+
+class ServerLost(CallbackError):
+    """The server left before it answered."""
+
+    default_code = Code.SERVER_LOST
+    default_executed = "maybe"
+
+
+class ConnectionLost(CallbackError):
+    """The link to the broker was lost, or the endpoint closed, before the answer came."""
+
+    default_code = Code.CONNECTION_LOST
+    default_executed = "maybe"
+
+
+class Cancelled(CallbackError):
+    """The caller cancelled the call."""
+
+    default_code = Code.CANCELLED
+    default_executed = "maybe"
+
+
+class HandlerError(CallbackError):
+    """The handler raised something that is not a `CallbackError` of the application."""
+
+    default_code = Code.HANDLER_ERROR
+    default_executed = "yes"
+
+
+ERROR_CLASSES: dict[Code, type[CallbackError]] = {
+    Code.UNKNOWN_CALLBACK: UnknownCallback,
+    Code.UNKNOWN_PLAYER: UnknownPlayer,
+    Code.NO_SERVER: NoServer,
+    Code.INVALID_PAYLOAD: InvalidPayload,
+    Code.TOO_LARGE: TooLarge,
+    Code.RATE_LIMITED: RateLimited,
+    Code.OVERLOADED: Overloaded,
+    Code.FORBIDDEN: Forbidden,
+    Code.DRAINING: Draining,
+    Code.TIMEOUT: CallTimeout,
+    Code.PLAYER_LEFT: PlayerLeft,
+    Code.SERVER_LOST: ServerLost,
+    Code.CONNECTION_LOST: ConnectionLost,
+    Code.CANCELLED: Cancelled,
+    Code.HANDLER_ERROR: HandlerError,
+}
+"""The one table between wire numbers and classes; a test holds it complete."""
+
+
+def call_error(
+    code: int | str, message: str, executed: Executed | None = None, data: Any = None
+) -> CallbackError:
+    """Gives the exception for a code: the class of its `Code`, else a plain `CallbackError`."""
+    if isinstance(code, str):
+        return CallbackError(message, code=code, executed=executed, data=data)
+    return ERROR_CLASSES[Code(code)](message, executed=executed, data=data)
+
+
+class LinkError(RingbackError):
+    """An endpoint could not be started."""
+
+
+class BrokerUnreachable(LinkError, ConnectionError):
+    """No broker answered at the address within `connect_timeout`."""
+
+
+class Refused(LinkError):
+    """The broker refused the session, or ended it. `code` is a `RejectCode`."""
+
+    def __init__(self, code: RejectCode, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(code, message)  # both, so that it can be copied and pickled
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"
+
+
+class IDTaken(Refused):
+    """Another player with this ID is connected."""
+
+
+class ServerTaken(Refused):
+    """Another server is connected."""
+
+
+REFUSED_CLASSES: dict[RejectCode, type[Refused]] = {
+    RejectCode.ID_TAKEN: IDTaken,
+    RejectCode.SERVER_TAKEN: ServerTaken,
+}
+
+
+def refused(code: RejectCode, message: str) -> Refused:
+    """Gives the exception for a REJECT."""
+    return REFUSED_CLASSES.get(code, Refused)(code, message)

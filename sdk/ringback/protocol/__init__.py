@@ -1,0 +1,1 @@
+"""The wire: frames, envelopes, limits. Pure functions and frozen dataclasses."""

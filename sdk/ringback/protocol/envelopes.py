@@ -1,0 +1,354 @@
+"""Envelopes: the calls and answers inside a DATA or RELAY frame.
+
+The body of such a frame is one msgpack array of envelopes, so that one `unpackb` reads all of them:
+for a lone call that takes a fifth of the time of a streaming unpacker, and as long for many.
+An envelope is an array too; the hot path handles it as it comes out of msgpack, checked for shape.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgpack
+
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
+from ringback.protocol.limits import MAX_ENVELOPES, MAX_KEY_BYTES, Limits
+
+
+class EnvelopeType(IntEnum):
+    CALL = 1
+    RESULT = 2
+    ERROR = 3
+    CANCEL = 4
+
+
+CALL, RESULT, ERROR, CANCEL = 1, 2, 3, 4
+MAX_ID = 2**64 - 1
+MAX_CODE_CHARS = 64
+MAX_MESSAGE_CHARS = 1000
+_SURE_KEY_CHARS = MAX_KEY_BYTES // 4
+"""A key of so many characters is within its bytes, whatever the characters are."""
+
+_CODES = frozenset(Code)
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+_NESTING = (dict, list, tuple)
+
+
+class Unreadable(NamedTuple):
+    """An envelope that can't be accepted, with what could still be read of it."""
+
+    type: int
+    id: int
+    reason: str
+
+
+Envelope = list[Any]
+
+
+class Decoded(NamedTuple):
+    """What a body holds: the sound envelopes, those that are not but can be answered, and how many bytes
+    could not be read at all."""
+
+    envelopes: list[Envelope]
+    unreadable: list[Unreadable]
+    lost_bytes: int
+
+
+def join(envelopes: list[bytes]) -> bytes:
+    """Gives the body of a frame: an array header and the encoded envelopes behind it."""
+    count = len(envelopes)
+    head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return head + b"".join(envelopes)
+
+
+class Encoder:
+    """Writes envelopes. Not to be shared by threads: it keeps one packer and its buffer.
+
+    Every method raises `InvalidPayload` for a value that msgpack can't carry or that is nested too
+    deep, and `TooLarge` for an envelope over `limits.max_call_bytes`.
+    """
+
+    __slots__ = ("_limits", "_pack")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # Strict: msgpack writes the length of a subclass of list or dict, but the items that its __iter__
+        # gives. When these differ, the envelope would corrupt all that follow it in the frame. It is
+        # faster too.
+        self._pack = msgpack.Packer(strict_types=True, default=_plain).pack
+
+    def call(self, call_id: int, key: str, payload: Any, budget_ms: int | None) -> bytes:
+        return self._envelope([CALL, call_id, key, payload, budget_ms], payload, "payload")
+
+    def result(self, call_id: int, results: tuple[Any, ...]) -> bytes:
+        # As in `decode`, the array of results is itself not a level of what is in it.
+        items = list(results)
+        return self._envelope([RESULT, call_id, items], items, "result", 1)
+
+    def error(self, call_id: int, error: CallbackError) -> bytes:
+        # A handler may raise a CallbackError with anything in it.
+        try:
+            code = int(error.code) if isinstance(error.code, Code) else error.code
+            message = str(error.message)[:MAX_MESSAGE_CHARS].encode("utf-8", "replace").decode()
+            fields = [ERROR, call_id, code, message, EXECUTED.index(error.executed), error.data]
+            fault = _error_fault(fields)
+        except Exception as failure:
+            raise InvalidPayload(f"the error can't be carried: {failure}") from None
+        if fault:
+            raise InvalidPayload(f"the error can't be carried: {fault}")
+        return self._envelope(fields, error.data, "error's data")
+
+    def cancel(self, call_id: int) -> bytes:
+        envelope: bytes = self._pack([CANCEL, call_id])
+        return envelope
+
+    def _envelope(self, fields: list[Any], payload: Any, what: str, more_depth: int = 0) -> bytes:
+        limits = self._limits
+        try:
+            envelope: bytes = self._pack(fields)
+            size = len(envelope)
+            if size <= limits.max_depth:  # every level takes a byte at least
+                return envelope
+            deep = size <= limits.max_call_bytes and too_deep(payload, limits.max_depth + more_depth)
+        except Exception as error:  # msgpack raises five kinds; a payload's own classes may raise others
+            raise InvalidPayload(f"the {what} can't be carried: {error}") from None
+        if size > limits.max_call_bytes:
+            raise TooLarge(
+                f"the {what} takes {size} bytes encoded, with its key; {limits.max_call_bytes} are allowed"
+            )
+        if deep:
+            raise InvalidPayload(f"the {what} is nested deeper than {limits.max_depth} levels")
+        return envelope
+
+
+def _plain(value: Any) -> Any:
+    """Gives the plain value that a tuple, or an instance of a subclass, is written as."""
+    match value:
+        case tuple() | list():
+            return list(value)
+        case dict():
+            return dict(value)
+        case str():
+            return str.__str__(value)  # not str(value): a `class E(str, Enum)` has another __str__
+        case int():
+            return int.__int__(value)
+        case float():
+            return float.__float__(value)
+        case bytes() | bytearray():
+            return bytes(memoryview(value))
+    raise TypeError(f"a {type(value).__name__} is not a value that msgpack has")
+
+
+def too_deep(value: Any, max_depth: int) -> bool:
+    """Tells whether lists and maps are nested more than `max_depth` deep, without recursion."""
+    level = [value] if isinstance(value, _NESTING) else []
+    while level:
+        if max_depth == 0:
+            return True
+        max_depth -= 1
+        # The look at the exact type comes first, as it settles nearly all values at half the cost.
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if type(child) not in _SCALARS and isinstance(child, _NESTING)
+        ]
+    return False
+
+
+def decode(body: bytes, limits: Limits) -> Decoded:
+    """Reads a body. Never raises: hostile bytes are counted, and one bad envelope spoils no other."""
+    try:
+        # Under this bound no envelope is over it; a larger body is not unpacked as a whole.
+        if len(body) <= limits.max_call_bytes:
+            envelopes = _unpack(body, limits)
+            if type(envelopes) is list and len(envelopes) <= MAX_ENVELOPES:
+                values = _values(envelopes)
+                if len(body) <= limits.max_depth or not too_deep(values, limits.max_depth + 1):
+                    return Decoded(envelopes, [], 0)
+    except Exception:  # the same five kinds, or a fault; the slow path says which envelope it was
+        pass
+    return _decode_each(body, limits)
+
+
+def _values(envelopes: list[Any]) -> list[Any]:
+    """Gives the payloads, results and data in envelopes; raises if one is not sound.
+
+    The rules are those of `_fault`, flat and in the order of what is frequent: a function call for each
+    envelope took twice as long (0.8 against 1.6 us for a small call in a body of 64, with all else).
+    """
+    values: list[Any] = []
+    for envelope in envelopes:
+        if type(envelope) is not list:
+            raise ValueError
+        size = len(envelope)
+        if size == 5:
+            kind, call_id, key, payload, budget_ms = envelope
+            if not (
+                type(kind) is int
+                and kind == CALL
+                and type(call_id) is int
+                and call_id >= 0
+                and type(key) is str
+                and key
+                and (len(key) <= _SURE_KEY_CHARS or len(key.encode()) <= MAX_KEY_BYTES)
+                and (budget_ms is None or (type(budget_ms) is int and budget_ms >= 0))
+            ):
+                raise ValueError
+            values.append(payload)
+        elif size == 3:
+            kind, call_id, results = envelope
+            if not (
+                type(kind) is int
+                and kind == RESULT
+                and type(call_id) is int
+                and call_id >= 0
+                and type(results) is list
+            ):
+                raise ValueError
+            values += results
+        elif _fault(envelope):
+            raise ValueError
+        elif size == 6:
+            values.append(envelope[5])
+    return values
+
+
+def to_error(envelope: Envelope) -> CallbackError:
+    """Gives the exception that an ERROR envelope stands for."""
+    _, _, code, message, executed, data = envelope
+    return call_error(code, message, EXECUTED[executed], data)
+
+
+def _unpack(data: bytes, limits: Limits) -> Any:
+    # Ints and floats as map keys are safe: CPython's dict probes with the whole hash. Timestamps come as
+    # floats, since tuples of chosen ints as keys are not.
+    return msgpack.unpackb(
+        data,
+        strict_map_key=False,
+        max_array_len=limits.max_array_len,
+        max_map_len=limits.max_map_len,
+        ext_hook=_no_ext,
+        timestamp=1,
+    )
+
+
+def _no_ext(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code} is not allowed")
+
+
+def _fault(envelope: Any) -> str:
+    """Says what is wrong with the shape of an envelope; an empty str if nothing is."""
+    if type(envelope) is not list or len(envelope) < 2:
+        return "an envelope is an array of a type, an id and more"
+    kind, call_id = envelope[0], envelope[1]
+    if type(kind) is not int:
+        return "a type is an int"
+    if type(call_id) is not int or call_id < 0:
+        return "an id is an int from 0 to 2**64-1"
+    size = len(envelope)
+    if kind == RESULT:
+        return "" if size == 3 and type(envelope[2]) is list else "a RESULT has a list of results"
+    if kind == CALL:
+        if size != 5:
+            return f"a CALL has 5 fields, not {size}"
+        key, budget_ms = envelope[2], envelope[4]
+        if type(key) is not str or not 0 < len(key.encode()) <= MAX_KEY_BYTES:
+            return f"a key is a str of 1 to {MAX_KEY_BYTES} bytes"
+        if budget_ms is not None and (type(budget_ms) is not int or budget_ms < 0):
+            return "a budget is an int from 0, or nil"
+        return ""
+    if kind == ERROR:
+        return _error_fault(envelope)
+    if kind == CANCEL:
+        return "" if size == 2 else "a CANCEL has 2 fields"
+    return f"{kind} is not a type of envelope"
+
+
+def _error_fault(envelope: Envelope) -> str:
+    if len(envelope) != 6:
+        return f"an ERROR has 6 fields, not {len(envelope)}"
+    _, _, code, message, executed, _ = envelope
+    if type(code) is int:
+        if code not in _CODES:
+            return f"{code} is not a code"
+    elif type(code) is not str or not 0 < len(code) <= MAX_CODE_CHARS:
+        return f"a code is a number of the table, or a str of 1 to {MAX_CODE_CHARS} characters"
+    if type(message) is not str:
+        return "a message is a str"
+    if type(executed) is not int or not 0 <= executed < len(EXECUTED):
+        return "executed is 0, 1 or 2"
+    return ""
+
+
+def _too_deep(envelope: Envelope, limits: Limits) -> bool:
+    kind = envelope[0]
+    if kind == CALL:
+        return too_deep(envelope[3], limits.max_depth)
+    if kind == RESULT:
+        # The array of results itself is not a level of the payload.
+        return too_deep(envelope[2], limits.max_depth + 1)
+    return kind == ERROR and too_deep(envelope[5], limits.max_depth)
+
+
+def _decode_each(body: bytes, limits: Limits) -> Decoded:
+    """Takes the envelopes one by one, for a body that could not be taken as a whole."""
+    sound: list[Envelope] = []
+    unreadable: list[Unreadable] = []
+    lost = 0
+    walker = _walker(body)
+    start = 0
+    try:
+        count = walker.read_array_header()
+        if count > MAX_ENVELOPES:
+            return Decoded([], [], len(body))
+        for _ in range(count):
+            start = walker.tell()
+            walker.skip()
+            piece = body[start : walker.tell()]
+            reason, envelope = _read_one(piece, limits)
+            if not reason:
+                sound.append(envelope)
+            elif (salvaged := _salvage(piece, reason)) is not None:
+                unreadable.append(salvaged)
+            else:
+                lost += len(piece)
+        start = walker.tell()
+    except Exception:  # not msgpack, or cut short: nothing behind this point can be told apart
+        pass
+    return Decoded(sound, unreadable, lost + len(body) - start)
+
+
+def _read_one(piece: bytes, limits: Limits) -> tuple[str, Envelope]:
+    if len(piece) > limits.max_call_bytes:
+        return f"{len(piece)} bytes where {limits.max_call_bytes} are accepted", []
+    try:
+        envelope = _unpack(piece, limits)
+    except Exception as error:
+        return str(error) or type(error).__name__, []
+    if reason := _fault(envelope):
+        return reason, []
+    if _too_deep(envelope, limits):
+        return f"nested deeper than {limits.max_depth} levels", []
+    return "", envelope
+
+
+def _salvage(piece: bytes, reason: str) -> Unreadable | None:
+    walker = _walker(piece)
+    try:
+        if walker.read_array_header() < 2:
+            return None
+        kind, call_id = walker.unpack(), walker.unpack()
+    except Exception:  # not even an id: nobody can be told
+        return None
+    if type(kind) is not int or type(call_id) is not int or not 0 <= call_id <= MAX_ID:
+        return None
+    return Unreadable(kind, call_id, reason[:200])
+
+
+def _walker(data: bytes) -> Any:
+    # No arrays or maps are built: what `unpack` is used for is a type and an id.
+    walker = msgpack.Unpacker(max_buffer_size=max(len(data), 1), max_array_len=0, max_map_len=0)
+    walker.feed(data)
+    return walker

@@ -1,0 +1,106 @@
+"""Frames: the 8-byte header, the types, and which role may send which.
+
+A frame is one message part. `docs/protocol.md` is the specification; this module and `control` are
+its code.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, StrEnum
+
+VERSION = 1
+SUPPORTED_VERSIONS = (1,)
+HEADER = struct.Struct("!BBHI")
+"""Version, type, code (0 except in a BOUNCE), link: network byte order."""
+
+HEADER_BYTES = HEADER.size
+SERVER_LINK = 0
+"""The link number of the server, whoever it is; operators have numbers from 1."""
+
+
+class FrameType(IntEnum):
+    HELLO = 1
+    WELCOME = 2
+    REJECT = 3
+    BYE = 4
+    PING = 5
+    PONG = 6
+    JOINED = 7
+    LEFT = 8
+    SERVER_UP = 9
+    SERVER_DOWN = 10
+    DRAINING = 11
+    KEYS = 12
+    QUERY = 13
+    ANSWER = 14
+    DATA = 16
+    RELAY = 17
+    BOUNCE = 18
+
+
+class Role(StrEnum):
+    PLAYER = "player"
+    SERVER = "server"
+    OPERATOR = "operator"
+
+
+_FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.KEYS, FrameType.DATA}
+BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
+    None: frozenset({FrameType.HELLO}),
+    Role.PLAYER: frozenset(_FROM_ALL),
+    Role.SERVER: frozenset(_FROM_ALL | {FrameType.RELAY}),
+    Role.OPERATOR: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.QUERY}),
+}
+"""What the broker accepts from a peer with this role; None: before its HELLO."""
+
+
+class SessionState(StrEnum):
+    """A session as an endpoint sees it."""
+
+    GREETING = "greeting"
+    READY = "ready"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], SessionState]]:
+    greeting, ready, draining = SessionState.GREETING, SessionState.READY, SessionState.DRAINING
+    common = {FrameType.PONG, FrameType.DATA, FrameType.BOUNCE}
+    own = {
+        Role.PLAYER: {FrameType.SERVER_UP, FrameType.SERVER_DOWN},
+        Role.SERVER: {FrameType.JOINED, FrameType.LEFT, FrameType.RELAY},
+        Role.OPERATOR: {
+            FrameType.LEFT,
+            FrameType.SERVER_UP,
+            FrameType.SERVER_DOWN,
+            FrameType.RELAY,
+            FrameType.ANSWER,
+        },
+    }
+    tables = {}
+    for role in Role:
+        table = {
+            (greeting, FrameType.WELCOME): ready,
+            (ready, FrameType.DRAINING): draining,
+            **{(state, FrameType.REJECT): SessionState.ENDED for state in (greeting, ready, draining)},
+            **{(state, kind): state for state in (ready, draining) for kind in common | own[role]},
+        }
+        if role is Role.SERVER:
+            table[greeting, FrameType.JOINED] = greeting
+        tables[role] = table
+    return tables
+
+
+ENDPOINT_TRANSITIONS = _endpoint_transitions()
+"""(state, frame type) to state, for each role; what is not listed is ignored and counted."""
+
+
+def header(frame_type: FrameType, link: int = 0, code: int = 0) -> bytes:
+    """Gives the 8 bytes that a frame begins with."""
+    return HEADER.pack(VERSION, frame_type, code, link)
+
+
+def bounce(code: int, frame: bytes) -> bytes:
+    """Gives the BOUNCE of a frame that could not be delivered: it comes back whole, behind a header."""
+    return HEADER.pack(VERSION, FrameType.BOUNCE, code, 0) + frame

@@ -1,0 +1,90 @@
+"""Addresses of listeners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:5770",
+        "tcp://broker.example:65535",
+        "tcp://[::1]:1",
+        "tcp://[fe80::1%eth0]:5770",
+        "ipc:///run/ringback/players",
+        "ipc://" + "p" * MAX_IPC_PATH_BYTES,
+    ],
+)
+@pytest.mark.parametrize("bind", [True, False])
+def test_good_addresses_are_given_back(address: str, bind: bool) -> None:
+    assert check_address(address, bind=bind) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "becomes"),
+    [
+        ("tcp://*:5770", "tcp://*:5770"),
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:0"),
+    ],
+)
+def test_what_is_only_to_listen_at(address: str, becomes: str) -> None:
+    assert check_address(address, bind=True) == becomes
+    with pytest.raises(ValueError, match=r"port|host"):
+        check_address(address, bind=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "127.0.0.1:5770",
+        "udp://127.0.0.1:5770",
+        "inproc://x",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:",
+        "tcp://:5770",
+        "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:99999",
+        "tcp://127.0.0.1:123456",
+        "tcp://127.0.0.1:-1",
+        "tcp://127.0.0.1:\u0665",
+        "tcp://::1:5770",
+        "tcp://a b:5770",
+        "tcp://127.0.0.1:5770/x",
+        "tcp://127.0.0.1:5770\n",
+        "ipc://",
+        "ipc://a\0b",
+        "ipc://@abstract",
+        "ipc://*",
+        "ipc://" + "p" * (MAX_IPC_PATH_BYTES + 1),
+        "ipc://" + "\u00e9" * 54,
+    ],
+)
+@pytest.mark.parametrize("bind", [True, False])
+def test_bad_addresses(address: str, bind: bool) -> None:
+    with pytest.raises(ValueError, match=r"address|port"):
+        check_address(address, bind=bind)
+
+
+@pytest.mark.parametrize("address", [None, 5770, b"tcp://127.0.0.1:5770"])
+def test_an_address_of_another_type(address: Any) -> None:
+    with pytest.raises(TypeError, match="an address is a str"):
+        check_address(address, bind=False)
+
+
+@settings(deadline=None)
+@given(st.text() | st.text().map("tcp://".__add__) | st.text().map("ipc://".__add__), st.booleans())
+def test_any_text_is_an_address_or_a_value_error(address: str, bind: bool) -> None:
+    try:
+        checked = check_address(address, bind=bind)
+    except ValueError:
+        return
+    assert check_address(checked, bind=bind) == checked

@@ -1,0 +1,466 @@
+"""Envelopes: round trips, hostile bodies, isolation, limits, and what an encoder refuses."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, defaultdict, namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
+from ringback.protocol.envelopes import Decoded, Encoder, Unreadable, decode, join, to_error, too_deep
+from ringback.protocol.limits import MAX_ENVELOPE_BYTES, MAX_ENVELOPES, Limits
+
+SETTINGS = settings(deadline=None, max_examples=100)
+ENCODER = Encoder(Limits())
+GOOD = ENCODER.cancel(9)
+
+IDS = st.integers(0, 2**64 - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | TEXT | st.binary(max_size=12)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=4),
+    max_leaves=12,
+)
+CODES = st.sampled_from(Code).map(int) | TEXT.filter(bool)
+ENVELOPES = (
+    st.tuples(st.just(1), IDS, KEYS, VALUES, st.none() | IDS)
+    | st.tuples(st.just(2), IDS, st.lists(VALUES, max_size=3))
+    | st.tuples(st.just(3), IDS, CODES, TEXT, st.integers(0, 2), VALUES)
+    | st.tuples(st.just(4), IDS)
+).map(list)
+
+
+def encode(envelope: list[Any]) -> bytes:
+    match envelope:
+        case [1, call_id, key, payload, budget_ms]:
+            return ENCODER.call(call_id, key, payload, budget_ms)
+        case [2, call_id, results]:
+            return ENCODER.result(call_id, tuple(results))
+        case [3, call_id, code, message, executed, data]:
+            return ENCODER.error(call_id, call_error(code, message, EXECUTED[executed], data))
+        case _:
+            return ENCODER.cancel(envelope[1])
+
+
+def nested(depth: int, leaf: Any = 0) -> Any:
+    value = leaf
+    for level in range(depth):
+        value = [value] if level % 2 else {"in": value}
+    return value
+
+
+def check(body: bytes, limits: Limits | None = None) -> Decoded:
+    """Decodes, and checks what holds for any bytes."""
+    decoded = decode(body, limits or Limits())
+    assert type(decoded) is Decoded
+    assert 0 <= decoded.lost_bytes <= len(body)
+    assert len(decoded.envelopes) + len(decoded.unreadable) <= MAX_ENVELOPES
+    for envelope in decoded.envelopes:
+        assert type(envelope) is list
+        assert len(envelope) == {1: 5, 2: 3, 3: 6, 4: 2}[envelope[0]]
+        if envelope[0] == 3:
+            assert isinstance(to_error(envelope), CallbackError)
+        repr(envelope)  # nothing in it is too deep to be looked at
+    for bad in decoded.unreadable:
+        assert type(bad) is Unreadable
+        assert 0 <= bad.id < 2**64
+        assert 0 < len(bad.reason) <= 200
+    return decoded
+
+
+# -- what is sound
+
+
+@SETTINGS
+@given(st.lists(ENVELOPES, max_size=20))
+def test_round_trip(envelopes: list[list[Any]]) -> None:
+    decoded = check(join([encode(envelope) for envelope in envelopes]))
+    assert repr(decoded) == repr(Decoded(envelopes, [], 0))
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 255, 256, MAX_ENVELOPES])
+def test_join_of_any_number(count: int) -> None:
+    body = join([GOOD] * count)
+    assert body == msgpack.packb([[4, 9]] * count)
+    assert decode(body, Limits()) == ([[4, 9]] * count, [], 0)
+
+
+def test_more_envelopes_than_allowed_are_lost() -> None:
+    body = join([GOOD] * (MAX_ENVELOPES + 1))
+    assert decode(body, Limits()) == ([], [], len(body))
+
+
+def test_an_empty_body_holds_nothing() -> None:
+    assert decode(b"", Limits()) == ([], [], 0)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_an_error_reaches_the_caller(code: Code) -> None:
+    sent = call_error(code, "why", "maybe", {"a": [1]})
+    [envelope] = check(join([ENCODER.error(3, sent)])).envelopes
+    got = to_error(envelope)
+    assert type(got) is type(sent)
+    assert vars(got) == vars(sent)
+
+
+def test_an_error_of_the_application_reaches_the_caller() -> None:
+    class SoldOut(CallbackError):
+        default_code = "SOLD_OUT"
+
+    [envelope] = check(join([ENCODER.error(3, SoldOut("no bread", data=0))])).envelopes
+    assert vars(to_error(envelope)) == {
+        "code": "SOLD_OUT",
+        "message": "no bread",
+        "executed": "yes",
+        "data": 0,
+    }
+
+
+# -- hostile bytes
+
+
+@SETTINGS
+@given(st.binary(max_size=300))
+@example(b"\xdd\xff\xff\xff\xff")
+@example(b"\xdc\xff\xff" + b"\x90" * 100)
+@example(b"\x91" * 5000)
+@example(b"\x81" * 5000)
+@example(b"\x91\xdf\xff\xff\xff\xff")
+@example(b"\x91\x95\x01\x05\xdb\xff\xff\xff\xff")
+@example(b"\x92\x92\xdd\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF + b"\x05\x92\x04\x09")
+def test_garbage_gives_decoded(body: bytes) -> None:
+    check(body)
+
+
+@SETTINGS
+@given(st.lists(VALUES, max_size=6))
+def test_odd_values_in_place_of_envelopes(values: list[Any]) -> None:
+    check(msgpack.packb(values))
+
+
+@SETTINGS
+@given(ENVELOPES, st.integers(0, 5), VALUES, st.booleans())
+def test_an_odd_field_spoils_no_other_envelope(
+    envelope: list[Any], at: int, value: Any, insert: bool
+) -> None:
+    odd = [*envelope[:at], value, *envelope[at + (not insert) :]]
+    decoded = check(join([GOOD, msgpack.packb(odd), GOOD]))
+    assert decoded.envelopes[0] == decoded.envelopes[-1] == [4, 9]
+    assert len(decoded.envelopes) + len(decoded.unreadable) + bool(decoded.lost_bytes) == 3
+
+
+@SETTINGS
+@given(st.lists(ENVELOPES, min_size=1, max_size=4), st.data())
+def test_mutated_bodies(envelopes: list[list[Any]], data: st.DataObject) -> None:
+    mutated = bytearray(join([encode(envelope) for envelope in envelopes]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(mutated)))
+        match data.draw(st.sampled_from(["set", "cut", "insert"])):
+            case "set" if at < len(mutated):
+                mutated[at] = data.draw(st.integers(0, 255))
+            case "cut":
+                del mutated[at:]
+            case _:
+                mutated[at:at] = data.draw(st.binary(min_size=1, max_size=4))
+    check(bytes(mutated))
+
+
+@SETTINGS
+@given(st.lists(ENVELOPES, min_size=1, max_size=6), st.data())
+def test_one_by_one_gives_the_same_as_all_at_once(envelopes: list[list[Any]], data: st.DataObject) -> None:
+    """The two ways to read a body have the rules written down twice: they must not drift apart."""
+    odd = data.draw(st.lists(st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=6), max_size=2))
+    pieces = [encode(envelope) for envelope in envelopes] + [msgpack.packb(value) for value in odd]
+    at_once = decode(join(pieces), Limits())
+    alone = [decode(join([piece]), Limits()) for piece in pieces]
+    # A byte behind the array has it read one by one.
+    one_by_one = decode(join(pieces) + b"\x00", Limits())
+    assert repr(at_once.envelopes) == repr([envelope for part in alone for envelope in part.envelopes])
+    assert repr(at_once.envelopes) == repr(one_by_one.envelopes)
+    assert at_once.unreadable == one_by_one.unreadable == [bad for part in alone for bad in part.unreadable]
+    assert at_once.lost_bytes == one_by_one.lost_bytes - 1
+
+
+@pytest.mark.parametrize("count", [1, 14, 15, 62, 200])
+@pytest.mark.parametrize(
+    "bad", [[1, 5, "", None, None], [1, 5, "k", nested(65), None], [2, 5], [3, 5, 0, "", 0, None], [7, 5]]
+)
+def test_one_bad_envelope_among_many_good_ones(count: int, bad: list[Any]) -> None:
+    decoded = check(join([GOOD] * count + [msgpack.packb(bad)] + [GOOD] * count))
+    assert decoded.envelopes == [[4, 9]] * (2 * count)
+    assert [(unreadable.type, unreadable.id) for unreadable in decoded.unreadable] == [(bad[0], 5)]
+    assert decoded.lost_bytes == 0
+
+
+def test_a_type_too_deep_to_print_spoils_no_other() -> None:
+    kind: Any = 0
+    for _ in range(500):
+        kind = [kind]
+    bad = msgpack.packb([kind, 5])
+    assert decode(join([GOOD, bad, GOOD]), Limits()) == ([[4, 9], [4, 9]], [], len(bad))
+
+
+def test_reasons_are_bounded() -> None:
+    bad = msgpack.packb([1, 5, "k" * 5000, None, "b" * 5000])
+    [unreadable] = check(join([bad])).unreadable
+    assert len(unreadable.reason) <= 200
+
+
+# -- limits of what arrives
+
+
+def one(payload: Any, limits: Limits) -> Decoded:
+    return check(join([msgpack.packb([1, 5, "k", payload, None])]), limits)
+
+
+def test_depth() -> None:
+    for allowed in (1, 2, 64):
+        limits = Limits(max_depth=allowed)
+        for wrap in (
+            lambda value: [1, 5, "k", value, None],
+            lambda value: [2, 5, [value]],
+            lambda value: [3, 5, "X", "m" * 70, 0, value],
+        ):
+            fits, over = (join([msgpack.packb(wrap(nested(depth)))]) for depth in (allowed, allowed + 1))
+            assert len(check(fits, limits).envelopes) == 1
+            assert check(over, limits).envelopes == []
+            assert check(over, limits).unreadable[0].reason == f"nested deeper than {allowed} levels"
+
+
+def test_array_and_map_lengths() -> None:
+    limits = Limits(max_array_len=6, max_map_len=3)
+    assert one([0] * 6, limits).envelopes
+    assert one([0] * 7, limits).unreadable[0].id == 5
+    assert one({n: n for n in range(3)}, limits).envelopes
+    assert one({n: n for n in range(4)}, limits).unreadable[0].id == 5
+    assert check(join([GOOD] * 20), limits).envelopes == [[4, 9]] * 20
+
+
+def test_size() -> None:
+    limits = Limits(max_call_bytes=100)
+    overhead = len(ENCODER.call(5, "k", "x" * 50, None)) - 50
+    assert one("x" * (100 - overhead), limits).envelopes
+    [unreadable] = one("x" * (101 - overhead), limits).unreadable
+    assert unreadable == (1, 5, "101 bytes where 100 are accepted")
+    # The bound is for each envelope, not for the body.
+    assert check(join([GOOD] * 200), limits).envelopes == [[4, 9]] * 200
+
+
+def test_the_largest_envelope() -> None:
+    overhead = len(ENCODER.call(5, "k", b"x" * 70_000, None)) - 70_000
+    largest = ENCODER.call(5, "k", bytes(MAX_ENVELOPE_BYTES - overhead), None)
+    assert len(largest) == MAX_ENVELOPE_BYTES
+    assert len(check(join([largest, GOOD])).envelopes) == 2
+    with pytest.raises(TooLarge, match=f"{MAX_ENVELOPE_BYTES + 1} bytes"):
+        ENCODER.call(5, "k", bytes(MAX_ENVELOPE_BYTES - overhead + 1), None)
+
+
+def test_duplicate_keys_the_last_wins() -> None:
+    body = b"\x91\x95\x01\x05\xa1k\x82\xa1a\x01\xa1a\x02\xc0"
+    assert check(body).envelopes == [[1, 5, "k", {"a": 2}, None]]
+
+
+# -- what an encoder refuses
+
+
+class RaisesOnIter(list[int]):
+    def __iter__(self) -> Iterator[int]:
+        raise RuntimeError("no items today")
+
+
+class RaisesLater(list[Any]):
+    """Gives its items once; afterwards it raises."""
+
+    def __iter__(self) -> Iterator[Any]:
+        items = list(super().__iter__())
+        if not items:
+            raise RuntimeError("no items left")
+        self.clear()
+        return iter(items)
+
+
+def cyclic(kind: str) -> Any:
+    inner: list[Any] = []
+    if kind == "map":
+        outer = {"in": inner}
+        inner.append(outer)
+        return outer
+    inner.append((inner,) if kind == "tuple" else inner)
+    return inner
+
+
+UNCARRIABLE = {
+    "set": {1},
+    "object": object(),
+    "function": len,
+    "complex": 1j,
+    "too large an int": 2**64,
+    "too small an int": -(2**63) - 1,
+    "surrogate": "\ud800",
+    "surrogate in a key of a map": {"\udfff": 1},
+    "set inside": {"a": [1, {"b": {2}}]},
+    "cyclic list": cyclic("list"),
+    "cyclic map": cyclic("map"),
+    "cyclic tuple": cyclic("tuple"),
+    "raises on iteration": RaisesOnIter(),
+    "too deep": nested(65, "x" * 65),
+    "far too deep": nested(600),
+}
+
+
+@pytest.mark.parametrize("value", UNCARRIABLE.values(), ids=list(UNCARRIABLE))
+def test_what_can_not_be_carried(value: Any) -> None:
+    encoder = Encoder(Limits())
+    writes: dict[str, Callable[[], bytes]] = {
+        "the payload": lambda: encoder.call(1, "k", value, None),
+        "the result": lambda: encoder.result(1, (value,)),
+        "the error's data": lambda: encoder.error(1, CallbackError(data=value)),
+    }
+    for what, write in writes.items():
+        with pytest.raises(InvalidPayload, match=what) as caught:
+            write()
+        assert caught.value.executed == "no"
+        assert caught.value.__cause__ is None
+    # Nothing of it stays in the buffer.
+    assert encoder.cancel(9) == GOOD
+
+
+def test_a_payload_that_raises_when_it_is_looked_at_again() -> None:
+    with pytest.raises(InvalidPayload, match="no items left"):
+        ENCODER.call(1, "k", RaisesLater(["x" * 100]), None)
+
+
+def test_depth_is_the_same_for_sender_and_receiver() -> None:
+    deepest = nested(64, "x" * 65)
+    errors = call_error(Code.FORBIDDEN, "", data=deepest)
+    body = join([ENCODER.call(1, "k", deepest, 5), ENCODER.result(1, (deepest,)), ENCODER.error(1, errors)])
+    assert len(check(body).envelopes) == 3
+
+
+def test_the_size_an_encoder_allows() -> None:
+    encoder = Encoder(Limits(max_call_bytes=100))
+    writes: list[Callable[[], bytes]] = [
+        lambda: encoder.call(1, "k", "x" * 100, None),
+        lambda: encoder.result(1, ("x" * 100,)),
+        lambda: encoder.error(1, CallbackError(data="x" * 100)),
+    ]
+    for write in writes:
+        with pytest.raises(TooLarge, match="100 are allowed"):
+            write()
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - its str() is not its value, which is the point
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Blob(bytes):
+    pass
+
+
+class Metres(float):
+    pass
+
+
+class Lying(list[int]):
+    """Gives more items than its length says: msgpack would write a length and then other bytes."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([1, 2, 3])
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ((1, (2,)), [1, [2]]),
+        (Point(1, 2), [1, 2]),
+        (Colour.RED, "red"),
+        ({Colour.RED: Level.HIGH}, {"red": 3}),
+        (Blob(b"a"), b"a"),
+        (bytearray(b"a"), b"a"),
+        (memoryview(b"a"), b"a"),
+        (Metres(2.0), 2.0),
+        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (defaultdict(int, a=1), {"a": 1}),
+        (Lying(), [1, 2, 3]),
+    ],
+)
+def test_subclasses_arrive_as_plain_values(value: Any, plain: Any) -> None:
+    body = join([ENCODER.call(1, "k", value, None), GOOD])
+    assert repr(check(body).envelopes) == repr([[1, 1, "k", plain, None], [4, 9]])
+
+
+def test_extension_types_are_refused_where_they_arrive() -> None:
+    body = join([b"\x95\x01\x05\xa1k\xd4\x01a\xc0", GOOD])
+    assert check(body) == ([[4, 9]], [(1, 5, "extension type 1 is not allowed")], 0)
+
+
+def odd_error(**fields: Any) -> CallbackError:
+    error = CallbackError("why", code="OWN")
+    for name, value in fields.items():
+        setattr(error, name, value)
+    return error
+
+
+class RaisesOnStr:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        odd_error(code=""),
+        odd_error(code="x" * 65),
+        odd_error(code=99),
+        odd_error(code=None),
+        odd_error(executed="perhaps"),
+        odd_error(message=RaisesOnStr()),
+    ],
+)
+def test_an_error_that_no_receiver_would_accept(error: CallbackError) -> None:
+    with pytest.raises(InvalidPayload, match="the error can't be carried"):
+        ENCODER.error(1, error)
+
+
+@pytest.mark.parametrize(
+    ("message", "arrives"),
+    [("m" * 1001, "m" * 1000), ("a\ud800b", "a?b"), (404, "404"), (None, "None")],
+)
+def test_a_message_is_made_to_fit(message: Any, arrives: str) -> None:
+    [envelope] = check(join([ENCODER.error(1, odd_error(message=message))])).envelopes
+    assert envelope == [3, 1, "OWN", arrives, 2, None]
+
+
+# -- depth
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", b"x", object()])
+def test_scalars_have_no_depth(value: Any) -> None:
+    assert not too_deep(value, 0)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 64, 5000])
+def test_too_deep(depth: int) -> None:
+    assert not too_deep(nested(depth), depth)
+    assert too_deep(nested(depth), depth - 1)
+    assert too_deep([1, {"a": nested(depth)}, "x"], depth + 1)
+    assert not too_deep([1, {"a": nested(depth)}, "x"], depth + 2)
+    assert too_deep((((),),), 2)
+    assert not too_deep(OrderedDict(a=Metres(1)), 1)
