@@ -16,7 +16,7 @@ from typing import Any, Self
 import zmq
 
 from ringback._calls import CallBase, unwrap
-from ringback._face import Callback, Face, OnError, OperatorFace, PlayerFace, ServerFace
+from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
 from ringback._group import GroupBase
 from ringback._handling import deliver, encode_answer, log, log_duplicate, run_async, run_plain
 from ringback._link import Link
@@ -319,6 +319,7 @@ class BlockingFace(Face[Call, CallGroup]):
     """
 
     _shell: _Shell
+    _call_class = Call
 
     def __init__(
         self,
@@ -380,16 +381,6 @@ class BlockingFace(Face[Call, CallGroup]):
 
     def _make_shell(self) -> _Shell:
         return _Shell(self, *self._worker_counts)
-
-    def _make_call(
-        self,
-        call_id: int,
-        key: str,
-        deadline: float | None,
-        callback: Callback | None,
-        on_error: OnError | None,
-    ) -> Call:
-        return Call(self, call_id, key, deadline, callback, on_error)
 
     def _make_group(self) -> CallGroup:
         return CallGroup(self._shell.pool)

@@ -29,7 +29,17 @@ class CallBase(PendingCall):
         callback: Callable[..., Any] | None,
         on_error: Callable[[CallbackError], Any] | None,
     ) -> None:
-        super().__init__(call_id, key, deadline, callback, on_error)
+        # Flat, without super(): this is made for every call.
+        self.id = call_id
+        self.key = key
+        self.deadline = deadline
+        self.peer = None
+        self.callback = callback
+        self.on_error = on_error
+        self._done = False
+        self._results = ()
+        self._error = None
+        self._waiters = []
         self._face = face
         self._seen = callback is not None or on_error is not None
 

@@ -7,6 +7,8 @@ import time
 from contextvars import ContextVar
 
 DEFAULT_TIMEOUT_S = 15.0
+LONGEST_S = 1e9
+"""Some thirty years: a longer timeout is none."""
 
 deadline: ContextVar[float | None] = ContextVar("ringback_deadline", default=None)
 
@@ -29,14 +31,16 @@ def check_timeout(timeout: float | None) -> float | None:
         raise TypeError(f"a timeout is a number of seconds or None, not {type(timeout).__name__}")
     if math.isnan(timeout) or timeout < 0:
         raise ValueError(f"a timeout is 0 or more seconds, or None for no limit, not {timeout}")
-    return timeout if timeout < 1e9 else None
+    return timeout if timeout < LONGEST_S else None
 
 
 def deadline_and_budget(timeout: float | None, now: float) -> tuple[float | None, int | None]:
     """Gives when a call that is made now is over, and the budget that it carries, in milliseconds."""
-    timeout = check_timeout(timeout)
+    if type(timeout) is not float or not 0.0 <= timeout < LONGEST_S:
+        timeout = check_timeout(timeout)
     inherited = deadline.get()
-    at = None if timeout is None else now + timeout
-    if inherited is not None and (at is None or inherited < at):
-        at = inherited
-    return at, None if at is None else max(0, math.ceil((at - now) * 1000))
+    if inherited is not None and (timeout is None or inherited < now + timeout):
+        return inherited, max(0, math.ceil((inherited - now) * 1000))
+    if timeout is None:
+        return None, None
+    return now + timeout, math.ceil(timeout * 1000)

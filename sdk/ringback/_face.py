@@ -46,6 +46,7 @@ class Face(ABC, Generic[C, G]):
 
     _role: Role
     _shell: Shell
+    _call_class: type[C]
 
     def __init__(
         self,
@@ -80,16 +81,6 @@ class Face(ABC, Generic[C, G]):
 
     @abstractmethod
     def _make_shell(self) -> Shell: ...
-
-    @abstractmethod
-    def _make_call(
-        self,
-        call_id: int,
-        key: str,
-        deadline: float | None,
-        callback: Callback | None,
-        on_error: OnError | None,
-    ) -> C: ...
 
     @abstractmethod
     def _make_group(self) -> G: ...
@@ -150,7 +141,10 @@ class Face(ABC, Generic[C, G]):
             check_key(key)
             if len(self._checked_keys) < MAX_CHECKED_KEYS:
                 self._checked_keys.add(key)
-        call, budget_ms = self._new_call(key, callback, on_error, timeout)
+        if callback is not None or on_error is not None:
+            _check_functions(callback, on_error)
+        deadline, budget_ms = _context.deadline_and_budget(timeout, time.monotonic())
+        call = self._call_class(self, next(self._ids), key, deadline, callback, on_error)
         try:
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
@@ -161,14 +155,16 @@ class Face(ABC, Generic[C, G]):
             self._submit(self._endpoint.call, call, kind, address, envelope)
         return call
 
-    def _new_call(
-        self, key: str, callback: Callback | None, on_error: OnError | None, timeout: float | None
-    ) -> tuple[C, int | None]:
-        for name, function in (("callback", callback), ("on_error", on_error)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} is a function or None, not {type(function).__name__}")
-        deadline, budget_ms = _context.deadline_and_budget(timeout, time.monotonic())
-        return self._make_call(next(self._ids), key, deadline, callback, on_error), budget_ms
+    def _question(
+        self,
+        what: str,
+        timeout: float | None,
+        callback: Callback | None = None,
+        on_error: OnError | None = None,
+    ) -> C:
+        """Gives the call for a question to the broker itself."""
+        deadline, _ = _context.deadline_and_budget(timeout, time.monotonic())
+        return self._call_class(self, next(self._ids), what, deadline, callback, on_error)
 
     def cancel_call(self, call: PendingCall) -> None:
         """What `Call.cancel` does."""
@@ -384,14 +380,14 @@ class OperatorFace(_Triggering[C, G]):
         """
         self._check_running()
         subject = Subject(subject)
-        call, _ = self._new_call(f"query {subject}", None, None, timeout)
+        call = self._question(f"query {subject}", timeout)
         self._submit(self._endpoint.query, call, subject, after)
         return call
 
     def ping(self, *, timeout: float | None = 5.0) -> C:
         """Asks the broker for a sign of life; the call has no result."""
         self._check_running()
-        call, _ = self._new_call("ping", None, None, timeout)
+        call = self._question("ping", timeout)
         self._submit(self._endpoint.ping, call)
         return call
 
@@ -401,7 +397,7 @@ class OperatorFace(_Triggering[C, G]):
         found: list[PlayerID] = []
 
         def ask(after: int) -> None:
-            call, _ = self._new_call("query players", take, failed, timeout)
+            call = self._question("query players", timeout, take, failed)
             self._submit(self._endpoint.query, call, Subject.PLAYERS, after)
 
         def take(rows: list[list[Any]], following: int | None) -> None:
@@ -412,6 +408,12 @@ class OperatorFace(_Triggering[C, G]):
                 ask(following)
 
         ask(0)
+
+
+def _check_functions(callback: Any, on_error: Any) -> None:
+    for name, function in (("callback", callback), ("on_error", on_error)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} is a function or None, not {type(function).__name__}")
 
 
 def _address(player_id: Any) -> bytes:

@@ -10,6 +10,7 @@ from ringback import _context
 from ringback.core.calls import Execution, PendingCall
 from ringback.errors import CallbackError, Code, HandlerError
 from ringback.protocol.envelopes import MAX_CODE_CHARS, Encoder
+from ringback.protocol.limits import Limits
 
 log = logging.getLogger("ringback.sdk")
 
@@ -71,7 +72,8 @@ def encode_answer(
         return encoder.error(execution.id, error)
     except CallbackError as problem:
         log.error("the handler of %r: %s", execution.key, problem.message)
-        return encoder.error(execution.id, HandlerError(problem.message))
+        # With limits of its own: this has to leave, however small the endpoint's are.
+        return Encoder(Limits()).error(execution.id, HandlerError(problem.message))
 
 
 def log_duplicate(execution: Execution) -> None:

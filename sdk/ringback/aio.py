@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ringback._calls import CallBase, unwrap
-from ringback._face import Callback, Face, OnError, OperatorFace, PlayerFace, ServerFace
+from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
 from ringback._group import GroupBase
 from ringback._handling import deliver, encode_answer, log, log_duplicate, run_async, run_plain
 from ringback._link import POLLIN, Link
@@ -363,6 +363,7 @@ class AsyncioFace(Face[Call, CallGroup]):
     """
 
     _shell: _Shell
+    _call_class = Call
 
     def __init__(
         self,
@@ -419,16 +420,6 @@ class AsyncioFace(Face[Call, CallGroup]):
     def _make_shell(self) -> _Shell:
         return _Shell(self)
 
-    def _make_call(
-        self,
-        call_id: int,
-        key: str,
-        deadline: float | None,
-        callback: Callback | None,
-        on_error: OnError | None,
-    ) -> Call:
-        return Call(self, call_id, key, deadline, callback, on_error)
-
     def _make_group(self) -> CallGroup:
         return CallGroup()
 
@@ -448,7 +439,6 @@ class AsyncioFace(Face[Call, CallGroup]):
 
     def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
         function(*arguments)
-        self._shell._set_timer()
 
     def _keys_changed(self) -> None:
         if self._shell.running:

@@ -152,7 +152,9 @@ class Endpoint:
         if kind is None:
             self.exchange.call(call, self._peer(address, b""), envelope)
         elif self._session.state is SessionState.READY:
-            self.exchange.call(call, self._peer(address, self._headers[kind]), envelope)
+            head = self._headers[kind]
+            peer = self.exchange.peers.get(address + head)
+            self.exchange.call(call, self._peer(address, head) if peer is None else peer, envelope)
         else:
             self.exchange.fail_unsent(call, self._not_ready())
 

@@ -21,6 +21,7 @@ from ringback.errors import (
     CallTimeout,
     Cancelled,
     Code,
+    Executed,
     InvalidPayload,
     Overloaded,
     RateLimited,
@@ -28,8 +29,9 @@ from ringback.errors import (
     call_error,
 )
 from ringback.protocol import envelopes
-from ringback.protocol.envelopes import CALL, CANCEL, RESULT, Encoder, Envelope, Unreadable
+from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Encoder, Envelope, Unreadable
 from ringback.protocol.limits import Limits
+from ringback.protocol.names import decode_address
 
 SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
@@ -59,7 +61,7 @@ class Exchange:
         self._shell = shell
         self._handlers = handlers
         self._limits = limits
-        self._encoder = Encoder(limits)
+        self._encoder = Encoder(_OWN_FRAMES)  # refusals and cancels leave, however small the limits are
         self._sweep_at = math.inf
         self._resend: list[tuple[Peer, bytes]] = []
         self._resend_bytes = 0
@@ -163,9 +165,12 @@ class Exchange:
 
     def bounced(self, peer: Peer, body: bytes, code: Code, now: float) -> None:
         """Takes back the body of a frame that could not be delivered."""
+        text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
+        if code is Code.UNKNOWN_PLAYER:
+            text = f"no player with the ID {decode_address(peer.address)!r} is connected"
         for envelope in envelopes.decode(body, _OWN_FRAMES).envelopes:
             if envelope[0] == CALL:
-                self._finish(peer, envelope[1], (), call_error(code, _BOUNCE_TEXTS.get(code, ""), "no"))
+                self._finish(peer, envelope[1], (), call_error(code, text, "no"))
             elif code is Code.OVERLOADED and envelope[0] != CANCEL:
                 self._resend_later(peer, msgpack.packb(envelope), now)
         if peer.disposable(now):
@@ -210,9 +215,10 @@ class Exchange:
         self.counters.invalid += 1
         if damaged.type == CALL:
             self._refuse(peer, damaged.id, InvalidPayload(damaged.reason))
-        elif damaged.type != CANCEL:
+        elif damaged.type in (RESULT, ERROR):
             reason = f"the answer can't be accepted: {damaged.reason}"
-            self.finish(peer, damaged.id, (), InvalidPayload(reason, executed="yes"))
+            executed: Executed = "yes" if damaged.type == RESULT else "maybe"
+            self.finish(peer, damaged.id, (), InvalidPayload(reason, executed=executed))
 
     def _refuse(self, peer: Peer, call_id: int, error: CallbackError) -> None:
         """Answers a call without running a handler."""
@@ -286,7 +292,6 @@ class Exchange:
 
 _BOUNCE_TEXTS: dict[Code, str] = {
     Code.NO_SERVER: "no server is connected",
-    Code.UNKNOWN_PLAYER: "no player with this ID is connected",
     Code.OVERLOADED: "the receiver's queue at the broker is full",
     Code.DRAINING: "the broker is stopping",
 }

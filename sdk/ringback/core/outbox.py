@@ -76,17 +76,16 @@ class Outbox:
         self._control.clear()
 
     def _flush_peer(self, peer: Peer) -> bool:
-        if peer.local:
-            self._deliver(peer, join(self.forget(peer)))
-            return True
         while peer.outgoing:
             batch, size = _first_batch(peer)
-            if not self._shell.send(peer.address, peer.header + join(batch)):
+            if not peer.local and not self._shell.send(peer.address, peer.header + join(batch)):
                 return False
             self.queued_bytes -= size
             peer.outgoing_bytes -= size
             # The usual case takes all; a slice is for what does not fit into one frame.
             peer.outgoing = [] if batch is peer.outgoing else peer.outgoing[len(batch) :]
+            if peer.local:
+                self._deliver(peer, join(batch))
         return True
 
 

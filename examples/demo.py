@@ -1,0 +1,151 @@
+"""Shows the main job: a real broker process, a server process with a small shop, three player processes.
+
+    make demo
+
+Every line that the processes print is shown, with who printed it. Each step says what must come of it;
+anything else ends the demo with a non-zero exit code.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+HERE = Path(__file__).parent
+PATIENCE_S = 30.0
+
+
+class Actor:
+    """A process that prints what it does, and is told what to do by lines on its standard input."""
+
+    def __init__(self, stack: ExitStack, name: str, *arguments: str) -> None:
+        self.name = name
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")},
+        )
+        stack.callback(self.end)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            text = re.sub(r"^\d{4}-\S+ \S+ (INFO|WARNING) ringback\.\w+ ", "", line.rstrip())
+            print(f"  {self.name:>8} | {text}", flush=True)
+            self._lines.put(text)
+
+    def do(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def expect(self, pattern: str) -> re.Match[str]:
+        """Waits for a line; what else is printed before it is only shown."""
+        while True:
+            try:
+                line = self._lines.get(timeout=PATIENCE_S)
+            except Empty:
+                sys.exit(f"DIFFERENT: {self.name} never printed {pattern!r}")
+            if match := re.fullmatch(pattern, line):
+                return match
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> int:
+        """Asks the process to end, and gives its exit code."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            return self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def say(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def play(stack: ExitStack) -> None:
+    say("A broker, as `ringback broker` starts it, on free ports.")
+    broker = Actor(
+        stack,
+        "broker",
+        "-m",
+        "ringback_cli",
+        "broker",
+        "--players=tcp://127.0.0.1:0",
+        "--backend=tcp://127.0.0.1:0",
+    )
+    players, backend = broker.expect(r"ready players=(\S+) backend=(\S+) pid=\d+").groups()
+
+    say("A server with a shop dials the broker, and then three players do.")
+    server = Actor(stack, "server", str(HERE / "shop_server.py"), backend)
+    server.expect("the shop is open")
+    actors = {}
+    for number in (7, 8, 9):
+        actors[number] = Actor(stack, f"player {number}", str(HERE / "shop_player.py"), players, str(number))
+        actors[number].expect(f"plays as {number}")
+        server.expect(f"player {number} joined")
+
+    say("Player 7 triggers a server callback.")
+    actors[7].do("items food")
+    actors[7].expect(r"shop:items gives \{'apple': 3, 'bread': 5\}")
+
+    say("Player 8 buys something; before it answers, the server asks player 8 back.")
+    actors[8].do("buy tools rope")
+    actors[8].expect("is asked whether 12 is fine, and says yes")
+    actors[8].expect(r"shop:buy gives \{'bought': 'rope', 'purse': 8\}")
+
+    say("Player 8 can't pay a second one: an error of the game's own, with its code.")
+    actors[8].do("buy tools rope")
+    actors[8].expect(r"shop:buy: TOO_POOR: it costs 12, you have 8 \(executed: yes\)")
+
+    say("The server triggers a client callback on player 7, and then on all players.")
+    server.do("ask 7 local:coords")
+    server.expect(r"player 7 answers \{'x': 7.0, 'y': 2.0\}")
+    server.do("ask-all local:coords")
+    server.expect(r"all answer \{7: \{'x': 7.0, .*8: \{'x': 8.0, .*9: \{'x': 9.0, 'y': 2.0\}\}")
+
+    say("Player 7 triggers a key that nobody registered: an error at once, and nothing ran.")
+    actors[7].do("call shop:steal")
+    actors[7].expect(r"shop:steal: UNKNOWN_CALLBACK: .* \(executed: no\)")
+
+    say("The server asks a player who is not there: likewise.")
+    server.do("ask 99 local:coords")
+    server.expect(r"player 99: UNKNOWN_PLAYER: .* \(executed: no\)")
+
+    say("The server asks player 9, who is killed (SIGKILL) before it answers: an error at once, no timeout.")
+    server.do("ask 9 duel:accept")
+    actors[9].expect("thinks about the duel, and never answers")
+    actors[9].kill()
+    server.expect(r"player 9: PLAYER_LEFT: .* \(executed: maybe\)")
+    server.expect("player 9 left")
+
+    say("The others play on.")
+    actors[7].do("items tools")
+    actors[7].expect(r"shop:items gives \{'rope': 12, 'lamp': 30\}")
+
+    say("The broker is told to stop (SIGTERM): it drains, and its exit code is 0.")
+    code = broker.end()
+    if code != 0:
+        sys.exit(f"DIFFERENT: the broker's exit code is {code}")
+
+
+def main() -> None:
+    with ExitStack() as stack:
+        play(stack)
+        say("All was as it should be.")
+
+
+main()
