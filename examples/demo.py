@@ -48,15 +48,20 @@ class Actor:
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
 
-    def expect(self, pattern: str) -> re.Match[str]:
-        """Waits for a line; what else is printed before it is only shown."""
+    def expect(self, *patterns: str) -> re.Match[str]:
+        """Waits for a line, or for several in any order; what else is printed meanwhile is only shown."""
+        wanted = list(patterns)
         while True:
             try:
                 line = self._lines.get(timeout=PATIENCE_S)
             except Empty:
-                sys.exit(f"DIFFERENT: {self.name} never printed {pattern!r}")
-            if match := re.fullmatch(pattern, line):
-                return match
+                sys.exit(f"DIFFERENT: {self.name} never printed {wanted}")
+            for pattern in wanted:
+                if match := re.fullmatch(pattern, line):
+                    wanted.remove(pattern)
+                    if not wanted:
+                        return match
+                    break
 
     def kill(self) -> None:
         self._process.kill()
@@ -129,8 +134,7 @@ def play(stack: ExitStack) -> None:
     server.do("ask 9 duel:accept")
     actors[9].expect("thinks about the duel, and never answers")
     actors[9].kill()
-    server.expect(r"player 9: PLAYER_LEFT: .* \(executed: maybe\)")
-    server.expect("player 9 left")
+    server.expect(r"player 9: PLAYER_LEFT: .* \(executed: maybe\)", "player 9 left")
 
     say("The others play on.")
     actors[7].do("items tools")
