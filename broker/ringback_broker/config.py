@@ -50,5 +50,7 @@ class BrokerConfig:
             raise ConfigError(f"players and backend are two addresses, not both {self.players}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, str) and not 0 < value < 1e9:
-                raise ConfigError(f"{field.name}: a number above 0 is allowed, not {value}")
+            if field.type == "int" and (type(value) is not int or not 0 < value < 1e9):
+                raise ConfigError(f"{field.name}: an int above 0 is allowed, not {value!r}")
+            if field.type == "float" and (type(value) not in (int, float) or not 0 < value < 1e9):
+                raise ConfigError(f"{field.name}: a number above 0 is allowed, not {value!r}")

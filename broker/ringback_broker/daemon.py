@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
+from importlib.metadata import version
 from types import FrameType as StackFrame
 from typing import Any
 
@@ -18,19 +19,26 @@ import zmq
 from ringback.protocol.frames import Role
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Sent, Session, Side
-from ringback_broker.sockets import BindError, Listener, send, shut_down
+from ringback_broker.sockets import BindError, Event, Listener, send, shut_down
 from ringback_broker.switchboard import Switchboard
 
 log = logging.getLogger("ringback.broker")
 
-SOFTWARE = "ringback/0.1.0"
+SOFTWARE = f"ringback/{version('ringback')}"
 BURST = 1000
 """Messages taken from one socket before the other has its turn."""
 
 TICK_S = 1.0
-BACKLOG_TICK_S = 0.02
+FLUSH_S = 0.01
+"""Peers whose queue was full are tried again so often, not each time that any other peer sends something."""
+
+CLOSED_WITHIN_S = 0.1
+"""What a peer sent before its connection closed is taken first, unless there is so much to take."""
+
 REPORTS_A_TICK = 100
 """Log lines about sessions in one tick; what is over it is counted in one line."""
+
+MAX_DETAIL_CHARS = 300
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _RCVMORE = int(zmq.RCVMORE)
@@ -39,7 +47,9 @@ __all__ = ["BindError", "Broker"]
 
 
 class Broker:
-    """A broker process's one object: binds when made, works in `run`.
+    """A broker: binds when made, works in `run`, in whatever thread that is called.
+
+    `close` it where `run` is never called; `run` does that itself.
 
     Raises:
         BindError: an address can't be listened at.
@@ -62,6 +72,11 @@ class Broker:
 
     def _open(self) -> None:
         config = self.config
+        self._signals, self._wake = socket.socketpair()
+        for end in (self._signals, self._wake):
+            end.setblocking(False)
+            self._stack.enter_context(end)
+        self._handlers = self._stack.enter_context(ExitStack())
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 1024)
         self._stack.callback(context.term)
@@ -69,11 +84,6 @@ class Broker:
         self._stack.callback(self._players.close)
         self._backend = Listener(context, Side.BACKEND, config.backend, config.backend_queue)
         self._stack.callback(self._backend.close)
-        self._signals, self._wake = socket.socketpair()
-        self._stack.callback(self._signals.close)
-        self._stack.callback(self._wake.close)
-        self._signals.setblocking(False)
-        self._wake.setblocking(False)
 
     @property
     def players(self) -> str:
@@ -91,44 +101,52 @@ class Broker:
         try:
             return self._loop()
         finally:
-            self._stack.close()
+            self.close()
+
+    def close(self) -> None:
+        """Closes the sockets; a second time does nothing. Another thread that is in `run` needs `stop`."""
+        self._stack.close()
 
     def _loop(self) -> bool:
         players, backend, switchboard = self._players, self._backend, self.switchboard
         sources = (players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno())
         inputs: list[Any] = [(source, zmq.POLLIN) for source in sources]
+        turns = ((players, self._take_from_players), (backend, self._take_from_backend))
         now = time.monotonic()
-        tick_at = now + TICK_S
+        wake_at = tick_at = now + TICK_S
+        flush_at, waiting = now, False
         while True:
-            timeout_ms = max(0, round((tick_at - now) * 1000))
+            noted = players.noted_at is not None or backend.noted_at is not None
+            timeout_ms = 0 if noted else max(0, round((wake_at - now) * 1000))
             ready: set[Any] = {source for source, _ in zmq.zmq_poll(inputs, timeout_ms)}
             now = time.monotonic()
-            # A connection that closed comes last: what it sent before is taken first.
-            if players.socket in ready or players.monitor in ready:
-                self._take_from_players(now)
-            if backend.socket in ready or backend.monitor in ready:
-                self._take_from_backend(now)
-            if players.monitor in ready:
-                self._take_events(players, now)
-            if backend.monitor in ready:
-                self._take_events(backend, now)
+            for listener, take in turns:
+                if listener.monitor in ready:
+                    listener.note_events(now)
+                since = listener.noted_at
+                if listener.socket in ready or since is not None:
+                    drained = take(now)
+                    if since is not None and (drained or now - since > CLOSED_WITHIN_S):
+                        self._take_events(listener.events(), listener.side, now)
             if self._signals.fileno() in ready:
                 self._take_signals(now)
-            waiting = switchboard.flush()
+            if not waiting or now >= flush_at:
+                waiting = switchboard.flush()
+                flush_at = now + FLUSH_S
             if now >= tick_at:
                 switchboard.tick(now)
                 self._end_of_reports()
                 tick_at = now + TICK_S
-            if waiting:
-                tick_at = min(tick_at, now + BACKLOG_TICK_S)
+            wake_at = min(tick_at, flush_at) if waiting else tick_at
             if self._deadline is not None:
                 if not len(switchboard.roster) or now >= self._deadline:
                     return not len(switchboard.roster)
-                tick_at = min(tick_at, self._deadline)
+                wake_at = min(wake_at, self._deadline)
 
     # -- receiving
 
-    def _take_from_players(self, now: float) -> None:
+    def _take_from_players(self, now: float) -> bool:
+        """Takes what players sent; tells whether that was all."""
         listener = self._players
         receive, option = listener.socket.recv, listener.socket.getsockopt
         known, take = self.switchboard.roster.by_routing_id[Side.PLAYERS], self.switchboard.from_player
@@ -142,11 +160,14 @@ class Broker:
                 frame = receive(_NOBLOCK)
                 if option(_RCVMORE):
                     parts = listener.receive_parts(frame)
-                    self.switchboard.malformed(session, len(parts), now)
+                    self.switchboard.malformed(session, len(parts))
                 else:
                     take(session, frame, now)
+            return False
+        return True
 
-    def _take_from_backend(self, now: float) -> None:
+    def _take_from_backend(self, now: float) -> bool:
+        """Takes what the server and operators sent; tells whether that was all."""
         listener = self._backend
         receive, option = listener.socket.recv, listener.socket.getsockopt
         known, take = self.switchboard.roster.by_routing_id[Side.BACKEND], self.switchboard.from_backend
@@ -161,26 +182,31 @@ class Broker:
                 frame = receive(_NOBLOCK) if option(_RCVMORE) else None
                 if frame is None or option(_RCVMORE):
                     parts = 1 if frame is None else len(listener.receive_parts(frame)) + 1
-                    self.switchboard.malformed(session, parts, now)
+                    self.switchboard.malformed(session, parts)
                 else:
                     take(session, address, frame, now)
+            return False
+        return True
 
     def _take_from_stranger(self, listener: Listener, routing_id: bytes, now: float) -> None:
         first = listener.socket.recv(_NOBLOCK, copy=False)
-        descriptor, remote = first.get(zmq.SRCFD), first.get("Peer-Address")
+        try:
+            connection = Connection(int(first.get(zmq.SRCFD)), str(first.get("Peer-Address")))
+        except zmq.ZMQError:  # libzmq could not find out: it was closed right after it was accepted
+            connection = Connection(-1, "somewhere")
         parts = listener.receive_parts(first.bytes)
-        # What the monitor knows is older than this message: an earlier connection with the same descriptor
-        # has to be gone from the tables before this one comes in.
-        self._take_events(listener, now)
-        connection = Connection(int(descriptor), str(remote))
+        # What the monitor tells is older than this message: that it was accepted, and what became of an
+        # earlier one with the same descriptor.
+        listener.note_events(now)
+        self._take_events(listener.events_of(connection.descriptor), listener.side, now)
         self.switchboard.from_stranger(listener.side, routing_id, parts, connection, now)
 
-    def _take_events(self, listener: Listener, now: float) -> None:
-        for event, connection in listener.events():
+    def _take_events(self, events: list[Event], side: Side, now: float) -> None:
+        for event, connection in events:
             if event == zmq.EVENT_ACCEPTED:
-                self.switchboard.accepted(listener.side, connection, now)
+                self.switchboard.accepted(side, connection, now)
             else:
-                self.switchboard.disconnected(listener.side, connection)
+                self.switchboard.disconnected(side, connection)
 
     # -- what the switchboard asks for
 
@@ -190,18 +216,23 @@ class Broker:
     def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
         return send(self._backend.socket, (routing_id, address, frame))
 
-    def close(self, side: Side, connection: Connection) -> None:
-        shut_down(connection.descriptor)
+    def close_connection(self, side: Side, connection: Connection) -> None:
+        listener = self._players if side is Side.PLAYERS else self._backend
+        listener.note_events(time.monotonic())
+        if not listener.has_events_of(connection.descriptor):  # else it may serve somebody else by now
+            shut_down(connection.descriptor)
 
     def report(self, event: str, session: Session | None, detail: str) -> None:
         self._reports += 1
         if self._reports > REPORTS_A_TICK:
             return
+        # What a peer says of itself must not look like another line.
+        text = "".join(c if c.isprintable() else "?" for c in detail[:MAX_DETAIL_CHARS])
         if session is None:
-            log.warning("%s %s", event, detail)
+            log.warning("%s %s", event, text)
         else:
             level = logging.DEBUG if session.role is Role.OPERATOR else logging.INFO
-            log.log(level, "%s %s %s (%s)", event, session.name, session.connection.remote, detail)
+            log.log(level, "%s %s %s (%s)", event, session.name, session.connection.remote, text)
 
     def _end_of_reports(self) -> None:
         if self._reports > REPORTS_A_TICK:
@@ -211,28 +242,31 @@ class Broker:
     # -- stopping
 
     def handle_signals(self) -> None:
-        """Has SIGTERM and SIGINT stop this broker; only in the main thread of a process."""
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        """Has SIGTERM and SIGINT stop this broker, until it is closed; only in the main thread."""
+        before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        self._handlers.callback(signal.set_wakeup_fd, before)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _wake_only)
+            previous = signal.signal(number, _wake_only)
+            self._handlers.callback(signal.signal, number, previous or signal.SIG_DFL)
 
     def stop(self) -> None:
         """Asks the loop to drain, a second time to end at once. From any thread or a signal handler."""
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # full: it was asked often enough; closed: it has ended
             self._wake.send(b"\0")
 
     def _take_signals(self, now: float) -> None:
-        try:
-            count = len(self._signals.recv(16))
-        except BlockingIOError:
-            return
-        if self._deadline is None and count == 1:
+        # A program around this broker may handle other signals: these wake the loop too, for nothing.
+        times = sum(number in _STOPPING for number in self._signals.recv(64))
+        if self._deadline is None and times == 1:
             log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace_s)
             self._deadline = now + self.config.grace_s
             self.switchboard.drain(self.config.grace_s)
-        else:
+        elif times:
             log.info("stopping at once")
             self._deadline = now
+
+
+_STOPPING = (0, signal.SIGTERM, signal.SIGINT)
 
 
 def _wake_only(_number: int, _frame: StackFrame | None) -> Any:

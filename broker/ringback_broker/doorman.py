@@ -6,16 +6,21 @@ from dataclasses import dataclass
 
 from ringback_broker.session import Connection, Side
 
+CLOSE_AFTER_S = 0.5
+"""A refused connection is closed so long after the next tick, so that the REJECT arrives first."""
+
 
 @dataclass(slots=True)
 class _Stranger:
     connection: Connection
-    close_at: float
+    close_at: float | None
+    """None: refused, and the next tick sets the time."""
+
     refused: bool = False
 
 
 class Doorman:
-    """Keeps the time until which a connection may stay without a session.
+    """Keeps which connections are open without a session, and for how long they may stay.
 
     It knows connections by descriptor, as monitor events do. One entry an open connection, no more.
     """
@@ -31,19 +36,25 @@ class Doorman:
         """A connection was accepted: it has some time to say HELLO."""
         self._strangers[side, connection.descriptor] = _Stranger(connection, now + self._hello_s)
 
+    def admits(self, side: Side, connection: Connection) -> bool:
+        """Tells whether a connection is open, without a session, and was not refused."""
+        stranger = self._strangers.get((side, connection.descriptor))
+        return stranger is not None and not stranger.refused
+
     def settled(self, side: Side, connection: Connection) -> None:
         """The connection has a session now, or is closed."""
         self._strangers.pop((side, connection.descriptor), None)
 
-    def refuse(self, side: Side, connection: Connection, close_at: float) -> bool:
-        """Has a connection closed soon; False if it was refused before, and needs no second answer."""
-        stranger = self._strangers.get((side, connection.descriptor))
-        if stranger is not None and stranger.refused:
-            return False
-        self._strangers[side, connection.descriptor] = _Stranger(connection, close_at, refused=True)
-        return True
+    def refuse(self, side: Side, connection: Connection) -> None:
+        """Has a connection closed soon; nothing that it sends is taken any more."""
+        self._strangers[side, connection.descriptor] = _Stranger(connection, None, refused=True)
 
     def overdue(self, now: float) -> list[tuple[Side, Connection]]:
         """Gives the connections to close now, and forgets them."""
-        due = [place for place, stranger in self._strangers.items() if stranger.close_at <= now]
+        due = []
+        for place, stranger in self._strangers.items():
+            if stranger.close_at is None:
+                stranger.close_at = now + CLOSE_AFTER_S
+            elif stranger.close_at <= now:
+                due.append(place)
         return [(place[0], self._strangers.pop(place).connection) for place in due]

@@ -71,18 +71,16 @@ class Roster:
         self.links[session.data_header] = session
         return session
 
-    def remove(self, session: Session) -> bool:
-        """Takes a session out of all tables; False if it was out already."""
-        if self.by_routing_id[session.side].pop(session.routing_id, None) is None:
-            return False
-        self._by_connection.pop((session.side, session.connection.descriptor), None)
+    def remove(self, session: Session) -> None:
+        """Takes a session out of all tables."""
+        del self.by_routing_id[session.side][session.routing_id]
+        del self._by_connection[session.side, session.connection.descriptor]
         if session.role is Role.PLAYER:
             del self.players[session.address]
         else:
             del self.links[session.data_header]
             if session is self.server:
                 self.server = None
-        return True
 
     def _session(
         self, side: Side, role: Role, routing_id: bytes, connection: Connection, now: float

@@ -45,6 +45,8 @@ class Session:
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         backlog: control frames that found the queue full; while there are any, data is bounced, so
             that nothing overtakes them.
+        announced: others were told of it, so they have to be told of its end.
+        ended: nothing is sent to it any more.
     """
 
     side: Side
@@ -60,6 +62,8 @@ class Session:
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
     backlog: deque[bytes] = field(default_factory=deque)
+    announced: bool = False
+    ended: bool = False
 
     @property
     def name(self) -> str:
@@ -76,7 +80,7 @@ class Wire(Protocol):
 
     def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent: ...
 
-    def close(self, side: Side, connection: Connection) -> None:
+    def close_connection(self, side: Side, connection: Connection) -> None:
         """Closes a connection at once."""
 
     def report(self, event: str, session: Session | None, detail: str) -> None:

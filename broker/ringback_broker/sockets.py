@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from ringback_broker.session import Connection, Sent, Side
 _MORE = zmq.SNDMORE | zmq.NOBLOCK
 _NOBLOCK = int(zmq.NOBLOCK)
 _RCVMORE = int(zmq.RCVMORE)
-MAX_PARTS_READ = 64
-"""Of a message with more parts the rest is thrown away in later rounds, as strangers' messages."""
+MAX_PARTS_KEPT = 64
+"""Of a message with more parts the rest is thrown away."""
+
+Event = tuple[int, Connection]
+"""What happened to a connection: zmq.EVENT_ACCEPTED or zmq.EVENT_DISCONNECTED."""
 
 
 class BindError(OSError):
@@ -33,6 +36,7 @@ class Listener:
     Attributes:
         socket, monitor: to be polled.
         address: what is really bound, with the port that the system chose.
+        noted_at: since when there are events that nobody has asked for; None if there are none.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], side: Side, address: str, queue: int) -> None:
@@ -51,6 +55,8 @@ class Listener:
         ):
             self.socket.setsockopt(option, value)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.noted_at: float | None = None
+        self._noted: dict[int, list[Event]] = {}
         self._lock: int | None = None
         try:
             self._bind(address)
@@ -65,8 +71,9 @@ class Listener:
             if address.startswith("ipc://"):
                 self._lock = _lock_ipc(Path(address.removeprefix("ipc://")))
             self.socket.bind(address)
-        except OSError as error:  # zmq.ZMQError is one
-            reason = "it is in use" if error.errno == zmq.EADDRINUSE else _plain(error)
+        except (OSError, zmq.ZMQError) as error:
+            in_use = error.errno == zmq.EADDRINUSE
+            reason = "it is in use" if in_use else zmq.strerror(error.errno or 0).lower()
             raise BindError(f"can't listen at {address}: {reason}") from None
         finally:
             os.umask(umask)
@@ -84,22 +91,37 @@ class Listener:
         parts = [first]
         while self.socket.getsockopt(_RCVMORE):
             part = self.socket.recv(_NOBLOCK)
-            if len(parts) < MAX_PARTS_READ:
+            if len(parts) < MAX_PARTS_KEPT:
                 parts.append(part)
         return parts
 
-    def events(self) -> Iterator[tuple[int, Connection]]:
-        """Gives what the monitor tells: accepted and disconnected, in order."""
+    def note_events(self, now: float) -> None:
+        """Reads what the monitor tells, to be asked for when the messages before it were taken."""
         while True:
             try:
                 message = self.monitor.recv_multipart(_NOBLOCK)
             except zmq.Again:
                 return
-            event = parse_monitor_message(message)
-            yield (
-                int(event["event"]),
-                Connection(int(event["value"]), event["endpoint"].decode(errors="replace")),
-            )
+            told = parse_monitor_message(message)
+            connection = Connection(int(told["value"]), told["endpoint"].decode(errors="replace"))
+            self._noted.setdefault(connection.descriptor, []).append((int(told["event"]), connection))
+            if self.noted_at is None:
+                self.noted_at = now
+
+    def events(self) -> list[Event]:
+        """Gives all events noted; those of one descriptor are in order, which is the one that matters."""
+        noted, self._noted, self.noted_at = self._noted, {}, None
+        return [event for events in noted.values() for event in events]
+
+    def events_of(self, descriptor: int) -> list[Event]:
+        """Gives the events noted of one descriptor."""
+        events = self._noted.pop(descriptor, [])
+        if not self._noted:
+            self.noted_at = None
+        return events
+
+    def has_events_of(self, descriptor: int) -> bool:
+        return descriptor in self._noted
 
 
 def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
@@ -127,6 +149,8 @@ def shut_down(descriptor: int) -> None:
 
 def _lock_ipc(path: Path) -> int:
     """Makes sure that no other broker listens at the path: a bind alone would take it over silently."""
+    if path.exists() and not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "")  # libzmq would delete it, whatever it is
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -135,7 +159,3 @@ def _lock_ipc(path: Path) -> int:
         os.close(lock)
         raise OSError(zmq.EADDRINUSE, "in use") from None
     return lock
-
-
-def _plain(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

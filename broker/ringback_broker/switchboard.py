@@ -1,4 +1,4 @@
-"""The switchboard: who may join, and where a frame goes.
+"""The switchboard: where a frame goes, and the life of a session.
 
 Pure: time and connections are arguments, effects are calls on a `Wire`. It never looks into a body.
 The `from_*` methods are the hot path and written flat: one slice and one look-up decide whether a
@@ -7,25 +7,16 @@ frame is sound data for a peer that is there; what else it may be is decided off
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, assert_never
+from collections import deque
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
-from ringback.protocol.frames import (
-    BROKER_ACCEPTS,
-    HEADER_BYTES,
-    SUPPORTED_VERSIONS,
-    VERSION,
-    FrameType,
-    Role,
-    bounce,
-    header,
-)
+from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, FrameType, Role, bounce, header
 from ringback.protocol.limits import IDS_A_FRAME
-from ringback.protocol.names import PlayerID, ProtocolError, encode_address
+from ringback.protocol.names import PlayerID, ProtocolError
+from ringback_broker.admission import PARTS, Refusal, may_join, read_hello
+from ringback_broker.answers import answer
 from ringback_broker.config import BrokerConfig
 from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
@@ -33,15 +24,13 @@ from ringback_broker.doorman import Doorman
 from ringback_broker.roster import Roster
 from ringback_broker.session import Connection, Sent, Session, Side, Wire
 
-CLOSE_AFTER_S = 1.0
-"""A refused connection is closed after so long, so that the REJECT arrives first."""
-
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """Control frames that may wait for a peer whose queue is full; one more ends its session."""
 
+MAX_REASON_CHARS = 200
+
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
-_BYE = encode(control.Bye())
 _SERVER_UP = encode(control.ServerUp())
 _SERVER_DOWN = encode(control.ServerDown())
 
@@ -67,7 +56,7 @@ class Switchboard:
         self._players = self.roster.players
         self._links = self.roster.links
         self._backlogged: dict[Session, None] = {}
-        self._ending: list[tuple[Session, str]] = []
+        self._ending: deque[tuple[Session, str]] = deque()
 
     # -- frames of welcomed peers: the hot path
 
@@ -109,25 +98,25 @@ class Switchboard:
             else:
                 self._undelivered(session, address, frame, target, sent)
         elif address:
-            self._relay(session, address, frame, now)
+            self._relay(session, address, frame)
         else:
             self._control(session, frame, now)
 
     # -- frames of welcomed peers: the rest
 
-    def _relay(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
+    def _relay(self, session: Session, address: bytes, frame: bytes) -> None:
         """Carries between an operator and the server; the address is the source that was named."""
         link = frame[4:HEADER_BYTES]
         named = self._links.get(_DATA_START + link)
         if frame[:4] != _RELAY_START or len(frame) < HEADER_BYTES:
-            self._violation(session, "a frame with an address is DATA of one's own link, or a RELAY", now)
+            self._violation(session, "a frame with an address is DATA of one's own link, or a RELAY")
             return
         if session.role is Role.OPERATOR:
             target, sound = self.roster.server, named is session
         else:
             target, sound = named, named is not session
         if not sound:
-            self._violation(session, "a RELAY has the link of the operator that it is of", now)
+            self._violation(session, "a RELAY has the link of the operator that it is of")
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)
         else:
@@ -157,42 +146,46 @@ class Switchboard:
 
     def _control(self, session: Session, data: bytes, now: float) -> None:
         if len(data) >= HEADER_BYTES and data[1] not in BROKER_ACCEPTS[session.role]:
-            self._violation(session, f"a {session.role} does not send frames of type {data[1]}", now)
+            self._violation(session, f"a {session.role} does not send frames of type {data[1]}")
             return
         try:
             frame = decode(data)
         except ProtocolError as error:
-            self._violation(session, str(error), now)
+            self._violation(session, str(error))
             return
         match frame:
             case control.Ping():
                 self._notify(session, encode(control.Pong(frame.body)))
             case control.Bye():
                 self._end(session, "it said BYE")
+                self._doorman.refuse(session.side, session.connection)
             case control.Keys():
                 session.keys = self._directory.replace(session.role, session.keys, frame.keys)
-            case control.Query():
-                self._notify(session, encode(self._answer(frame, now)))
-            case _:  # BROKER_ACCEPTS has no other control frame
-                raise AssertionError(frame)
+            case _:
+                assert isinstance(frame, control.Query)  # BROKER_ACCEPTS has no other control frame
+                reply = answer(frame, self.roster, self._directory, self.counters, now)
+                self._notify(session, encode(reply))
 
-    def malformed(self, session: Session, parts: int, now: float) -> None:
+    def malformed(self, session: Session, parts: int) -> None:
         """Takes note of a message with a wrong number of parts, of which none was kept."""
         self.counters.malformed += 1
-        self._refuse(session, RejectCode.PROTOCOL_ERROR, f"a message of {parts} parts", now)
+        self._refuse(session, RejectCode.PROTOCOL_ERROR, f"a message of {parts} parts")
 
-    def _violation(self, session: Session, why: str, now: float) -> None:
+    def _violation(self, session: Session, why: str) -> None:
         self.counters.violations += 1
-        self._refuse(session, RejectCode.PROTOCOL_ERROR, why, now)
+        self._refuse(session, RejectCode.PROTOCOL_ERROR, why)
 
-    # -- connections without a session
+    # -- connections, and what comes over those without a session
 
     def accepted(self, side: Side, connection: Connection, now: float) -> None:
-        """A connection was accepted."""
+        """A connection was accepted. Events of one descriptor come in order."""
+        session = self.roster.at(side, connection)
+        if session is not None:  # nobody told so, but a descriptor serves one connection at a time
+            self._end(session, "its connection closed")
         self._doorman.arrived(side, connection, now)
 
     def disconnected(self, side: Side, connection: Connection) -> None:
-        """A connection is closed. Events of one descriptor come in order."""
+        """A connection is closed."""
         self._doorman.settled(side, connection)
         session = self.roster.at(side, connection)
         if session is not None:
@@ -201,66 +194,47 @@ class Switchboard:
     def from_stranger(
         self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
     ) -> None:
-        """Takes a message from a connection without a session: a HELLO, or something to refuse."""
-        hello = self._read_hello(side, parts)
-        if isinstance(hello, _Refusal):
+        """Takes a message from a peer without a session: a HELLO, or something to refuse.
+
+        All that is known of connections up to this message must have been told before.
+        """
+        if not self._doorman.admits(side, connection):
+            # Refused before, or closed: maybe its descriptor serves somebody else by now.
             self.counters.strangers += 1
-            if parts[-1] == _BYE:  # it was found gone before its last word was read
-                return
-            refusal: _Refusal | None = hello
+            return
+        hello = read_hello(side, parts)
+        if isinstance(hello, Refusal):
+            self.counters.strangers += 1
+            self.counters.malformed += len(parts) != PARTS[side]
+            self._turn_away(side, routing_id, connection, hello)
+            return
+        if self.draining:
+            refusal: Refusal | None = Refusal(RejectCode.DRAINING, "the broker is stopping")
         else:
-            refusal = self._may_join(hello)
+            refusal = may_join(hello, self.roster, self._config)
         if refusal is not None:
-            self._turn_away(side, routing_id, connection, refusal, now)
-        elif isinstance(hello, control.Hello):
+            self._turn_away(side, routing_id, connection, refusal)
+        else:
             self._welcome(side, routing_id, hello, connection, now)
 
-    def _read_hello(self, side: Side, parts: list[bytes]) -> control.Hello | _Refusal:
-        if len(parts) != (1 if side is Side.PLAYERS else 2):
-            self.counters.malformed += 1
-            return _Refusal(RejectCode.PROTOCOL_ERROR, f"a message of {len(parts)} parts")
-        data = parts[-1]
-        if len(data) >= HEADER_BYTES and data[1] == FrameType.HELLO and data[0] != VERSION:
-            supported = ", ".join(map(str, SUPPORTED_VERSIONS))
-            return _Refusal(
-                RejectCode.UNSUPPORTED_VERSION, f"version {data[0]} is not spoken here, only {supported}"
-            )
-        try:
-            frame = decode(data)
-        except ProtocolError as error:
-            return _Refusal(RejectCode.PROTOCOL_ERROR, str(error))
-        if not isinstance(frame, control.Hello) or (side is Side.BACKEND and parts[0]):
-            return _Refusal(RejectCode.NO_SESSION, "the first frame is a HELLO")
-        if (frame.role is Role.PLAYER) != (side is Side.PLAYERS):
-            other = "backend" if side is Side.PLAYERS else "players'"
-            return _Refusal(RejectCode.PROTOCOL_ERROR, f"a {frame.role} connects to the {other} address")
-        return frame
+    def _turn_away(self, side: Side, routing_id: bytes, connection: Connection, refusal: Refusal) -> None:
+        """Tells a peer why it is not let in, or not any more, and has its connection closed soon."""
+        self._doorman.refuse(side, connection)
+        if refusal.silent:
+            return
+        self.counters.sessions_refused += 1
+        reason = refusal.reason[:MAX_REASON_CHARS]
+        frame = encode(control.Reject(refusal.code, reason))
+        if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
+            self.counters.dropped += 1
+        self._wire.report("refused", None, f"{connection.remote} {refusal.code.name}: {reason}")
 
-    def _may_join(self, hello: control.Hello) -> _Refusal | None:
-        roster, config = self.roster, self._config
-        if self.draining:
-            return _Refusal(RejectCode.DRAINING, "the broker is stopping")
-        if hello.role is Role.SERVER:
-            if roster.server is not None:
-                return _Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
-        elif hello.role is Role.OPERATOR:
-            if roster.operators() >= config.max_operators:
-                return _Refusal(RejectCode.FULL, f"there are {config.max_operators} operators already")
-        elif hello.player_id is not None and encode_address(hello.player_id) in roster.players:
-            return _Refusal(
-                RejectCode.ID_TAKEN, f"another player with the ID {hello.player_id!r} is connected"
-            )
-        elif len(roster.players) >= config.max_players:
-            return _Refusal(RejectCode.FULL, f"there are {config.max_players} players already")
-        return None
+    # -- the life of a session
 
     def _welcome(
         self, side: Side, routing_id: bytes, hello: control.Hello, connection: Connection, now: float
     ) -> None:
         roster = self.roster
-        stale = roster.at(side, connection)
-        if stale is not None:  # its descriptor serves somebody else now, so its connection is gone
-            self._end(stale, "its connection closed")
         self._doorman.settled(side, connection)
         if hello.role is Role.PLAYER:
             player_id = roster.free_player_id() if hello.player_id is None else hello.player_id
@@ -281,81 +255,47 @@ class Switchboard:
             broker=self._software,
         )
         self._notify(session, encode(welcome))
-        self._wire.report("joined", session, hello.sdk)
-        if hello.role is Role.SERVER:
-            for other in roster.sessions():
+        if not session.ended:  # its connection may be gone already
+            self._wire.report("joined", session, hello.sdk)
+            self._announce(session)
+
+    def _announce(self, session: Session) -> None:
+        """Tells the others that somebody is there; `_farewell` tells the contrary."""
+        session.announced = True
+        if session.role is Role.SERVER:
+            for other in self.roster.sessions():
                 if other is not session:
                     self._notify(other, _SERVER_UP)
-        elif session.player_id is not None and roster.server is not None:
-            self._notify(roster.server, encode(control.Joined((session.player_id,))))
+        elif session.player_id is not None and self.roster.server is not None:
+            self._notify(self.roster.server, encode(control.Joined((session.player_id,))))
 
-    def _turn_away(
-        self, side: Side, routing_id: bytes, connection: Connection, refusal: _Refusal, now: float
-    ) -> None:
-        if not self._doorman.refuse(side, connection, now + CLOSE_AFTER_S):
-            return
-        self.counters.sessions_refused += 1
-        frame = encode(control.Reject(refusal.code, refusal.reason[:200]))
-        if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
-            self.counters.dropped += 1
-        self._wire.report("refused", None, f"{connection.remote} {refusal.code.name}: {refusal.reason}")
-
-    # -- the life of a session
-
-    def tick(self, now: float) -> None:
-        """Does what is due: leases, connections without a session, frames that wait for room."""
-        for side, connection in self._doorman.overdue(now):
-            self._wire.close(side, connection)
-        oldest = now - self._config.lease_s
-        for session in self.roster.sessions():
-            if session.last_seen < oldest:
-                self.counters.sessions_expired += 1
-                why = f"nothing came for {self._config.lease_s:g} s"
-                self._refuse(session, RejectCode.LEASE_EXPIRED, why, now)
-        self.flush()
-
-    def flush(self) -> bool:
-        """Sends control frames that found a queue full; tells whether any still wait."""
-        for session in list(self._backlogged):
-            backlog = session.backlog
-            while backlog and (sent := self._send(session, b"", backlog[0])) is not Sent.FULL:
-                if sent is Sent.GONE:
-                    self._end(session, "its connection is gone")
-                else:
-                    backlog.popleft()
-            if not backlog:
-                self._backlogged.pop(session, None)
-        return bool(self._backlogged)
-
-    def drain(self, grace_s: float) -> None:
-        """Lets nobody in any more, and asks everybody to finish and leave."""
-        self.draining = True
-        notice = encode(control.DrainingNotice(int(grace_s * 1000)))
-        for session in self.roster.sessions():
-            self._notify(session, notice)
-
-    def _refuse(self, session: Session, code: RejectCode, why: str, now: float) -> None:
+    def _refuse(self, session: Session, code: RejectCode, why: str) -> None:
         """Ends a session and tells the peer why; its connection is closed a little later."""
         self._end(session, f"{code.name}: {why}")
-        self._turn_away(session.side, session.routing_id, session.connection, _Refusal(code, why), now)
+        self._turn_away(session.side, session.routing_id, session.connection, Refusal(code, why))
 
     def _end(self, session: Session, why: str) -> None:
         """The one exit of a session. Telling the others may end theirs: each in its turn."""
+        if session.ended:
+            return
+        session.ended = True
+        session.backlog.clear()
+        self._backlogged.pop(session, None)
         self._ending.append((session, why))
         if len(self._ending) > 1:
             return
         while self._ending:
             ended, reason = self._ending[0]
-            if self.roster.remove(ended):
-                self._farewell(ended, reason)
-            self._ending.pop(0)
+            self.roster.remove(ended)
+            self._farewell(ended, reason)
+            self._ending.popleft()
 
     def _farewell(self, session: Session, why: str) -> None:
-        session.backlog.clear()
-        self._backlogged.pop(session, None)
         self._directory.replace(session.role, session.keys, ())
         self.counters.sessions_ended += 1
         self._wire.report("left", session, why)
+        if not session.announced:
+            return
         if session.player_id is not None:
             left = encode(control.Left((session.player_id,)))
             for other in self.roster.trusted():
@@ -364,10 +304,30 @@ class Switchboard:
             for other in self.roster.sessions():
                 self._notify(other, _SERVER_DOWN)
 
+    def tick(self, now: float) -> None:
+        """Does what is due: leases, and connections without a session."""
+        for side, connection in self._doorman.overdue(now):
+            self._wire.close_connection(side, connection)
+        oldest = now - self._config.lease_s
+        for session in self.roster.sessions():
+            if session.last_seen < oldest and not session.ended:
+                self.counters.sessions_expired += 1
+                why = f"nothing came for {self._config.lease_s:g} s"
+                self._refuse(session, RejectCode.LEASE_EXPIRED, why)
+
+    def drain(self, grace_s: float) -> None:
+        """Lets nobody in any more, and asks everybody to finish and leave."""
+        self.draining = True
+        notice = encode(control.DrainingNotice(int(grace_s * 1000)))
+        for session in self.roster.sessions():
+            self._notify(session, notice)
+
     # -- sending
 
     def _notify(self, session: Session, frame: bytes) -> None:
         """Sends a control frame. These are never lost: they wait, or the session ends."""
+        if session.ended:  # while others were told
+            return
         backlog = session.backlog
         if not backlog:
             sent = self._send(session, b"", frame)
@@ -377,11 +337,24 @@ class Switchboard:
                 self._end(session, "its connection is gone")
                 return
         if len(backlog) >= MAX_BACKLOG[session.role]:
-            self._end(session, f"it does not read: {len(backlog)} control frames wait for it")
-            self._wire.close(session.side, session.connection)
+            why = f"it does not read: {len(backlog)} control frames wait for it"
+            self._refuse(session, RejectCode.TOO_SLOW, why)
             return
         backlog.append(frame)
         self._backlogged[session] = None
+
+    def flush(self) -> bool:
+        """Sends control frames that found a queue full; tells whether any still wait."""
+        for session in list(self._backlogged):
+            backlog = session.backlog
+            while backlog and (sent := self._send(session, b"", backlog[0])) is not Sent.FULL:
+                if sent is Sent.GONE:
+                    self._end(session, "its connection is gone")  # this empties its backlog
+                else:
+                    backlog.popleft()
+            if not backlog:
+                self._backlogged.pop(session, None)
+        return bool(self._backlogged)
 
     def _send(self, session: Session, address: bytes, frame: bytes) -> Sent:
         return self._send_to(session.side, session.routing_id, address, frame)
@@ -390,35 +363,6 @@ class Switchboard:
         if side is Side.PLAYERS:
             return self._wire.send_player(routing_id, frame)
         return self._wire.send_backend(routing_id, address, frame)
-
-    # -- questions of operators
-
-    def _answer(self, query: control.Query, now: float) -> control.Answer:
-        rows: list[tuple[Any, ...]]
-        following: int | None = None
-        match query.subject:
-            case control.Subject.PLAYERS:
-                page = list(
-                    islice((s for s in self._players.values() if s.number > query.after), IDS_A_FRAME + 1)
-                )
-                rows = [(s.player_id, round(now - s.since, 3), len(s.keys)) for s in page[:IDS_A_FRAME]]
-                following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
-            case control.Subject.CALLBACKS:
-                listed = self._directory.rows()
-                end = query.after + IDS_A_FRAME
-                rows = list(listed[query.after : end])
-                following = end if len(listed) > end else None
-            case control.Subject.COUNTERS:
-                rows = list(self.counters.rows())
-            case _ as never:
-                assert_never(never)
-        return control.Answer(query.id, tuple(rows), following)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    code: RejectCode
-    reason: str
 
 
 def _joined(player_ids: list[PlayerID]) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
@@ -20,7 +19,7 @@ from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
 from ringback._group import GroupBase
 from ringback._handling import deliver, encode_answer, log, log_duplicate, run_async, run_plain
 from ringback._link import Link
-from ringback._pool import Lane, Pool
+from ringback._pool import Lane, Pool, waiting
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
 from ringback.core.shell import Event
@@ -68,17 +67,16 @@ class Call(CallBase):
         done = threading.Lock()
         done.acquire()
         self.add_waiter(done.release)
-        with self._face._shell.pool.waiting():
+        with waiting():
             done.acquire()
 
 
 class CallGroup(GroupBase[Call]):
     """The calls of one trigger on many players. Iterating gives (player ID, call) as the calls end."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._condition = threading.Condition()
-        self._pool = pool
 
     def __iter__(self) -> Iterator[tuple[PlayerID, Call]]:
         position = 0
@@ -100,7 +98,7 @@ class CallGroup(GroupBase[Call]):
         return self._result()
 
     def _wait(self, until: Callable[[], bool]) -> None:
-        with self._pool.waiting(), self._condition:
+        with waiting(), self._condition:
             self._condition.wait_for(until)
 
     def _changed(self) -> None:
@@ -125,6 +123,8 @@ class _Shell:
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._blocked = False
+        self._ended = False
+        self._last_commands = threading.RLock()
         self._workers = (workers, max_threads)
 
     # -- from any thread
@@ -132,7 +132,8 @@ class _Shell:
     def start(self, timeout_s: float) -> None:
         self.pool = Pool(*self._workers)
         self._lane = Lane(self.pool)
-        self._commands.clear()
+        self._started = SimpleQueue()  # what an earlier start left there is not this one's
+        self._ended = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -164,6 +165,8 @@ class _Shell:
             self._sleeping = False
             with suppress(OSError):  # full: it is awake; closed: it has ended
                 self._wake_out.send(b"\0")
+        elif self._ended:
+            self._take_last_commands()
 
     def encoder(self) -> Encoder:
         encoder: Encoder | None = getattr(self._local, "encoder", None)
@@ -225,6 +228,13 @@ class _Shell:
                 with suppress(BlockingIOError):
                     self._wake_in.recv(4096)
 
+    def _take_last_commands(self) -> None:
+        """Ends what came too late for the I/O thread: what is triggered now fails, an answer is dropped."""
+        with self._last_commands:
+            while self._commands:
+                function, arguments = self._commands.popleft()
+                function(*arguments)
+
     def _take_commands(self) -> None:
         for _ in range(len(self._commands)):
             function, arguments = self._commands.popleft()
@@ -257,8 +267,10 @@ class _Shell:
             endpoint.close()
         finally:
             self.close_link()
-            self._take_commands()  # what was triggered meanwhile fails now
             self.pool.close()
+            self._sleeping = False
+            self._ended = True
+            self._take_last_commands()
             self._wake_in.close()
             self._wake_out.close()
 
@@ -272,6 +284,7 @@ class _Shell:
         if self._link is not None:
             self._link.close()
             self._link = None
+        self._blocked = False  # what goes to this endpoint itself need not wait for another link
 
     def send(self, address: bytes, frame: bytes) -> bool:
         return self._link is not None and self._link.send(address, frame)
@@ -303,6 +316,8 @@ class _Shell:
     def _handle(self, execution: Execution) -> None:
         awaitable = run_plain(execution)
         if awaitable is not None:
+            import asyncio  # takes as long to import as all else here, and few need it
+
             asyncio.run(run_async(execution, awaitable))
 
 
@@ -383,7 +398,7 @@ class BlockingFace(Face[Call, CallGroup]):
         return _Shell(self, *self._worker_counts)
 
     def _make_group(self) -> CallGroup:
-        return CallGroup(self._shell.pool)
+        return CallGroup()
 
     def _encoder(self) -> Encoder:
         return self._shell.encoder()

@@ -27,7 +27,7 @@ from ringback.core.shell import Event, Shell
 from ringback.errors import CallbackError, CallTimeout
 from ringback.protocol.addresses import check_address
 from ringback.protocol.control import Subject
-from ringback.protocol.envelopes import Encoder
+from ringback.protocol.envelopes import MAX_ID, Encoder
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
@@ -380,6 +380,10 @@ class OperatorFace(_Triggering[C, G]):
         """
         self._check_running()
         subject = Subject(subject)
+        if type(after) is not int:
+            raise TypeError(f"after is an int, not {type(after).__name__}")
+        if not 0 <= after <= MAX_ID:
+            raise ValueError(f"after is 0 to 2**64-1, not {after}")
         call = self._question(f"query {subject}", timeout)
         self._submit(self._endpoint.query, call, subject, after)
         return call

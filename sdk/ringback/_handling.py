@@ -8,7 +8,7 @@ from typing import Any
 
 from ringback import _context
 from ringback.core.calls import Execution, PendingCall
-from ringback.errors import CallbackError, Code, HandlerError
+from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import MAX_CODE_CHARS, Encoder
 from ringback.protocol.limits import Limits
 
@@ -53,8 +53,8 @@ async def run_async(execution: Execution, awaitable: Any) -> None:
 
 def fail(execution: Execution, error: Exception) -> None:
     """Answers with what a handler raised: an application's own error as it is, another as HANDLER_ERROR."""
-    if isinstance(error, CallbackError) and not isinstance(error.code, Code):
-        code = error.code
+    if isinstance(error, CallbackError):
+        code = getattr(error, "code", None)  # a subclass may have left out super().__init__()
         if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
             execution.fail(CallbackError(str(error.message), code=str(code), executed="yes", data=error.data))
             return

@@ -6,10 +6,10 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import struct
 from contextlib import suppress
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from ringback.protocol.limits import MAX_FRAME_BYTES
 
@@ -18,6 +18,10 @@ RCVMORE = int(zmq.RCVMORE)
 EVENTS = int(zmq.EVENTS)
 POLLIN = int(zmq.POLLIN)
 POLLOUT = int(zmq.POLLOUT)
+
+_EVENT = struct.Struct("=hi")
+"""The first part of a monitor's message: event and value (zmq_socket_monitor(3)). pyzmq's own reader would
+bring asyncio with it, which doubles the time of an import."""
 
 LINGER_MS = 500
 """How long what was sent may take to leave after a link was closed."""
@@ -67,13 +71,19 @@ class Link:
         trusted: whether messages have an address part (server, operator).
 
     Raises:
-        OSError: libzmq does not take the address.
+        OSError: libzmq does not take the address, or has no descriptor left.
     """
 
     def __init__(self, address: str, trusted: bool) -> None:
         self._trusted = trusted
+        try:
+            self._open(address)
+        except zmq.ZMQError as error:  # not an OSError itself
+            raise OSError(error.errno, error.strerror) from None
+
+    def _open(self, address: str) -> None:
         self.socket = _process.open()
-        interval_ms, timeout_ms = (500, 1500) if trusted else (1000, 2000)
+        interval_ms, timeout_ms = (500, 1500) if self._trusted else (1000, 2000)
         for option, value in (
             (zmq.ROUTING_ID, b"R" + secrets.token_bytes(15)),
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
@@ -89,7 +99,11 @@ class Link:
         events = 0
         for event in _LOST:
             events |= event
-        self.monitor = self.socket.get_monitor_socket(events)
+        try:
+            self.monitor = self.socket.get_monitor_socket(events)
+        except BaseException:
+            self.socket.close()
+            raise
         _process.links += 1
         try:
             self.socket.connect(address)
@@ -146,4 +160,4 @@ class Link:
                 message = self.monitor.recv_multipart(NOBLOCK)
             except zmq.Again:
                 return why
-            why = why or _LOST.get(zmq.Event(parse_monitor_message(message)["event"]))
+            why = why or _LOST.get(zmq.Event(_EVENT.unpack(message[0])[0]))

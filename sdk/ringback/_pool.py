@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
 from typing import Any
 
 from ringback._handling import log
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
+
+_current = threading.local()
+"""Its `pool` is the one that the present thread works for, if any."""
 
 
 class Pool:
@@ -27,20 +30,19 @@ class Pool:
         self._threads = 0
         self._idle = 0
         self._waiting = 0
-        self._local = threading.local()
         self._closed = False
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Has a function run soon."""
+        if self._closed:  # the last words of calls that ended after the workers were told to go
+            threading.Thread(target=_run, args=(function, arguments), daemon=True).start()
+            return
         self._jobs.put((function, arguments))
         self._grow()
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around a wait for something that another worker may have to do first."""
-        if not getattr(self._local, "worker", False):
-            yield
-            return
+    def worker_waits(self) -> Iterator[None]:
+        """Around a wait of one of the workers: another may take its place."""
         with self._lock:
             self._waiting += 1
         self._grow()
@@ -67,7 +69,7 @@ class Pool:
         threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
 
     def _work(self) -> None:
-        self._local.worker = True
+        _current.pool = self
         while True:
             with self._lock:
                 surplus = self._threads - self._waiting > self._size
@@ -82,12 +84,24 @@ class Pool:
                 with self._lock:
                     self._threads -= 1
                 return
+            if self._jobs.qsize():  # it came while this worker still counted as idle
+                self._grow()
             function, arguments = job
-            try:
-                function(*arguments)
-            except Exception:
-                log.exception("a callback failed")
+            _run(function, arguments)
             del job, function, arguments
+
+
+def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        function(*arguments)
+    except BaseException:  # a handler's sys.exit() too: it must not cost a worker
+        log.exception("a handler or callback failed")
+
+
+def waiting() -> AbstractContextManager[None]:
+    """Around a wait for a call, of whichever endpoint: if this thread is a worker, its pool makes room."""
+    pool: Pool | None = getattr(_current, "pool", None)
+    return nullcontext() if pool is None else pool.worker_waits()
 
 
 class Lane:

@@ -1,3 +1,3 @@
-"""The version of this package: the one in its metadata."""
+"""The version: the build takes it from here, so that the SDK need not read its metadata at import."""
 
 __version__ = "0.1.0"

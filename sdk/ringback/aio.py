@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from ringback import _context
 from ringback._calls import CallBase, unwrap
 from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
 from ringback._group import GroupBase
@@ -150,10 +151,16 @@ class _Shell:
         self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
+        # Callbacks and listeners run in the context of the start, and not in that of whichever handler
+        # was the last to set a timer: its deadline is not theirs.
+        self._context = contextvars.copy_context()
+        self._context.run(_context.deadline.set, None)
+        self._runnable = []
+        self._flush_wanted = False  # an earlier loop may have ended before it got there
         self.running = True
-        self.endpoint.start(time.monotonic(), timeout_s)
-        self._settle()
         try:
+            self.endpoint.start(time.monotonic(), timeout_s)
+            self._settle()
             await self._started
         except BaseException:
             self.stop()
@@ -168,8 +175,16 @@ class _Shell:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._timer_at = None
-        for task in list(self._tasks):
+        for task in self.other_tasks():
             task.cancel()
+
+    def other_tasks(self) -> list[asyncio.Task[Any]]:
+        """Gives the tasks of handlers and callbacks, without the present one, which may be closing us."""
+        try:
+            current = asyncio.current_task()
+        except RuntimeError:  # no loop runs any more
+            current = None
+        return [task for task in self._tasks if task is not current]
 
     def encoder(self) -> Encoder:
         if self._encoder is None:
@@ -302,7 +317,10 @@ class _Shell:
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
         if threading.get_ident() != self.thread:
-            self._loop.call_soon_threadsafe(self.reply, execution, results, error)
+            try:
+                self._loop.call_soon_threadsafe(self.reply, execution, results, error)
+            except RuntimeError:  # the loop is closed, so nobody waits
+                self._face.counters.late_replies += 1
             return
         envelope = encode_answer(self.encoder(), execution, results, error)
         self.endpoint.exchange.reply(execution, envelope)
@@ -312,11 +330,11 @@ class _Shell:
         log_duplicate(execution)
 
     def finished(self, call: PendingCall) -> None:
-        self._loop.call_soon(self._call_user, deliver, call)
+        self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())
 
     def event(self, event: Event, argument: Any) -> None:
         for listener in self._face._listeners[event]:
-            self._loop.call_soon(self._call_user, listener, argument)
+            self._loop.call_soon(self._call_user, listener, argument, context=self._context.copy())
 
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
         """Runs a callback or listener; one that is a coroutine function becomes a task."""
@@ -393,7 +411,7 @@ class AsyncioFace(Face[Call, CallGroup]):
     async def close(self) -> None:
         """Leaves the broker. What is in flight ends with `ConnectionLost`. A second time does nothing."""
         self._shell.stop()
-        tasks = list(self._shell._tasks)
+        tasks = self._shell.other_tasks()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
 
@@ -441,8 +459,18 @@ class AsyncioFace(Face[Call, CallGroup]):
         function(*arguments)
 
     def _keys_changed(self) -> None:
-        if self._shell.running:
+        if not self._shell.running:
+            return
+        if threading.get_ident() == self._shell.thread:
             self._endpoint.keys_changed()
+        else:
+            self._shell._loop.call_soon_threadsafe(self._endpoint.keys_changed)
+
+    def cancel_call(self, call: PendingCall) -> None:
+        """What `Call.cancel` does."""
+        if threading.get_ident() != self._shell.thread:
+            raise UsageError("a call of an asyncio endpoint is cancelled from its loop's thread alone")
+        super().cancel_call(call)
 
 
 class Server(ServerFace[Call, CallGroup], AsyncioFace):

@@ -149,7 +149,9 @@ class Endpoint:
     def call(self, call: PendingCall, kind: FrameType | None, address: bytes, envelope: bytes) -> None:
         """Sends a call to a route: DATA to a player or the server, RELAY to the server as a source,
         None to this endpoint itself."""
-        if kind is None:
+        if self._session.closed:
+            self.exchange.fail_unsent(call, ConnectionLost("the endpoint was closed", executed="no"))
+        elif kind is None:
             self.exchange.call(call, self._peer(address, b""), envelope)
         elif self._session.state is SessionState.READY:
             head = self._headers[kind]
@@ -342,7 +344,7 @@ class Endpoint:
         return True
 
     def _in_flight(self) -> bool:
-        return any(peer.calls or peer.executions for peer in self.exchange.peers.values() if not peer.local)
+        return not all(peer.idle or peer.local for peer in self.exchange.peers.values())
 
 
 _CODES = frozenset(Code)

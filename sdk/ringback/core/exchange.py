@@ -29,7 +29,7 @@ from ringback.errors import (
     call_error,
 )
 from ringback.protocol import envelopes
-from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Encoder, Envelope, Unreadable
+from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Decoded, Encoder, Envelope, Unreadable
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import decode_address
 
@@ -37,10 +37,8 @@ SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
 """Deadlines are looked for at most so often: a timeout fires late by 5 ms, and 1 ms for each 1000 calls."""
 
-RESEND_S = 0.05
-"""An answer that found its caller's queue full is sent again after so long."""
-
-_OWN_FRAMES = Limits()
+_OWN_FRAMES = Limits(max_array_len=2**31 - 1, max_map_len=2**31 - 1)
+"""What this endpoint itself sent is read back whatever is in it: a receiver's limits are not its own."""
 
 
 class Exchange:
@@ -63,8 +61,8 @@ class Exchange:
         self._limits = limits
         self._encoder = Encoder(_OWN_FRAMES)  # refusals and cancels leave, however small the limits are
         self._sweep_at = math.inf
-        self._resend: list[tuple[Peer, bytes]] = []
-        self._resend_bytes = 0
+        self._returned: list[Peer] = []
+        self._returned_bytes = 0
         self._resend_at = math.inf
         self.now = 0.0
 
@@ -100,7 +98,9 @@ class Exchange:
     def cancel(self, call: PendingCall) -> None:
         """Ends a call because its caller says so, and tells the handler's side."""
         peer = call.peer
-        if peer is not None and self._finish(peer, call.id, (), Cancelled("the caller cancelled the call")):
+        if peer is None or not self._finish(peer, call.id, (), Cancelled("the caller cancelled the call")):
+            return
+        if peer.key:  # a question to the broker can only be forgotten
             self.outbox.add(peer, self._encoder.cancel(call.id))
 
     def finish(self, peer: Peer, call_id: int, results: tuple[Any, ...], error: CallbackError | None) -> None:
@@ -110,11 +110,10 @@ class Exchange:
 
     def fail_peer(self, peer: Peer, code: Code, message: str) -> None:
         """Ends all that is in flight with a peer that is gone, and forgets it."""
-        unsent = self.outbox.forget(peer)
-        if unsent:
-            for envelope in envelopes.decode(envelopes.join(unsent), _OWN_FRAMES).envelopes:
-                if envelope[0] == CALL:
-                    self._finish(peer, envelope[1], (), call_error(code, message, "no"))
+        for unsent in self.outbox.forget(peer):
+            for call_id in _calls_in(envelopes.decode(envelopes.join([unsent]), _OWN_FRAMES)):
+                self._finish(peer, call_id, (), call_error(code, message, "no"))
+        self._forget_returned(peer)
         for call_id in list(peer.calls):
             self._finish(peer, call_id, (), call_error(code, message, "maybe"))
         for execution in peer.executions.values():
@@ -166,13 +165,15 @@ class Exchange:
     def bounced(self, peer: Peer, body: bytes, code: Code, now: float) -> None:
         """Takes back the body of a frame that could not be delivered."""
         text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
-        if code is Code.UNKNOWN_PLAYER:
+        if code is Code.UNKNOWN_PLAYER and peer.address:
             text = f"no player with the ID {decode_address(peer.address)!r} is connected"
-        for envelope in envelopes.decode(body, _OWN_FRAMES).envelopes:
-            if envelope[0] == CALL:
-                self._finish(peer, envelope[1], (), call_error(code, text, "no"))
-            elif code is Code.OVERLOADED and envelope[0] != CANCEL:
-                self._resend_later(peer, msgpack.packb(envelope), now)
+        decoded = envelopes.decode(body, _OWN_FRAMES)
+        for call_id in _calls_in(decoded):
+            self._finish(peer, call_id, (), call_error(code, text, "no"))
+        if code is Code.OVERLOADED:
+            for envelope in decoded.envelopes:
+                if envelope[0] in (RESULT, ERROR):
+                    self._resend_later(peer, msgpack.packb(envelope), now)
         if peer.disposable(now):
             self.peers.pop(peer.key, None)
 
@@ -239,12 +240,28 @@ class Exchange:
             self.outbox.add(peer, envelope)
 
     def _resend_later(self, peer: Peer, envelope: bytes, now: float) -> None:
-        if self._resend_bytes > self._limits.max_queued_bytes:
+        if self._returned_bytes > self._limits.max_queued_bytes:
             self.counters.late_replies += 1
             return
-        self._resend.append((peer, envelope))
-        self._resend_bytes += len(envelope)
-        self._resend_at = min(self._resend_at, now + RESEND_S)
+        self._resend_at = min(self._resend_at, peer.wait_to_resend(now))
+        if not peer.returned:
+            self._returned.append(peer)
+        peer.returned.append(envelope)
+        self._returned_bytes += len(envelope)
+
+    def _forget_returned(self, peer: Peer) -> list[bytes]:
+        returned = peer.returned
+        if returned:
+            peer.returned = []
+            self._returned.remove(peer)
+            self._returned_bytes -= sum(map(len, returned))
+        return returned
+
+    def _resend(self, now: float) -> None:
+        for peer in [peer for peer in self._returned if peer.resend_at <= now]:
+            for envelope in self._forget_returned(peer):
+                self.outbox.add(peer, envelope)
+        self._resend_at = min((peer.resend_at for peer in self._returned), default=math.inf)
 
     # -- time
 
@@ -257,11 +274,7 @@ class Exchange:
         if now >= self._sweep_at:
             self._sweep(now)
         if now >= self._resend_at:
-            waiting, self._resend = self._resend, []
-            self._resend_bytes, self._resend_at = 0, math.inf
-            for peer, envelope in waiting:
-                if self.peers.get(peer.key) is peer:
-                    self.outbox.add(peer, envelope)
+            self._resend(now)
 
     def _sweep(self, now: float) -> None:
         """Ends what is over its deadline: one look at all, in place of a timer for each."""
@@ -282,12 +295,18 @@ class Exchange:
                 if deadline is None:
                     continue
                 if deadline <= now:
+                    execution.cancelled = True
                     del peer.executions[execution.id]
                 elif deadline < earliest:
                     earliest = deadline
             if peer.disposable(now):
                 del self.peers[peer.key]
         self._sweep_at = max(earliest, now + SWEEP_S + SWEEP_S_AN_ENTRY * entries)
+
+
+def _calls_in(decoded: Decoded) -> list[int]:
+    """Gives the ids of the calls in a body of this endpoint's own, those with odd payloads included."""
+    return [envelope[1] for envelope in (*decoded.envelopes, *decoded.unreadable) if envelope[0] == CALL]
 
 
 _BOUNCE_TEXTS: dict[Code, str] = {

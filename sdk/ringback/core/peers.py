@@ -13,6 +13,11 @@ from ringback.protocol.names import PlayerID
 ALLOWANCE_S = 1.0
 """How long it takes an unused rate limit to fill up."""
 
+FIRST_RESEND_S = 0.05
+LONGEST_RESEND_S = 1.0
+"""An answer that found its caller's queue full is sent again after the first delay, which doubles each
+time up to the longest."""
+
 
 class Peer:
     """One route, with what is in flight on it.
@@ -23,6 +28,7 @@ class Peer:
         outgoing: encoded envelopes that wait to be sent, `outgoing_bytes` in all.
         calls: calls to it that wait for an answer, by id.
         executions: its calls that are being handled, by id.
+        returned: answers that found its queue at the broker full, to be sent again at `resend_at`.
     """
 
     __slots__ = (
@@ -34,6 +40,9 @@ class Peer:
         "header",
         "outgoing",
         "outgoing_bytes",
+        "resend_at",
+        "resend_delay_s",
+        "returned",
         "source",
     )
 
@@ -45,6 +54,9 @@ class Peer:
         self.outgoing_bytes = 0
         self.calls: dict[int, PendingCall] = {}
         self.executions: dict[int, Execution] = {}
+        self.returned: list[bytes] = []
+        self.resend_at = 0.0
+        self.resend_delay_s = 0.0
         self._allowance = 0.0
         self._allowance_at: float | None = None
 
@@ -65,7 +77,16 @@ class Peer:
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight on it."""
-        return not (self.calls or self.executions or self.outgoing)
+        return not (self.calls or self.executions or self.outgoing or self.returned)
+
+    def wait_to_resend(self, now: float) -> float:
+        """Gives when what came back is sent again: at the same time as the rest of it, and later each time."""
+        if not self.returned:
+            quiet = now - self.resend_at > 2 * LONGEST_RESEND_S
+            longer = FIRST_RESEND_S if quiet else min(LONGEST_RESEND_S, 2 * self.resend_delay_s)
+            self.resend_delay_s = max(FIRST_RESEND_S, longer)
+            self.resend_at = now + self.resend_delay_s
+        return self.resend_at
 
     def take_allowance(self, limits: Limits, now: float) -> float:
         """Counts a call against the rate limit (a token bucket of one second); gives 0.0 when it may

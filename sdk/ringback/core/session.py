@@ -52,6 +52,8 @@ class Session:
         return self.state is SessionState.READY or self.state is SessionState.DRAINING
 
     def start(self, now: float) -> None:
+        self.closed = False
+        self._attempts = 0
         self._open_at = now
 
     def opened(self, now: float) -> None:

@@ -1,0 +1,74 @@
+"""Admission: what a connection without a session has sent, and whether its peer may join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ringback.errors import RejectCode
+from ringback.protocol.control import Hello, decode
+from ringback.protocol.frames import HEADER_BYTES, SUPPORTED_VERSIONS, VERSION, FrameType, Role
+from ringback.protocol.names import ProtocolError, encode_address
+from ringback_broker.config import BrokerConfig
+from ringback_broker.roster import Roster
+from ringback_broker.session import Side
+
+PARTS = {Side.PLAYERS: 1, Side.BACKEND: 2}
+"""How many parts a message has on each side."""
+
+_OTHER_TYPES = frozenset(FrameType) - {FrameType.HELLO}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a peer is refused.
+
+    Attributes:
+        silent: whether it is better told nothing.
+    """
+
+    code: RejectCode
+    reason: str
+    silent: bool = False
+
+
+def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
+    """Reads the first message of a connection."""
+    if len(parts) != PARTS[side]:
+        return Refusal(RejectCode.PROTOCOL_ERROR, f"a message of {len(parts)} parts")
+    data = parts[-1]
+    version, number = data[:2] if len(data) >= HEADER_BYTES else (VERSION, 0)
+    if number == FrameType.HELLO and version != VERSION:
+        supported = ", ".join(map(str, SUPPORTED_VERSIONS))
+        return Refusal(
+            RejectCode.UNSUPPORTED_VERSION, f"version {version} is not spoken here, only {supported}"
+        )
+    if number in _OTHER_TYPES and version == VERSION:
+        # A peer whose session the broker has ended did not know that yet. It needs no answer to a BYE.
+        silent = number == FrameType.BYE
+        return Refusal(RejectCode.NO_SESSION, "the first frame is a HELLO", silent)
+    if side is Side.BACKEND and parts[0]:
+        return Refusal(RejectCode.PROTOCOL_ERROR, "a HELLO has no address")
+    try:
+        hello = decode(data)
+    except ProtocolError as error:
+        return Refusal(RejectCode.PROTOCOL_ERROR, str(error))
+    assert isinstance(hello, Hello)  # all other types were refused above
+    if (hello.role is Role.PLAYER) != (side is Side.PLAYERS):
+        other = "backend" if side is Side.PLAYERS else "players'"
+        return Refusal(RejectCode.PROTOCOL_ERROR, f"a {hello.role} connects to the {other} address")
+    return hello
+
+
+def may_join(hello: Hello, roster: Roster, config: BrokerConfig) -> Refusal | None:
+    """Tells why a peer may not join those who are there; None if it may."""
+    if hello.role is Role.SERVER:
+        if roster.server is not None:
+            return Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
+    elif hello.role is Role.OPERATOR:
+        if roster.operators() >= config.max_operators:
+            return Refusal(RejectCode.FULL, f"there are {config.max_operators} operators already")
+    elif hello.player_id is not None and encode_address(hello.player_id) in roster.players:
+        return Refusal(RejectCode.ID_TAKEN, f"another player with the ID {hello.player_id!r} is connected")
+    elif len(roster.players) >= config.max_players:
+        return Refusal(RejectCode.FULL, f"there are {config.max_players} players already")
+    return None

@@ -1,0 +1,35 @@
+"""Answers to what operators ask the broker."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, assert_never
+
+from ringback.protocol.control import Answer, Query, Subject
+from ringback.protocol.limits import IDS_A_FRAME
+from ringback_broker.counters import Counters
+from ringback_broker.directory import Directory
+from ringback_broker.roster import Roster
+
+
+def answer(query: Query, roster: Roster, directory: Directory, counters: Counters, now: float) -> Answer:
+    """Gives the page of rows that a query asks for."""
+    rows: list[tuple[Any, ...]]
+    following: int | None = None
+    match query.subject:
+        case Subject.PLAYERS:
+            # By session number, which only grows: who comes or goes between two pages shifts no row.
+            later = (session for session in roster.players.values() if session.number > query.after)
+            page = list(islice(later, IDS_A_FRAME + 1))
+            rows = [(s.player_id, round(now - s.since, 3), len(s.keys)) for s in page[:IDS_A_FRAME]]
+            following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
+        case Subject.CALLBACKS:
+            listed = directory.rows()
+            end = query.after + IDS_A_FRAME
+            rows = list(listed[query.after : end])
+            following = end if len(listed) > end else None
+        case Subject.COUNTERS:
+            rows = list(counters.rows())
+        case _ as never:
+            assert_never(never)
+    return Answer(query.id, tuple(rows), following)
