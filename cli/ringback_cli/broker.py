@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ringback_broker import BindError, Broker, BrokerConfig, ConfigError
-from ringback_broker.config import DEFAULT_BACKEND, DEFAULT_PLAYERS
-from ringback_cli.exits import Exit
+from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import DEFAULT_BACKEND, DEFAULT_PLAYERS
+
+_OPTIONS = {"lease_s": "--lease", "grace_s": "--grace", "max_players": "--max-players"}
+"""What the broker's configuration calls a setting, and what the command line calls it."""
 
 
 def broker(
@@ -26,17 +28,22 @@ def broker(
         ),
     ] = DEFAULT_BACKEND,
     lease: Annotated[
-        float, typer.Option(help="A peer from which nothing came for so many seconds is out.")
+        float,
+        typer.Option(metavar="SECONDS", help="A peer from which nothing came for so long is out."),
     ] = 30.0,
     grace: Annotated[
-        float, typer.Option(help="Seconds for calls in flight after the first signal to stop.")
+        float,
+        typer.Option(metavar="SECONDS", help="For calls in flight, after the first signal to stop."),
     ] = 5.0,
-    max_players: Annotated[int, typer.Option(help="Further players are refused.")] = 20_000,
+    max_players: Annotated[int, typer.Option(metavar="N", help="Further players are refused.")] = 20_000,
 ) -> None:
     """Run the broker until SIGTERM or SIGINT; it then drains, and a second signal ends it at once.
 
-    It logs one line with the addresses when it is ready. Addresses: tcp://HOST:PORT or ipc://PATH.
+    It logs to standard error, when it is ready a line with its addresses. An address is
+    tcp://HOST:PORT or ipc://PATH.
     """
+    from ringback_broker import BindError, Broker, BrokerConfig, ConfigError
+
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     logging.raiseExceptions = False  # a full disk under the log is no reason to stop routing
     try:
@@ -45,11 +52,16 @@ def broker(
         )
         daemon = Broker(config)
     except ConfigError as error:
-        typer.echo(f"USAGE: {error}", err=True)
-        raise typer.Exit(Exit.USAGE) from None
+        raise Failure(Exit.USAGE, _in_options(str(error))) from None
     except BindError as error:
-        typer.echo(f"BIND_FAILED: {error}", err=True)
-        raise typer.Exit(Exit.BIND_FAILED) from None
+        raise Failure(Exit.BIND_FAILED, str(error)) from None
     daemon.handle_signals()
-    forced = not daemon.run()
-    raise typer.Exit(Exit.FORCED if forced else Exit.OK)
+    if not daemon.run():
+        raise typer.Exit(Exit.FORCED)
+
+
+def _in_options(message: str) -> str:
+    name, colon, rest = message.partition(": ")
+    if not colon:
+        return message
+    return f"{_OPTIONS.get(name, f'--{name}')}: {rest}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from ringback.errors import Code
+if TYPE_CHECKING:
+    from ringback.errors import CallbackError
 
 
 class Exit(IntEnum):
@@ -33,10 +35,86 @@ class Exit(IntEnum):
     SERVER_LOST = 22
     CONNECTION_LOST = 23
     CANCELLED = 24
+    INVALID_ANSWER = 25
     HANDLER_ERROR = 30
     APPLICATION_ERROR = 31
+    INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
 
 
-def exit_of(code: Code | str) -> Exit:
+MEANINGS: dict[Exit, str] = {
+    Exit.OK: "all went well",
+    Exit.FAILED: "anything that has no code of its own",
+    Exit.USAGE: "an argument, an option or the JSON is wrong",
+    Exit.NO_BROKER: "no broker answered in time",
+    Exit.REFUSED: "the broker refused: the player ID is taken, it is full",
+    Exit.BIND_FAILED: "the broker can't listen at an address",
+    Exit.SOME_FAILED: "trigger all: at least one player's call failed",
+    Exit.FORCED: "the broker stopped while peers were connected",
+    Exit.UNKNOWN_CALLBACK: "nothing is registered under the key",
+    Exit.UNKNOWN_PLAYER: "no such player is connected",
+    Exit.NO_SERVER: "no server is connected",
+    Exit.INVALID_PAYLOAD: "the payload can't be carried, or is not accepted",
+    Exit.TOO_LARGE: "the payload is too large",
+    Exit.RATE_LIMITED: "too many calls a second",
+    Exit.OVERLOADED: "a queue on the way is full",
+    Exit.FORBIDDEN: "the caller may not call this",
+    Exit.DRAINING: "the broker is about to stop",
+    Exit.TIMEOUT: "no answer in time",
+    Exit.PLAYER_LEFT: "the player left before it answered",
+    Exit.SERVER_LOST: "the server left before it answered",
+    Exit.CONNECTION_LOST: "the link to the broker was lost",
+    Exit.CANCELLED: "the call was cancelled",
+    Exit.INVALID_ANSWER: "an answer came that can't be read",
+    Exit.HANDLER_ERROR: "the handler raised",
+    Exit.APPLICATION_ERROR: "the handler gave an error of its own",
+    Exit.INTERRUPTED: "Ctrl-C",
+    Exit.OUTPUT_CLOSED: "nobody reads standard output any more",
+}
+"""What each code says; `ringback --help` and docs/cli.md list them."""
+
+
+class Failure(Exception):
+    """Why a command ends without doing what it was told.
+
+    Args:
+        exit: what the process ends with.
+        message: one line for people.
+        code: what stands before the message; the name of the exit code unless given.
+    """
+
+    def __init__(self, exit: Exit, message: str, *, code: str | None = None) -> None:
+        self.exit = exit
+        self.message = message
+        self.code = exit.name if code is None else code
+        super().__init__(message)
+
+
+def exit_of(error: CallbackError) -> Exit:
     """Gives the exit code for the error of a call."""
-    return Exit[code.name] if isinstance(code, Code) else Exit.APPLICATION_ERROR
+    from ringback.errors import Code
+
+    if not isinstance(error.code, Code):
+        return Exit.APPLICATION_ERROR
+    code = Exit[error.code.name]
+    if code < Exit.TIMEOUT and error.executed != "no":
+        # An unreadable answer has the code of an unreadable payload; yet the tens promise that
+        # trying again is safe.
+        return Exit.INVALID_ANSWER
+    return code
+
+
+def epilog() -> str:
+    r"""Gives the list for `--help`. \b keeps typer from joining the lines."""
+    width = max(len(code.name) for code in Exit)
+    lines = [f"{code:>5}  {code.name:<{width}}  {MEANINGS[code]}" for code in Exit]
+    return "\n".join(
+        [
+            "\b",
+            "Errors are one line on standard error, CODE: message. Exit codes:",
+            *lines,
+            "",
+            "\b",
+            "10 to 19: the handler did not run. 20 to 29: nobody knows. 30 to 39: it ran.",
+        ]
+    )

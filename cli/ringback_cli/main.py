@@ -1,27 +1,21 @@
-"""The application: its commands are in a file for each group."""
+"""The entry point of the `ringback` command. It imports nothing that takes time: Ctrl-C may come while
+the rest is being loaded."""
 
 from __future__ import annotations
 
-import typer
-
-from ringback_cli import broker
-
-app = typer.Typer(
-    name="ringback",
-    no_args_is_help=True,
-    add_completion=False,
-    help="Callbacks between one server and many players through a ZeroMQ broker.",
-)
-
-
-@app.callback()
-def _application() -> None:
-    """Without this typer would make a lone command the whole application."""
-
-
-app.command("broker")(broker.broker)
+import signal
+import sys
 
 
 def main() -> None:
-    """The entry point of the `ringback` command."""
-    app()
+    """Runs the command line of this process, and ends it with the exit code that tells how it went."""
+    try:
+        from ringback_cli.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    if code == 130:
+        # What is left to do takes a moment, as the last frames leave. A second Ctrl-C ends that at once.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)

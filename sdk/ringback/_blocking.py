@@ -205,7 +205,7 @@ class _Shell:
             self._blocked = not endpoint.flush(now)
         due_at = endpoint.due_at()
         self._sleeping = True
-        if self._commands:
+        if self._commands or not self.running:
             self._sleeping = False
             return
         timeout_ms = -1 if due_at is None else max(0, int((due_at - time.monotonic()) * 1000) + 1)

@@ -1,0 +1,94 @@
+"""The application: its commands are in a file for each group.
+
+The SDK and the broker are imported inside the commands: with them `ringback --help` takes twice as long.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Annotated
+
+import typer
+
+from ringback_cli import broker, ping, players, trigger
+from ringback_cli.exits import Exit, Failure, epilog, exit_of
+from ringback_cli.output import complain, show_help
+
+app = typer.Typer(
+    name="ringback",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to load than all else
+    epilog=epilog(),
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ringback import __version__
+
+        typer.echo(f"ringback {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _application(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Callbacks between one server and many players through a ZeroMQ broker."""
+    show_help(context)
+
+
+app.command("broker", short_help="Run the broker.")(broker.broker)
+app.add_typer(trigger.app, name="trigger")
+app.command("players", short_help="Print who is connected.")(players.players)
+app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line, and gives its exit code. What went wrong is one line on standard error."""
+    try:
+        outcome = app(args=arguments, prog_name="ringback", standalone_mode=False)
+    except Exception as error:
+        if os.environ.get("RINGBACK_TRACEBACK"):
+            import traceback
+
+            traceback.print_exc()
+        failure = explain(error)
+        complain(failure.code, failure.message)
+        return failure.exit
+    return outcome if isinstance(outcome, int) else Exit.OK
+
+
+def explain(error: Exception) -> Failure:
+    """Gives the exit code and the line for anything that a command raises."""
+    if isinstance(error, Failure):
+        return error
+    # Typer's own errors. Their base class has another module in each of its versions.
+    if callable(format_message := getattr(error, "format_message", None)):
+        return Failure(Exit.USAGE, _with_hint(str(format_message())))
+    if "ringback.errors" in sys.modules:
+        from ringback import errors
+
+        if isinstance(error, errors.CallbackError):
+            return Failure(exit_of(error), error.message, code=error.code_name)
+        if isinstance(error, errors.BrokerUnreachable):
+            return Failure(Exit.NO_BROKER, str(error))
+        if isinstance(error, errors.Refused):
+            return Failure(Exit.REFUSED, error.message, code=error.code.name)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return Failure(
+        Exit.FAILED, f"{what} (this should not happen; with RINGBACK_TRACEBACK=1 it shows from where)"
+    )
+
+
+def _with_hint(message: str) -> str:
+    if re.search(r"option:? '?-[\d.]", message):
+        return f"{message.rstrip('.')}. Before what begins with a minus put --, as in: -- -5"
+    return message

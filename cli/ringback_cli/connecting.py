@@ -1,0 +1,88 @@
+"""Endpoints of a command: made, started, left."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import Patience
+
+if TYPE_CHECKING:
+    from ringback import Call, CallGroup, Operator, Player, PlayerID
+
+    Endpoint = TypeVar("Endpoint", Operator, Player)
+
+MAX_ITEMS = 1024 * 1024
+"""No answer has more: one is 1 MiB at most. A person who looks at an answer wants all of it, so the SDK's
+tighter bounds against hostile players are not of use here."""
+
+
+def operator(address: str, patience: Patience) -> Operator:
+    """Gives an operator for a `with` block.
+
+    Raises:
+        Failure: the address is wrong.
+    """
+    from ringback import Operator
+
+    return _make(Operator, address, "--backend", patience)
+
+
+def player(address: str, player_id: PlayerID, patience: Patience) -> Player:
+    """Gives a player for a `with` block.
+
+    Raises:
+        Failure: the address is wrong.
+    """
+    from ringback import Player
+
+    return _make(Player, address, "--players", patience, player_id=player_id)
+
+
+def _make(kind: type[Endpoint], address: str, option: str, patience: Patience, **settings: Any) -> Endpoint:
+    from ringback import Limits
+
+    # What the SDK logs comes out as the command's error too: once is enough.
+    logging.getLogger("ringback").addHandler(logging.NullHandler())
+    limits = Limits(max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
+    try:
+        return kind(address, connect_timeout=patience.connecting_s(), limits=limits, **settings)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"{option}: {error}") from None
+
+
+def result_of(call: Call) -> Any:
+    """Waits for a call: none gives None, one the value, several a tuple.
+
+    Raises:
+        CallbackError: the call failed.
+    """
+    try:
+        return call.result()
+    except KeyboardInterrupt:
+        call.cancel()  # the handler's side is told
+        raise
+
+
+def calls_of(group: CallGroup) -> dict[PlayerID, Call]:
+    """Waits for the calls of a group."""
+    try:
+        return group.all()
+    except KeyboardInterrupt:
+        group.cancel()
+        raise
+
+
+def player_rows(endpoint: Operator, patience: Patience) -> list[list[Any]]:
+    """Asks the broker who is connected: a row for each player, in the order in which they joined.
+
+    Raises:
+        CallbackError: no answer came.
+    """
+    rows: list[list[Any]] = []
+    following: int | None = 0
+    while following is not None:
+        page, following = result_of(endpoint.query("players", after=following, timeout=patience.left_s()))
+        rows += page
+    return rows

@@ -1,0 +1,94 @@
+"""What a command prints: results as JSON on standard output, errors as one line on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from ringback_cli.exits import Exit, Failure
+
+_CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON does not demand to be escaped, but a terminal or a reader of lines may take for a command."""
+
+
+def jsonable(value: Any) -> Any:
+    """Gives a value that JSON has for one that msgpack has.
+
+    What JSON lacks becomes an object of one pair: bytes {"base64": "..."}; a float that is no number
+    {"float": "NaN"}, "Infinity" or "-Infinity"; a map with a key that is not a str
+    {"map": [[key, value], ...]}, so that 7 and "7" stay apart.
+    """
+    match value:
+        case bytes():
+            from base64 import b64encode
+
+            return {"base64": b64encode(value).decode()}
+        case float() if not math.isfinite(value):
+            return {"float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+        case list() | tuple():
+            return [jsonable(item) for item in value]
+        case dict():
+            if all(type(key) is str for key in value):
+                return {key: jsonable(item) for key, item in value.items()}
+            return {"map": [[jsonable(key), jsonable(item)] for key, item in value.items()]}
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Gives a value as JSON of one line."""
+    text = json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as one line of JSON, in UTF-8 whatever the locale (RFC 8259, section 8.1).
+
+    Raises:
+        Failure: it can't be written.
+        typer.Exit: nobody reads it; as with other programs in a pipe, that is not worth a word.
+    """
+    data = (to_json(value) + "\n").encode()
+    if sys.stdout is None:  # started with it closed
+        raise Failure(Exit.FAILED, "there is no standard output to write the result to")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        _forget_output()
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(Exit.OUTPUT_CLOSED) from None
+        reason = error.strerror or str(error)
+        raise Failure(Exit.FAILED, f"the result can't be written to standard output: {reason}") from None
+
+
+def _forget_output() -> None:
+    """Keeps Python from trying again at its end, and from complaining then."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def one_line(text: str) -> str:
+    """Gives a text with what is not printable escaped: parts of it come from other programs."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def complain(code: str, message: str) -> None:
+    """Prints an error: `CODE: message`, one line whatever is in it."""
+    with suppress(OSError):
+        typer.echo(one_line(f"{code}: {message}" if message else code), err=True)
+
+
+def show_help(context: typer.Context) -> None:
+    """Ends a group of commands that was given without a command: with its help, as a wrong use."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(Exit.USAGE)
