@@ -1,0 +1,187 @@
+"""`ringback trigger`, `players` and `ping` as processes, against real endpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringback import Player, Server
+from ringback_cli.exits import Exit
+
+
+def test_results(shop: Any, tmp_path: Path) -> None:
+    file = tmp_path / "payload.json"
+    file.write_text('\ufeff{"from": "a file", "ä": 1}', encoding="utf-8")
+    cases: list[tuple[list[str], Any]] = [
+        (["server", "echo"], ["cli", None]),
+        (["server", "echo", '{"a": [1, 2.5, "x"]}', "--source", "12"], [12, {"a": [1, 2.5, "x"]}]),
+        (["server", "echo", "--source", "12", "--string-id", "--", "-5"], ["12", -5]),
+        (["server", "echo", f"@{file}", "--as-player", "99"], [99, {"from": "a file", "ä": 1}]),
+        (["server", "answer", "[]"], None),
+        (["server", "answer", '["one"]'], "one"),
+        (["server", "answer", "[null]"], None),
+        (["server", "answer", "[1, [2], null]"], [1, [2], None]),
+        (
+            ["server", "odd"],
+            {
+                "b": {"base64": "/wA="},
+                "f": [{"float": "NaN"}, {"float": "-Infinity"}],
+                "m": {"map": [[7, "int"], ["7", "str"]]},
+            },
+        ),
+        (["client", "where", "7", "3"], {"at": 3}),
+        (["client", "where", "7", "--string-id"], {"base64": "aGVyZQ=="}),
+    ]
+    commands = [shop.start("trigger", *arguments) for arguments, _ in cases]
+    for command, (arguments, expected) in zip(commands, cases, strict=True):
+        code, output, errors = command.end()
+        assert (code, errors) == (0, ""), arguments
+        assert json.loads(output) == expected
+        assert output.count("\n") == 1
+
+
+def test_standard_input(shop: Any) -> None:
+    assert shop.run("trigger", "server", "echo", "-", stdin=b'"\xc3\xa4"') == (0, '["cli", "ä"]\n', "")
+
+
+def test_errors_have_codes_of_their_own(shop: Any) -> None:
+    too_deep, too_large = "[" * 65 + "]" * 65, json.dumps("x" * 100_000)
+    cases: list[tuple[list[str], Exit, str]] = [
+        (["server", "nothing"], Exit.UNKNOWN_CALLBACK, "UNKNOWN_CALLBACK: "),
+        (["client", "where", "8"], Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: "),
+        (["client", "where", "007"], Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: "),
+        (["server", "echo", too_deep], Exit.INVALID_PAYLOAD, "INVALID_PAYLOAD: "),
+        (["server", "echo", "1180591620717411303424"], Exit.INVALID_PAYLOAD, "INVALID_PAYLOAD: "),
+        (["server", "fail"], Exit.HANDLER_ERROR, "HANDLER_ERROR: "),
+        (["server", "refuse"], Exit.APPLICATION_ERROR, "OUT_OF_STOCK: none\\nleft \\x1b[31m"),
+        (["server", "never", "--timeout", "1"], Exit.TIMEOUT, "TIMEOUT: "),
+        (["server", "echo", "--as-player", "7"], Exit.REFUSED, "ID_TAKEN: "),
+        (["all", "seven"], Exit.SOME_FAILED, "SOME_FAILED: 1 of 3 calls failed"),
+    ]
+    commands = [shop.start("trigger", *arguments) for arguments, _, _ in cases]
+    for command, (arguments, expected, start) in zip(commands, cases, strict=True):
+        code, output, errors = command.end()
+        assert (code, errors.count("\n")) == (expected, 1), (arguments, errors)
+        assert errors.startswith(start)
+        assert "secret" not in errors
+        if expected is not Exit.SOME_FAILED:
+            assert output == ""
+    large = "[" + ",".join([too_large] * 11) + "]"
+    code, output, errors = shop.run("trigger", "server", "echo", "-", stdin=large.encode())
+    assert (code, output, errors.count("\n")) == (Exit.TOO_LARGE, "", 1)
+
+
+def test_all_gives_an_outcome_for_each_player(shop: Any) -> None:
+    code, output, errors = shop.run("trigger", "all", "where", "[1]")
+    assert (code, errors) == (Exit.SOME_FAILED, "SOME_FAILED: 1 of 3 calls failed\n")
+    outcomes = json.loads(output)
+    assert outcomes[:2] == [
+        {"player": 7, "result": {"at": [1]}},
+        {"player": "7", "result": {"base64": "aGVyZQ=="}},
+    ]
+    assert outcomes[2]["player"] == "other"
+    assert set(outcomes[2]["error"]) == {"code", "message", "executed", "data"}
+    assert outcomes[2]["error"]["executed"] == "no"
+
+
+def test_players_and_ping(shop: Any) -> None:
+    code, output, errors = shop.run("players")
+    assert (code, errors) == (0, "")
+    rows = json.loads(output)
+    assert [(row["player"], row["callbacks"]) for row in rows] == [(7, 2), ("7", 1), ("other", 1)]
+    assert all(row["connected_s"] > 0 for row in rows)
+    code, output, errors = shop.run("ping", "--count", "4")
+    assert (code, errors) == (0, "")
+    answer = json.loads(output)
+    assert answer["broker"] == shop.broker.backend
+    assert len(answer["round_trips_ms"]) == 4
+
+
+def test_ctrl_c_ends_a_trigger_and_tells_the_handler(shop_of_own: Any) -> None:
+    shop, _, _ = shop_of_own
+    command = shop.start("trigger", "server", "never", "--timeout", "inf")
+    assert shop.arrived.wait(30)
+    command.popen.send_signal(signal.SIGINT)
+    assert command.end() == (Exit.INTERRUPTED, "", "")
+    assert shop.cancelled.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("lost", "target", "expected"),
+    [
+        ("server", ["server", "never"], Exit.SERVER_LOST),
+        ("player", ["client", "never", "7"], Exit.PLAYER_LEFT),
+        ("broker", ["server", "never"], Exit.CONNECTION_LOST),
+    ],
+)
+def test_what_is_lost_amid_a_call(shop_of_own: Any, lost: str, target: list[str], expected: Exit) -> None:
+    shop, server, player = shop_of_own
+    command = shop.start("trigger", *target, "--timeout", "30")
+    assert shop.arrived.wait(30)
+    assert isinstance(server, Server) and isinstance(player, Player)
+    if lost == "server":
+        server.close()
+    elif lost == "player":
+        player.close()
+    else:
+        shop.broker.process.kill()
+    code, output, errors = command.end()
+    assert (code, output) == (expected, "")
+    assert errors.startswith(f"{expected.name}: ")
+    assert errors.count("\n") == 1
+
+
+def test_without_a_server_and_without_players(broker: Any, command: Any) -> None:
+    environment = {"RINGBACK_PLAYERS": broker.players, "RINGBACK_BACKEND": broker.backend}
+    operator = command("trigger", "server", "k", environment=environment)
+    player = command("trigger", "server", "k", "--as-player", "x", environment=environment)
+    everybody = command("trigger", "all", "k", environment=environment)
+    for process in (operator, player):
+        code, output, errors = process.end()
+        assert (code, output, errors.count("\n")) == (Exit.NO_SERVER, "", 1)
+        assert errors.startswith("NO_SERVER: ")
+    assert everybody.end()[:2] == (0, "[]\n")
+
+
+@pytest.mark.parametrize("way", ["nobody", "silent"])
+def test_no_broker(way: str, command: Any) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if way == "silent":
+            listener.listen()  # the system takes the connection, and nobody speaks
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        cases = [
+            ["ping", "--backend", address],
+            ["players", "--backend", address],
+            ["trigger", "server", "k", "--backend", address],
+            ["trigger", "all", "k", "--backend", address],
+            ["trigger", "server", "k", "--as-player", "1", "--players", address],
+        ]
+        begun_at = time.monotonic()
+        processes = [command(*arguments, "--timeout", "1") for arguments in cases]
+        for process in processes:
+            code, output, errors = process.end()
+            assert (code, output, errors.count("\n")) == (Exit.NO_BROKER, "", 1), errors
+            assert errors.startswith(f"NO_BROKER: no broker answered at {address}")
+        # The default is 5 s; five processes at once take their time to start too.
+        assert time.monotonic() - begun_at < 20
+
+
+def test_closed_output(shop: Any) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = shop.start("trigger", "server", "echo", stdout=writing)
+    os.close(writing)
+    assert command.end() == (Exit.OUTPUT_CLOSED, "", "")
+    with Path("/dev/full").open("wb") as full:
+        code, _, errors = shop.run("ping", stdout=full)
+    assert code == Exit.FAILED
+    assert errors.startswith("FAILED: the result can't be written")
+    assert errors.count("\n") == 1

@@ -1,0 +1,141 @@
+"""Wrong command lines: one line each, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringback_cli.app import explain, run
+from ringback_cli.exits import Exit
+
+CASES: list[tuple[list[str], str]] = [
+    (["nothing"], "No such command 'nothing'"),
+    (["trigger", "nothing"], "No such command 'nothing'"),
+    (["trigger", "server"], "Missing argument 'KEY'"),
+    (["trigger", "client", "k"], "Missing argument 'PLAYER_ID'"),
+    (["trigger", "server", "k", "1", "2"], "unexpected extra argument"),
+    (["trigger", "server", "k", "--nothing"], "No such option: --nothing"),
+    (["trigger", "server", "k", "-5"], "put --"),
+    (["trigger", "server", ""], "KEY: a key is 1 to 256 UTF-8 bytes, not 0"),
+    (["trigger", "all", "ä" * 129], "KEY: a key is 1 to 256 UTF-8 bytes, not 258"),
+    (["trigger", "client", "k\udcff", "1"], "KEY: a key is valid Unicode"),
+    (["trigger", "client", "k", "0"], "PLAYER_ID: a player ID that is an int is 1 to"),
+    (["trigger", "client", "k", "--", "-5"], "--string-id makes it a str"),
+    (["trigger", "client", "k", str(2**63)], "PLAYER_ID: a player ID that is an int is 1 to"),
+    (["trigger", "client", "k", "9" * 5000], "PLAYER_ID: an int of so many digits"),
+    (["trigger", "client", "k", ""], "PLAYER_ID: a player ID that is a str is 1 to 64 UTF-8 bytes, not 0"),
+    (["trigger", "client", "k", "x" * 65], "1 to 64 UTF-8 bytes, not 65"),
+    (["trigger", "server", "k", "--source", "-1"], "--source: a player ID that is an int is 1 to"),
+    (["trigger", "server", "k", "--as-player", "0"], "--as-player: a player ID that is an int is 1 to"),
+    (["trigger", "server", "k", "--as-player", "1", "--source", "1"], "the player is the source"),
+    (["trigger", "server", "k", '{"a": nope}'], "PAYLOAD is not JSON: line 1, column 7"),
+    (["trigger", "server", "k", "[1,\n 2"], "PAYLOAD is not JSON: line 2, column 3"),
+    (["trigger", "server", "k", "abc"], "a str needs double quotes"),
+    (["trigger", "server", "k", "NaN"], "NaN is not a JSON number"),
+    (["trigger", "server", "k", ""], "PAYLOAD is empty"),
+    (["trigger", "server", "k", "@"], "behind the @ stands the path of a file"),
+    (["trigger", "server", "k", "@no/such/file"], "can't read no/such/file: No such file"),
+    (["trigger", "all", "k", "@/"], "can't read /: Is a directory"),
+    (["ping", "--timeout", "-1"], "--timeout: seconds above 0, or inf, not -1"),
+    (["players", "--timeout", "nan"], "--timeout: seconds above 0, or inf, not nan"),
+    (["trigger", "all", "k", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["ping", "--timeout", "soon"], "Invalid value for '--timeout'"),
+    (["ping", "--count", "0"], "Invalid value for '--count'"),
+    (["ping", "--backend", "localhost"], "--backend: an address is tcp://HOST:PORT or ipc://PATH"),
+    (["ping", "--backend", "tcp://h:99999"], "--backend: a port is 1 to 65535"),
+    (["trigger", "server", "k", "--as-player", "1", "--players", "x"], "--players: an address is"),
+    (["broker", "--backend", "x"], "--backend: an address is"),
+    (["broker", "--players", "tcp://h:1", "--backend", "tcp://h:1"], "two addresses"),
+    (["broker", "--lease", "nan"], "--lease: a number above 0"),
+    (["broker", "--grace", "-1"], "--grace: a number above 0"),
+    (["broker", "--max-players", "0"], "--max-players: an int above 0"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "part"), CASES, ids=lambda value: str(value)[:40])
+def test_one_line(usage: Callable[..., str], arguments: list[str], part: str) -> None:
+    assert part in usage(*arguments)
+
+
+def test_an_address_from_the_environment(usage: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_BACKEND", "udp://x:1")
+    assert usage("players").startswith("--backend: an address is")
+
+
+@pytest.mark.parametrize("arguments", [[], ["trigger"]])
+def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == Exit.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Usage: ringback")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["broker", "players", "ping", "trigger", "--version"]),
+        (["broker"], ["--players", "--backend", "--lease", "--grace", "--max-players", "RINGBACK_PLAYERS"]),
+        (["trigger"], ["server", "client", "all"]),
+        (
+            ["trigger", "server"],
+            ["KEY", "[PAYLOAD]", "--source", "--as-player", "--string-id", "--timeout", "default: cli"],
+        ),
+        (["trigger", "client"], ["PLAYER_ID", "--string-id", "--timeout", "--backend"]),
+        (["trigger", "all"], ["KEY", "--timeout", "--backend", "RINGBACK_BACKEND"]),
+        (["players"], ["--timeout", "--backend"]),
+        (["ping"], ["--count", "--timeout", "--backend"]),
+    ],
+    ids=lambda value: "-".join(value)[:20],
+)
+def test_help(arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*arguments, "--help"]) == Exit.OK
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for part in parts:
+        assert part in shown.out
+
+
+def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["--help"])
+    listed = re.findall(r"^ +(\d+)  ([A-Z_]+) +\S", capsys.readouterr().out, re.MULTILINE)
+    assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
+
+
+def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.CaptureFixture[str]) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
+    assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
+    for command in (["broker"], ["trigger", "server"], ["trigger", "client"], ["players"], ["ping"]):
+        run([*command, "--help"])
+        for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
+            assert f"`{option}" in document, (command, option)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from ringback import __version__
+
+    assert run(["--version"]) == Exit.OK
+    assert capsys.readouterr().out == f"ringback {__version__}\n"
+
+
+def test_an_error_of_our_own_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("x\ny")
+
+    monkeypatch.setattr("ringback_cli.players.operator", broken)
+    assert run(["players"]) == Exit.FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("FAILED: KeyError: ")
+    monkeypatch.setenv("RINGBACK_TRACEBACK", "1")
+    assert run(["players"]) == Exit.FAILED
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_explaining_an_error_without_a_text() -> None:
+    assert explain(RuntimeError()).message.startswith("RuntimeError (")
