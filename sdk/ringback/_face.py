@@ -236,6 +236,7 @@ class _Triggering(Face[C, G]):
 
         Args:
             players: their IDs; None for all that are connected now.
+            timeout: seconds for all of it, None for no limit.
 
         Returns:
             A group: iterate it for (player ID, call) as the calls end, or take `all()`, a dict of
@@ -243,21 +244,21 @@ class _Triggering(Face[C, G]):
         """
         self._check_running()
         check_key(key)
-        _context.check_timeout(timeout)
         group = self._make_group()
+        until, _ = _context.deadline_and_budget(timeout, time.monotonic())
 
         def trigger(player_id: PlayerID) -> C:
-            return self.trigger_client_callback(key, player_id, payload, timeout=timeout)
+            return self.trigger_client_callback(key, player_id, payload, timeout=_left(until))
 
         if players is None:
-            self._list_players(partial(group.begin, trigger), group.fail, timeout)
+            self._list_players(partial(group.begin, trigger), group.fail, until)
         else:
             group.begin(trigger, [check_player_id(player_id) for player_id in players])
         return group
 
     @abstractmethod
     def _list_players(
-        self, then: Callable[[list[PlayerID]], None], failed: OnError, timeout: float | None
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
     ) -> None: ...
 
 
@@ -315,7 +316,7 @@ class ServerFace(_Triggering[C, G]):
         return self._listen(Event.PLAYER_LEFT, listener)
 
     def _list_players(
-        self, then: Callable[[list[PlayerID]], None], failed: OnError, timeout: float | None
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
     ) -> None:
         then(self.players)
 
@@ -396,12 +397,12 @@ class OperatorFace(_Triggering[C, G]):
         return call
 
     def _list_players(
-        self, then: Callable[[list[PlayerID]], None], failed: OnError, timeout: float | None
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
     ) -> None:
         found: list[PlayerID] = []
 
         def ask(after: int) -> None:
-            call = self._question("query players", timeout, take, failed)
+            call = self._question("query players", _left(until), take, failed)
             self._submit(self._endpoint.query, call, Subject.PLAYERS, after)
 
         def take(rows: list[list[Any]], following: int | None) -> None:
@@ -412,6 +413,11 @@ class OperatorFace(_Triggering[C, G]):
                 ask(following)
 
         ask(0)
+
+
+def _left(until: float | None) -> float | None:
+    """Gives the timeout of a call that has to end by then."""
+    return None if until is None else max(0.0, until - time.monotonic())
 
 
 def _check_functions(callback: Any, on_error: Any) -> None:

@@ -80,7 +80,7 @@ class Peer:
         return not (self.calls or self.executions or self.outgoing or self.returned)
 
     def wait_to_resend(self, now: float) -> float:
-        """Gives when what came back is sent again: at the same time as the rest of it, and later each time."""
+        """Gives when what came back is sent again: together, and after a longer wait each time."""
         if not self.returned:
             quiet = now - self.resend_at > 2 * LONGEST_RESEND_S
             longer = FIRST_RESEND_S if quiet else min(LONGEST_RESEND_S, 2 * self.resend_delay_s)
