@@ -275,9 +275,8 @@ class Switchboard:
         self._turn_away(session.side, session.routing_id, session.connection, Refusal(code, why))
 
     def _end(self, session: Session, why: str) -> None:
-        """The one exit of a session. Telling the others may end theirs: each in its turn."""
-        if session.ended:
-            return
+        """The one exit of a session, for one that has not ended. Telling the others may end theirs: each
+        in its turn, with nothing more sent to it."""
         session.ended = True
         session.backlog.clear()
         self._backlogged.pop(session, None)

@@ -1,0 +1,133 @@
+"""The tables around the switchboard: roster, doorman, directory, counters, and the settings."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from ringback.errors import Code
+from ringback.protocol.frames import Role
+from ringback.protocol.names import encode_address
+from ringback_broker import directory
+from ringback_broker.config import BrokerConfig, ConfigError
+from ringback_broker.counters import Counters
+from ringback_broker.directory import Directory
+from ringback_broker.doorman import Doorman
+from ringback_broker.roster import Roster
+from ringback_broker.session import Connection, Side
+
+BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
+
+
+def test_a_session_is_in_all_tables_or_in_none() -> None:
+    roster = Roster()
+    connection = Connection(5, "there")
+    for session in (
+        roster.add_player(b"P", connection, 7, 0.0),
+        roster.add_trusted(Role.SERVER, b"S", connection, 0.0),
+        roster.add_trusted(Role.OPERATOR, b"O", Connection(6, "there"), 0.0),
+    ):
+        assert session in roster.sessions()
+        assert roster.by_routing_id[session.side][session.routing_id] is session
+        assert roster.at(session.side, session.connection) is session
+    assert (len(roster), roster.operators(), len(roster.trusted())) == (3, 1, 2)
+    assert [session.number for session in roster.sessions()] == [1, 2, 3]
+    assert [session.name for session in roster.sessions()] == ["player 7", "server", "operator 1"]
+    for session in roster.sessions():
+        roster.remove(session)
+        assert session not in roster.sessions()
+        assert roster.at(session.side, session.connection) is None
+        assert session.routing_id not in roster.by_routing_id[session.side]
+    assert (len(roster), roster.operators(), roster.server) == (0, 0, None)
+
+
+def test_free_ids_are_found_at_once_however_many_are_taken() -> None:
+    class Counting(dict[bytes, Any]):
+        looked_up = 0
+
+        def __contains__(self, key: object) -> bool:
+            Counting.looked_up += 1
+            return super().__contains__(key)
+
+    roster = Roster()
+    roster.players = Counting({encode_address(number): None for number in range(1, 1001)})
+    assert [roster.free_player_id() for _ in range(1000)] == list(range(1001, 2001))
+    assert Counting.looked_up == 2000
+
+
+def test_doorman() -> None:
+    doorman = Doorman(5.0)
+    first, second, third = (Connection(number, "") for number in (1, 2, 3))
+    for connection in (first, second):
+        doorman.arrived(Side.PLAYERS, connection, 10.0)
+        assert doorman.admits(Side.PLAYERS, connection)
+        assert not doorman.admits(Side.BACKEND, connection)
+    doorman.refuse(Side.PLAYERS, second)
+    doorman.refuse(Side.BACKEND, third)
+    assert not doorman.admits(Side.PLAYERS, second)
+    assert doorman.overdue(10.0) == []
+    assert doorman.overdue(10.4) == []
+    assert doorman.overdue(10.5) == [(Side.PLAYERS, second), (Side.BACKEND, third)]
+    assert doorman.overdue(14.9) == []
+    doorman.settled(Side.PLAYERS, first)
+    doorman.settled(Side.PLAYERS, first)
+    assert doorman.overdue(100.0) == []
+    assert len(doorman) == 0
+
+
+def test_directory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "MAX_KEYS", 3)
+    table = Directory()
+    first = table.replace(Role.PLAYER, (), ("a", "b", "a"))
+    assert first == ("a", "b")
+    second = table.replace(Role.PLAYER, (), ("c", "d", "a"))
+    assert second == ("c", "a")
+    assert table.replace(Role.SERVER, (), ("a",)) == ()
+    assert table.rows() == [("a", "player", 2), ("b", "player", 1), ("c", "player", 1)]
+    assert table.replace(Role.PLAYER, second, ("d",)) == ("d",)
+    table.replace(Role.PLAYER, first, ())
+    assert table.rows() == [("d", "player", 1)]
+
+
+def test_counters() -> None:
+    counters = Counters()
+    for code in BOUNCES:
+        counters.count_bounce(code)
+    rows = dict(counters.rows())
+    assert set(rows) == {field.name for field in fields(Counters)}
+    assert {name for name, value in rows.items() if value} == {
+        f"bounced_{code.name.lower()}" for code in BOUNCES
+    }
+
+
+def test_settings_have_sound_defaults() -> None:
+    config = BrokerConfig()
+    assert (config.players, config.backend) == ("tcp://127.0.0.1:5770", "tcp://127.0.0.1:5771")
+    assert BrokerConfig(players="tcp://*:0", backend="tcp://*:*").players == "tcp://*:0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"players": "here"}, "players: an address is"),
+        ({"players": 5770}, "players: an address is"),
+        ({"backend": "tcp://127.0.0.1:99999"}, "backend: a port is"),
+        ({"backend": "ipc://" + "x" * 200}, "backend: the path"),
+        ({"players": "tcp://127.0.0.1:1", "backend": "tcp://127.0.0.1:1"}, "two addresses"),
+        ({"lease_s": 0}, "lease_s: a number above 0"),
+        ({"lease_s": -1.0}, "lease_s"),
+        ({"grace_s": float("nan")}, "grace_s"),
+        ({"grace_s": float("inf")}, "grace_s"),
+        ({"hello_s": "5"}, "hello_s: a number above 0 is allowed, not '5'"),
+        ({"max_players": 0}, "max_players: an int above 0"),
+        ({"max_players": 1.5}, "max_players"),
+        ({"player_queue": True}, "player_queue"),
+        ({"backend_queue": 10**10}, "backend_queue"),
+        ({"max_operators": None}, "max_operators"),
+    ],
+)
+def test_settings_that_are_wrong(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BrokerConfig(**settings)

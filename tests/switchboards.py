@@ -1,0 +1,177 @@
+"""A switchboard without sockets: a wire that records what is sent, and peers that join by a word."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from ringback.errors import Code
+from ringback.protocol import control
+from ringback.protocol.control import ControlFrame, decode, encode
+from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
+from ringback.protocol.names import PlayerID, encode_address
+from ringback_broker.config import BrokerConfig
+from ringback_broker.session import Connection, Sent, Session, Side
+from ringback_broker.switchboard import Switchboard
+
+
+@dataclass
+class FakeWire:
+    """Records what is sent. A peer's queue is full, or its connection gone, as the test says."""
+
+    inbox: dict[tuple[Side, bytes], list[tuple[bytes, bytes]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    full: set[bytes] = field(default_factory=set)
+    gone: set[bytes] = field(default_factory=set)
+    room: dict[bytes, int] = field(default_factory=dict)
+    """How many more frames a peer's queue takes."""
+
+    closed: list[tuple[Side, Connection]] = field(default_factory=list)
+    reports: list[tuple[str, str, str]] = field(default_factory=list)
+    sends: int = 0
+
+    def send_player(self, routing_id: bytes, frame: bytes) -> Sent:
+        return self._send(Side.PLAYERS, routing_id, b"", frame)
+
+    def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+        return self._send(Side.BACKEND, routing_id, address, frame)
+
+    def _send(self, side: Side, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+        self.sends += 1
+        if routing_id in self.gone:
+            return Sent.GONE
+        if routing_id in self.full or self.room.get(routing_id) == 0:
+            return Sent.FULL
+        if routing_id in self.room:
+            self.room[routing_id] -= 1
+        self.inbox[side, routing_id].append((address, frame))
+        return Sent.YES
+
+    def close_connection(self, side: Side, connection: Connection) -> None:
+        self.closed.append((side, connection))
+
+    def report(self, event: str, session: Session | None, detail: str) -> None:
+        self.reports.append((event, session.name if session else "", detail))
+
+
+@dataclass(eq=False)
+class Peer:
+    """The far end of a connection. What it is told is a list of (address, frame)."""
+
+    desk: Desk
+    side: Side
+    routing_id: bytes
+    connection: Connection
+    link: int = 0
+    player_id: PlayerID | None = None
+
+    @property
+    def session(self) -> Session | None:
+        return self.desk.switchboard.roster.by_routing_id[self.side].get(self.routing_id)
+
+    def send(self, *parts: bytes) -> None:
+        self.desk.deliver(self, list(parts))
+
+    def say(self, frame: ControlFrame) -> None:
+        """Sends a control frame."""
+        self.send(*([encode(frame)] if self.side is Side.PLAYERS else [b"", encode(frame)]))
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """Gives what came since the last time."""
+        return self.desk.wire.inbox.pop((self.side, self.routing_id), [])
+
+    def told(self) -> list[ControlFrame]:
+        """Gives the control frames that came since the last time; fails if something else came."""
+        frames = []
+        for address, frame in self.take():
+            assert address == b""
+            frames.append(decode(frame))
+        return frames
+
+    def rejected(self) -> control.Reject:
+        """Gives the REJECT, which is all that came."""
+        [frame] = self.told()
+        assert isinstance(frame, control.Reject)
+        return frame
+
+    def bounced(self) -> tuple[bytes, Code, bytes]:
+        """Gives address, reason and frame of a BOUNCE, which is all that came."""
+        [(address, frame)] = self.take()
+        version, number, code, link = HEADER.unpack_from(frame)
+        assert (version, number, link) == (1, FrameType.BOUNCE, 0)
+        return address, Code(code), frame[HEADER_BYTES:]
+
+    def leave(self) -> None:
+        """Its connection closes."""
+        self.desk.switchboard.disconnected(self.side, self.connection)
+
+
+class Desk:
+    """A switchboard, its wire, and a clock that a test moves.
+
+    `deliver` looks senders up as the loop does.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.wire = FakeWire()
+        self.config = BrokerConfig(**settings)
+        self.switchboard = Switchboard(self.config, self.wire, "test")
+        self.now = 1000.0
+        self._descriptors = count(10)
+
+    @property
+    def counters(self) -> Any:
+        return self.switchboard.counters
+
+    def connect(self, side: Side = Side.PLAYERS, descriptor: int | None = None) -> Peer:
+        """A connection is accepted; nothing is said yet."""
+        number = next(self._descriptors)
+        connection = Connection(number if descriptor is None else descriptor, f"10.0.0.{number}")
+        self.switchboard.accepted(side, connection, self.now)
+        return Peer(self, side, b"R%d" % number, connection)
+
+    def deliver(self, peer: Peer, parts: list[bytes]) -> None:
+        switchboard = self.switchboard
+        session = peer.session
+        if session is None:
+            switchboard.from_stranger(peer.side, peer.routing_id, parts, peer.connection, self.now)
+        elif len(parts) != (1 if peer.side is Side.PLAYERS else 2):
+            switchboard.malformed(session, len(parts))
+        elif peer.side is Side.PLAYERS:
+            switchboard.from_player(session, parts[0], self.now)
+        else:
+            switchboard.from_backend(session, parts[0], parts[1], self.now)
+
+    def join(self, role: Role, player_id: PlayerID | None = None, keys: tuple[str, ...] = ()) -> Peer:
+        """Somebody joins and is welcomed."""
+        peer = self.connect(Side.PLAYERS if role is Role.PLAYER else Side.BACKEND)
+        peer.say(control.Hello(role, player_id, keys, "test-sdk/1"))
+        *others, welcome = peer.told()
+        assert isinstance(welcome, control.Welcome)
+        assert all(isinstance(other, control.Joined) for other in others)
+        peer.link, peer.player_id = welcome.link, welcome.player_id
+        return peer
+
+    def player(self, player_id: PlayerID | None = None, keys: tuple[str, ...] = ()) -> Peer:
+        return self.join(Role.PLAYER, player_id, keys)
+
+    def server(self, keys: tuple[str, ...] = ()) -> Peer:
+        return self.join(Role.SERVER, None, keys)
+
+    def operator(self) -> Peer:
+        return self.join(Role.OPERATOR)
+
+
+def data(link: int = 0, body: bytes = b"\x90") -> bytes:
+    return header(FrameType.DATA, link) + body
+
+
+def relay(link: int, body: bytes = b"\x90") -> bytes:
+    return header(FrameType.RELAY, link) + body
+
+
+def address(player_id: PlayerID) -> bytes:
+    return encode_address(player_id)
