@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -81,8 +82,10 @@ class Process:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.kill()
         self.wait()
-        assert self.popen.stdout is not None
-        self.popen.stdout.close()
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # what it had not read when it ended
+                    pipe.close()
 
     def __enter__(self) -> Self:
         return self

@@ -29,6 +29,10 @@ class FakeWire:
     room: dict[bytes, int] = field(default_factory=dict)
     """How many more frames a peer's queue takes."""
 
+    silences: dict[Connection, int] = field(default_factory=dict)
+    """How long nothing has come over a connection, where that can be told."""
+
+    looked_at: list[Connection] = field(default_factory=list)
     closed: list[tuple[Side, Connection]] = field(default_factory=list)
     reports: list[tuple[str, str, str]] = field(default_factory=list)
     sends: int = 0
@@ -52,6 +56,10 @@ class FakeWire:
 
     def close_connection(self, side: Side, connection: Connection) -> None:
         self.closed.append((side, connection))
+
+    def silence_ms(self, connection: Connection) -> int | None:
+        self.looked_at.append(connection)
+        return self.silences.get(connection)
 
     def report(self, event: str, session: Session | None, detail: str) -> None:
         self.reports.append((event, session.name if session else "", detail))

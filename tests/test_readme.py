@@ -43,8 +43,6 @@ def shop(broker: BrokerProcess) -> Iterator[BrokerProcess]:
         for arguments in (["shop_server.py", broker.backend], ["shop_player.py", broker.players, "7"]):
             process = Process(str(ROOT / "examples" / arguments[0]), *arguments[1:], stdin=subprocess.PIPE)
             stack.callback(process.kill)
-            assert process.popen.stdin is not None
-            stack.callback(process.popen.stdin.close)
         with Operator(broker.backend) as operator:
             eventually(
                 lambda: len(operator.query("callbacks").results[0]) == 5, "server and player are there"

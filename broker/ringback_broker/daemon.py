@@ -19,7 +19,7 @@ import zmq
 from ringback.protocol.frames import Role
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Sent, Session, Side
-from ringback_broker.sockets import BindError, Event, Listener, send, shut_down
+from ringback_broker.sockets import BindError, Event, Listener, send, shut_down, silence_ms
 from ringback_broker.switchboard import Switchboard
 
 log = logging.getLogger("ringback.broker")
@@ -28,7 +28,7 @@ SOFTWARE = f"ringback/{version('ringback')}"
 BURST = 1000
 """Messages taken from one socket before the other has its turn."""
 
-TICK_S = 1.0
+TICK_S = 0.25
 FLUSH_S = 0.01
 """Peers whose queue was full are tried again so often, not each time that any other peer sends something."""
 
@@ -215,6 +215,9 @@ class Broker:
 
     def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
         return send(self._backend.socket, (routing_id, address, frame))
+
+    def silence_ms(self, connection: Connection) -> int | None:
+        return silence_ms(connection.descriptor)
 
     def close_connection(self, side: Side, connection: Connection) -> None:
         listener = self._players if side is Side.PLAYERS else self._backend

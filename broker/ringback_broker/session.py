@@ -83,5 +83,9 @@ class Wire(Protocol):
     def close_connection(self, side: Side, connection: Connection) -> None:
         """Closes a connection at once."""
 
+    def silence_ms(self, connection: Connection) -> int | None:
+        """How long nothing has come over a connection, heartbeats included; None where nobody can tell."""
+        ...
+
     def report(self, event: str, session: Session | None, detail: str) -> None:
         """Tells what happened, for the log."""

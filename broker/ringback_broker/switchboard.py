@@ -29,6 +29,14 @@ MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 
 MAX_REASON_CHARS = 200
 
+SILENT_MS = 1750
+"""A connection over which not even a heartbeat (one a second) came for so long is given up."""
+
+SUSPECT_S = (1.5, 10.0)
+"""Only sessions whose last frame is so old are looked at. libzmq's own timer, which the TTL in a heartbeat
+starts, is stopped by a frame and started again by the next heartbeat: it misses a peer that stops in between,
+and no other."""
+
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
 _SERVER_UP = encode(control.ServerUp())
@@ -308,11 +316,19 @@ class Switchboard:
         for side, connection in self._doorman.overdue(now):
             self._wire.close_connection(side, connection)
         oldest = now - self._config.lease_s
+        suspect_from, suspect_to = now - SUSPECT_S[1], now - SUSPECT_S[0]
         for session in self.roster.sessions():
-            if session.last_seen < oldest and not session.ended:
+            if session.last_seen > suspect_to or session.ended:
+                continue
+            if session.last_seen < oldest:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
+            elif session.last_seen > suspect_from:
+                silence_ms = self._wire.silence_ms(session.connection)
+                if silence_ms is not None and silence_ms > SILENT_MS:
+                    self.counters.sessions_expired += 1
+                    self._refuse(session, RejectCode.LEASE_EXPIRED, f"silent for {silence_ms} ms")
 
     def drain(self, grace_s: float) -> None:
         """Lets nobody in any more, and asks everybody to finish and leave."""

@@ -101,6 +101,7 @@ class Endpoint:
         if self._session.state is not None:
             self._shell.close_link()
         self._session.close()
+        self._announced = False
         self._drop_peers("the endpoint was closed", everything=True)
         if self._start_by is not None:
             self._started(ConnectionLost("the endpoint was closed", executed="no"))
@@ -212,17 +213,19 @@ class Endpoint:
                 self._take_control(decode(frame), now)
         except ProtocolError as error:
             self.exchange.counters.invalid += 1
-            if self._session.state is SessionState.ENDED:
+            if self._session.state is SessionState.ENDED or kind == FrameType.WELCOME:
                 self.link_lost(now, str(error))
 
     def _take_bounce(self, address: bytes, frame: bytes, now: float) -> None:
         _, _, number, _ = HEADER.unpack_from(frame)
         original = frame[HEADER_BYTES:]
-        peer = self.exchange.peers.get(address + original[:HEADER_BYTES])
-        if peer is not None:
-            # A reason that a newer broker has and this endpoint has not: it could not be delivered.
-            code = Code(number) if number in _CODES else Code.OVERLOADED
-            self.exchange.bounced(peer, original[HEADER_BYTES:], code, now)
+        if len(original) < HEADER_BYTES:
+            raise ProtocolError("a BOUNCE has a whole frame in it")
+        # A route on which only an answer went out may have been forgotten since; this makes it anew.
+        peer = self._peer(address, original[:HEADER_BYTES])
+        # A reason that a newer broker has and this endpoint has not: it could not be delivered.
+        code = Code(number) if number in _CODES else Code.OVERLOADED
+        self.exchange.bounced(peer, original[HEADER_BYTES:], code, now)
 
     def _take_control(self, frame: ControlFrame, now: float) -> None:
         match frame:
@@ -264,9 +267,11 @@ class Endpoint:
         self._shell.event(Event.CONNECTED, self._broker)
 
     def _rejected(self, reject: control.Reject, now: float) -> None:
+        again = reject.code is RejectCode.DRAINING
         if reject.code is RejectCode.ID_TAKEN and not self._named_itself:
             self.player_id = None  # the broker had chosen it; another one will do
-        if self._start_by is not None and reject.code is not RejectCode.DRAINING:
+            again = True
+        if self._start_by is not None and not again:
             self._start_failed(refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}"))
         else:
             self.link_lost(now, f"{reject.code.name}: {reject.reason}")
@@ -275,6 +280,7 @@ class Endpoint:
         if self._session.state is not None:
             self._shell.close_link()
         self._session.close()
+        self._drop_peers("the endpoint could not be started", everything=True)
         self._started(error)
 
     def _take_left(self, player_id: PlayerID) -> None:

@@ -61,6 +61,7 @@ class Exchange:
         self._limits = limits
         self._encoder = Encoder(_OWN_FRAMES)  # refusals and cancels leave, however small the limits are
         self._sweep_at = math.inf
+        self._sweep_after = -math.inf
         self._returned: list[Peer] = []
         self._returned_bytes = 0
         self._resend_at = math.inf
@@ -88,7 +89,7 @@ class Exchange:
         peer.calls[call.id] = call
         deadline = call.deadline
         if deadline is not None and deadline < self._sweep_at:
-            self._sweep_at = deadline
+            self._sweep_at = max(deadline, self._sweep_after)
 
     def fail_unsent(self, call: PendingCall, error: CallbackError) -> None:
         """Ends a call that was never in the table."""
@@ -198,7 +199,7 @@ class Exchange:
         else:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < self._sweep_at:
-                self._sweep_at = deadline
+                self._sweep_at = max(deadline, self._sweep_after)
             execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler)
             executions[call_id] = execution
             self.counters.executions += 1
@@ -280,6 +281,7 @@ class Exchange:
         """Ends what is over its deadline: one look at all, in place of a timer for each."""
         earliest = math.inf
         entries = 0
+        self._sweep_at = math.inf  # what is called meanwhile, as an outcome is told, may set it
         for peer in list(self.peers.values()):
             entries += 1 + len(peer.calls) + len(peer.executions)
             for call in list(peer.calls.values()):
@@ -301,7 +303,8 @@ class Exchange:
                     earliest = deadline
             if peer.disposable(now):
                 del self.peers[peer.key]
-        self._sweep_at = max(earliest, now + SWEEP_S + SWEEP_S_AN_ENTRY * entries)
+        self._sweep_after = now + SWEEP_S + SWEEP_S_AN_ENTRY * entries
+        self._sweep_at = max(min(earliest, self._sweep_at), self._sweep_after)
 
 
 def _calls_in(decoded: Decoded) -> list[int]:

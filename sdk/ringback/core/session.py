@@ -30,13 +30,11 @@ class Session:
     Attributes:
         state: as in the protocol; None while there is no link.
         closed: the endpoint was closed; nothing is opened any more.
-        ever_ready: a broker has welcomed this endpoint at least once.
     """
 
     def __init__(self, role: Role, random: Callable[[], float]) -> None:
         self.state: SessionState | None = None
         self.closed = False
-        self.ever_ready = False
         self._table = ENDPOINT_TRANSITIONS[role]
         self._random = random
         self._attempts = 0
@@ -75,7 +73,6 @@ class Session:
 
     def welcomed(self, lease_s: float, now: float) -> None:
         self._attempts = 0
-        self.ever_ready = True
         self._lease_s = max(lease_s, 0.1)
         self._last_sent = now
 

@@ -1,0 +1,357 @@
+"""Registering: forms of handlers, decorators, handles, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from typing import Any
+
+import pytest
+from faces import HereBroker, LogLines, Seen, Stage, played
+
+from ringback import Code, UsageError
+
+
+def give(*results: Any) -> Any:
+    return results if len(results) > 1 else results[0]
+
+
+class Methods:
+    """Handlers that are bound to an object."""
+
+    def plain(self, source: Any, payload: Any) -> Any:
+        return ["plain", source, payload]
+
+    def with_cb(self, source: Any, payload: Any, cb: Any) -> None:
+        cb("with_cb", source, payload)
+
+    async def coroutine(self, source: Any, payload: Any) -> Any:
+        await asyncio.sleep(0)
+        return ["coroutine", source, payload]
+
+    async def coroutine_with_cb(self, source: Any, payload: Any, cb: Any) -> None:
+        await asyncio.sleep(0)
+        cb("coroutine_with_cb", source, payload)
+
+    @staticmethod
+    def static(source: Any, payload: Any) -> Any:
+        return ["static", source, payload]
+
+    def __call__(self, source: Any, payload: Any) -> Any:
+        return ["object", source, payload]
+
+
+class AsyncObject:
+    async def __call__(self, source: Any, payload: Any) -> Any:
+        await asyncio.sleep(0)
+        return ["async object", source, payload]
+
+
+def three(first: str, source: Any, payload: Any) -> Any:
+    return [first, source, payload]
+
+
+methods = Methods()
+FORMS = {
+    "plain": methods.plain,
+    "with_cb": methods.with_cb,
+    "coroutine": methods.coroutine,
+    "coroutine_with_cb": methods.coroutine_with_cb,
+    "static": Methods.static,
+    "object": methods,
+    "async object": AsyncObject(),
+    "partial": functools.partial(three, "partial"),
+    "a lambda that gives a coroutine": lambda source, payload: methods.coroutine(source, payload),
+    "unnamed": lambda a, b, /: ["unnamed", a, b],
+    "more by name": lambda source, payload, *, more=1: ["more by name", source, payload],
+}
+
+
+@played
+async def test_every_form_of_a_server_callback(stage: Stage) -> None:
+    server, player = await stage.pair()
+    for name, handler in FORMS.items():
+        server.register_server_callback(name, handler)
+    for name in FORMS:
+        results = await stage.results(player.trigger_server_callback(name, "p"))
+        flat = list(results) if "cb" in name else results[0]
+        assert flat[1:] == [7, "p"]
+        assert flat[0] == name or "lambda" in name
+
+
+@played
+async def test_every_form_of_a_client_callback(stage: Stage) -> None:
+    server, player = await stage.pair()
+
+    async def coroutine(payload: Any) -> Any:
+        return ["coroutine", payload]
+
+    async def coroutine_with_cb(payload: Any, cb: Any) -> None:
+        cb("coroutine with cb", payload)
+
+    player.register_client_callback("plain", lambda payload: ["plain", payload])
+    player.register_client_callback("cb", lambda payload, cb: cb("cb", payload))
+    player.register_client_callback("coroutine", coroutine)
+    player.register_client_callback("coroutine with cb", coroutine_with_cb)
+    player.register_client_callback("builtin", len)
+    for key, results in (
+        ("plain", (["plain", "p"],)),
+        ("cb", ("cb", "p")),
+        ("coroutine", (["coroutine", "p"],)),
+        ("coroutine with cb", ("coroutine with cb", "p")),
+        ("builtin", (1,)),
+    ):
+        assert await stage.results(server.trigger_client_callback(key, 7, "p")) == results
+
+
+@played
+async def test_what_a_handler_returns_beside_its_cb_is_no_answer(stage: Stage) -> None:
+    server, player = await stage.pair()
+
+    def handler(source: Any, payload: Any, cb: Any) -> str:
+        cb("by cb")
+        return "by return"
+
+    async def coroutine(source: Any, payload: Any, cb: Any) -> str:
+        cb("by cb")
+        return "by return"
+
+    server.register_server_callback("plain", handler)
+    server.register_server_callback("coroutine", coroutine)
+    for key in ("plain", "coroutine"):
+        assert await stage.result(player.trigger_server_callback(key)) == "by cb"
+    assert server.counters.duplicate_replies == 0
+
+
+@played
+async def test_a_tuple_that_is_returned_is_one_result(stage: Stage) -> None:
+    server, player = await stage.pair()
+    server.register_server_callback("tuple", lambda source, payload: (1, 2))
+    assert await stage.results(player.trigger_server_callback("tuple")) == ([1, 2],)
+
+
+@played
+async def test_a_blocking_handler_in_a_thread(stage: Stage) -> None:
+    """It may wait for an event that a later call sets: the endpoint goes on meanwhile."""
+    server, player = await stage.pair()
+    opened = threading.Event()
+    threads = []
+
+    def waits(source: Any, payload: Any) -> bool:
+        threads.append(threading.get_ident())
+        return opened.wait(20)
+
+    server.register_server_callback("wait", waits, in_thread=True)
+    server.register_server_callback("open", lambda source, payload: opened.set())
+    waiting = player.trigger_server_callback("wait")
+    await stage.result(player.trigger_server_callback("open"))
+    assert await stage.result(waiting) is True
+    assert threads[0] != threading.get_ident()
+
+
+@played
+async def test_all_workers_work_at_a_time(stage: Stage) -> None:
+    """Four handlers that wait for each other, in no call of ours: each needs a thread of its own."""
+    if stage.face.name == "asyncio":
+        return
+    server, player = await stage.pair(workers=4)
+    meeting = threading.Barrier(4)
+    server.register_server_callback("meet", lambda source, payload: meeting.wait(20) >= 0)
+    for _ in range(30):
+        calls = [player.trigger_server_callback("meet") for _ in range(4)]
+        assert await stage.within(stage.face.result_of_each(calls)) == [True] * 4
+
+
+@played
+async def test_registering_as_a_decorator_and_by_a_handle(stage: Stage) -> None:
+    server, player = await stage.pair()
+
+    @server.register_server_callback("decorated")
+    def decorated(source: Any, payload: Any) -> str:
+        return "decorated"
+
+    assert decorated(1, 2) == "decorated"
+    handle = server.register_server_callback("handled", lambda source, payload: "handled")
+    assert await stage.result(player.trigger_server_callback("decorated")) == "decorated"
+    assert await stage.result(player.trigger_server_callback("handled")) == "handled"
+    assert handle.key == "handled"
+    handle.unregister()
+    handle.unregister()
+    assert (await stage.failure(player.trigger_server_callback("handled"))).code is Code.UNKNOWN_CALLBACK
+    server.register_server_callback("handled", lambda source, payload: "again")
+    assert await stage.result(player.trigger_server_callback("handled")) == "again"
+    handle.unregister()  # an old handle takes nothing from a new registration
+    assert await stage.result(player.trigger_server_callback("handled")) == "again"
+
+    @player.register_client_callback("decorated")
+    async def client(payload: Any) -> str:
+        return "client"
+
+    assert await stage.result(server.trigger_client_callback("decorated", 7)) == "client"
+
+
+@played
+async def test_a_key_is_registered_once_unless_replaced(stage: Stage) -> None:
+    server, player = await stage.pair()
+    old = server.register_server_callback("k", lambda source, payload: "old")
+    with pytest.raises(ValueError, match="'k' is registered already"):
+        server.register_server_callback("k", lambda source, payload: "new")
+    with pytest.raises(ValueError, match="replace=True"):
+        server.register_server_callback("k")(lambda source, payload: "new")
+    assert await stage.result(player.trigger_server_callback("k")) == "old"
+    server.register_server_callback("k", lambda source, payload: "new", replace=True)
+    old.unregister()
+    assert await stage.result(player.trigger_server_callback("k")) == "new"
+
+
+def ambiguous(source: Any, payload: Any, cb: Any = None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        5,
+        "text",
+        lambda: None,
+        lambda payload: None,
+        lambda a, b, c, d: None,
+        lambda *arguments: None,
+        lambda source, payload, *, needed: None,
+        ambiguous,
+        print,
+        type,
+    ],
+)
+def test_a_handler_of_a_wrong_or_ambiguous_signature(face: Any, here: HereBroker, handler: Any) -> None:
+    @played
+    async def scene(stage: Stage) -> None:
+        server, player = await stage.pair()
+        with pytest.raises(TypeError, match="handler"):
+            server.register_server_callback("k", handler)
+        assert (await stage.failure(player.trigger_server_callback("k"))).code is Code.UNKNOWN_CALLBACK
+        await stage.still_works(server, player)
+
+    scene(face, here)
+
+
+@played
+async def test_a_coroutine_is_not_for_a_thread(stage: Stage) -> None:
+    server = stage.make("Server", "tcp://127.0.0.1:1")
+
+    async def coroutine(source: Any, payload: Any) -> None: ...
+
+    with pytest.raises(TypeError, match="in_thread"):
+        server.register_server_callback("k", coroutine, in_thread=True)
+
+
+BAD_KEYS: list[Any] = [None, 5, b"k", ["k"], "", "k" * 257, "é" * 129, "\ud800"]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS, ids=lambda key: repr(key)[:12])
+def test_keys_that_are_refused_everywhere(face: Any, here: HereBroker, key: Any) -> None:
+    @played
+    async def scene(stage: Stage) -> None:
+        server, player = await stage.pair()
+        wrong = TypeError if type(key) is not str else ValueError
+        for function in (
+            lambda: server.register_server_callback(key, lambda source, payload: None),
+            lambda: server.register_server_callback(key),
+            lambda: player.register_client_callback(key, lambda payload: None),
+            lambda: player.trigger_server_callback(key),
+            lambda: server.trigger_client_callback(key, 7),
+            lambda: server.trigger_callback(key, 7),
+            lambda: server.trigger_all_client_callbacks(key),
+        ):
+            with pytest.raises(wrong, match="key"):
+                function()
+        await stage.still_works(server, player)
+
+    scene(face, here)
+
+
+@played
+async def test_the_longest_key_and_ids(stage: Stage) -> None:
+    server = await stage.server()
+    for player_id in (1, 2**63 - 1, "p", "é" * 32, "7"):
+        player = await stage.player(player_id)
+        server.register_server_callback("é" * 128, lambda source, payload: source, replace=True)
+        assert await stage.result(player.trigger_server_callback("é" * 128)) == player_id
+
+
+@played
+async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
+    """From other threads too, while calls go on; the broker hears of it."""
+    server, player = await stage.pair()
+    operator = await stage.operator()
+
+    def register() -> None:
+        for number in range(20):
+            server.register_server_callback(f"{threading.get_ident()} {number}", lambda source, payload: None)
+
+    threads = [threading.Thread(target=register) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    await stage.still_works(server, player)
+    for thread in threads:
+        thread.join()
+    for _ in range(1000):
+        rows, _ = await stage.result(operator.query("callbacks"))
+        if len([row for row in rows if row[1] == "server"]) == 61:
+            return
+    raise AssertionError("the broker was not told of all keys")
+
+
+# -- asyncio alone
+
+
+def test_an_async_callback_and_listener(here: HereBroker, sdk_log: LogLines) -> None:
+    from faces import Asyncio
+
+    @played
+    async def scene(stage: Stage) -> None:
+        server, player = await stage.pair()
+        server.register_server_callback("k", lambda source, payload: payload)
+        seen = Seen()
+
+        async def callback(value: Any) -> None:
+            await asyncio.sleep(0)
+            seen(value)
+
+        async def broken(value: Any) -> None:
+            raise ValueError
+
+        player.trigger_server_callback("k", 5, callback)
+        player.trigger_server_callback("k", 5, broken)
+        player.trigger_server_callback("unknown", 5, callback, on_error=callback)
+        await seen.count(2)
+        await sdk_log.wait_for("callback failed")
+        server.on_player_joined(callback)
+        server.on_player_joined(broken)
+        await stage.player(8)
+        assert 8 in await seen.count(3)
+
+    scene(Asyncio(), here)
+
+
+def test_an_asyncio_endpoint_belongs_to_its_loops_thread(here: HereBroker) -> None:
+    from faces import Asyncio
+
+    @played
+    async def scene(stage: Stage) -> None:
+        server, player = await stage.pair()
+        server.register_server_callback("silent", lambda source, payload, cb: None)
+        call = player.trigger_server_callback("silent")
+        for function in (
+            lambda: player.trigger_server_callback("k"),
+            lambda: server.trigger_client_callback("k", 7),
+            lambda: server.trigger_all_client_callbacks("k"),
+            call.cancel,
+        ):
+            with pytest.raises(UsageError, match="thread"):
+                await asyncio.to_thread(function)
+        call.cancel()
+        assert (await stage.failure(call)).code is Code.CANCELLED
+        await stage.still_works(server, player)
+
+    scene(Asyncio(), here)

@@ -1,0 +1,146 @@
+"""Which module may import which, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "ringback": ROOT / "sdk" / "ringback",
+    "ringback_broker": ROOT / "broker" / "ringback_broker",
+    "ringback_cli": ROOT / "cli" / "ringback_cli",
+}
+IMPURE = {
+    *("zmq", "asyncio", "threading", "time", "logging", "socket", "select", "selectors"),
+    *("concurrent", "multiprocessing", "subprocess", "os", "signal", "queue", "_thread", "datetime"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """Gives every module of the three packages by its name."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = (package, *path.relative_to(folder).with_suffix("").parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(source: str, module: str, is_package: bool = False) -> set[str]:
+    """Gives the dotted names that a module imports, inside functions and under TYPE_CHECKING too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*parts, base] if base else parts)
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                found.add(name if name in MODULES else base)
+    return found
+
+
+IMPORTS = {
+    name: imports(path.read_text(), name, path.name == "__init__.py") for name, path in MODULES.items()
+}
+
+
+def below(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def of(*packages: str) -> list[str]:
+    """Gives the modules of packages; fails if there are none, since then a rule would hold nothing."""
+    found = [name for name in MODULES if below(name, *packages)]
+    assert found, packages
+    return found
+
+
+def own(name: str) -> set[str]:
+    """Gives what a module imports of the three packages."""
+    return {imported for imported in IMPORTS[name] if below(imported, *PACKAGES)}
+
+
+def test_the_reader_sees_imports() -> None:
+    source = """
+import zmq.asyncio as z
+from ringback import errors
+from . import frames
+from .limits import Limits
+from ..core.peers import Peer
+def late():
+    import time
+if TYPE_CHECKING:
+    from threading import Lock
+"""
+    assert imports(source, "ringback.protocol.names") == {
+        *("zmq.asyncio", "time", "threading"),
+        *("ringback.errors", "ringback.protocol.frames", "ringback.protocol.limits", "ringback.core.peers"),
+    }
+    assert imports("from .core import shell", "ringback", is_package=True) == {"ringback.core.shell"}
+
+
+@pytest.mark.parametrize("name", of("ringback.errors"))
+def test_errors_import_nothing_of_ours(name: str) -> None:
+    assert own(name) == set()
+
+
+@pytest.mark.parametrize("name", of("ringback.protocol"))
+def test_the_protocol_imports_only_errors(name: str) -> None:
+    assert {other for other in own(name) if not below(other, "ringback.protocol", "ringback.errors")} == set()
+
+
+@pytest.mark.parametrize("name", of("ringback.core"))
+def test_the_core_imports_only_the_protocol_and_errors(name: str) -> None:
+    allowed = ("ringback.core", "ringback.protocol", "ringback.errors")
+    assert {other for other in own(name) if not below(other, *allowed)} == set()
+
+
+@pytest.mark.parametrize(
+    "name", of("ringback.errors", "ringback.protocol", "ringback.core", "ringback_broker.switchboard")
+)
+def test_what_is_pure_imports_nothing_impure(name: str) -> None:
+    """Nor does what it imports: the broker's modules that the switchboard is made of too."""
+    seen, queue = set(), [name]
+    while queue:
+        module = queue.pop()
+        if module in seen or module not in MODULES:
+            continue
+        seen.add(module)
+        assert {other.split(".")[0] for other in IMPORTS[module]} & IMPURE == set(), module
+        queue += IMPORTS[module]
+
+
+@pytest.mark.parametrize("name", of("ringback"))
+def test_the_sdk_needs_little(name: str) -> None:
+    roots = {imported.split(".")[0] for imported in IMPORTS[name]}
+    assert roots - sys.stdlib_module_names - {"zmq", "msgpack", "ringback"} == set()
+
+
+@pytest.mark.parametrize("name", of("ringback_broker"))
+def test_the_broker_imports_the_wire_only(name: str) -> None:
+    allowed = ("ringback_broker", "ringback.protocol", "ringback.errors")
+    assert {other for other in own(name) if not below(other, *allowed)} == set()
+    roots = {imported.split(".")[0] for imported in IMPORTS[name]}
+    assert roots - sys.stdlib_module_names - {"zmq", "msgpack", "ringback", "ringback_broker"} == set()
+
+
+@pytest.mark.parametrize("name", of("ringback", "ringback_broker"))
+def test_nothing_imports_the_command_line(name: str) -> None:
+    assert not [other for other in own(name) if below(other, "ringback_cli")]
+
+
+def test_the_source_roots_are_no_packages() -> None:
+    assert [folder for folder in PACKAGES.values() if (folder.parent / "__init__.py").exists()] == []
+    assert [folder for folder in PACKAGES.values() if not (folder / "py.typed").exists()] == []
