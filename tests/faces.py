@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 import pytest
@@ -115,10 +115,8 @@ class Asyncio:
         return results
 
     async def error(self, call: Any) -> Any:
-        try:
+        with suppress(ringback.CallbackError):
             await call
-        except ringback.CallbackError:
-            pass
         return call.error
 
     async def result_of_each(self, calls: list[Any]) -> list[Any]:

@@ -153,18 +153,29 @@ class Desk:
         else:
             switchboard.from_backend(session, parts[0], parts[1], self.now)
 
-    def join(self, role: Role, player_id: PlayerID | None = None, keys: tuple[str, ...] = ()) -> Peer:
+    def join(
+        self,
+        role: Role,
+        player_id: PlayerID | None = None,
+        keys: tuple[str, ...] = (),
+        heartbeat_ms: int | None = None,
+    ) -> Peer:
         """Somebody joins and is welcomed."""
         peer = self.connect(Side.PLAYERS if role is Role.PLAYER else Side.BACKEND)
-        peer.say(control.Hello(role, player_id, keys, "test-sdk/1"))
+        peer.say(control.Hello(role, player_id, keys, "test-sdk/1", heartbeat_ms))
         *others, welcome = peer.told()
         assert isinstance(welcome, control.Welcome)
         assert all(isinstance(other, control.Joined) for other in others)
         peer.link, peer.player_id = welcome.link, welcome.player_id
         return peer
 
-    def player(self, player_id: PlayerID | None = None, keys: tuple[str, ...] = ()) -> Peer:
-        return self.join(Role.PLAYER, player_id, keys)
+    def player(
+        self,
+        player_id: PlayerID | None = None,
+        keys: tuple[str, ...] = (),
+        heartbeat_ms: int | None = None,
+    ) -> Peer:
+        return self.join(Role.PLAYER, player_id, keys, heartbeat_ms)
 
     def server(self, keys: tuple[str, ...] = ()) -> Peer:
         return self.join(Role.SERVER, None, keys)

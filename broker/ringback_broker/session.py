@@ -43,6 +43,8 @@ class Session:
     Attributes:
         address: the player's ID as it stands in the address part; empty on the trusted side.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
+        heartbeat_s: how often its connection carries a heartbeat; None if it did not say so.
+        vouched_for: the `last_seen` after which its connection was found alive.
         backlog: control frames that found the queue full; while there are any, data is bounced, so
             that nothing overtakes them.
         announced: others were told of it, so they have to be told of its end.
@@ -61,6 +63,8 @@ class Session:
     link: int = 0
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
+    heartbeat_s: float | None = None
+    vouched_for: float = 0.0
     backlog: deque[bytes] = field(default_factory=deque)
     announced: bool = False
     ended: bool = False

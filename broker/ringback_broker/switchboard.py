@@ -29,13 +29,8 @@ MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 
 MAX_REASON_CHARS = 200
 
-SILENT_MS = 1750
-"""A connection over which not even a heartbeat (one a second) came for so long is given up."""
-
-SUSPECT_S = (1.5, 10.0)
-"""Only sessions whose last frame is so old are looked at. libzmq's own timer, which the TTL in a heartbeat
-starts, is stopped by a frame and started again by the next heartbeat: it misses a peer that stops in between,
-and no other."""
+HEARTBEATS_MISSED = 1.75
+"""A player over whose connection nothing came for so many of its heartbeats is given up."""
 
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
@@ -250,6 +245,7 @@ class Switchboard:
         else:
             session = roster.add_trusted(hello.role, routing_id, connection, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
+        session.heartbeat_s = hello.heartbeat_ms / 1000 if hello.heartbeat_ms else None
         self.counters.sessions_begun += 1
         if hello.role is Role.SERVER:
             present = [player.player_id for player in roster.players.values() if player.player_id is not None]
@@ -316,19 +312,31 @@ class Switchboard:
         for side, connection in self._doorman.overdue(now):
             self._wire.close_connection(side, connection)
         oldest = now - self._config.lease_s
-        suspect_from, suspect_to = now - SUSPECT_S[1], now - SUSPECT_S[0]
         for session in self.roster.sessions():
-            if session.last_seen > suspect_to or session.ended:
+            if session.ended:
                 continue
             if session.last_seen < oldest:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
-            elif session.last_seen > suspect_from:
-                silence_ms = self._wire.silence_ms(session.connection)
-                if silence_ms is not None and silence_ms > SILENT_MS:
-                    self.counters.sessions_expired += 1
-                    self._refuse(session, RejectCode.LEASE_EXPIRED, f"silent for {silence_ms} ms")
+            elif session.heartbeat_s is not None and session.vouched_for < session.last_seen:
+                self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_s)
+
+    def _look_at(self, session: Session, now: float, limit_s: float) -> None:
+        """Ends a session if not even a heartbeat came since its last frame.
+
+        One look after each lull is enough. libzmq's own timer, which the TTL in a heartbeat starts, is
+        stopped by a frame and started again by the next heartbeat: it misses a peer that stops in between,
+        and no other.
+        """
+        if now - session.last_seen < limit_s:
+            return
+        silence_ms = self._wire.silence_ms(session.connection)
+        if silence_ms is None or silence_ms < limit_s * 1000:
+            session.vouched_for = session.last_seen
+        else:
+            self.counters.sessions_expired += 1
+            self._refuse(session, RejectCode.LEASE_EXPIRED, f"silent for {silence_ms} ms")
 
     def drain(self, grace_s: float) -> None:
         """Lets nobody in any more, and asks everybody to finish and leave."""

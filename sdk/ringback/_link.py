@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import zmq
 
-from ringback.protocol.limits import MAX_FRAME_BYTES
+from ringback.protocol.limits import MAX_FRAME_BYTES, PLAYER_HEARTBEAT_MS
 
 NOBLOCK = int(zmq.NOBLOCK)
 RCVMORE = int(zmq.RCVMORE)
@@ -83,7 +83,7 @@ class Link:
 
     def _open(self, address: str) -> None:
         self.socket = _process.open()
-        interval_ms, timeout_ms = (500, 1000) if self._trusted else (1000, 2000)
+        interval_ms, timeout_ms = (500, 1000) if self._trusted else (PLAYER_HEARTBEAT_MS, 2000)
         for option, value in (
             (zmq.ROUTING_ID, b"R" + secrets.token_bytes(15)),
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket

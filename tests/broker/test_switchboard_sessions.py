@@ -388,22 +388,25 @@ def test_a_lease_is_renewed_by_any_frame() -> None:
 
 
 def test_a_silent_connection_ends_its_session() -> None:
-    """Only those are looked at whose last frame is neither fresh nor old: a TTL has the others."""
+    """One look after each lull: what has sent a heartbeat by then is left to the TTL in it."""
     desk = Desk(lease_s=30.0)
-    stopped, idle, unknown = desk.player(7), desk.player(8), desk.player(9)
-    desk.wire.silences = {stopped.connection: 1700, idle.connection: 900}
-    desk.switchboard.tick(desk.now + 1.4)
-    assert not desk.wire.looked_at
+    stopped, idle, unknown = (desk.player(number, heartbeat_ms=1000) for number in (7, 8, 9))
+    without = desk.player(10)
+    desk.wire.silences = {stopped.connection: 1800, idle.connection: 900, without.connection: 1800}
     desk.switchboard.tick(desk.now + 1.7)
-    assert len(desk.wire.looked_at) == 3
-    desk.wire.silences[stopped.connection] = 1800
+    assert not desk.wire.looked_at
     desk.switchboard.tick(desk.now + 1.8)
-    assert stopped.session is None and idle.session is not None and unknown.session is not None
+    assert desk.wire.looked_at == [stopped.connection, idle.connection, unknown.connection]
+    assert stopped.session is None
+    assert all(peer.session is not None for peer in (idle, unknown, without))
     assert stopped.told()[-1] == control.Reject(RejectCode.LEASE_EXPIRED, "silent for 1800 ms")
     assert desk.counters.sessions_expired == 1
-    desk.wire.looked_at.clear()
-    desk.switchboard.tick(desk.now + 11)
-    assert not desk.wire.looked_at
+    desk.switchboard.tick(desk.now + 3)
+    assert len(desk.wire.looked_at) == 3
+    desk.now += 3
+    idle.send(data())
+    desk.switchboard.tick(desk.now + 1.8)
+    assert desk.wire.looked_at[3:] == [idle.connection]
 
 
 def test_leases_that_end_together() -> None:

@@ -34,8 +34,8 @@ async def test_the_five_functions_of_the_table(stage: Stage) -> None:
 
 
 VALUES: list[Any] = [
-    None, True, -(2**63), 2**64 - 1, 0.5, float("inf"), "", "é\0", b"\x00\xff", [], {}, [None, [1, {"a": [b""]}]],
-    {1: 2, None: 3, b"k": 4, 1.5: 5, True: 6},
+    None, True, -(2**63), 2**64 - 1, 0.5, float("inf"), "", "é\0", b"\x00\xff", [], {},
+    [None, [1, {"a": [b""]}]], {1: 2, None: 3, b"k": 4, 1.5: 5, False: 6},
 ]  # fmt: skip
 
 
@@ -511,7 +511,7 @@ async def test_what_is_not_there_is_an_error_at_once(stage: Stage) -> None:
 async def test_an_unknown_player_and_a_huge_list(stage: Stage) -> None:
     """Lists that a receiver would not accept come back with the bounce, and have to be understood."""
     server, player = await stage.pair()
-    for payload in ([None] * 200_000, {number: None for number in range(20_000)}, {(1, 2): 3}):
+    for payload in ([None] * 200_000, dict.fromkeys(range(20000)), {(1, 2): 3}):
         call = server.trigger_client_callback("k", 8, payload, timeout=PATIENCE_S)
         assert (await stage.failure(call)).code is Code.UNKNOWN_PLAYER
     await stage.still_works(server, player)

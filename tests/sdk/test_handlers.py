@@ -285,11 +285,11 @@ async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
     server, player = await stage.pair()
     operator = await stage.operator()
 
-    def register() -> None:
+    def register(name: str) -> None:
         for number in range(20):
-            server.register_server_callback(f"{threading.get_ident()} {number}", lambda source, payload: None)
+            server.register_server_callback(f"{name} {number}", lambda source, payload: None)
 
-    threads = [threading.Thread(target=register) for _ in range(3)]
+    threads = [threading.Thread(target=register, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
     await stage.still_works(server, player)

@@ -27,7 +27,7 @@ from ringback.errors import (
 from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, SERVER_LINK, FrameType, Role, SessionState, header
-from ringback.protocol.limits import Limits
+from ringback.protocol.limits import PLAYER_HEARTBEAT_MS, Limits
 from ringback.protocol.names import PlayerID, ProtocolError, decode_address, encode_address
 
 _DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
@@ -122,7 +122,9 @@ class Endpoint:
             self._shell.event(Event.DISCONNECTED, why)
 
     def _open(self, now: float) -> None:
-        hello = control.Hello(self._role, self.player_id, self.registry.keys(), self._software)
+        heartbeat_ms = PLAYER_HEARTBEAT_MS if self._role is Role.PLAYER else None
+        keys = self.registry.keys()
+        hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms)
         self._keys_dirty = False
         try:
             self._shell.open_link()

@@ -32,6 +32,7 @@ class Hello:
     player_id: PlayerID | None = None
     keys: tuple[str, ...] = ()
     sdk: str = ""
+    heartbeat_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,13 @@ def _hello(body: bytes) -> Hello:
     player_id = _player_id(fields)
     if player_id is not None and role is not Role.PLAYER:
         raise ProtocolError("only a player has a player_id")
-    return Hello(role, player_id, _key_list(fields), _field(fields, "sdk", str, "")[:64])
+    return Hello(
+        role,
+        player_id,
+        _key_list(fields),
+        sdk=_field(fields, "sdk", str, "")[:64],
+        heartbeat_ms=_number(fields, "heartbeat_ms", None, bits=32),
+    )
 
 
 def _welcome(body: bytes) -> Welcome:

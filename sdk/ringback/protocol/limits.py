@@ -24,6 +24,9 @@ BATCH_ENVELOPES = 256
 BATCH_BYTES = 64 * 1024
 """A sender starts a new frame when the present one has reached either bound."""
 
+PLAYER_HEARTBEAT_MS = 1000
+"""How often a player's ZeroMQ socket sends heartbeats; it says so in its HELLO."""
+
 IDS_A_FRAME = 1000
 """How many player IDs go into one JOINED or LEFT frame, and how many rows into an ANSWER."""
 
