@@ -34,7 +34,10 @@ class Refusal:
 def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
     """Reads the first message of a connection."""
     if len(parts) != PARTS[side]:
-        return Refusal(RejectCode.PROTOCOL_ERROR, f"a message of {len(parts)} parts")
+        where = "players" if side is Side.PLAYERS else "the server and operators"
+        return Refusal(
+            RejectCode.PROTOCOL_ERROR, f"a message of {len(parts)} parts at the address for {where}"
+        )
     data = parts[-1]
     version, number = data[:2] if len(data) >= HEADER_BYTES else (VERSION, 0)
     if number == FrameType.HELLO and version != VERSION:

@@ -59,6 +59,7 @@ class Switchboard:
         self._players = self.roster.players
         self._links = self.roster.links
         self._backlogged: dict[Session, None] = {}
+        self._gone: dict[Session, bool] = {}
         self._ending: deque[tuple[Session, str]] = deque()
 
     # -- frames of welcomed peers: the hot path
@@ -137,7 +138,9 @@ class Switchboard:
             return
         absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
         self._bounce(session, address, frame, absent)
-        self._end(target, "its connection is gone")
+        # What it sent before may still be queued here; the event that its connection closed comes after
+        # that. A session whose event was missed ends two ticks later.
+        self._gone.setdefault(target, False)
 
     def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
         """Sends a frame back to its sender, with the reason why it could not be delivered."""
@@ -284,6 +287,7 @@ class Switchboard:
         session.ended = True
         session.backlog.clear()
         self._backlogged.pop(session, None)
+        self._gone.pop(session, None)
         self._ending.append((session, why))
         if len(self._ending) > 1:
             return
@@ -311,6 +315,11 @@ class Switchboard:
         """Does what is due: leases, and connections without a session."""
         for side, connection in self._doorman.overdue(now):
             self._wire.close_connection(side, connection)
+        for session, ticked in list(self._gone.items()):
+            if ticked and not session.ended:  # the end of another may have been its own
+                self._end(session, "its connection is gone")
+            else:
+                self._gone[session] = True
         oldest = now - self._config.lease_s
         for session in self.roster.sessions():
             if session.ended:

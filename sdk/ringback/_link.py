@@ -130,19 +130,18 @@ class Link:
 
     def receive(self) -> tuple[bytes, bytes] | None:
         """Gives a message as address and frame, or None when there is none. One with a wrong number of
-        parts comes as an empty frame."""
+        parts comes as an empty frame; but a broker's refusal is read in the other side's form too, since
+        that it is the wrong side is what it refuses."""
         receive, option = self.socket.recv, self.socket.getsockopt
         try:
             first = receive(NOBLOCK)
         except zmq.Again:
             return None
-        if not self._trusted:
-            if not option(RCVMORE):
-                return b"", first
-        elif option(RCVMORE):
-            frame = receive(NOBLOCK)
-            if not option(RCVMORE):
-                return first, frame
+        if not option(RCVMORE):
+            return b"", first
+        frame = receive(NOBLOCK)
+        if not option(RCVMORE) and (self._trusted or not first):
+            return first, frame
         while option(RCVMORE):
             receive(NOBLOCK)
         return b"", b""

@@ -141,6 +141,10 @@ def test_a_send_that_finds_nobody_ends_the_session_of_the_receiver(target: Role,
     else:
         player.send(data(0 if target is Role.SERVER else 1))
         asker = player
+    # What it sent before its connection closed may still come.
+    desk.switchboard.tick(desk.now)
+    assert peers[target].session is not None
+    desk.switchboard.tick(desk.now)
     assert peers[target].session is None
     (_, frame), *others = asker.take()
     assert HEADER.unpack_from(frame)[:3] == (VERSION, FrameType.BOUNCE, code)
@@ -160,10 +164,24 @@ def test_a_relay_that_finds_nobody_ends_the_servers_session() -> None:
     server, operator = desk.server(), desk.operator()
     desk.wire.gone = {server.routing_id}
     operator.send(address(7), relay(1))
+    for _ in range(2):
+        desk.switchboard.tick(desk.now)
     (_, frame), (_, down) = operator.take()
     assert HEADER.unpack_from(frame)[2] == Code.NO_SERVER
     assert control.decode(down) == control.ServerDown()
     assert desk.switchboard.roster.server is None
+
+
+def test_two_that_are_found_gone_end_each_once() -> None:
+    desk = Desk()
+    server, operator, player = desk.server(), desk.operator(), desk.player(7)
+    desk.wire.gone = {server.routing_id, operator.routing_id}
+    for peer_link in (0, 1):
+        player.send(data(peer_link))
+    for _ in range(2):
+        desk.switchboard.tick(desk.now)
+    assert server.session is None and operator.session is None
+    assert desk.counters.sessions_ended == 2
 
 
 def test_while_the_broker_drains_what_cannot_be_delivered_says_so() -> None:

@@ -1,0 +1,223 @@
+"""What a program may get wrong: each a clear error, and an endpoint that works afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+from faces import FACES, Face, HereBroker, Seen, Stage, played
+
+import ringback
+from ringback import Limits
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def endless() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+PAYLOADS: list[tuple[Any, type[ringback.CallbackError], str]] = [
+    ({1, 2}, ringback.InvalidPayload, "set"),
+    (object(), ringback.InvalidPayload, "object"),
+    (2**64, ringback.InvalidPayload, "carried"),
+    ("\ud800", ringback.InvalidPayload, "carried"),
+    (nested(65), ringback.InvalidPayload, "deeper than 64"),
+    (endless(), ringback.InvalidPayload, "carried"),
+    (bytes(1024 * 1024), ringback.TooLarge, "1048576 are allowed"),
+]
+
+
+@played
+async def test_payloads_that_cant_be_carried(stage: Stage) -> None:
+    server, player = await stage.pair()
+    for payload, kind, text in PAYLOADS:
+        for call in (
+            player.trigger_server_callback("still works", payload),
+            server.trigger_client_callback("still works", 7, payload),
+            server.trigger_callback("still works", 7, payload),
+        ):
+            error = await stage.failure(call)
+            assert type(error) is kind and error.executed == "no" and text in error.message
+    await stage.still_works(server, player)
+
+
+@played
+async def test_payloads_at_the_limits(stage: Stage) -> None:
+    server, player = await stage.pair()
+    server.register_server_callback("size", lambda source, payload: len(payload))
+    server.register_server_callback("echo", lambda source, payload: payload)
+    large = bytes(1024 * 1024 - 64)
+    assert await stage.result(player.trigger_server_callback("size", large)) == len(large)
+    assert await stage.result(player.trigger_server_callback("echo", nested(64))) == nested(64)
+
+
+@played
+async def test_a_receivers_own_limits(stage: Stage) -> None:
+    """What a sender may send and this receiver does not accept is an error that says so; no handler runs."""
+    limits = Limits(max_depth=3, max_array_len=10, max_map_len=3, max_call_bytes=500)
+    server = await stage.server(limits=limits)
+    player = await stage.player(7)
+    ran = Seen()
+    server.register_server_callback("note", lambda source, payload: ran(payload))
+    for payload in (nested(4), list(range(11)), dict.fromkeys("abcd"), "x" * 500):
+        error = await stage.failure(player.trigger_server_callback("note", payload))
+        assert type(error) is ringback.InvalidPayload and error.executed == "no"
+    assert not ran.items
+    await stage.still_works(server, player)
+
+
+@pytest.mark.parametrize(
+    ("player_id", "kind"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (2**63, ValueError),
+        ("", ValueError),
+        ("x" * 65, ValueError),
+        ("é" * 33, ValueError),
+        (True, TypeError),
+        (1.0, TypeError),
+        (None, TypeError),
+        (b"x", TypeError),
+        ([], TypeError),
+    ],
+)
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_player_ids_that_are_refused(face: Face, here: HereBroker, player_id: Any, kind: type) -> None:
+    async def run() -> None:
+        async with Stage(face, here) as stage:
+            server, player = await stage.pair()
+            if player_id is not None:  # for a player None asks the broker to choose
+                with pytest.raises(kind, match="player ID"):
+                    stage.make("Player", here.players, player_id)
+            with pytest.raises(kind, match="player ID"):
+                server.trigger_client_callback("x", player_id)
+            with pytest.raises(kind, match="player ID"):
+                server.trigger_callback("x", player_id)
+            with pytest.raises(kind, match="player ID"):
+                server.trigger_all_client_callbacks("x", players=[player_id])
+            await stage.still_works(server, player)
+
+    asyncio.run(run())
+
+
+@played
+async def test_functions_that_are_none(stage: Stage) -> None:
+    server, player = await stage.pair()
+    with pytest.raises(TypeError, match="callback is a function"):
+        player.trigger_server_callback("x", 1, 5)
+    with pytest.raises(TypeError, match="on_error is a function"):
+        server.trigger_client_callback("x", 7, 1, print, on_error="no")
+    with pytest.raises(TypeError, match="listener is a function"):
+        server.on_player_joined(None)
+    await stage.still_works(server, player)
+
+
+@played
+async def test_before_start_and_after_close(stage: Stage) -> None:
+    server, _ = await stage.pair()
+    for late in (False, True):
+        other = stage.make("Player", stage.broker.players)
+        if late:
+            await stage.face.start(other)
+            await stage.face.close(other)
+            await stage.face.close(other)
+        with pytest.raises(ringback.UsageError, match="not started, or closed"):
+            other.trigger_server_callback("x")
+    with pytest.raises(ringback.UsageError, match="started already"):
+        await stage.face.start(server)
+    again = stage.make("Player", stage.broker.players, 8)
+    for _ in range(3):
+        await stage.face.start(again)
+        await stage.still_works(server, again)
+        await stage.face.close(again)
+
+
+@played
+async def test_what_refuses_a_start(stage: Stage) -> None:
+    server, player = await stage.pair()
+    with pytest.raises(ringback.IDTaken, match=r"ID_TAKEN.*7"):
+        await stage.face.start(stage.make("Player", stage.broker.players, 7))
+    with pytest.raises(ringback.ServerTaken, match="another server"):
+        await stage.face.start(stage.make("Server", stage.broker.backend))
+    with pytest.raises(ringback.Refused, match="at the address for players"):
+        await stage.face.start(stage.make("Operator", stage.broker.players))
+    with pytest.raises(ringback.Refused, match="at the address for the server and operators"):
+        await stage.face.start(stage.make("Player", stage.broker.backend))
+    await stage.still_works(server, player)
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_no_broker(face: Face) -> None:
+    """Nobody listens; or somebody does who says nothing."""
+
+    async def run(address: str) -> None:
+        endpoint = face.module.Player(address, connect_timeout=0.5)
+        with pytest.raises(
+            ringback.BrokerUnreachable, match=r"no broker answered at tcp://.*ringback broker"
+        ):
+            await face.start(endpoint)
+        with pytest.raises(ringback.UsageError):
+            endpoint.trigger_server_callback("x")
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        asyncio.run(run(f"tcp://127.0.0.1:{port}"))
+    asyncio.run(run(f"tcp://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1:1", "tcp://127.0.0.1", "tcp://h:0", "tcp://h:65536", "udp://h:1"]
+)
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_addresses_that_are_refused(face: Face, address: str) -> None:
+    with pytest.raises(ValueError, match=r"address|port"):
+        face.module.Server(address)
+    with pytest.raises(TypeError, match="an address is a str"):
+        face.module.Server(None)
+
+
+@played
+async def test_too_many_calls_in_flight(stage: Stage) -> None:
+    server = await stage.server(limits=Limits(max_in_flight=3, max_pending=5))
+    player = await stage.player(7)
+    taken = Seen()
+    server.register_server_callback("hold", lambda source, payload, cb: taken(cb))
+    calls = [player.trigger_server_callback("hold") for _ in range(4)]
+    error = await stage.failure(calls[3])
+    assert type(error) is ringback.Overloaded and error.executed == "no"
+    for cb in list(await taken.count(3)):
+        cb("at last")
+    assert [await stage.result(call) for call in calls[:3]] == ["at last"] * 3
+    player.register_client_callback("hold", lambda payload, cb: taken(cb))
+    calls = [server.trigger_client_callback("hold", 7) for _ in range(6)]
+    assert type(await stage.failure(calls[5])) is ringback.Overloaded
+    for cb in list(await taken.count(8))[3:]:
+        cb()
+    for call in calls[:5]:
+        await stage.result(call)
+    await stage.still_works(server, player)
+
+
+@played
+async def test_a_rate_limit(stage: Stage) -> None:
+    server = await stage.server(limits=Limits(max_calls_per_s=2))
+    player, other = await stage.player(7), await stage.player(8)
+    server.register_server_callback("fast", lambda source, payload: payload)
+    for number in range(2):
+        assert await stage.result(player.trigger_server_callback("fast", number)) == number
+    errors = [await stage.failure(player.trigger_server_callback("fast")) for _ in range(2)]
+    error = errors[0]
+    assert type(error) is ringback.RateLimited and error.executed == "no"
+    assert 0 < error.data["retry_after"] <= 0.5
+    assert await stage.result(other.trigger_server_callback("fast", 1)) == 1

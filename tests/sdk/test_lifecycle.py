@@ -1,0 +1,392 @@
+"""Starting and closing, in all orders, from handlers too; calls that meet an end of an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+from faces import Asyncio, Blocking, HereBroker, Seen, Stage, played
+from harness import ENVIRONMENT, PATIENCE_S, eventually
+
+import ringback
+import ringback.aio
+from ringback import BrokerUnreachable, CallbackError, Code, UsageError
+from ringback._pool import Lane, Pool, waiting
+
+
+def test_blocking_with_and_start(here: HereBroker) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        server.register_server_callback("k", lambda source, payload: source)
+        assert player.trigger_server_callback("k").result() == 7
+    for endpoint in (server, player):
+        assert not endpoint.connected
+        endpoint.close()
+    assert server.start() is server
+    assert player.start() is player
+    assert player.trigger_server_callback("k").result() == 7
+    player.close()
+    server.close()
+
+
+def test_asyncio_with_and_start(here: HereBroker) -> None:
+    server = ringback.aio.Server(here.backend)
+    server.register_server_callback("k", lambda source, payload: source)
+
+    async def run() -> None:
+        async with server, ringback.aio.Player(here.players, 7) as player:
+            assert await player.trigger_server_callback("k") == 7
+
+    for _ in range(3):  # the same endpoint on a loop of its own each time
+        asyncio.run(run())
+
+
+@played
+async def test_closing_within_a_handler(stage: Stage) -> None:
+    """The answer that was given before it still leaves, and the handler is not stopped amid its work."""
+    server, player = await stage.pair(workers=1)
+    done = Seen()
+
+    if stage.face.name == "blocking":
+
+        def quit_now(source: Any, payload: Any, cb: Any) -> None:
+            cb("bye")
+            server.close()
+            done("closed")
+    else:
+
+        async def quit_now(source: Any, payload: Any, cb: Any) -> None:
+            cb("bye")
+            await server.close()
+            done("closed")
+
+    server.register_server_callback("quit", quit_now)
+    assert await stage.result(player.trigger_server_callback("quit")) == "bye"
+    assert await done.count(1) == ["closed"]
+    with pytest.raises(UsageError):
+        server.trigger_callback("k", 1)
+
+
+@played
+async def test_every_call_in_flight_ends_when_its_endpoint_closes(stage: Stage) -> None:
+    server, player = await stage.pair()
+    server.register_server_callback("silent", lambda source, payload, cb: None)
+    seen = Seen()
+    calls = [player.trigger_server_callback("silent", on_error=seen, timeout=None) for _ in range(500)]
+    await stage.face.close(player)
+    for call in calls:
+        error = await stage.failure(call)
+        assert error.code is Code.CONNECTION_LOST
+    await seen.count(500)
+    assert player._endpoint.exchange.pending == 0
+
+
+def test_no_call_is_lost_between_triggering_and_closing(here: HereBroker) -> None:
+    """Threads trigger all the time while the endpoint closes: each call ends, or is refused."""
+    server = ringback.Server(here.backend).start()
+    server.register_server_callback("k", lambda source, payload: None)
+    server.register_server_callback("silent", lambda source, payload, cb: None)
+
+    def hammer(player: Any, calls: list[Any], ready: threading.Event) -> None:
+        try:
+            while True:
+                calls.append(player.trigger_server_callback("silent", timeout=None))
+                calls.append(server.trigger_callback("k", 1, timeout=None))
+                ready.set()
+        except UsageError:
+            pass
+
+    for _ in range(10):
+        player = ringback.Player(here.players).start()
+        calls: list[Any] = []
+        ready = [threading.Event() for _ in range(3)]
+        threads = [threading.Thread(target=hammer, args=(player, calls, event)) for event in ready]
+        for thread in threads:
+            thread.start()
+        for event in ready:
+            assert event.wait(PATIENCE_S)
+        player.close()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+        ends = Seen()
+        for call in calls:
+            call.add_waiter(lambda ends=ends: ends(None))
+        asyncio.run(ends.count(len(calls)))
+        for call in calls:
+            _ = call.error
+    server.close()
+
+
+def test_local_calls_end_when_the_server_closes(here: HereBroker) -> None:
+    server = ringback.Server(here.backend)
+    server.register_server_callback("silent", lambda source, payload, cb: None)
+    for _ in range(10):
+        server.start()
+        calls: list[Any] = []
+        ready = threading.Event()
+
+        def hammer(calls: list[Any] = calls, ready: threading.Event = ready) -> None:
+            try:
+                while True:
+                    calls.append(server.trigger_callback("silent", 1, timeout=None))
+                    ready.set()
+            except UsageError:
+                pass
+
+        thread = threading.Thread(target=hammer)
+        thread.start()
+        assert ready.wait(PATIENCE_S)
+        server.close()
+        thread.join(PATIENCE_S)
+        ends = Seen()
+        for call in calls:
+            call.add_waiter(lambda ends=ends: ends(None))
+        asyncio.run(ends.count(len(calls)))
+        assert {call.error.code for call in calls} <= {Code.CONNECTION_LOST, Code.OVERLOADED}
+
+
+@played
+async def test_a_start_that_failed_can_be_tried_again(stage: Stage) -> None:
+    first = await stage.player(7)
+    second = stage.make("Player", stage.broker.players, 7)
+    for _ in range(3):
+        with pytest.raises(ringback.IDTaken):
+            await stage.face.start(second)
+        with pytest.raises(UsageError):
+            second.trigger_server_callback("k")
+    left = Seen()
+    server = await stage.server()
+    server.on_player_left(left)
+    await stage.face.close(first)
+    await left.count(1)
+    await stage._start(second)
+    await stage.still_works(server, second)
+
+
+@pytest.mark.parametrize("face", [Blocking(), Asyncio()], ids=lambda face: face.name)
+def test_no_broker_is_told_within_the_timeout(face: Any) -> None:
+    async def run() -> None:
+        player = face.module.Player("tcp://127.0.0.1:1", connect_timeout=0.3)
+        began = time.monotonic()
+        with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1.*ringback broker"):
+            await face.start(player)
+        assert 0.2 < time.monotonic() - began < 5
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("face", [Blocking(), Asyncio()], ids=lambda face: face.name)
+@pytest.mark.parametrize("address", ["tcp://-:1", "tcp://no-such-host.invalid:1", "ipc:///no/such/folder/x"])
+def test_an_address_that_leads_nowhere(face: Any, address: str) -> None:
+    async def run() -> None:
+        player = face.module.Player(address, connect_timeout=0.3)
+        with pytest.raises(BrokerUnreachable):
+            await face.start(player)
+        with pytest.raises(UsageError):
+            player.trigger_server_callback("k")
+
+    asyncio.run(run())
+
+
+def test_a_start_that_is_given_up(here: HereBroker) -> None:
+    """A cancelled start leaves nothing behind, and another may follow."""
+
+    async def run() -> None:
+        player = ringback.aio.Player("tcp://127.0.0.1:1", connect_timeout=60)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(player.start(), 0.1)
+        with pytest.raises(UsageError):
+            player.trigger_server_callback("k")
+        player.address = here.players
+        async with player:
+            assert player.connected
+
+    asyncio.run(run())
+
+
+def test_a_blocking_start_that_is_closed_from_another_thread() -> None:
+    player = ringback.Player("tcp://127.0.0.1:1", connect_timeout=60)
+    errors = Seen()
+
+    def start() -> None:
+        try:
+            player.start()
+        except Exception as error:
+            errors(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    eventually(lambda: player._shell.running, "the start began")
+    player.close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert isinstance(errors.items[0], CallbackError)
+
+
+def test_nothing_is_left_behind(here: HereBroker) -> None:
+    """No thread, descriptor or endless growth by endpoints that come and go."""
+    from pathlib import Path
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def round_trip() -> None:
+        with ringback.Server(here.backend) as server, ringback.Player(here.players) as player:
+            server.register_server_callback("k", lambda source, payload: payload, replace=True)
+            assert player.trigger_server_callback("k", 1).result() == 1
+
+    round_trip()
+
+    def settled() -> tuple[int, int]:
+        names = [thread.name for thread in threading.enumerate() if thread.name.startswith("ringback")]
+        return len(names), descriptors()
+
+    eventually(lambda: settled()[0] == 0, "the first endpoints' threads ended")
+    before = settled()[1]
+    for _ in range(5):
+        round_trip()
+    gc.collect()
+    # A socket that was closed lingers for a moment in libzmq's own thread.
+    eventually(lambda: settled()[0] == 0 and settled()[1] <= before + 4, "threads and descriptors went")
+
+
+SCRIPT = """
+import sys, ringback
+server = ringback.Server(sys.argv[1])
+server.on_connected(lambda address: print("connected", flush=True))
+server.run_forever()
+print("left", flush=True)
+"""
+
+ASYNC_SCRIPT = """
+import asyncio, sys, ringback.aio
+async def main():
+    server = ringback.aio.Server(sys.argv[1])
+    server.on_connected(lambda address: print("connected", flush=True))
+    await server.run_forever()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize("script", [SCRIPT, ASYNC_SCRIPT], ids=["blocking", "asyncio"])
+def test_run_forever_until_ctrl_c(here: HereBroker, script: str) -> None:
+    import signal
+
+    with subprocess.Popen(
+        [sys.executable, "-c", script, here.backend], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "connected\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "left\n"
+        assert process.wait(PATIENCE_S) == 0
+    # It said BYE: another server is welcome at once.
+    with ringback.Server(here.backend):
+        pass
+
+
+def test_a_process_that_forgets_to_close_ends(here: HereBroker) -> None:
+    script = "import sys, ringback; ringback.Player(sys.argv[1]).start(); print('end')"
+    ended = subprocess.run(
+        [sys.executable, "-c", script, here.players],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=ENVIRONMENT,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")
+
+
+def test_sizes_of_the_pool_that_are_refused() -> None:
+    for settings in ({"workers": 0}, {"workers": True}, {"workers": 5, "max_threads": 4}, {"workers": 1.0}):
+        with pytest.raises(ValueError, match="workers"):
+            ringback.Server("tcp://127.0.0.1:1", **settings)
+
+
+# -- the pool of workers by itself
+
+
+def test_a_pool_starts_no_more_threads_than_needed() -> None:
+    pool = Pool(3, 10)
+    idents = set()
+    for _ in range(20):
+        done = threading.Event()
+        pool.submit(lambda done=done: (idents.add(threading.get_ident()), done.set()))
+        assert done.wait(PATIENCE_S)
+    pool.close()
+    assert 1 <= len(idents) <= 3
+
+
+def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
+    pool = Pool(2, 10)
+    lock, busy, most = threading.Lock(), [0], [0]
+    done = threading.Semaphore(0)
+
+    def job() -> None:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        for _ in range(1000):
+            pass
+        with lock:
+            busy[0] -= 1
+        done.release()
+
+    for _ in range(300):
+        pool.submit(job)
+    for _ in range(300):
+        assert done.acquire(timeout=PATIENCE_S)
+    pool.close()
+    assert most[0] <= 2
+
+
+def test_a_pool_makes_room_for_those_that_wait() -> None:
+    pool = Pool(1, 50)
+    events = [threading.Event() for _ in range(20)]
+
+    def job(number: int) -> None:
+        if number + 1 < len(events):
+            pool.submit(job, number + 1)
+            with waiting():
+                assert events[number + 1].wait(PATIENCE_S)
+        events[number].set()
+
+    pool.submit(job, 0)
+    assert events[0].wait(PATIENCE_S)
+    pool.close()
+
+
+def test_a_pool_that_is_closed_still_runs_last_words(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool(1, 1)
+    pool.close()
+    done = threading.Event()
+    pool.submit(done.set)
+    assert done.wait(PATIENCE_S)
+
+
+def test_a_lane_keeps_the_order() -> None:
+    pool = Pool(8, 8)
+    lane = Lane(pool)
+    items: list[int] = []
+    done = threading.Event()
+    for number in range(500):
+        lane.submit(items.append, number)
+    lane.submit(done.set)
+    assert done.wait(PATIENCE_S)
+    pool.close()
+    assert items == list(range(500))
+
+
+def test_the_loggers_are_quiet_by_default() -> None:
+    assert logging.getLogger("ringback.sdk").level == logging.NOTSET
+    assert logging.getLogger("ringback.sdk").handlers == []
