@@ -138,8 +138,9 @@ class _Shell:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self.running = True
-        self._thread = threading.Thread(target=self._run, args=(timeout_s,), name="ringback-io", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(timeout_s,), name="ringback-io", daemon=True)
+        thread.start()
+        self._thread = thread  # only now may `stop` wait for it
         try:
             error = self._started.get()
         except BaseException:  # Ctrl-C

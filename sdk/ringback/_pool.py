@@ -54,11 +54,8 @@ class Pool:
 
     def close(self) -> None:
         """Lets the workers end after the jobs that wait already."""
-        with self._lock:
-            self._closed = True
-            threads = self._threads
-        for _ in range(threads):
-            self._jobs.put(None)
+        self._closed = True
+        self._jobs.put(None)
 
     def _grow(self) -> None:
         with self._lock:
@@ -83,6 +80,7 @@ class Pool:
             if job is None:
                 with self._lock:
                     self._threads -= 1
+                self._jobs.put(None)  # for the next one, however many there are
                 return
             if self._jobs.qsize():  # it came while this worker still counted as idle
                 self._grow()

@@ -279,9 +279,10 @@ def test_the_last_words_of_a_player_that_leaves_arrive(any_broker: BrokerProcess
     with Server(any_broker.backend) as server:
         # It never answers: unread answers at a peer that closes would make its kernel reset the connection.
         server.register_server_callback("note", lambda source, payload, cb: None)
-        for turn in range(10):
-            peer = RawPeer(context, any_broker.players)
+        peers = [RawPeer(context, any_broker.players) for _ in range(10)]
+        for peer in peers:
             peer.join(Role.PLAYER)
+        for turn, peer in enumerate(peers):
             for number in range(50):
                 envelope = [CALL, number, "note", [turn, number], None]
                 peer.send(header(FrameType.DATA) + msgpack.packb([envelope]))

@@ -102,7 +102,7 @@ def test_no_call_is_lost_between_triggering_and_closing(here: HereBroker) -> Non
         except UsageError:
             pass
 
-    for _ in range(10):
+    for _ in range(5):
         player = ringback.Player(here.players).start()
         calls: list[Any] = []
         ready = [threading.Event() for _ in range(3)]
@@ -127,7 +127,7 @@ def test_no_call_is_lost_between_triggering_and_closing(here: HereBroker) -> Non
 def test_local_calls_end_when_the_server_closes(here: HereBroker) -> None:
     server = ringback.Server(here.backend)
     server.register_server_callback("silent", lambda source, payload, cb: None)
-    for _ in range(10):
+    for _ in range(5):
         server.start()
         calls: list[Any] = []
         ready = threading.Event()
@@ -223,7 +223,7 @@ def test_a_blocking_start_that_is_closed_from_another_thread() -> None:
 
     thread = threading.Thread(target=start)
     thread.start()
-    eventually(lambda: player._shell.running, "the start began")
+    eventually(lambda: player._shell._thread is not None, "the start began")
     player.close()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
@@ -364,6 +364,30 @@ def test_a_pool_makes_room_for_those_that_wait() -> None:
     pool.submit(job, 0)
     assert events[0].wait(PATIENCE_S)
     pool.close()
+
+
+def test_a_pool_that_is_closed_while_workers_wait_keeps_no_thread() -> None:
+    pool = Pool(2, 50)
+    began, may_wait, may_end = threading.Semaphore(0), threading.Event(), threading.Event()
+    threads = []
+
+    def job() -> None:
+        threads.append(threading.current_thread())
+        began.release()
+        may_wait.wait(PATIENCE_S)
+        with waiting():
+            may_end.wait(PATIENCE_S)
+
+    for _ in range(2):
+        pool.submit(job)
+    for _ in range(2):
+        assert began.acquire(timeout=PATIENCE_S)
+    pool.close()
+    may_wait.set()
+    may_end.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    eventually(lambda: pool._threads == 0, "all threads of the pool ended")
 
 
 def test_a_pool_that_is_closed_still_runs_last_words(caplog: pytest.LogCaptureFixture) -> None:
