@@ -144,7 +144,9 @@ async def test_a_lost_link_is_opened_again(stage: Stage) -> None:
     server, player = await stage.pair()
     auto = await stage.player()
     number = auto.player_id
-    events, presence, kept = Seen(), Seen(), Seen()
+    events, presence, kept, back = Seen(), Seen(), Seen(), Seen()
+    auto.on_connected(back)
+    server.on_connected(back)
     player.on_connected(lambda address: events(("connected", address)))
     player.on_disconnected(lambda reason: events(("disconnected",)))
     server.on_player_joined(lambda player_id: presence(("joined", player_id)))
@@ -174,6 +176,7 @@ async def test_a_lost_link_is_opened_again(stage: Stage) -> None:
             and items.index(("left", 7)) < len(items) - items[::-1].index(("joined", 7))
         )
     )
+    await back.count(2)
     assert auto.player_id == number
     assert sorted(server.players) == sorted([7, number])
     await stage.still_works(server, player)
