@@ -157,10 +157,17 @@ async def test_callbacks_have_no_deadline_of_a_handler(stage: Stage) -> None:
         seen(remaining())
         server.trigger_client_callback("k", 7, None, lambda _: seen("triggered"), on_error=seen)
 
+    def local(source: Any, payload: Any) -> None:
+        server.trigger_callback("k", 7, None, callback)
+
     server.register_server_callback("begin", handler)
+    server.register_server_callback("begin here", local)
+    server.register_server_callback("k", lambda source, payload: None)
     player.register_client_callback("k", lambda payload: None)
     await stage.result(player.trigger_server_callback("begin", timeout=5.0))
     assert await seen.count(2) == [None, "triggered"]
+    await stage.result(player.trigger_server_callback("begin here", timeout=5.0))
+    assert (await seen.count(4))[2:] == [None, "triggered"]
 
 
 @played

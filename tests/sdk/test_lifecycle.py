@@ -87,6 +87,26 @@ async def test_every_call_in_flight_ends_when_its_endpoint_closes(stage: Stage) 
     assert player._endpoint.exchange.pending == 0
 
 
+@played
+async def test_a_call_that_comes_too_late_for_the_io_thread(stage: Stage) -> None:
+    """A thread that saw the endpoint running may have its call ready when all is over: it ends at once."""
+    server, player = await stage.pair()
+    server.register_server_callback("k", lambda source, payload: None)
+    await stage.face.close(player)
+    await stage.face.close(server)
+    for endpoint in (server, player):
+        endpoint._check_running = lambda: None
+    ended = Seen()
+    for call in (
+        player.trigger_server_callback("k", None, on_error=ended, timeout=None),
+        server.trigger_callback("k", 1, None, on_error=ended, timeout=None),
+        server.trigger_client_callback("k", 7, None, on_error=ended, timeout=None),
+    ):
+        error = await stage.failure(call)
+        assert error.code is Code.CONNECTION_LOST and error.executed == "no"
+    await ended.count(3)
+
+
 def test_no_call_is_lost_between_triggering_and_closing(here: HereBroker) -> None:
     """Threads trigger all the time while the endpoint closes: each call ends, or is refused."""
     server = ringback.Server(here.backend).start()
