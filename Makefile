@@ -29,14 +29,16 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# The tests without processes and threads run alone and say what they cover; the others wait a lot, so two at a time.
+# The tests without processes and threads say what they cover, by examples alone: that is the same each time, and
+# Hypothesis under a tracer is slow. All others wait a lot, so two at a time.
 PURE_TESTS := tests/protocol tests/core tests/broker/test_tables.py $(wildcard tests/broker/test_switchboard_*.py)
 PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py
 
 test: lint type
-	$(BIN)/python -m coverage run -m pytest -q $(PURE_TESTS)
+	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
 	$(BIN)/python -m coverage report --include='$(PURE_CODE)' --fail-under=100 --show-missing --skip-covered
-	$(BIN)/python -m pytest -q -n 2 $(foreach path,$(PURE_TESTS),--ignore=$(path))
+	$(BIN)/python -m pytest -q -n 2 -m hypothesis
+	$(BIN)/python -m pytest -q -n 2 -m 'not hypothesis' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
 check: test
 

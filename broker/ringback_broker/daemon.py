@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 
 from ringback.protocol.frames import Role
+from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Sent, Session, Side
 from ringback_broker.sockets import BindError, Event, Listener, send, shut_down, silence_ms
@@ -27,6 +28,9 @@ log = logging.getLogger("ringback.broker")
 SOFTWARE = f"ringback/{version('ringback')}"
 BURST = 1000
 """Messages taken from one socket before the other has its turn."""
+
+STRANGERS_AT_ONCE = 64
+"""Messages of connections without a session that are kept to the end of a burst: 64 MiB of them at most."""
 
 TICK_S = 0.25
 FLUSH_S = 0.01
@@ -42,6 +46,9 @@ MAX_DETAIL_CHARS = 300
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _RCVMORE = int(zmq.RCVMORE)
+
+_FromStranger = tuple[bytes, Connection, list[bytes]]
+"""A routing ID, its connection and the parts of a message."""
 
 __all__ = ["BindError", "Broker"]
 
@@ -111,7 +118,6 @@ class Broker:
         players, backend, switchboard = self._players, self._backend, self.switchboard
         sources = (players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno())
         inputs: list[Any] = [(source, zmq.POLLIN) for source in sources]
-        turns = ((players, self._take_from_players), (backend, self._take_from_backend))
         now = time.monotonic()
         wake_at = tick_at = now + TICK_S
         flush_at, waiting = now, False
@@ -120,12 +126,12 @@ class Broker:
             timeout_ms = 0 if noted else max(0, round((wake_at - now) * 1000))
             ready: set[Any] = {source for source, _ in zmq.zmq_poll(inputs, timeout_ms)}
             now = time.monotonic()
-            for listener, take in turns:
+            for listener in (players, backend):
                 if listener.monitor in ready:
                     listener.note_events(now)
                 since = listener.noted_at
                 if listener.socket in ready or since is not None:
-                    drained = take(now)
+                    drained = self._take(listener, now)
                     if since is not None and (drained or now - since > CLOSED_WITHIN_S):
                         self._take_events(listener.events(), listener.side, now)
             if self._signals.fileno() in ready:
@@ -145,61 +151,68 @@ class Broker:
 
     # -- receiving
 
-    def _take_from_players(self, now: float) -> bool:
-        """Takes what players sent; tells whether that was all."""
-        listener = self._players
+    def _take(self, listener: Listener, now: float) -> bool:
+        """Takes what came to one socket; tells whether that was all."""
         receive, option = listener.socket.recv, listener.socket.getsockopt
-        known, take = self.switchboard.roster.by_routing_id[Side.PLAYERS], self.switchboard.from_player
-        with suppress(zmq.Again):
+        switchboard, trusted = self.switchboard, listener.side is Side.BACKEND
+        known = switchboard.roster.by_routing_id[listener.side]
+        strangers: list[_FromStranger] = []
+        drained = False
+        try:
             for _ in range(BURST):
                 routing_id = receive(_NOBLOCK)
                 session = known.get(routing_id)
                 if session is None:
-                    self._take_from_stranger(listener, routing_id, now)
+                    strangers.append(self._receive_from_stranger(listener, routing_id))
+                    if len(strangers) == STRANGERS_AT_ONCE:
+                        break
+                    continue
+                address = receive(_NOBLOCK) if trusted else b""
+                if trusted and not option(_RCVMORE):
+                    switchboard.malformed(session, 1)
                     continue
                 frame = receive(_NOBLOCK)
                 if option(_RCVMORE):
-                    parts = listener.receive_parts(frame)
-                    self.switchboard.malformed(session, len(parts))
+                    switchboard.malformed(session, trusted + len(listener.receive_parts(frame)))
+                elif trusted:
+                    switchboard.from_backend(session, address, frame, now)
                 else:
-                    take(session, frame, now)
-            return False
-        return True
+                    switchboard.from_player(session, frame, now)
+        except zmq.Again:
+            drained = True
+        if strangers:
+            self._take_from_strangers(listener, strangers, now)
+        return drained
 
-    def _take_from_backend(self, now: float) -> bool:
-        """Takes what the server and operators sent; tells whether that was all."""
-        listener = self._backend
-        receive, option = listener.socket.recv, listener.socket.getsockopt
-        known, take = self.switchboard.roster.by_routing_id[Side.BACKEND], self.switchboard.from_backend
-        with suppress(zmq.Again):
-            for _ in range(BURST):
-                routing_id = receive(_NOBLOCK)
-                session = known.get(routing_id)
-                if session is None:
-                    self._take_from_stranger(listener, routing_id, now)
-                    continue
-                address = receive(_NOBLOCK)
-                frame = receive(_NOBLOCK) if option(_RCVMORE) else None
-                if frame is None or option(_RCVMORE):
-                    parts = 1 if frame is None else len(listener.receive_parts(frame)) + 1
-                    self.switchboard.malformed(session, parts)
-                else:
-                    take(session, address, frame, now)
-            return False
-        return True
-
-    def _take_from_stranger(self, listener: Listener, routing_id: bytes, now: float) -> None:
+    def _receive_from_stranger(self, listener: Listener, routing_id: bytes) -> _FromStranger:
         first = listener.socket.recv(_NOBLOCK, copy=False)
         try:
             connection = Connection(int(first.get(zmq.SRCFD)), str(first.get("Peer-Address")))
         except zmq.ZMQError:  # libzmq could not find out: it was closed right after it was accepted
             connection = Connection(-1, "somewhere")
-        parts = listener.receive_parts(first.bytes)
-        # What the monitor tells is older than this message: that it was accepted, and what became of an
-        # earlier one with the same descriptor.
+        return routing_id, connection, listener.receive_parts(first.bytes)
+
+    def _take_from_strangers(self, listener: Listener, strangers: list[_FromStranger], now: float) -> None:
+        """Takes what came from connections without a session, after what came from those with one: a
+        descriptor may have served one of them a moment ago, and its last words count."""
+        # What the monitor tells is older than these messages: that the connection was accepted, and what
+        # became of an earlier one with the same descriptor.
         listener.note_events(now)
-        self._take_events(listener.events_of(connection.descriptor), listener.side, now)
-        self.switchboard.from_stranger(listener.side, routing_id, parts, connection, now)
+        known = self.switchboard.roster.by_routing_id[listener.side]
+        for routing_id, connection, parts in strangers:
+            self._take_events(listener.events_of(connection.descriptor), listener.side, now)
+            if routing_id in known:  # it did not wait for the answer to its HELLO
+                self._take_parts(known[routing_id], parts, now)
+            else:
+                self.switchboard.from_stranger(listener.side, routing_id, parts, connection, now)
+
+    def _take_parts(self, session: Session, parts: list[bytes], now: float) -> None:
+        if len(parts) != PARTS[session.side]:
+            self.switchboard.malformed(session, len(parts))
+        elif session.side is Side.PLAYERS:
+            self.switchboard.from_player(session, parts[0], now)
+        else:
+            self.switchboard.from_backend(session, parts[0], parts[1], now)
 
     def _take_events(self, events: list[Event], side: Side, now: float) -> None:
         for event, connection in events:

@@ -241,7 +241,6 @@ class Switchboard:
         self, side: Side, routing_id: bytes, hello: control.Hello, connection: Connection, now: float
     ) -> None:
         roster = self.roster
-        self._doorman.settled(side, connection)
         if hello.role is Role.PLAYER:
             player_id = roster.free_player_id() if hello.player_id is None else hello.player_id
             session = roster.add_player(routing_id, connection, player_id, now)
@@ -262,9 +261,11 @@ class Switchboard:
             broker=self._software,
         )
         self._notify(session, encode(welcome))
-        if not session.ended:  # its connection may be gone already
-            self._wire.report("joined", session, hello.sdk)
-            self._announce(session)
+        if session.ended:  # its connection is gone already, and its descriptor may serve somebody else
+            return
+        self._doorman.settled(side, connection)
+        self._wire.report("joined", session, hello.sdk)
+        self._announce(session)
 
     def _announce(self, session: Session) -> None:
         """Tells the others that somebody is there; `_farewell` tells the contrary."""

@@ -95,6 +95,21 @@ def expect_reject(peer: RawPeer, code: RejectCode) -> None:
     assert (rejected.code, rejected.versions) == (code, (1,)), rejected
 
 
+@pytest.mark.parametrize("role", [Role.PLAYER, Role.OPERATOR])
+def test_frames_right_behind_a_hello_are_taken(stage: Stage, role: Role) -> None:
+    """A peer need not wait for its WELCOME, and it is served in order; a wrong message still ends it."""
+    start = () if role is Role.PLAYER else (b"",)
+    with stage.peer(role) as peer:
+        peer.send(*start, encode(control.Hello(role)))
+        for number in range(100):
+            peer.send(*start, encode(control.Ping(b"%d" % number)))
+        peer.send(*start, b"", b"")
+        assert isinstance(peer.told(), control.Welcome)
+        for number in range(100):
+            assert peer.told() == control.Pong(b"%d" % number)
+        expect_reject(peer, RejectCode.PROTOCOL_ERROR)
+
+
 def test_before_hello(stage: Stage) -> None:
     """Each is refused with the reason that the protocol names, counted, and its connection closed; so is
     one that says nothing, or BYE only."""

@@ -440,6 +440,19 @@ def test_a_peer_that_is_gone_before_its_welcome_was_never_there(role: Role) -> N
     assert desk.counters.sessions_ended == 1
 
 
+def test_a_peer_that_is_gone_leaves_its_descriptor_to_who_has_it_now() -> None:
+    """Its HELLO was read so late that its descriptor serves somebody else, who has said nothing yet."""
+    desk = Desk()
+    late = desk.connect(Side.PLAYERS, 7)
+    late.leave()
+    present = desk.connect(Side.PLAYERS, 7)
+    desk.wire.gone.add(late.routing_id)
+    late.say(control.Hello(Role.PLAYER))
+    assert late.session is None
+    present.say(control.Hello(Role.PLAYER))
+    assert isinstance(present.told()[-1], control.Welcome)
+
+
 def test_the_end_of_one_may_end_those_who_are_told_of_it() -> None:
     desk = Desk()
     server, first, second, third = desk.server(), desk.operator(), desk.player(1), desk.player(2)
