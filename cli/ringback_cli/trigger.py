@@ -45,6 +45,7 @@ def _trigger(context: typer.Context) -> None:
 
 @app.command(short_help="Trigger a callback of the server.", epilog=EPILOG)
 def server(
+    context: typer.Context,
     key: KeyArgument,
     payload: PayloadArgument = None,
     source: Annotated[
@@ -72,6 +73,11 @@ def server(
         caller = parse_player_id(as_player, string_id, "--as-player")
     else:
         raise Failure(Exit.USAGE, "--source is an operator's; with --as-player the player is the source")
+    unused = "players" if as_player is None else "backend"
+    given = context.get_parameter_source(unused)
+    if given is not None and given.name == "COMMANDLINE":  # one in the environment is for other commands too
+        without = "without" if as_player is None else "with"
+        raise Failure(Exit.USAGE, f"--{unused} is not used {without} --as-player")
     value = read_payload(payload)
     patience = Patience(timeout, CALL_S)
     if as_player is None:

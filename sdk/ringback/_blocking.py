@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
@@ -300,11 +301,11 @@ class _Shell:
         """A thread can't be stopped; `execution.cancelled` tells the handler."""
 
     def finished(self, call: PendingCall) -> None:
-        self.pool.submit(deliver, call)
+        self.pool.submit(self._call_user, deliver, call)
 
     def event(self, event: Event, argument: Any) -> None:
         for listener in self._face._listeners[event]:
-            self._lane.submit(listener, argument)
+            self._lane.submit(self._call_user, listener, argument)
 
     def started(self, error: Exception | None) -> None:
         self._started.put(error)
@@ -317,9 +318,20 @@ class _Shell:
     def _handle(self, execution: Execution) -> None:
         awaitable = run_plain(execution)
         if awaitable is not None:
-            import asyncio  # takes as long to import as all else here, and few need it
+            _finish(run_async(execution, awaitable))
 
-            asyncio.run(run_async(execution, awaitable))
+    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
+        """Runs a callback or listener."""
+        result = function(argument)
+        if inspect.iscoroutine(result):
+            _finish(result)
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Runs what a coroutine function gave, on a loop of its own."""
+    import asyncio  # takes as long to import as all else here, and few need it
+
+    asyncio.run(coroutine)
 
 
 class BlockingFace(Face[Call, CallGroup]):

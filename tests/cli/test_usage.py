@@ -32,6 +32,8 @@ CASES: list[tuple[list[str], str]] = [
     (["trigger", "server", "k", "--source", "-1"], "--source: a player ID that is an int is 1 to"),
     (["trigger", "server", "k", "--as-player", "0"], "--as-player: a player ID that is an int is 1 to"),
     (["trigger", "server", "k", "--as-player", "1", "--source", "1"], "the player is the source"),
+    (["trigger", "server", "k", "--players", "tcp://h:1"], "--players is not used without --as-player"),
+    (["trigger", "server", "k", "--as-player", "1", "--backend", "tcp://h:1"], "--backend is not used with"),
     (["trigger", "server", "k", '{"a": nope}'], "PAYLOAD is not JSON: line 1, column 7"),
     (["trigger", "server", "k", "[1,\n 2"], "PAYLOAD is not JSON: line 2, column 3"),
     (["trigger", "server", "k", "abc"], "a str needs double quotes"),

@@ -495,7 +495,7 @@ def test_a_handler_that_is_too_late_is_told_so_and_its_answer_dropped(player: De
     [execution] = player.handle()
     assert execution.deadline == player.clock.now + 0.1
     player.wait(0.2)
-    assert execution.cancelled
+    assert execution.cancelled and player.shell.stopped == [execution]
     execution(1)
     player.flush()
     assert player.shell.take_sent() == [] and player.counters.late_replies == 1
@@ -565,7 +565,7 @@ def test_a_lost_link_ends_everything(server: Desk) -> None:
     server.core.link_lost(server.clock.now, "test")
     assert sent.outcome == (Code.CONNECTION_LOST, "maybe")
     assert unsent.outcome == elsewhere.outcome == (Code.CONNECTION_LOST, "no")
-    assert execution.cancelled
+    assert execution.cancelled and server.shell.stopped == [execution]
     assert server.call(7).outcome == (Code.CONNECTION_LOST, "no")
     execution(1)
     server.connect()
@@ -596,6 +596,7 @@ def test_a_player_leaves(server: Desk) -> None:
     assert unsent.outcome == (Code.PLAYER_LEFT, "no")
     assert not other.done and not local.done
     assert own.cancelled and not relayed.cancelled
+    assert server.shell.stopped == [own]
     assert encode_address(7) + DATA_0 not in server.exchange.peers
     server.told(control.Joined((7,)))
     server.shell.take_sent()
@@ -618,6 +619,7 @@ def test_the_server_goes_down(player: Desk) -> None:
     assert sent.outcome == (Code.SERVER_LOST, "maybe")
     assert unsent.outcome == (Code.SERVER_LOST, "no")
     assert of_server.cancelled and not of_operator.cancelled
+    assert player.shell.stopped == [of_server]
     player.told(control.ServerUp())
     assert not player.call(flush=True).done
 

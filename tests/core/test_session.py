@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from ringback.core.session import FIRST_DELAY_S, LONGEST_DELAY_S, WELCOME_WITHIN_S, Due, Session
+from ringback.core.session import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    PROVEN_S,
+    WELCOME_WITHIN_S,
+    Due,
+    Session,
+)
 from ringback.protocol.frames import ENDPOINT_TRANSITIONS, FrameType, Role, SessionState
 
 
@@ -75,7 +82,9 @@ def test_delays_double_within_their_bounds(random: float) -> None:
         assert session.due_at() == pytest.approx(10.0 + full * (0.5 + random / 2))
 
 
-def test_a_welcome_makes_the_delay_short_again() -> None:
+@pytest.mark.parametrize("stood_s", [0.0, PROVEN_S - 0.1, PROVEN_S])
+def test_a_link_that_stood_makes_the_delay_short_again(stood_s: float) -> None:
+    """One that is closed right after its welcome each time must not be tried at full speed for ever."""
     session = make()
     session.start(0.0)
     for _ in range(10):
@@ -85,8 +94,8 @@ def test_a_welcome_makes_the_delay_short_again() -> None:
     session.opened(0.0)
     session.accept(FrameType.WELCOME, 0.0)
     session.welcomed(30.0, 0.0)
-    session.lost(0.0)
-    assert session.due_at() == FIRST_DELAY_S
+    session.lost(stood_s)
+    assert session.due_at() == stood_s + (FIRST_DELAY_S if stood_s == PROVEN_S else LONGEST_DELAY_S)
 
 
 def test_pings_keep_the_lease() -> None:

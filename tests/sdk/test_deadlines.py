@@ -257,7 +257,9 @@ async def test_cancelling_before_the_handler_starts(stage: Stage) -> None:
     call = player.trigger_server_callback("runs", 1)
     call.cancel()
     assert (await stage.failure(call)).code is Code.CANCELLED
-    await stage.until(player, lambda: server.counters.executions >= 2, "the call has come")
+    # What is sent after the CANCEL comes after it.
+    after = await stage.failure(player.trigger_server_callback("nothing has this key"))
+    assert after.code is Code.UNKNOWN_CALLBACK and server.counters.executions == 2
     may_end.set()
     await stage.result(blocked)
     await stage.still_works(server, player)
@@ -300,6 +302,48 @@ def test_a_coroutine_of_a_cancelled_call_is_cancelled(here: HereBroker) -> None:
             await asyncio.wait_for(player.trigger_server_callback("forever"), 0.05)
         assert player.counters.errors == 3
         await stage.still_works(server, player)
+
+    scene(Asyncio(), here)
+
+
+def test_a_coroutine_that_nobody_waits_for_is_cancelled(here: HereBroker) -> None:
+    """Its caller's time is over, its caller leaves, its own link is lost."""
+
+    @played
+    async def scene(stage: Stage) -> None:
+        server, player = await stage.pair()
+        operator = await stage.operator()
+        began, ended = asyncio.Event(), asyncio.Event()
+
+        async def forever(payload: Any) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended.set()
+                raise
+
+        async def is_stopped() -> None:
+            await stage.within(ended.wait())
+            began.clear()
+            ended.clear()
+
+        server.register_server_callback("forever", lambda source, payload: forever(payload))
+        player.register_client_callback("forever", forever)
+        timed = player.trigger_server_callback("forever", timeout=0.05)
+        await is_stopped()
+        assert (await stage.failure(timed)).code is Code.TIMEOUT
+        of_player = player.trigger_server_callback("forever", timeout=None)
+        await stage.within(began.wait())
+        await stage.face.close(player)
+        await is_stopped()
+        assert (await stage.failure(of_player)).code is Code.CONNECTION_LOST
+        await stage.face.start(player)
+        of_operator = operator.trigger_client_callback("forever", 7, timeout=None)
+        await stage.within(began.wait())
+        here.stop()
+        await is_stopped()
+        assert (await stage.failure(of_operator)).code is Code.CONNECTION_LOST
 
     scene(Asyncio(), here)
 

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from faces import HereBroker, LogLines, Seen, Stage, played
+from faces import Asyncio, Blocking, HereBroker, LogLines, Seen, Stage, played
 
 from ringback import Code, UsageError
 
@@ -305,9 +305,9 @@ async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
 # -- asyncio alone
 
 
-def test_an_async_callback_and_listener(here: HereBroker, sdk_log: LogLines) -> None:
-    from faces import Asyncio
-
+def test_an_async_callback_and_listener(
+    face: Blocking | Asyncio, here: HereBroker, sdk_log: LogLines
+) -> None:
     @played
     async def scene(stage: Stage) -> None:
         server, player = await stage.pair()
@@ -330,13 +330,12 @@ def test_an_async_callback_and_listener(here: HereBroker, sdk_log: LogLines) -> 
         server.on_player_joined(broken)
         await stage.player(8)
         assert 8 in await seen.count(3)
+        await stage.still_works(server, player)
 
-    scene(Asyncio(), here)
+    scene(face, here)
 
 
 def test_an_asyncio_endpoint_belongs_to_its_loops_thread(here: HereBroker) -> None:
-    from faces import Asyncio
-
     @played
     async def scene(stage: Stage) -> None:
         server, player = await stage.pair()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -349,25 +350,37 @@ def test_a_pool_starts_no_more_threads_than_needed() -> None:
 
 def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
     pool = Pool(2, 10)
-    lock, busy, most = threading.Lock(), [0], [0]
-    done = threading.Semaphore(0)
-
-    def job() -> None:
-        with lock:
-            busy[0] += 1
-            most[0] = max(most[0], busy[0])
-        for _ in range(1000):
-            pass
-        with lock:
-            busy[0] -= 1
-        done.release()
-
-    for _ in range(300):
-        pool.submit(job)
-    for _ in range(300):
+    may_end, done = threading.Event(), threading.Semaphore(0)
+    for _ in range(6):
+        pool.submit(lambda: (may_end.wait(PATIENCE_S), done.release()))
+    assert pool._threads == 2  # it grows in `submit`
+    may_end.set()
+    for _ in range(6):
         assert done.acquire(timeout=PATIENCE_S)
     pool.close()
-    assert most[0] <= 2
+
+
+def test_a_job_that_comes_while_a_worker_only_looks_idle() -> None:
+    """It has taken its job and not yet said so: the next one must not wait behind it."""
+
+    class Gated(SimpleQueue[Any]):
+        def get(self, *arguments: Any, **settings: Any) -> Any:
+            job = super().get(*arguments, **settings)
+            taken.release()
+            may_go_on.wait(PATIENCE_S)
+            return job
+
+    taken, may_go_on, second = threading.Semaphore(0), threading.Event(), threading.Event()
+    done = threading.Event()
+    pool = Pool(2, 10)
+    pool._jobs = Gated()
+    pool.submit(lambda: (second.wait(PATIENCE_S), done.set()))
+    assert taken.acquire(timeout=PATIENCE_S)
+    pool.submit(second.set)
+    may_go_on.set()
+    assert second.wait(PATIENCE_S / 2), "the second job waits behind the first, which waits for it"
+    assert done.wait(PATIENCE_S)
+    pool.close()
 
 
 def test_a_pool_makes_room_for_those_that_wait() -> None:

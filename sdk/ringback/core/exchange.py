@@ -117,9 +117,8 @@ class Exchange:
         self._forget_returned(peer)
         for call_id in list(peer.calls):
             self._finish(peer, call_id, (), call_error(code, message, "maybe"))
-        for execution in peer.executions.values():
-            execution.cancelled = True
-        peer.executions.clear()
+        for execution_id in list(peer.executions):
+            self._abandon(peer, execution_id)
         self.peers.pop(peer.key, None)
 
     def _finish(
@@ -155,7 +154,7 @@ class Exchange:
             elif kind == CALL:
                 self._take_call(peer, envelope, now)
             elif kind == CANCEL:
-                self._take_cancel(peer, envelope[1])
+                self._abandon(peer, envelope[1])
             else:
                 self.finish(peer, envelope[1], (), envelopes.to_error(envelope))
         for damaged in unreadable:
@@ -207,7 +206,8 @@ class Exchange:
             return
         self._refuse(peer, call_id, error)
 
-    def _take_cancel(self, peer: Peer, call_id: int) -> None:
+    def _abandon(self, peer: Peer, call_id: int) -> None:
+        """Stops what is handled for a caller that does not wait for it any more, or is gone."""
         execution = peer.executions.pop(call_id, None)
         if execution is not None:
             execution.cancelled = True
@@ -297,8 +297,7 @@ class Exchange:
                 if deadline is None:
                     continue
                 if deadline <= now:
-                    execution.cancelled = True
-                    del peer.executions[execution.id]
+                    self._abandon(peer, execution.id)
                 elif deadline < earliest:
                     earliest = deadline
             if peer.disposable(now):

@@ -50,7 +50,8 @@ def make_handler(function: Any, arguments: tuple[str, ...], in_thread: bool = Fa
     fits_plain, fits_cb = _fits(signature, len(arguments)), _fits(signature, len(arguments) + 1)
     if fits_plain == fits_cb:
         problem = "fits both forms" if fits_plain else "fits neither form"
-        raise TypeError(f"the handler {name}{signature} {problem}: it takes {plain} or {with_cb}")
+        hint = "; what has a default can be made keyword-only, behind a *" if fits_plain else ""
+        raise TypeError(f"the handler {name}{signature} {problem}: it takes {plain} or {with_cb}{hint}")
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )

@@ -14,6 +14,9 @@ FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 1.0
 """Between attempts the delay doubles from the first to the longest, times a random 0.5 to 1."""
 
+PROVEN_S = 5.0
+"""A link that stood for so long worked: after it the delays begin anew."""
+
 
 class Due(Enum):
     """What is to be done now."""
@@ -39,6 +42,7 @@ class Session:
         self._random = random
         self._attempts = 0
         self._open_at: float | None = None
+        self._welcomed_at: float | None = None
         self._welcome_by = 0.0
         self._lease_s = 30.0
         self._last_sent = 0.0
@@ -52,6 +56,7 @@ class Session:
     def start(self, now: float) -> None:
         self.closed = False
         self._attempts = 0
+        self._welcomed_at = None
         self._open_at = now
 
     def opened(self, now: float) -> None:
@@ -72,7 +77,7 @@ class Session:
         return True
 
     def welcomed(self, lease_s: float, now: float) -> None:
-        self._attempts = 0
+        self._welcomed_at = now
         self._lease_s = max(lease_s, 0.1)
         self._last_sent = now
 
@@ -83,6 +88,9 @@ class Session:
     def lost(self, now: float) -> None:
         """The link is gone: wait a little, then open another."""
         self.state = None
+        if self._welcomed_at is not None and now - self._welcomed_at >= PROVEN_S:
+            self._attempts = 0
+        self._welcomed_at = None
         if not self.closed:
             delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
             self._attempts += 1
