@@ -18,12 +18,13 @@ from ringback import _context
 from ringback._calls import CallBase
 from ringback._context import DEFAULT_TIMEOUT_S
 from ringback._group import GroupBase
+from ringback._shell import ShellBase
 from ringback._version import __version__
 from ringback.core.calls import PendingCall
 from ringback.core.counters import Counters
 from ringback.core.endpoint import Endpoint
 from ringback.core.handlers import Registration
-from ringback.core.shell import Event, Shell
+from ringback.core.shell import Event
 from ringback.errors import CallbackError, CallTimeout
 from ringback.protocol.addresses import check_address
 from ringback.protocol.control import Subject
@@ -45,7 +46,7 @@ class Face(ABC, Generic[C, G]):
     """What all roles have in both faces."""
 
     _role: Role
-    _shell: Shell
+    _shell: ShellBase
     _call_class: type[C]
 
     def __init__(
@@ -56,7 +57,7 @@ class Face(ABC, Generic[C, G]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
     ) -> None:
-        self.address = check_address(address, bind=False)
+        self._address = check_address(address, bind=False)
         if player_id is not None:
             check_player_id(player_id)
         timeout = _context.check_timeout(connect_timeout)
@@ -71,16 +72,17 @@ class Face(ABC, Generic[C, G]):
         self._endpoint = Endpoint(
             self._role,
             self._shell,
-            broker=self.address,
+            broker=self._address,
             player_id=player_id,
             limits=self._limits,
             software=f"ringback-python/{__version__}",
             keys_changed=self._keys_changed,
             random=random.Random(secrets.randbits(64)).random,
         )
+        self._shell.endpoint = self._endpoint
 
     @abstractmethod
-    def _make_shell(self) -> Shell: ...
+    def _make_shell(self) -> ShellBase: ...
 
     @abstractmethod
     def _make_group(self) -> G: ...
@@ -99,6 +101,11 @@ class Face(ABC, Generic[C, G]):
     def _keys_changed(self) -> None: ...
 
     # -- state
+
+    @property
+    def address(self) -> str:
+        """The broker's address, as it was given."""
+        return self._address
 
     @property
     def connected(self) -> bool:

@@ -216,18 +216,20 @@ def test_an_address_that_leads_nowhere(face: Any, address: str) -> None:
     asyncio.run(run())
 
 
-def test_a_start_that_is_given_up(here: HereBroker) -> None:
+def test_a_start_that_is_given_up() -> None:
     """A cancelled start leaves nothing behind, and another may follow."""
+    with HereBroker() as earlier:
+        address = earlier.players
 
     async def run() -> None:
-        player = ringback.aio.Player("tcp://127.0.0.1:1", connect_timeout=60)
+        player = ringback.aio.Player(address, connect_timeout=60)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(player.start(), 0.1)
         with pytest.raises(UsageError):
             player.trigger_server_callback("k")
-        player.address = here.players
-        async with player:
-            assert player.connected
+        with HereBroker(players=address):
+            async with player:
+                assert player.connected
 
     asyncio.run(run())
 

@@ -1,0 +1,248 @@
+"""The shell of the asyncio face: all on the event loop, with readers on the sockets' own descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ringback import _context
+from ringback._handling import deliver, encode_answer, log, run_async, run_plain
+from ringback._link import POLLIN
+from ringback._shell import Listeners, ShellBase
+from ringback.core.calls import Execution, PendingCall
+from ringback.core.shell import Event
+from ringback.errors import CallbackError
+from ringback.protocol.envelopes import Encoder
+from ringback.protocol.frames import Role
+from ringback.protocol.limits import Limits
+
+BURST = 64
+"""Messages taken at once before the loop does something else."""
+
+
+class AsyncioShell(ShellBase):
+    """The readers on the loop, and the tasks of handlers."""
+
+    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
+        super().__init__(address, role, limits, listeners)
+        self.thread = 0
+        self._encoder: Encoder | None = None
+        self._runnable: list[Execution] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._flush_wanted = False
+        self._taking = False
+
+    async def start(self, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        # Callbacks and listeners run in the context of the start, and not in that of whichever handler
+        # was the last to set a timer: its deadline is not theirs.
+        self._context = contextvars.copy_context()
+        self._context.run(_context.deadline.set, None)
+        self._runnable = []
+        self._flush_wanted = False  # an earlier loop may have ended before it got there
+        self.running = True
+        try:
+            self.endpoint.start(time.monotonic(), timeout_s)
+            self._settle()
+            await self._started
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if not self.running:
+            return
+        self.endpoint.close()
+        self.running = False
+        self.close_link()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._timer_at = None
+        for task in self.other_tasks():
+            task.cancel()
+
+    def other_tasks(self) -> list[asyncio.Task[Any]]:
+        """Gives the tasks of handlers and callbacks, without the present one, which may be closing us."""
+        try:
+            current = asyncio.current_task()
+        except RuntimeError:  # no loop runs any more
+            current = None
+        return [task for task in self._tasks if task is not current]
+
+    def encoder(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = Encoder(self._limits)
+        return self._encoder
+
+    # -- the socket
+
+    def _readable(self) -> None:
+        """Takes what has come, runs its handlers, sends their answers: each step once for all of it."""
+        endpoint, link = self.endpoint, self._link
+        if link is None:
+            return
+        self._taking = True
+        try:
+            now = time.monotonic()
+            for _ in range(BURST):
+                message = link.receive()
+                if message is None:
+                    break
+                endpoint.receive(message[0], message[1], now)
+                if self._link is not link:
+                    break
+            self._run_runnable()
+        finally:
+            self._taking = False
+        self._settle()
+
+    def _monitored(self) -> None:
+        link = self._link
+        why = None if link is None else link.lost()
+        if why is not None:
+            # What came before the end is taken first; a REJECT says more than a closed connection.
+            self._readable()
+            if self._link is link:
+                self.endpoint.link_lost(time.monotonic(), why)
+        self._settle()
+
+    def _flush(self) -> None:
+        self._flush_wanted = False
+        self._settle()
+
+    def _settle(self) -> None:
+        """After every step: send what waits, look whether something came meanwhile, set the timer.
+
+        The descriptor is edge-triggered, and a send may swallow the edge of what has come.
+        """
+        if not self.running:
+            return
+        self.endpoint.flush(time.monotonic())
+        link = self._link
+        if link is not None and link.events() & POLLIN:
+            self._loop.call_soon(self._readable)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due_at = self.endpoint.due_at()
+        if due_at is None or (self._timer_at is not None and self._timer_at <= due_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due_at
+        self._timer = self._loop.call_later(max(0.0, due_at - time.monotonic()) + 0.001, self._timed)
+
+    def _timed(self) -> None:
+        self._timer = self._timer_at = None
+        self.endpoint.tick(time.monotonic())
+        self._settle()
+
+    # -- what the core asks for
+
+    def open_link(self) -> None:
+        link = self._link = self._new_link()
+        self._loop.add_reader(link.socket.fileno(), self._readable)
+        self._loop.add_reader(link.monitor.fileno(), self._monitored)
+        self._loop.call_soon(self._monitored)  # what was told before there was a reader
+
+    def close_link(self) -> None:
+        if self._link is not None:
+            self._loop.remove_reader(self._link.socket.fileno())
+            self._loop.remove_reader(self._link.monitor.fileno())
+            self._link.close()
+            self._link = None
+
+    def want_flush(self) -> None:
+        if not self._flush_wanted and not self._taking:
+            self._flush_wanted = True
+            self._loop.call_soon(self._flush)
+
+    def run(self, execution: Execution) -> None:
+        if not self._runnable and not self._taking:
+            self._loop.call_soon(self._run_runnable)
+        self._runnable.append(execution)
+
+    def _run_runnable(self) -> None:
+        runnable, self._runnable = self._runnable, []
+        for execution in runnable:
+            handler = execution.handler
+            if handler.in_thread:
+                self._spawn(execution, self._in_thread(execution))
+            elif handler.is_async:
+                self._spawn(execution, self._async(execution))
+            else:
+                awaitable = run_plain(execution)
+                if awaitable is not None:
+                    self._spawn(execution, run_async(execution, awaitable))
+
+    def _spawn(self, execution: Execution, coroutine: Any) -> None:
+        task = execution.task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _async(self, execution: Execution) -> None:
+        awaitable = run_plain(execution)
+        if awaitable is not None:
+            await run_async(execution, awaitable)
+
+    async def _in_thread(self, execution: Execution) -> None:
+        context = contextvars.copy_context()
+        awaitable = await self._loop.run_in_executor(None, context.run, run_plain, execution)
+        if awaitable is not None:
+            await run_async(execution, awaitable)
+
+    def cancel(self, execution: Execution) -> None:
+        if execution.task is not None:
+            execution.task.cancel()
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        if threading.get_ident() != self.thread:
+            try:
+                self._loop.call_soon_threadsafe(self.reply, execution, results, error)
+            except RuntimeError:  # the loop is closed, so nobody waits
+                self.endpoint.exchange.counters.late_replies += 1
+            return
+        envelope = encode_answer(self.encoder(), execution, results, error)
+        self.endpoint.exchange.reply(execution, envelope)
+
+    def finished(self, call: PendingCall) -> None:
+        self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())
+
+    def event(self, event: Event, argument: Any) -> None:
+        for listener in self._listeners[event]:
+            self._loop.call_soon(self._call_user, listener, argument, context=self._context.copy())
+
+    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
+        """Runs a callback or listener; one that is a coroutine function becomes a task."""
+        try:
+            result = function(argument)
+        except Exception:
+            log.exception("a listener failed")
+            return
+        if hasattr(result, "__await__"):
+            task = self._loop.create_task(_finish_user(result))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def started(self, error: Exception | None) -> None:
+        if self._started.done():
+            return
+        if error is None:
+            self._started.set_result(None)
+        else:
+            self._started.set_exception(error)
+
+
+async def _finish_user(awaitable: Any) -> None:
+    try:
+        await awaitable
+    except Exception:
+        log.exception("a callback failed")

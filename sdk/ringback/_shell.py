@@ -1,0 +1,48 @@
+"""What the shells of both faces share; see `ringback.core.shell.Shell` for what each method is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ringback._handling import log, log_duplicate
+from ringback._link import Link
+from ringback.core.calls import Execution
+from ringback.core.endpoint import Endpoint
+from ringback.core.shell import Event, Shell
+from ringback.protocol.frames import Role
+from ringback.protocol.limits import Limits
+
+Listeners = Mapping[Event, list[Callable[[Any], Any]]]
+
+
+class ShellBase(Shell):
+    """The link of one endpoint, and what is known of its user.
+
+    Attributes:
+        endpoint: the core that this is the shell of; set once both are made.
+        running: whether it is started.
+    """
+
+    endpoint: Endpoint
+
+    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
+        self.running = False
+        self._address = address
+        self._trusted = role is not Role.PLAYER
+        self._limits = limits
+        self._listeners = listeners
+        self._link: Link | None = None
+
+    def _new_link(self) -> Link:
+        return Link(self._address, self._trusted)
+
+    def send(self, address: bytes, frame: bytes) -> bool:
+        return self._link is not None and self._link.send(address, frame)
+
+    def duplicate_reply(self, execution: Execution) -> None:
+        self.endpoint.exchange.counters.duplicate_replies += 1
+        log_duplicate(execution)
+
+    def warn(self, text: str) -> None:
+        log.warning(text)
