@@ -1,0 +1,230 @@
+"""The checker of histories: sound ones pass, and each planted fault is found, as itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import histories
+import pytest
+from histories import File, Line, Recorder, check
+
+
+class Story:
+    """A server and players 7 and 8, and a clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.lines: list[Line] = []
+        self.server = self.life("s1", "server", "server")
+        self.seven = self.life("p7", "player", 7)
+        self.eight = self.life("p8", "player", 8)
+
+    def life(self, who: str, role: str, name: Any) -> Recorder:
+        recorder = Recorder(who, self.lines.append, lambda: self.now)
+        recorder.start(role, name)
+        return recorder
+
+    def call(self, call: str, caller: Recorder, to: Any, source: Any, timeout: float | None = 1.0) -> None:
+        caller.invoke(call, to, source, timeout, ["payload", call])
+
+    def run(self, call: str, at: Recorder, source: Any) -> None:
+        at.exec_start(call, source, ["payload", call])
+        at.exec_end(call, ["result", call])
+
+    def whole(self, call: str, caller: Recorder, to: Any, source: Any, at: Recorder) -> None:
+        """A call that succeeds."""
+        self.call(call, caller, to, source)
+        self.now += 0.1
+        self.run(call, at, source if at is self.server else None)
+        self.now += 0.1
+        caller.result(call, ["result", call])
+
+
+def sound() -> Story:
+    story = Story()
+    story.whole("up", story.seven, "server", 7, story.server)
+    story.whole("down", story.server, 8, None, story.eight)
+    story.call("late", story.seven, "server", 7)
+    story.now += 1.0
+    story.seven.error("late", "TIMEOUT", "maybe")
+    story.call("unknown", story.server, 99, None)
+    story.server.error("unknown", "UNKNOWN_PLAYER", "no")
+    story.call("own", story.eight, "server", 8)
+    story.server.exec_start("own", 8, ["payload", "own"])
+    story.eight.error("own", "SOLD_OUT", "yes")
+    return story
+
+
+def rest(story: Story) -> list[Line]:
+    """Everybody comes to rest."""
+    for recorder, (results, errors) in (
+        (story.server, (1, 1)),
+        (story.seven, (1, 1)),
+        (story.eight, (0, 1)),
+    ):
+        counters = {"calls": results + errors, "results": results, "errors": errors}
+        recorder.rest({"pending": 0}, counters)
+    return story.lines
+
+
+def test_a_sound_history_passes() -> None:
+    assert check(rest(sound()), skew_s=0.2) == []
+
+
+def lines_of(lines: list[Line], **fields: Any) -> list[Line]:
+    return [line for line in lines if fields.items() <= line.items()]
+
+
+def twice(lines: list[Line]) -> None:
+    lines.append(copy.deepcopy(lines_of(lines, call="up", what="complete")[0]))
+
+
+def lost(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, call="late", what="complete")[0])
+
+
+def elsewhere(lines: list[Line]) -> None:
+    lines_of(lines, call="up", what="complete")[0]["who"] = "p8"
+
+
+def overdue(lines: list[Line]) -> None:
+    lines_of(lines, call="late", what="complete")[0]["t"] += 0.3
+
+
+def ran_twice(lines: list[Line]) -> None:
+    lines.append(copy.deepcopy(lines_of(lines, call="up", what="exec_start")[0]))
+
+
+def not_run(lines: list[Line]) -> None:
+    lines_of(lines, call="own", what="complete")[0]["executed"] = "no"
+
+
+def never_run(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, call="own", what="exec_start")[0])
+
+
+def made_up(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, call="up", what="exec_end")[0])
+
+
+def altered_result(lines: list[Line]) -> None:
+    lines_of(lines, call="down", what="complete")[0]["hash"] = "0"
+
+
+def altered_payload(lines: list[Line]) -> None:
+    lines_of(lines, call="down", what="exec_start")[0]["hash"] = "0"
+
+
+def swapped_target(lines: list[Line]) -> None:
+    for what in ("exec_start", "exec_end"):
+        lines_of(lines, call="down", what=what)[0]["who"] = "p7"
+
+
+def swapped_source(lines: list[Line]) -> None:
+    lines_of(lines, call="up", what="exec_start")[0]["source"] = 8
+
+
+def started_late(lines: list[Line]) -> None:
+    lines_of(lines, call="own", what="exec_start")[0]["t"] += 1.3
+    lines_of(lines, call="own", what="complete")[0]["t"] += 1.1
+
+
+def not_at_rest(lines: list[Line]) -> None:
+    lines_of(lines, what="rest", who="s1")[0]["tables"]["pending"] = 1
+
+
+def silent(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, what="rest", who="p8")[0])
+
+
+def miscounted(lines: list[Line]) -> None:
+    lines_of(lines, what="rest", who="s1")[0]["counters"]["errors"] = 0
+
+
+def counted_too_many(lines: list[Line]) -> None:
+    counters = lines_of(lines, what="rest", who="s1")[0]["counters"]
+    counters["calls"], counters["results"] = 3, 2
+
+
+def without_invoke(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, call="own", what="invoke")[0])
+
+
+def born_twice(lines: list[Line]) -> None:
+    lines.append(copy.deepcopy(lines[0]))
+
+
+PLANTED: list[tuple[int, Callable[[list[Line]], None]]] = [
+    (0, without_invoke),
+    (0, born_twice),
+    (1, twice),
+    (1, lost),
+    (1, elsewhere),
+    (2, overdue),
+    (3, ran_twice),
+    (4, not_run),
+    (4, never_run),
+    (5, made_up),
+    (5, altered_result),
+    (5, altered_payload),
+    (6, swapped_target),
+    (6, swapped_source),
+    (7, started_late),
+    (8, not_at_rest),
+    (8, silent),
+    (9, miscounted),
+    (9, counted_too_many),
+]
+
+
+@pytest.mark.parametrize(("invariant", "plant"), PLANTED)
+def test_a_planted_fault_is_found(invariant: int, plant: Callable[[list[Line]], None]) -> None:
+    lines = rest(sound())
+    plant(lines)
+    problems = check(lines, skew_s=0.2)
+    assert any(problem.startswith(f"{invariant}: ") for problem in problems), problems
+
+
+def test_who_was_killed_owes_nothing() -> None:
+    story = sound()
+    story.call("open", story.seven, "server", 7)
+    story.seven.note("kill")
+    lines = [line for line in rest(story) if not (line["what"] == "rest" and line["who"] == "p7")]
+    assert check(lines, skew_s=0.2) == []
+
+
+def test_a_life_that_was_stopped_is_excused_for_as_long() -> None:
+    def paused(seconds: float) -> list[str]:
+        story = Story()
+        story.call("c", story.seven, "server", 7)
+        story.seven.note("stop")
+        story.now += seconds
+        story.seven.note("continue")
+        story.now += 1.1
+        story.seven.error("c", "TIMEOUT", "maybe")
+        return check(story.lines, skew_s=0.2, rest=False)
+
+    assert paused(3.0) == []
+    story = Story()
+    story.eight.note("stop")
+    story.now += 3.0
+    story.eight.note("continue")  # somebody else's pause excuses nothing
+    story.call("c", story.seven, "server", 7)
+    story.now += 1.3
+    story.seven.error("c", "TIMEOUT", "maybe")
+    assert [problem[:2] for problem in check(story.lines, skew_s=0.2, rest=False)] == ["2:"]
+
+
+def test_histories_are_kept_in_files(tmp_path: Path) -> None:
+    story = sound()
+    files = [tmp_path / name for name in ("a", "b")]
+    sinks = [File(path) for path in files]
+    for number, line in enumerate(story.lines):
+        sinks[number % 2](line)
+    kept = histories.read(files)
+    assert [line["t"] for line in kept] == sorted(line["t"] for line in story.lines)
+    assert sorted(map(json.dumps, kept)) == sorted(map(json.dumps, story.lines))
