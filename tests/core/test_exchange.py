@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from corefakes import DATA_0, Clock, Desk, FakeBroker, rows_of
+from corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, rows_of
 
-from ringback.core.exchange import SWEEP_S
+from ringback.core.exchange import IDLE_S, SWEEP_S
 from ringback.core.peers import FIRST_RESEND_S, LONGEST_RESEND_S
 from ringback.errors import CallbackError, Code, HandlerError
 from ringback.protocol import control
@@ -340,6 +340,57 @@ def test_the_same_id_of_two_callers_is_two_calls(server: Desk) -> None:
     assert server.bodies() == [[[RESULT, 5, [7]]], [[RESULT, 5, [8]]]]
 
 
+def test_bytes_in_flight_are_bounded_for_each_caller() -> None:
+    server = connected(Role.SERVER, limits=Limits(max_in_flight_bytes=2000))
+    calls = [write.call(number, "k", bytes(1500), None) for number in (1, 2, 3)]
+    server.gets(data(*calls), encode_address(7))
+    server.gets(data(calls[0]), encode_address(8))
+    first, _, other = server.handle()
+    assert other.source == 8
+    assert only_error(server) == (3, Code.OVERLOADED, 0)
+    first()
+    server.gets(data(calls[2]), encode_address(7))
+    assert [execution.id for execution in server.handle()] == [3]
+    server.told(control.Left((7, 8)))
+    assert server.exchange.running == 0
+
+
+def test_calls_in_flight_are_bounded_over_all_callers() -> None:
+    server = connected(Role.SERVER, limits=Limits(max_running=2))
+    for player_id in (7, 8, 9):
+        server.gets(data(write.call(1, "k", None, None)), encode_address(player_id))
+    first, second = server.handle()
+    assert only_error(server) == (1, Code.OVERLOADED, 0)
+    first()
+    server.gets(data(write.call(1, "k", None, None)), encode_address(9))
+    [third] = server.handle()
+    assert (second.source, third.source) == (8, 9)
+
+
+def test_an_answer_that_finds_the_link_full_becomes_an_error() -> None:
+    """What waits is bounded, also when handlers go on answering."""
+    server = connected(Role.SERVER, limits=Limits(max_queued_bytes=1000))
+    server.gets(data(*(write.call(number, "k", None, None) for number in range(50))), encode_address(7))
+    server.shell.room = 0
+    for execution in server.handle():
+        execution(bytes(500))
+    assert server.exchange.outbox.queued_bytes < 1000 + 600 + 50 * 100
+    server.shell.room = None
+    server.flush()
+    [answers] = server.bodies()
+    kinds = [envelope[0] for envelope in answers]
+    assert kinds == [RESULT] * 2 + [ERROR] * 48
+    assert {(envelope[2], envelope[4]) for envelope in answers[2:]} == {(Code.OVERLOADED, 2)}
+
+
+def test_calls_in_flight_to_one_peer_are_bounded() -> None:
+    """One that does not answer takes the room of no other."""
+    server = connected(Role.SERVER, limits=Limits(max_in_flight=2))
+    calls = [server.call(7, flush=True) for _ in range(3)]
+    assert calls[2].outcome == (Code.OVERLOADED, "no")
+    assert not calls[1].done and not server.call(8, flush=True).done
+
+
 def test_calls_in_flight_are_bounded_for_each_caller() -> None:
     server = connected(Role.SERVER, limits=Limits(max_in_flight=2))
     calls = [write.call(number, "k", None, None) for number in (1, 2, 3)]
@@ -417,9 +468,48 @@ def test_a_call_times_out(player: Desk) -> None:
     assert not call.done
     player.wait(0.001)
     assert call.outcome == (Code.TIMEOUT, "maybe")
+    assert player.bodies() == [[[CALL, 1, "k", None, 1000]], [[CANCEL, 1]]]
     player.gets(data(write.result(call.id, (1,))))
     assert player.counters.stray_replies == 1
     player.check_at_rest()
+
+
+def test_a_call_times_out_before_it_leaves(player: Desk) -> None:
+    """It must not leave later with a budget that is long spent."""
+    sent = player.call(timeout_s=1.0, flush=True)
+    player.shell.room = 0
+    late, patient = player.call(timeout_s=1.0), player.call(timeout_s=9.0)
+    player.wait(2.0)
+    assert sent.outcome == (Code.TIMEOUT, "maybe")
+    assert late.outcome == (Code.TIMEOUT, "no")
+    player.check_sums()
+    player.shell.room = None
+    player.flush()
+    first, second = player.bodies()
+    assert [envelope[1] for envelope in first] == [sent.id]
+    assert second == [[CALL, patient.id, "k", None, 9000], [CANCEL, sent.id]]
+
+
+def test_a_question_to_the_broker_times_out() -> None:
+    operator = connected(Role.OPERATOR, link=3)
+    question = TestCall(1, deadline=operator.clock.now + 1.0)
+    operator.core.ping(question)
+    operator.flush()
+    operator.shell.take_sent()
+    operator.wait(2.0)
+    assert question.outcome == (Code.TIMEOUT, "maybe")
+    assert operator.shell.take_sent() == []
+
+
+def test_routes_are_forgotten_without_any_deadline(server: Desk) -> None:
+    for player_id in range(1, 100):
+        server.gets(data(write.call(1, "k", None, None)), encode_address(player_id))
+    for execution in server.handle():
+        execution()
+    server.flush()
+    assert len(server.exchange.peers) == 99
+    server.wait(2 * IDLE_S)
+    assert server.exchange.peers == {} and server.exchange.due_at() == float("inf")
 
 
 def test_many_calls_time_out_each_in_its_time(player: Desk) -> None:
@@ -441,7 +531,7 @@ def test_many_calls_time_out_each_in_its_time(player: Desk) -> None:
                 call.settled = 2
     assert steps <= 0.7 / SWEEP_S + 2
     assert not forever.done
-    assert player.core.due_at() != player.exchange.due_at() == float("inf")
+    assert player.exchange.due_at() >= player.clock.now + IDLE_S - lateness
 
 
 @pytest.mark.parametrize("whose", ["own", "others"])
@@ -509,10 +599,19 @@ def test_a_call_is_cancelled_before_it_leaves(player: Desk) -> None:
     call = player.call()
     player.exchange.cancel(call)
     player.exchange.cancel(call)
-    assert call.outcome == (Code.CANCELLED, "maybe")
+    assert call.outcome == (Code.CANCELLED, "no")
     player.flush()
-    assert player.bodies() == [[[CALL, 1, "k", None, None], [CANCEL, 1]]]
+    assert player.shell.take_sent() == []
     player.check_at_rest()
+
+
+def test_a_cancel_follows_its_call(player: Desk) -> None:
+    call, other = player.call(flush=True), player.call()
+    player.exchange.cancel(call)
+    player.flush()
+    assert call.outcome == (Code.CANCELLED, "maybe")
+    assert player.bodies() == [[[CALL, 1, "k", None, None]], [[CALL, 2, "k", None, None], [CANCEL, 1]]]
+    assert not other.done
 
 
 def test_a_cancel_after_the_end_says_nothing(player: Desk) -> None:

@@ -141,7 +141,7 @@ def test_control_frames_wait_too_and_go_first() -> None:
 
 
 def test_thousands_of_calls_to_oneself_need_no_link() -> None:
-    server = Desk(Role.SERVER)
+    server = Desk(Role.SERVER, limits=Limits(max_in_flight=5000))
     calls = [server.call(7, kind=None) for _ in range(3000)]
     unknown = [server.call(7, kind=None, key="unknown") for _ in range(1500)]
     assert server.flush()

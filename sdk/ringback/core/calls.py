@@ -99,6 +99,7 @@ class Execution:
         id: the number that the answer names.
         source: the caller's player ID on a server; None on a player.
         deadline: on the monotonic clock, in seconds; None for no limit.
+        size: about how many bytes its call took.
         cancelled: the caller does not want the answer any more, or is gone.
     """
 
@@ -112,6 +113,7 @@ class Execution:
         "payload",
         "peer",
         "shell",
+        "size",
         "source",
         "task",
     )
@@ -125,6 +127,7 @@ class Execution:
         payload: Any,
         deadline: float | None,
         handler: Handler,
+        size: int = 0,
     ) -> None:
         self.shell = shell
         self.peer = peer
@@ -134,6 +137,7 @@ class Execution:
         self.deadline = deadline
         self.handler = handler
         self.source: PlayerID | None = peer.source
+        self.size = size
         self.cancelled = False
         self.task: Any = None
         self._replied = False

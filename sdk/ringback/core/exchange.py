@@ -37,6 +37,9 @@ SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
 """Deadlines are looked for at most so often: a timeout fires late by 5 ms, and 1 ms for each 1000 calls."""
 
+IDLE_S = 10.0
+"""Routes that nothing is in flight on are forgotten after so long at the latest."""
+
 _OWN_FRAMES = Limits(max_array_len=2**31 - 1, max_map_len=2**31 - 1)
 """What this endpoint itself sent is read back whatever is in it: a receiver's limits are not its own."""
 
@@ -47,6 +50,7 @@ class Exchange:
     Attributes:
         peers: by route.
         pending: how many calls wait for an answer.
+        running: how many calls of others are being handled.
         now: the time of the latest step; what is delivered to oneself is delivered then.
         counters: what was counted.
     """
@@ -54,6 +58,7 @@ class Exchange:
     def __init__(self, shell: Shell, handlers: dict[str, Handler], limits: Limits) -> None:
         self.peers: dict[bytes, Peer] = {}
         self.pending = 0
+        self.running = 0
         self.counters = Counters()
         self.outbox = Outbox(shell, self._deliver_local)
         self._shell = shell
@@ -69,11 +74,20 @@ class Exchange:
 
     # -- calls out
 
+    def open(self, peer: Peer) -> Peer:
+        """Puts a new route into the table, and gives it."""
+        self.peers[peer.key] = peer
+        self._sweep_at = min(self._sweep_at, self.now + IDLE_S)
+        return peer
+
     def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
         """Sends a call, unless a bound says no."""
         limits = self._limits
         if self.pending >= limits.max_pending:
             self.fail_unsent(call, Overloaded(f"{self.pending} calls wait for answers already"))
+            return
+        if len(peer.calls) >= limits.max_in_flight:
+            self.fail_unsent(call, Overloaded(f"{len(peer.calls)} calls to one peer wait already"))
             return
         if self.outbox.queued_bytes > limits.max_queued_bytes:
             self.fail_unsent(call, Overloaded(f"{self.outbox.queued_bytes} bytes wait for the link already"))
@@ -99,9 +113,12 @@ class Exchange:
     def cancel(self, call: PendingCall) -> None:
         """Ends a call because its caller says so, and tells the handler's side."""
         peer = call.peer
-        if peer is None or not self._finish(peer, call.id, (), Cancelled("the caller cancelled the call")):
+        if peer is None or call.id not in peer.calls:
             return
-        if peer.key:  # a question to the broker can only be forgotten
+        unsent = self.outbox.withdraw_calls(peer, {call.id}) if peer.outgoing else ()
+        executed: Executed = "no" if unsent else "maybe"
+        self._finish(peer, call.id, (), Cancelled("the caller cancelled the call", executed=executed))
+        if peer.key and not unsent:  # a question to the broker can only be forgotten
             self.outbox.add(peer, self._encoder.cancel(call.id))
 
     def finish(self, peer: Peer, call_id: int, results: tuple[Any, ...], error: CallbackError | None) -> None:
@@ -112,7 +129,8 @@ class Exchange:
     def fail_peer(self, peer: Peer, code: Code, message: str) -> None:
         """Ends all that is in flight with a peer that is gone, and forgets it."""
         for unsent in self.outbox.forget(peer):
-            for call_id in _calls_in(envelopes.decode(envelopes.join([unsent]), _OWN_FRAMES)):
+            call_id = envelopes.call_id_in(unsent)
+            if call_id is not None:
                 self._finish(peer, call_id, (), call_error(code, message, "no"))
         self._forget_returned(peer)
         for call_id in list(peer.calls):
@@ -146,13 +164,14 @@ class Exchange:
         """Takes the body of a frame that came from a peer."""
         self.now = now
         decoded, unreadable, lost_bytes = envelopes.decode(body, self._limits)
+        size = len(body) // (len(decoded) or 1)  # of each, about: to measure each would cost on every call
         for envelope in decoded:
             kind = envelope[0]
             if kind == RESULT:
                 if not self._finish(peer, envelope[1], tuple(envelope[2]), None):
                     self.counters.stray_replies += 1
             elif kind == CALL:
-                self._take_call(peer, envelope, now)
+                self._take_call(peer, envelope, size, now)
             elif kind == CANCEL:
                 self._abandon(peer, envelope[1])
             else:
@@ -177,7 +196,7 @@ class Exchange:
         if peer.disposable(now):
             self.peers.pop(peer.key, None)
 
-    def _take_call(self, peer: Peer, envelope: Envelope, now: float) -> None:
+    def _take_call(self, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
         _, call_id, key, payload, budget_ms = envelope
         handler = self._handlers.get(key)
         limits = self._limits
@@ -188,8 +207,12 @@ class Exchange:
             )
         elif handler is None:
             error = UnknownCallback(f"no callback of the key {key!r} is registered")
-        elif len(executions) >= limits.max_in_flight:
-            error = Overloaded(f"{len(executions)} calls of one caller are being handled already")
+        elif (
+            len(executions) >= limits.max_in_flight
+            or peer.execution_bytes > limits.max_in_flight_bytes
+            or self.running >= limits.max_running
+        ):
+            error = self._overload(peer)
         elif budget_ms == 0:
             error = CallTimeout("the call's time was over when it came", executed="no")
         elif call_id in executions:
@@ -199,16 +222,32 @@ class Exchange:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < self._sweep_at:
                 self._sweep_at = max(deadline, self._sweep_after)
-            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler)
+            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler, size)
             executions[call_id] = execution
+            peer.execution_bytes += size
+            self.running += 1
             self.counters.executions += 1
             self._shell.run(execution)
             return
         self._refuse(peer, call_id, error)
 
+    def _overload(self, peer: Peer) -> Overloaded:
+        if self.running >= self._limits.max_running:
+            return Overloaded(f"{self.running} calls are being handled already")
+        calls, size = len(peer.executions), peer.execution_bytes
+        return Overloaded(f"{calls} calls of one caller, of {size} bytes, are being handled already")
+
+    def _end_execution(self, peer: Peer, call_id: int) -> Execution | None:
+        """Takes an execution out of its table, if it is there still."""
+        execution = peer.executions.pop(call_id, None)
+        if execution is not None:
+            peer.execution_bytes -= execution.size
+            self.running -= 1
+        return execution
+
     def _abandon(self, peer: Peer, call_id: int) -> None:
         """Stops what is handled for a caller that does not wait for it any more, or is gone."""
-        execution = peer.executions.pop(call_id, None)
+        execution = self._end_execution(peer, call_id)
         if execution is not None:
             execution.cancelled = True
             self._shell.cancel(execution)
@@ -235,10 +274,13 @@ class Exchange:
     def reply(self, execution: Execution, envelope: bytes) -> None:
         """Sends the answer of a handler, if somebody still waits for it."""
         peer = execution.peer
-        if peer.executions.pop(execution.id, None) is None:
+        if self._end_execution(peer, execution.id) is None:
             self.counters.late_replies += 1
-        else:
-            self.outbox.add(peer, envelope)
+            return
+        if self.outbox.queued_bytes > self._limits.max_queued_bytes:
+            error = Overloaded("the handler ran; its answer found no room on the way back", executed="yes")
+            envelope = self._encoder.error(execution.id, error)
+        self.outbox.add(peer, envelope)
 
     def _resend_later(self, peer: Peer, envelope: bytes, now: float) -> None:
         if self._returned_bytes > self._limits.max_queued_bytes:
@@ -284,14 +326,17 @@ class Exchange:
         self._sweep_at = math.inf  # what is called meanwhile, as an outcome is told, may set it
         for peer in list(self.peers.values()):
             entries += 1 + len(peer.calls) + len(peer.executions)
-            for call in list(peer.calls.values()):
+            overdue = []
+            for call in peer.calls.values():
                 deadline = call.deadline
                 if deadline is None:
                     continue
                 if deadline <= now:
-                    self._finish(peer, call.id, (), CallTimeout("no answer came in time"))
+                    overdue.append(call.id)
                 elif deadline < earliest:
                     earliest = deadline
+            if overdue:
+                self._time_out(peer, overdue)
             for execution in list(peer.executions.values()):
                 deadline = execution.deadline
                 if deadline is None:
@@ -302,8 +347,24 @@ class Exchange:
                     earliest = deadline
             if peer.disposable(now):
                 del self.peers[peer.key]
+        if self.peers:
+            earliest = min(earliest, now + IDLE_S)
         self._sweep_after = now + SWEEP_S + SWEEP_S_AN_ENTRY * entries
         self._sweep_at = max(min(earliest, self._sweep_at), self._sweep_after)
+
+    def _time_out(self, peer: Peer, call_ids: list[int]) -> None:
+        """Ends calls whose time is over. What has not left yet never will; where a call has left, the
+        handler's side is told, so that one that was held up on the way is not run for nobody."""
+        unsent = self.outbox.withdraw_calls(peer, set(call_ids)) if peer.outgoing else ()
+        for call_id in call_ids:
+            if call_id in unsent:
+                text = f"the call of {peer.calls[call_id].key!r} could not leave in time: the link is slow"
+                error = CallTimeout(text, executed="no")
+            else:
+                error = CallTimeout(f"no answer to {peer.calls[call_id].key!r} came in time")
+                if peer.key:
+                    self.outbox.add(peer, self._encoder.cancel(call_id))
+            self._finish(peer, call_id, (), error)
 
 
 def _calls_in(decoded: Decoded) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
-from ringback.protocol.envelopes import join
+from ringback.protocol.envelopes import call_id_in, join
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES
 
 
@@ -23,7 +23,7 @@ class Outbox:
         self._shell = shell
         self._deliver = deliver
         self._control: deque[bytes] = deque()
-        self._waiting: list[Peer] = []
+        self._waiting: deque[Peer] = deque()
         self._wanted = False
 
     @property
@@ -61,7 +61,7 @@ class Outbox:
             peer = self._waiting[0]
             if peer.outgoing and not self._flush_peer(peer):
                 return False
-            del self._waiting[0]
+            self._waiting.popleft()
         return True
 
     def forget(self, peer: Peer) -> list[bytes]:
@@ -71,6 +71,21 @@ class Outbox:
         self.queued_bytes -= peer.outgoing_bytes
         peer.outgoing_bytes = 0
         return unsent
+
+    def withdraw_calls(self, peer: Peer, call_ids: set[int]) -> set[int]:
+        """Takes calls out again that have not left yet; gives which."""
+        withdrawn: set[int] = set()
+        kept = []
+        for envelope in peer.outgoing:
+            call_id = call_id_in(envelope)
+            if call_id in call_ids:
+                withdrawn.add(call_id)
+                peer.outgoing_bytes -= len(envelope)
+                self.queued_bytes -= len(envelope)
+            else:
+                kept.append(envelope)
+        peer.outgoing = kept
+        return withdrawn
 
     def forget_control(self) -> None:
         self._control.clear()

@@ -27,7 +27,7 @@ class Peer:
         source: the player ID that handlers of its calls are given; None on players.
         outgoing: encoded envelopes that wait to be sent, `outgoing_bytes` in all.
         calls: calls to it that wait for an answer, by id.
-        executions: its calls that are being handled, by id.
+        executions: its calls that are being handled, by id; they came in `execution_bytes`.
         returned: answers that found its queue at the broker full, to be sent again at `resend_at`.
     """
 
@@ -36,6 +36,7 @@ class Peer:
         "_allowance_at",
         "address",
         "calls",
+        "execution_bytes",
         "executions",
         "header",
         "outgoing",
@@ -54,6 +55,7 @@ class Peer:
         self.outgoing_bytes = 0
         self.calls: dict[int, PendingCall] = {}
         self.executions: dict[int, Execution] = {}
+        self.execution_bytes = 0
         self.returned: list[bytes] = []
         self.resend_at = 0.0
         self.resend_delay_s = 0.0

@@ -30,6 +30,9 @@ MAX_MESSAGE_CHARS = 1000
 _SURE_KEY_CHARS = MAX_KEY_BYTES // 4
 """A key of so many characters is within its bytes, whatever the characters are."""
 
+_HEAD_BYTES = 11
+"""An array header, a type and an id take so many bytes at most."""
+
 _CODES = frozenset(Code)
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 _NESTING = (dict, list, tuple)
@@ -137,7 +140,7 @@ def _plain(value: Any) -> Any:
             return float.__float__(value)
         case bytes() | bytearray():
             return bytes(memoryview(value))
-    raise TypeError(f"a {type(value).__name__} is not a value that msgpack has")
+    raise TypeError(f"msgpack has no value for an object of the type {type(value).__name__}")
 
 
 def too_deep(value: Any, max_depth: int) -> bool:
@@ -213,6 +216,14 @@ def _values(envelopes: list[Any]) -> list[Any]:
         elif size == 6:
             values.append(envelope[5])
     return values
+
+
+def call_id_in(encoded: bytes) -> int | None:
+    """Gives the id of an encoded envelope of one's own that is a CALL; None for another. Reads no payload."""
+    walker = _walker(encoded[:_HEAD_BYTES])
+    walker.read_array_header()
+    kind, call_id = walker.unpack(), walker.unpack()
+    return int(call_id) if kind == CALL else None
 
 
 def to_error(envelope: Envelope) -> CallbackError:

@@ -42,7 +42,9 @@ class Limits:
         max_array_len: items of one list; at least 6, since an envelope is a list itself. Frames with more
             envelopes than this are read one envelope at a time, which is slower.
         max_map_len: pairs of one map.
-        max_in_flight: calls of one caller that may wait for their answer at one time.
+        max_in_flight: calls that may wait for their answer at one time, of one caller, and to one peer.
+        max_in_flight_bytes: what those of one caller may take, in bytes.
+        max_running: calls of all callers that may wait for their answer at one time.
         max_calls_per_s: calls a second of one caller, with a burst of one second; None for no limit.
         max_pending: calls that this endpoint itself may have waiting for answers.
         max_queued_bytes: what may wait for a slow link, in bytes.
@@ -53,6 +55,8 @@ class Limits:
     max_array_len: int = 131_072
     max_map_len: int = 16_384
     max_in_flight: int = 4096
+    max_in_flight_bytes: int = 64 * 1024 * 1024
+    max_running: int = 100_000
     max_calls_per_s: float | None = None
     max_pending: int = 100_000
     max_queued_bytes: int = 64 * 1024 * 1024
