@@ -13,6 +13,7 @@ help:
 	@echo "make fmt     format the code"
 
 $(READY): pyproject.toml
+	@echo "setting up $(VENV): half a minute, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -18,6 +18,13 @@ PARTS = {Side.PLAYERS: 1, Side.BACKEND: 2}
 _OTHER_TYPES = frozenset(FrameType) - {FrameType.HELLO}
 
 
+_WHOSE = {
+    Side.PLAYERS: "this is the players' address; servers and operators connect to the backend's",
+    Side.BACKEND: "this is the backend's address; players connect to the players'",
+}
+_WRONG_PARTS = {side: f"{whose} (parts in the message: {{}})" for side, whose in _WHOSE.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a peer is refused.
@@ -34,10 +41,7 @@ class Refusal:
 def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
     """Reads the first message of a connection."""
     if len(parts) != PARTS[side]:
-        where = "players" if side is Side.PLAYERS else "the server and operators"
-        return Refusal(
-            RejectCode.PROTOCOL_ERROR, f"a message of {len(parts)} parts at the address for {where}"
-        )
+        return Refusal(RejectCode.PROTOCOL_ERROR, _WRONG_PARTS[side].format(len(parts)))
     data = parts[-1]
     version, number = data[:2] if len(data) >= HEADER_BYTES else (VERSION, 0)
     if number == FrameType.HELLO and version != VERSION:
@@ -57,8 +61,9 @@ def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
         return Refusal(RejectCode.PROTOCOL_ERROR, str(error))
     assert isinstance(hello, Hello)  # all other types were refused above
     if (hello.role is Role.PLAYER) != (side is Side.PLAYERS):
-        other = "backend" if side is Side.PLAYERS else "players'"
-        return Refusal(RejectCode.PROTOCOL_ERROR, f"a {hello.role} connects to the {other} address")
+        return Refusal(
+            RejectCode.PROTOCOL_ERROR, f"{_WHOSE[side]}, not for one that says it is a {hello.role}"
+        )
     return hello
 
 

@@ -75,6 +75,7 @@ class Broker:
             raise
         self.switchboard = Switchboard(self.config, self, SOFTWARE)
         self._deadline: float | None = None
+        self._forced = False
         self._reports = 0
 
     def _open(self) -> None:
@@ -103,7 +104,7 @@ class Broker:
         return self._backend.address
 
     def run(self) -> bool:
-        """Works until it is stopped, then closes; tells whether everybody had left by then."""
+        """Works until it is stopped, then closes; tells whether it was let drain, and not forced."""
         log.info("ready players=%s backend=%s pid=%d", self.players, self.backend, os.getpid())
         try:
             return self._loop()
@@ -146,7 +147,8 @@ class Broker:
             wake_at = min(tick_at, flush_at) if waiting else tick_at
             if self._deadline is not None:
                 if not len(switchboard.roster) or now >= self._deadline:
-                    return not len(switchboard.roster)
+                    self._log_end(len(switchboard.roster))
+                    return not self._forced
                 wake_at = min(wake_at, self._deadline)
 
     # -- receiving
@@ -280,6 +282,13 @@ class Broker:
         elif times:
             log.info("stopping at once")
             self._deadline = now
+            self._forced = True
+
+    def _log_end(self, left: int) -> None:
+        if not left:
+            log.info("stopped: everybody has left")
+        else:
+            log.warning("stopped with %d peers connected: what they had in flight is lost", left)
 
 
 _STOPPING = (0, signal.SIGTERM, signal.SIGINT)

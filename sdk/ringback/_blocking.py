@@ -43,10 +43,10 @@ class Call(CallBase):
     def error(self) -> CallbackError | None:
         """Waits for the end and gives the error, None on success."""
         self._wait()
-        self._seen = True
         return self._error
 
     def _wait(self) -> None:
+        self._seen = True  # also if Ctrl-C ends the wait
         if self._done:
             return
         done = threading.Lock()
@@ -70,7 +70,7 @@ class CallGroup(GroupBase[Call]):
             if position == len(self._ended):
                 self._result()
                 return
-            yield self._ended[position]
+            yield self._given(position)
             position += 1
 
     def all(self) -> dict[PlayerID, Call]:

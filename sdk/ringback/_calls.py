@@ -53,6 +53,10 @@ class CallBase(PendingCall):
         if not self._done:
             self._face.cancel_call(self)
 
+    def seen(self) -> None:
+        """Takes note that somebody has the outcome: an error need not be logged any more. Not for users."""
+        self._seen = True
+
     def _outcome(self) -> tuple[Any, ...]:
         self._seen = True
         if self._error is not None:

@@ -59,7 +59,11 @@ class Face(ABC, Generic[C, G]):
     ) -> None:
         self._address = check_address(address, bind=False)
         if player_id is not None:
+            if self._role is not Role.PLAYER:
+                raise TypeError(f"only a player has a player_id, not a {self._role}")
             check_player_id(player_id)
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits is a ringback.Limits, not {type(limits).__name__}")
         timeout = _context.check_timeout(connect_timeout)
         if not timeout:
             raise ValueError(f"connect_timeout is a number of seconds above 0, not {connect_timeout}")

@@ -58,7 +58,14 @@ class GroupBase(ABC, Generic[C]):
     def _result(self) -> dict[PlayerID, C]:
         if self._error is not None:
             raise self._error
+        for call in self.calls.values():
+            call.seen()
         return self.calls
+
+    def _given(self, position: int) -> tuple[PlayerID, C]:
+        player_id, call = self._ended[position]
+        call.seen()
+        return player_id, call
 
     @abstractmethod
     def _changed(self) -> None:

@@ -25,12 +25,11 @@ def run_plain(execution: Execution) -> Any:
         result = handler.function(*execution.arguments())
         if hasattr(result, "__await__"):
             return result
-        if not handler.takes_cb:
-            execution(result)
+        _answer(execution, result)
     except Exception as error:
         fail(execution, error)
-    except BaseException:  # the process is told to end; the caller need not wait for that
-        execution.fail(HandlerError("the process of the handler is ending"))
+    except BaseException as error:  # sys.exit(), Ctrl-C: the caller need not wait for what that ends
+        execution.fail(HandlerError(f"the handler ended with {type(error).__name__}"))
         raise
     finally:
         _context.deadline.reset(token)
@@ -41,14 +40,19 @@ async def run_async(execution: Execution, awaitable: Any) -> None:
     """Awaits what a handler gave, and answers with it."""
     _context.deadline.set(execution.deadline)
     try:
-        result = await awaitable
-        if not execution.handler.takes_cb:
-            execution(result)
+        _answer(execution, await awaitable)
     except Exception as error:
         fail(execution, error)
     except BaseException:
         execution.fail(HandlerError("the handler was cancelled"))
         raise
+
+
+def _answer(execution: Execution, result: Any) -> None:
+    if not execution.handler.takes_cb:
+        execution(result)
+    elif result is not None:
+        log.warning("the handler of %r takes cb: what it returned is ignored, cb(...) answers", execution.key)
 
 
 def fail(execution: Execution, error: Exception) -> None:

@@ -39,6 +39,7 @@ class Call(CallBase):
         Raises:
             CallbackError: the call failed; `error.executed` says whether the handler ran.
         """
+        self._seen = True
         if not self._done:
             future = asyncio.get_running_loop().create_future()
             self.add_waiter(partial(_wake, future))
@@ -92,7 +93,7 @@ class CallGroup(GroupBase[Call]):
         position = 0
         while True:
             while position < len(self._ended):
-                yield self._ended[position]
+                yield self._given(position)
                 position += 1
             if self._complete:
                 self._result()

@@ -126,6 +126,17 @@ def test_a_broker_that_drains_may_be_replaced_during_the_start() -> None:
     assert player.shell.starts == [None]
 
 
+def test_a_broker_that_drains_all_through_the_start_has_refused_it() -> None:
+    player = Desk(Role.PLAYER)
+    player.core.start(player.clock.now, 1.0)
+    while not player.shell.starts:
+        if player.shell.link_open:
+            player.told(reject(RejectCode.DRAINING))
+        player.wait(0.1)
+    [error] = player.shell.starts
+    assert isinstance(error, Refused) and error.code is RejectCode.DRAINING
+
+
 def test_a_close_during_the_start() -> None:
     player = Desk(Role.PLAYER)
     player.core.start(player.clock.now, 5.0)
@@ -212,10 +223,11 @@ def test_a_problem_is_told_once_and_another_one_again() -> None:
         player.wait(1.0)
     assert [text.split(": ")[1] for text in player.shell.warnings] == ["a; trying again", "b; trying again"]
     player.welcome()
+    assert player.shell.warnings[2:] == ["the link to the broker at tcp://broker is back"]
     player.core.link_lost(player.clock.now, "b")
-    assert len(player.shell.warnings) == 3
+    assert len(player.shell.warnings) == 4
     player.core.link_lost(player.clock.now, "b")
-    assert len(player.shell.warnings) == 3
+    assert len(player.shell.warnings) == 4
 
 
 def test_a_server_forgets_who_was_there() -> None:

@@ -150,11 +150,21 @@ async def test_what_refuses_a_start(stage: Stage) -> None:
         await stage.face.start(stage.make("Player", stage.broker.players, 7))
     with pytest.raises(ringback.ServerTaken, match="another server"):
         await stage.face.start(stage.make("Server", stage.broker.backend))
-    with pytest.raises(ringback.Refused, match="at the address for players"):
+    with pytest.raises(ringback.Refused, match="players' address; servers and operators connect to"):
         await stage.face.start(stage.make("Operator", stage.broker.players))
-    with pytest.raises(ringback.Refused, match="at the address for the server and operators"):
+    with pytest.raises(ringback.Refused, match="this is the backend's address; players connect to"):
         await stage.face.start(stage.make("Player", stage.broker.backend))
     await stage.still_works(server, player)
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_settings_that_are_refused(face: Face) -> None:
+    address = "tcp://127.0.0.1:1"
+    for role in ("Server", "Operator"):
+        with pytest.raises(TypeError, match="only a player has a player_id"):
+            getattr(face.module, role)(address, player_id=7)
+    with pytest.raises(TypeError, match=r"limits is a .*Limits, not dict"):
+        face.module.Player(address, limits={"max_depth": 3})
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
@@ -200,11 +210,16 @@ async def test_too_many_calls_in_flight(stage: Stage) -> None:
         cb("at last")
     assert [await stage.result(call) for call in calls[:3]] == ["at last"] * 3
     player.register_client_callback("hold", lambda payload, cb: taken(cb))
-    calls = [server.trigger_client_callback("hold", 7) for _ in range(6)]
-    assert type(await stage.failure(calls[5])) is ringback.Overloaded
+    other = await stage.player(8)
+    other.register_client_callback("hold", lambda payload, cb: taken(cb))
+    calls = [server.trigger_client_callback("hold", 7) for _ in range(4)]
+    calls += [server.trigger_client_callback("hold", 8) for _ in range(3)]
+    for number, reason in ((3, "3 calls to one peer"), (6, "5 calls wait")):
+        error = await stage.failure(calls.pop(number if number == 3 else -1))
+        assert type(error) is ringback.Overloaded and reason in error.message
     for cb in list(await taken.count(8))[3:]:
         cb()
-    for call in calls[:5]:
+    for call in calls:
         await stage.result(call)
     await stage.still_works(server, player)
 

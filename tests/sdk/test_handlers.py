@@ -302,6 +302,25 @@ async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
     raise AssertionError("the broker was not told of all keys")
 
 
+def test_what_a_handler_with_cb_returns_is_not_the_answer(
+    face: Blocking | Asyncio, here: HereBroker, sdk_log: LogLines
+) -> None:
+    """A mistake that would else cost its caller the whole timeout without a word."""
+
+    @played
+    async def scene(stage: Stage) -> None:
+        server, player = await stage.pair()
+        server.register_server_callback("wrong", lambda source, payload, cb: payload)
+        server.register_server_callback("right", lambda source, payload, cb: cb(payload))
+        assert await stage.result(player.trigger_server_callback("right", 1)) == 1
+        call = player.trigger_server_callback("wrong", 1, timeout=0.1)
+        assert (await stage.failure(call)).code is Code.TIMEOUT
+        await sdk_log.wait_for("handler of 'wrong' takes cb: what it returned is ignored")
+        assert not any("'right'" in text for _, text, _ in sdk_log.seen.items)
+
+    scene(face, here)
+
+
 # -- asyncio alone
 
 

@@ -78,6 +78,7 @@ class Endpoint:
         self._keys_dirty = False
         self._start_by: float | None = None
         self._last_problem = ""
+        self._last_refusal: LinkError | None = None
         self._announced = False
 
     @property
@@ -90,6 +91,7 @@ class Endpoint:
     def start(self, now: float, timeout_s: float) -> None:
         """Opens the link; `shell.started` tells how it went."""
         self._start_by = now + timeout_s
+        self._last_problem, self._last_refusal = "", None
         self._session.start(now)
         self.tick(now)
 
@@ -106,8 +108,8 @@ class Endpoint:
         if self._start_by is not None:
             self._started(ConnectionLost("the endpoint was closed", executed="no"))
 
-    def link_lost(self, now: float, why: str) -> None:
-        """The connection is closed, or could not be made."""
+    def link_lost(self, now: float, why: str, refusal: LinkError | None = None) -> None:
+        """The connection is closed, or could not be made, or the broker has refused it."""
         session = self._session
         if session.state is None:
             return
@@ -117,6 +119,7 @@ class Endpoint:
         if self._start_by is None and why != self._last_problem:
             self._shell.warn(f"no link to the broker at {self._broker}: {why}; trying again")
         self._last_problem = why
+        self._last_refusal = refusal
         if self._announced:
             self._announced = False
             self._shell.event(Event.DISCONNECTED, why)
@@ -192,7 +195,7 @@ class Endpoint:
         peer = self.exchange.peers.get(address + head)
         if peer is None:
             source = decode_address(address) if address and self._role is Role.SERVER else None
-            peer = self.exchange.peers[address + head] = Peer(address, head, source)
+            peer = self.exchange.open(Peer(address, head, source))
         return peer
 
     # -- what comes
@@ -257,6 +260,8 @@ class Endpoint:
 
     def _welcomed(self, welcome: control.Welcome, now: float) -> None:
         self._session.welcomed(welcome.lease_ms / 1000, now)
+        if self._last_problem and self._start_by is None:
+            self._shell.warn(f"the link to the broker at {self._broker} is back")
         self._last_problem = ""
         self._announced = True
         self.player_id = welcome.player_id
@@ -273,10 +278,11 @@ class Endpoint:
         if reject.code is RejectCode.ID_TAKEN and not self._named_itself:
             self.player_id = None  # the broker had chosen it; another one will do
             again = True
+        error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
         if self._start_by is not None and not again:
-            self._start_failed(refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}"))
+            self._start_failed(error)
         else:
-            self.link_lost(now, f"{reject.code.name}: {reject.reason}")
+            self.link_lost(now, f"{reject.code.name}: {reject.reason}", error)
 
     def _start_failed(self, error: LinkError) -> None:
         if self._session.state is not None:
@@ -320,12 +326,11 @@ class Endpoint:
         self.exchange.tick(now)
         if self._start_by is not None and now >= self._start_by:
             detail = f" ({self._last_problem})" if self._last_problem else ""
-            self._start_failed(
-                BrokerUnreachable(
-                    f"no broker answered at {self._broker} in time{detail};"
-                    " start one with `ringback broker`, or give its address"
-                )
+            unreachable = BrokerUnreachable(
+                f"no broker answered at {self._broker} in time{detail};"
+                " start one with `ringback broker`, or give its address"
             )
+            self._start_failed(self._last_refusal or unreachable)
         match self._session.due(now):
             case Due.OPEN:
                 self._open(now)
