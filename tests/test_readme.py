@@ -1,39 +1,129 @@
-"""Every snippet of the README is run, against a real broker, with the addresses of that broker."""
+"""Every snippet of the README and of the guide is run, with the addresses of a broker of the test's own."""
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faces import HereBroker
 from harness import PATIENCE_S, BrokerProcess, Process, eventually
 
+import ringback
+import ringback.aio
 from ringback import Operator
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
+PYTHON = SNIPPET.findall(README)
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.S)
+PROGRAMS = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" in snippet]
+PIECES = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" not in snippet]
+
+NOT_FOR_USERS = {"add_waiter", "begin", "cancel_call", "fail", "seen", "settle"}
+"""What classes have without an underscore, for the parts of the SDK itself."""
 
 
 def test_there_are_snippets() -> None:
     assert len(PYTHON) == 3
     assert len(CONSOLE) == 1
+    assert len(PROGRAMS) == 2
+    assert len(PIECES) == GUIDE.count("```python") - 2 > 10
 
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
 def test_python_snippet(snippet: str, broker: BrokerProcess, tmp_path: Path) -> None:
-    code = snippet.replace("tcp://127.0.0.1:5770", broker.players)
-    code = code.replace("tcp://127.0.0.1:5771", broker.backend)
     script = tmp_path / "snippet.py"
-    script.write_text(code)
+    script.write_text(at(broker, snippet))
     with Process(str(script)) as process:
         assert process.wait() == 0, process.output()
+
+
+def at(broker: BrokerProcess | HereBroker, snippet: str) -> str:
+    """Gives a snippet with the addresses of a broker."""
+    snippet = snippet.replace("tcp://127.0.0.1:5770", broker.players)
+    return snippet.replace("tcp://127.0.0.1:5771", broker.backend)
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[HereBroker]:
+    with HereBroker() as broker:
+        yield broker
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("snippet", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_program_of_the_guide(snippet: str, number: signal.Signals, here: HereBroker, tmp_path: Path) -> None:
+    """It serves until a signal ends it, in order."""
+    script = tmp_path / "snippet.py"
+    script.write_text(at(here, snippet))
+    with Process(str(script)) as process, Operator(here.backend) as operator:
+        eventually(lambda: bool(operator.query("callbacks").results[0]), "the server is there")
+        assert operator.trigger_callback("shop:items", 1).result() == ["apple"]
+        process.signal(number)
+        assert process.wait() == 0, process.output()
+        assert process.output() == []
+
+
+@pytest.mark.parametrize("snippet", PIECES, ids=range(len(PIECES)))
+def test_snippet_of_the_guide(snippet: str, here: HereBroker) -> None:
+    """It is given `server` and `player`: those of asyncio where something is awaited. The server is the
+    second to start, so that it knows of the player from the beginning."""
+    code = compile(at(here, snippet), "guide.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, Any] = {"__name__": "guide"}
+    if code.co_flags & inspect.CO_COROUTINE:
+
+        async def run() -> None:
+            async with (
+                ringback.aio.Player(here.players, 7) as names["player"],
+                ringback.aio.Server(here.backend) as names["server"],
+            ):
+                await eval(code, names)
+
+        asyncio.run(run())
+    elif "Broker(" in snippet:  # it has endpoints of its own
+        exec(code, names)
+    else:
+        with (
+            ringback.Player(here.players, 7) as names["player"],
+            ringback.Server(here.backend) as names["server"],
+        ):
+            exec(code, names)
+
+
+def public_names() -> list[str]:
+    names = set(ringback.__all__)
+    for module in (ringback, ringback.aio):
+        for kind in (module.Server, module.Player, module.Operator, module.Call, module.CallGroup):
+            names |= {
+                name
+                for name, member in inspect.getmembers(kind)
+                if name[0] != "_" and (inspect.isfunction(member) or isinstance(member, property))
+            }
+    return sorted(names - NOT_FOR_USERS)
+
+
+def test_every_public_name_is_mentioned() -> None:
+    code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", README + GUIDE, re.S))
+    assert [name for name in public_names() if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_the_guide_lists_all_limits() -> None:
+    listed = re.findall(r"^\| `(max_\w+)` \| (\w+) \| \S", GUIDE, re.M)
+    assert dict(listed) == {field.name: str(field.default) for field in fields(ringback.Limits)}
 
 
 @pytest.fixture
