@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 
 HERE = Path(__file__).parent
 PATIENCE_S = 30.0
+_printing = threading.Lock()
 
 
 class Actor:
@@ -40,7 +41,7 @@ class Actor:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             text = re.sub(r"^\d{4}-\S+ \S+ (INFO|WARNING) ringback\.\w+ ", "", line.rstrip())
-            print(f"  {self.name:>8} | {text}", flush=True)
+            show(f"  {self.name:>8} | {text}")
             self._lines.put(text)
 
     def do(self, command: str) -> None:
@@ -77,8 +78,14 @@ class Actor:
             return self._process.wait()
 
 
+def show(text: str) -> None:
+    """Prints a line as a whole: each process has a thread here that prints for it."""
+    with _printing:
+        print(text, flush=True)
+
+
 def say(text: str) -> None:
-    print(f"\n{text}", flush=True)
+    show(f"\n{text}")
 
 
 def play(stack: ExitStack) -> None:
@@ -152,4 +159,6 @@ def main() -> None:
         say("All was as it should be.")
 
 
+if len(sys.argv) > 1:
+    sys.exit("usage: python examples/demo.py")
 main()

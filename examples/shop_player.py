@@ -7,13 +7,19 @@ Each line on standard input is something to do: `items CATEGORY`, `buy CATEGORY 
 
 import asyncio
 import sys
+import threading
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from ringback import CallbackError
+from ringback import CallbackError, LinkError
 from ringback.aio import Player
 
-address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5770"
-player = Player(address, int(sys.argv[2]) if len(sys.argv) > 2 else None)
+try:
+    address, *number = sys.argv[1:] or ["tcp://127.0.0.1:5770"]
+    player = Player(address, *map(int, number))
+except (TypeError, ValueError):
+    sys.exit("usage: python examples/shop_player.py [ADDRESS [ID]], as in tcp://127.0.0.1:5770 7")
 
 
 @player.register_client_callback("local:coords")
@@ -49,11 +55,27 @@ async def do(line: str) -> None:
         print(f"{key}: {error} (executed: {error.executed})", flush=True)
 
 
+def read(give: Any) -> None:
+    # In a daemon thread, on a file of its own: Ctrl-C then need not wait for a line that never comes.
+    with open(sys.stdin.fileno(), closefd=False) as file:
+        for line in file:
+            give(line)
+    give(None)
+
+
 async def main() -> None:
     async with player:
         print(f"plays as {player.player_id}", flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        give = partial(loop.call_soon_threadsafe, lines.put_nowait)
+        threading.Thread(target=read, args=(give,), daemon=True).start()
+        while line := await lines.get():
             await do(line)
 
 
-asyncio.run(main())
+try:
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())
+except LinkError as error:
+    sys.exit(str(error))

@@ -6,9 +6,10 @@ Each line on standard input is a question to players: `ask ID KEY` or `ask-all K
 """
 
 import sys
+from contextlib import suppress
 from typing import Any
 
-from ringback import CallbackError, PlayerID, Server
+from ringback import CallbackError, LinkError, PlayerID, Server
 
 SHOP = {
     "food": {"apple": 3, "bread": 5},
@@ -16,7 +17,15 @@ SHOP = {
 }
 purses: dict[PlayerID, int] = {}
 
-server = Server(sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5771")
+try:
+    server = Server(*sys.argv[1:] or ["tcp://127.0.0.1:5771"])
+except (TypeError, ValueError):
+    sys.exit("usage: python examples/shop_server.py [ADDRESS], as in tcp://127.0.0.1:5771")
+
+
+def say(text: str) -> None:
+    """Prints a line as a whole: handlers and listeners have threads of their own."""
+    print(f"{text}\n", end="", flush=True)
 
 
 class TooPoor(CallbackError):
@@ -45,32 +54,44 @@ def buy(source: PlayerID, payload: Any) -> dict[str, Any]:
 
 @server.on_player_joined
 def joined(player_id: PlayerID) -> None:
-    print(f"player {player_id} joined", flush=True)
+    say(f"player {player_id} joined")
 
 
 @server.on_player_left
 def left(player_id: PlayerID) -> None:
-    print(f"player {player_id} left", flush=True)
+    say(f"player {player_id} left")
 
 
 def ask(player_id: PlayerID, key: str) -> None:
     try:
-        print(
-            f"player {player_id} answers {server.trigger_client_callback(key, player_id).result()}",
-            flush=True,
-        )
+        say(f"player {player_id} answers {server.trigger_client_callback(key, player_id).result()}")
     except CallbackError as error:
-        print(f"player {player_id}: {error} (executed: {error.executed})", flush=True)
+        say(f"player {player_id}: {error} (executed: {error.executed})")
 
 
-with server:
-    print("the shop is open", flush=True)
-    for line in sys.stdin:
-        match line.split():
-            case ["ask", player_id, key]:
-                ask(int(player_id), key)
-            case ["ask-all", key]:
-                answers = {
-                    player_id: call.result() for player_id, call in server.trigger_all_client_callbacks(key)
-                }
-                print(f"all answer {dict(sorted(answers.items(), key=str))}", flush=True)
+def ask_all(key: str) -> None:
+    answers = {
+        player_id: call.error or call.result()  # one that fails does not take the others' answers away
+        for player_id, call in server.trigger_all_client_callbacks(key)
+    }
+    say(f"all answer {dict(sorted(answers.items(), key=str))}")
+
+
+def main() -> None:
+    with server:
+        say("the shop is open")
+        for line in sys.stdin:
+            match line.split():
+                case ["ask", number, key] if number.isdecimal():
+                    ask(int(number), key)
+                case ["ask-all", key]:
+                    ask_all(key)
+                case _:
+                    say(f"does not understand {line!r}")
+
+
+try:
+    with suppress(KeyboardInterrupt):
+        main()
+except LinkError as error:
+    sys.exit(str(error))

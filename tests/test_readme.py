@@ -164,6 +164,22 @@ def test_console_snippet(shop: BrokerProcess, tmp_path: Path) -> None:
         assert done.stdout + done.stderr == shown, command
 
 
+@pytest.mark.parametrize("name", ["demo.py", "shop_server.py", "shop_player.py"])
+def test_an_example_says_how_it_is_used(name: str) -> None:
+    with Process(str(ROOT / "examples" / name), "--help") as process:
+        assert process.wait() == 1
+        [line] = process.output()
+        assert line.startswith(f"usage: python examples/{name}")
+
+
+def test_the_examples_end_by_ctrl_c(here: HereBroker) -> None:
+    for name, address in (("shop_server.py", here.backend), ("shop_player.py", here.players)):
+        with Process(str(ROOT / "examples" / name), address, stdin=subprocess.PIPE) as process:
+            process.wait_for("the shop is open|plays as")
+            process.signal(signal.SIGINT)
+            assert process.wait() == 0 and len(process.output()) == 1, process.output()
+
+
 def test_the_demo_does_what_it_says() -> None:
     with Process(str(ROOT / "examples" / "demo.py")) as process:
         assert process.wait() == 0, process.output()
