@@ -28,6 +28,12 @@ class BrokerConfig:
         max_operators: likewise.
         player_queue: frames that may wait for one player; what comes on top is bounced OVERLOADED.
         backend_queue: likewise for the server and each operator.
+        player_window: bytes that may be on the way to one player, not known to be read; on top likewise.
+        backend_window: likewise for the server and each operator.
+        slow_s: a peer whose window is used up, and that reads nothing for so long, is ended, in seconds.
+        player_frames_per_s, player_bytes_per_s: what one player may send, with a burst of one second; what
+            is over it is bounced RATE_LIMITED, and a player that goes on at twice the rate is ended. inf
+            for no limit.
     """
 
     players: str = DEFAULT_PLAYERS
@@ -39,6 +45,11 @@ class BrokerConfig:
     max_operators: int = 256
     player_queue: int = 512
     backend_queue: int = 8192
+    player_window: int = 8 * 1024 * 1024
+    backend_window: int = 64 * 1024 * 1024
+    slow_s: float = 10.0
+    player_frames_per_s: float = 10_000.0
+    player_bytes_per_s: float = 100e6
 
     def __post_init__(self) -> None:
         for name in ("players", "backend"):
@@ -52,5 +63,7 @@ class BrokerConfig:
             value = getattr(self, field.name)
             if field.type == "int" and (type(value) is not int or not 0 < value < 1e9):
                 raise ConfigError(f"{field.name}: an int above 0 is allowed, not {value!r}")
+            if field.name.endswith("_per_s") and value == float("inf"):
+                continue
             if field.type == "float" and (type(value) not in (int, float) or not 0 < value < 1e9):
                 raise ConfigError(f"{field.name}: a number above 0 is allowed, not {value!r}")

@@ -16,7 +16,8 @@ class Counters:
         frames_down, bytes_down: delivered to players.
         frames_relayed: delivered between operators and the server.
         bounced_*: sent back, by reason.
-        sessions_*: begun; refused; ended for whatever reason; of these ended by a lease.
+        sessions_*: begun; refused; ended for whatever reason; of these ended by a lease, since they did
+            not read, since they sent too much.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
         strangers: frames from connections without a session.
@@ -32,10 +33,13 @@ class Counters:
     bounced_unknown_player: int = 0
     bounced_overloaded: int = 0
     bounced_draining: int = 0
+    bounced_rate_limited: int = 0
     sessions_begun: int = 0
     sessions_refused: int = 0
     sessions_ended: int = 0
     sessions_expired: int = 0
+    sessions_too_slow: int = 0
+    sessions_too_fast: int = 0
     malformed: int = 0
     violations: int = 0
     strangers: int = 0

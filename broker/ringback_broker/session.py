@@ -47,6 +47,12 @@ class Session:
         vouched_for: the `last_seen` after which its connection was found alive.
         backlog: control frames that found the queue full; while there are any, data is bounced, so
             that nothing overtakes them.
+        credit_s, credit_at, excess_s: of a player's rate: see `ringback_broker.flow`.
+        spent, confirmed, read_at: bytes sent to it, those of them that it has read for certain, and when
+            that was last heard.
+        probe_at, probes: the next PING goes out when so much is spent; those not answered yet, each as
+            (spent, body, time).
+        exhausted: so much is not confirmed that nothing but control frames goes out.
         announced: others were told of it, so they have to be told of its end.
         ended: nothing is sent to it any more.
     """
@@ -66,6 +72,15 @@ class Session:
     heartbeat_s: float | None = None
     vouched_for: float = 0.0
     backlog: deque[bytes] = field(default_factory=deque)
+    credit_s: float = 0.0
+    credit_at: float = 0.0
+    excess_s: float = 0.0
+    spent: int = 0
+    confirmed: int = 0
+    read_at: float = 0.0
+    probe_at: int = 0
+    probes: deque[tuple[int, bytes, float]] = field(default_factory=deque)
+    exhausted: bool = False
     announced: bool = False
     ended: bool = False
 

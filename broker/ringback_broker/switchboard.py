@@ -7,7 +7,10 @@ frame is sound data for a peer that is there; what else it may be is decided off
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
@@ -21,6 +24,7 @@ from ringback_broker.config import BrokerConfig
 from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
 from ringback_broker.doorman import Doorman
+from ringback_broker.flow import Flow
 from ringback_broker.roster import Roster
 from ringback_broker.session import Connection, Sent, Session, Side, Wire
 
@@ -38,6 +42,9 @@ _SERVER_UP = encode(control.ServerUp())
 _SERVER_DOWN = encode(control.ServerDown())
 
 
+_random_nonce = partial(secrets.token_bytes, 16)
+
+
 class Switchboard:
     """Sessions, presence and routing.
 
@@ -47,7 +54,13 @@ class Switchboard:
         draining: whether nobody is let in any more.
     """
 
-    def __init__(self, config: BrokerConfig, wire: Wire, software: str = "ringback") -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        wire: Wire,
+        software: str = "ringback",
+        nonce: Callable[[], bytes] = _random_nonce,
+    ) -> None:
         self.roster = Roster()
         self.counters = Counters()
         self.draining = False
@@ -56,6 +69,10 @@ class Switchboard:
         self._software = software
         self._directory = Directory()
         self._doorman = Doorman(config.hello_s)
+        self._flow = Flow(config, nonce)
+        self._frame_s, self._byte_s = self._flow.frame_s, self._flow.byte_s
+        self._player_frame_bytes = self._flow.frame_bytes[Side.PLAYERS]
+        self._backend_frame_bytes = self._flow.frame_bytes[Side.BACKEND]
         self._players = self.roster.players
         self._links = self.roster.links
         self._backlogged: dict[Session, None] = {}
@@ -67,18 +84,26 @@ class Switchboard:
     def from_player(self, session: Session, frame: bytes, now: float) -> None:
         """Takes a frame of a player."""
         session.last_seen = now
+        size = len(frame)
+        cost_s = self._frame_s + size * self._byte_s
+        session.credit_s -= cost_s
+        if session.credit_s < 0.0 and not self._flow.refill(session, cost_s, now):
+            self._limit(session, frame)
+            return
         target = self._links.get(frame[:HEADER_BYTES])
         if target is not None:
             # Nothing overtakes a control frame that waits.
-            sent = (
-                Sent.FULL
-                if target.backlog
-                else self._wire.send_backend(target.routing_id, session.address, frame)
-            )
+            if target.backlog or target.exhausted:
+                sent = Sent.FULL
+            else:
+                sent = self._wire.send_backend(target.routing_id, session.address, frame)
             if sent is Sent.YES:
                 counters = self.counters
                 counters.frames_up += 1
-                counters.bytes_up += len(frame)
+                counters.bytes_up += size
+                target.spent += size + self._backend_frame_bytes
+                if target.spent >= target.probe_at:
+                    self._probe(target, now)
             else:
                 self._undelivered(session, b"", frame, target, sent)
         elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
@@ -94,21 +119,28 @@ class Switchboard:
             if target is None:
                 self._bounce(session, address, frame, Code.UNKNOWN_PLAYER)
                 return
-            sent = Sent.FULL if target.backlog else self._wire.send_player(target.routing_id, frame)
+            if target.backlog or target.exhausted:
+                sent = Sent.FULL
+            else:
+                sent = self._wire.send_player(target.routing_id, frame)
             if sent is Sent.YES:
+                size = len(frame)
                 counters = self.counters
                 counters.frames_down += 1
-                counters.bytes_down += len(frame)
+                counters.bytes_down += size
+                target.spent += size + self._player_frame_bytes
+                if target.spent >= target.probe_at:
+                    self._probe(target, now)
             else:
                 self._undelivered(session, address, frame, target, sent)
         elif address:
-            self._relay(session, address, frame)
+            self._relay(session, address, frame, now)
         else:
             self._control(session, frame, now)
 
     # -- frames of welcomed peers: the rest
 
-    def _relay(self, session: Session, address: bytes, frame: bytes) -> None:
+    def _relay(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
         """Carries between an operator and the server; the address is the source that was named."""
         link = frame[4:HEADER_BYTES]
         named = self._links.get(_DATA_START + link)
@@ -124,9 +156,13 @@ class Switchboard:
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)
         else:
-            sent = Sent.FULL if target.backlog else self._wire.send_backend(target.routing_id, address, frame)
+            if target.backlog or target.exhausted:
+                sent = Sent.FULL
+            else:
+                sent = self._wire.send_backend(target.routing_id, address, frame)
             if sent is Sent.YES:
                 self.counters.frames_relayed += 1
+                self._spend(target, frame, now)
             else:
                 self._undelivered(session, address, frame, target, sent)
 
@@ -144,10 +180,33 @@ class Switchboard:
 
     def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
         """Sends a frame back to its sender, with the reason why it could not be delivered."""
-        if self.draining and code is not Code.OVERLOADED:
+        if self.draining and code in (Code.NO_SERVER, Code.UNKNOWN_PLAYER):
             code = Code.DRAINING
         self.counters.count_bounce(code)
-        if self._send(session, address, bounce(code, frame)) is not Sent.YES:
+        # Data stops at the window, bounces at twice that: a sender hears what became of its calls for longer.
+        room = session.spent - session.confirmed < 2 * self._flow.windows[session.side]
+        if not room or self._send(session, address, bounce(code, frame)) is not Sent.YES:
+            self.counters.dropped += 1
+        else:
+            self._spend(session, frame, session.last_seen)
+
+    def _spend(self, session: Session, frame: bytes, now: float) -> None:
+        session.spent += len(frame) + self._flow.frame_bytes[session.side]
+        if session.spent >= session.probe_at:
+            self._probe(session, now)
+
+    def _probe(self, session: Session, now: float) -> None:
+        """Asks a peer how far it has read what it was sent."""
+        self._notify(session, encode(control.Ping(self._flow.probe(session, now))))
+
+    def _limit(self, session: Session, frame: bytes) -> None:
+        """Takes a frame that is over a player's rate. One of control is only dropped."""
+        if self._flow.too_fast(session):
+            self.counters.sessions_too_fast += 1
+            self._refuse(session, RejectCode.RATE_LIMITED, "it goes on sending more than is allowed a second")
+        elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
+            self._bounce(session, b"", frame, Code.RATE_LIMITED)
+        else:
             self.counters.dropped += 1
 
     def _control(self, session: Session, data: bytes, now: float) -> None:
@@ -162,6 +221,8 @@ class Switchboard:
         match frame:
             case control.Ping():
                 self._notify(session, encode(control.Pong(frame.body)))
+            case control.Pong():
+                self.counters.violations += not self._flow.confirm(session, frame.body, now)
             case control.Bye():
                 self._end(session, "it said BYE")
                 self._doorman.refuse(session.side, session.connection)
@@ -246,6 +307,7 @@ class Switchboard:
             session = roster.add_player(routing_id, connection, player_id, now)
         else:
             session = roster.add_trusted(hello.role, routing_id, connection, now)
+        self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
         session.heartbeat_s = hello.heartbeat_ms / 1000 if hello.heartbeat_ms else None
         self.counters.sessions_begun += 1
@@ -325,7 +387,11 @@ class Switchboard:
         for session in self.roster.sessions():
             if session.ended:
                 continue
-            if session.last_seen < oldest:
+            if self._flow.stuck(session, now):
+                self.counters.sessions_too_slow += 1
+                unread = session.spent - session.confirmed
+                self._refuse(session, RejectCode.TOO_SLOW, f"it does not read: {unread} bytes wait for it")
+            elif session.last_seen < oldest:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
@@ -370,6 +436,7 @@ class Switchboard:
                 self._end(session, "its connection is gone")
                 return
         if len(backlog) >= MAX_BACKLOG[session.role]:
+            self.counters.sessions_too_slow += 1
             why = f"it does not read: {len(backlog)} control frames wait for it"
             self._refuse(session, RejectCode.TOO_SLOW, why)
             return

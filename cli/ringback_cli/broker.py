@@ -36,6 +36,18 @@ def broker(
         typer.Option(metavar="SECONDS", help="For calls in flight, after the first signal to stop."),
     ] = 5.0,
     max_players: Annotated[int, typer.Option(metavar="N", help="Further players are refused.")] = 20_000,
+    player_frames: Annotated[
+        float,
+        typer.Option(
+            metavar="RATE", help="Frames a second of one player, of up to 256 calls each; inf: any."
+        ),
+    ] = 10_000,
+    player_bytes: Annotated[
+        float, typer.Option(metavar="RATE", help="Bytes a second of one player, inf: any.")
+    ] = 100e6,
+    slow: Annotated[
+        float, typer.Option(metavar="SECONDS", help="A peer that does not read for so long is out.")
+    ] = 10.0,
 ) -> None:
     """Run the broker until SIGTERM or SIGINT; it then drains, and a second signal ends it at once.
 
@@ -48,7 +60,14 @@ def broker(
     logging.raiseExceptions = False  # a full disk under the log is no reason to stop routing
     try:
         config = BrokerConfig(
-            players=players, backend=backend, lease_s=lease, grace_s=grace, max_players=max_players
+            players=players,
+            backend=backend,
+            lease_s=lease,
+            grace_s=grace,
+            max_players=max_players,
+            player_frames_per_s=player_frames,
+            player_bytes_per_s=player_bytes,
+            slow_s=slow,
         )
         daemon = Broker(config)
     except ConfigError as error:

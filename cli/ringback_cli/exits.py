@@ -50,7 +50,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.REFUSED: "the broker refused: the player ID is taken, it is full",
     Exit.BIND_FAILED: "the broker can't listen at an address",
     Exit.SOME_FAILED: "trigger all: at least one player's call failed",
-    Exit.FORCED: "the broker stopped while peers were connected",
+    Exit.FORCED: "the broker was ended by a second signal",
     Exit.UNKNOWN_CALLBACK: "nothing is registered under the key",
     Exit.UNKNOWN_PLAYER: "no such player is connected",
     Exit.NO_SERVER: "no server is connected",

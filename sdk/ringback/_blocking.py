@@ -143,11 +143,12 @@ class BlockingFace(Face[Call, CallGroup]):
         self._shell.stop()
 
     def run_forever(self) -> None:
-        """Starts if need be, and returns only on Ctrl-C, closed."""
+        """Starts if need be, and returns when it is closed, from a signal handler or another thread; Ctrl-C
+        closes it too."""
         if not self._shell.running:
             self.start()
         try:
-            threading.Event().wait()
+            self._shell.ended.wait()
         except KeyboardInterrupt:
             pass
         finally:

@@ -44,6 +44,7 @@ class BlockingShell(ShellBase):
     ) -> None:
         super().__init__(address, role, limits, listeners)
         self.pool = Pool(workers, max_threads)
+        self.ended = threading.Event()
         self._lane = Lane(self.pool)
         self._local = threading.local()
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -62,6 +63,7 @@ class BlockingShell(ShellBase):
         self._lane = Lane(self.pool)
         self._started = SimpleQueue()  # what an earlier start left there is not this one's
         self._ended = False
+        self.ended.clear()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -195,6 +197,7 @@ class BlockingShell(ShellBase):
             self.pool.close()
             self._sleeping = False
             self._ended = True
+            self.ended.set()
             self._take_last_commands()
             self._wake_in.close()
             self._wake_out.close()

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from ringback import _context
-from ringback.core.calls import Execution, PendingCall
+from ringback.core.calls import Execution, PendingCall, as_answer
 from ringback.errors import CallbackError, HandlerError
-from ringback.protocol.envelopes import MAX_CODE_CHARS, Encoder
+from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
 
 log = logging.getLogger("ringback.sdk")
@@ -29,7 +29,7 @@ def run_plain(execution: Execution) -> Any:
     except Exception as error:
         fail(execution, error)
     except BaseException as error:  # sys.exit(), Ctrl-C: the caller need not wait for what that ends
-        execution.fail(HandlerError(f"the handler ended with {type(error).__name__}"))
+        execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
         raise
     finally:
         _context.deadline.reset(token)
@@ -44,7 +44,7 @@ async def run_async(execution: Execution, awaitable: Any) -> None:
     except Exception as error:
         fail(execution, error)
     except BaseException:
-        execution.fail(HandlerError("the handler was cancelled"))
+        execution.refuse(HandlerError("the handler was cancelled"))
         raise
 
 
@@ -57,13 +57,10 @@ def _answer(execution: Execution, result: Any) -> None:
 
 def fail(execution: Execution, error: Exception) -> None:
     """Answers with what a handler raised: an application's own error as it is, another as HANDLER_ERROR."""
-    if isinstance(error, CallbackError):
-        code = getattr(error, "code", None)  # a subclass may have left out super().__init__()
-        if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
-            execution.fail(CallbackError(str(error.message), code=str(code), executed="yes", data=error.data))
-            return
-    log.error("the handler of %r failed", execution.key, exc_info=error)
-    execution.fail(HandlerError("the handler failed; the log of its process says why"))
+    answer = as_answer(error)
+    if isinstance(answer, HandlerError):
+        log.error("the handler of %r failed", execution.key, exc_info=error)
+    execution.refuse(answer)
 
 
 def encode_answer(

@@ -53,6 +53,7 @@ class RejectCode(IntEnum):
     NO_SESSION = 7
     LEASE_EXPIRED = 8
     TOO_SLOW = 9
+    RATE_LIMITED = 10
 
 
 class RingbackError(Exception):

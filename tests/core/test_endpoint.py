@@ -298,6 +298,14 @@ def test_a_welcome_that_can_not_be_read_is_none() -> None:
 # -- the lease
 
 
+def test_a_ping_of_the_broker_is_answered_in_order() -> None:
+    player = connected(Role.PLAYER)
+    player.told(control.Ping(b"a"))
+    player.told(control.Ping(b"b" * 64))
+    player.flush()
+    assert player.shell.told() == [control.Pong(b"a"), control.Pong(b"b" * 64)]
+
+
 def test_pings_keep_the_lease() -> None:
     player = connected(Role.PLAYER, lease_ms=3000)
     for _ in range(5):

@@ -9,7 +9,7 @@ from corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, rows_of
 
 from ringback.core.exchange import IDLE_S, SWEEP_S
 from ringback.core.peers import FIRST_RESEND_S, LONGEST_RESEND_S
-from ringback.errors import CallbackError, Code, HandlerError
+from ringback.errors import CallbackError, Code, HandlerError, UnknownCallback
 from ringback.protocol import control
 from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Encoder, join
 from ringback.protocol.frames import FrameType, Role, bounce, header
@@ -650,6 +650,26 @@ def test_a_second_answer_is_counted_by_the_shell(player: Desk) -> None:
     player.flush()
     assert player.bodies() == [[[RESULT, 5, [1]]]]
     assert player.shell.duplicates == 1
+
+
+def test_what_a_handler_fails_with_is_never_a_code_of_the_protocol(player: Desk) -> None:
+    """A caller must be able to trust that UNKNOWN_CALLBACK means that nothing ran."""
+    player.gets(data(*(write.call(number, "k", None, None) for number in range(4))))
+    own, pretends, odd, twice = player.handle()
+    own.fail(CallbackError("dear", code="SOLD_OUT", executed="no", data=[1]))
+    pretends.fail(UnknownCallback("not so"))
+    odd.fail(ValueError("a secret"))
+    twice.fail(CallbackError(code="A"))
+    twice.fail(CallbackError(code="B"))
+    player.flush()
+    [errors] = player.bodies()
+    assert [(error[2], error[4], error[5]) for error in errors] == [
+        ("SOLD_OUT", 2, [1]),
+        (Code.HANDLER_ERROR, 2, None),
+        (Code.HANDLER_ERROR, 2, None),
+        ("A", 2, None),
+    ]
+    assert "secret" not in errors[2][3]
 
 
 # -- lost peers

@@ -449,3 +449,14 @@ def test_a_lane_keeps_the_order() -> None:
 def test_the_loggers_are_quiet_by_default() -> None:
     assert logging.getLogger("ringback.sdk").level == logging.NOTSET
     assert logging.getLogger("ringback.sdk").handlers == []
+
+
+def test_run_forever_returns_when_it_is_closed(here: HereBroker) -> None:
+    server = ringback.Server(here.backend)
+    returned = threading.Event()
+    thread = threading.Thread(target=lambda: (server.run_forever(), returned.set()))
+    thread.start()
+    eventually(lambda: server.connected, "the server has started")
+    server.close()
+    assert returned.wait(PATIENCE_S)
+    thread.join()

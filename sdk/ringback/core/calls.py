@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringback.core.handlers import Handler
-from ringback.errors import CallbackError, CallTimeout
+from ringback.errors import CallbackError, CallTimeout, HandlerError
+from ringback.protocol.envelopes import MAX_CODE_CHARS
 from ringback.protocol.names import PlayerID
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ class PendingCall:
             except IndexError:
                 return
             wake()
+
+
+def as_answer(error: Exception) -> CallbackError:
+    """Gives what the caller is told of what a handler raised: an application's own error as it is, another,
+    one with a code of the protocol's too, as HANDLER_ERROR."""
+    if isinstance(error, CallbackError):
+        code = getattr(error, "code", None)  # a subclass may have left out super().__init__()
+        if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
+            return CallbackError(str(error.message), code=str(code), executed="yes", data=error.data)
+    return HandlerError("the handler failed; the log of its process says why")
 
 
 class Replier(Protocol):
@@ -150,8 +161,18 @@ class Execution:
         self._replied = True
         self.shell.reply(self, results, None)
 
-    def fail(self, error: CallbackError) -> None:
-        """Answers the call with an error; what was answered already stays."""
+    def fail(self, error: Exception) -> None:
+        """Answers the call with an error, as raising it in the handler does.
+
+        A `CallbackError` with a code of its own (a str) reaches the caller as it is, with
+        `executed="yes"`; any other becomes HANDLER_ERROR. What was answered already stays.
+        """
+        if not self._replied:
+            self._replied = True
+            self.shell.reply(self, (), as_answer(error))
+
+    def refuse(self, error: CallbackError) -> None:
+        """Answers the call with an error of the protocol's. Not for users."""
         if not self._replied:
             self._replied = True
             self.shell.reply(self, (), error)
@@ -161,7 +182,7 @@ class Execution:
         if self.cancelled:
             return False
         if self.deadline is not None and now >= self.deadline:
-            self.fail(CallTimeout("the call's time was over before its handler could start", executed="no"))
+            self.refuse(CallTimeout("the call's time was over before its handler could start", executed="no"))
             return False
         return True
 

@@ -250,6 +250,8 @@ class Endpoint:
             case control.Answer():
                 peer = self._peer(_BROKER, b"")
                 self.exchange.finish(peer, frame.id, (list(frame.rows), frame.next), None)
+            case control.Ping():
+                self.exchange.outbox.add_control(encode(control.Pong(frame.body)))
             case control.Pong():
                 # The lease's own pings carry nothing.
                 if frame.body:

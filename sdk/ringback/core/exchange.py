@@ -187,9 +187,10 @@ class Exchange:
         if code is Code.UNKNOWN_PLAYER and peer.address:
             text = f"no player with the ID {decode_address(peer.address)!r} is connected"
         decoded = envelopes.decode(body, _OWN_FRAMES)
+        data = {"retry_after": 1.0} if code is Code.RATE_LIMITED else None  # then a whole burst may pass
         for call_id in _calls_in(decoded):
-            self._finish(peer, call_id, (), call_error(code, text, "no"))
-        if code is Code.OVERLOADED:
+            self._finish(peer, call_id, (), call_error(code, text, "no", data))
+        if code in (Code.OVERLOADED, Code.RATE_LIMITED):
             for envelope in decoded.envelopes:
                 if envelope[0] in (RESULT, ERROR):
                     self._resend_later(peer, msgpack.packb(envelope), now)
@@ -376,4 +377,5 @@ _BOUNCE_TEXTS: dict[Code, str] = {
     Code.NO_SERVER: "no server is connected",
     Code.OVERLOADED: "the receiver's queue at the broker is full",
     Code.DRAINING: "the broker is stopping",
+    Code.RATE_LIMITED: "the broker allows one player no more a second",
 }

@@ -45,7 +45,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
-_FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.KEYS, FrameType.DATA}
+_FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.PONG, FrameType.KEYS, FrameType.DATA}
 BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
     None: frozenset({FrameType.HELLO}),
     Role.PLAYER: frozenset(_FROM_ALL),
@@ -66,7 +66,7 @@ class SessionState(StrEnum):
 
 def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], SessionState]]:
     greeting, ready, draining = SessionState.GREETING, SessionState.READY, SessionState.DRAINING
-    common = {FrameType.PONG, FrameType.DATA, FrameType.BOUNCE}
+    common = {FrameType.PING, FrameType.PONG, FrameType.DATA, FrameType.BOUNCE}
     own = {
         Role.PLAYER: {FrameType.SERVER_UP, FrameType.SERVER_DOWN},
         Role.SERVER: {FrameType.JOINED, FrameType.LEFT, FrameType.RELAY},
