@@ -33,7 +33,7 @@ type: setup
 # The tests without processes and threads say what they cover, by examples alone: that is the same each time, and
 # Hypothesis under a tracer is slow. All others wait a lot, so two at a time.
 PURE_TESTS := tests/protocol tests/core tests/broker/test_tables.py $(wildcard tests/broker/test_switchboard_*.py)
-PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py
+PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py,*/ringback_broker/flow.py
 
 test: lint type
 	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
