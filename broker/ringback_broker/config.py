@@ -41,7 +41,7 @@ class BrokerConfig:
     lease_s: float = 30.0
     grace_s: float = 5.0
     hello_s: float = 5.0
-    max_players: int = 20_000
+    max_players: int = 16_000
     max_operators: int = 256
     player_queue: int = 512
     backend_queue: int = 8192

@@ -18,6 +18,7 @@ class Counters:
         bounced_*: sent back, by reason.
         sessions_*: begun; refused; ended for whatever reason; of these ended by a lease, since they did
             not read, since they sent too much.
+        connections_refused: closed at once, as there were as many as descriptors allow.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
         strangers: frames from connections without a session.
@@ -40,6 +41,7 @@ class Counters:
     sessions_expired: int = 0
     sessions_too_slow: int = 0
     sessions_too_fast: int = 0
+    connections_refused: int = 0
     malformed: int = 0
     violations: int = 0
     strangers: int = 0

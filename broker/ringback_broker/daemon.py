@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from types import FrameType as StackFrame
 from typing import Any
@@ -19,6 +20,7 @@ import zmq
 from ringback.protocol.frames import Role
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig
+from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.session import Connection, Sent, Session, Side
 from ringback_broker.sockets import BindError, Event, Listener, send, shut_down, silence_ms
 from ringback_broker.switchboard import Switchboard
@@ -38,6 +40,9 @@ FLUSH_S = 0.01
 
 CLOSED_WITHIN_S = 0.1
 """What a peer sent before its connection closed is taken first, unless there is so much to take."""
+
+STRANGERS_SHARE = 10
+"""For each ten players, one connection more that has not said HELLO yet or was refused."""
 
 REPORTS_A_TICK = 100
 """Log lines about sessions in one tick; what is over it is counted in one line."""
@@ -73,10 +78,30 @@ class Broker:
         except BaseException:
             self._stack.close()
             raise
-        self.switchboard = Switchboard(self.config, self, SOFTWARE)
+        room = self._make_room()
+        self.switchboard = Switchboard(self.config, self, SOFTWARE, max_connections=room)
         self._deadline: float | None = None
         self._forced = False
         self._reports = 0
+
+    def _make_room(self) -> int:
+        """Sees to it that there are descriptors for all who may join, or lets fewer join; gives how many
+        connections there may be on the players' side."""
+        config = self.config
+        # Somebody else may come before one that was refused is gone.
+        trusted = 2 * (config.max_operators + 1)
+        wanted = config.max_players + config.max_players // STRANGERS_SHARE + 100
+        room = max(make_room(wanted + trusted) - trusted, 1)
+        if room < wanted:
+            players = max(1, room - room // STRANGERS_SHARE - 1)
+            log.warning(
+                "max_players is %d, not %d: that takes %d descriptors (ulimit -n, LimitNOFILE=)",
+                players,
+                config.max_players,
+                wanted + trusted + RESERVED,
+            )
+            self.config = replace(config, max_players=players)
+        return room
 
     def _open(self) -> None:
         config = self.config

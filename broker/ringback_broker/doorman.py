@@ -27,34 +27,41 @@ class Doorman:
 
     def __init__(self, hello_s: float) -> None:
         self._hello_s = hello_s
-        self._strangers: dict[tuple[Side, int], _Stranger] = {}
+        self._strangers: dict[Side, dict[int, _Stranger]] = {side: {} for side in Side}
 
     def __len__(self) -> int:
-        return len(self._strangers)
+        return sum(map(len, self._strangers.values()))
+
+    def count(self, side: Side) -> int:
+        """Tells how many are open on one side."""
+        return len(self._strangers[side])
 
     def arrived(self, side: Side, connection: Connection, now: float) -> None:
         """A connection was accepted: it has some time to say HELLO."""
-        self._strangers[side, connection.descriptor] = _Stranger(connection, now + self._hello_s)
+        self._strangers[side][connection.descriptor] = _Stranger(connection, now + self._hello_s)
 
     def admits(self, side: Side, connection: Connection) -> bool:
         """Tells whether a connection is open, without a session, and was not refused."""
-        stranger = self._strangers.get((side, connection.descriptor))
+        stranger = self._strangers[side].get(connection.descriptor)
         return stranger is not None and not stranger.refused
 
     def settled(self, side: Side, connection: Connection) -> None:
         """The connection has a session now, or is closed."""
-        self._strangers.pop((side, connection.descriptor), None)
+        self._strangers[side].pop(connection.descriptor, None)
 
     def refuse(self, side: Side, connection: Connection) -> None:
         """Has a connection closed soon; nothing that it sends is taken any more."""
-        self._strangers[side, connection.descriptor] = _Stranger(connection, None, refused=True)
+        self._strangers[side][connection.descriptor] = _Stranger(connection, None, refused=True)
 
     def overdue(self, now: float) -> list[tuple[Side, Connection]]:
         """Gives the connections to close now, and forgets them."""
         due = []
-        for place, stranger in self._strangers.items():
-            if stranger.close_at is None:
-                stranger.close_at = now + CLOSE_AFTER_S
-            elif stranger.close_at <= now:
-                due.append(place)
-        return [(place[0], self._strangers.pop(place).connection) for place in due]
+        for side, strangers in self._strangers.items():
+            for stranger in strangers.values():
+                if stranger.close_at is None:
+                    stranger.close_at = now + CLOSE_AFTER_S
+                elif stranger.close_at <= now:
+                    due.append((side, stranger.connection))
+        for side, connection in due:
+            self.settled(side, connection)
+        return due

@@ -48,6 +48,10 @@ _random_nonce = partial(secrets.token_bytes, 16)
 class Switchboard:
     """Sessions, presence and routing.
 
+    Args:
+        nonce: gives bytes that nobody can guess.
+        max_connections: of players and of those who have not said yet who they are, at one time.
+
     Attributes:
         roster: who is connected; the loop looks a sender up in it.
         counters: what was counted.
@@ -60,12 +64,15 @@ class Switchboard:
         wire: Wire,
         software: str = "ringback",
         nonce: Callable[[], bytes] = _random_nonce,
+        max_connections: int | None = None,
     ) -> None:
         self.roster = Roster()
         self.counters = Counters()
         self.draining = False
         self._config = config
         self._wire = wire
+        # Each who joins is a stranger first. What else than players connects has room of its own.
+        self._max_connections = 2 * config.max_players if max_connections is None else max_connections
         self._software = software
         self._directory = Directory()
         self._doorman = Doorman(config.hello_s)
@@ -249,6 +256,13 @@ class Switchboard:
         session = self.roster.at(side, connection)
         if session is not None:  # nobody told so, but a descriptor serves one connection at a time
             self._end(session, "its connection closed")
+        if (
+            side is Side.PLAYERS
+            and self._doorman.count(side) + len(self.roster.players) >= self._max_connections
+        ):
+            self.counters.connections_refused += 1
+            self._wire.close_connection(side, connection)
+            return
         self._doorman.arrived(side, connection, now)
 
     def disconnected(self, side: Side, connection: Connection) -> None:

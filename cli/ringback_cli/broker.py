@@ -35,7 +35,7 @@ def broker(
         float,
         typer.Option(metavar="SECONDS", help="For calls in flight, after the first signal to stop."),
     ] = 5.0,
-    max_players: Annotated[int, typer.Option(metavar="N", help="Further players are refused.")] = 20_000,
+    max_players: Annotated[int, typer.Option(metavar="N", help="Further players are refused.")] = 16_000,
     player_frames: Annotated[
         float,
         typer.Option(

@@ -440,3 +440,26 @@ def test_parts_that_are_kept_are_bounded() -> None:
         assert listener.socket.recv_multipart() == [routing_id, b"next"]
     listener.close()
     context.term()
+
+
+def test_too_few_descriptors_lower_the_number_of_players() -> None:
+    """The limit is the process's, so this is one of its own."""
+    script = f"""
+import logging, resource, sys
+sys.path[:0] = {sys.path!r}
+logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+resource.setrlimit(resource.RLIMIT_NOFILE, (500, 3000))
+from ringback_broker import Broker, BrokerConfig
+for wanted in (1000, 100_000):
+    broker = Broker(BrokerConfig(players={ANY_PORT!r}, backend={ANY_PORT!r}, max_players=wanted))
+    print(broker.config.max_players, *resource.getrlimit(resource.RLIMIT_NOFILE))
+    broker.close()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    enough, warning, lowered = done.stdout.splitlines()
+    players, soft, hard = map(int, enough.split())
+    assert players == 1000 and players < soft <= hard
+    players, soft, hard = map(int, lowered.split())
+    if soft < 100_000:  # not allowed to raise the hard limit
+        assert soft == hard == 3000 and 1500 < players < 2500
+        assert warning.startswith(f"max_players is {players}, not 100000: that takes 11")

@@ -82,7 +82,11 @@ def check_tables(desk: Desk) -> None:
     servers = [session for session in sessions if session.role is Role.SERVER]
     assert servers == ([] if roster.server is None else [roster.server])
     assert {session for session in sessions if session.backlog} == set(switchboard._backlogged)
-    strangers = set(switchboard._doorman._strangers)
+    strangers = {
+        (side, descriptor)
+        for side, connections in switchboard._doorman._strangers.items()
+        for descriptor in connections
+    }
     assert not strangers & set(roster._by_connection)
     listed = Counter((key, session.role) for session in sessions for key in session.keys)
     assert switchboard._directory._counts == listed

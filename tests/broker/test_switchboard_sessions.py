@@ -237,6 +237,26 @@ def test_a_connection_that_says_nothing_is_closed() -> None:
     assert desk.wire.closed == [(Side.PLAYERS, silent.connection)]
 
 
+def test_connections_are_closed_before_descriptors_run_out() -> None:
+    """Those that have a session go on, and the trusted side has room of its own."""
+    desk = Desk(max_players=3)
+    desk.switchboard._max_connections = 4
+    players = [desk.player() for _ in range(2)]
+    waiting = [desk.connect() for _ in range(2)]
+    over = desk.connect()
+    assert desk.wire.closed == [(Side.PLAYERS, over.connection)]
+    assert desk.counters.connections_refused == 1
+    over.say(control.Hello(Role.PLAYER))
+    assert over.session is None and over.take() == []
+    desk.server()
+    waiting[0].say(control.Hello(Role.PLAYER))
+    waiting[1].say(control.Hello(Role.PLAYER))
+    assert waiting[1].rejected().code is RejectCode.FULL
+    waiting[1].leave()
+    desk.connect()
+    assert len(desk.wire.closed) == 1 and all(player.session for player in players)
+
+
 def test_a_refusal_that_cannot_be_sent_is_counted() -> None:
     desk = Desk()
     for where in (desk.wire.full, desk.wire.gone):
