@@ -10,63 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import statistics
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from processes import BROKER, cpu_s, go_on, line_of, start
+
 CALLS = {1: 5_000, 64: 40_000, 512: 60_000}
 BASELINE = "pyzmq loops"
 CONTENDERS = {
-    BASELINE: (["pyzmq_loops.py", "broker"], "pyzmq_loops.py"),
-    "ringback.aio": (["-m", "ringback_cli", "broker"], "ringback_aio.py"),
-    "ringback": (["-m", "ringback_cli", "broker"], "ringback_blocking.py"),
+    BASELINE: (("pyzmq_loops.py", "broker"), "pyzmq_loops.py"),
+    "ringback.aio": (BROKER, "ringback_aio.py"),
+    "ringback": (BROKER, "ringback_blocking.py"),
 }
-
-
-def start(stack: ExitStack, *arguments: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=HERE,
-    )
-    stack.callback(process.wait)
-    stack.callback(process.kill)
-    return process
-
-
-def line_of(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if match := re.search(pattern, line):
-            return match
-    sys.exit(f"a process ended without {pattern!r}: {''.join(seen)}")
-
-
-def go_on(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def cpu_s(process: subprocess.Popen[str]) -> float:
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(name: str, in_flight: int, calls: int) -> dict[str, float]:
     broker_command, script = CONTENDERS[name]
-    if "ringback_cli" in broker_command:
-        broker_command = [*broker_command, "--players=tcp://127.0.0.1:0", "--backend=tcp://127.0.0.1:0"]
     with ExitStack() as stack:
         broker = start(stack, *broker_command)
         players, backend = line_of(broker, r"ready players=(\S+) backend=(\S+)").groups()

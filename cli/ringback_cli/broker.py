@@ -10,7 +10,14 @@ import typer
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import DEFAULT_BACKEND, DEFAULT_PLAYERS
 
-_OPTIONS = {"lease_s": "--lease", "grace_s": "--grace", "max_players": "--max-players"}
+_OPTIONS = {
+    "lease_s": "--lease",
+    "grace_s": "--grace",
+    "max_players": "--max-players",
+    "player_frames_per_s": "--player-frames",
+    "player_bytes_per_s": "--player-bytes",
+    "slow_s": "--slow",
+}
 """What the broker's configuration calls a setting, and what the command line calls it."""
 
 
@@ -55,9 +62,8 @@ def broker(
     tcp://HOST:PORT or ipc://PATH.
     """
     from ringback_broker import BindError, Broker, BrokerConfig, ConfigError
+    from ringback_broker.logs import log_to_stderr
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-    logging.raiseExceptions = False  # a full disk under the log is no reason to stop routing
     try:
         config = BrokerConfig(
             players=players,
@@ -69,13 +75,15 @@ def broker(
             player_bytes_per_s=player_bytes,
             slow_s=slow,
         )
-        daemon = Broker(config)
+        with log_to_stderr("%(asctime)s %(levelname)s %(name)s %(message)s", logging.INFO):
+            daemon = Broker(config)
+            daemon.handle_signals()
+            forced = not daemon.run()
     except ConfigError as error:
         raise Failure(Exit.USAGE, _in_options(str(error))) from None
     except BindError as error:
         raise Failure(Exit.BIND_FAILED, str(error)) from None
-    daemon.handle_signals()
-    if not daemon.run():
+    if forced:
         raise typer.Exit(Exit.FORCED)
 
 

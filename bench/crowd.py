@@ -1,0 +1,106 @@
+"""What many players cost the broker who only stay: memory, processor time, and what calls cost beside them.
+
+    python bench/crowd.py [--players 10000] [--seconds 20]
+
+The players are real ones of the SDK, in processes of some thousands each, with their heartbeats. Processor
+time is that of the broker alone; calls are those of one more player, as in run.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from contextlib import ExitStack
+from subprocess import Popen
+
+from processes import cpu_s, go_on, line_of, memory_mib, start, start_broker
+
+PLAYERS_A_PROCESS = 2500
+"""Each takes four descriptors here; many systems allow 20,000 for a process."""
+
+JOINING_AT_ONCE = 50
+CALLS = {1: 3000, 64: 20_000}
+
+
+async def crowd(address: str, count: int) -> None:
+    """The players of one process."""
+    from ringback.aio import Player
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    players = [Player(address, f"{os.getpid()}-{n}", connect_timeout=60) for n in range(count)]
+    for first in range(0, count, JOINING_AT_ONCE):
+        await asyncio.gather(*(player.start() for player in players[first : first + JOINING_AT_ONCE]))
+    print("JOINED", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    left = sum(not player.connected for player in players)
+    print(json.dumps({"left": left}), flush=True)
+    sys.stdin.readline()
+
+
+def idle(broker: Popen[str], seconds: float) -> float:
+    """Gives the share of a core that a broker takes, in percent."""
+    before, since = cpu_s(broker), time.monotonic()
+    time.sleep(seconds)
+    return 100 * (cpu_s(broker) - before) / (time.monotonic() - since)
+
+
+def calls(broker: Popen[str], players: str, in_flight: int) -> dict[str, float]:
+    with ExitStack() as stack:
+        count = CALLS[in_flight]
+        caller = start(
+            stack, "ringback_aio.py", "player", players, str(in_flight), str(count // 10), str(count)
+        )
+        line_of(caller, "START")
+        before = cpu_s(broker)
+        go_on(caller)
+        figures: dict[str, float] = json.loads(line_of(caller, r"^\{.*\}$")[0])
+        figures["broker_us"] = 1e6 * (cpu_s(broker) - before) / count
+        go_on(caller)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--players", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of looking at an idle broker")
+    parser.add_argument("--crowd", nargs=2, metavar=("ADDRESS", "COUNT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.crowd:
+        asyncio.run(crowd(options.crowd[0], int(options.crowd[1])))
+        return
+    head = f"{'players':>8}{'broker MiB':>12}{'KiB each':>10}{'idle %':>8}"
+    print(f"{head}   one more, calls in flight: p50 us, broker CPU us a call")
+    with ExitStack() as stack:
+        broker, players, backend = start_broker(stack)
+        line_of(start(stack, "ringback_aio.py", "server", backend), "ready")
+        empty_mib = memory_mib(broker)
+        processes: list[Popen[str]] = []
+        joined = 0
+        for count in (10, options.players):
+            while joined < count:
+                some = min(PLAYERS_A_PROCESS, count - joined)
+                processes.append(start(stack, __file__, "--crowd", players, str(some)))
+                line_of(processes[-1], "JOINED")
+                joined += some
+            share, mib = idle(broker, options.seconds), memory_mib(broker)
+            told = []
+            for in_flight in CALLS:
+                figures = calls(broker, players, in_flight)
+                told.append(f"{in_flight}: {figures['p50_us']:.0f}, {figures['broker_us']:.1f}")
+            each = 1024 * (mib - empty_mib) / joined
+            print(f"{joined:>8}{mib:>12.1f}{each:>10.1f}{share:>8.1f}   {'; '.join(told)}", flush=True)
+        left = 0
+        for process in processes:
+            go_on(process)
+            left += json.loads(line_of(process, r"^\{.*\}$")[0])["left"]
+        print(f"players that lost their link meanwhile: {left}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A log that can't stop the broker: lines wait for a slow pipe or a full disk in a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import Full, Queue
+
+MAX_WAITING = 10_000
+"""Lines that may wait; what comes on top is dropped, and counted in a line once there is room."""
+
+LAST_LINES_S = 1.0
+"""How long the end waits for lines that are not written yet."""
+
+
+class WaitingLog(logging.Handler):
+    """Writes lines to a descriptor from a thread of its own; who logs never waits.
+
+    It writes with nothing of Python's between, whose locks a thread that is stuck would hold at the end.
+    """
+
+    def __init__(self, descriptor: int, max_waiting: int = MAX_WAITING) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lines: Queue[str | None] = Queue(max_waiting)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="ringback-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put_nowait(self.format(record))
+        except Full:
+            self._dropped += 1
+
+    def _write(self) -> None:
+        ends, told = False, 0
+        while not ends:
+            line = self._lines.get()
+            ends = line is None
+            lines = [] if line is None else [line]
+            dropped = self._dropped - told  # who logs counts up, this thread only reads
+            told += dropped
+            if dropped:
+                lines.append(f"{dropped} lines of the log were dropped: it was read too slowly")
+            data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+            with suppress(OSError):  # a full disk is no reason to stop
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+
+    def close(self) -> None:
+        with suppress(Full):  # it is stuck, and ends with the process
+            self._lines.put(None, timeout=LAST_LINES_S)
+            self._thread.join(LAST_LINES_S)
+        super().close()
+
+
+@contextmanager
+def log_to_stderr(form: str, level: int) -> Iterator[None]:
+    """Has all loggers write to standard error while this lasts."""
+    handler = WaitingLog(2)
+    handler.setFormatter(logging.Formatter(form))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
