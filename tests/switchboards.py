@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -11,7 +11,7 @@ from ringback.errors import Code
 from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
-from ringback.protocol.names import PlayerID, encode_address
+from ringback.protocol.names import PlayerID, decode_address, encode_address
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Sent, Session, Side
 from ringback_broker.switchboard import Switchboard
@@ -182,6 +182,37 @@ class Desk:
 
     def operator(self) -> Peer:
         return self.join(Role.OPERATOR)
+
+
+def check_tables(desk: Desk) -> None:
+    """Every session stands in all tables that it belongs to, and nothing else stands there."""
+    switchboard = desk.switchboard
+    roster = switchboard.roster
+    sessions = set(roster.sessions())
+    by_routing_id = {s for table in roster.by_routing_id.values() for s in table.values()}
+    assert by_routing_id == set(roster._by_connection.values()) == sessions
+    assert len(sessions) == len(roster) == len(roster._by_connection)
+    assert not any(session.ended for session in sessions)
+    assert all(session.announced for session in sessions)
+    for where, session in roster.players.items():
+        assert (session.side, session.role) == (Side.PLAYERS, Role.PLAYER)
+        assert session.address == where and decode_address(where) == session.player_id
+    for head, session in roster.links.items():
+        assert session.side is Side.BACKEND and session.data_header == head
+    servers = [session for session in sessions if session.role is Role.SERVER]
+    assert servers == ([] if roster.server is None else [roster.server])
+    assert {session for session in sessions if session.backlog} == set(switchboard._backlogged)
+    strangers = {
+        (side, descriptor)
+        for side, connections in switchboard._doorman._strangers.items()
+        for descriptor in connections
+    }
+    assert not strangers & set(roster._by_connection)
+    listed = Counter((key, session.role) for session in sessions for key in session.keys)
+    assert switchboard._directory._counts == listed
+    counters = desk.counters
+    assert counters.sessions_begun - counters.sessions_ended == len(sessions)
+    assert not switchboard._ending
 
 
 def data(link: int = 0, body: bytes = b"\x90") -> bytes:

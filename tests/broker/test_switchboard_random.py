@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
-from switchboards import Desk, Peer, address, data, relay
+from switchboards import Desk, Peer, address, check_tables, data, relay
 
 from ringback.errors import RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER, HEADER_BYTES, FrameType, Role
-from ringback.protocol.names import decode_address
 from ringback_broker.session import Side
 
 SOUND = [
@@ -62,37 +60,6 @@ messages = st.one_of(
     st.tuples(st.just(b""), frames),
     st.lists(st.one_of(frames, addresses), min_size=1, max_size=5).map(tuple),
 )
-
-
-def check_tables(desk: Desk) -> None:
-    """Every session stands in all tables that it belongs to, and nothing else stands there."""
-    switchboard = desk.switchboard
-    roster = switchboard.roster
-    sessions = set(roster.sessions())
-    by_routing_id = {s for table in roster.by_routing_id.values() for s in table.values()}
-    assert by_routing_id == set(roster._by_connection.values()) == sessions
-    assert len(sessions) == len(roster) == len(roster._by_connection)
-    assert not any(session.ended for session in sessions)
-    assert all(session.announced for session in sessions)
-    for where, session in roster.players.items():
-        assert (session.side, session.role) == (Side.PLAYERS, Role.PLAYER)
-        assert session.address == where and decode_address(where) == session.player_id
-    for head, session in roster.links.items():
-        assert session.side is Side.BACKEND and session.data_header == head
-    servers = [session for session in sessions if session.role is Role.SERVER]
-    assert servers == ([] if roster.server is None else [roster.server])
-    assert {session for session in sessions if session.backlog} == set(switchboard._backlogged)
-    strangers = {
-        (side, descriptor)
-        for side, connections in switchboard._doorman._strangers.items()
-        for descriptor in connections
-    }
-    assert not strangers & set(roster._by_connection)
-    listed = Counter((key, session.role) for session in sessions for key in session.keys)
-    assert switchboard._directory._counts == listed
-    counters = desk.counters
-    assert counters.sessions_begun - counters.sessions_ended == len(sessions)
-    assert not switchboard._ending
 
 
 def state(desk: Desk, name: str) -> Peer:

@@ -1,0 +1,777 @@
+"""Targets of fuzzing: functions of bytes that fail an assertion, or raise, where the code is wrong.
+
+`envelopes`, `frames` and `addresses` take the bytes as they would come; `switchboard` and `endpoint` read
+them as a program: which step is next, and what it is done with. Nothing here needs a fuzzer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import corefakes
+import msgpack
+import switchboards
+from switchboards import address, check_tables, data, relay
+
+from ringback.core.calls import Execution
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, RejectCode, TooLarge
+from ringback.protocol import addresses as places
+from ringback.protocol import control
+from ringback.protocol import envelopes as bodies
+from ringback.protocol.envelopes import CALL, CANCEL, ERROR, MAX_ID, RESULT, Encoder, join
+from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, bounce
+from ringback.protocol.limits import MAX_ENVELOPES, Limits
+from ringback.protocol.names import PlayerID, ProtocolError, check_player_id, decode_address, encode_address
+from ringback_broker.session import Side
+from ringback_broker.switchboard import MAX_BACKLOG
+
+FOLDER = Path(__file__).parent
+VECTORS = FOLDER.parent / "vectors"
+MAX_STEPS = 80
+"""Of one program; what follows is not read."""
+
+
+class Program:
+    """Reads small choices from bytes; past their end all are 0."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = code
+        self._at = 0
+        self._steps = 0
+
+    def goes_on(self) -> bool:
+        """Tells whether there is another step."""
+        self._steps += 1
+        return self._at < len(self._code) and self._steps <= MAX_STEPS
+
+    def byte(self) -> int:
+        self._at += 1
+        return self._code[self._at - 1] if self._at <= len(self._code) else 0
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.bytes(size).ljust(size, b"\0"), "big")
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        return choices[self.byte() % len(choices)]
+
+    def bytes(self, size: int) -> bytes:
+        self._at += size
+        return self._code[self._at - size : self._at]
+
+    def piece(self) -> bytes:
+        """Gives bytes that a length stands before."""
+        return self.bytes(self.byte())
+
+
+# -- frames and addresses
+
+
+def frames(code: bytes) -> None:
+    """A control frame or a ProtocolError; what was decoded encodes, and decodes to the same."""
+    try:
+        frame = control.decode(code)
+    except ProtocolError:
+        return
+    again = control.encode(frame)
+    # repr tells 1, 1.0 and True apart, and says that nan is nan.
+    assert repr(control.decode(again)) == repr(frame)
+    assert control.encode(control.decode(again)) == again
+
+
+def addresses(code: bytes) -> None:
+    """A player ID or a ProtocolError; the bytes of an ID are the only ones for it. And a text is a player
+    ID, or the address of a broker, or it is refused with the errors that are documented."""
+    try:
+        player_id = decode_address(code)
+    except ProtocolError:
+        pass
+    else:
+        assert encode_address(player_id) == code
+        assert check_player_id(player_id) == player_id
+    text = code.decode("utf-8", "surrogateescape")
+    try:
+        sound = encode_address(check_player_id(text))
+    except ValueError:
+        pass
+    else:
+        assert decode_address(sound) == text
+    for bind in (False, True):
+        try:
+            place = places.check_address(text, bind=bind)
+        except ValueError:
+            continue
+        assert places.check_address(place, bind=bind) == place
+
+
+# -- envelopes
+
+LIMITS = (
+    Limits(),
+    Limits(max_call_bytes=64),
+    Limits(max_depth=2),
+    Limits(max_array_len=6, max_map_len=2),
+    Limits(max_call_bytes=24, max_depth=1, max_array_len=7, max_map_len=1),
+)
+BUILDS = 0x80
+"""A first byte from here on: the rest is a program that builds values to write."""
+
+
+def envelopes(code: bytes) -> None:
+    """Any body is read without an exception, and what is taken from it is within the limits; what is
+    written is read back as it was. The first byte chooses the limits."""
+    first, body = (code[0], code[1:]) if code else (0, b"")
+    limits = LIMITS[first % BUILDS % len(LIMITS)]
+    if first >= BUILDS:
+        _write_and_read(Program(body), limits)
+    else:
+        _read(body, limits)
+
+
+def _read(body: bytes, limits: Limits) -> None:
+    decoded = bodies.decode(body, limits)
+    assert repr(decoded) == repr(bodies._decode_each(body, limits))
+    assert len(decoded.envelopes) + len(decoded.unreadable) <= MAX_ENVELOPES
+    assert 0 <= decoded.lost_bytes <= len(body)
+    for damaged in decoded.unreadable:
+        assert type(damaged.type) is int and 0 <= damaged.id <= MAX_ID and 0 < len(damaged.reason) <= 200
+    for envelope in decoded.envelopes:
+        # The shortest form that there is for it: what came was as long at least.
+        assert len(msgpack.packb(envelope, use_single_float=True)) <= limits.max_call_bytes
+        _check_sound(envelope, limits)
+
+
+def _check_sound(envelope: list[Any], limits: Limits) -> None:
+    """An envelope that was accepted is one by the tables of docs/protocol.md, and comes back the same."""
+    write = Encoder(limits)
+    again: list[Any] = envelope
+    try:
+        match envelope:
+            case [kind, int(number), str(key), payload, budget] if kind == CALL:
+                assert 1 <= len(key.encode()) <= 256 and (budget is None or 0 <= budget <= MAX_ID)
+                _check_value(payload, limits, limits.max_depth)
+                written = write.call(number, key, payload, budget)
+            case [kind, int(number), list(results)] if kind == RESULT:
+                _check_value(results, limits, limits.max_depth + 1)
+                written = write.result(number, tuple(results))
+            case [kind, int(number), _, str(message), executed, payload] if kind == ERROR:
+                _check_value(payload, limits, limits.max_depth)
+                error = bodies.to_error(envelope)
+                assert isinstance(error, CallbackError) and error.executed == EXECUTED[executed]
+                str(error)
+                again = [*envelope[:3], message[:1000], *envelope[4:]]
+                written = write.error(number, error)
+            case [kind, int(number)] if kind == CANCEL:
+                written = write.cancel(number)
+            case _:
+                raise AssertionError(f"accepted: {envelope}")
+    except TooLarge:  # a float came in 5 bytes, and leaves in 9
+        assert len(msgpack.packb(again)) > limits.max_call_bytes
+        return
+    assert all(type(number) is int for number in envelope[:2]) and 0 <= envelope[1] <= MAX_ID
+    assert repr(bodies.decode(join([written]), limits)) == repr(bodies.Decoded([again], [], 0))
+
+
+def _check_value(value: Any, limits: Limits, depth: int) -> None:
+    if isinstance(value, (list, dict)):
+        assert depth > 0
+    if isinstance(value, list):
+        assert len(value) <= limits.max_array_len
+        for item in value:
+            _check_value(item, limits, depth - 1)
+    elif isinstance(value, dict):
+        assert len(value) <= limits.max_map_len
+        for key, item in value.items():
+            assert isinstance(key, (str, int, float, bytes, type(None)))
+            _check_value(item, limits, depth - 1)
+    else:
+        assert isinstance(value, (str, int, float, bytes, type(None)))
+
+
+def _write_and_read(program: Program, limits: Limits) -> None:
+    write = Encoder(limits)
+    written, expected = [], []
+    while program.goes_on():
+        number = program.number(8)
+        payload = _value(program, 70)
+        try:
+            match program.byte() % 4:
+                case 0:
+                    budget = program.pick((None, 0, 5000, MAX_ID))
+                    written.append(write.call(number, "k", payload, budget))
+                    expected.append([CALL, number, "k", _plain(payload), budget])
+                case 1:
+                    written.append(write.result(number, (payload, payload)))
+                    expected.append([RESULT, number, [_plain(payload)] * 2])
+                case 2:
+                    code = program.pick((*Code, "MINE", "", "x" * 65, 999, None, b"x"))
+                    executed = program.pick(EXECUTED)
+                    text = program.piece().decode("utf-8", "surrogateescape")
+                    error = CallbackError(text, code=code, executed=executed, data=payload)
+                    written.append(write.error(number, error))
+                    text = text.encode("utf-8", "replace").decode()
+                    code = "APPLICATION_ERROR" if code is None else code
+                    executed = EXECUTED.index(executed)
+                    expected.append([ERROR, number, code, text, executed, _plain(payload)])
+                case _:
+                    written.append(write.cancel(number))
+                    expected.append([CANCEL, number])
+        except (InvalidPayload, TooLarge):
+            continue
+    # The sender does not know the receiver's bounds of lists and maps.
+    wide = Limits(max_call_bytes=limits.max_call_bytes, max_depth=limits.max_depth)
+    decoded = bodies.decode(join(written), wide)
+    assert repr(decoded.envelopes) == repr([[_plain(item) for item in items] for items in expected])
+    assert not decoded.unreadable and not decoded.lost_bytes
+
+
+def _value(program: Program, depth: int) -> Any:
+    """Builds a value, now and then one that msgpack has not."""
+    match program.byte() % 16:
+        case 0:
+            return None
+        case 1:
+            return program.pick((True, False))
+        case 2:
+            return program.byte()
+        case 3:
+            return program.number(8)
+        case 4:
+            return -program.number(8)
+        case 5:
+            return program.pick((0.0, -0.0, 0.1, math.inf, -math.inf, math.nan, 1e300))
+        case 6:
+            return program.piece().decode("utf-8", "replace")
+        case 7:
+            return program.piece().decode("utf-8", "surrogateescape")
+        case 8:
+            return program.piece()
+        case 9:
+            return bytearray(program.piece())
+        case 10 if depth:
+            return [_value(program, depth - 1) for _ in range(program.byte() % 4)]
+        case 11 if depth:
+            return tuple(_value(program, depth - 1) for _ in range(program.byte() % 4))
+        case 12 if depth:
+            return {_key(program): _value(program, depth - 1) for _ in range(program.byte() % 4)}
+        case 13:
+            value: Any = None
+            for _ in range(program.byte() % 80):
+                value = [value]
+            return value
+        case 14:
+            return program.pick((Code.TIMEOUT, Role.PLAYER))
+        case 15:
+            return program.pick((object(), {1}, 1j, 2**64, -(2**63) - 1))
+    return None
+
+
+def _key(program: Program) -> Any:
+    return program.pick((program.byte(), str(program.byte()), 0.5, None, True, b"x", -1))
+
+
+def _plain(value: Any) -> Any:
+    """What a value is at the receiver's."""
+    match value:
+        case bool() | None:
+            return value
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {_plain(key): _plain(item) for key, item in value.items()}
+        case bytearray():
+            return bytes(value)
+        case int():
+            return int(value)
+        case str():
+            return "".join(value)
+    return value
+
+
+# -- the switchboard
+
+PLAYER_IDS: tuple[PlayerID | None, ...] = (None, 1, 2, "1", "x", "\N{SNOWMAN}", 2**63 - 1, "canary")
+SAID: tuple[control.ControlFrame, ...] = (
+    control.Hello(Role.PLAYER, 7, ("a",)),
+    control.Hello(Role.SERVER),
+    control.Hello(Role.OPERATOR),
+    control.Welcome(0, 1, True, 1, "x"),
+    control.Reject(RejectCode.FULL, "x"),
+    control.Bye(),
+    control.Ping(b"x"),
+    control.Pong(b"x"),
+    control.Joined((1, "x")),
+    control.Left((1, "x")),
+    control.ServerUp(),
+    control.ServerDown(),
+    control.DrainingNotice(1),
+    control.Keys(("a", "b")),
+    control.Keys(()),
+    control.Query(1, control.Subject.PLAYERS),
+    control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
+    control.Query(1, control.Subject.COUNTERS),
+    control.Answer(1, ()),
+)
+ENCODED = tuple(map(control.encode, SAID))
+
+
+def switchboard(code: bytes) -> None:
+    """Peers do whatever the bytes say: all tables agree after each step, two that keep the rules do not
+    notice, and nothing is left when all have gone."""
+    program = Program(code)
+    _Lives(program.pick((Role.SERVER, Role.OPERATOR))).run(program)
+
+
+class _Lives:
+    """A switchboard, two peers that keep the rules, and others that do not."""
+
+    def __init__(self, trusted: Role) -> None:
+        self.desk = switchboards.Desk(max_players=6, max_operators=3)
+        self.trusted = self.desk.join(trusted)
+        self.player = self.desk.player("canary")
+        self.present: set[PlayerID] = set()
+        self.others: list[switchboards.Peer] = []
+
+    def run(self, program: Program) -> None:
+        steps = (
+            self.connect,
+            self.join,
+            self.hello,
+            self.say,
+            self.send_data,
+            self.send_header,
+            self.send_parts,
+            self.leave,
+            self.come_again,
+            self.tick,
+            self.queue,
+            self.vanish,
+            self.flush,
+            self.silence,
+            self.sing,
+            self.drain,
+        )
+        while program.goes_on():
+            program.pick(steps)(program)
+            check_tables(self.desk)
+            self.check_bounds()
+        self.sing(program)
+        self.end()
+
+    def peer(self, program: Program) -> switchboards.Peer:
+        return program.pick(self.others) if self.others else self.connect(program)
+
+    def connect(self, program: Program) -> switchboards.Peer:
+        peer = self.desk.connect(program.pick(tuple(Side)))
+        self.others.append(peer)
+        return peer
+
+    def join(self, program: Program) -> None:
+        role = program.pick(tuple(Role))
+        self.others.append(self.desk.connect(Side.PLAYERS if role is Role.PLAYER else Side.BACKEND))
+        self._hello(self.others[-1], role, program)
+
+    def hello(self, program: Program) -> None:
+        self._hello(self.peer(program), program.pick(tuple(Role)), program)
+
+    def _hello(self, peer: switchboards.Peer, role: Role, program: Program) -> None:
+        player_id = program.pick(PLAYER_IDS) if role is Role.PLAYER else None
+        keys = tuple("ab"[: program.byte() % 3])
+        peer.say(control.Hello(role, player_id, keys, "x", program.pick((None, 0, 1000, 2**32 - 1))))
+
+    def _send(self, peer: switchboards.Peer, frame: bytes, program: Program) -> None:
+        """Sends a frame in as many parts as are right on this side."""
+        if peer.side is Side.PLAYERS:
+            peer.send(frame)
+        else:
+            peer.send(program.pick((b"", *map(address, PLAYER_IDS[1:]), program.bytes(1))), frame)
+
+    def say(self, program: Program) -> None:
+        self._send(self.peer(program), program.pick(ENCODED), program)
+
+    def send_data(self, program: Program) -> None:
+        peer, make = self.peer(program), program.pick((data, data, relay))
+        link = 0 if peer.session is None else peer.session.link
+        link = program.pick((link, link, 0, 1, self.trusted.link, 2**32 - 1))
+        self._send(peer, make(link, program.piece()), program)
+
+    def send_header(self, program: Program) -> None:
+        peer = self.peer(program)
+        number = program.pick((*FrameType, 0, 15, 19, 255))
+        head = HEADER.pack(
+            program.pick((1, 1, 0, 2)), number, program.pick((0, 0, 1, 999)), program.pick((0, 0, 1, 5))
+        )
+        self._send(peer, head + program.piece(), program)
+
+    def send_parts(self, program: Program) -> None:
+        peer = self.peer(program)
+        peer.send(*(program.piece() for _ in range(1 + program.byte() % 4)))
+
+    def leave(self, program: Program) -> None:
+        self.peer(program).leave()
+
+    def come_again(self, program: Program) -> None:
+        """A connection with the descriptor of another, of whose end nothing was told; or one with the
+        routing ID of another that has closed."""
+        old = self.peer(program)
+        if program.byte() % 2:
+            self.others.append(self.desk.connect(old.side, old.connection.descriptor))
+        else:
+            old.leave()
+            self.others.append(self.desk.connect(old.side))
+            self.others[-1].routing_id = old.routing_id
+
+    def tick(self, program: Program) -> None:
+        self.desk.now += program.pick((0.0, 0.3, 1.0, 2.0, 10.0, 29.0))
+        for canary in (self.trusted, self.player):
+            canary.say(control.Ping())
+        self.desk.switchboard.tick(self.desk.now)
+
+    def queue(self, program: Program) -> None:
+        """The queue to a peer is full, has room for some frames, or room again."""
+        wire, who = self.desk.wire, self.peer(program).routing_id
+        wire.full.discard(who)
+        wire.room.pop(who, None)
+        match program.byte() % 3:
+            case 0:
+                wire.full.add(who)
+            case 1:
+                wire.room[who] = program.byte() % 4
+
+    def vanish(self, program: Program) -> None:
+        self.desk.wire.gone.add(self.peer(program).routing_id)
+
+    def flush(self, program: Program) -> None:
+        waiting = self.desk.switchboard.flush()
+        assert waiting == any(session.backlog for session in self.desk.switchboard.roster.sessions())
+
+    def silence(self, program: Program) -> None:
+        self.desk.wire.silences[self.peer(program).connection] = program.number(2)
+
+    def drain(self, program: Program) -> None:
+        self.desk.switchboard.drain(program.byte() / 10)
+
+    def sing(self, program: Program) -> None:
+        """The two exchange a frame each way, byte for byte, with nothing between."""
+        self.listen()
+        link, body = self.trusted.link, program.piece()
+        self.player.send(data(link, body))
+        assert self.trusted.take() == [(address("canary"), data(link, body))]
+        self.trusted.send(address("canary"), data(link, body[::-1]))
+        assert self.player.take() == [(b"", data(link, body[::-1]))]
+
+    def listen(self) -> None:
+        """Reads what the two were told: a server knows exactly who is there."""
+        self.player.take()
+        for _, frame in self.trusted.take():
+            if frame[1] == FrameType.JOINED:
+                joined = control.decode(frame)
+                assert isinstance(joined, control.Joined) and not self.present & set(joined.player_ids)
+                self.present.update(joined.player_ids)
+            elif frame[1] == FrameType.LEFT:
+                left = control.decode(frame)
+                assert isinstance(left, control.Left)
+                self.present.difference_update(left.player_ids)
+        if self.desk.switchboard.roster.server is self.trusted.session:
+            players = self.desk.switchboard.roster.players.values()
+            assert self.present == {player.player_id for player in players}
+
+    def check_bounds(self) -> None:
+        assert self.trusted.session is not None and self.player.session is not None
+        board = self.desk.switchboard
+        sessions = set(board.roster.sessions())
+        assert len(board.roster.players) <= 6 and board.roster.operators() <= 3
+        assert set(board._gone) <= sessions
+        assert all(len(session.backlog) <= MAX_BACKLOG[session.role] for session in sessions)
+        for side, connections in board._doorman._strangers.items():
+            assert set(connections) <= {p.connection.descriptor for p in self.others if p.side is side}
+
+    def end(self) -> None:
+        board = self.desk.switchboard
+        for peer in (*self.others, self.trusted, self.player):
+            peer.leave()
+        check_tables(self.desk)
+        board.tick(self.desk.now + 100.0)
+        board.tick(self.desk.now + 200.0)
+        assert not len(board.roster) and not len(board._doorman)
+        assert not board._backlogged and not board._gone and not board._directory.rows()
+        assert self.desk.counters.sessions_begun == self.desk.counters.sessions_ended
+
+
+# -- the endpoint
+
+TOLD: tuple[bytes, ...] = (
+    *ENCODED,
+    control.encode(control.Welcome(0, 1, False, 0, "x")),
+    control.encode(control.Welcome(2, None, True, 2**64 - 1, "x")),
+    *(control.encode(control.Reject(code, "x")) for code in RejectCode),
+)
+
+
+def endpoint(code: bytes) -> None:
+    """A broker and a user do whatever the bytes say: nothing is raised, each call ends once, the counters
+    add up after each step, and there is rest when time has passed."""
+    program = Program(code)
+    role = program.pick(tuple(Role))
+    limits = program.pick((Limits(), Limits(max_in_flight=2, max_pending=3), Limits(max_queued_bytes=40)))
+    _Work(role, program.pick((limits, limits, Limits(max_calls_per_s=2.0, max_call_bytes=40)))).run(program)
+
+
+class _Work:
+    """An endpoint, what it was asked for, and what it was given to do."""
+
+    def __init__(self, role: Role, limits: Limits) -> None:
+        self.role = role
+        self.desk = corefakes.Desk(role, limits=limits)
+        self.core = self.desk.core
+        self.calls: list[corefakes.TestCall] = []
+        self.running: list[Execution] = []
+        self.sent: list[tuple[bytes, bytes]] = []
+        self.registrations: list[Any] = []
+        self.started = False
+
+    def run(self, program: Program) -> None:
+        steps = (
+            self.start,
+            self.welcome,
+            self.call,
+            self.call,
+            self.take_data,
+            self.take_data,
+            self.answer,
+            self.bounce,
+            self.take_sound,
+            self.take_raw,
+            self.cancel,
+            self.ask,
+            self.handle,
+            self.reply,
+            self.wait,
+            self.flush,
+            self.room,
+            self.lose,
+            self.close,
+            self.keys,
+        )
+        if program.byte() % 4:
+            self.start(program)
+            self.welcome(program)
+        while program.goes_on():
+            program.pick(steps)(program)
+            self.check()
+        self.rest()
+
+    def check(self) -> None:
+        self.desk.check_sums()
+        assert all(call.settled == call.done for call in self.calls)
+        # Of those that waited for something here, what counts is that each was counted once.
+        assert self.desk.counters.calls == len(self.calls)
+
+    def start(self, program: Program) -> None:
+        if not self.started or self.core._session.closed:
+            self.started = True
+            self.core.start(self.desk.clock.now, 5.0)
+
+    def welcome(self, program: Program) -> None:
+        self.desk.welcome(link=program.byte() % 3, lease_ms=program.pick((30_000, 1000, 0, 2**64 - 1)))
+
+    def call(self, program: Program) -> None:
+        timeout_s = program.pick((None, 0.01, 1.0, 20.0))
+        to, kind = program.pick((1, "x", 2)), FrameType.DATA
+        if self.role is Role.PLAYER:
+            to = None
+        elif self.role is Role.SERVER:
+            kind = program.pick((FrameType.DATA, None))
+        else:
+            kind = program.pick((FrameType.DATA, FrameType.RELAY))
+        for _ in range(1 + program.byte() % 3):
+            self.calls.append(
+                self.desk.call(
+                    to, kind=kind, payload=program.byte(), timeout_s=timeout_s, key=program.pick("kkz")
+                )
+            )
+
+    def _route(self, program: Program) -> tuple[bytes, bytes]:
+        """Gives the address and header of one that something comes from, the latest sent to at first."""
+        if program.byte() % 2 and self.sent:
+            where, frame = program.pick(self.sent[::-1])
+            return where, frame[:HEADER_BYTES]
+        kind = program.pick((FrameType.DATA, FrameType.RELAY))
+        where = b"" if self.role is Role.PLAYER else program.pick((b"\x01", b"\xa1x", b"\x02", b"", b"\xc1"))
+        return where, HEADER.pack(1, kind, 0, program.byte() % 3)
+
+    def take_data(self, program: Program) -> None:
+        """A frame of envelopes comes, sound ones and others."""
+        where, head = self._route(program)
+        write, pieces = Encoder(Limits()), []
+        for _ in range(program.byte() % 5):
+            number = program.pick((program.byte(), len(self.calls)))
+            match program.byte() % 6:
+                case 0 | 1:
+                    budget = program.pick((None, 0, 10, 1000, MAX_ID))
+                    pieces.append(write.call(number, program.pick("kkz"), program.byte(), budget))
+                case 2:
+                    pieces.append(write.result(number, (program.byte(),) * (program.byte() % 3)))
+                case 3:
+                    code = program.pick((*Code, "MINE"))
+                    pieces.append(write.error(number, CallbackError("x", code=code)))
+                case 4:
+                    pieces.append(write.cancel(number))
+                case _:
+                    pieces.append(program.piece())
+        self.desk.gets(head + join(pieces), where)
+
+    def answer(self, program: Program) -> None:
+        """What was sent is answered, on its route."""
+        if not self.sent:
+            return
+        where, frame = program.pick(self.sent[::-1])
+        write = Encoder(Limits())
+        asked = bodies.decode(frame[HEADER_BYTES:], Limits()).envelopes if frame[1] >= FrameType.DATA else []
+        answers = [write.result(envelope[1], (1,)) for envelope in asked if envelope[0] == CALL]
+        self.desk.gets(frame[:HEADER_BYTES] + join(answers), where)
+
+    def bounce(self, program: Program) -> None:
+        if self.sent and program.byte() % 4:
+            where, frame = program.pick(self.sent[::-1])
+        else:
+            where, frame = program.pick((b"", b"\x01", b"\xc1")), program.piece()
+        self.desk.gets(bounce(program.pick((2, 3, 7, 9, 0, 999)), frame), where)
+
+    def take_sound(self, program: Program) -> None:
+        self.desk.gets(program.pick(TOLD))
+
+    def take_raw(self, program: Program) -> None:
+        where = program.pick((b"", b"\x01", program.bytes(2)))
+        self.desk.gets(program.piece(), where)
+
+    def cancel(self, program: Program) -> None:
+        if self.calls:
+            self.desk.exchange.cancel(program.pick(self.calls[::-1]))
+
+    def ask(self, program: Program) -> None:
+        timeout_s = program.pick((None, 0.01, 1.0))
+        deadline = None if timeout_s is None else self.desk.clock.now + timeout_s
+        call = corefakes.TestCall(next(self.desk.ids), "", deadline)
+        self.calls.append(call)
+        if self.role is Role.OPERATOR and program.byte() % 2:
+            self.core.query(call, program.pick(tuple(control.Subject)), program.byte())
+        else:
+            self.core.ping(call)
+
+    def handle(self, program: Program) -> None:
+        self.running += self.desk.handle()
+
+    def reply(self, program: Program) -> None:
+        if self.running:
+            execution = program.pick(self.running[::-1])
+            if program.byte() % 2:
+                execution(*range(program.byte() % 3))
+            else:
+                execution.fail(CallbackError("no", code=program.pick(("MINE", Code.FORBIDDEN))))
+
+    def wait(self, program: Program) -> None:
+        self._wait(program.pick((0.0, 0.006, 0.1, 1.0, 5.0, 12.0)))
+
+    def _wait(self, seconds: float) -> None:
+        """Time passes as a shell has it pass; what is due must not stay due."""
+        clock = self.desk.clock
+        until = clock.now + seconds
+        for _ in range(5000):
+            due_at = self.core.due_at()
+            if due_at is None or due_at > until:
+                break
+            clock.now = max(clock.now, due_at)
+            self.core.tick(clock.now)
+            self.desk.flush()
+        else:
+            raise AssertionError("it is never done with what is due")
+        clock.now = until
+        self.core.tick(until)
+        self.desk.flush()
+        self.keep_sent()
+
+    def keep_sent(self) -> None:
+        """What left is there to be answered and bounced."""
+        self.sent = (self.sent + self.desk.shell.take_sent())[-8:]
+
+    def flush(self, program: Program) -> None:
+        self.desk.flush()
+        self.keep_sent()
+
+    def room(self, program: Program) -> None:
+        self.desk.shell.room = program.pick((None, 0, 1))
+        self.desk.shell.refuses_to_open = OSError("no") if program.byte() % 8 == 1 else None
+
+    def lose(self, program: Program) -> None:
+        self.core.link_lost(self.desk.clock.now, program.pick(("cut", "reset")))
+
+    def close(self, program: Program) -> None:
+        self.core.close()
+
+    def keys(self, program: Program) -> None:
+        if self.registrations and program.byte() % 2:
+            self.registrations.pop().unregister()
+        else:
+            key = f"key {len(self.registrations)}"
+            if key not in self.core.registry.handlers:
+                self.registrations.append(self.desk.register(key))
+
+    def rest(self) -> None:
+        """All handlers answer, and time passes: what had a deadline has ended. Closed, all has."""
+        shell = self.desk.shell
+        shell.room, shell.refuses_to_open = None, None
+        self._wait(1.0)
+        self.running += self.desk.handle()
+        for execution in self.running:
+            if not execution.replied:
+                execution()
+        self._wait(21.0)
+        self.check()
+        assert all(call.done for call in self.calls if call.deadline is not None)
+        self.core.close()
+        self.desk.check_at_rest()
+        assert all(call.settled == 1 for call in self.calls)
+        assert not shell.link_open and self.core._session.due_at() is None
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "frames": frames,
+    "envelopes": envelopes,
+    "addresses": addresses,
+    "switchboard": switchboard,
+    "endpoint": endpoint,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Gives what a target begins with: the golden bytes of tests/vectors."""
+
+    def golden(file: str, part: str) -> list[bytes]:
+        vectors = json.loads((VECTORS / f"{file}.json").read_text(encoding="utf-8"))[part]
+        return [bytes.fromhex(vector["hex"]) for vector in vectors if len(vector["hex"]) < 8192]
+
+    match target:
+        case "frames":
+            return golden("control", "frames") + golden("invalid", "frames")
+        case "addresses":
+            return golden("addresses", "addresses") + golden("invalid", "addresses") + [b"tcp://[::1]:5770"]
+        case "envelopes":
+            written = [join([envelope]) for envelope in golden("envelopes", "envelopes")]
+            return [b"\0" + body for body in written + golden("invalid", "bodies")]
+        case "endpoint":
+            # As the raw frame that comes to each role.
+            frames = golden("control", "frames") + golden("data", "frames") + golden("bounces", "frames")
+            short = [frame for frame in frames if len(frame) < 256]
+            return [
+                bytes((role, 0, 0, 1, 0, 0, 9, 0, len(frame))) + frame for role in range(3) for frame in short
+            ]
+    return [bytes((trusted, step, 0, 0, 0)) for trusted in range(2) for step in range(16)]
+
+
+def corpus(target: str) -> list[Path]:
+    """Gives the files that earlier runs have found worth keeping."""
+    return sorted((FOLDER / "corpus" / target).glob("*"))
