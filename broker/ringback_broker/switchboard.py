@@ -393,7 +393,9 @@ class Switchboard:
         for side, connection in self._doorman.overdue(now):
             self._wire.close_connection(side, connection)
         for session, ticked in list(self._gone.items()):
-            if ticked and not session.ended:  # the end of another may have been its own
+            if session.ended:  # the end of another was its own, and took it out of the table
+                continue
+            if ticked:
                 self._end(session, "its connection is gone")
             else:
                 self._gone[session] = True

@@ -487,6 +487,19 @@ def test_the_end_of_one_may_end_those_who_are_told_of_it() -> None:
     assert desk.counters.sessions_ended == 4
 
 
+def test_what_ends_with_another_that_was_gone_is_not_kept() -> None:
+    """Both are found gone by data; the end of the first, a tick later, is that of the second."""
+    desk = Desk()
+    operator, server, player = desk.operator(), desk.server(), desk.player(7)
+    desk.wire.gone = {server.routing_id, player.routing_id}
+    operator.send(address(7), data(operator.link))
+    operator.send(address(7), relay(operator.link))
+    for _ in range(2):
+        desk.switchboard.tick(desk.now)
+    assert server.session is None and player.session is None
+    assert not desk.switchboard._gone
+
+
 def test_a_server_that_is_found_gone_when_somebody_joins() -> None:
     desk = Desk()
     server = desk.server()
