@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test setup fmt lint type check bench clean help
+.PHONY: demo test setup fmt lint type check bench fuzz fuzz-keep clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
 	@echo "make test    all checks: lint, types, tests"
 	@echo "make bench   calls a second, latency and CPU a call, beside hand-written pyzmq loops"
+	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
 	@echo "make fmt     format the code"
 
 $(READY): pyproject.toml
@@ -46,9 +47,21 @@ check: test
 bench: setup
 	$(BIN)/python bench/run.py
 
+# Without atheris, which has wheels for few Pythons, there is still the mutator of ZMTP.
+SECONDS ?= 60
+
+fuzz: setup
+	-$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/zmtp.py --seconds $(SECONDS)
+
+# Makes tests/fuzz/corpus anew of what all runs have found.
+fuzz-keep: setup
+	$(BIN)/python tests/fuzz/fuzz.py --keep
+
 fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz

@@ -64,9 +64,8 @@ def run(target: str, seconds: int) -> bool:
         )
     units, covered = _RUN.findall(log), _COVERED.findall(log)
     edges, _, files = covered[-1] if covered else ("?", "?", "?")
-    print(
-        f"{target}: {int(units[-1]) if units else 0:,} inputs run, {edges} edges covered, {files} files in the corpus"
-    )
+    ran = int(units[-1]) if units else 0
+    print(f"{target}: {ran:,} inputs run, {edges} edges covered, {files} files in the corpus", flush=True)
     if code == 0:
         return True
     print(log[-6000:])
@@ -131,7 +130,8 @@ def main() -> int:
         for name in names:
             keep(name)
         return 0
-    return 0 if all([run(name, options.seconds) for name in names]) else 1
+    fine = [run(name, options.seconds) for name in names]
+    return 0 if all(fine) else 1
 
 
 if __name__ == "__main__":

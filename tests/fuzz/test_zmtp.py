@@ -1,0 +1,14 @@
+"""Raw ZMTP at a live broker, for a moment; `make fuzz` does it for any time, with new seeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from zmtp import Tally, attack
+
+
+def test_raw_zmtp_does_not_harm_a_broker() -> None:
+    attack(Tally(seed=1), seconds=None, connections=300, before=100)
