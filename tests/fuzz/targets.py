@@ -18,6 +18,7 @@ import switchboards
 from switchboards import address, check_tables, data, relay
 
 from ringback.core.calls import Execution
+from ringback.core.exchange import IDLE_S
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, RejectCode, TooLarge
 from ringback.protocol import addresses as places
 from ringback.protocol import control
@@ -524,7 +525,8 @@ def endpoint(code: bytes) -> None:
     add up after each step, and there is rest when time has passed."""
     program = Program(code)
     role = program.pick(tuple(Role))
-    limits = program.pick((Limits(), Limits(max_in_flight=2, max_pending=3), Limits(max_queued_bytes=40)))
+    tight = Limits(max_in_flight=2, max_in_flight_bytes=30, max_running=3, max_pending=3)
+    limits = program.pick((Limits(), tight, Limits(max_queued_bytes=40)))
     _Work(role, program.pick((limits, limits, Limits(max_calls_per_s=2.0, max_call_bytes=40)))).run(program)
 
 
@@ -574,6 +576,13 @@ class _Work:
 
     def check(self) -> None:
         self.desk.check_sums()
+        exchange = self.desk.exchange
+        peers = exchange.peers.values()
+        assert exchange.running == sum(len(peer.executions) for peer in peers)
+        for peer in peers:
+            assert peer.execution_bytes == sum(execution.size for execution in peer.executions.values())
+        waiting = list(exchange.outbox._waiting)
+        assert len(waiting) == len(set(map(id, waiting))), "one waits to be sent to twice"
         assert all(call.settled == call.done for call in self.calls)
         # Of those that waited for something here, what counts is that each was counted once.
         assert self.desk.counters.calls == len(self.calls)
@@ -740,6 +749,9 @@ class _Work:
         self._wait(21.0)
         self.check()
         assert all(call.done for call in self.calls if call.deadline is not None)
+        self.desk.told(control.Pong())
+        self._wait(2 * IDLE_S)
+        assert not any(peer.idle for peer in self.desk.exchange.peers.values()), "a route is kept for nothing"
         self.core.close()
         self.desk.check_at_rest()
         assert all(call.settled == 1 for call in self.calls)
