@@ -197,3 +197,23 @@ def test_control_frames_keep_their_order_and_end_with_their_link() -> None:
     operator.connect(link=4)
     operator.flush()
     assert operator.shell.take_sent() == []
+
+
+def test_a_queue_is_as_short_as_what_waits_in_it() -> None:
+    """On a link that stands still, calls that are taken back leave nothing behind."""
+    server = Desk(Role.SERVER)
+    server.connect()
+    server.shell.room = 0
+    kept = server.call(1)
+    for _ in range(100):
+        server.exchange.cancel(server.call(2))
+        server.call(3, timeout_s=0.01)
+        server.wait(0.02)
+    outbox = server.exchange.outbox
+    assert len(outbox._waiting) == 1
+    server.exchange.cancel(kept)
+    assert outbox.empty and outbox.queued_bytes == 0
+    kept = server.call(1)
+    server.shell.room = None
+    assert server.flush()
+    assert ids(server) == [[kept.id]]

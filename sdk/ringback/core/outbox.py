@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from ringback.core.peers import Peer
@@ -23,7 +23,7 @@ class Outbox:
         self._shell = shell
         self._deliver = deliver
         self._control: deque[bytes] = deque()
-        self._waiting: deque[Peer] = deque()
+        self._waiting: OrderedDict[Peer, None] = OrderedDict()  # those with something in `outgoing`
         self._wanted = False
 
     @property
@@ -33,7 +33,7 @@ class Outbox:
     def add(self, peer: Peer, envelope: bytes) -> None:
         """Queues an envelope."""
         if not peer.outgoing:
-            self._waiting.append(peer)
+            self._waiting[peer] = None
             self._want_flush()
         peer.outgoing.append(envelope)
         size = len(envelope)
@@ -58,10 +58,10 @@ class Outbox:
                 return False
             self._control.popleft()
         while self._waiting:
-            peer = self._waiting[0]
-            if peer.outgoing and not self._flush_peer(peer):
+            peer = next(iter(self._waiting))
+            if not self._flush_peer(peer):
                 return False
-            self._waiting.popleft()
+            self._waiting.pop(peer, None)
         return True
 
     def forget(self, peer: Peer) -> list[bytes]:
@@ -70,6 +70,7 @@ class Outbox:
         peer.outgoing = []
         self.queued_bytes -= peer.outgoing_bytes
         peer.outgoing_bytes = 0
+        self._waiting.pop(peer, None)
         return unsent
 
     def withdraw_calls(self, peer: Peer, call_ids: set[int]) -> set[int]:
@@ -85,6 +86,8 @@ class Outbox:
             else:
                 kept.append(envelope)
         peer.outgoing = kept
+        if not kept:
+            self._waiting.pop(peer, None)
         return withdrawn
 
     def forget_control(self) -> None:
