@@ -105,6 +105,14 @@ MECHANISMS = [b"NULL", b"PLAIN", b"CURVE", b"GSSAPI", b"", b"null", b"NULL\0\0X"
 SOCKETS = [b"DEALER", b"REQ", b"ROUTER", b"PUB", b"SUB", b"PAIR", b"dealer", b"", b"DEALER\0", b"X" * 300]
 
 
+PAUSE = b""
+"""A piece that stands for waiting until the broker's side of the handshake came. libzmq closes a connection
+on which a message comes before it has sent its own READY, so nothing behind that would be reached."""
+
+HANDSHAKE_BYTES = 64 + 40
+"""About what the broker's greeting and READY take."""
+
+
 class Script:
     """The bytes of one connection, piece by piece."""
 
@@ -153,6 +161,7 @@ class Script:
         self.pieces.append(
             command(b"READY", properties((b"Socket-Type", b"DEALER"), (b"Identity", self.identity())))
         )
+        self.pieces.append(PAUSE)
         self.talk()
 
     def odd_handshake(self) -> None:
@@ -171,6 +180,7 @@ class Script:
             )
             self.pieces.append(command(name, body, rng.choice((COMMAND, COMMAND, 0, COMMAND | MORE, 255))))
         if self.rarely(2):
+            self.pieces.append(PAUSE)
             self.talk()
 
     def old(self) -> None:
@@ -272,8 +282,21 @@ class Script:
     # -- and what becomes of it
 
     def mutate(self) -> None:
+        """Changes what comes before the pause, or behind it."""
+        if PAUSE not in self.pieces:
+            self.pieces = self._mutated(self.pieces)
+            return
+        at = self.pieces.index(PAUSE)
+        before, behind = self.pieces[:at], self.pieces[at + 1 :]
+        if self.rarely(4):
+            before = self._mutated(before)
+        else:
+            behind = self._mutated(behind)
+        self.pieces = [*before, PAUSE, *behind]
+
+    def _mutated(self, pieces: list[bytes]) -> list[bytes]:
         rng = self.rng
-        raw = bytearray(b"".join(self.pieces))
+        raw = bytearray(b"".join(pieces))
         for _ in range(rng.randint(1, 4)):
             if not raw:
                 break
@@ -292,10 +315,11 @@ class Script:
                 case 5:
                     raw[at:at] = raw[max(0, at - 40) : at]
         # Split anywhere, each byte alone where there are few.
-        cuts = sorted(rng.randrange(len(raw) + 1) for _ in range(rng.choice((0, 1, 3, 20))))
+        cuts = sorted({rng.randrange(len(raw) + 1) for _ in range(rng.choice((0, 1, 3, 20)))})
         if len(raw) < 100 and self.rarely(6):
             cuts = list(range(len(raw)))
-        self.pieces = [bytes(raw[a:b]) for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+        split = [bytes(raw[a:b]) for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+        return [piece for piece in split if piece]
 
 
 # -- sending it
@@ -352,13 +376,27 @@ class Mutator:
             self._close(*self._open.popleft())
 
     def _say(self, peer: socket.socket, pieces: list[bytes]) -> None:
+        peer.setblocking(False)
         for piece in pieces:
+            if piece == PAUSE:
+                self._read_handshake(peer)
+                continue
             # A broker that reads no more of it for a second has enough of this one.
-            if piece and not select.select([], [peer], [], 1.0)[1]:
+            while piece:
+                if not select.select([], [peer], [], 1.0)[1]:
+                    return
+                sent = peer.send(piece)
+                self.tally.sent += sent
+                piece = piece[sent:]
+
+    def _read_handshake(self, peer: socket.socket) -> None:
+        """Waits for the broker's greeting and READY; not long, as it may not like what came to it."""
+        missing = HANDSHAKE_BYTES
+        while missing > 0 and select.select([peer], [], [], 0.1)[0]:
+            got = len(peer.recv(4096))
+            if not got:
                 return
-            peer.setblocking(False)
-            with suppress(BlockingIOError):
-                self.tally.sent += peer.send(piece)
+            missing -= got
 
     def _close(self, peer: socket.socket, end: str) -> None:
         if end.startswith("reset"):
