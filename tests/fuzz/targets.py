@@ -331,14 +331,16 @@ def switchboard(code: bytes) -> None:
     """Peers do whatever the bytes say: all tables agree after each step, two that keep the rules do not
     notice, and nothing is left when all have gone."""
     program = Program(code)
-    _Lives(program.pick((Role.SERVER, Role.OPERATOR))).run(program)
+    first = program.byte()
+    tight = {"player_window": 3000, "backend_window": 3000, "player_frames_per_s": 200.0} if first & 2 else {}
+    _Lives((Role.SERVER, Role.OPERATOR)[first & 1], **tight).run(program)
 
 
 class _Lives:
     """A switchboard, two peers that keep the rules, and others that do not."""
 
-    def __init__(self, trusted: Role) -> None:
-        self.desk = switchboards.Desk(max_players=6, max_operators=3)
+    def __init__(self, trusted: Role, **settings: Any) -> None:
+        self.desk = switchboards.Desk(max_players=6, max_operators=3, **settings)
         self.trusted = self.desk.join(trusted)
         self.player = self.desk.player("canary")
         self.present: set[PlayerID] = set()
@@ -362,9 +364,12 @@ class _Lives:
             self.silence,
             self.sing,
             self.drain,
+            self.flood,
+            self.pong,
         )
         while program.goes_on():
             program.pick(steps)(program)
+            self.listen()
             check_tables(self.desk)
             self.check_bounds()
         self.sing(program)
@@ -463,19 +468,41 @@ class _Lives:
     def drain(self, program: Program) -> None:
         self.desk.switchboard.drain(program.byte() / 10)
 
+    def flood(self, program: Program) -> None:
+        peer, frame = self.peer(program), program.pick((control.encode(control.Ping()), data(0, b"x" * 40)))
+        for _ in range(60):
+            self._send(peer, frame, program)
+
+    def pong(self, program: Program) -> None:
+        """Answers what the broker asks, or something that it did not ask."""
+        peer = self.peer(program)
+        asked = [frame for _, frame in peer.take() if frame[1] == FrameType.PING]
+        for frame in asked[: program.byte() % 4]:
+            self._send(peer, control.encode(control.Pong(frame[HEADER_BYTES:])), program)
+        if program.byte() % 4 == 1:
+            self._send(peer, control.encode(control.Pong(program.bytes(8))), program)
+
     def sing(self, program: Program) -> None:
         """The two exchange a frame each way, byte for byte, with nothing between."""
         self.listen()
         link, body = self.trusted.link, program.piece()
         self.player.send(data(link, body))
-        assert self.trusted.take() == [(address("canary"), data(link, body))]
+        assert self._heard(self.trusted) == [(address("canary"), data(link, body))]
         self.trusted.send(address("canary"), data(link, body[::-1]))
-        assert self.player.take() == [(b"", data(link, body[::-1]))]
+        assert self._heard(self.player) == [(b"", data(link, body[::-1]))]
+
+    def _heard(self, canary: switchboards.Peer) -> list[tuple[bytes, bytes]]:
+        """Gives what came to one of the two, but for PINGs, which it answers."""
+        came = canary.take()
+        for _, frame in came:
+            if frame[1] == FrameType.PING:
+                canary.say(control.Pong(frame[HEADER_BYTES:]))
+        return [message for message in came if message[1][1] != FrameType.PING]
 
     def listen(self) -> None:
         """Reads what the two were told: a server knows exactly who is there."""
-        self.player.take()
-        for _, frame in self.trusted.take():
+        self._heard(self.player)
+        for _, frame in self._heard(self.trusted):
             if frame[1] == FrameType.JOINED:
                 joined = control.decode(frame)
                 assert isinstance(joined, control.Joined) and not self.present & set(joined.player_ids)
@@ -791,7 +818,7 @@ def seeds(target: str) -> list[bytes]:
             ]
     return [
         TWO_GONE_AT_ONCE,
-        *(bytes((trusted, step, 0, 0, 0)) for trusted in range(2) for step in range(16)),
+        *(bytes((trusted, step, 0, 0, 0)) for trusted in range(4) for step in range(18)),
     ]
 
 
