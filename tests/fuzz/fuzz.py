@@ -4,7 +4,7 @@
     python tests/fuzz/fuzz.py envelopes FILE             once, without a fuzzer, to see a failure again
 
 A run begins with the golden bytes, tests/fuzz/corpus and what earlier runs have found (in .fuzz), and adds to
-the latter. `--keep` picks the smallest files that cover all of it and puts them into tests/fuzz/corpus.
+the latter. `--keep` puts a small number of files that cover much of it into tests/fuzz/corpus.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 GROWN = ROOT / ".fuzz"
 KEPT = Path(__file__).parent / "corpus"
 KEPT_FILES, KEPT_BYTES = 40, 20_000
-"""Of each target at most, those that libFuzzer puts first: the smallest."""
+"""Of each target at most; where there are more, some of each size."""
 
 NAMES = ("frames", "envelopes", "addresses", "switchboard", "endpoint")
 _RUN = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
@@ -75,7 +75,7 @@ def run(target: str, seconds: int) -> bool:
 
 
 def keep(target: str) -> None:
-    """Makes the kept corpus anew: the smallest files that cover what all covers."""
+    """Makes the kept corpus anew, of files each of which covers something that smaller ones do not."""
     with tempfile.TemporaryDirectory() as begin, tempfile.TemporaryDirectory() as merged:
         write_seeds(target, Path(begin))
         found = GROWN / "corpus" / target
@@ -91,7 +91,8 @@ def keep(target: str) -> None:
         (KEPT / target).mkdir(parents=True)
         room = KEPT_BYTES
         files = [path for path in Path(merged).iterdir() if path.read_bytes() not in golden]
-        for path in sorted(files, key=lambda path: (path.stat().st_size, path.name))[:KEPT_FILES]:
+        files.sort(key=lambda path: (path.stat().st_size, path.name))
+        for path in files[:: -(-len(files) // KEPT_FILES) or 1]:
             room -= path.stat().st_size
             if room >= 0:
                 shutil.copy(path, KEPT / target / path.name)
@@ -104,7 +105,9 @@ def inside(target: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["ringback", "ringback_broker"]):
         import targets
-    atheris.Setup([sys.argv[0], *arguments], targets.TARGETS[target])
+    # To merge, libFuzzer has a shell run the first of these with other options, again and again.
+    again = f"{sys.executable} {__file__} {target} --inside"
+    atheris.Setup([again, *arguments], targets.TARGETS[target])
     atheris.Fuzz()
 
 
