@@ -183,6 +183,7 @@ class Broker:
         receive, option = listener.socket.recv, listener.socket.getsockopt
         switchboard, trusted = self.switchboard, listener.side is Side.BACKEND
         known = switchboard.roster.by_routing_id[listener.side]
+        refused = switchboard.refused[listener.side]
         strangers: list[_FromStranger] = []
         drained = False
         try:
@@ -190,6 +191,10 @@ class Broker:
                 routing_id = receive(_NOBLOCK)
                 session = known.get(routing_id)
                 if session is None:
+                    if routing_id in refused:  # a flood goes on for a moment after it was refused
+                        listener.receive_parts(receive(_NOBLOCK))
+                        switchboard.counters.strangers += 1
+                        continue
                     strangers.append(self._receive_from_stranger(listener, routing_id))
                     if len(strangers) == STRANGERS_AT_ONCE:
                         break

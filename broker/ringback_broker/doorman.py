@@ -16,17 +16,22 @@ class _Stranger:
     close_at: float | None
     """None: refused, and the next tick sets the time."""
 
-    refused: bool = False
+    routing_id: bytes = b""
+    """Of one that was refused."""
 
 
 class Doorman:
     """Keeps which connections are open without a session, and for how long they may stay.
 
     It knows connections by descriptor, as monitor events do. One entry an open connection, no more.
+
+    Attributes:
+        refused: routing IDs of those that were refused, by side: what they still send is thrown away.
     """
 
     def __init__(self, hello_s: float) -> None:
         self._hello_s = hello_s
+        self.refused: dict[Side, set[bytes]] = {side: set() for side in Side}
         self._strangers: dict[Side, dict[int, _Stranger]] = {side: {} for side in Side}
 
     def __len__(self) -> int:
@@ -38,20 +43,25 @@ class Doorman:
 
     def arrived(self, side: Side, connection: Connection, now: float) -> None:
         """A connection was accepted: it has some time to say HELLO."""
+        self.settled(side, connection)
         self._strangers[side][connection.descriptor] = _Stranger(connection, now + self._hello_s)
 
     def admits(self, side: Side, connection: Connection) -> bool:
         """Tells whether a connection is open, without a session, and was not refused."""
         stranger = self._strangers[side].get(connection.descriptor)
-        return stranger is not None and not stranger.refused
+        return stranger is not None and not stranger.routing_id
 
     def settled(self, side: Side, connection: Connection) -> None:
         """The connection has a session now, or is closed."""
-        self._strangers[side].pop(connection.descriptor, None)
+        stranger = self._strangers[side].pop(connection.descriptor, None)
+        if stranger is not None:
+            self.refused[side].discard(stranger.routing_id)
 
-    def refuse(self, side: Side, connection: Connection) -> None:
+    def refuse(self, side: Side, connection: Connection, routing_id: bytes) -> None:
         """Has a connection closed soon; nothing that it sends is taken any more."""
-        self._strangers[side][connection.descriptor] = _Stranger(connection, None, refused=True)
+        self.settled(side, connection)
+        self._strangers[side][connection.descriptor] = _Stranger(connection, None, routing_id)
+        self.refused[side].add(routing_id)
 
     def overdue(self, now: float) -> list[tuple[Side, Connection]]:
         """Gives the connections to close now, and forgets them."""

@@ -56,6 +56,7 @@ class Switchboard:
         roster: who is connected; the loop looks a sender up in it.
         counters: what was counted.
         draining: whether nobody is let in any more.
+        refused: by side, routing IDs whose messages the loop throws away unread.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Switchboard:
         self._software = software
         self._directory = Directory()
         self._doorman = Doorman(config.hello_s)
+        self.refused = self._doorman.refused
         self._flow = Flow(config, nonce)
         self._frame_s, self._byte_s = self._flow.frame_s, self._flow.byte_s
         self._player_frame_bytes = self._flow.frame_bytes[Side.PLAYERS]
@@ -232,7 +234,7 @@ class Switchboard:
                 self.counters.violations += not self._flow.confirm(session, frame.body, now)
             case control.Bye():
                 self._end(session, "it said BYE")
-                self._doorman.refuse(session.side, session.connection)
+                self._doorman.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
                 session.keys = self._directory.replace(session.role, session.keys, frame.keys)
             case _:
@@ -300,7 +302,7 @@ class Switchboard:
 
     def _turn_away(self, side: Side, routing_id: bytes, connection: Connection, refusal: Refusal) -> None:
         """Tells a peer why it is not let in, or not any more, and has its connection closed soon."""
-        self._doorman.refuse(side, connection)
+        self._doorman.refuse(side, connection, routing_id)
         if refusal.silent:
             return
         self.counters.sessions_refused += 1

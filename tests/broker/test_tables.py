@@ -64,8 +64,9 @@ def test_doorman() -> None:
         doorman.arrived(Side.PLAYERS, connection, 10.0)
         assert doorman.admits(Side.PLAYERS, connection)
         assert not doorman.admits(Side.BACKEND, connection)
-    doorman.refuse(Side.PLAYERS, second)
-    doorman.refuse(Side.BACKEND, third)
+    doorman.refuse(Side.PLAYERS, second, b"second")
+    doorman.refuse(Side.BACKEND, third, b"third")
+    assert doorman.refused == {Side.PLAYERS: {b"second"}, Side.BACKEND: {b"third"}}
     assert not doorman.admits(Side.PLAYERS, second)
     assert doorman.overdue(10.0) == []
     assert doorman.overdue(10.4) == []
@@ -75,6 +76,10 @@ def test_doorman() -> None:
     doorman.settled(Side.PLAYERS, first)
     assert doorman.overdue(100.0) == []
     assert len(doorman) == 0
+    assert doorman.refused == {Side.PLAYERS: set(), Side.BACKEND: set()}
+    doorman.refuse(Side.PLAYERS, first, b"first")
+    doorman.arrived(Side.PLAYERS, first, 200.0)  # somebody else has its descriptor now
+    assert doorman.refused[Side.PLAYERS] == set() and doorman.admits(Side.PLAYERS, first)
 
 
 def test_directory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

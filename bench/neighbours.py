@@ -1,0 +1,186 @@
+"""What one bad player does to the others: latencies with it and without it, in turns, in one run.
+
+    python bench/neighbours.py [--rounds 3] [--seconds 4]
+
+Twenty players call the server, and the server calls them, a few hundred calls a second in all. Beside them is
+nobody; or a player that has stopped reading while the server sends it 400 calls of 64 KiB a second; or a
+player that sends calls as fast as it can, at a broker that allows a player 500 frames a second. That one has
+the lowest priority: it would be on another machine, and must not take the processor itself from the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import statistics
+import sys
+import time
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from processes import cpu_s, line_of, memory_mib, start, start_broker
+
+PLAYERS = 20
+CALLS_A_SECOND = 10
+"""Of each player, and of the server to each."""
+
+BULK = bytes(64 * 1024)
+BULK_CALLS_A_SECOND = 400
+FLOODED_FRAMES_PER_S = 500
+SITUATIONS = ("alone", "a player that does not read", "a player that floods")
+
+
+async def server(address: str) -> None:
+    """Answers, calls its players in turns, and keeps sending to a player named "deaf" if it is there."""
+    from ringback.aio import Server
+
+    async with Server(address) as endpoint:
+        endpoint.register_server_callback("echo", lambda source, payload: payload)
+
+        async def feed() -> None:
+            while "deaf" in endpoint.players:
+                for _ in range(BULK_CALLS_A_SECOND // 20):
+                    endpoint.trigger_client_callback("x", "deaf", BULK, on_error=lambda error: None)
+                await asyncio.sleep(1 / 20)
+
+        @endpoint.on_player_joined
+        async def joined(player_id: int | str) -> None:
+            if player_id == "deaf":
+                await feed()
+
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+async def honest(address: str, seconds: float) -> None:
+    """Twenty players in one process, each with calls at its pace; prints the latencies in ms."""
+    from ringback.aio import Player
+
+    latencies: list[float] = []
+
+    async def play(number: int) -> None:
+        async with Player(address, f"honest-{number}") as player:
+            player.register_client_callback("echo", lambda payload: payload)
+            ends_at = time.monotonic() + seconds
+            at = time.monotonic() + number / PLAYERS / CALLS_A_SECOND
+            while at < ends_at:
+                await asyncio.sleep(max(0.0, at - time.monotonic()))
+                started = time.monotonic()
+                await player.trigger_server_callback("echo", number)
+                latencies.append(1000 * (time.monotonic() - started))
+                at += 1 / CALLS_A_SECOND
+
+    await asyncio.gather(*(play(number) for number in range(PLAYERS)))
+    print(json.dumps(sorted(latencies)), flush=True)
+
+
+def deaf(address: str) -> None:
+    """Joins, and never reads again."""
+    import zmq
+
+    from ringback.protocol.control import Hello, encode
+    from ringback.protocol.frames import Role
+
+    context: zmq.Context[Any] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.ROUTING_ID, secrets.token_bytes(16))
+    socket.setsockopt(zmq.RCVHWM, 1)
+    socket.connect(address)
+    socket.send(encode(Hello(Role.PLAYER, "deaf")))
+    socket.poll(30_000)
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def flood(address: str) -> None:
+    """Sends frames of one call each as fast as the socket takes them; thrown out, it joins again."""
+    import msgpack
+    import zmq
+
+    from ringback.protocol.control import Hello, encode
+    from ringback.protocol.envelopes import CALL
+    from ringback.protocol.frames import FrameType, Role, header
+
+    os.nice(19)
+    context: zmq.Context[Any] = zmq.Context()
+    frame = header(FrameType.DATA) + msgpack.packb([[CALL, 1, "echo", None, 1000]])
+    said = False
+    while True:
+        socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.ROUTING_ID, secrets.token_bytes(16))
+        socket.connect(address)
+        socket.send(encode(Hello(Role.PLAYER)))
+        socket.poll(30_000)
+        if not said:
+            print("ready", flush=True)
+            said = True
+        while True:
+            for _ in range(100):
+                with suppress(zmq.Again):
+                    socket.send(frame, zmq.NOBLOCK)
+            answers = []
+            with suppress(zmq.Again):
+                while True:
+                    answers.append(socket.recv(zmq.NOBLOCK))
+            if any(answer[1] == FrameType.REJECT for answer in answers):
+                break
+        socket.close()
+
+
+ROLES: dict[str, Any] = {"server": server, "honest": honest, "deaf": deaf, "flood": flood}
+
+
+def measure(situation: str, seconds: float) -> dict[str, float]:
+    with ExitStack() as stack:
+        broker, players, backend = start_broker(stack, f"--player-frames={FLOODED_FRAMES_PER_S}")
+        line_of(start(stack, __file__, "--role", "server", backend), "ready")
+        if situation != SITUATIONS[0]:
+            role = "deaf" if situation == SITUATIONS[1] else "flood"
+            line_of(start(stack, __file__, "--role", role, players), "ready")
+        before, since = cpu_s(broker), time.monotonic()
+        watched = start(stack, __file__, "--role", "honest", players, str(seconds))
+        latencies = json.loads(line_of(watched, r"^\[.*\]$")[0])
+        share = 100 * (cpu_s(broker) - before) / (time.monotonic() - since)
+        return {
+            "calls": len(latencies),
+            "p50": latencies[len(latencies) // 2],
+            "p99": latencies[len(latencies) * 99 // 100],
+            "worst": latencies[-1],
+            "broker_mib": memory_mib(broker),
+            "broker_cpu": share,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        role, address, *rest = options.role
+        result = ROLES[role](address, *map(float, rest))
+        if result is not None:
+            asyncio.run(result)
+        return
+    rounds: dict[str, list[dict[str, float]]] = {situation: [] for situation in SITUATIONS}
+    for _ in range(options.rounds):
+        for situation in SITUATIONS:
+            rounds[situation].append(measure(situation, options.seconds))
+    print(f"{'':30}{'p50 ms':>8}{'p99 ms':>8}{'worst':>8}{'broker MiB':>12}{'CPU %':>7}   p99 against alone")
+    for situation, figures in rounds.items():
+        median = {key: statistics.median(one[key] for one in figures) for key in figures[0]}
+        pairs = zip(figures, rounds[SITUATIONS[0]], strict=True)
+        ratio = statistics.median(ours["p99"] / alone["p99"] for ours, alone in pairs)
+        print(
+            f"{situation:30}{median['p50']:>8.2f}{median['p99']:>8.2f}{median['worst']:>8.1f}"
+            f"{median['broker_mib']:>12.1f}{median['broker_cpu']:>7.1f}   x{ratio:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
