@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test setup fmt lint type check bench fuzz fuzz-keep clean help
+.PHONY: demo test setup fmt lint type check bench crowd neighbours soak fuzz fuzz-keep clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
 	@echo "make test    all checks: lint, types, tests"
 	@echo "make bench   calls a second, latency and CPU a call, beside hand-written pyzmq loops"
 	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
+	@echo "make crowd   what 10,000 idle players cost the broker"
+	@echo "make neighbours   what a player that does not read, or floods, does to the others"
+	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
 	@echo "make fmt     format the code"
 
 $(READY): pyproject.toml
@@ -58,6 +61,20 @@ fuzz: setup
 # Makes tests/fuzz/corpus anew of what all runs have found.
 fuzz-keep: setup
 	$(BIN)/python tests/fuzz/fuzz.py --keep
+
+crowd: setup
+	$(BIN)/python bench/crowd.py
+
+neighbours: setup
+	$(BIN)/python bench/neighbours.py
+
+MINUTES ?= 60
+$(VENV)/.plot: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot]'
+	@touch $@
+
+soak: $(VENV)/.plot
+	$(BIN)/python bench/soak.py --minutes $(MINUTES) --plot soak.png --json soak.jsonl
 
 fmt: setup
 	$(BIN)/ruff check --fix .
