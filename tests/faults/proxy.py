@@ -1,0 +1,228 @@
+"""A TCP proxy between endpoints and a broker that can hold up, cut into pieces and cut off what it carries.
+
+It works in a thread with an event loop of its own. All its methods may be called from any other thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 65536
+CHUNKS_HELD = 64
+"""What is on its way in one direction is bounded: beyond it the sender's own buffers fill up."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on and 0: closing sends RST and throws away what had not left (socket(7))."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is done to the bytes of a connection, in both directions.
+
+    Attributes:
+        delay_s: they arrive so much later.
+        stalled: nothing arrives, the end of the connection neither.
+        slice_bytes: they leave in pieces of this size, each a packet of its own; 0 for as they come.
+        bytes_per_s: no more than so many; 0 for no limit.
+    """
+
+    delay_s: float = 0.0
+    stalled: bool = False
+    slice_bytes: int = 0
+    bytes_per_s: float = 0.0
+
+
+NONE = Faults()
+STALLED = Faults(stalled=True)
+
+
+class Connection:
+    """One connection through the proxy, from a client to the target."""
+
+    def __init__(self, client: socket.socket, target: socket.socket, faults: Faults) -> None:
+        self.faults = faults
+        self.bytes_carried = 0
+        self.task: asyncio.Task[None] | None = None
+        self._sockets = (client, target)
+        self._changed = asyncio.Event()
+        for end in self._sockets:
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def set_faults(self, faults: Faults) -> None:
+        self.faults = faults
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def carry(self, target_address: tuple[str, int]) -> None:
+        """Carries both ways until both ends are closed, or this is cancelled."""
+        client, target = self._sockets
+        try:
+            await asyncio.get_running_loop().sock_connect(target, target_address)
+            async with asyncio.TaskGroup() as group:
+                for source, sink in ((client, target), (target, client)):
+                    held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(CHUNKS_HELD)
+                    group.create_task(self._read(source, held))
+                    group.create_task(self._write(held, sink))
+        except OSError:  # the target does not listen: the client is cut off
+            pass
+        finally:
+            client.close()
+            target.close()
+
+    async def cut(self, *, reset: bool) -> None:
+        """Ends the connection on both sides: by RST, or in order with what was on its way thrown away."""
+        if self.task is None or self.task.done():
+            return
+        if reset:
+            for end in self._sockets:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    async def _read(self, source: socket.socket, held: asyncio.Queue[tuple[float, bytes]]) -> None:
+        loop = asyncio.get_running_loop()
+        data = b"-"
+        while data:
+            try:
+                data = await loop.sock_recv(source, CHUNK_BYTES)
+            except OSError:
+                data = b""
+            await held.put((time.monotonic(), data))
+
+    async def _write(self, held: asyncio.Queue[tuple[float, bytes]], sink: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            came_at, data = await held.get()
+            await self._until_due(came_at)
+            if not data:
+                with suppress(OSError):
+                    sink.shutdown(socket.SHUT_WR)
+                return
+            while data:
+                piece = data[: self.faults.slice_bytes or self._share()]
+                data = data[len(piece) :]
+                with suppress(OSError):  # the reader of the other direction sees the end too
+                    await loop.sock_sendall(sink, piece)
+                self.bytes_carried += len(piece)
+                if self.faults.bytes_per_s:
+                    await asyncio.sleep(len(piece) / self.faults.bytes_per_s)
+                elif data:
+                    await asyncio.sleep(0)
+                if data and self.faults.stalled:
+                    await self._until_due(came_at)
+
+    def _share(self) -> int:
+        """Gives how much leaves in one piece: of a narrow link, what it carries in 20 ms."""
+        rate = self.faults.bytes_per_s
+        return max(1, int(rate / 50)) if rate else CHUNK_BYTES
+
+    async def _until_due(self, came_at: float) -> None:
+        """Waits as long as the faults say, which may change meanwhile."""
+        while self.faults.stalled or (wait_s := came_at + self.faults.delay_s - time.monotonic()) > 0:
+            changed = self._changed.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed, None if self.faults.stalled else wait_s)
+
+
+class Proxy:
+    """Listens at a port of its own, and connects each client to the target.
+
+    Args:
+        target: `tcp://HOST:PORT`. It need not listen yet: a client is cut off while it does not.
+
+    Attributes:
+        address: where clients connect to.
+        accepted: how many clients did so far.
+    """
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.removeprefix("tcp://").rpartition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.accepted = 0
+        self._faults = NONE
+        self._connections: dict[Connection, None] = {}
+        self._stopped = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+
+    # -- from other threads
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open, the oldest first."""
+        return self._do(lambda: list(self._connections))
+
+    def set_faults(self, faults: Faults, connections: Iterable[Connection] | None = None) -> None:
+        """Has faults done from now on: to all connections and to later ones, or to these alone."""
+
+        def change() -> None:
+            if connections is None:
+                self._faults = faults
+            for connection in self._connections if connections is None else connections:
+                connection.set_faults(faults)
+
+        self._do(change)
+
+    def cut(self, connections: Iterable[Connection] | None = None, *, reset: bool = False) -> int:
+        """Ends all connections or these, and gives how many it were."""
+        chosen = self.connections if connections is None else list(connections)
+
+        async def cut_all() -> None:
+            for connection in chosen:
+                await connection.cut(reset=reset)
+
+        asyncio.run_coroutine_threadsafe(cut_all(), self._loop).result()
+        return len(chosen)
+
+    def _do(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+
+    # -- on the loop
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        accepting = asyncio.create_task(self._accept())
+        await self._stopped.wait()
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        for connection in list(self._connections):
+            await connection.cut(reset=False)
+        self._listener.close()
+
+    async def _accept(self) -> None:
+        while True:
+            client, _ = await self._loop.sock_accept(self._listener)
+            self.accepted += 1
+            connection = Connection(client, socket.socket(), self._faults)
+            self._connections[connection] = None
+            connection.task = asyncio.create_task(connection.carry(self._target))
+            connection.task.add_done_callback(lambda _, done=connection: self._connections.pop(done))
