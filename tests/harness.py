@@ -19,22 +19,37 @@ PATIENCE_S = 30.0
 """How long anything may take before a test fails: the machine may be busy with something else."""
 
 READY = re.compile(r"ready players=(\S+) backend=(\S+)")
+ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("RINGBACK_")}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("sdk", "broker", "cli", "tests"))
+"""Of processes: they import what pytest does, wherever an installed ringback may be."""
 
 
 class Process:
-    """A process whose lines can be waited for. Standard error is read with standard output."""
+    """A process whose lines can be waited for. Standard error is read with standard output.
 
-    def __init__(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> None:
+    Args:
+        arguments: of Python.
+        prefix: a command that runs another, and what it is told before that.
+        environment: what is set on top of `ENVIRONMENT`.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        stdin: int | None = subprocess.DEVNULL,
+        prefix: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.lines: list[str] = []
         self._arrived: SimpleQueue[str | None] = SimpleQueue()
         self.popen = subprocess.Popen(
-            [sys.executable, "-u", *arguments],
+            [*prefix, sys.executable, "-u", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=stdin,
             text=True,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **(environment or {})},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -101,6 +116,7 @@ class BrokerProcess:
     players: str = "tcp://127.0.0.1:0"
     backend: str = "tcp://127.0.0.1:0"
     options: tuple[str, ...] = ()
+    environment: dict[str, str] | None = None
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +133,7 @@ class BrokerProcess:
             "--backend",
             self.backend,
             *self.options,
+            environment=self.environment,
         )
         self.players, self.backend = self.process.wait_for(READY.pattern).groups()
 

@@ -1,0 +1,251 @@
+"""A broker and workers as processes, what is done to them, and the histories that they write."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import histories
+from harness import PATIENCE_S, BrokerProcess, Process
+from histories import File, Line, Recorder
+
+from ringback import Operator
+
+WORKER = str(Path(__file__).with_name("worker.py"))
+
+SKEW_S = 1.0
+"""How late a deadline may take effect on a machine that is busy with something else; the endpoints' own
+timers are late by some 10 ms."""
+
+LOOK_S = 0.005
+"""The histories are looked at so often: who writes them may be killed, and could not tell."""
+
+
+class Histories:
+    """The lines of all processes, as they come."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines: list[Line] = []
+        self._read: dict[Path, int] = {}
+
+    def look(self) -> list[Line]:
+        """Reads what is new, and gives all lines so far."""
+        for path in self.folder.glob("*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                self.lines += (json.loads(line) for line in file)  # each was written whole
+                self._read[path] = file.tell()
+        return self.lines
+
+    def find(self, since: float = 0.0, **fields: Any) -> list[Line]:
+        """Gives the lines with these fields, in the order of time."""
+        wanted = fields.items()
+        found = [line for line in self.look() if line["t"] >= since and wanted <= line.items()]
+        return sorted(found, key=lambda line: line["t"])
+
+    def wait_for(self, since: float = 0.0, **fields: Any) -> Line:
+        """Waits for a line with these fields, and gives the first."""
+        self.wait_until(lambda: self.find(since, **fields), f"a line like {fields}")
+        return self.find(since, **fields)[0]
+
+    def wait_until(self, check: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
+        until = time.monotonic() + patience_s
+        while not check():
+            if time.monotonic() > until:
+                raise AssertionError(f"{what} did not come within {patience_s:g} s")
+            time.sleep(LOOK_S)
+
+    def check(self, *, skew_s: float = SKEW_S, rest: bool = True) -> list[str]:
+        lines = histories.read(self.folder.glob("*.jsonl"))
+        return histories.check(lines, skew_s=skew_s, rest=rest)
+
+
+class WorkerProcess(Process):
+    """A process that runs `worker.py`, and what the test does to it, for the histories."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        role: str,
+        names: Iterable[Any],
+        *,
+        face: str = "asyncio",
+        address: str | None = None,
+        prefix: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.names = list(names)
+        self.role = role
+        self._cluster = cluster
+        broker = cluster.broker
+        if address is None:
+            address = broker.players if role == "player" else broker.backend
+        super().__init__(
+            WORKER,
+            face,
+            role,
+            address,
+            str(cluster.histories.folder),
+            str(cluster.seed),
+            json.dumps(cluster.targets),
+            *map(json.dumps, self.names),
+            stdin=subprocess.PIPE,
+            prefix=prefix,
+            environment=environment,
+        )
+        self.started_at = time.monotonic()
+        self.lives = [f"{name}.{self.popen.pid}" for name in self.names]
+        self.alive = True
+        self.stopped = False
+
+    def tell(self, command: str, *arguments: Any) -> float:
+        """Gives it a command, and says when."""
+        assert self.popen.stdin is not None
+        now = time.monotonic()
+        self.popen.stdin.write(json.dumps([command, *arguments]) + "\n")
+        self.popen.stdin.flush()
+        return now
+
+    def wait_for_lives(self, what: str, since: float = 0.0) -> float:
+        """Waits until each of its lives has written such a line, and gives the time of the last."""
+        return max(self._cluster.histories.wait_for(since, who=who, what=what)["t"] for who in self.lives)
+
+    def stop(self) -> float:
+        """Stops it (SIGSTOP), and gives when."""
+        now = self._note("stop")
+        self.stopped = True
+        self.signal(signal.SIGSTOP)
+        return now
+
+    def go_on(self) -> float:
+        self.signal(signal.SIGCONT)
+        self.stopped = False
+        return self._note("continue")
+
+    def kill(self) -> None:
+        """Ends it without a word."""
+        if self.alive:
+            self.alive = False
+            self._note("kill")
+        super().kill()
+
+    def _note(self, what: str) -> float:
+        for who in self.lives:
+            self._cluster.note(who, what)
+        return time.monotonic()
+
+
+class Cluster:
+    """A broker and workers, all of whose players may be called.
+
+    Args:
+        folder: for the histories.
+        names: of the players that trusted endpoints call.
+        seed: of what the workers do.
+        host: where the broker listens.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Iterable[Any] = (),
+        *,
+        seed: object = 0,
+        host: str = "127.0.0.1",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.histories = Histories(folder)
+        self.targets = [*names, "nobody"]
+        self.seed = seed
+        self.workers: list[WorkerProcess] = []
+        self._write = File(folder / "test.jsonl")
+        self._stack = ExitStack()
+        address = f"tcp://{host}:0"
+        self.broker = self._stack.enter_context(BrokerProcess(address, address, environment=environment))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def note(self, who: str, what: str) -> None:
+        Recorder(who, self._write).note(what)
+
+    def begin(self, role: str, *names: Any, **options: Any) -> WorkerProcess:
+        """Starts a worker."""
+        worker = WorkerProcess(self, role, names or (role,), **options)
+        self._stack.callback(worker.kill)
+        self.workers.append(worker)
+        return worker
+
+    def start(self, role: str, *names: Any, **options: Any) -> WorkerProcess:
+        """Starts a worker, and waits until all its lives are connected."""
+        worker = self.begin(role, *names, **options)
+        worker.wait_for_lives("connected")
+        return worker
+
+    @property
+    def alive(self) -> list[WorkerProcess]:
+        return [worker for worker in self.workers if worker.alive]
+
+    def kill_broker(self) -> float:
+        now = time.monotonic()
+        self.broker.process.kill()
+        return now
+
+    def start_broker(self) -> float:
+        """Starts it again, at the same addresses, and gives when it was ready."""
+        self.broker.process.kill()  # if it has not ended; it closes the pipes too
+        self.broker.start()
+        return time.monotonic()
+
+    def stop_broker(self) -> None:
+        self.note("broker", "stop")
+        self.broker.process.signal(signal.SIGSTOP)
+
+    def go_on_broker(self) -> None:
+        self.broker.process.signal(signal.SIGCONT)
+        self.note("broker", "continue")
+
+    def wait_until_all_work(self, since: float) -> float:
+        """Waits until each life under load had a result after that, and gives the time of the last."""
+        lives = [who for worker in self.alive for who in worker.lives]
+        return max(self.histories.wait_for(since, who=who, what="complete", code=None)["t"] for who in lives)
+
+    def quiet(self) -> None:
+        """Ends the load, and waits for the last calls."""
+        told = [(worker, worker.tell("quiet")) for worker in self.alive]
+        for worker, since in told:
+            worker.wait_for_lives("quiet", since)
+
+    def rest(self) -> None:
+        """Ends the load, and has everybody note what is left; the broker has to know who is there alone."""
+        self.quiet()
+        told = [(worker, worker.tell("rest")) for worker in self.alive]
+        for worker, since in told:
+            worker.wait_for_lives("rest", since)
+        expected = sorted(
+            str(name) for worker in self.alive if worker.role == "player" for name in worker.names
+        )
+        trusted = sum(worker.role != "player" for worker in self.alive)
+        with Operator(self.broker.backend) as operator:
+            rows, _ = operator.query("players").result()
+            counters = dict(operator.query("counters").result()[0])
+        assert sorted(str(row[0]) for row in rows) == expected
+        open_sessions = counters["sessions_begun"] - counters["sessions_ended"]
+        assert open_sessions == len(expected) + trusted + 1  # and the operator that asks
+
+    def verdict(self, *, skew_s: float = SKEW_S, rest: bool = True) -> None:
+        """Checks what all processes wrote, and that no process failed."""
+        problems = self.histories.check(skew_s=skew_s, rest=rest)
+        assert not problems, "\n".join([f"{len(problems)} problems", *problems[:20]])
+        for worker in self.workers:
+            assert worker.popen.poll() is None or not worker.alive, worker.output()

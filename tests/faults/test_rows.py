@@ -1,0 +1,424 @@
+"""Rows of the table in docs/reliability.md, with real processes, that no other test shows."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+from faults.cluster import SKEW_S, Cluster, WorkerProcess
+from faults.network import Namespace
+from faults.proxy import NONE, STALLED, Faults, Proxy
+from harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually, ipc_addresses
+from rawpeers import RawPeer
+
+from ringback import Player, Server, ServerTaken
+from ringback.protocol.envelopes import RESULT
+from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
+
+Measure = Callable[[str, float], None]
+
+LONG_S = 25.0
+"""A timeout that must not be what ends a call."""
+
+NOTICED_WITHIN_S = 1.0
+SILENCE_NOTICED_WITHIN_S = 8.0
+"""Heartbeats take about 2 s; the lease would take 30, and the machine may be busy."""
+
+
+def all_work(cluster: Cluster, *workers: WorkerProcess, callers: int = 2) -> None:
+    """Has workers load each other, and waits until each has had a result."""
+    since = time.monotonic()
+    for worker in workers or cluster.alive:
+        worker.tell("load", callers)
+    cluster.wait_until_all_work(since)
+
+
+def at_rest(cluster: Cluster, skew_s: float = SKEW_S) -> None:
+    cluster.rest()
+    cluster.verdict(skew_s=skew_s)
+
+
+def held_calls(cluster: Cluster, *calls: tuple[WorkerProcess, Any, Any]) -> list[str]:
+    """Has calls made that nobody answers, and gives their names once their handlers have run."""
+    since = time.monotonic()
+    for worker, name, to in calls:
+        worker.tell("call", name, to, "never", LONG_S)
+    names = []
+    for worker, name, _ in calls:
+        who = worker.lives[worker.names.index(name)]
+        named = cluster.histories.wait_for(since, who=who, what="invoke", timeout=LONG_S)["call"]
+        cluster.histories.wait_for(since, what="exec_start", call=named)
+        names.append(named)
+    return names
+
+
+def ends(cluster: Cluster, calls: list[str], code: str, since: float) -> float:
+    """Waits until these calls have ended with a code, "maybe", and gives how long the last one took."""
+    last = 0.0
+    for call in calls:
+        line = cluster.histories.wait_for(what="complete", call=call)
+        assert (line["code"], line["executed"]) == (code, "maybe")
+        last = max(last, line["t"] - since)
+    return last
+
+
+# -- the broker
+
+
+def test_a_broker_that_is_killed_amid_calls(cluster: Cluster, measure: Measure) -> None:
+    server, operator = cluster.start("server"), cluster.start("operator")
+    players = cluster.start("player", 1, 2, "ann")
+    blocking = cluster.start("player", "bob", face="blocking")
+    all_work(cluster)
+    calls = held_calls(
+        cluster,
+        (server, "server", 1),
+        (operator, "operator", 2),
+        (players, "ann", "server"),
+        (blocking, "bob", "server"),
+    )
+    killed_at = cluster.kill_broker()
+    noticed_s = ends(cluster, calls, "CONNECTION_LOST", killed_at)
+    assert noticed_s < NOTICED_WITHIN_S
+    measure("broker killed: the last call of each endpoint ends after", noticed_s)
+    back_at = cluster.start_broker()
+    works_s = cluster.wait_until_all_work(back_at) - back_at
+    assert works_s < 3.0
+    measure("broker back: each endpoint has a result after", works_s)
+    # What was under way when it died does not run once it is back.
+    old = {line["call"] for line in cluster.histories.find(what="invoke") if line["t"] < killed_at}
+    late = [line for line in cluster.histories.find(back_at, what="exec_start") if line["call"] in old]
+    assert not late
+    at_rest(cluster)
+
+
+def test_a_broker_that_is_stopped_for_a_while(cluster: Cluster, measure: Measure) -> None:
+    """Endpoints find it silent by their own heartbeats, and come back when it does."""
+    server, player = cluster.start("server"), cluster.start("player", 1, 2)
+    all_work(cluster)
+    calls = held_calls(cluster, (server, "server", 1), (player, 2, "server"))
+    stopped_at = time.monotonic()
+    cluster.stop_broker()
+    noticed_s = ends(cluster, calls, "CONNECTION_LOST", stopped_at)
+    assert noticed_s < SILENCE_NOTICED_WITHIN_S
+    measure("broker stopped: the last call of each endpoint ends after", noticed_s)
+    cluster.go_on_broker()
+    on_at = time.monotonic()
+    measure("broker goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
+    at_rest(cluster)
+
+
+def test_a_broker_that_is_told_to_stop_under_load(cluster: Cluster, measure: Measure) -> None:
+    cluster.start("server")
+    cluster.start("player", 1, 2)
+    all_work(cluster)
+    told_at = time.monotonic()
+    cluster.broker.process.signal(signal.SIGTERM)
+    assert cluster.broker.process.wait() == 0
+    measure("broker told to stop under load: exit 0 after", time.monotonic() - told_at)
+    found = cluster.histories.find(told_at, what="complete", code="DRAINING")
+    assert all(line["executed"] == "no" for line in found)
+    cluster.wait_until_all_work(cluster.start_broker())
+    at_rest(cluster)
+
+
+# -- the server
+
+
+def test_a_server_that_is_killed_and_started_again(cluster: Cluster, measure: Measure) -> None:
+    server = cluster.start("server")
+    player = cluster.start("player", 1, 2)
+    all_work(cluster)
+    calls = held_calls(cluster, (player, 1, "server"), (player, 2, "server"))
+    killed_at = time.monotonic()
+    server.kill()
+    noticed_s = ends(cluster, calls, "SERVER_LOST", killed_at)
+    assert noticed_s < NOTICED_WITHIN_S
+    measure("server killed: each player's calls end after", noticed_s)
+    cluster.histories.wait_for(killed_at, what="complete", code="NO_SERVER", executed="no")
+    again = cluster.start("server")
+    back_at = again.wait_for_lives("connected")
+    all_work(cluster, again)
+    measure("server back: each player has a result after", cluster.wait_until_all_work(back_at) - back_at)
+    at_rest(cluster)
+
+
+def test_a_server_that_is_stopped(cluster: Cluster, measure: Measure) -> None:
+    server = cluster.start("server")
+    player = cluster.start("player", 1, 2)
+    all_work(cluster)
+    calls = held_calls(cluster, (player, 1, "server"), (player, 2, "server"))
+    stopped_at = server.stop()
+    noticed_s = ends(cluster, calls, "SERVER_LOST", stopped_at)
+    assert noticed_s < SILENCE_NOTICED_WITHIN_S
+    measure("server stopped: each player's calls end after", noticed_s)
+    on_at = server.go_on()
+    measure("server goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
+    at_rest(cluster)
+
+
+def test_an_answer_to_the_server_before_is_dropped_and_counted(broker: BrokerProcess) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    with RawPeer(context, broker.players) as player:
+        with Server(broker.backend) as first:
+            player.join(Role.PLAYER, 7, ("x",))
+            first.trigger_client_callback("x", 7, on_error=lambda error: None)
+            while (frame := player.receive()[-1])[1] != FrameType.DATA:
+                pass
+        [[_, call_id, *_]] = msgpack.unpackb(frame[HEADER_BYTES:])
+        with Server(broker.backend) as second:
+            player.send(header(FrameType.DATA) + msgpack.packb([[RESULT, call_id, ["too late"]]]))
+            eventually(lambda: second.counters.stray_replies == 1, "the answer is counted")
+            assert second.counters.results == 0
+    context.term()
+
+
+def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Cluster) -> None:
+    cluster.start("server")
+    cluster.start("player", 1)
+    all_work(cluster)
+    since = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(ServerTaken, match="another server is connected"):
+            Server(cluster.broker.backend).start()
+    cluster.wait_until_all_work(time.monotonic())
+    assert not cluster.histories.find(since, what="disconnected")
+    assert not [
+        line for line in cluster.histories.find(since, what="complete") if line["code"] == "NO_SERVER"
+    ]
+    at_rest(cluster)
+
+
+# -- players
+
+
+def test_a_player_that_is_killed_and_one_that_is_stopped(cluster: Cluster, measure: Measure) -> None:
+    server = cluster.start("server")
+    killed, stopped, other = (cluster.start("player", name) for name in (1, 2, "ann"))
+    all_work(cluster)
+    to_killed = held_calls(cluster, (server, "server", 1))
+    to_stopped = held_calls(cluster, (server, "server", 2))
+    at = time.monotonic()
+    killed.kill()
+    noticed_s = ends(cluster, to_killed, "PLAYER_LEFT", at)
+    assert noticed_s < NOTICED_WITHIN_S
+    measure("player killed: a call to it ends after", noticed_s)
+    at = stopped.stop()
+    noticed_s = ends(cluster, to_stopped, "PLAYER_LEFT", at)
+    assert noticed_s < SILENCE_NOTICED_WITHIN_S
+    measure("player stopped: a call to it ends after", noticed_s)
+    assert not cluster.histories.find(who=other.lives[0], what="disconnected")
+    again = cluster.start("player", 1)
+    on_at = stopped.go_on()
+    all_work(cluster, again)
+    measure("player goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
+    at_rest(cluster)
+
+
+# -- the network
+
+
+@pytest.fixture
+def proxied(cluster: Cluster) -> Iterator[tuple[Cluster, Proxy, Proxy]]:
+    """A server and players, each side through a proxy, all under load."""
+    with Proxy(cluster.broker.backend) as backend, Proxy(cluster.broker.players) as players:
+        cluster.start("server", address=backend.address)
+        cluster.start("player", 1, 2, address=players.address)
+        cluster.start("player", "bob", address=players.address, face="blocking")
+        all_work(cluster)
+        yield cluster, backend, players
+
+
+def test_connections_that_are_reset(proxied: tuple[Cluster, Proxy, Proxy], measure: Measure) -> None:
+    cluster, backend, players = proxied
+    [server] = [worker for worker in cluster.workers if worker.role == "server"]
+    for proxy, code in ((players, "PLAYER_LEFT"), (backend, "CONNECTION_LOST")):
+        calls = held_calls(cluster, (server, "server", 1), (server, "server", "bob"))
+        at = time.monotonic()
+        proxy.cut(reset=True)
+        noticed_s = ends(cluster, calls, code, at)
+        assert noticed_s < NOTICED_WITHIN_S
+        measure(f"{'players' if proxy is players else 'server'} reset: calls end after", noticed_s)
+        on_at = time.monotonic()
+        works_s = cluster.wait_until_all_work(on_at) - on_at
+        measure("and each endpoint has a result after", works_s)
+    assert players.accepted == 2 * 3 and backend.accepted == 2  # one new connection, one new session
+    at_rest(cluster)
+
+
+def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: Measure) -> None:
+    cluster, _, players = proxied
+    [server] = [worker for worker in cluster.workers if worker.role == "server"]
+    calls = held_calls(cluster, (server, "server", 1), (server, "server", "bob"))
+    at = time.monotonic()
+    players.set_faults(STALLED)
+    noticed_s = ends(cluster, calls, "PLAYER_LEFT", at)
+    assert noticed_s < SILENCE_NOTICED_WITHIN_S
+    measure("players' network stalls: calls to them end after", noticed_s)
+    on_at = time.monotonic()
+    players.set_faults(NONE)
+    measure("it flows again: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
+    # What the network held up arrives, and its time is counted from then: there is no common clock.
+    at_rest(cluster, skew_s=SKEW_S + on_at - at)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [Faults(delay_s=0.3), Faults(slice_bytes=1), Faults(bytes_per_s=30_000), Faults(0.1, False, 7, 50_000)],
+    ids=["delay", "slice", "throttle", "all"],
+)
+def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: Faults) -> None:
+    """Deadlines hold, and each call has one outcome; nobody is taken for dead."""
+    cluster, backend, players = proxied
+    since = time.monotonic()
+    backend.set_faults(faults)
+    players.set_faults(faults)
+    cluster.histories.wait_until(
+        lambda: len(cluster.histories.find(since, what="complete")) > 100, "a hundred outcomes"
+    )
+    assert not cluster.histories.find(since, what="disconnected")
+    backend.set_faults(NONE)
+    players.set_faults(NONE)
+    at_rest(cluster, skew_s=2.0)
+
+
+def test_a_link_that_is_cut_without_a_word(namespace: Namespace, tmp_path: Path, measure: Measure) -> None:
+    with Cluster(tmp_path, [1, 2, "ann"], host=namespace.host) as cluster:
+        server = cluster.start("server")
+        far = cluster.start("player", 1, 2, prefix=namespace.prefix)
+        near = cluster.start("player", "ann")
+        all_work(cluster)
+        down, up = held_calls(cluster, (server, "server", 1), (far, 2, "server"))
+        cut_at = time.monotonic()
+        namespace.down()
+        noticed_s = ends(cluster, [down], "PLAYER_LEFT", cut_at)
+        measure("link cut: a call to a player beyond it ends after", noticed_s)
+        noticed_there_s = ends(cluster, [up], "CONNECTION_LOST", cut_at)
+        measure("link cut: a call of a player beyond it ends after", noticed_there_s)
+        assert max(noticed_s, noticed_there_s) < SILENCE_NOTICED_WITHIN_S
+        up_at = time.monotonic()
+        namespace.up()
+        measure("link back: each endpoint has a result after", cluster.wait_until_all_work(up_at) - up_at)
+        assert not cluster.histories.find(who=near.lives[0], what="disconnected")
+        at_rest(cluster, skew_s=SKEW_S + up_at - cut_at)
+
+
+# -- the machine
+
+
+def test_a_log_on_a_full_disk(short_folder: Path) -> None:
+    """It goes on routing: each line that it can't write is lost, and nothing else."""
+    players, backend = ipc_addresses(short_folder)
+    arguments = ("-m", "ringback_cli", "broker", "--players", players, "--backend", backend)
+    with Path("/dev/full").open("w") as full:
+        broker = subprocess.Popen([sys.executable, *arguments], stderr=full, stdout=full, env=ENVIRONMENT)
+    try:
+        with Server(backend, connect_timeout=PATIENCE_S) as server:
+            server.register_server_callback("echo", lambda source, payload: payload)
+            for number in range(20):
+                with Player(players, player_id=number + 1) as player:  # a line for each that comes and goes
+                    assert player.trigger_server_callback("echo", number).result() == number
+        broker.send_signal(signal.SIGTERM)
+        assert broker.wait(PATIENCE_S) == 0
+    finally:
+        broker.kill()
+        broker.wait()
+
+
+JUMPING_CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
+static volatile long *offset_s;
+__attribute__((constructor)) static void begin(void) {
+    int file = open(getenv("JUMPING_CLOCK"), O_RDONLY);
+    offset_s = mmap(0, sizeof(long), PROT_READ, MAP_SHARED, file, 0);
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(clock, now);
+    if (clock == CLOCK_REALTIME && offset_s) now->tv_sec += *offset_s;
+    return failed;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec time;
+    int failed = clock_gettime(CLOCK_REALTIME, &time);
+    now->tv_sec = time.tv_sec;
+    now->tv_usec = time.tv_nsec / 1000;
+    return failed;
+}
+time_t time(time_t *result) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (result) *result = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+class WallClock:
+    """A wall clock that can be set, for the processes that are started with its environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file, source, library = (folder / name for name in ("offset", "clock.c", "clock.so"))
+        self._file.write_bytes(bytes(8))
+        source.write_text(JUMPING_CLOCK)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        self.environment = {"LD_PRELOAD": str(library), "JUMPING_CLOCK": str(self._file)}
+
+    def jump(self, seconds: int) -> None:
+        with self._file.open("r+b") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
+    """No effect, by a week forth and back, on broker, server and players. What kernel and library wait
+    for is on the monotonic clock."""
+    clock = WallClock(tmp_path)
+    with Cluster(tmp_path, [1, "bob"], environment=clock.environment) as cluster:
+        ask = [sys.executable, "-c", "import time; print(time.time())"]
+        clock.jump(-5000)
+        now = subprocess.check_output(ask, env={**ENVIRONMENT, **clock.environment})
+        assert 4900 < time.time() - float(now) < 5100  # the clock can be set
+        cluster.start("server", environment=clock.environment)
+        cluster.start("player", 1, environment=clock.environment)
+        cluster.start("player", "bob", face="blocking", environment=clock.environment)
+        all_work(cluster)
+        since = time.monotonic()
+        for jump_s in (7 * 86400, -7 * 86400, 1, 0):
+            clock.jump(jump_s)
+            cluster.wait_until_all_work(time.monotonic())
+        assert not cluster.histories.find(since, what="disconnected")
+        at_rest(cluster)
+
+
+def test_no_code_asks_the_wall_clock() -> None:
+    """In the source of endpoints and broker; the times in log lines are the log's own."""
+    for path in (*ROOT.glob("sdk/**/*.py"), *ROOT.glob("broker/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "time"
+            ):
+                assert node.attr == "monotonic", path
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in ("time", "datetime"), path
+            if isinstance(node, ast.Import):
+                assert "datetime" not in {alias.name for alias in node.names}, path

@@ -1,0 +1,276 @@
+"""A process with a server, players or an operator, which load others and write down what they did and saw.
+
+    python worker.py blocking|asyncio server|player|operator ADDRESS FOLDER SEED TARGETS NAME...
+
+TARGETS is a JSON list of the player IDs that a trusted endpoint calls. Each NAME, in JSON, is an endpoint;
+its life is called NAME.PID. What there is to know is in its history (FOLDER/PID.jsonl): beside what
+`histories` tells, `connected`, `disconnected`, `joined`, `left` and `quiet`. A line on standard input is a
+command: a JSON list of one of the methods of `Worker`, and its arguments. Standard output is for tracebacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from histories import File, Recorder
+
+import ringback
+import ringback.aio
+from ringback import CallbackError, LinkError
+
+FACES = {"blocking": ringback, "asyncio": ringback.aio}
+KEY = "do"
+PACE_S = 0.02
+"""How long a caller thinks between two calls, on average."""
+
+REST_WITHIN_S = 10.0
+LONGEST_CALL_S = 2.0
+
+KINDS = {"echo": 60, "work": 20, "fail": 8, "never": 4, "nest": 8}
+"""What callees are asked to do, and how often: answer at once, after a while, with an error of the
+application's own, never, or after a call of their own to the one who called."""
+
+Command = list[Any]
+
+
+class Life:
+    """One endpoint, from the start of its process to the end."""
+
+    def __init__(self, worker: Worker, role: str, name: Any, address: str) -> None:
+        self.worker = worker
+        self.role = role
+        self.name = name
+        self.record = Recorder(f"{name}.{os.getpid()}", worker.write)
+        self.random = random.Random(f"{worker.seed} {name}")
+        self.quiet = asyncio.Event()
+        self._numbers = count(1)
+        self._lock = threading.Lock()
+        self._open = 0
+        self.record.start(role, name)
+        face = FACES[worker.face]
+        if role == "player":
+            self.endpoint: Any = face.Player(address, player_id=name)
+            register = self.endpoint.register_client_callback
+        elif role == "server":
+            self.endpoint = face.Server(address)
+            register = self.endpoint.register_server_callback
+            self.endpoint.on_player_joined(lambda player: self.record.note("joined", player=player))
+            self.endpoint.on_player_left(lambda player: self.record.note("left", player=player))
+        else:
+            self.endpoint = face.Operator(address)
+            register = None
+        self.endpoint.on_connected(lambda _: self.record.note("connected"))
+        self.endpoint.on_disconnected(lambda reason: self.record.note("disconnected", reason=reason))
+        if register is not None:
+            handler = self._handle_async if worker.face == "asyncio" else self._handle
+            # A handler is told apart by its number of arguments: a player's has no source.
+            if role == "player":
+                handler = functools.partial(handler, None)
+            register(KEY, handler)
+
+    async def start(self) -> None:
+        """Starts it, however long there is no broker, or another life with its name."""
+        while True:
+            try:
+                await self._waited(self.endpoint.start)
+                return
+            except LinkError:
+                await asyncio.sleep(0.05)
+
+    async def _waited(self, function: Any) -> Any:
+        if self.worker.face == "asyncio":
+            return await function()
+        return await asyncio.to_thread(function)
+
+    # -- being called
+
+    async def _handle_async(self, source: Any, payload: Any, cb: Any) -> None:
+        call = payload["call"]
+        self.record.exec_start(call, source, payload)
+        if payload["kind"] == "work":
+            await asyncio.sleep(payload["s"])
+        elif payload["kind"] == "nest" and source is not None:
+            await self.call(source, "echo", 1.0)
+        self._answer(payload, cb)
+
+    def _handle(self, source: Any, payload: Any, cb: Any) -> None:
+        self.record.exec_start(payload["call"], source, payload)
+        if payload["kind"] == "work":
+            time.sleep(payload["s"])
+        elif payload["kind"] == "nest" and source is not None:
+            call, name = self._trigger(source, "echo", 1.0)
+            self._complete(name, call)
+        self._answer(payload, cb)
+
+    def _answer(self, payload: Any, cb: Any) -> None:
+        if payload["kind"] == "fail":
+            raise CallbackError("there is none left", code="SOLD_OUT")
+        if payload["kind"] != "never":
+            result = {"call": payload["call"], "fill": payload["fill"]}
+            self.record.exec_end(payload["call"], [result])
+            cb(result)
+
+    # -- calling
+
+    async def load(self, pace_s: float) -> None:
+        """Calls, one call after the other, until it is told to be quiet."""
+        while not self.quiet.is_set():
+            timeout_s = self.random.choice((0.2, 1.0, LONGEST_CALL_S))
+            kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
+            await self.call(self._target(), kind, timeout_s, cancel=self.random.random() < 0.03)
+            await asyncio.sleep(self.random.uniform(0.0, 2 * pace_s))
+
+    def _target(self) -> Any:
+        if self.role == "player" or self.random.random() < 0.2:
+            return "server"
+        return self.random.choice(self.worker.targets)
+
+    async def call(self, to: Any, kind: str, timeout_s: float, cancel: bool = False) -> None:
+        call, name = self._trigger(to, kind, timeout_s)
+        if cancel:
+            await asyncio.sleep(0.01)
+            call.cancel()
+        if self.worker.face == "asyncio":
+            try:
+                await call
+            except CallbackError:
+                pass
+            finally:  # when this is cancelled, so is the call
+                self._complete(name, call)
+        else:
+            await asyncio.to_thread(self._complete, name, call)
+
+    def _trigger(self, to: Any, kind: str, timeout_s: float) -> tuple[Any, str]:
+        with self._lock:  # handlers of the blocking face call too
+            self._open += 1
+            name = f"{self.record.who}#{next(self._numbers)}"
+            size = int(self.random.paretovariate(0.7)) % 20_000
+            payload = {"call": name, "kind": kind, "s": self.random.uniform(0.0, 0.1), "fill": bytes(size)}
+        endpoint = self.endpoint
+        if self.role == "player":
+            self.record.invoke(name, to, self.name, timeout_s, payload)
+            return endpoint.trigger_server_callback(KEY, payload, timeout=timeout_s), name
+        if to == "server":
+            # Named by the caller, and need not be connected.
+            source = self.worker.targets[size % len(self.worker.targets)]
+            self.record.invoke(name, to, source, timeout_s, payload)
+            return endpoint.trigger_callback(KEY, source, payload, timeout=timeout_s), name
+        self.record.invoke(name, to, None, timeout_s, payload)
+        return endpoint.trigger_client_callback(KEY, to, payload, timeout=timeout_s), name
+
+    def _complete(self, name: str, call: Any) -> None:
+        error = call.error
+        if error is None:
+            self.record.result(name, list(call.results))
+        else:
+            self.record.error(name, error.code_name, error.executed)
+        with self._lock:
+            self._open -= 1
+
+    # -- resting
+
+    def tables(self) -> dict[str, int]:
+        exchange = self.endpoint._endpoint.exchange
+        peers = list(exchange.peers.values())
+        return {
+            "open": self._open,
+            "pending": exchange.pending,
+            "calls": sum(len(peer.calls) for peer in peers),
+            "executions": sum(len(peer.executions) for peer in peers),
+            "returned": sum(len(peer.returned) for peer in peers),
+            "outgoing": sum(len(peer.outgoing) for peer in peers),
+            "queued_bytes": exchange.outbox.queued_bytes,
+            "tasks": len(self.endpoint._shell._tasks) if self.worker.face == "asyncio" else 0,
+        }
+
+    async def rest(self) -> None:
+        """Notes what is left in the tables, at the latest when it should long be nothing."""
+        until = time.monotonic() + REST_WITHIN_S
+        while any(self.tables().values()) and time.monotonic() < until:  # nothing tells when they change
+            await asyncio.sleep(0.02)
+        counters = self.endpoint.counters
+        names = type(counters).__slots__
+        self.record.rest(self.tables(), {name: getattr(counters, name) for name in names})
+
+
+class Worker:
+    """All endpoints of the process. Its public methods are the commands."""
+
+    def __init__(
+        self,
+        face: str,
+        role: str,
+        address: str,
+        folder: str,
+        seed: str,
+        targets: str,
+        *names: str,
+    ) -> None:
+        self.face = face
+        self.seed = seed
+        self.targets = json.loads(targets)
+        self.write = File(Path(folder) / f"{os.getpid()}.jsonl")
+        self._lives = [Life(self, role, json.loads(name), address) for name in names]
+        self._loads: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> None:
+        """Starts, and obeys until standard input ends."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(256))
+        await asyncio.gather(*(life.start() for life in self._lives))
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            command, *arguments = json.loads(line)
+            task = asyncio.create_task(getattr(self, command)(*arguments))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        task.result()
+
+    async def load(self, callers: int, pace_s: float = PACE_S) -> None:
+        """Has each endpoint call, by so many callers at a time."""
+        for life in self._lives:
+            life.quiet.clear()
+            self._loads += (asyncio.create_task(life.load(pace_s)) for _ in range(callers))
+
+    async def call(self, name: Any, to: Any, kind: str, timeout_s: float) -> None:
+        """Has one endpoint make one call."""
+        [life] = [life for life in self._lives if life.name == name]
+        await life.call(to, kind, timeout_s)
+
+    async def quiet(self) -> None:
+        """Ends the load, and waits until all its calls have ended."""
+        for life in self._lives:
+            life.quiet.set()
+        await asyncio.gather(*self._loads)
+        self._loads.clear()
+        for life in self._lives:
+            life.record.note("quiet")
+
+    async def rest(self) -> None:
+        """Notes what is left, which should be nothing."""
+        await asyncio.gather(*(life.rest() for life in self._lives))
+
+    async def close(self) -> None:
+        """Leaves in order."""
+        for life in self._lives:
+            await life._waited(life.endpoint.close)
+            life.record.note("close")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR)
+    asyncio.run(Worker(*sys.argv[1:]).run())
