@@ -94,20 +94,24 @@ def read(paths: Iterable[Path]) -> list[Line]:
     return sorted(lines, key=lambda line: line["t"])
 
 
-def check(lines: Iterable[Line], *, skew_s: float, rest: bool = True) -> list[str]:
+def check(lines: Iterable[Line], *, skew_s: float, network_s: float = 0.0, rest: bool = True) -> list[str]:
     """Gives what is wrong with a history, worst first; nothing if all holds.
 
     Args:
         lines: of all endpoints, in the order of time.
-        skew_s: how late a deadline may take effect: timers, and how long the network held a frame up.
+        skew_s: how late a deadline may take effect.
+        network_s: for how long the network may have held a frame up. There is no common clock: a handler
+            counts the time of a call from when it came, so it may run so much later. A caller may not
+            end a call later for that.
         rest: whether each life that was not killed or closed ends at rest.
     """
-    return _Checker(list(lines), skew_s).problems(rest)
+    return _Checker(list(lines), skew_s, network_s).problems(rest)
 
 
 class _Checker:
-    def __init__(self, lines: list[Line], skew_s: float) -> None:
+    def __init__(self, lines: list[Line], skew_s: float, network_s: float) -> None:
         self._skew_s = skew_s
+        self._network_s = network_s
         self._by_call: dict[str, dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
         self._starts: dict[str, Line] = {}
         self._ends: dict[str, Line] = {}
@@ -194,7 +198,7 @@ class _Checker:
                 self._problem(6, start, f"a call of {invoke['as']!r} ran as one of {start['source']!r}")
             if start["hash"] != invoke["hash"]:
                 self._problem(5, start, "a handler was given another payload")
-            if (late_s := self._late(start, invoke, caller, start["who"])) > 0:
+            if (late_s := self._late(start, invoke, caller, start["who"]) - self._network_s) > 0:
                 self._problem(7, start, f"a handler ran {late_s:.3f} s too late")
 
     def _role(self, line: Line) -> Any:

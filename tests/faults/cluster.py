@@ -8,8 +8,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import histories
 from harness import PATIENCE_S, BrokerProcess, Process
@@ -18,6 +19,8 @@ from histories import File, Line, Recorder
 from ringback import Operator
 
 WORKER = str(Path(__file__).with_name("worker.py"))
+
+T = TypeVar("T")
 
 SKEW_S = 1.0
 """How late a deadline may take effect on a machine that is busy with something else; the endpoints' own
@@ -40,31 +43,41 @@ class Histories:
         for path in self.folder.glob("*.jsonl"):
             with path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
-                self.lines += (json.loads(line) for line in file)  # each was written whole
-                self._read[path] = file.tell()
+                new, newline, _ = file.read().rpartition(b"\n")  # the last line may just be written
+            self._read[path] = self._read.get(path, 0) + len(new) + len(newline)
+            self.lines += map(json.loads, new.splitlines())
         return self.lines
 
     def find(self, since: float = 0.0, **fields: Any) -> list[Line]:
-        """Gives the lines with these fields, in the order of time."""
+        """Gives the lines with these fields, those of one life in the order of time."""
         wanted = fields.items()
-        found = [line for line in self.look() if line["t"] >= since and wanted <= line.items()]
-        return sorted(found, key=lambda line: line["t"])
+        return [line for line in self.look() if line["t"] >= since and wanted <= line.items()]
 
     def wait_for(self, since: float = 0.0, **fields: Any) -> Line:
         """Waits for a line with these fields, and gives the first."""
-        self.wait_until(lambda: self.find(since, **fields), f"a line like {fields}")
-        return self.find(since, **fields)[0]
+        wanted = fields.items()
+        seen = 0
 
-    def wait_until(self, check: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
-        until = time.monotonic() + patience_s
-        while not check():
+        def found() -> Line | None:
+            nonlocal seen
+            new = islice(self.look(), seen, None)
+            seen = len(self.lines)
+            return next((line for line in new if line["t"] >= since and wanted <= line.items()), None)
+
+        return self.wait_until(found, f"a line like {fields}")
+
+    def wait_until(self, check: Callable[[], T | None], what: str) -> T:
+        """Waits until there is something, and gives it."""
+        until = time.monotonic() + PATIENCE_S
+        while not (found := check()):
             if time.monotonic() > until:
-                raise AssertionError(f"{what} did not come within {patience_s:g} s")
+                raise AssertionError(f"{what} did not come within {PATIENCE_S:g} s")
             time.sleep(LOOK_S)
+        return found
 
-    def check(self, *, skew_s: float = SKEW_S, rest: bool = True) -> list[str]:
+    def check(self, network_s: float) -> list[str]:
         lines = histories.read(self.folder.glob("*.jsonl"))
-        return histories.check(lines, skew_s=skew_s, rest=rest)
+        return histories.check(lines, skew_s=SKEW_S, network_s=network_s)
 
 
 class WorkerProcess(Process):
@@ -232,20 +245,26 @@ class Cluster:
         told = [(worker, worker.tell("rest")) for worker in self.alive]
         for worker, since in told:
             worker.wait_for_lives("rest", since)
-        expected = sorted(
-            str(name) for worker in self.alive if worker.role == "player" for name in worker.names
-        )
+        players = {name for worker in self.alive if worker.role == "player" for name in worker.names}
         trusted = sum(worker.role != "player" for worker in self.alive)
         with Operator(self.broker.backend) as operator:
-            rows, _ = operator.query("players").result()
-            counters = dict(operator.query("counters").result()[0])
-        assert sorted(str(row[0]) for row in rows) == expected
-        open_sessions = counters["sessions_begun"] - counters["sessions_ended"]
-        assert open_sessions == len(expected) + trusted + 1  # and the operator that asks
 
-    def verdict(self, *, skew_s: float = SKEW_S, rest: bool = True) -> None:
-        """Checks what all processes wrote, and that no process failed."""
-        problems = self.histories.check(skew_s=skew_s, rest=rest)
+            def knows_who_is_there() -> bool:
+                rows, _ = operator.query("players").result()
+                counters = dict(operator.query("counters").result()[0])
+                open_sessions = counters["sessions_begun"] - counters["sessions_ended"]
+                # And the operator that asks.
+                return {row[0] for row in rows} == players and open_sessions == len(players) + trusted + 1
+
+            self.histories.wait_until(knows_who_is_there, "that the broker has forgotten who left")
+
+    def verdict(self, *, network_s: float = 0.0) -> None:
+        """Checks what all processes wrote, and that no process failed.
+
+        Args:
+            network_s: for how long the network was made to hold frames up.
+        """
+        problems = self.histories.check(network_s)
         assert not problems, "\n".join([f"{len(problems)} problems", *problems[:20]])
-        for worker in self.workers:
-            assert worker.popen.poll() is None or not worker.alive, worker.output()
+        for worker in self.alive:
+            assert worker.popen.poll() is None, worker.output()

@@ -219,6 +219,15 @@ def test_a_life_that_was_stopped_is_excused_for_as_long() -> None:
     assert [problem[:2] for problem in check(story.lines, skew_s=0.2, rest=False)] == ["2:"]
 
 
+def test_a_network_that_holds_frames_up_excuses_handlers_and_no_callers() -> None:
+    lines = rest(sound())
+    started_late(lines)
+    lines_of(lines, call="own", what="complete")[0]["t"] += 0.5
+    assert [problem[:2] for problem in check(lines, skew_s=0.2)] == ["2:", "7:"]
+    assert [problem[:2] for problem in check(lines, skew_s=0.2, network_s=0.05)] == ["2:", "7:"]
+    assert [problem[:2] for problem in check(lines, skew_s=0.2, network_s=0.5)] == ["2:"]
+
+
 def test_histories_are_kept_in_files(tmp_path: Path) -> None:
     story = sound()
     files = [tmp_path / name for name in ("a", "b")]

@@ -15,7 +15,7 @@ from typing import Any
 import msgpack
 import pytest
 import zmq
-from faults.cluster import SKEW_S, Cluster, WorkerProcess
+from faults.cluster import Cluster, WorkerProcess
 from faults.network import Namespace
 from faults.proxy import NONE, STALLED, Faults, Proxy
 from harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually, ipc_addresses
@@ -43,9 +43,9 @@ def all_work(cluster: Cluster, *workers: WorkerProcess, callers: int = 2) -> Non
     cluster.wait_until_all_work(since)
 
 
-def at_rest(cluster: Cluster, skew_s: float = SKEW_S) -> None:
+def at_rest(cluster: Cluster, network_s: float = 0.0) -> None:
     cluster.rest()
-    cluster.verdict(skew_s=skew_s)
+    cluster.verdict(network_s=network_s)
 
 
 def held_calls(cluster: Cluster, *calls: tuple[WorkerProcess, Any, Any]) -> list[str]:
@@ -269,7 +269,7 @@ def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: M
     players.set_faults(NONE)
     measure("it flows again: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
     # What the network held up arrives, and its time is counted from then: there is no common clock.
-    at_rest(cluster, skew_s=SKEW_S + on_at - at)
+    at_rest(cluster, network_s=on_at - at)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: F
     assert not cluster.histories.find(since, what="disconnected")
     backend.set_faults(NONE)
     players.set_faults(NONE)
-    at_rest(cluster, skew_s=2.0)
+    at_rest(cluster, network_s=1.0)
 
 
 def test_a_link_that_is_cut_without_a_word(namespace: Namespace, tmp_path: Path, measure: Measure) -> None:
@@ -310,7 +310,7 @@ def test_a_link_that_is_cut_without_a_word(namespace: Namespace, tmp_path: Path,
         namespace.up()
         measure("link back: each endpoint has a result after", cluster.wait_until_all_work(up_at) - up_at)
         assert not cluster.histories.find(who=near.lives[0], what="disconnected")
-        at_rest(cluster, skew_s=SKEW_S + up_at - cut_at)
+        at_rest(cluster, network_s=2 * (up_at - cut_at))  # TCP's waits between tries double
 
 
 # -- the machine

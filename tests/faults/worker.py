@@ -198,7 +198,7 @@ class Life:
     async def rest(self) -> None:
         """Notes what is left in the tables, at the latest when it should long be nothing."""
         until = time.monotonic() + REST_WITHIN_S
-        while any(self.tables().values()) and time.monotonic() < until:  # nothing tells when they change
+        while any(self.tables().values()) and time.monotonic() < until:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0.02)
         counters = self.endpoint.counters
         names = type(counters).__slots__

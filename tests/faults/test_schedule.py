@@ -1,0 +1,203 @@
+"""Random faults under load, on real processes; then all heals and everybody has to come to rest.
+
+`make faults SECONDS=600 SEED=7` runs a longer one. Processes have their own pace, so a seed gives the same
+faults at about the same times, but not the same run. When it fails, the histories' folder is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+from faults.cluster import Cluster, WorkerProcess
+from faults.network import Namespace, NoNamespace
+from faults.proxy import NONE, STALLED, Faults, Proxy
+
+SECONDS = float(os.environ.get("FAULTS_SECONDS") or 6)
+SEED = os.environ.get("FAULTS_SEED") or "1"
+
+LONGEST_S = 4.0
+"""A fault lasts at most so long; half of it is more than heartbeats need to find a peer that is silent."""
+
+NETWORK_S = 2 * LONGEST_S
+"""What a fault has held up may arrive that late: TCP's waits between tries double."""
+
+PACE_S = 0.02
+Undo = Callable[[], object]
+
+
+class Scene:
+    """A server and an operator, players of both faces, near and far, some of them behind proxies."""
+
+    def __init__(self, folder: Path, stack: ExitStack, seed: str) -> None:
+        self.random = random.Random(seed)
+        self.namespace: Namespace | None = None
+        try:
+            self.namespace = stack.enter_context(Namespace())
+        except NoNamespace as reason:
+            print(f"no link is cut: {reason}")
+        far = ["far 1", "far 2"] if self.namespace else []
+        names = [1, 2, 3, "ann", "bob", "cat", *far]
+        host = self.namespace.host if self.namespace else "127.0.0.1"
+        self.cluster = stack.enter_context(Cluster(folder, names, seed=seed, host=host))
+        broker = self.cluster.broker
+        self.proxies = [
+            stack.enter_context(Proxy(broker.backend)),
+            stack.enter_context(Proxy(broker.players)),
+        ]
+        self._server_face = self.random.choice(("asyncio", "blocking"))
+        begin = self.cluster.begin
+        self.makers: list[Callable[[], WorkerProcess]] = [
+            partial(begin, "server", face=self._server_face, address=self.proxies[0].address),
+            partial(begin, "operator"),
+            partial(begin, "player", 1, 2, 3, address=self.proxies[1].address),
+            partial(begin, "player", "ann", "bob"),
+            partial(begin, "player", "cat", face="blocking"),
+        ]
+        if self.namespace:
+            self.makers.append(partial(begin, "player", *far, prefix=self.namespace.prefix))
+        self.workers: list[WorkerProcess] = []
+
+    def start(self) -> None:
+        for make in self.makers:
+            self.workers.append(make())
+        for worker in self.workers:
+            worker.wait_for_lives("connected")
+            worker.tell("load", 2, PACE_S)
+        self.cluster.wait_until_all_work(time.monotonic())
+
+    def descriptors(self) -> int:
+        """How many the broker has open: one for each connection, and its own."""
+        return len(list(Path(f"/proc/{self.cluster.broker.process.popen.pid}/fd").iterdir()))
+
+
+class Schedule:
+    """Begins faults, several at a time where they are not on the same thing, and undoes each."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.done: list[str] = []
+        self._random = scene.random
+        self._cluster = scene.cluster
+        self._undo: dict[object, tuple[float, Undo]] = {}
+        self._began = time.monotonic()
+
+    def run(self, seconds: float) -> None:
+        while (now := time.monotonic()) < self._began + seconds:
+            self._undo_until(now + self._random.uniform(0.0, 0.8))
+            workers, proxies = range(len(self.scene.makers)), self.scene.proxies
+            things = ["broker", *workers, *workers, *proxies, *proxies, self.scene.namespace]
+            thing = self._random.choice([thing for thing in things if thing is not None])
+            if thing not in self._undo:
+                self._fault(thing)
+        self._undo_until(float("inf"))
+
+    def _undo_until(self, until: float) -> None:
+        """Undoes what is due until then, each at its time."""
+        while self._undo:
+            thing = min(self._undo, key=lambda thing: self._undo[thing][0])
+            due_at, undo = self._undo[thing]
+            if due_at > until:
+                break
+            time.sleep(max(0.0, due_at - time.monotonic()))
+            del self._undo[thing]
+            undo()
+        if until < float("inf"):
+            time.sleep(max(0.0, until - time.monotonic()))
+
+    def _fault(self, thing: object) -> None:
+        name, undo = self._begin(thing)
+        lasts_s = self._random.uniform(0.0, LONGEST_S)
+        self._undo[thing] = (time.monotonic() + lasts_s, undo)
+        self._say(f"{name} for {lasts_s:.1f} s")
+
+    def _say(self, text: str) -> None:
+        self.done.append(f"{time.monotonic() - self._began:6.1f} s: {text}")
+
+    def _begin(self, thing: object) -> tuple[str, Undo]:
+        if isinstance(thing, int):
+            return self._worker_fault(thing)
+        if isinstance(thing, Proxy):
+            return self._proxy_fault(thing)
+        if isinstance(thing, Namespace):
+            thing.down()
+            return "link down", thing.up
+        return self._broker_fault()
+
+    def _broker_fault(self) -> tuple[str, Undo]:
+        cluster = self._cluster
+        kind = self._random.choice(("kill", "stop", "drain"))
+        if kind == "stop":
+            cluster.stop_broker()
+            return "broker stopped", cluster.go_on_broker
+        if kind == "kill":
+            cluster.kill_broker()
+        else:
+            cluster.broker.process.signal(signal.SIGTERM)  # what has not left when it is killed is cut off
+        return f"broker: {kind}", cluster.start_broker
+
+    def _worker_fault(self, number: int) -> tuple[str, Undo]:
+        worker = self.scene.workers[number]
+        names = ", ".join(worker.lives)
+        if self._random.random() < 0.5:
+            worker.stop()
+            return f"{names} stopped", worker.go_on
+        worker.kill()
+        return f"{names} killed", partial(self._start_again, number)
+
+    def _start_again(self, number: int) -> None:
+        worker = self.scene.workers[number] = self.scene.makers[number]()
+        worker.tell("load", 2, PACE_S)  # it obeys once it is connected
+
+    def _proxy_fault(self, proxy: Proxy) -> tuple[str, Undo]:
+        faults = self._random.choice(
+            (STALLED, Faults(delay_s=0.5), Faults(slice_bytes=1), Faults(bytes_per_s=50_000), None, None)
+        )
+        side = "server's" if proxy is self.scene.proxies[0] else "players'"
+        if faults is None:
+            reset = self._random.random() < 0.5
+            proxy.cut(reset=reset)
+            return f"{side} connections {'reset' if reset else 'closed'}", lambda: None
+        proxy.set_faults(faults)
+        return f"{side} network {faults}", partial(proxy.set_faults, NONE)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that stays when the test fails."""
+    folder = Path(tempfile.mkdtemp(prefix="ringback-faults-"))
+    yield folder
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_random_faults(folder: Path) -> None:
+    print(f"FAULTS_SEED={SEED} FAULTS_SECONDS={SECONDS:g}, histories in {folder}")
+    with ExitStack() as stack:
+        scene = Scene(folder, stack, SEED)
+        scene.start()
+        descriptors = scene.descriptors()
+        schedule = Schedule(scene)
+        try:
+            schedule.run(SECONDS)
+        finally:
+            print(*schedule.done, sep="\n")
+        healed_at = time.monotonic()
+        recovered_s = scene.cluster.wait_until_all_work(healed_at) - healed_at
+        calls = len(scene.cluster.histories.find(what="invoke"))
+        print(f"{calls} calls; each endpoint has a result {recovered_s:.1f} s after the last fault")
+        scene.cluster.rest()
+        scene.cluster.histories.wait_until(
+            lambda: scene.descriptors() == descriptors,
+            "that the broker has no connections but those of who is there",
+        )
+        scene.cluster.verdict(network_s=NETWORK_S)
+    shutil.rmtree(folder)
