@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test setup fmt lint type check bench crowd neighbours soak fuzz fuzz-keep clean help
+.PHONY: demo test setup fmt lint type check faults bench crowd neighbours soak fuzz fuzz-keep clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
 	@echo "make test    all checks: lint, types, tests"
+	@echo "make faults  all tests with killed, stopped and cut off processes; SECONDS=600 SEED=7 for longer schedules"
 	@echo "make bench   calls a second, latency and CPU a call, beside hand-written pyzmq loops"
 	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
 	@echo "make crowd   what 10,000 idle players cost the broker"
@@ -43,7 +44,14 @@ test: lint type
 	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
 	$(BIN)/python -m coverage report --include='$(PURE_CODE)' --fail-under=100 --show-missing --skip-covered
 	$(BIN)/python -m pytest -q -n 2 -m hypothesis
-	$(BIN)/python -m pytest -q -n 2 -m 'not hypothesis' $(foreach path,$(PURE_TESTS),--ignore=$(path))
+	$(BIN)/python -m pytest -q -n 2 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
+
+# One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
+SECONDS := 30
+SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+faults: setup
+	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
 
 check: test
 

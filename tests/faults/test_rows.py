@@ -102,6 +102,7 @@ def test_a_broker_that_is_killed_amid_calls(cluster: Cluster, measure: Measure) 
     at_rest(cluster)
 
 
+@pytest.mark.faults
 def test_a_broker_that_is_stopped_for_a_while(cluster: Cluster, measure: Measure) -> None:
     """Endpoints find it silent by their own heartbeats, and come back when it does."""
     server, player = cluster.start("server"), cluster.start("player", 1, 2)
@@ -118,6 +119,7 @@ def test_a_broker_that_is_stopped_for_a_while(cluster: Cluster, measure: Measure
     at_rest(cluster)
 
 
+@pytest.mark.faults
 def test_a_broker_that_is_told_to_stop_under_load(cluster: Cluster, measure: Measure) -> None:
     cluster.start("server")
     cluster.start("player", 1, 2)
@@ -153,6 +155,7 @@ def test_a_server_that_is_killed_and_started_again(cluster: Cluster, measure: Me
     at_rest(cluster)
 
 
+@pytest.mark.faults
 def test_a_server_that_is_stopped(cluster: Cluster, measure: Measure) -> None:
     server = cluster.start("server")
     player = cluster.start("player", 1, 2)
@@ -183,6 +186,7 @@ def test_an_answer_to_the_server_before_is_dropped_and_counted(broker: BrokerPro
     context.term()
 
 
+@pytest.mark.faults
 def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Cluster) -> None:
     cluster.start("server")
     cluster.start("player", 1)
@@ -256,6 +260,7 @@ def test_connections_that_are_reset(proxied: tuple[Cluster, Proxy, Proxy], measu
     at_rest(cluster)
 
 
+@pytest.mark.faults
 def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: Measure) -> None:
     cluster, _, players = proxied
     [server] = [worker for worker in cluster.workers if worker.role == "server"]
@@ -274,8 +279,12 @@ def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: M
 
 @pytest.mark.parametrize(
     "faults",
-    [Faults(delay_s=0.3), Faults(slice_bytes=1), Faults(bytes_per_s=30_000), Faults(0.1, False, 7, 50_000)],
-    ids=["delay", "slice", "throttle", "all"],
+    [
+        pytest.param(Faults(delay_s=0.3), id="delay", marks=pytest.mark.faults),
+        pytest.param(Faults(slice_bytes=1), id="slice", marks=pytest.mark.faults),
+        pytest.param(Faults(bytes_per_s=30_000), id="throttle", marks=pytest.mark.faults),
+        pytest.param(Faults(0.1, slice_bytes=7, bytes_per_s=50_000), id="all"),
+    ],
 )
 def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: Faults) -> None:
     """Deadlines hold, and each call has one outcome; nobody is taken for dead."""
@@ -386,6 +395,7 @@ class WallClock:
             file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
     """No effect, by a week forth and back, on broker, server and players. What kernel and library wait

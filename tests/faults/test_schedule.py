@@ -22,7 +22,7 @@ from faults.cluster import Cluster, WorkerProcess
 from faults.network import Namespace, NoNamespace
 from faults.proxy import NONE, STALLED, Faults, Proxy
 
-SECONDS = float(os.environ.get("FAULTS_SECONDS") or 6)
+SECONDS = float(os.environ.get("FAULTS_SECONDS") or 4)
 SEED = os.environ.get("FAULTS_SEED") or "1"
 
 LONGEST_S = 4.0
