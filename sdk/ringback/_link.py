@@ -83,7 +83,10 @@ class Link:
 
     def _open(self, address: str) -> None:
         self.socket = _process.open()
-        interval_ms, timeout_ms = (500, 1000) if self._trusted else (PLAYER_HEARTBEAT_MS, 2000)
+        # A broker that is silent is found after an interval and a timeout at most.
+        interval_ms, timeout_ms, ttl_ms = (
+            (500, 1000, 1000) if self._trusted else (PLAYER_HEARTBEAT_MS, 1000, 2000)
+        )
         for option, value in (
             (zmq.ROUTING_ID, b"R" + secrets.token_bytes(15)),
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
@@ -91,7 +94,7 @@ class Link:
             (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
             (zmq.HEARTBEAT_IVL, interval_ms),
             (zmq.HEARTBEAT_TIMEOUT, timeout_ms),
-            (zmq.HEARTBEAT_TTL, timeout_ms),
+            (zmq.HEARTBEAT_TTL, ttl_ms),
             (zmq.HANDSHAKE_IVL, 5000),
             (zmq.IPV6, int(address.startswith("tcp://["))),
         ):

@@ -1,0 +1,26 @@
+"""The link's socket, as the protocol describes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import zmq
+
+from ringback._link import Link
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_heartbeats_are_as_written_and_find_a_silent_broker_within_two_seconds(trusted: bool) -> None:
+    link = Link("tcp://127.0.0.1:1", trusted)
+    try:
+        for name in ("HEARTBEAT_IVL", "HEARTBEAT_TIMEOUT", "HEARTBEAT_TTL", "MAXMSGSIZE", "RECONNECT_IVL"):
+            [row] = re.findall(rf"^\| `{name}` \| (\S+) \| (\S+) \|", DOCUMENT, re.MULTILINE)
+            assert link.socket.getsockopt(getattr(zmq, name)) == int(row[trusted]), name
+        silent_ms = link.socket.getsockopt(zmq.HEARTBEAT_IVL) + link.socket.getsockopt(zmq.HEARTBEAT_TIMEOUT)
+        assert silent_ms <= 2000
+    finally:
+        link.close()
