@@ -54,11 +54,11 @@ def held_calls(cluster: Cluster, *calls: tuple[WorkerProcess, Any, Any]) -> list
     for worker, name, to in calls:
         worker.tell("call", name, to, "never", LONG_S)
     names = []
-    for worker, name, _ in calls:
+    for worker, name, to in calls:
         who = worker.lives[worker.names.index(name)]
-        named = cluster.histories.wait_for(since, who=who, what="invoke", timeout=LONG_S)["call"]
-        cluster.histories.wait_for(since, what="exec_start", call=named)
-        names.append(named)
+        made = cluster.histories.wait_for(since, who=who, what="invoke", to=to, timeout=LONG_S)["call"]
+        cluster.histories.wait_for(since, what="exec_start", call=made)
+        names.append(made)
     return names
 
 
