@@ -21,11 +21,21 @@ PATIENCE_MS = int(PATIENCE_S * 1000)
 
 
 class RawPeer:
-    """A DEALER on one of the broker's sides. Without heartbeats, so that only the broker ends it."""
+    """A DEALER on one of the broker's sides. Without heartbeats, so that only the broker ends it.
 
-    def __init__(self, context: zmq.Context[Any], address: str, **options: int) -> None:
+    Args:
+        routing_id: the one that it claims, empty for none; otherwise one of its own.
+        options: of the socket.
+    """
+
+    def __init__(
+        self, context: zmq.Context[Any], address: str, *, routing_id: bytes | None = None, **options: int
+    ) -> None:
         self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.ROUTING_ID, b"T" + secrets.token_bytes(15))
+        if routing_id is None:
+            routing_id = b"T" + secrets.token_bytes(15)
+        if routing_id:
+            self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
         self.socket.setsockopt(zmq.LINGER, 0)
         for name, value in options.items():
