@@ -7,7 +7,8 @@ import fcntl
 import os
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ def silence_ms(descriptor: int) -> int | None:
     It is tcpi_last_data_recv of Linux's struct tcp_info (tcp(7), linux/tcp.h). None where there is no such.
     """
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
-            info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        with _borrowed(descriptor) as connection:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except (OSError, AttributeError):
         return None
     if len(info) < _TCP_INFO_BYTES:
@@ -171,10 +172,18 @@ def silence_ms(descriptor: int) -> int | None:
 
 def shut_down(descriptor: int) -> None:
     """Closes the connection below a descriptor that libzmq owns, so that libzmq notices."""
-    with suppress(OSError):
-        duplicate = socket.socket(fileno=os.dup(descriptor))
-        with duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError), _borrowed(descriptor) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """Gives the socket of a descriptor that libzmq owns. Not of a duplicate: there may be no room for one."""
+    connection = socket.socket(fileno=descriptor)
+    try:
+        yield connection
+    finally:
+        connection.detach()
 
 
 def _lock_ipc(path: Path) -> int:

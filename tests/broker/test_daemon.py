@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -27,7 +28,7 @@ from ringback.protocol.frames import FrameType, Role, header
 from ringback_broker import BindError, Broker, BrokerConfig
 from ringback_broker.daemon import REPORTS_A_TICK
 from ringback_broker.session import Connection, Side
-from ringback_broker.sockets import Listener
+from ringback_broker.sockets import Listener, shut_down
 from ringback_cli.exits import Exit
 
 ANY_PORT = "tcp://127.0.0.1:0"
@@ -412,6 +413,21 @@ def test_a_descriptor_that_was_closed_meanwhile_is_left_alone(here: Broker) -> N
         here.close_connection(Side.PLAYERS, connection)
         assert ours.recv(16) == b"still open" and ours.recv(16) == b""
     here.close_connection(Side.BACKEND, Connection(10**6, ""))  # closed altogether: no harm
+
+
+def test_a_connection_is_closed_when_no_descriptor_is_left() -> None:
+    """That is when it matters most. The descriptor stays libzmq's to close."""
+    ours, theirs = socket.socketpair()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ours, theirs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                os.dup(ours.fileno())
+            shut_down(ours.fileno())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert theirs.recv(1) == b"" and os.fstat(ours.fileno())
 
 
 def test_log_lines_are_bounded(here: Broker, caplog: pytest.LogCaptureFixture) -> None:
