@@ -418,6 +418,7 @@ def test_a_descriptor_that_was_closed_meanwhile_is_left_alone(here: Broker) -> N
 def test_a_connection_is_closed_when_no_descriptor_is_left() -> None:
     """That is when it matters most. The descriptor stays libzmq's to close."""
     ours, theirs = socket.socketpair()
+    theirs.settimeout(PATIENCE_S)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ours, theirs:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from faults.proxy import NONE, STALLED, Faults, Proxy
 from harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually, ipc_addresses
 from rawpeers import RawPeer
 
-from ringback import Player, Server, ServerTaken
+from ringback import Operator, Player, Refused, RejectCode, Server, ServerTaken
 from ringback.protocol.envelopes import RESULT
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
 
@@ -227,6 +229,40 @@ def test_a_player_that_is_killed_and_one_that_is_stopped(cluster: Cluster, measu
     all_work(cluster, again)
     measure("player goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
     at_rest(cluster)
+
+
+def test_too_many_players() -> None:
+    """Who is one too many is told so, connections that only take room are closed at once, and those who are
+    there, the trusted side too, keep working."""
+    with BrokerProcess(options=("--max-players", "20")) as broker, ExitStack() as stack:
+        server = stack.enter_context(Server(broker.backend))
+        server.register_server_callback("echo", lambda source, payload: payload)
+        there = [stack.enter_context(Player(broker.players)) for _ in range(20)]
+        with pytest.raises(Refused, match="there are 20 players already") as refused:
+            Player(broker.players).start()
+        assert refused.value.code is RejectCode.FULL
+        host, port = broker.players.removeprefix("tcp://").split(":")
+        silent = [socket.create_connection((host, int(port)), PATIENCE_S) for _ in range(300)]
+        with Operator(broker.backend) as operator:
+
+            def closed() -> int:
+                return int(dict(operator.query("counters").result()[0])["connections_refused"])
+
+            eventually(lambda: closed() > 100, "those that are too many are closed")
+            for number, player in enumerate(there):
+                assert player.trigger_server_callback("echo", number).result() == number
+        for connection in silent:
+            connection.close()
+        there[0].close()
+
+        def one_more_is_in() -> bool:
+            try:
+                with Player(broker.players):
+                    return True
+            except Refused:
+                return False
+
+        eventually(one_more_is_in, "there is room again")
 
 
 # -- the network
