@@ -10,13 +10,13 @@ import pytest
 from faults.cluster import Cluster
 from faults.network import Namespace, NoNamespace
 
-Measure = Callable[[str, float], None]
+Measure = Callable[..., None]
 
 
 @pytest.fixture
 def measure(record_property: Callable[[str, object], None]) -> Measure:
-    """Takes note of a figure in seconds; `pytest -v` prints them all at the end."""
-    return lambda what, seconds: record_property("measured", (what, seconds))
+    """Takes note of what was measured, a figure and its unit; `pytest -v` prints them all at the end."""
+    return lambda what, figure, unit="s": record_property("measured", (what, figure, unit))
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if figures and terminalreporter.verbosity > 0:
         terminalreporter.section("measured")
-        for what, seconds in figures:
-            terminalreporter.write_line(f"{seconds:8.3f} s  {what}")
+        for what, figure, unit in figures:
+            terminalreporter.write_line(f"{figure:9.3f} {unit:4} {what}")
 
 
 @pytest.fixture

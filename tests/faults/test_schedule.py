@@ -77,7 +77,16 @@ class Scene:
 
     def descriptors(self) -> int:
         """How many the broker has open: one for each connection, and its own."""
-        return len(list(Path(f"/proc/{self.cluster.broker.process.popen.pid}/fd").iterdir()))
+        return len(list((self._proc / "fd").iterdir()))
+
+    def memory_mib(self) -> float:
+        """What the broker has in memory."""
+        [line] = [line for line in (self._proc / "status").read_text().splitlines() if "VmRSS" in line]
+        return int(line.split()[1]) / 1024
+
+    @property
+    def _proc(self) -> Path:
+        return Path(f"/proc/{self.cluster.broker.process.popen.pid}")
 
 
 class Schedule:
@@ -179,7 +188,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(SECONDS + 120)
-def test_random_faults(folder: Path) -> None:
+def test_random_faults(folder: Path, measure: Callable[..., None]) -> None:
     print(f"FAULTS_SEED={SEED} FAULTS_SECONDS={SECONDS:g}, histories in {folder}")
     with ExitStack() as stack:
         scene = Scene(folder, stack, SEED)
@@ -192,12 +201,13 @@ def test_random_faults(folder: Path) -> None:
             print(*schedule.done, sep="\n")
         healed_at = time.monotonic()
         recovered_s = scene.cluster.wait_until_all_work(healed_at) - healed_at
-        calls = len(scene.cluster.histories.find(what="invoke"))
-        print(f"{calls} calls; each endpoint has a result {recovered_s:.1f} s after the last fault")
+        measure(f"{len(schedule.done)} random faults: each endpoint has a result after", recovered_s)
         scene.cluster.rest()
         scene.cluster.histories.wait_until(
             lambda: scene.descriptors() == descriptors,
             "that the broker has no connections but those of who is there",
         )
+        calls = len(scene.cluster.histories.find(what="invoke"))
+        measure(f"broker's memory after {calls} calls amid random faults", scene.memory_mib(), "MiB")
         scene.cluster.verdict(network_s=NETWORK_S)
     shutil.rmtree(folder)
