@@ -1,0 +1,21 @@
+"""docs/reliability.md names tests and files that are there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from harness import ROOT
+
+DOCUMENT = (ROOT / "docs" / "reliability.md").read_text()
+TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", DOCUMENT))))
+def test_a_test_that_is_named_is_there(name: str) -> None:
+    assert any(f"def {name}(" in text for text in TESTS.values())
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`(tests/[\w/.]+)`", DOCUMENT))))
+def test_a_file_that_is_named_is_there(path: str) -> None:
+    assert (ROOT / path).is_file()
