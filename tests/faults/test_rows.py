@@ -323,7 +323,8 @@ def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: M
     ],
 )
 def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: Faults) -> None:
-    """Deadlines hold, and each call has one outcome; nobody is taken for dead."""
+    """Deadlines hold, and each call has one outcome. Nobody is taken for dead, unless the network is so narrow
+    that a frame takes longer than a heartbeat waits: libzmq counts whole messages."""
     cluster, backend, players = proxied
     since = time.monotonic()
     backend.set_faults(faults)
@@ -331,10 +332,11 @@ def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: F
     cluster.histories.wait_until(
         lambda: len(cluster.histories.find(since, what="complete")) > 100, "a hundred outcomes"
     )
-    assert not cluster.histories.find(since, what="disconnected")
+    if not faults.bytes_per_s:
+        assert not cluster.histories.find(since, what="disconnected")
     backend.set_faults(NONE)
     players.set_faults(NONE)
-    at_rest(cluster, network_s=1.0)
+    at_rest(cluster, network_s=5.0 if faults.bytes_per_s else 1.0)  # what all calls in flight take to pass
 
 
 def test_a_link_that_is_cut_without_a_word(namespace: Namespace, tmp_path: Path, measure: Measure) -> None:
