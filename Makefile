@@ -47,8 +47,8 @@ test: lint type
 	$(BIN)/python -m pytest -q -n 2 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
 # One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
-SECONDS := 30
-SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+faults: SECONDS := 30
+faults: SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults

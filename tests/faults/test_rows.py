@@ -323,8 +323,8 @@ def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: M
     ],
 )
 def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: Faults) -> None:
-    """Deadlines hold, and each call has one outcome. Nobody is taken for dead, unless the network is so narrow
-    that a frame takes longer than a heartbeat waits: libzmq counts whole messages."""
+    """Deadlines hold, and each call has one outcome. Nobody is taken for dead, unless the network is so
+    narrow that a frame takes longer than a heartbeat waits: libzmq counts whole messages."""
     cluster, backend, players = proxied
     since = time.monotonic()
     backend.set_faults(faults)
