@@ -319,7 +319,7 @@ def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: M
         pytest.param(Faults(delay_s=0.3), id="delay", marks=pytest.mark.faults),
         pytest.param(Faults(slice_bytes=1), id="slice", marks=pytest.mark.faults),
         pytest.param(Faults(bytes_per_s=30_000), id="throttle", marks=pytest.mark.faults),
-        pytest.param(Faults(0.1, slice_bytes=7, bytes_per_s=50_000), id="all"),
+        pytest.param(Faults(0.1, slice_bytes=7, bytes_per_s=50_000), id="all", marks=pytest.mark.faults),
     ],
 )
 def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: Faults) -> None:
