@@ -22,7 +22,7 @@ from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig
 from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.session import Connection, Sent, Session, Side
-from ringback_broker.sockets import BindError, Event, Listener, send, shut_down, silence_ms
+from ringback_broker.sockets import BindError, Event, Listener, send
 from ringback_broker.switchboard import Switchboard
 
 log = logging.getLogger("ringback.broker")
@@ -69,9 +69,6 @@ class Broker:
 
     def __init__(self, config: BrokerConfig | None = None) -> None:
         self.config = config or BrokerConfig()
-        # libzmq numbers peers that name no routing ID by a counter whose start is always the same;
-        # somebody who claims its next values makes the process abort (libzmq issue 4633).
-        ctypes.CDLL(None).srand(secrets.randbits(31))
         self._stack = ExitStack()
         try:
             self._open()
@@ -83,6 +80,8 @@ class Broker:
         self._deadline: float | None = None
         self._forced = False
         self._reports = 0
+        self._now = self._tick_at = self._flush_at = 0.0
+        self._waiting = False
 
     def _make_room(self) -> int:
         """Sees to it that there are descriptors for all who may join, or lets fewer join; gives how many
@@ -104,7 +103,11 @@ class Broker:
         return room
 
     def _open(self) -> None:
+        """Makes the sockets. A simulator has others in their place."""
         config = self.config
+        # libzmq numbers peers that name no routing ID by a counter whose start is always the same;
+        # somebody who claims its next values makes the process abort (libzmq issue 4633).
+        ctypes.CDLL(None).srand(secrets.randbits(31))
         self._signals, self._wake = socket.socketpair()
         for end in (self._signals, self._wake):
             end.setblocking(False)
@@ -141,40 +144,55 @@ class Broker:
         self._stack.close()
 
     def _loop(self) -> bool:
-        players, backend, switchboard = self._players, self._backend, self.switchboard
-        sources = (players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno())
-        inputs: list[Any] = [(source, zmq.POLLIN) for source in sources]
-        now = time.monotonic()
-        wake_at = tick_at = now + TICK_S
-        flush_at, waiting = now, False
-        while True:
-            noted = players.noted_at is not None or backend.noted_at is not None
-            timeout_ms = 0 if noted else max(0, round((wake_at - now) * 1000))
+        inputs: list[Any] = [(source, zmq.POLLIN) for source in self._sources()]
+        wake_at: float | None = self._begin(time.monotonic())
+        while wake_at is not None:
+            timeout_ms = max(0, round((wake_at - self._now) * 1000))
             ready: set[Any] = {source for source, _ in zmq.zmq_poll(inputs, timeout_ms)}
-            now = time.monotonic()
-            for listener in (players, backend):
-                if listener.monitor in ready:
-                    listener.note_events(now)
-                since = listener.noted_at
-                if listener.socket in ready or since is not None:
-                    drained = self._take(listener, now)
-                    if since is not None and (drained or now - since > CLOSED_WITHIN_S):
-                        self._take_events(listener.events(), listener.side, now)
-            if self._signals.fileno() in ready:
-                self._take_signals(now)
-            if not waiting or now >= flush_at:
-                waiting = switchboard.flush()
-                flush_at = now + FLUSH_S
-            if now >= tick_at:
-                switchboard.tick(now)
-                self._end_of_reports()
-                tick_at = now + TICK_S
-            wake_at = min(tick_at, flush_at) if waiting else tick_at
-            if self._deadline is not None:
-                if not len(switchboard.roster) or now >= self._deadline:
-                    self._log_end(len(switchboard.roster))
-                    return not self._forced
-                wake_at = min(wake_at, self._deadline)
+            wake_at = self._step(ready, time.monotonic())
+        self._log_end(len(self.switchboard.roster))
+        return not self._forced
+
+    def _sources(self) -> tuple[Any, ...]:
+        """What is polled."""
+        players, backend = self._players, self._backend
+        return players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno()
+
+    def _begin(self, now: float) -> float:
+        """Gives when the first step is due, if nothing comes before."""
+        self._now = self._flush_at = now
+        self._tick_at = now + TICK_S
+        return self._tick_at
+
+    def _step(self, ready: set[Any], now: float) -> float | None:
+        """Takes what has come, and does what is due. Gives when the next step is due, if nothing comes
+        before; None at the end. It asks no clock, so that a simulator can drive it."""
+        players, backend, switchboard = self._players, self._backend, self.switchboard
+        self._now = now
+        for listener in (players, backend):
+            if listener.monitor in ready:
+                listener.note_events(now)
+            since = listener.noted_at
+            if listener.socket in ready or since is not None:
+                drained = self._take(listener, now)
+                if since is not None and (drained or now - since > CLOSED_WITHIN_S):
+                    self._take_events(listener.events(), listener.side, now)
+        if self._signals.fileno() in ready:
+            self._take_signals(now)
+        if not self._waiting or now >= self._flush_at:
+            self._waiting = switchboard.flush()
+            self._flush_at = now + FLUSH_S
+        if now >= self._tick_at:
+            switchboard.tick(now)
+            self._end_of_reports()
+            self._tick_at = now + TICK_S
+        wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
+        if self._deadline is not None:
+            if not len(switchboard.roster) or now >= self._deadline:
+                return None
+            wake_at = min(wake_at, self._deadline)
+        noted = players.noted_at is not None or backend.noted_at is not None
+        return now if noted else wake_at
 
     # -- receiving
 
@@ -262,13 +280,13 @@ class Broker:
         return send(self._backend.socket, (routing_id, address, frame))
 
     def silence_ms(self, connection: Connection) -> int | None:
-        return silence_ms(connection.descriptor)
+        return self._players.silence_ms(connection.descriptor)
 
     def close_connection(self, side: Side, connection: Connection) -> None:
         listener = self._players if side is Side.PLAYERS else self._backend
-        listener.note_events(time.monotonic())
+        listener.note_events(self._now)
         if not listener.has_events_of(connection.descriptor):  # else it may serve somebody else by now
-            shut_down(connection.descriptor)
+            listener.shut_down(connection.descriptor)
 
     def report(self, event: str, session: Session | None, detail: str) -> None:
         self._reports += 1

@@ -139,6 +139,27 @@ class Listener:
     def has_events_of(self, descriptor: int) -> bool:
         return descriptor in self._noted
 
+    @staticmethod
+    def silence_ms(descriptor: int) -> int | None:
+        """Tells for how many milliseconds nothing, not even a heartbeat, has come over a TCP connection.
+
+        tcpi_last_data_recv of Linux's struct tcp_info (tcp(7), linux/tcp.h); None where there is no such.
+        """
+        try:
+            with _borrowed(descriptor) as connection:
+                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except (OSError, AttributeError):
+            return None
+        if len(info) < _TCP_INFO_BYTES:
+            return None
+        return int.from_bytes(info[_LAST_DATA_RECV:_TCP_INFO_BYTES], sys.byteorder)
+
+    @staticmethod
+    def shut_down(descriptor: int) -> None:
+        """Closes the connection below a descriptor that libzmq owns, so that libzmq notices."""
+        with suppress(OSError), _borrowed(descriptor) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
+
 
 def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
     """Sends to a peer of a ROUTER, or says why not; never waits."""
@@ -153,27 +174,6 @@ def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
             return Sent.GONE
         raise
     return Sent.YES
-
-
-def silence_ms(descriptor: int) -> int | None:
-    """Tells how long nothing has come over a TCP connection, libzmq's heartbeats included, in milliseconds.
-
-    It is tcpi_last_data_recv of Linux's struct tcp_info (tcp(7), linux/tcp.h). None where there is no such.
-    """
-    try:
-        with _borrowed(descriptor) as connection:
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    except (OSError, AttributeError):
-        return None
-    if len(info) < _TCP_INFO_BYTES:
-        return None
-    return int.from_bytes(info[_LAST_DATA_RECV:_TCP_INFO_BYTES], sys.byteorder)
-
-
-def shut_down(descriptor: int) -> None:
-    """Closes the connection below a descriptor that libzmq owns, so that libzmq notices."""
-    with suppress(OSError), _borrowed(descriptor) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
