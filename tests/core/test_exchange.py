@@ -512,6 +512,18 @@ def test_routes_are_forgotten_without_any_deadline(server: Desk) -> None:
     assert server.exchange.peers == {} and server.exchange.due_at() == float("inf")
 
 
+def test_a_deadline_behind_a_full_link_is_told_to_the_shell(player: Desk) -> None:
+    """It sets its timer after a flush; that the link is full does not matter to the deadline."""
+    player.shell.room = 0
+    player.call(timeout_s=15.0)
+    assert not player.flush()
+    wanted = player.shell.flushes_wanted
+    soon = player.call(timeout_s=0.1)
+    assert player.shell.flushes_wanted == wanted + 1
+    player.wait(0.2)
+    assert soon.outcome == (Code.TIMEOUT, "no")
+
+
 def test_many_calls_time_out_each_in_its_time(player: Desk) -> None:
     calls = [player.call(timeout_s=0.1 + 0.001 * (number % 700)) for number in range(2100)]
     forever = player.call(flush=True)

@@ -104,6 +104,8 @@ class Exchange:
         deadline = call.deadline
         if deadline is not None and deadline < self._sweep_at:
             self._sweep_at = max(deadline, self._sweep_after)
+            # A shell sets its timer after a flush, and the outbox asks for none when the link is full.
+            self._shell.want_flush()
 
     def fail_unsent(self, call: PendingCall, error: CallbackError) -> None:
         """Ends a call that was never in the table."""
