@@ -45,8 +45,8 @@ class Session:
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         heartbeat_s: how often its connection carries a heartbeat; None if it did not say so.
         vouched_for: the `last_seen` after which its connection was found alive.
-        backlog: control frames that found the queue full; while there are any, data is bounced, so
-            that nothing overtakes them.
+        backlog: control frames and bounces (address, frame) that found the queue full; while there are
+            any, data is bounced, so that nothing overtakes them.
         credit_s, credit_at, excess_s: of a player's rate: see `ringback_broker.flow`.
         spent, confirmed, read_at: bytes sent to it, those of them that it has read for certain, and when
             that was last heard.
@@ -71,7 +71,7 @@ class Session:
     keys: tuple[str, ...] = ()
     heartbeat_s: float | None = None
     vouched_for: float = 0.0
-    backlog: deque[bytes] = field(default_factory=deque)
+    backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
     credit_s: float = 0.0
     credit_at: float = 0.0
     excess_s: float = 0.0

@@ -29,7 +29,7 @@ from ringback_broker.roster import Roster
 from ringback_broker.session import Connection, Sent, Session, Side, Wire
 
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
-"""Control frames that may wait for a peer whose queue is full; one more ends its session."""
+"""Control frames and bounces that may wait for a peer whose queue is full; one more ends its session."""
 
 MAX_REASON_CHARS = 200
 
@@ -38,6 +38,7 @@ HEARTBEATS_MISSED = 1.75
 
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
+_PONG = header(FrameType.PONG)
 _SERVER_UP = encode(control.ServerUp())
 _SERVER_DOWN = encode(control.ServerDown())
 
@@ -183,20 +184,35 @@ class Switchboard:
             return
         absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
         self._bounce(session, address, frame, absent)
-        # What it sent before may still be queued here; the event that its connection closed comes after
-        # that. A session whose event was missed ends two ticks later.
-        self._gone.setdefault(target, False)
+        self._vanished(target)
+
+    def _vanished(self, session: Session) -> None:
+        """A send has found nobody. What it sent before may still be queued here; the event that its
+        connection closed comes after that. A session whose event was missed ends two ticks later."""
+        if not session.ended:
+            self._gone.setdefault(session, False)
 
     def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
-        """Sends a frame back to its sender, with the reason why it could not be delivered."""
+        """Sends a frame back to its sender, with the reason why it could not be delivered.
+
+        It is never lost while the session lasts: a call without a time limit would never end.
+        """
         if self.draining and code in (Code.NO_SERVER, Code.UNKNOWN_PLAYER):
             code = Code.DRAINING
         self.counters.count_bounce(code)
         # Data stops at the window, bounces at twice that: a sender hears what became of its calls for longer.
-        room = session.spent - session.confirmed < 2 * self._flow.windows[session.side]
-        if not room or self._send(session, address, bounce(code, frame)) is not Sent.YES:
+        if session.spent - session.confirmed >= 2 * self._flow.windows[session.side]:
+            self._too_slow(session, "what bounces off")
+            return
+        bounced = bounce(code, frame)
+        sent = Sent.FULL if session.backlog else self._send(session, address, bounced)
+        if sent is Sent.GONE:
             self.counters.dropped += 1
-        else:
+            self._vanished(session)
+            return
+        if sent is Sent.FULL:
+            self._keep(session, address, bounced)
+        if not session.ended:
             self._spend(session, frame, session.last_seen)
 
     def _spend(self, session: Session, frame: bytes, now: float) -> None:
@@ -209,12 +225,15 @@ class Switchboard:
         self._notify(session, encode(control.Ping(self._flow.probe(session, now))))
 
     def _limit(self, session: Session, frame: bytes) -> None:
-        """Takes a frame that is over a player's rate. One of control is only dropped."""
+        """Takes a frame that is over a player's rate. One of control is only dropped, but for an answer to a
+        PING of the broker: without that a player that reads would look like one that does not."""
         if self._flow.too_fast(session):
             self.counters.sessions_too_fast += 1
             self._refuse(session, RejectCode.RATE_LIMITED, "it goes on sending more than is allowed a second")
         elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
             self._bounce(session, b"", frame, Code.RATE_LIMITED)
+        elif frame[:HEADER_BYTES] == _PONG:
+            self._control(session, frame, session.last_seen)
         else:
             self.counters.dropped += 1
 
@@ -453,19 +472,26 @@ class Switchboard:
             if sent is Sent.GONE:
                 self._end(session, "its connection is gone")
                 return
+        self._keep(session, b"", frame)
+
+    def _keep(self, session: Session, address: bytes, frame: bytes) -> None:
+        """Has a frame wait until there is room."""
+        backlog = session.backlog
         if len(backlog) >= MAX_BACKLOG[session.role]:
-            self.counters.sessions_too_slow += 1
-            why = f"it does not read: {len(backlog)} control frames wait for it"
-            self._refuse(session, RejectCode.TOO_SLOW, why)
+            self._too_slow(session, f"{len(backlog)} control frames and bounces that wait for it")
             return
-        backlog.append(frame)
+        backlog.append((address, frame))
         self._backlogged[session] = None
 
+    def _too_slow(self, session: Session, what: str) -> None:
+        self.counters.sessions_too_slow += 1
+        self._refuse(session, RejectCode.TOO_SLOW, f"it does not read {what}")
+
     def flush(self) -> bool:
-        """Sends control frames that found a queue full; tells whether any still wait."""
+        """Sends control frames and bounces that found a queue full; tells whether any still wait."""
         for session in list(self._backlogged):
             backlog = session.backlog
-            while backlog and (sent := self._send(session, b"", backlog[0])) is not Sent.FULL:
+            while backlog and (sent := self._send(session, *backlog[0])) is not Sent.FULL:
                 if sent is Sent.GONE:
                     self._end(session, "its connection is gone")  # this empties its backlog
                 else:

@@ -7,7 +7,7 @@ from switchboards import Desk, Peer, address, data, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
-from ringback.protocol.control import decode
+from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.flow import EXCESS_S
 
@@ -41,8 +41,9 @@ def test_a_peer_that_does_not_read_is_sent_no_more_than_its_window(role: Role) -
     send_to(desk, peer, sender, 200)
     count, pings = frames_and_pings(peer)
     assert 95 <= count <= 105 and len(pings) == len(set(pings)) == 4
-    bounced, _ = frames_and_pings(sender)
+    bounced, asked = frames_and_pings(sender)
     assert bounced == 200 - count == desk.counters.bounced_overloaded
+    sender.say(control.Pong(asked[-1]))
     # It has read: up to the second PING, and then all.
     peer.say(control.Pong(pings[1]))
     send_to(desk, peer, sender, 200)
@@ -74,14 +75,17 @@ def test_a_relay_counts_at_who_gets_it() -> None:
 
 
 def test_bounces_count_too_and_go_on_for_longer() -> None:
-    """A sender that reads nothing back does not fill the broker's memory with what bounces off."""
+    """A sender that reads nothing back does not fill the broker's memory with what bounces off. It is ended:
+    were the rest dropped, a call without a time limit would never end."""
     desk = Desk(player_window=100_000, player_queue=50_000, player_frames_per_s=float("inf"))
     player = desk.player(7)
     for _ in range(500):
         player.send(FRAME)
-    count, _ = frames_and_pings(player)
-    assert 195 <= count <= 205
-    assert desk.counters.dropped == 500 - count and desk.counters.bounced_no_server == 500
+    assert player.session is None and desk.counters.sessions_too_slow == 1
+    *_, (_, last) = taken = player.take()
+    assert last == encode(control.Reject(RejectCode.TOO_SLOW, "it does not read what bounces off"))
+    bounces = [frame for _, frame in taken if frame[1] == FrameType.BOUNCE]
+    assert 195 <= len(bounces) <= 205 and desk.counters.dropped == 0
 
 
 def test_one_that_reads_nothing_for_long_is_ended() -> None:
@@ -200,6 +204,18 @@ def test_control_frames_over_the_rate_are_dropped() -> None:
     assert 0 < answered < 3 and desk.counters.dropped == 3 - answered
 
 
+def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
+    desk = Desk(player_frames_per_s=1.0, player_window=100)
+    player = desk.player(7)
+    for _ in range(3):
+        player.send(data())
+    _, asked = frames_and_pings(player)
+    session = player.session
+    assert session is not None and session.probes
+    player.say(control.Pong(asked[-1]))
+    assert not session.probes and desk.counters.dropped == 0
+
+
 def test_a_player_that_goes_on_is_ended() -> None:
     desk = Desk(player_frames_per_s=100.0)
     server, player = desk.server(), desk.player(7)
@@ -223,6 +239,8 @@ def test_a_player_a_little_over_its_rate_is_served_at_it() -> None:
     for _ in range(600):
         for _ in range(15):
             player.send(data())
+        for ping in frames_and_pings(player)[1]:
+            player.say(control.Pong(ping))
         desk.now += 0.1
     assert player.session is not None
     assert 0.95 < desk.counters.frames_up / 6000 < 1.05

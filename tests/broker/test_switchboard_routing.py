@@ -7,8 +7,10 @@ from switchboards import Desk, address, data, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
-from ringback.protocol.frames import HEADER, VERSION, FrameType, Role
+from ringback.protocol.control import decode
+from ringback.protocol.frames import HEADER, HEADER_BYTES, VERSION, FrameType, Role
 from ringback_broker.session import Side
+from ringback_broker.switchboard import MAX_BACKLOG
 
 
 def test_a_players_data_comes_to_the_server_with_the_players_address() -> None:
@@ -115,13 +117,63 @@ def test_what_finds_a_queue_full_comes_back() -> None:
     assert (desk.counters.frames_up, desk.counters.frames_down, desk.counters.frames_relayed) == (0, 0, 0)
 
 
-def test_a_bounce_without_room_is_counted() -> None:
+@pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
+def test_a_bounce_without_room_waits(role: Role) -> None:
+    """It is the only word of calls that may have no time limit."""
+    desk = Desk()
+    sender = desk.join(role)
+    parts = (data(),) if role is Role.PLAYER else (address(7), data())
+    desk.wire.full = {sender.routing_id}
+    sender.send(*parts)
+    sender.say(control.Ping(b"later"))
+    assert sender.take() == []
+    desk.wire.full = set()
+    sender.say(control.Ping(b"does not overtake it"))
+    assert sender.take() == []
+    desk.switchboard.flush()
+    (where, bounced), *pongs = sender.take()
+    assert (where, bounced[HEADER_BYTES:]) == (b"" if role is Role.PLAYER else parts[0], parts[-1])
+    assert [decode(pong) for _, pong in pongs] == [
+        control.Pong(b"later"),
+        control.Pong(b"does not overtake it"),
+    ]
+    assert desk.counters.dropped == 0
+
+
+def test_bounces_that_wait_are_bounded() -> None:
     desk = Desk()
     player = desk.player()
     desk.wire.full = {player.routing_id}
+    for _ in range(MAX_BACKLOG[Role.PLAYER]):
+        player.send(data())
+    assert player.session is not None
+    player.send(data())
+    assert player.session is None and desk.counters.sessions_too_slow == 1
+
+
+def test_a_receiver_that_ends_with_its_sender_is_not_kept() -> None:
+    """The bounce ends the sender, and telling the receiver so finds that it is gone."""
+    desk = Desk()
+    server, player = desk.server(), desk.player(7)
+    assert player.session is not None
+    player.session.spent = 10**9
+    desk.wire.gone = {server.routing_id}
+    player.send(data())
+    assert player.session is None and server.session is None
+    assert not desk.switchboard._gone
+
+
+def test_a_bounce_to_somebody_who_is_gone_is_counted() -> None:
+    """What it sent before it went may still be queued, so its session does not end at once."""
+    desk = Desk()
+    player = desk.player()
+    desk.wire.gone = {player.routing_id}
     player.send(data())
     assert (desk.counters.bounced_no_server, desk.counters.dropped) == (1, 1)
     assert player.session is not None
+    desk.switchboard.tick(desk.now)
+    desk.switchboard.tick(desk.now)
+    assert player.session is None and not desk.switchboard._gone
 
 
 @pytest.mark.parametrize(

@@ -625,7 +625,7 @@ def test_an_end_that_overflows_those_who_are_told() -> None:
     desk.wire.full = {operator.routing_id}
     session = operator.session
     assert session is not None
-    session.backlog.extend([b"x"] * MAX_BACKLOG[Role.OPERATOR])
+    session.backlog.extend([(b"", b"x")] * MAX_BACKLOG[Role.OPERATOR])
     player.leave()
     assert operator.session is None
     assert (desk.counters.sessions_refused, desk.counters.sessions_ended) == (1, 2)
