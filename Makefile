@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test setup fmt lint type check faults bench crowd neighbours soak fuzz fuzz-keep clean help
+.PHONY: demo test sim faults setup fmt lint type check bench crowd neighbours soak fuzz fuzz-keep clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
 	@echo "make test    all checks: lint, types, tests"
+	@echo "make sim     SEEDS=100000: that many runs of the simulator"
 	@echo "make faults  all tests with killed, stopped and cut off processes; SECONDS=600 SEED=7 for longer schedules"
 	@echo "make bench   calls a second, latency and CPU a call, beside hand-written pyzmq loops"
 	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
@@ -54,6 +55,11 @@ faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
 
 check: test
+
+# Any number of seeds of the simulator; `make test` runs the first thousand.
+SEEDS ?= 10000
+sim: setup
+	$(BIN)/python tests/sim/replay.py --seeds $(SEEDS)
 
 bench: setup
 	$(BIN)/python bench/run.py

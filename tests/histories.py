@@ -4,7 +4,7 @@ A line is a JSON object with `t` (monotonic seconds), `who` (an endpoint's life:
 has) and `what`. The other fields by `what`:
 
 - `start`: `role`, `name` (the player ID, or the role). `kill`, `stop`, `continue`: written by who did that to
-  it; `close`: it left in order.
+  it; `close`: it left in order. `cut`, `heal`: written by who cut the link below it.
 - `invoke`: `call` (a name that no other call has), `to` (a `name`), `as` (the source that the callee has to
   be given: the caller's own name, or the one that an operator names), `timeout` (s, or null), `hash`.
 - `exec_start`: `call`, `source` (null on a player), `hash`. `exec_end`: `call`, `hash` of what was answered.
@@ -99,10 +99,10 @@ def check(lines: Iterable[Line], *, skew_s: float, network_s: float = 0.0, rest:
 
     Args:
         lines: of all endpoints, in the order of time.
-        skew_s: how late a deadline may take effect.
-        network_s: for how long the network may have held a frame up. There is no common clock: a handler
-            counts the time of a call from when it came, so it may run so much later. A caller may not
-            end a call later for that.
+        skew_s: how late a deadline may take effect at either end: timers.
+        network_s: for how long the network may have held a frame up on its way to the handler, cuts apart.
+            There is no common clock: a handler counts the time of a call from when it came, so it may run
+            so much later. A caller may not end a call later for that.
         rest: whether each life that was not killed or closed ends at rest.
     """
     return _Checker(list(lines), skew_s, network_s).problems(rest)
@@ -117,9 +117,11 @@ class _Checker:
         self._ends: dict[str, Line] = {}
         self._rests: dict[str, Line] = {}
         self._pauses: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._cuts: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._problems: list[str] = []
         stopped: dict[str, float] = {}
+        cut: dict[str, float] = {}
         for line in lines:
             who, what = line["who"], line["what"]
             if "call" in line:
@@ -139,6 +141,10 @@ class _Checker:
                 stopped[who] = line["t"]
             elif what == "continue":
                 self._pauses[who].append((stopped.pop(who), line["t"]))
+            elif what == "cut":
+                cut[who] = line["t"]
+            elif what == "heal":
+                self._cuts[who].append((cut.pop(who), line["t"]))
         for who, since in stopped.items():
             self._pauses[who].append((since, float("inf")))
 
@@ -160,15 +166,16 @@ class _Checker:
         start = self._starts.get(line["who"])
         return None if start is None else start["name"]
 
-    def _held_up(self, who: str, since: float, until: float) -> float:
-        """Gives for how long a life was stopped in a span of time."""
-        return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in self._pauses[who])
+    def _on_its_way(self, invoke: Line, start: Line) -> float:
+        """Gives how long the network may have held a call up: its budget counts from when it came."""
+        cuts = [span for who in {invoke["who"], start["who"]} for span in self._cuts[who]]
+        return self._network_s + _overlap(cuts, invoke["t"], start["t"])
 
     def _late(self, line: Line, invoke: Line, *held: str) -> float:
         """Gives by how much something came after the deadline, what is excused taken off."""
         if invoke["timeout"] is None:
             return 0.0
-        excused = sum(self._held_up(who, invoke["t"], line["t"]) for who in {*held, "broker"})
+        excused = sum(_overlap(self._pauses[who], invoke["t"], line["t"]) for who in {*held, "broker"})
         return float(line["t"] - invoke["t"] - invoke["timeout"] - self._skew_s - excused)
 
     def _check_call(self, invoke: Line, found: dict[str, list[Line]]) -> None:
@@ -198,7 +205,8 @@ class _Checker:
                 self._problem(6, start, f"a call of {invoke['as']!r} ran as one of {start['source']!r}")
             if start["hash"] != invoke["hash"]:
                 self._problem(5, start, "a handler was given another payload")
-            if (late_s := self._late(start, invoke, caller, start["who"]) - self._network_s) > 0:
+            late_s = self._late(start, invoke, caller, start["who"])
+            if late_s > 0 and (late_s := late_s - self._on_its_way(invoke, start)) > 0:
                 self._problem(7, start, f"a handler ran {late_s:.3f} s too late")
 
     def _role(self, line: Line) -> Any:
@@ -228,3 +236,8 @@ class _Checker:
             for name, what in (("calls", "invoke"), ("results", "results"), ("errors", "errors")):
                 if counters and counters[name] != counts[what]:
                     self._problem(9, line, f"{counts[what]} {what} were recorded, {counters[name]} counted")
+
+
+def _overlap(spans: list[tuple[float, float]], since: float, until: float) -> float:
+    """Gives how much of a span of time lies in others."""
+    return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in spans)

@@ -184,8 +184,9 @@ class Desk:
         return self.join(Role.OPERATOR)
 
 
-def check_tables(desk: Desk) -> None:
-    """Every session stands in all tables that it belongs to, and nothing else stands there."""
+def check_tables(desk: Any) -> None:
+    """Every session stands in all tables that it belongs to, and nothing else stands there. For a `Desk`,
+    or what else has a switchboard and its counters."""
     switchboard = desk.switchboard
     roster = switchboard.roster
     sessions = set(roster.sessions())

@@ -1,0 +1,622 @@
+"""What runs in the simulator: the daemon on sockets of its own, and endpoint cores in a shell of its own."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import zmq
+from histories import Line, Recorder
+from sim.network import Connection, Message, Process, World
+from switchboards import check_tables
+
+from ringback import _context
+from ringback.core.calls import Execution, PendingCall
+from ringback.core.endpoint import Endpoint
+from ringback.core.shell import Event, Shell
+from ringback.errors import CallbackError, CallTimeout, HandlerError
+from ringback.protocol.envelopes import Encoder, join
+from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.limits import Limits
+from ringback.protocol.names import PlayerID, encode_address
+from ringback_broker import daemon
+from ringback_broker.config import BrokerConfig
+from ringback_broker.daemon import Broker
+from ringback_broker.session import Session, Side
+from ringback_broker.sockets import Listener
+
+_EVENT = struct.Struct("=hi")
+_CARRIED = (FrameType.DATA, FrameType.RELAY)
+BURST = 64
+
+
+class _Frame:
+    """The first part of a message, as pyzmq gives it with `copy=False`."""
+
+    def __init__(self, data: bytes, connection: Connection, known: bool) -> None:
+        self.bytes = data
+        self._connection = connection
+        self._known = known
+
+    def get(self, option: int | str) -> Any:
+        if not self._known:
+            raise zmq.ZMQError(zmq.EINVAL)
+        return self._connection.descriptor if option == zmq.SRCFD else f"peer-{self._connection!r}"
+
+
+class Router:
+    """A ROUTER socket and its monitor, as far as the daemon asks for them."""
+
+    def __init__(self, process: BrokerProcess, side: Side) -> None:
+        self.process = process
+        self.monitor = _Monitor()
+        self.peers: dict[bytes, Connection] = {}
+        self.waiting: list[Connection] = []
+        self._side = side
+        self._parts: deque[bytes] = deque()
+        self._from: Connection | None = None
+        self._outgoing: list[bytes] = []
+
+    # -- what the network does
+
+    def accepted(self, connection: Connection) -> int:
+        descriptor = self.process.free_descriptor()
+        self.peers[connection.routing_id] = connection
+        self._tell(zmq.EVENT_ACCEPTED, descriptor)
+        return descriptor
+
+    def closed(self, connection: Connection, told: bool) -> None:
+        if told:
+            self._tell(zmq.EVENT_DISCONNECTED, connection.descriptor)
+        self.process.descriptors.discard(connection.descriptor)
+        if not connection.up.unread:
+            self.peers.pop(connection.routing_id, None)
+
+    def _tell(self, event: int, descriptor: int) -> None:
+        self.monitor.events.append([_EVENT.pack(event, descriptor), b"somewhere"])
+        self.process.nudge()
+
+    def readable(self, connection: Connection) -> None:
+        if len(connection.up.unread) == 1:
+            self.waiting.append(connection)
+        self.process.nudge()
+
+    # -- what the daemon does
+
+    def recv(self, _flags: int = 0, copy: bool = True) -> Any:
+        if not self._parts:
+            return self._next()
+        part = self._parts.popleft()
+        if copy:
+            return part
+        connection = self._from
+        assert connection is not None
+        world = self.process.world
+        return _Frame(part, connection, connection.open_above or not world.chance(0.05))
+
+    def _next(self) -> bytes:
+        """Takes a message of any connection that has one."""
+        if not self.waiting:
+            raise zmq.Again
+        i = int(len(self.waiting) * self.process.world.random.random())
+        connection = self._from = self.waiting[i]
+        self._parts.extend(connection.up.read())
+        # The last words of a peer count: its session ends after them, unless there is so much to take.
+        few = min(daemon.BURST, daemon.STRANGERS_AT_ONCE) < 64
+        assert few or connection.routing_id not in self.process.departed, (
+            f"words of {connection} came too late"
+        )
+        if not connection.up.unread:
+            del self.waiting[i]
+            if not connection.open_above:
+                del self.peers[connection.routing_id]
+        return connection.routing_id
+
+    def getsockopt(self, _option: int) -> bool:
+        return bool(self._parts)
+
+    def send(self, part: bytes, flags: int) -> None:
+        if not self._outgoing:
+            self._check_room(part)
+        self._outgoing.append(part)
+        if not flags & zmq.SNDMORE:
+            routing_id, *parts = self._outgoing
+            self._outgoing = []
+            self.process.count(parts[-1])
+            self.peers[routing_id].down.send(tuple(parts))
+
+    def _check_room(self, routing_id: bytes) -> None:
+        connection = self.peers.get(routing_id)
+        if connection is None or not connection.open_above:
+            if connection is not None and connection.was_full:
+                connection.was_full = False
+                raise zmq.Again
+            raise zmq.ZMQError(zmq.EHOSTUNREACH)
+        if connection.down.full:
+            raise zmq.Again
+
+
+class _Monitor:
+    def __init__(self) -> None:
+        self.events: deque[list[bytes]] = deque()
+
+    def recv_multipart(self, _flags: int) -> list[bytes]:
+        if not self.events:
+            raise zmq.Again
+        return self.events.popleft()
+
+
+class _Listener(Listener):
+    """The daemon's own, on a socket of the simulator."""
+
+    def __init__(self, side: Side, router: Any, process: BrokerProcess) -> None:
+        self.side = side
+        self.socket = router
+        self.monitor = router.monitor
+        self.noted_at = None
+        self._noted = {}
+        self._lock = None
+        self.address = side.value
+        self._process = process
+
+    def _at(self, descriptor: int) -> Connection | None:
+        for connection in self._process.world.connections:
+            if connection.open_above and connection.descriptor == descriptor:
+                return connection
+        return None
+
+    def shut_down(self, descriptor: int) -> None:  # type: ignore[override]
+        connection = self._at(descriptor)
+        if connection is not None:
+            self._process.world.note("broker", f"closes {connection}")
+            connection.close_above()
+
+    def silence_ms(self, descriptor: int) -> int | None:  # type: ignore[override]
+        connection = self._at(descriptor)
+        if connection is None or not self._process.world.weather.silence_told:
+            return None
+        return int(connection.silence_s() * 1000)
+
+
+class _Bell:
+    """The socket pair through which a broker is asked to stop."""
+
+    def __init__(self) -> None:
+        self.rung = b""
+
+    def send(self, data: bytes) -> int:
+        self.rung += data
+        return len(data)
+
+    def recv(self, _size: int) -> bytes:
+        rung, self.rung = self.rung, b""
+        return rung
+
+    def fileno(self) -> int:
+        return -1
+
+
+class _Daemon(Broker):
+    """The daemon as it is, but for its sockets and its log."""
+
+    def __init__(self, config: BrokerConfig, process: BrokerProcess) -> None:
+        self._process = process
+        super().__init__(config)
+        self.switchboard._flow._nonce = lambda: process.world.random.randbytes(16)
+
+    def _open(self) -> None:
+        process = self._process
+        self._signals = self._wake = _Bell()  # type: ignore[assignment]
+        self._players, self._backend = (
+            _Listener(side, process.routers[side], process) for side in (Side.PLAYERS, Side.BACKEND)
+        )
+
+    def _make_room(self) -> int:
+        return self._process.max_connections
+
+    def report(self, event: str, session: Session | None, detail: str) -> None:
+        world = self._process.world
+        if session is not None and detail == "its connection closed":
+            self._process.departed.add(session.routing_id)
+        if world.trace is not None:
+            world.note("broker", f"{event} {session.name if session else ''} ({detail})")
+
+    def begin(self, now: float) -> float:
+        return self._begin(now)
+
+    def step(self, now: float) -> float | None:
+        world = self._process.world
+        ready = {source for source in self._sources()[:2] if source.waiting}
+        if not world.chance(world.weather.busy):  # else the events came right after the poll
+            ready |= {source for source in self._sources()[2:4] if source.events}
+        return self._step(ready | ({-1} if self._signals.rung else set()), now)  # type: ignore[attr-defined]
+
+    @property
+    def at_rest(self) -> bool:
+        return self._players.noted_at is None and self._backend.noted_at is None
+
+
+class BrokerProcess(Process):
+    """A broker's life."""
+
+    def __init__(self, world: World, config: BrokerConfig, max_connections: int) -> None:
+        super().__init__(world, "broker")
+        self.max_connections = max_connections
+        self.descriptors: set[int] = set()
+        self.routers = {side: Router(self, side) for side in Side}
+        self.daemon = _Daemon(config, self)
+        self.sent: dict[int, int] = {}
+        self.departed: set[bytes] = set()
+        self._next_check = world.now
+        self.wake(self.daemon.begin(world.now) - world.now)
+
+    @property
+    def counters(self) -> Any:
+        return self.switchboard.counters
+
+    @property
+    def switchboard(self) -> Any:
+        return self.daemon.switchboard
+
+    def free_descriptor(self) -> int:
+        descriptor = next(number for number in count(10) if number not in self.descriptors)
+        self.descriptors.add(descriptor)
+        return descriptor
+
+    def count(self, frame: bytes) -> None:
+        self.sent[frame[1]] = self.sent.get(frame[1], 0) + 1
+
+    def nudge(self) -> None:
+        """Something came; now and then the machine has other things to do."""
+        world = self.world
+        self.wake(world.random.random() * (0.05 if world.chance(world.weather.busy) else 0.0005))
+
+    def step(self) -> None:
+        now = self.world.now
+        wake_at = self.daemon.step(now)
+        if now >= self._next_check:
+            self._next_check = now + 0.2
+            check_tables(self)
+        if wake_at is None:
+            self.world.note(self.name, "has ended")
+            self.kill()
+            return
+        busy = any(router.waiting or router.monitor.events for router in self.routers.values())
+        self.wake(0.0 if busy else max(0.0, wake_at - now))
+
+    def kill(self) -> None:
+        check_tables(self)
+        self.check_counters()
+        self.alive = self.stopped = False
+        for connection in list(self.world.connections):
+            if connection.router is not None and connection.router.process is self:
+                connection.close_above(told=False)
+                connection.up.unread.clear()
+        self.world.look()
+
+    def check_counters(self) -> None:
+        """What was counted is what was sent."""
+        counters = self.counters
+        carried = counters.frames_up + counters.frames_down + counters.frames_relayed
+        assert carried == sum(self.sent.get(kind, 0) for kind in _CARRIED), (counters, self.sent)
+        bounced = sum(value for name, value in counters.rows() if name.startswith("bounced_"))
+        told = self.sent.get(FrameType.BOUNCE, 0) + self.sent.get(FrameType.REJECT, 0)
+        assert told <= bounced + counters.sessions_refused, counters
+        assert not counters.violations and not counters.malformed, counters
+
+    def check_at_rest(self, peers: int) -> None:
+        """So many sessions stand, over the connections that are open, and nothing else is left."""
+        self.check_counters()
+        board = self.switchboard
+        check_tables(self)
+        sessions = {(s.side, s.routing_id, s.connection.descriptor) for s in board.roster.sessions()}
+        network = {(c.side, c.routing_id, c.descriptor) for c in self.world.connections if c.open_above}
+        assert len(sessions) == peers and sessions == network, (sessions, network)
+        assert not len(board._doorman) and not board._gone and not board._backlogged
+        assert self.daemon.at_rest
+        assert self.descriptors == {descriptor for _, _, descriptor in network}
+        assert {peer for router in self.routers.values() for peer in router.peers} == {s[1] for s in sessions}
+
+
+class Call(PendingCall):
+    """A call whose outcome is written down."""
+
+    __slots__ = ("done", "name", "note", "ok", "then", "to")
+
+    def __init__(
+        self, call_id: int, key: str, deadline: float | None, name: str, to: Any, note: Recorder
+    ) -> None:
+        super().__init__(call_id, key, deadline, None, None)
+        self.name = name
+        self.to = to
+        self.note = note
+        self.done = self.ok = False
+        self.then: Callable[[], object] | None = None
+
+    def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        self.done = True
+        self.ok = error is None
+        if error is None:
+            self.note.result(self.name, results)
+        else:
+            self.note.error(self.name, error.code_name, error.executed)
+        if self.then is not None:
+            self.then()
+
+
+class EndpointProcess(Process, Shell):
+    """One life of an endpoint: the core, a shell around it, and handlers that do as a call's payload says.
+
+    Attributes:
+        unanswered: executions whose handler may never answer.
+        calls: those that it triggered.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        find: Any,
+        role: Role,
+        player_id: PlayerID | None,
+        limits: Limits,
+        who: str,
+        write: Callable[[Line], None],
+    ) -> None:
+        super().__init__(world, who)
+        self.role = role
+        self.place: Any = role.value if player_id is None else player_id
+        self.cut = False
+        self.core = Endpoint(
+            role,
+            self,
+            broker="broker",
+            player_id=player_id,
+            limits=limits,
+            keys_changed=lambda: self.core.keys_changed(),
+            random=world.random.random,
+        )
+        self.calls: list[Call] = []
+        self.unanswered: list[Execution] = []
+        self.link: Connection | None = None
+        self.registered: dict[str, Any] = {}
+        self._find = find
+        self._ids = count(world.random.getrandbits(62))
+        self._names = count()
+        self._encoder = Encoder(limits)
+        self._stops_handlers = world.chance(0.5)
+        self.note = Recorder(who, write, lambda: world.now)
+        self.note.start(role.value, self.place)
+        self.register("k")
+        self.core.start(world.now, 5.0)
+        self.wake(0.0)
+
+    # -- what its user does
+
+    def register(self, key: str) -> None:
+        handler: Any = _at_server if self.role is Role.SERVER else _at_player
+        self.registered[key] = self.core.registry.add(key, handler, replace=True)
+
+    def trigger(
+        self,
+        to: PlayerID | None,
+        do: list[Any],
+        timeout_s: float | None,
+        kind: FrameType | None = FrameType.DATA,
+        key: str = "k",
+    ) -> Call:
+        """Does what a face does. `to` is the source where it is not a player's address."""
+        now = self.world.now
+        deadline, budget_ms = _context.deadline_and_budget(timeout_s, now)
+        name = f"{self.name}-{next(self._names)}"
+        at_server = self.role is Role.PLAYER or kind is not FrameType.DATA
+        place: Any = Role.SERVER.value if at_server else to
+        call = Call(next(self._ids), key, deadline, name, place, self.note)
+        self.calls.append(call)
+        payload = [name, *do]
+        left_s = None if deadline is None else deadline - now
+        source = to if kind is not FrameType.DATA else self.place if self.role is Role.PLAYER else None
+        self.note.invoke(name, place, source, left_s, payload)
+        try:
+            if budget_ms == 0:
+                raise CallTimeout("there was no time for the call at all", executed="no")
+            envelope = self._encoder.call(call.id, key, payload, budget_ms)
+        except CallbackError as error:
+            self.core.exchange.fail_unsent(call, error)
+        else:
+            self.core.call(call, kind, b"" if to is None else encode_address(to), envelope)
+        return call
+
+    def forge(self, to: PlayerID | None, call_id: int) -> None:
+        """Answers a call that it was never given, as far as the protocol lets it."""
+        if self.core.connected and (to is None) is (self.role is Role.PLAYER):
+            address = b"" if to is None else encode_address(to)
+            body = join([self._encoder.result(call_id, ("forged",))])
+            self.send(address, self.core._headers[FrameType.DATA] + body)
+
+    def kill(self) -> None:
+        self.alive = self.stopped = False
+        self.note.note("kill")
+        if self.link is not None:
+            self.link.close_below(linger=False)
+
+    def close(self) -> None:
+        """Leaves in order; nothing may be left of it."""
+        self.alive = False
+        self.core.close()
+        self._ended()
+
+    def _ended(self) -> None:
+        self.note.note("close")
+        self.alive = False
+        assert not any(self.tables().values()), (self.name, self.tables())
+        assert all(call.done for call in self.calls)
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls wait for an answer, here or at their callers."""
+        exchange = self.core.exchange
+        return bool(exchange.pending) or any(peer.executions for peer in exchange.peers.values())
+
+    def tables(self) -> dict[str, int]:
+        exchange = self.core.exchange
+        return {
+            "pending": exchange.pending,
+            "peers": len(exchange.peers),
+            "running": exchange.running,
+            "queued": exchange.outbox.queued_bytes,
+            "returned": len(exchange._returned) + exchange._returned_bytes,
+        }
+
+    def rest(self) -> None:
+        counters = self.core.exchange.counters
+        counts = {"calls": counters.calls, "results": counters.results, "errors": counters.errors}
+        self.note.rest(self.tables(), counts)
+
+    # -- the loop
+
+    def step(self) -> None:
+        core, now = self.core, self.world.now
+        link = self.link
+        if link is not None:
+            told = link.told
+            unread = link.down.unread
+            for _ in range(BURST):
+                if not unread or self.link is not link:
+                    break
+                *address, frame = link.down.read()
+                core.receive(address[0] if address else b"", frame, now)
+            if self.link is link and told is not None:
+                core.link_lost(now, told)
+        core.tick(now)
+        core.flush(now)
+        if not self.alive:
+            return
+        if self.link is not None and self.link.down.unread:
+            self.wake(0.0)
+        due_at = core.due_at()
+        if due_at is not None:
+            self.wake(max(0.0, due_at - now) + 0.001)
+
+    # -- handlers
+
+    def run(self, execution: Execution) -> None:
+        world = self.world
+        self.later(
+            world.random.random() * (0.5 if world.chance(world.weather.busy) else 0.001),
+            self._begin,
+            execution,
+        )
+
+    def _begin(self, execution: Execution) -> None:
+        if not execution.begin(self.world.now):
+            return
+        name, do, after_s = execution.payload
+        self.note.exec_start(name, execution.source, execution.payload)
+        match do:
+            case "answer" | "twice" | "raise":
+                self.later(after_s, self._answer, execution, do)
+            case "nested" if self.role is Role.SERVER:
+                self._nested(execution, execution.source, FrameType.DATA)
+            case "nested" if self.role is Role.PLAYER:
+                self._nested(execution, None, FrameType.DATA)
+            case _:
+                self.unanswered.append(execution)
+
+    def _nested(self, execution: Execution, to: PlayerID | None, kind: FrameType) -> None:
+        """Calls back, and answers with what comes of it."""
+        token = _context.deadline.set(execution.deadline)
+        try:
+            call = self.trigger(to, ["answer", 0.0], 15.0, kind)
+        finally:
+            _context.deadline.reset(token)
+        if call.done:
+            self._answer(execution, "raise")
+        else:
+            call.then = lambda: self.later(0.0, self._answer, execution, "answer" if call.ok else "raise")
+
+    def _answer(self, execution: Execution, do: str) -> None:
+        if execution.task is not None or not self.alive:
+            return
+        if do == "raise":
+            execution.fail(CallbackError("sold out", code="SOLD_OUT", executed="yes"))
+            return
+        name = execution.payload[0]
+        if not execution.replied:
+            self.note.exec_end(name, [name, self.place])
+        execution(name, self.place)
+        if do == "twice":
+            execution(name, "again")
+
+    def answer_all(self) -> None:
+        """The handlers that did not answer yet do so."""
+        unanswered, self.unanswered = self.unanswered, []
+        for execution in unanswered:
+            self._answer(execution, "answer")
+
+    # -- what the core asks for
+
+    def open_link(self) -> None:
+        assert self.link is None, "a second link beside the first"
+        if self.world.chance(self.world.weather.missed / 10):
+            raise OSError("no descriptor is left")
+        side = Side.PLAYERS if self.role is Role.PLAYER else Side.BACKEND
+        link = self.link = Connection(self.world, side, self, self._find)
+        link.cut = self.cut
+        link.look()
+        link.up.drained = lambda: self.wake(0.0)
+
+    def close_link(self) -> None:
+        if self.link is not None:
+            self.link.close_below(linger=True)
+            self.link = None
+
+    def send(self, address: bytes, frame: bytes) -> bool:
+        link = self.link
+        if link is None or not link.open_below or link.up.full:
+            return False
+        message: Message = (frame,) if self.role is Role.PLAYER else (address, frame)
+        link.up.send(message)
+        return True
+
+    def want_flush(self) -> None:
+        self.wake(self.world.random.random() * 0.0005)
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        if error is None:
+            envelope = self._encoder.result(execution.id, results)
+        else:
+            envelope = self._encoder.error(execution.id, error)
+        self.core.exchange.reply(execution, envelope)
+
+    def duplicate_reply(self, execution: Execution) -> None:
+        self.core.exchange.counters.duplicate_replies += 1
+
+    def cancel(self, execution: Execution) -> None:
+        if self._stops_handlers:
+            execution.task = "cancelled"
+            self.later(0.0, execution.fail, HandlerError("the handler was cancelled"))
+
+    def finished(self, call: PendingCall) -> None:
+        raise AssertionError("no call here has a callback")
+
+    def event(self, event: Event, argument: Any) -> None:
+        self.world.note(self.name, f"{event.name} {argument}")
+
+    def started(self, error: Exception | None) -> None:
+        if error is not None and self.alive:
+            self.world.note(self.name, f"could not start: {error}")
+            self._ended()
+
+    def warn(self, text: str) -> None:
+        self.world.note(self.name, text)
+
+
+def _at_server(source: Any, payload: Any, cb: Any) -> None:
+    """A handler; what it does is in `EndpointProcess._begin`."""
+
+
+def _at_player(payload: Any, cb: Any) -> None:
+    """The same."""

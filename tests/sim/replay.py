@@ -1,0 +1,70 @@
+"""Runs the simulator from the command line.
+
+python tests/sim/replay.py --seeds 100000      that many seeds, from --seed on
+python tests/sim/replay.py --seed 7 --trace    one seed, and what happens in it
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CHUNK = 100
+REPLAY = ".venv/bin/python tests/sim/replay.py --trace --seed {}"
+
+
+def run_seeds(seeds: range) -> list[tuple[int, str]]:
+    """Gives the seeds that failed, and why."""
+    for name in ("tests", "broker", "sdk"):
+        if str(ROOT / name) not in sys.path:
+            sys.path.insert(0, str(ROOT / name))
+    from sim.simulation import failure_of
+
+    return [(seed, why) for seed in seeds if (why := failure_of(seed)) is not None]
+
+
+def trace(seed: int) -> int:
+    run_seeds(range(0))
+    from sim.simulation import Failure, Simulation
+
+    simulation = Simulation(seed, tracing=True)
+    try:
+        simulation.run()
+        failed = ""
+    except Failure as failure:
+        failed = str(failure)
+    print(*simulation.world.trace or (), sep="\n")
+    print(simulation.settings())
+    print(failed or "all holds")
+    return bool(failed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--trace", action="store_true")
+    options = parser.parse_args()
+    if options.trace:
+        return trace(options.seed)
+    end = options.seed + options.seeds
+    chunks = [range(start, min(start + CHUNK, end)) for start in range(options.seed, end, CHUNK)]
+    failed = 0
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        for found in pool.map(run_seeds, chunks):
+            for seed, why in found:
+                failed += 1
+                print(
+                    f"seed {seed} failed: {why}\nreplay: python tests/sim/replay.py --seed {seed} --trace\n"
+                )
+    print(f"{options.seeds} seeds, {failed} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,460 @@
+"""One simulated run: a cluster under load, faults, an end at which all heals, and what must hold then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from histories import Line, check
+from sim.network import Weather, World
+from sim.processes import BrokerProcess, EndpointProcess
+
+from ringback.core import exchange
+from ringback.core.peers import ALLOWANCE_S
+from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.limits import Limits
+from ringback.protocol.names import PlayerID
+from ringback_broker import daemon, switchboard
+from ringback_broker.config import BrokerConfig
+from ringback_broker.session import Side
+
+RUN_S = 4.0
+"""For how long there are faults."""
+
+OPERATIONS = 40
+SKEW_S = 0.05
+IDLE_S = 0.5
+"""How soon an endpoint forgets a route here."""
+
+HEALED_WITHIN_S = 150.0
+
+Place = tuple[Role, PlayerID | None]
+
+
+class Failure(AssertionError):
+    """Something that must hold did not, with all that is wrong."""
+
+
+class Simulation:
+    """What happens in one seed.
+
+    Attributes:
+        lines: the history.
+    """
+
+    def __init__(self, seed: int, tracing: bool = False) -> None:
+        self.world = world = World(seed, tracing)
+        self.lines: list[Line] = []
+        random = world.random
+        one_of = random.choice
+        self.weather = Weather(
+            delay_s=one_of([0.0005, 0.0005, 0.01, 0.1]),
+            late_loss_s=one_of([0.0, 0.0, 0.3, 3.0]),
+            missed=one_of([0.0, 0.0, 0.3]),
+            room=one_of([1, 3, 10, 1000, 1000]),
+            room_up=one_of([1, 3, 1000, 1000, 1000, 1000]),
+            silence_told=world.chance(0.8),
+            busy=one_of([0.0, 0.02, 0.2]),
+        )
+        world.weather = replace(self.weather)
+        lease_s = one_of([30.0] * 12 + [5.0, 5.0, 1.0, 0.25])
+        self.config = BrokerConfig(
+            lease_s=lease_s,
+            grace_s=one_of([0.3, 5.0]),
+            hello_s=one_of([0.5, 5.0]),
+            max_players=one_of([20_000, 20_000, 4]),
+            player_window=one_of([2**23, 2**23, 500]),
+            backend_window=one_of([2**26, 2**26, 1000]),
+            player_queue=one_of([512, 2]),
+            slow_s=one_of([10.0, 1.0]),
+            # The signs of life that a short lease needs must not be over the rate.
+            player_frames_per_s=one_of([10_000.0] * 5 + [max(10.0, 12 / lease_s)]),
+        )
+        self.max_connections = one_of([1000, 1000, 6])
+        self.limits = Limits(
+            max_in_flight=one_of([1, 4, 4096, 4096, 4096]),
+            max_pending=one_of([2, 10, 100_000, 100_000, 100_000]),
+            max_running=one_of([2, 16_384, 16_384]),
+            max_queued_bytes=one_of([100, 2000, 2**26, 2**26]),
+            max_calls_per_s=one_of([None] * 7 + [3, 50]),
+        )
+        self.shrunk = {
+            "BURST": one_of([1000, 1000, 2]),
+            "STRANGERS_AT_ONCE": one_of([64, 64, 1]),
+            "MAX_BACKLOG": one_of([64, 64, 2]),
+        }
+        ids: list[PlayerID] = [7, "7", 2**40][: random.randint(1, 3)]
+        self.places: list[Place] = [(Role.SERVER, None), *((Role.PLAYER, player_id) for player_id in ids)]
+        self.places += [(Role.OPERATOR, None)] * world.chance(0.5)
+        self.player_ids: list[PlayerID] = [*ids, *ids, *ids, "nobody"]
+        self.lives: list[EndpointProcess] = []
+        self.brokers: list[BrokerProcess] = []
+        self._healing = False
+        self._lives = 0
+
+    # -- what there is
+
+    @property
+    def broker(self) -> BrokerProcess | None:
+        """The broker, if one runs."""
+        return self.brokers[-1] if self.brokers and self.brokers[-1].alive else None
+
+    def _router(self, side: Side) -> Any:
+        broker = self.broker
+        return None if broker is None else broker.routers[side]
+
+    def start_broker(self) -> None:
+        if self.broker is None:
+            self.brokers.append(BrokerProcess(self.world, self.config, self.max_connections))
+            self.world.note("broker", "starts")
+
+    def start(self, place: Place) -> EndpointProcess:
+        self._lives += 1
+        role, player_id = place
+        who = f"{role}-{player_id!r}-{self._lives}" if role is Role.PLAYER else f"{role}-{self._lives}"
+        life = EndpointProcess(self.world, self._router, role, player_id, self.limits, who, self._write)
+        self.lives.append(life)
+        return life
+
+    def _write(self, line: Line) -> None:
+        self.lines.append(line)
+        if self.world.trace is not None:
+            fields = " ".join(
+                f"{key}={line[key]!r}" for key in line if key not in ("t", "who", "what", "hash")
+            )
+            self.world.note(line["who"], f"{line['what']} {fields}")
+
+    def alive(self, role: Role | None = None) -> list[EndpointProcess]:
+        return [life for life in self.lives if life.alive and (role is None or life.role is role)]
+
+    # -- the run
+
+    def run(self) -> None:
+        """Runs it to the end.
+
+        Raises:
+            Failure: something that must hold did not.
+        """
+        with self._small():
+            try:
+                self._run()
+            except AssertionError as error:
+                raise Failure(f"{type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def _small(self) -> Iterator[None]:
+        """The bounds of the broker that no setting has, as small as this seed wants them."""
+        backlog = dict.fromkeys(switchboard.MAX_BACKLOG, self.shrunk["MAX_BACKLOG"])
+        with (
+            mock.patch.multiple(
+                daemon, BURST=self.shrunk["BURST"], STRANGERS_AT_ONCE=self.shrunk["STRANGERS_AT_ONCE"]
+            ),
+            mock.patch.object(exchange, "IDLE_S", IDLE_S),
+            mock.patch.dict(switchboard.MAX_BACKLOG, backlog),
+        ):
+            yield
+
+    def _run(self) -> None:
+        world, random = self.world, self.world.random
+        self.start_broker()
+        for place in self.places:
+            world.after(0.1 * random.random(), self.start, place)
+        if world.chance(0.7):
+            world.run(0.2)
+        for _ in range(random.randint(1, OPERATIONS)):
+            world.after(RUN_S * random.random(), self._operation)
+        for _ in range(random.choice([0, 1, 3, 8])):
+            at = RUN_S * random.random()
+            world.after(at, self._fault)
+            for _ in range(random.choice([0, 4])):  # what is amid a fault tells most
+                world.after(at + random.choice([0.002, 0.1]) * random.uniform(-1.0, 1.0), self._operation)
+        world.run(RUN_S)
+        self._heal()
+        self._check_calls_work()
+        self._check_rest()
+
+    # -- what users do
+
+    def _operation(self) -> None:
+        world = self.world
+        caller = self._one(self.alive())
+        if caller is None or caller.stopped or (world.chance(0.7) and not caller.core.connected):
+            return
+        match world.random.random():
+            case x if x < 0.75:
+                for _ in range(world.random.choice([1, 1, 1, 5])):
+                    self._call(caller)
+            case x if x < 0.85:
+                call = self._one(caller.calls)
+                if call is not None:
+                    caller.core.exchange.cancel(call)
+            case x if x < 0.93:
+                self._register(caller)
+            case x if x < 0.96:
+                self._forge(caller)
+            case _ if caller.role is Role.SERVER:  # what trigger_all_client_callbacks does
+                for player_id in list(caller.core.players):
+                    caller.trigger(player_id, self._what(), 2.0)
+            case _:
+                caller.answer_all()
+
+    def _call(self, caller: EndpointProcess) -> None:
+        do = self._what()
+        random = self.world.random
+        timeout_s = random.choice([0.0, 0.01, 0.3, 1.0, 1.0, 15.0, 15.0] + [None] * 3 * (do[0] != "never"))
+        key = random.choice(["k"] * 9 + ["other"])
+        to, kind = random.choice(self.player_ids), FrameType.DATA
+        if caller.role is Role.PLAYER:
+            to = None
+        elif self.world.chance(0.4):
+            kind = None if caller.role is Role.SERVER else FrameType.RELAY
+        caller.trigger(to, do, timeout_s, kind, key)
+
+    def _forge(self, forger: EndpointProcess) -> None:
+        """Somebody answers a call to somebody else, whose id it has guessed."""
+        victim = self._one(self.alive())
+        waiting = [call for call in victim.calls if not call.done and call.to != forger.place]
+        if waiting and victim is not forger:
+            forger.forge(None if victim.role is not Role.PLAYER else victim.place, self._one(waiting).id)
+
+    def _what(self) -> list[Any]:
+        """What the handler is to do, and after how long."""
+        random = self.world.random
+        do = random.choice(["answer"] * 6 + ["twice", "raise", "nested", "never"])
+        return [do, random.choice([0.0, 0.0, 0.01, 0.1, 0.5, 2.0])]
+
+    def _register(self, life: EndpointProcess) -> None:
+        key = self.world.random.choice(["k", "other"])
+        registration = life.registered.pop(key, None)
+        if registration is None:
+            life.register(key)
+        else:
+            registration.unregister()
+
+    def _one(self, items: list[Any]) -> Any:
+        return self.world.random.choice(items) if items else None
+
+    # -- faults
+
+    def _fault(self) -> None:
+        fault = self.world.random.choice(
+            [
+                self._kill,
+                self._close,
+                self._stop,
+                self._cut,
+                self._reset,
+                self._join_twice,
+                self._kill_broker,
+                self._drain,
+                self._stop_broker,
+                self._squall,
+                self._stop,
+            ]
+        )
+        self.world.note("fault", fault.__name__)
+        fault()
+
+    def _span(self) -> float:
+        return self.world.random.choice([0.01, 0.3, 1.5, 4.0]) * self.world.random.random()
+
+    def _again(self, life: EndpointProcess) -> None:
+        role, player_id = life.role, life.place if life.role is Role.PLAYER else None
+        self.world.after(self._span(), self._start_again, (role, player_id))
+
+    def _start_again(self, place: Place) -> None:
+        if not self._healing:
+            self.start(place)
+
+    def _kill(self) -> None:
+        life = self._one(self.alive())
+        if life is not None:
+            self._last_words(life)
+            life.kill()
+            self._again(life)
+
+    def _last_words(self, life: EndpointProcess) -> None:
+        """Something that leaves just before the end."""
+        if not life.stopped and self.world.chance(0.5):
+            life.answer_all()
+            self._call(life)
+            life.step()
+
+    def _close(self) -> None:
+        life = self._one(self.alive())
+        if life is not None and not life.stopped:
+            self._last_words(life)
+            life.close()
+            self._again(life)
+
+    def _stop(self) -> None:
+        life = self._one(self.alive())
+        if life is not None and not life.stopped:
+            life.note.note("stop")
+            life.stop()
+            self.world.after(self._span(), self._go_on, life)
+
+    def _go_on(self, life: EndpointProcess) -> None:
+        if life.alive and life.stopped:
+            life.note.note("continue")
+            life.go_on()
+
+    def _cut(self) -> None:
+        life = self._one(self.alive())
+        if life is not None and not life.cut:
+            life.note.note("cut")
+            self._set_cut(life, True)
+            self.world.after(self._span(), self._mend, life)
+
+    def _mend(self, life: EndpointProcess) -> None:
+        if life.cut:
+            life.note.note("heal")
+            self._set_cut(life, False)
+
+    def _set_cut(self, life: EndpointProcess, cut: bool) -> None:
+        life.cut = cut
+        for connection in self.world.connections:
+            if connection.endpoint is life:
+                connection.cut = cut
+        self.world.look()
+
+    def _reset(self) -> None:
+        connection = self._one(list(self.world.connections))
+        if connection is not None:
+            connection.reset()
+
+    def _join_twice(self) -> None:
+        """A second server, or a second player of an ID that is in use."""
+        life = self._one(self.alive())
+        if life is not None:
+            self.start((life.role, life.place if life.role is Role.PLAYER else None))
+
+    def _kill_broker(self) -> None:
+        if self.broker is not None:
+            self._go_on_broker(self.broker)
+            self.broker.kill()
+        self.world.after(self._span(), self.start_broker)
+
+    def _drain(self) -> None:
+        if self.broker is not None:
+            self.broker.daemon.stop()
+            self.broker.wake(0.0)
+        self.world.after(self._span() + 0.5, self.start_broker)
+
+    def _stop_broker(self) -> None:
+        broker = self.broker
+        if broker is not None and not broker.stopped:
+            self._write({"t": self.world.now, "who": "broker", "what": "stop"})
+            broker.stop()
+            self.world.after(self._span(), self._go_on_broker, broker)
+
+    def _go_on_broker(self, broker: BrokerProcess) -> None:
+        if broker.alive and broker.stopped:
+            self._write({"t": self.world.now, "who": "broker", "what": "continue"})
+            broker.go_on()
+
+    def _squall(self) -> None:
+        """The network is worse for a while."""
+        weather = self.world.weather
+        which = self.world.random.choice(["room", "room", "room_up"])
+        setattr(weather, which, self.world.random.choice([1, 2, 10]))
+        self.world.after(self._span(), setattr, weather, which, getattr(self.weather, which))
+
+    # -- the end
+
+    def _heal(self) -> None:
+        """Faults stop, and everybody comes back."""
+        world = self.world
+        self._healing = True
+        world.weather = Weather()
+        if self.broker is not None:
+            self._go_on_broker(self.broker)
+        for life in self.alive():
+            self._go_on(life)
+        for life in self.lives:
+            self._mend(life)
+        seen = []
+        for life in self.alive():
+            if life.place in seen:
+                life.close()
+            seen.append(life.place)
+        until = world.now + HEALED_WITHIN_S
+        while not self._whole():
+            assert world.now < until, (
+                f"not healed: {[(life.name, life.core.connected) for life in self.alive()]}"
+            )
+            self.start_broker()
+            here = [(life.role, life.place) for life in self.alive()]
+            for role, player_id in self.places:
+                if (role, role.value if player_id is None else player_id) not in here:
+                    self.start((role, player_id))
+            world.run(1.0)
+            for life in self.alive():
+                life.answer_all()
+
+    def _whole(self) -> bool:
+        """Whether all are there, connected, and nothing waits."""
+        broker, alive = self.broker, self.alive()
+        if broker is None or broker.switchboard.draining or len(alive) < len(self.places):
+            return False
+        # Who missed the end of a link knows it only when the lease is over.
+        sessions = {session.routing_id for session in broker.switchboard.roster.sessions()}
+        links = [life.link for life in alive if life.link is not None and life.core.connected]
+        linked = {link.routing_id for link in links if link.open_below and link.open_above}
+        return sessions == linked and len(linked) == len(alive) and not any(life.busy for life in alive)
+
+    def _check_calls_work(self) -> None:
+        """Everybody can call everybody, each way."""
+        [server] = self.alive(Role.SERVER)
+        players = self.alive(Role.PLAYER)
+        for life in self.alive():
+            life.register("k")
+        pause_s = (
+            0.02 if min(self.limits.max_calls_per_s or 1e9, self.config.player_frames_per_s) > 50 else 0.4
+        )
+        self.world.run(ALLOWANCE_S)
+        for _ in range(2):  # the second time looks for what the first has left
+            calls = []
+            for player in players:
+                calls.append(player.trigger(None, ["answer", 0.0], 1.0))
+                for life in [server, *self.alive(Role.OPERATOR)]:
+                    self.world.run(0.02)
+                    calls.append(life.trigger(player.place, ["answer", 0.0], 1.0))
+                self.world.run(pause_s)
+            for operator in self.alive(Role.OPERATOR):
+                calls.append(operator.trigger("source", ["answer", 0.0], 1.0, FrameType.RELAY))
+            self.world.run(0.5 + pause_s)
+            for call in calls:
+                assert call.done and call.ok, f"{call.name} did not succeed when all was well again"
+
+    def _check_rest(self) -> None:
+        self.world.run(IDLE_S + ALLOWANCE_S + 0.5)
+        for life in self.alive():
+            life.rest()
+            if life.role is Role.SERVER:
+                assert sorted(map(repr, life.core.players)) == sorted(
+                    repr(player.place) for player in self.alive(Role.PLAYER)
+                )
+        broker = self.broker
+        assert broker is not None
+        broker.check_at_rest(len(self.places))
+        network_s = 2 * self.weather.delay_s + 0.1
+        problems = check(self.lines, skew_s=SKEW_S, network_s=network_s)
+        if problems:
+            raise Failure("\n".join(problems))
+
+    def settings(self) -> str:
+        """What this seed runs with, for the trace."""
+        return f"{self.weather} {self.config} {self.limits} {self.shrunk}"
+
+
+def failure_of(seed: int) -> str | None:
+    """Runs a seed; says what went wrong, if anything did."""
+    try:
+        Simulation(seed).run()
+    except Failure as failure:
+        return str(failure)
+    return None

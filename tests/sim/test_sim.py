@@ -1,0 +1,122 @@
+"""A thousand simulated runs: whatever becomes of network, broker and endpoints, the promise holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sim.replay import REPLAY, ROOT
+from sim.simulation import Simulation, failure_of
+
+from ringback.core.exchange import Exchange
+from ringback.core.outbox import Outbox
+from ringback.core.peers import Peer
+from ringback.errors import Code, call_error
+from ringback_broker.daemon import Broker
+from ringback_broker.session import Session
+from ringback_broker.sockets import Listener
+from ringback_broker.switchboard import Switchboard
+
+SEEDS = 1000
+CHUNK = 50
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_the_promise_holds(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        if (why := failure_of(seed)) is not None:
+            pytest.fail(f"seed {seed}: {why}\nreplay: {REPLAY.format(seed)}", pytrace=False)
+
+
+def trace_of(seed: int) -> list[str]:
+    simulation = Simulation(seed, tracing=True)
+    simulation.run()
+    assert simulation.world.trace
+    return simulation.world.trace
+
+
+def test_a_seed_gives_the_same_trace_twice() -> None:
+    for seed in range(5):
+        assert trace_of(seed) == trace_of(seed)
+
+
+def test_a_seed_gives_the_same_trace_in_another_process() -> None:
+    command = [sys.executable, str(ROOT / "tests/sim/replay.py"), "--seed", "3", "--trace"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"PYTHONHASHSEED": "3"})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    trace = trace_of(3)
+    assert ended.stdout.splitlines()[: len(trace)] == trace
+
+
+# -- what is planted is found
+
+
+def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = Exchange._finish
+
+    def mutant(self: Exchange, peer: Peer, call_id: int, *outcome: Any) -> bool:
+        called = [other for other in self.peers.values() if call_id in other.calls]
+        return finish(self, called[0] if called else peer, call_id, *outcome)
+
+    monkeypatch.setattr(Exchange, "_finish", mutant)
+
+
+def nobody_is_told_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: Switchboard, session: Session, why: str) -> None:
+        session.announced = False
+        farewell(self, session, why)
+
+    farewell = Switchboard._farewell
+    monkeypatch.setattr(Switchboard, "_farewell", mutant)
+
+
+def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Outbox, "forget", lambda self, peer: list(peer.outgoing))
+
+
+def certain_that_it_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback.core.exchange.call_error", _never_ran)
+
+
+def _never_ran(code: Code, message: str, _executed: str, data: Any = None) -> Any:
+    return call_error(code, message, "no", data)
+
+
+def events_overtake_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Broker._take
+
+    def mutant(self: Broker, listener: Listener, now: float) -> bool:
+        self._take_events(listener.events(), listener.side, now)
+        return take(self, listener, now)
+
+    monkeypatch.setattr(Broker, "_take", mutant)
+
+
+def deadlines_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Exchange, "_sweep", lambda self, now: None)
+
+
+def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Switchboard, "_keep", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        reply_on_any_route,
+        nobody_is_told_of_an_end,
+        queues_outlive_their_peers,
+        certain_that_it_did_not_run,
+        events_overtake_messages,
+        deadlines_are_forgotten,
+        bounces_get_lost,
+    ],
+)
+def test_a_planted_fault_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    assert any(failure_of(seed) is not None for seed in range(SEEDS))
