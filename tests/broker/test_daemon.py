@@ -28,7 +28,7 @@ from ringback.protocol.frames import FrameType, Role, header
 from ringback_broker import BindError, Broker, BrokerConfig
 from ringback_broker.daemon import REPORTS_A_TICK
 from ringback_broker.session import Connection, Side
-from ringback_broker.sockets import Listener, shut_down
+from ringback_broker.sockets import Listener
 from ringback_cli.exits import Exit
 
 ANY_PORT = "tcp://127.0.0.1:0"
@@ -425,7 +425,7 @@ def test_a_connection_is_closed_when_no_descriptor_is_left() -> None:
         try:
             with pytest.raises(OSError, match="Too many open files"):
                 os.dup(ours.fileno())
-            shut_down(ours.fileno())
+            Listener.shut_down(ours.fileno())
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert theirs.recv(1) == b"" and os.fstat(ours.fileno())
