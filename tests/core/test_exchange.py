@@ -270,15 +270,18 @@ def test_waiting_answers_are_forgotten_when_the_player_leaves(server: Desk) -> N
     assert server.shell.take_sent() == []
 
 
-def test_waiting_answers_are_bounded() -> None:
+def test_waiting_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the bound a short word waits in the place of a result: the call may have no time limit."""
+    monkeypatch.setattr("ringback.core.exchange.MAX_RETURNED", 15)
     server = connected(Role.SERVER, limits=Limits(max_queued_bytes=10))
     frame = answered(server, ids=tuple(range(1, 20)))
     server.gets(bounce(Code.OVERLOADED, frame), encode_address(7))
-    kept = 19 - server.counters.late_replies
-    assert 0 < kept < 19
+    assert server.counters.late_replies == 4
     server.wait(FIRST_RESEND_S)
     [body] = server.bodies()
-    assert len(body) == kept
+    kinds = [envelope[0] for envelope in body]
+    assert kinds == sorted(kinds) and set(kinds) == {RESULT, ERROR} and len(body) == 15
+    assert {(word[2], word[4]) for word in body if word[0] == ERROR} == {(Code.OVERLOADED, 2)}
 
 
 def test_a_bounced_cancel_is_dropped(server: Desk) -> None:

@@ -17,6 +17,7 @@ from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
 from ringback.errors import (
+    EXECUTED,
     CallbackError,
     CallTimeout,
     Cancelled,
@@ -39,6 +40,9 @@ SWEEP_S_AN_ENTRY = 1e-6
 
 IDLE_S = 10.0
 """Routes that nothing is in flight on are forgotten after so long at the latest."""
+
+MAX_RETURNED = 4096
+"""Answers that may wait for one caller that does not read, where all together are over their bound."""
 
 _OWN_FRAMES = Limits(max_array_len=2**31 - 1, max_map_len=2**31 - 1)
 """What this endpoint itself sent is read back whatever is in it: a receiver's limits are not its own."""
@@ -195,7 +199,7 @@ class Exchange:
         if code in (Code.OVERLOADED, Code.RATE_LIMITED):
             for envelope in decoded.envelopes:
                 if envelope[0] in (RESULT, ERROR):
-                    self._resend_later(peer, msgpack.packb(envelope), now)
+                    self._resend_later(peer, envelope, now)
         if peer.disposable(now):
             self.peers.pop(peer.key, None)
 
@@ -285,8 +289,16 @@ class Exchange:
             envelope = self._encoder.error(execution.id, error)
         self.outbox.add(peer, envelope)
 
-    def _resend_later(self, peer: Peer, envelope: bytes, now: float) -> None:
-        if self._returned_bytes > self._limits.max_queued_bytes:
+    def _resend_later(self, peer: Peer, answer: Envelope, now: float) -> None:
+        """Keeps an answer; over the bound a short word in its place, as the call may have no time limit."""
+        envelope: bytes
+        if self._returned_bytes <= self._limits.max_queued_bytes:
+            envelope = msgpack.packb(answer)
+        elif len(peer.returned) < MAX_RETURNED:
+            executed: Executed = "yes" if answer[0] == RESULT else EXECUTED[answer[4]]
+            error = Overloaded("the answer found no room on the way back", executed=executed)
+            envelope = self._encoder.error(answer[1], error)
+        else:
             self.counters.late_replies += 1
             return
         self._resend_at = min(self._resend_at, peer.wait_to_resend(now))
