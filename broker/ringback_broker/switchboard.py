@@ -202,7 +202,10 @@ class Switchboard:
         self.counters.count_bounce(code)
         # Data stops at the window, bounces at twice that: a sender hears what became of its calls for longer.
         if session.spent - session.confirmed >= 2 * self._flow.windows[session.side]:
-            self._too_slow(session, "what bounces off")
+            if code is Code.RATE_LIMITED:
+                self._too_fast(session)
+            else:
+                self._too_slow(session, "what bounces off")
             return
         bounced = bounce(code, frame)
         sent = Sent.FULL if session.backlog else self._send(session, address, bounced)
@@ -228,8 +231,7 @@ class Switchboard:
         """Takes a frame that is over a player's rate. One of control is only dropped, but for an answer to a
         PING of the broker: without that a player that reads would look like one that does not."""
         if self._flow.too_fast(session):
-            self.counters.sessions_too_fast += 1
-            self._refuse(session, RejectCode.RATE_LIMITED, "it goes on sending more than is allowed a second")
+            self._too_fast(session)
         elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
             self._bounce(session, b"", frame, Code.RATE_LIMITED)
         elif frame[:HEADER_BYTES] == _PONG:
@@ -482,6 +484,10 @@ class Switchboard:
             return
         backlog.append((address, frame))
         self._backlogged[session] = None
+
+    def _too_fast(self, session: Session) -> None:
+        self.counters.sessions_too_fast += 1
+        self._refuse(session, RejectCode.RATE_LIMITED, "it goes on sending more than is allowed a second")
 
     def _too_slow(self, session: Session, what: str) -> None:
         self.counters.sessions_too_slow += 1

@@ -216,6 +216,15 @@ def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
     assert not session.probes and desk.counters.dropped == 0
 
 
+def test_a_flood_that_reads_nothing_back_is_ended_at_once() -> None:
+    desk = Desk(player_frames_per_s=100.0, player_window=100_000, player_queue=50_000)
+    player = desk.player(7)
+    while player.session is not None:
+        player.send(FRAME)
+    assert desk.counters.bounced_rate_limited < 250
+    assert (desk.counters.sessions_too_fast, desk.counters.sessions_too_slow) == (1, 0)
+
+
 def test_a_player_that_goes_on_is_ended() -> None:
     desk = Desk(player_frames_per_s=100.0)
     server, player = desk.server(), desk.player(7)
