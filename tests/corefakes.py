@@ -191,6 +191,7 @@ class Desk:
             player_id=player_id,
             limits=limits,
             software="test/1",
+            heartbeat_ms=1000,
             keys_changed=lambda: self.core.keys_changed(),
             random=random,
         )

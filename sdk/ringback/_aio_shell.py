@@ -27,8 +27,10 @@ BURST = 64
 class AsyncioShell(ShellBase):
     """The readers on the loop, and the tasks of handlers."""
 
-    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
-        super().__init__(address, role, limits, listeners)
+    def __init__(
+        self, address: str, role: Role, limits: Limits, listeners: Listeners, heartbeat_ms: int
+    ) -> None:
+        super().__init__(address, role, limits, listeners, heartbeat_ms)
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []

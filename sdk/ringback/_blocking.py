@@ -99,6 +99,8 @@ class BlockingFace(Face[Call, CallGroup]):
             else the backend's.
         limits: what is accepted from others.
         connect_timeout: how long `start` waits for the broker, in seconds.
+        heartbeat: how often the link carries a sign of life, 0.1 to 60 seconds: who is silent is found after
+            about twice that. None: 1.0 for a player, else 0.5.
         workers: handlers that may run at one time; those that wait for calls of their own do not count.
         max_threads: workers in all.
     """
@@ -113,6 +115,7 @@ class BlockingFace(Face[Call, CallGroup]):
         player_id: PlayerID | None = None,
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
+        heartbeat: float | None = None,
         workers: int = 4,
         max_threads: int = 256,
     ) -> None:
@@ -121,7 +124,9 @@ class BlockingFace(Face[Call, CallGroup]):
                 f"workers and max_threads are ints, 1 <= workers <= max_threads, not {workers}, {max_threads}"
             )
         self._worker_counts = (workers, max_threads)
-        super().__init__(address, player_id=player_id, limits=limits, connect_timeout=connect_timeout)
+        super().__init__(
+            address, player_id=player_id, limits=limits, connect_timeout=connect_timeout, heartbeat=heartbeat
+        )
 
     def start(self) -> Self:
         """Connects, and waits until the broker has welcomed this endpoint.
@@ -145,9 +150,9 @@ class BlockingFace(Face[Call, CallGroup]):
     def run_forever(self) -> None:
         """Starts if need be, and returns when it is closed, from a signal handler or another thread; Ctrl-C
         closes it too."""
-        if not self._shell.running:
-            self.start()
         try:
+            if not self._shell.running:
+                self.start()
             self._shell.ended.wait()
         except KeyboardInterrupt:
             pass
@@ -166,7 +171,8 @@ class BlockingFace(Face[Call, CallGroup]):
         self.close()
 
     def _make_shell(self) -> BlockingShell:
-        return BlockingShell(self._address, self._role, self._limits, self._listeners, *self._worker_counts)
+        settings = self._limits, self._listeners, self._heartbeat_ms
+        return BlockingShell(self._address, self._role, *settings, *self._worker_counts)
 
     def _make_group(self) -> CallGroup:
         return CallGroup()

@@ -39,10 +39,11 @@ class BlockingShell(ShellBase):
         role: Role,
         limits: Limits,
         listeners: Listeners,
+        heartbeat_ms: int,
         workers: int,
         max_threads: int,
     ) -> None:
-        super().__init__(address, role, limits, listeners)
+        super().__init__(address, role, limits, listeners, heartbeat_ms)
         self.pool = Pool(workers, max_threads)
         self.ended = threading.Event()
         self._lane = Lane(self.pool)

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import zmq
 
-from ringback.protocol.limits import MAX_FRAME_BYTES, PLAYER_HEARTBEAT_MS
+from ringback.protocol.limits import MAX_FRAME_BYTES
 
 NOBLOCK = int(zmq.NOBLOCK)
 RCVMORE = int(zmq.RCVMORE)
@@ -69,32 +69,30 @@ class Link:
     Args:
         address: where the broker listens.
         trusted: whether messages have an address part (server, operator).
+        heartbeat_ms: how often the socket asks for a sign of life, and gives one.
 
     Raises:
         OSError: libzmq does not take the address, or has no descriptor left.
     """
 
-    def __init__(self, address: str, trusted: bool) -> None:
+    def __init__(self, address: str, trusted: bool, heartbeat_ms: int) -> None:
         self._trusted = trusted
         try:
-            self._open(address)
+            self._open(address, heartbeat_ms)
         except zmq.ZMQError as error:  # not an OSError itself
             raise OSError(error.errno, error.strerror) from None
 
-    def _open(self, address: str) -> None:
+    def _open(self, address: str, heartbeat_ms: int) -> None:
         self.socket = _process.open()
-        # A broker that is silent is found after an interval and a timeout at most.
-        interval_ms, timeout_ms, ttl_ms = (
-            (500, 1000, 1000) if self._trusted else (PLAYER_HEARTBEAT_MS, 1000, 2000)
-        )
         for option, value in (
             (zmq.ROUTING_ID, b"R" + secrets.token_bytes(15)),
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
             (zmq.LINGER, LINGER_MS),
             (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
-            (zmq.HEARTBEAT_IVL, interval_ms),
-            (zmq.HEARTBEAT_TIMEOUT, timeout_ms),
-            (zmq.HEARTBEAT_TTL, ttl_ms),
+            # A broker that is silent is found after an interval and a timeout at most.
+            (zmq.HEARTBEAT_IVL, heartbeat_ms),
+            (zmq.HEARTBEAT_TIMEOUT, 2 * heartbeat_ms if self._trusted else heartbeat_ms),
+            (zmq.HEARTBEAT_TTL, 2 * heartbeat_ms),
             (zmq.HANDSHAKE_IVL, 5000),
             (zmq.IPV6, int(address.startswith("tcp://["))),
         ):

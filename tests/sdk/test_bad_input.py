@@ -163,6 +163,9 @@ def test_settings_that_are_refused(face: Face) -> None:
     for role in ("Server", "Operator"):
         with pytest.raises(TypeError, match="only a player has a player_id"):
             getattr(face.module, role)(address, player_id=7)
+    for heartbeat in (0, 0.05, 61, "1", True, float("nan")):
+        with pytest.raises(ValueError, match=r"heartbeat is 0\.1 to 60 seconds"):
+            face.module.Player(address, heartbeat=heartbeat)
     with pytest.raises(TypeError, match=r"limits is a .*Limits, not dict"):
         face.module.Player(address, limits={"max_depth": 3})
 

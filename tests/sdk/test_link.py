@@ -9,13 +9,15 @@ import pytest
 import zmq
 
 from ringback._link import Link
+from ringback.protocol.limits import PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_heartbeats_are_as_written_and_find_a_silent_broker_within_two_seconds(trusted: bool) -> None:
-    link = Link("tcp://127.0.0.1:1", trusted)
+    heartbeat_s = TRUSTED_HEARTBEAT_S if trusted else PLAYER_HEARTBEAT_S
+    link = Link("tcp://127.0.0.1:1", trusted, int(1000 * heartbeat_s))
     try:
         for name in ("HEARTBEAT_IVL", "HEARTBEAT_TIMEOUT", "HEARTBEAT_TTL", "MAXMSGSIZE", "RECONNECT_IVL"):
             [row] = re.findall(rf"^\| `{name}` \| (\S+) \| (\S+) \|", DOCUMENT, re.MULTILINE)

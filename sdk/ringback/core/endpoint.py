@@ -27,7 +27,7 @@ from ringback.errors import (
 from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, SERVER_LINK, FrameType, Role, SessionState, header
-from ringback.protocol.limits import PLAYER_HEARTBEAT_MS, Limits
+from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID, ProtocolError, decode_address, encode_address
 
 _DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
@@ -61,6 +61,7 @@ class Endpoint:
         player_id: PlayerID | None = None,
         limits: Limits | None = None,
         software: str = "",
+        heartbeat_ms: int | None = None,
         keys_changed: Callable[[], None] = lambda: None,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -72,6 +73,7 @@ class Endpoint:
         self._shell = shell
         self._broker = broker
         self._software = software
+        self._heartbeat_ms = heartbeat_ms
         self._named_itself = player_id is not None
         self._session = Session(role, random)
         self._headers = {FrameType.DATA: _SERVER_ROUTE, FrameType.RELAY: b""}
@@ -125,7 +127,7 @@ class Endpoint:
             self._shell.event(Event.DISCONNECTED, why)
 
     def _open(self, now: float) -> None:
-        heartbeat_ms = PLAYER_HEARTBEAT_MS if self._role is Role.PLAYER else None
+        heartbeat_ms = self._heartbeat_ms if self._role is Role.PLAYER else None
         keys = self.registry.keys()
         hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms)
         self._keys_dirty = False

@@ -24,8 +24,10 @@ BATCH_ENVELOPES = 256
 BATCH_BYTES = 64 * 1024
 """A sender starts a new frame when the present one has reached either bound."""
 
-PLAYER_HEARTBEAT_MS = 1000
-"""How often a player's ZeroMQ socket sends heartbeats; it says so in its HELLO."""
+PLAYER_HEARTBEAT_S = 1.0
+TRUSTED_HEARTBEAT_S = 0.5
+"""How often an endpoint sends heartbeats, unless it is told otherwise. A player says so in its
+HELLO."""
 
 IDS_A_FRAME = 1000
 """How many player IDs go into one JOINED or LEFT frame, and how many rows into an ANSWER."""
