@@ -53,6 +53,7 @@ faults: SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
+	$(MAKE) fuzz SECONDS=5
 
 check: test
 

@@ -1,4 +1,4 @@
-"""A log that nobody reads, and one on a full disk, against the broker that writes it."""
+"""A log that nobody reads, against the broker that writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ import zmq
 from harness import ENVIRONMENT, PATIENCE_S, READY, eventually
 from rawpeers import RawPeer
 
-from ringback import Operator, Player, Server
+from ringback import Operator
 from ringback.protocol.frames import Role
 from ringback_broker.logs import WaitingLog
 from ringback_cli.exits import Exit
@@ -45,18 +44,6 @@ def test_a_log_that_nobody_reads_stops_nothing() -> None:
     broker.send_signal(signal.SIGTERM)
     assert broker.wait(PATIENCE_S) == Exit.OK
     broker.stderr.close()
-
-
-def test_a_full_disk_under_the_log_stops_nothing(tmp_path: Path) -> None:
-    address = f"ipc://{tmp_path}/b"
-    command = ("-m", "ringback_cli", "broker", f"--players=ipc://{tmp_path}/p", f"--backend={address}")
-    with Path("/dev/full").open("w") as full:
-        broker = subprocess.Popen([sys.executable, *command], stderr=full, env=ENVIRONMENT)
-    with Server(address, connect_timeout=PATIENCE_S) as server, Player(f"ipc://{tmp_path}/p", 7) as player:
-        server.register_server_callback("k", lambda source, payload: source)
-        assert player.trigger_server_callback("k").result() == 7
-    broker.send_signal(signal.SIGTERM)
-    assert broker.wait(PATIENCE_S) == Exit.OK
 
 
 @pytest.fixture

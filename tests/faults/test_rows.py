@@ -139,6 +139,7 @@ def test_a_broker_that_is_told_to_stop_under_load(cluster: Cluster, measure: Mea
 # -- the server
 
 
+@pytest.mark.faults
 def test_a_server_that_is_killed_and_started_again(cluster: Cluster, measure: Measure) -> None:
     server = cluster.start("server")
     player = cluster.start("player", 1, 2)
@@ -208,6 +209,7 @@ def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Clust
 # -- players
 
 
+@pytest.mark.faults
 def test_a_player_that_is_killed_and_one_that_is_stopped(cluster: Cluster, measure: Measure) -> None:
     server = cluster.start("server")
     killed, stopped, other = (cluster.start("player", name) for name in (1, 2, "ann"))
