@@ -89,7 +89,5 @@ class Flow:
         session.exhausted = session.spent - session.confirmed >= self.windows[session.side]
 
     def stuck(self, session: Session, now: float) -> bool:
-        """Tells whether a peer's window is used up, and it has read nothing for long."""
-        if not session.exhausted or not session.probes:
-            return False
-        return now - max(session.read_at, session.probes[0][2]) > self._slow_s
+        """Tells whether a peer whose window is used up has read nothing for long."""
+        return bool(session.probes) and now - max(session.read_at, session.probes[0][2]) > self._slow_s

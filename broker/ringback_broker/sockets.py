@@ -30,6 +30,10 @@ Event = tuple[int, Connection]
 
 _LAST_DATA_RECV, _TCP_INFO_BYTES = 52, 56
 
+UNREAD_FRAMES = 64
+"""What one player may have sent and the broker not read yet. libzmq keeps so much for good of a connection
+that claims the routing ID of somebody else: it is never read, and not freed when it closes."""
+
 HEARTBEAT_MS = 500
 """How often the broker asks for a sign of life where its peers are few, and waits twice as long for one.
 
@@ -61,7 +65,7 @@ class Listener:
             (zmq.ROUTER_HANDOVER, 0),
             (zmq.LINGER, 0),
             (zmq.SNDHWM, queue),
-            (zmq.RCVHWM, queue),
+            (zmq.RCVHWM, min(queue, UNREAD_FRAMES) if side is Side.PLAYERS else queue),
             (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
             (zmq.BACKLOG, 1024),
             (zmq.HANDSHAKE_IVL, 5000),

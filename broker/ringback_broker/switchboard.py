@@ -426,7 +426,7 @@ class Switchboard:
         for session in self.roster.sessions():
             if session.ended:
                 continue
-            if self._flow.stuck(session, now):
+            if session.exhausted and self._flow.stuck(session, now):
                 self.counters.sessions_too_slow += 1
                 unread = session.spent - session.confirmed
                 self._refuse(session, RejectCode.TOO_SLOW, f"it does not read: {unread} bytes wait for it")
