@@ -112,7 +112,8 @@ def flood(address: str) -> None:
         socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.ROUTING_ID, secrets.token_bytes(16))
-        socket.connect(address)
+        # From an address of its own: its neighbours are not shut out with it.
+        socket.connect(address.replace("tcp://", "tcp://127.0.0.2:0;"))
         socket.send(encode(Hello(Role.PLAYER)))
         socket.poll(30_000)
         if not said:

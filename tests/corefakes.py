@@ -51,6 +51,7 @@ class FakeShell:
     events: list[tuple[Event, Any]] = field(default_factory=list)
     starts: list[Exception | None] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
     duplicates: int = 0
     opened: int = 0
     closed: int = 0
@@ -100,6 +101,12 @@ class FakeShell:
 
     def run(self, execution: Execution) -> None:
         self.waiting.append(execution)
+
+    def jobs_waiting(self) -> int:
+        return len(self.waiting)
+
+    def handler_failed(self, execution: Execution, error: Exception) -> None:
+        self.failures.append(error)
 
     def cancel(self, execution: Execution) -> None:
         self.stopped.append(execution)

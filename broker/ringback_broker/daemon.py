@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,8 +29,8 @@ from ringback_broker.switchboard import Switchboard
 log = logging.getLogger("ringback.broker")
 
 SOFTWARE = f"ringback/{version('ringback')}"
-BURST = 1000
-"""Messages taken from one socket before the other has its turn."""
+BURST = 100
+"""Messages taken from one socket before the other has its turn, whatever flood there is."""
 
 STRANGERS_AT_ONCE = 64
 """Messages of connections without a session that are kept to the end of a burst: 64 MiB of them at most."""
@@ -147,7 +148,7 @@ class Broker:
         inputs: list[Any] = [(source, zmq.POLLIN) for source in self._sources()]
         wake_at: float | None = self._begin(time.monotonic())
         while wake_at is not None:
-            timeout_ms = max(0, round((wake_at - self._now) * 1000))
+            timeout_ms = max(0, round((wake_at - time.monotonic()) * 1000))
             ready: set[Any] = {source for source, _ in zmq.zmq_poll(inputs, timeout_ms)}
             wake_at = self._step(ready, time.monotonic())
         self._log_end(len(self.switchboard.roster))
@@ -264,7 +265,7 @@ class Broker:
         else:
             self.switchboard.from_backend(session, parts[0], parts[1], now)
 
-    def _take_events(self, events: list[Event], side: Side, now: float) -> None:
+    def _take_events(self, events: Iterable[Event], side: Side, now: float) -> None:
         for event, connection in events:
             if event == zmq.EVENT_ACCEPTED:
                 self.switchboard.accepted(side, connection, now)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ringback_broker.session import Connection, Side
 
+SHUT_OUT_S = 5.0
+MAX_SHUT_OUT = 1000
+
 CLOSE_AFTER_S = 0.5
 """A refused connection is closed so long after the next tick, so that the REJECT arrives first."""
 
@@ -31,6 +34,7 @@ class Doorman:
 
     def __init__(self, hello_s: float) -> None:
         self._hello_s = hello_s
+        self._shut_out: dict[str, float] = {}
         self.refused: dict[Side, set[bytes]] = {side: set() for side in Side}
         self._strangers: dict[Side, dict[int, _Stranger]] = {side: {} for side in Side}
 
@@ -63,8 +67,21 @@ class Doorman:
         self._strangers[side][connection.descriptor] = _Stranger(connection, None, routing_id)
         self.refused[side].add(routing_id)
 
+    def shut_out(self, remote: str, now: float) -> None:
+        """Lets nobody in from an address for a while, since a player there was ended for what it sent.
+
+        To come back at once is no way around a rate. Those who are in stay.
+        """
+        if remote and len(self._shut_out) < MAX_SHUT_OUT:
+            self._shut_out[remote] = now + SHUT_OUT_S
+
+    def is_shut_out(self, remote: str, now: float) -> bool:
+        return bool(self._shut_out) and self._shut_out.get(remote, now) > now
+
     def overdue(self, now: float) -> list[tuple[Side, Connection]]:
         """Gives the connections to close now, and forgets them."""
+        for remote in [remote for remote, until in self._shut_out.items() if until <= now]:
+            del self._shut_out[remote]
         due = []
         for side, strangers in self._strangers.items():
             for stranger in strangers.values():

@@ -21,6 +21,11 @@ EXCESS_S = 5.0
 
 PROBES_A_WINDOW = 4
 
+MOST_WINDOWS = 8
+ANSWERED_WITHIN_S = 1.0
+"""What can't be refused, bounces and answers, may use a window up twice; and more, up to the bound, for so
+long as a peer may need to answer a PING."""
+
 
 class Flow:
     """The rates and windows of a broker.
@@ -87,6 +92,15 @@ class Flow:
 
     def _measure(self, session: Session) -> None:
         session.exhausted = session.spent - session.confirmed >= self.windows[session.side]
+
+    def overrun(self, session: Session, now: float) -> bool:
+        """Tells whether so much that can't be refused waits for a peer that it has to be ended. It is given
+        time to answer a PING, and a bound even then."""
+        unread, window = session.spent - session.confirmed, self.windows[session.side]
+        if unread < 2 * window:
+            return False
+        since = max(session.read_at, session.probes[0][2]) if session.probes else now
+        return unread >= MOST_WINDOWS * window or now - since > ANSWERED_WITHIN_S
 
     def stuck(self, session: Session, now: float) -> bool:
         """Tells whether a peer whose window is used up has read nothing for long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,8 @@ class WaitingLog(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except Full:
             self._dropped += 1
+        except Exception:  # a line that can't be formatted is its author's mistake
+            self.handleError(record)
 
     def _write(self) -> None:
         ends, told = False, 0
@@ -49,7 +52,9 @@ class WaitingLog(logging.Handler):
             data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
             with suppress(OSError):  # a full disk is no reason to stop
                 while data:
-                    data = data[os.write(self._descriptor, data) :]
+                    select.select([], [self._descriptor], [])  # it may be set not to block
+                    with suppress(BlockingIOError):
+                        data = data[os.write(self._descriptor, data) :]
 
     def close(self) -> None:
         with suppress(Full):  # it is stuck, and ends with the process

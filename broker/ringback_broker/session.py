@@ -44,7 +44,7 @@ class Session:
         address: the player's ID as it stands in the address part; empty on the trusted side.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         heartbeat_s: how often its connection carries a heartbeat; None if it did not say so.
-        vouched_for: the `last_seen` after which its connection was found alive.
+        look_at: when to look whether its connection still carries heartbeats.
         backlog: control frames and bounces (address, frame) that found the queue full; while there are
             any, data is bounced, so that nothing overtakes them.
         credit_s, credit_at, excess_s: of a player's rate: see `ringback_broker.flow`.
@@ -70,7 +70,7 @@ class Session:
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
     heartbeat_s: float | None = None
-    vouched_for: float = 0.0
+    look_at: float = 0.0
     backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
     credit_s: float = 0.0
     credit_at: float = 0.0

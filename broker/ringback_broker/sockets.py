@@ -38,7 +38,7 @@ HEARTBEAT_MS = 500
 """How often the broker asks for a sign of life where its peers are few, and waits twice as long for one.
 
 Not players on TCP: libzmq looks through all timers to cancel one, so 4,000 such players took 60 % of a
-core. Their own heartbeats have a TTL, and `silence_ms` finds those that a TTL misses.
+core. `silence_ms` finds those that send no heartbeats any more; where there is no such, the broker does ask.
 """
 
 
@@ -58,7 +58,7 @@ class Listener:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], side: Side, address: str, queue: int) -> None:
         self.side = side
         self.socket = context.socket(zmq.ROUTER)
-        many = side is Side.PLAYERS and address.startswith("tcp:")
+        many = side is Side.PLAYERS and address.startswith("tcp:") and sys.platform == "linux"
         interval_ms = 0 if many else HEARTBEAT_MS
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1),  # an unknown peer is an error, not silence
@@ -128,17 +128,21 @@ class Listener:
             if self.noted_at is None:
                 self.noted_at = now
 
-    def events(self) -> list[Event]:
+    def events(self) -> Iterator[Event]:
         """Gives all events noted; those of one descriptor are in order, which is the one that matters."""
-        noted, self._noted, self.noted_at = self._noted, {}, None
-        return [event for events in noted.values() for event in events]
+        while self._noted:
+            yield from self.events_of(next(iter(self._noted)))
 
-    def events_of(self, descriptor: int) -> list[Event]:
-        """Gives the events noted of one descriptor."""
-        events = self._noted.pop(descriptor, [])
-        if not self._noted:
-            self.noted_at = None
-        return events
+    def events_of(self, descriptor: int) -> Iterator[Event]:
+        """Gives the events noted of one descriptor, one at a time: what is done with one may depend on
+        whether there are more."""
+        while events := self._noted.get(descriptor):
+            event = events.pop(0)
+            if not events:
+                del self._noted[descriptor]
+                if not self._noted:
+                    self.noted_at = None
+            yield event
 
     def has_events_of(self, descriptor: int) -> bool:
         return descriptor in self._noted
@@ -183,7 +187,8 @@ def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
     """Gives the socket of a descriptor that libzmq owns. Not of a duplicate: there may be no room for one."""
-    connection = socket.socket(fileno=descriptor)
+    # With all of it given, Python asks the system for none of it; what is asked here depends on none either.
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
     try:
         yield connection
     finally:

@@ -200,8 +200,7 @@ class Switchboard:
         if self.draining and code in (Code.NO_SERVER, Code.UNKNOWN_PLAYER):
             code = Code.DRAINING
         self.counters.count_bounce(code)
-        # Data stops at the window, bounces at twice that: a sender hears what became of its calls for longer.
-        if session.spent - session.confirmed >= 2 * self._flow.windows[session.side]:
+        if self._flow.overrun(session, session.last_seen):
             if code is Code.RATE_LIMITED:
                 self._too_fast(session)
             else:
@@ -260,8 +259,11 @@ class Switchboard:
                 session.keys = self._directory.replace(session.role, session.keys, frame.keys)
             case _:
                 assert isinstance(frame, control.Query)  # BROKER_ACCEPTS has no other control frame
-                reply = answer(frame, self.roster, self._directory, self.counters, now)
-                self._notify(session, encode(reply))
+                reply = encode(answer(frame, self.roster, self._directory, self.counters, now))
+                self._notify(session, reply)
+                self._spend(session, reply, now)
+                if not session.ended and self._flow.overrun(session, now):
+                    self._too_slow(session, "the answers to its questions")
 
     def malformed(self, session: Session, parts: int) -> None:
         """Takes note of a message with a wrong number of parts, of which none was kept."""
@@ -312,8 +314,12 @@ class Switchboard:
             self.counters.malformed += len(parts) != PARTS[side]
             self._turn_away(side, routing_id, connection, hello)
             return
+        refusal: Refusal | None
         if self.draining:
-            refusal: Refusal | None = Refusal(RejectCode.DRAINING, "the broker is stopping")
+            refusal = Refusal(RejectCode.DRAINING, "the broker is stopping")
+        elif side is Side.PLAYERS and self._doorman.is_shut_out(connection.remote, now):
+            reason = "a player at this address has sent too much; try again in some seconds"
+            refusal = Refusal(RejectCode.RATE_LIMITED, reason)
         else:
             refusal = may_join(hello, self.roster, self._config)
         if refusal is not None:
@@ -434,21 +440,19 @@ class Switchboard:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
-            elif session.heartbeat_s is not None and session.vouched_for < session.last_seen:
+            elif now >= session.look_at and session.heartbeat_s is not None:
                 self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_s)
 
     def _look_at(self, session: Session, now: float, limit_s: float) -> None:
-        """Ends a session if not even a heartbeat came since its last frame.
-
-        One look after each lull is enough. libzmq's own timer, which the TTL in a heartbeat starts, is
-        stopped by a frame and started again by the next heartbeat: it misses a peer that stops in between,
-        and no other.
-        """
+        """Ends a session if not even a heartbeat has come for too long; else finds out when that might be."""
         if now - session.last_seen < limit_s:
+            session.look_at = session.last_seen + limit_s
             return
         silence_ms = self._wire.silence_ms(session.connection)
-        if silence_ms is None or silence_ms < limit_s * 1000:
-            session.vouched_for = session.last_seen
+        if silence_ms is None:
+            session.look_at = float("inf")  # nobody can tell, now or later
+        elif silence_ms < limit_s * 1000:
+            session.look_at = now + limit_s - silence_ms / 1000
         else:
             self.counters.sessions_expired += 1
             self._refuse(session, RejectCode.LEASE_EXPIRED, f"silent for {silence_ms} ms")
@@ -487,6 +491,7 @@ class Switchboard:
 
     def _too_fast(self, session: Session) -> None:
         self.counters.sessions_too_fast += 1
+        self._doorman.shut_out(session.connection.remote, session.last_seen)
         self._refuse(session, RejectCode.RATE_LIMITED, "it goes on sending more than is allowed a second")
 
     def _too_slow(self, session: Session, what: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from ringback import _context
 from ringback._handling import deliver, encode_answer, log, run_async, run_plain
-from ringback._link import POLLIN
+from ringback._link import POLLIN, POLLOUT
 from ringback._shell import Listeners, ShellBase
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.shell import Event
-from ringback.errors import CallbackError
+from ringback.errors import CallbackError, Overloaded
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
@@ -38,6 +38,7 @@ class AsyncioShell(ShellBase):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_wanted = False
+        self._read_wanted = False
         self._taking = False
 
     async def start(self, timeout_s: float) -> None:
@@ -49,7 +50,7 @@ class AsyncioShell(ShellBase):
         self._context = contextvars.copy_context()
         self._context.run(_context.deadline.set, None)
         self._runnable = []
-        self._flush_wanted = False  # an earlier loop may have ended before it got there
+        self._flush_wanted = self._read_wanted = False  # an earlier loop may have ended before it got there
         self.running = True
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
@@ -109,9 +110,10 @@ class AsyncioShell(ShellBase):
     def _monitored(self) -> None:
         link = self._link
         why = None if link is None else link.lost()
-        if why is not None:
+        if link is not None and why is not None:
             # What came before the end is taken first; a REJECT says more than a closed connection.
-            self._readable()
+            while self._link is link and link.events() & POLLIN:
+                self._readable()
             if self._link is link:
                 self.endpoint.link_lost(time.monotonic(), why)
         self._settle()
@@ -121,17 +123,27 @@ class AsyncioShell(ShellBase):
         self._settle()
 
     def _settle(self) -> None:
-        """After every step: send what waits, look whether something came meanwhile, set the timer.
+        """After every step: send what waits, look what else can be done by now, set the timer.
 
-        The descriptor is edge-triggered, and a send may swallow the edge of what has come.
+        The descriptor is edge-triggered, and a send or a look may swallow the edge of what has come, or of
+        the room there is.
         """
         if not self.running:
             return
-        self.endpoint.flush(time.monotonic())
+        full = not self.endpoint.flush(time.monotonic())
         link = self._link
-        if link is not None and link.events() & POLLIN:
-            self._loop.call_soon(self._readable)
+        if link is not None:
+            state = link.events()
+            if state & POLLIN and not self._read_wanted:
+                self._read_wanted = True
+                self._loop.call_soon(self._read_on)
+            if full and state & POLLOUT:
+                self.want_flush()
         self._set_timer()
+
+    def _read_on(self) -> None:
+        self._read_wanted = False
+        self._readable()
 
     def _set_timer(self) -> None:
         due_at = self.endpoint.due_at()
@@ -197,9 +209,17 @@ class AsyncioShell(ShellBase):
 
     async def _in_thread(self, execution: Execution) -> None:
         context = contextvars.copy_context()
-        awaitable = await self._loop.run_in_executor(None, context.run, run_plain, execution)
+        try:
+            future = self._loop.run_in_executor(None, context.run, run_plain, execution)
+        except RuntimeError:  # the system has no thread left
+            execution.refuse(Overloaded("there is no thread for the handler", executed="no"))
+            return
+        awaitable = await future
         if awaitable is not None:
             await run_async(execution, awaitable)
+
+    def jobs_waiting(self) -> int:
+        return len(self._tasks)
 
     def cancel(self, execution: Execution) -> None:
         if execution.task is not None:

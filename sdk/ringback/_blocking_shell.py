@@ -182,7 +182,8 @@ class BlockingShell(ShellBase):
         why = link.lost()
         if why is not None:
             # What came before the end is taken first; a REJECT says more than a closed connection.
-            self._receive(endpoint, link)
+            while self._link is link and link.events() & zmq.POLLIN:
+                self._receive(endpoint, link)
             if self._link is link:
                 endpoint.link_lost(time.monotonic(), why)
 
@@ -220,6 +221,9 @@ class BlockingShell(ShellBase):
 
     def run(self, execution: Execution) -> None:
         self.pool.submit(self._handle, execution)
+
+    def jobs_waiting(self) -> int:
+        return self.pool.waiting_jobs()
 
     def cancel(self, execution: Execution) -> None:
         """A thread can't be stopped; `execution.cancelled` tells the handler."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from ringback._calls import CallBase
-from ringback.errors import CallbackError
+from ringback.errors import CallbackError, Cancelled, ConnectionLost, UsageError
 from ringback.protocol.names import PlayerID
 
 C = TypeVar("C", bound=CallBase)
@@ -25,12 +25,23 @@ class GroupBase(ABC, Generic[C]):
         self.calls: dict[PlayerID, C] = {}
         self._ended: list[tuple[PlayerID, C]] = []
         self._begun = False
+        self._cancelled = False
         self._error: CallbackError | None = None
 
     def begin(self, trigger: Callable[[PlayerID], C], player_ids: Iterable[PlayerID]) -> None:
         """Triggers the calls. Not for users."""
-        for player_id in dict.fromkeys(player_ids):
-            self.calls[player_id] = trigger(player_id)
+        if self._cancelled:
+            self.fail(Cancelled("the group was cancelled before its calls were made", executed="no"))
+            return
+        try:
+            for player_id in dict.fromkeys(player_ids):
+                self.calls[player_id] = trigger(player_id)
+        except UsageError as error:  # closed meanwhile
+            for call in self.calls.values():
+                call.cancel()
+            self.calls.clear()
+            self.fail(ConnectionLost(str(error), executed="maybe"))
+            return
         self._begun = True
         for player_id, call in self.calls.items():
             call.add_waiter(partial(self._end, player_id, call))
@@ -43,7 +54,8 @@ class GroupBase(ABC, Generic[C]):
         self._changed()
 
     def cancel(self) -> None:
-        """Cancels the calls that have not ended."""
+        """Cancels the calls that have not ended, and those that are not made yet."""
+        self._cancelled = True
         for call in list(self.calls.values()):
             call.cancel()
 

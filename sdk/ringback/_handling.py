@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ringback import _context
-from ringback.core.calls import Execution, PendingCall, as_answer
+from ringback.core.calls import Execution, PendingCall
 from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
@@ -27,7 +27,7 @@ def run_plain(execution: Execution) -> Any:
             return result
         _answer(execution, result)
     except Exception as error:
-        fail(execution, error)
+        execution.fail(error)
     except BaseException as error:  # sys.exit(), Ctrl-C: the caller need not wait for what that ends
         execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
         raise
@@ -42,7 +42,7 @@ async def run_async(execution: Execution, awaitable: Any) -> None:
     try:
         _answer(execution, await awaitable)
     except Exception as error:
-        fail(execution, error)
+        execution.fail(error)
     except BaseException:
         execution.refuse(HandlerError("the handler was cancelled"))
         raise
@@ -53,14 +53,6 @@ def _answer(execution: Execution, result: Any) -> None:
         execution(result)
     elif result is not None:
         log.warning("the handler of %r takes cb: what it returned is ignored, cb(...) answers", execution.key)
-
-
-def fail(execution: Execution, error: Exception) -> None:
-    """Answers with what a handler raised: an application's own error as it is, another as HANDLER_ERROR."""
-    answer = as_answer(error)
-    if isinstance(answer, HandlerError):
-        log.error("the handler of %r failed", execution.key, exc_info=error)
-    execution.refuse(answer)
 
 
 def encode_answer(

@@ -92,7 +92,9 @@ class Link:
             # A broker that is silent is found after an interval and a timeout at most.
             (zmq.HEARTBEAT_IVL, heartbeat_ms),
             (zmq.HEARTBEAT_TIMEOUT, 2 * heartbeat_ms if self._trusted else heartbeat_ms),
-            (zmq.HEARTBEAT_TTL, 2 * heartbeat_ms),
+            # The broker asks the kernel how long a player was silent: for thousands of them, libzmq's timers
+            # of a TTL cost more than all else.
+            (zmq.HEARTBEAT_TTL, 2 * heartbeat_ms if self._trusted else 0),
             (zmq.HANDSHAKE_IVL, 5000),
             (zmq.IPV6, int(address.startswith("tcp://["))),
         ):

@@ -40,6 +40,10 @@ class Pool:
         self._jobs.put((function, arguments))
         self._grow()
 
+    def waiting_jobs(self) -> int:
+        """Tells how many jobs no worker has taken yet."""
+        return self._jobs.qsize()
+
     @contextmanager
     def worker_waits(self) -> Iterator[None]:
         """Around a wait of one of the workers: another may take its place."""
@@ -63,7 +67,12 @@ class Pool:
             if self._jobs.qsize() <= self._idle or busy >= self._size or self._threads >= self._max_threads:
                 return
             self._threads += 1
-        threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
+        except RuntimeError:  # the system has no thread left: the job waits for the workers there are
+            log.exception("no thread for another worker")
+            with self._lock:
+                self._threads -= 1
 
     def _work(self) -> None:
         _current.pool = self

@@ -47,5 +47,8 @@ class ShellBase(Shell):
         self.endpoint.exchange.counters.duplicate_replies += 1
         log_duplicate(execution)
 
+    def handler_failed(self, execution: Execution, error: Exception) -> None:
+        log.error("the handler of %r failed", execution.key, exc_info=error)
+
     def warn(self, text: str) -> None:
         log.warning(text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from switchboards import Desk, Peer, address, data, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
-from ringback.protocol.control import decode, encode
+from ringback.protocol.control import decode
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.flow import EXCESS_S
 
@@ -75,17 +77,41 @@ def test_a_relay_counts_at_who_gets_it() -> None:
 
 
 def test_bounces_count_too_and_go_on_for_longer() -> None:
-    """A sender that reads nothing back does not fill the broker's memory with what bounces off. It is ended:
-    were the rest dropped, a call without a time limit would never end."""
-    desk = Desk(player_window=100_000, player_queue=50_000, player_frames_per_s=float("inf"))
-    player = desk.player(7)
-    for _ in range(500):
-        player.send(FRAME)
-    assert player.session is None and desk.counters.sessions_too_slow == 1
-    *_, (_, last) = taken = player.take()
-    assert last == encode(control.Reject(RejectCode.TOO_SLOW, "it does not read what bounces off"))
-    bounces = [frame for _, frame in taken if frame[1] == FrameType.BOUNCE]
-    assert 195 <= len(bounces) <= 205 and desk.counters.dropped == 0
+    """A sender that reads nothing back does not fill the broker's memory with what bounces off. It is given
+    time to say that it reads."""
+
+    def bounced(waits_s: float) -> int:
+        desk = Desk(player_window=100_000, player_queue=50_000, player_frames_per_s=float("inf"))
+        player = desk.player(7)
+        count = 0
+        while player.session is not None:
+            player.send(FRAME)
+            count += 1
+            desk.now += waits_s
+        assert frames_and_pings(player)[0] >= count - 2  # and a REJECT
+        assert desk.counters.sessions_too_slow == 1
+        return count
+
+    assert 795 <= bounced(0.0) <= 805
+    assert 195 <= bounced(0.01) <= 205
+
+
+def test_a_sender_that_reads_hears_of_all_that_bounces_off() -> None:
+    """However much it sends at one moment, in large frames or small ones."""
+    for body in (bytes(1_000_000), b"\x90"):
+        desk = Desk(player_frames_per_s=float("inf"), player_bytes_per_s=float("inf"))
+        player = desk.player(7)
+        player.take()
+        heard = 0
+        for _ in range(40):
+            for _ in range(40 if len(body) > 1 else 900):
+                player.send(data(body=body))
+            desk.now += 0.2
+            count, pings = frames_and_pings(player)
+            heard += count
+            for ping in pings:
+                player.say(control.Pong(ping))
+        assert player.session is not None and heard == desk.counters.bounced_no_server
 
 
 def test_one_that_reads_nothing_for_long_is_ended() -> None:
@@ -221,8 +247,28 @@ def test_a_flood_that_reads_nothing_back_is_ended_at_once() -> None:
     player = desk.player(7)
     while player.session is not None:
         player.send(FRAME)
-    assert desk.counters.bounced_rate_limited < 250
+    assert desk.counters.bounced_rate_limited < 1000
     assert (desk.counters.sessions_too_fast, desk.counters.sessions_too_slow) == (1, 0)
+
+
+def test_who_was_ended_for_a_flood_does_not_come_back_at_once() -> None:
+    desk = Desk(player_frames_per_s=100.0, player_window=100_000, player_queue=50_000)
+    neighbour, player = desk.player(8), desk.player(7)
+    remote = player.connection.remote
+    while player.session is not None:
+        player.send(FRAME)
+
+    def comes_back() -> Peer:
+        again = desk.connect()
+        again.connection = replace(again.connection, remote=remote)
+        again.say(control.Hello(Role.PLAYER, 7))
+        return again
+
+    assert comes_back().rejected().code is RejectCode.RATE_LIMITED
+    assert desk.player(9).session is not None and neighbour.session is not None
+    desk.now += 5.1
+    desk.switchboard.tick(desk.now)
+    assert comes_back().session is not None
 
 
 def test_a_player_that_goes_on_is_ended() -> None:

@@ -408,7 +408,7 @@ def test_a_lease_is_renewed_by_any_frame() -> None:
 
 
 def test_a_silent_connection_ends_its_session() -> None:
-    """One look after each lull: what has sent a heartbeat by then is left to the TTL in it."""
+    """It is looked at when it might first have been silent for too long, and not before."""
     desk = Desk(lease_s=30.0)
     stopped, idle, unknown = (desk.player(number, heartbeat_ms=1000) for number in (7, 8, 9))
     without = desk.player(10)
@@ -421,12 +421,17 @@ def test_a_silent_connection_ends_its_session() -> None:
     assert all(peer.session is not None for peer in (idle, unknown, without))
     assert stopped.told()[-1] == control.Reject(RejectCode.LEASE_EXPIRED, "silent for 1800 ms")
     assert desk.counters.sessions_expired == 1
-    desk.switchboard.tick(desk.now + 3)
+    desk.switchboard.tick(desk.now + 2.6)
     assert len(desk.wire.looked_at) == 3
+    desk.switchboard.tick(desk.now + 2.7)
+    assert desk.wire.looked_at[3:] == [idle.connection]
     desk.now += 3
     idle.send(data())
-    desk.switchboard.tick(desk.now + 1.8)
-    assert desk.wire.looked_at[3:] == [idle.connection]
+    desk.switchboard.tick(desk.now + 1.7)
+    assert len(desk.wire.looked_at) == 4
+    desk.wire.silences[idle.connection] = 1760
+    desk.switchboard.tick(desk.now + 1.76)
+    assert len(desk.wire.looked_at) == 5 and idle.session is None
 
 
 def test_leases_that_end_together() -> None:

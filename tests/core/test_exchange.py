@@ -273,6 +273,7 @@ def test_waiting_answers_are_forgotten_when_the_player_leaves(server: Desk) -> N
 def test_waiting_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the bound a short word waits in the place of a result: the call may have no time limit."""
     monkeypatch.setattr("ringback.core.exchange.MAX_RETURNED", 15)
+    monkeypatch.setattr("ringback.core.exchange.SHORT_BYTES", 3)
     server = connected(Role.SERVER, limits=Limits(max_queued_bytes=10))
     frame = answered(server, ids=tuple(range(1, 20)))
     server.gets(bounce(Code.OVERLOADED, frame), encode_address(7))
@@ -282,6 +283,19 @@ def test_waiting_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [envelope[0] for envelope in body]
     assert kinds == sorted(kinds) and set(kinds) == {RESULT, ERROR} and len(body) == 15
     assert {(word[2], word[4]) for word in body if word[0] == ERROR} == {(Code.OVERLOADED, 2)}
+
+
+def test_an_answer_that_nobody_can_read_bounces_as_an_error(server: Desk) -> None:
+    """A caller without a time limit would wait for ever."""
+    server.gets(data(write.call(5, "k", None, None)), encode_address(7))
+    [execution] = server.handle()
+    execution({(1, 2): 3})  # msgpack writes such a map, and reads none
+    server.flush()
+    [(address, frame)] = server.shell.take_sent()
+    server.gets(bounce(Code.OVERLOADED, frame), address)
+    server.wait(1.0)
+    [[error]] = server.bodies()
+    assert (error[0], error[1], error[2], error[4]) == (ERROR, 5, Code.INVALID_PAYLOAD, 2)
 
 
 def test_a_bounced_cancel_is_dropped(server: Desk) -> None:

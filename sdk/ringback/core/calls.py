@@ -83,10 +83,12 @@ class PendingCall:
 def as_answer(error: Exception) -> CallbackError:
     """Gives what the caller is told of what a handler raised: an application's own error as it is, another,
     one with a code of the protocol's too, as HANDLER_ERROR."""
-    if isinstance(error, CallbackError):
-        code = getattr(error, "code", None)  # a subclass may have left out super().__init__()
-        if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
-            return CallbackError(str(error.message), code=str(code), executed="yes", data=error.data)
+    # A subclass may have left out super().__init__().
+    code = getattr(error, "code", None) if isinstance(error, CallbackError) else None
+    if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
+        message, data = getattr(error, "message", ""), getattr(error, "data", None)
+        if isinstance(message, str):
+            return CallbackError(message, code=str(code), executed="yes", data=data)
     return HandlerError("the handler failed; the log of its process says why")
 
 
@@ -98,6 +100,9 @@ class Replier(Protocol):
 
     def duplicate_reply(self, execution: Execution) -> None:
         """Takes note of an answer to what was answered already."""
+
+    def handler_failed(self, execution: Execution, error: Exception) -> None:
+        """A handler has failed with what its caller is not told: it belongs into the log."""
 
 
 class Execution:
@@ -167,9 +172,10 @@ class Execution:
         A `CallbackError` with a code of its own (a str) reaches the caller as it is, with
         `executed="yes"`; any other becomes HANDLER_ERROR. What was answered already stays.
         """
-        if not self._replied:
-            self._replied = True
-            self.shell.reply(self, (), as_answer(error))
+        answer = as_answer(error)
+        if isinstance(answer, HandlerError):
+            self.shell.handler_failed(self, error)
+        self.refuse(answer)
 
     def refuse(self, error: CallbackError) -> None:
         """Answers the call with an error of the protocol's. Not for users."""

@@ -278,7 +278,7 @@ class Endpoint:
         self._shell.event(Event.CONNECTED, self._broker)
 
     def _rejected(self, reject: control.Reject, now: float) -> None:
-        again = reject.code is RejectCode.DRAINING
+        again = reject.code in _PASSING
         if reject.code is RejectCode.ID_TAKEN and not self._named_itself:
             self.player_id = None  # the broker had chosen it; another one will do
             again = True
@@ -365,3 +365,5 @@ class Endpoint:
 
 
 _CODES = frozenset(Code)
+_PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
+"""What a start tries again for, as long as it has time."""

@@ -41,6 +41,9 @@ SWEEP_S_AN_ENTRY = 1e-6
 IDLE_S = 10.0
 """Routes that nothing is in flight on are forgotten after so long at the latest."""
 
+SHORT_BYTES = 256
+"""An answer as short as an error is kept as it is."""
+
 MAX_RETURNED = 4096
 """Answers that may wait for one caller that does not read, where all together are over their bound."""
 
@@ -121,7 +124,7 @@ class Exchange:
         peer = call.peer
         if peer is None or call.id not in peer.calls:
             return
-        unsent = self.outbox.withdraw_calls(peer, {call.id}) if peer.outgoing else ()
+        unsent = self.outbox.withdraw_call(peer, call.id)
         executed: Executed = "no" if unsent else "maybe"
         self._finish(peer, call.id, (), Cancelled("the caller cancelled the call", executed=executed))
         if peer.key and not unsent:  # a question to the broker can only be forgotten
@@ -200,6 +203,12 @@ class Exchange:
             for envelope in decoded.envelopes:
                 if envelope[0] in (RESULT, ERROR):
                     self._resend_later(peer, envelope, now)
+            for damaged in decoded.unreadable:  # its caller could not have read it either
+                if damaged.type in (RESULT, ERROR):
+                    executed = EXECUTED.index("yes" if damaged.type == RESULT else "maybe")
+                    reason = f"the answer can't be accepted: {damaged.reason}"
+                    answer = [ERROR, damaged.id, int(Code.INVALID_PAYLOAD), reason, executed, None]
+                    self._resend_later(peer, answer, now)
         if peer.disposable(now):
             self.peers.pop(peer.key, None)
 
@@ -218,6 +227,7 @@ class Exchange:
             len(executions) >= limits.max_in_flight
             or peer.execution_bytes > limits.max_in_flight_bytes
             or self.running >= limits.max_running
+            or self._shell.jobs_waiting() >= limits.max_running
         ):
             error = self._overload(peer)
         elif budget_ms == 0:
@@ -257,6 +267,7 @@ class Exchange:
         execution = self._end_execution(peer, call_id)
         if execution is not None:
             execution.cancelled = True
+            execution.payload = None  # it may wait for long to be thrown away
             self._shell.cancel(execution)
 
     def _take_unreadable(self, peer: Peer, damaged: Unreadable) -> None:
@@ -291,16 +302,15 @@ class Exchange:
 
     def _resend_later(self, peer: Peer, answer: Envelope, now: float) -> None:
         """Keeps an answer; over the bound a short word in its place, as the call may have no time limit."""
-        envelope: bytes
-        if self._returned_bytes <= self._limits.max_queued_bytes:
-            envelope = msgpack.packb(answer)
-        elif len(peer.returned) < MAX_RETURNED:
-            executed: Executed = "yes" if answer[0] == RESULT else EXECUTED[answer[4]]
-            error = Overloaded("the answer found no room on the way back", executed=executed)
-            envelope = self._encoder.error(answer[1], error)
-        else:
-            self.counters.late_replies += 1
-            return
+        envelope: bytes = msgpack.packb(answer)
+        if self._returned_bytes > self._limits.max_queued_bytes:
+            if len(peer.returned) >= MAX_RETURNED:
+                self.counters.late_replies += 1
+                return
+            if len(envelope) > SHORT_BYTES:
+                executed: Executed = "yes" if answer[0] == RESULT else EXECUTED[answer[4]]
+                error = Overloaded("the answer found no room on the way back", executed=executed)
+                envelope = self._encoder.error(answer[1], error)
         self._resend_at = min(self._resend_at, peer.wait_to_resend(now))
         if not peer.returned:
             self._returned.append(peer)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
-from ringback.protocol.envelopes import call_id_in, join
+from ringback.protocol.envelopes import call_head, call_id_in, join
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES
 
 
@@ -55,14 +55,21 @@ class Outbox:
         self._wanted = False
         while self._control:
             if not self._shell.send(b"", self._control[0]):
-                return False
+                return self._link_is_full()
             self._control.popleft()
         while self._waiting:
             peer = next(iter(self._waiting))
             if not self._flush_peer(peer):
-                return False
+                return self._link_is_full()
             self._waiting.pop(peer, None)
         return True
+
+    def _link_is_full(self) -> bool:
+        """What goes to this endpoint itself needs no link."""
+        for peer in [peer for peer in self._waiting if peer.local]:
+            self._flush_peer(peer)
+            self._waiting.pop(peer, None)
+        return False
 
     def forget(self, peer: Peer) -> list[bytes]:
         """Drops what waits for a peer, and gives it."""
@@ -89,6 +96,19 @@ class Outbox:
         if not kept:
             self._waiting.pop(peer, None)
         return withdrawn
+
+    def withdraw_call(self, peer: Peer, call_id: int) -> bool:
+        """Takes one call out again; False if it has left."""
+        head = call_head(call_id)
+        for position, envelope in enumerate(peer.outgoing):
+            if envelope.startswith(head):
+                del peer.outgoing[position]
+                peer.outgoing_bytes -= len(envelope)
+                self.queued_bytes -= len(envelope)
+                if not peer.outgoing:
+                    self._waiting.pop(peer, None)
+                return True
+        return False
 
     def forget_control(self) -> None:
         self._control.clear()

@@ -36,6 +36,10 @@ class Shell(Replier, Protocol):
     def run(self, execution: Execution) -> None:
         """Has the handler run, later and elsewhere."""
 
+    def jobs_waiting(self) -> int:
+        """How many handlers wait to be run."""
+        ...
+
     def cancel(self, execution: Execution) -> None:
         """Stops a handler that can be stopped."""
 

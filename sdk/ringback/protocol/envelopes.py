@@ -30,8 +30,8 @@ MAX_MESSAGE_CHARS = 1000
 _SURE_KEY_CHARS = MAX_KEY_BYTES // 4
 """A key of so many characters is within its bytes, whatever the characters are."""
 
-_HEAD_BYTES = 11
-"""An array header, a type and an id take so many bytes at most."""
+_CALL_START = bytes((0x95, CALL))
+"""An array of five, and the type. An id follows: a byte up to 127, or 0xcc to 0xcf and 1, 2, 4 or 8 bytes."""
 
 _CODES = frozenset(Code)
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
@@ -220,10 +220,16 @@ def _values(envelopes: list[Any]) -> list[Any]:
 
 def call_id_in(encoded: bytes) -> int | None:
     """Gives the id of an encoded envelope of one's own that is a CALL; None for another. Reads no payload."""
-    walker = _walker(encoded[:_HEAD_BYTES])
-    walker.read_array_header()
-    kind, call_id = walker.unpack(), walker.unpack()
-    return int(call_id) if kind == CALL else None
+    if not encoded.startswith(_CALL_START):
+        return None
+    first = encoded[2]
+    return first if first < 0x80 else int.from_bytes(encoded[3 : 3 + (1 << (first - 0xCC))], "big")
+
+
+def call_head(call_id: int) -> bytes:
+    """Gives the bytes that the encoded CALL of an id begins with."""
+    head: bytes = _CALL_START + msgpack.packb(call_id)
+    return head
 
 
 def to_error(envelope: Envelope) -> CallbackError:
