@@ -1,6 +1,6 @@
 """What many players cost the broker who only stay: memory, processor time, and what calls cost beside them.
 
-    python bench/crowd.py [--players 10000] [--seconds 20]
+    python bench/crowd.py [--players 10000] [--seconds 20] [--heartbeat 1.0]
 
 The players are real ones of the SDK, in processes of some thousands each, with their heartbeats. Processor
 time is that of the broker alone; calls are those of one more player, as in run.py.
@@ -27,13 +27,15 @@ JOINING_AT_ONCE = 50
 CALLS = {1: 3000, 64: 20_000}
 
 
-async def crowd(address: str, count: int) -> None:
+async def crowd(address: str, count: int, heartbeat: float) -> None:
     """The players of one process."""
     from ringback.aio import Player
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    players = [Player(address, f"{os.getpid()}-{n}", connect_timeout=60) for n in range(count)]
+    players = [
+        Player(address, f"{os.getpid()}-{n}", connect_timeout=60, heartbeat=heartbeat) for n in range(count)
+    ]
     for first in range(0, count, JOINING_AT_ONCE):
         await asyncio.gather(*(player.start() for player in players[first : first + JOINING_AT_ONCE]))
     print("JOINED", flush=True)
@@ -69,10 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--players", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of looking at an idle broker")
+    parser.add_argument("--heartbeat", type=float, default=1.0, help="of the players, in seconds")
     parser.add_argument("--crowd", nargs=2, metavar=("ADDRESS", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.crowd:
-        asyncio.run(crowd(options.crowd[0], int(options.crowd[1])))
+        asyncio.run(crowd(options.crowd[0], int(options.crowd[1]), options.heartbeat))
         return
     head = f"{'players':>8}{'broker MiB':>12}{'KiB each':>10}{'idle %':>8}"
     print(f"{head}   one more, calls in flight: p50 us, broker CPU us a call")
@@ -85,7 +88,8 @@ def main() -> None:
         for count in (10, options.players):
             while joined < count:
                 some = min(PLAYERS_A_PROCESS, count - joined)
-                processes.append(start(stack, __file__, "--crowd", players, str(some)))
+                heartbeat = f"--heartbeat={options.heartbeat}"
+                processes.append(start(stack, __file__, heartbeat, "--crowd", players, str(some)))
                 line_of(processes[-1], "JOINED")
                 joined += some
             share, mib = idle(broker, options.seconds), memory_mib(broker)
