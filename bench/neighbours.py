@@ -2,10 +2,10 @@
 
     python bench/neighbours.py [--rounds 3] [--seconds 4]
 
-Twenty players call the server, and the server calls them, a few hundred calls a second in all. Beside them is
-nobody; or a player that has stopped reading while the server sends it 400 calls of 64 KiB a second; or a
-player that sends calls as fast as it can, at a broker that allows a player 500 frames a second. That one has
-the lowest priority: it would be on another machine, and must not take the processor itself from the others.
+Twenty players call the server, a few hundred calls a second in all. Beside them is nobody; or a player to
+which the server sends 400 calls of 64 KiB a second, and which reads them, or has stopped reading; or a player
+that sends calls as fast as it can, at a broker that allows a player 500 frames a second. That one has the
+lowest priority: it would be on another machine, and must not take the processor itself from the others.
 """
 
 from __future__ import annotations
@@ -30,25 +30,30 @@ CALLS_A_SECOND = 10
 BULK = bytes(64 * 1024)
 BULK_CALLS_A_SECOND = 400
 FLOODED_FRAMES_PER_S = 500
-SITUATIONS = ("alone", "a player that does not read", "a player that floods")
+SITUATIONS = {
+    "alone": None,
+    "a player that reads much": "reader",
+    "a player that does not read": "deaf",
+    "a player that floods": "flood",
+}
 
 
 async def server(address: str) -> None:
-    """Answers, calls its players in turns, and keeps sending to a player named "deaf" if it is there."""
+    """Answers, and keeps sending to a player named "bulk" if it is there."""
     from ringback.aio import Server
 
     async with Server(address) as endpoint:
         endpoint.register_server_callback("echo", lambda source, payload: payload)
 
         async def feed() -> None:
-            while "deaf" in endpoint.players:
+            while "bulk" in endpoint.players:
                 for _ in range(BULK_CALLS_A_SECOND // 20):
-                    endpoint.trigger_client_callback("x", "deaf", BULK, on_error=lambda error: None)
+                    endpoint.trigger_client_callback("x", "bulk", BULK, on_error=lambda error: None)
                 await asyncio.sleep(1 / 20)
 
         @endpoint.on_player_joined
         async def joined(player_id: int | str) -> None:
-            if player_id == "deaf":
+            if player_id == "bulk":
                 await feed()
 
         print("ready", flush=True)
@@ -77,6 +82,16 @@ async def honest(address: str, seconds: float) -> None:
     print(json.dumps(sorted(latencies)), flush=True)
 
 
+async def reader(address: str) -> None:
+    """Reads what it is sent."""
+    from ringback.aio import Player
+
+    async with Player(address, "bulk") as player:
+        player.register_client_callback("x", lambda payload: len(payload))
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
 def deaf(address: str) -> None:
     """Joins, and never reads again."""
     import zmq
@@ -89,7 +104,7 @@ def deaf(address: str) -> None:
     socket.setsockopt(zmq.ROUTING_ID, secrets.token_bytes(16))
     socket.setsockopt(zmq.RCVHWM, 1)
     socket.connect(address)
-    socket.send(encode(Hello(Role.PLAYER, "deaf")))
+    socket.send(encode(Hello(Role.PLAYER, "bulk")))
     socket.poll(30_000)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -132,15 +147,21 @@ def flood(address: str) -> None:
         socket.close()
 
 
-ROLES: dict[str, Any] = {"server": server, "honest": honest, "deaf": deaf, "flood": flood}
+ROLES: dict[str, Any] = {
+    "server": server,
+    "honest": honest,
+    "reader": reader,
+    "deaf": deaf,
+    "flood": flood,
+}
 
 
 def measure(situation: str, seconds: float) -> dict[str, float]:
     with ExitStack() as stack:
         broker, players, backend = start_broker(stack, f"--player-frames={FLOODED_FRAMES_PER_S}")
         line_of(start(stack, __file__, "--role", "server", backend), "ready")
-        if situation != SITUATIONS[0]:
-            role = "deaf" if situation == SITUATIONS[1] else "flood"
+        role = SITUATIONS[situation]
+        if role is not None:
             line_of(start(stack, __file__, "--role", role, players), "ready")
         before, since = cpu_s(broker), time.monotonic()
         watched = start(stack, __file__, "--role", "honest", players, str(seconds))
@@ -175,7 +196,7 @@ def main() -> None:
     print(f"{'':30}{'p50 ms':>8}{'p99 ms':>8}{'worst':>8}{'broker MiB':>12}{'CPU %':>7}   p99 against alone")
     for situation, figures in rounds.items():
         median = {key: statistics.median(one[key] for one in figures) for key in figures[0]}
-        pairs = zip(figures, rounds[SITUATIONS[0]], strict=True)
+        pairs = zip(figures, rounds["alone"], strict=True)
         ratio = statistics.median(ours["p99"] / alone["p99"] for ours, alone in pairs)
         print(
             f"{situation:30}{median['p50']:>8.2f}{median['p99']:>8.2f}{median['worst']:>8.1f}"
