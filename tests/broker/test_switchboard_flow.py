@@ -158,6 +158,22 @@ def test_a_pong_that_answers_nothing_opens_no_window(body: bytes) -> None:
     assert player.take() == [] and desk.counters.violations == 1
 
 
+def test_answers_to_questions_count_too() -> None:
+    desk = Desk(backend_window=10_000)
+    for number in range(50):
+        desk.player(f"player {number}")
+    reads, deaf = desk.operator(), desk.operator()
+    asked = control.Query(1, control.Subject.PLAYERS)
+    for _ in range(200):
+        reads.say(asked)
+        for _, frame in reads.take():
+            if frame[1] == FrameType.PING:
+                reads.say(control.Pong(frame[8:]))
+        deaf.say(asked)
+    assert reads.session is not None and deaf.session is None
+    assert desk.counters.sessions_too_slow == 1
+
+
 # -- rates
 
 
@@ -242,11 +258,14 @@ def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
     assert not session.probes and desk.counters.dropped == 0
 
 
-def test_a_flood_that_reads_nothing_back_is_ended_at_once() -> None:
+@pytest.mark.parametrize("pause_s", [0.0, 0.004])
+def test_a_flood_that_reads_nothing_back_is_ended_soon(pause_s: float) -> None:
     desk = Desk(player_frames_per_s=100.0, player_window=100_000, player_queue=50_000)
+    desk.server()
     player = desk.player(7)
     while player.session is not None:
         player.send(FRAME)
+        desk.now += pause_s
     assert desk.counters.bounced_rate_limited < 1000
     assert (desk.counters.sessions_too_fast, desk.counters.sessions_too_slow) == (1, 0)
 

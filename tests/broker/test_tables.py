@@ -82,6 +82,18 @@ def test_doorman() -> None:
     assert doorman.refused[Side.PLAYERS] == set() and doorman.admits(Side.PLAYERS, first)
 
 
+def test_addresses_that_are_shut_out_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback_broker.doorman.MAX_SHUT_OUT", 2)
+    doorman = Doorman(5.0)
+    for remote in ("a", "", "b", "c"):
+        doorman.shut_out(remote, 10.0)
+    assert [doorman.is_shut_out(remote, 12.0) for remote in ("a", "", "b", "c")] == [True, False, True, False]
+    doorman.overdue(12.0)
+    assert doorman.is_shut_out("a", 12.0)
+    doorman.overdue(15.0)
+    assert not doorman.is_shut_out("a", 15.0) and doorman._shut_out == {}
+
+
 def test_directory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "MAX_KEYS", 3)
     table = Directory()
