@@ -52,9 +52,10 @@ class WaitingLog(logging.Handler):
             data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
             with suppress(OSError):  # a full disk is no reason to stop
                 while data:
-                    select.select([], [self._descriptor], [])  # it may be set not to block
-                    with suppress(BlockingIOError):
+                    try:
                         data = data[os.write(self._descriptor, data) :]
+                    except BlockingIOError:  # somebody has set it so
+                        select.select([], [self._descriptor], [])
 
     def close(self) -> None:
         with suppress(Full):  # it is stuck, and ends with the process

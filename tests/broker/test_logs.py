@@ -93,3 +93,21 @@ def test_all_lines_are_written_in_order_before_the_end(pipe: tuple[int, int]) ->
     os.close(writing)
     lines = os.read(reading, 1 << 16).decode().splitlines()
     assert lines == [*map(str, range(200)), r"odd: \udcff"]
+
+
+def test_a_descriptor_that_does_not_block_loses_no_line(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    log = WaitingLog(writing)
+    read = b""
+    for number in range(500):
+        log.handle(logging.makeLogRecord({"msg": f"{number:0100}"}))
+
+    def all_read() -> bool:
+        nonlocal read
+        read += os.read(reading, 1 << 16)
+        return len(read) == 500 * 101
+
+    eventually(all_read, "every line was written")
+    log.close()
+    os.close(writing)

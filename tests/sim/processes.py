@@ -379,7 +379,7 @@ class EndpointProcess(Process, Shell):
             random=world.random.random,
         )
         self.calls: list[Call] = []
-        self.unanswered: list[Execution] = []
+        self.unanswered: list[tuple[Execution, str]] = []
         self.link: Connection | None = None
         self.registered: dict[str, Any] = {}
         self._find = find
@@ -502,6 +502,12 @@ class EndpointProcess(Process, Shell):
 
     # -- handlers
 
+    def jobs_waiting(self) -> int:
+        return 0  # the simulator's handlers wait by the clock, each by itself
+
+    def handler_failed(self, execution: Execution, error: Exception) -> None:
+        """What a real shell logs."""
+
     def run(self, execution: Execution) -> None:
         world = self.world
         self.later(
@@ -517,15 +523,15 @@ class EndpointProcess(Process, Shell):
         self.note.exec_start(name, execution.source, execution.payload)
         match do:
             case "answer" | "twice" | "raise":
-                self.later(after_s, self._answer, execution, do)
+                self.later(after_s, self._answer, execution, name, do)
             case "nested" if self.role is Role.SERVER:
-                self._nested(execution, execution.source, FrameType.DATA)
+                self._nested(execution, name, execution.source, FrameType.DATA)
             case "nested" if self.role is Role.PLAYER:
-                self._nested(execution, None, FrameType.DATA)
+                self._nested(execution, name, None, FrameType.DATA)
             case _:
-                self.unanswered.append(execution)
+                self.unanswered.append((execution, name))
 
-    def _nested(self, execution: Execution, to: PlayerID | None, kind: FrameType) -> None:
+    def _nested(self, execution: Execution, name: str, to: PlayerID | None, kind: FrameType) -> None:
         """Calls back, and answers with what comes of it."""
         token = _context.deadline.set(execution.deadline)
         try:
@@ -533,17 +539,18 @@ class EndpointProcess(Process, Shell):
         finally:
             _context.deadline.reset(token)
         if call.done:
-            self._answer(execution, "raise")
+            self._answer(execution, name, "raise")
         else:
-            call.then = lambda: self.later(0.0, self._answer, execution, "answer" if call.ok else "raise")
+            call.then = lambda: self.later(
+                0.0, self._answer, execution, name, "answer" if call.ok else "raise"
+            )
 
-    def _answer(self, execution: Execution, do: str) -> None:
+    def _answer(self, execution: Execution, name: str, do: str) -> None:
         if execution.task is not None or not self.alive:
             return
         if do == "raise":
             execution.fail(CallbackError("sold out", code="SOLD_OUT", executed="yes"))
             return
-        name = execution.payload[0]
         if not execution.replied:
             self.note.exec_end(name, [name, self.place])
         execution(name, self.place)
@@ -553,8 +560,8 @@ class EndpointProcess(Process, Shell):
     def answer_all(self) -> None:
         """The handlers that did not answer yet do so."""
         unanswered, self.unanswered = self.unanswered, []
-        for execution in unanswered:
-            self._answer(execution, "answer")
+        for execution, name in unanswered:
+            self._answer(execution, name, "answer")
 
     # -- what the core asks for
 
