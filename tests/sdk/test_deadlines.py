@@ -141,7 +141,9 @@ async def test_a_nested_call_ends_with_the_budget_of_the_outer_one(stage: Stage)
     error = await stage.failure(player.trigger_server_callback("up", timeout=0.2))
     assert error.code in (Code.TIMEOUT, Code.HANDLER_ERROR)
     (error,) = await nested.count(1)
-    assert error.code is Code.TIMEOUT
+    # A coroutine that nobody waits for is cancelled, and with it the call that it awaits: whichever is first.
+    ways = {Code.TIMEOUT} if stage.face.name == "blocking" else {Code.TIMEOUT, Code.CANCELLED}
+    assert error.code in ways
 
 
 @played
