@@ -37,7 +37,7 @@ type: setup
 	$(BIN)/mypy
 
 # The tests without processes and threads say what they cover, by examples alone: that is the same each time, and
-# Hypothesis under a tracer is slow. All others wait a lot, so two at a time.
+# Hypothesis under a tracer is slow. All others wait a lot, so three at a time on two cores.
 PURE_TESTS := tests/protocol tests/core tests/broker/test_tables.py $(wildcard tests/broker/test_switchboard_*.py)
 PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py,*/ringback_broker/flow.py
 
@@ -45,7 +45,7 @@ test: lint type
 	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
 	$(BIN)/python -m coverage report --include='$(PURE_CODE)' --fail-under=100 --show-missing --skip-covered
 	$(BIN)/python -m pytest -q -n 2 -m hypothesis
-	$(BIN)/python -m pytest -q -n 2 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
+	$(BIN)/python -m pytest -q -n 3 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
 # One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
 faults: SECONDS := 30

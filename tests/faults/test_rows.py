@@ -77,6 +77,7 @@ def ends(cluster: Cluster, calls: list[str], code: str, since: float) -> float:
 # -- the broker
 
 
+@pytest.mark.faults
 def test_a_broker_that_is_killed_amid_calls(cluster: Cluster, measure: Measure) -> None:
     server, operator = cluster.start("server"), cluster.start("operator")
     players = cluster.start("player", 1, 2, "ann")
@@ -281,6 +282,7 @@ def proxied(cluster: Cluster) -> Iterator[tuple[Cluster, Proxy, Proxy]]:
         yield cluster, backend, players
 
 
+@pytest.mark.faults
 def test_connections_that_are_reset(proxied: tuple[Cluster, Proxy, Proxy], measure: Measure) -> None:
     cluster, backend, players = proxied
     [server] = [worker for worker in cluster.workers if worker.role == "server"]
