@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test sim faults setup fmt lint type check bench crowd neighbours soak fuzz fuzz-keep clean help
+.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench crowd neighbours soak fuzz fuzz-keep clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
@@ -41,10 +41,18 @@ type: setup
 PURE_TESTS := tests/protocol tests/core tests/broker/test_tables.py $(wildcard tests/broker/test_switchboard_*.py)
 PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py,*/ringback_broker/flow.py
 
-test: lint type
+test: setup
+	$(MAKE) --jobs=2 --output-sync lint type pure random
+	$(MAKE) waiting
+
+pure: setup
 	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
 	$(BIN)/python -m coverage report --include='$(PURE_CODE)' --fail-under=100 --show-missing --skip-covered
-	$(BIN)/python -m pytest -q -n 2 -m hypothesis
+
+random: setup
+	$(BIN)/python -m pytest -q -m hypothesis
+
+waiting: setup
 	$(BIN)/python -m pytest -q -n 3 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
 # One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
