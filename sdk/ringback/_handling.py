@@ -17,12 +17,14 @@ log = logging.getLogger("ringback.sdk")
 
 def run_plain(execution: Execution) -> Any:
     """Runs the handler here and answers with what it gives; an awaitable is given to the caller to finish."""
+    # Taken first: a call that is given up from here on loses its payload, and is marked before that.
+    arguments = execution.arguments()
     if not execution.begin(time.monotonic()):
         return None
     token = _context.deadline.set(execution.deadline)
     handler = execution.handler
     try:
-        result = handler.function(*execution.arguments())
+        result = handler.function(*arguments)
         if hasattr(result, "__await__"):
             return result
         _answer(execution, result)

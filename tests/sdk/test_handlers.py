@@ -8,9 +8,13 @@ import threading
 from typing import Any
 
 import pytest
+from corefakes import Desk
 from faces import Asyncio, Blocking, HereBroker, LogLines, Seen, Stage, played
 
-from ringback import Code, UsageError
+from ringback import Code, Execution, Limits, UsageError
+from ringback._handling import run_plain
+from ringback.protocol.envelopes import Encoder, join
+from ringback.protocol.frames import FrameType, Role, header
 
 
 def give(*results: Any) -> Any:
@@ -300,6 +304,30 @@ async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
         if len([row for row in rows if row[1] == "server"]) == 61:
             return
     raise AssertionError("the broker was not told of all keys")
+
+
+def test_a_call_given_up_as_its_handler_starts_does_not_change_its_payload(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The I/O thread may give a call up at any moment; the handler is given what was sent, or not run."""
+    desk = Desk(Role.PLAYER)
+    desk.connect()
+    given: list[Any] = []
+    desk.core.registry.add("seen", lambda payload: given.append(payload), replace=False)
+    desk.gets(header(FrameType.DATA) + join([Encoder(Limits()).call(5, "seen", "sent", None)]))
+    [execution] = desk.shell.waiting
+    begin = Execution.begin
+
+    def given_up_meanwhile(self: Execution, now: float) -> bool:
+        may_run = begin(self, now)
+        desk.exchange._abandon(self.peer, self.id)
+        return may_run
+
+    monkeypatch.setattr(Execution, "begin", given_up_meanwhile)
+    run_plain(execution)
+    assert given == ["sent"]
+    run_plain(execution)
+    assert given == ["sent"]
 
 
 def test_what_a_handler_with_cb_returns_is_not_the_answer(
