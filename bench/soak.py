@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -56,12 +55,12 @@ async def tell(endpoints: list[Any]) -> None:
         await asyncio.sleep(1.0)
 
 
-async def call(trigger: Callable[[], Any]) -> None:
-    """One call; whatever becomes of it, it ends."""
+async def ended(call: Any) -> None:
+    """Waits for a call; whatever becomes of it, it ends."""
     from ringback import CallbackError
 
     with suppress(CallbackError):
-        await trigger()
+        await call
 
 
 def answer(payload: Any, cb: Any) -> None:
@@ -86,7 +85,7 @@ async def server(address: str) -> None:
             players = endpoint.players
             if players:
                 to, payload = random.choice(players), payload_of(number)
-                await call(lambda: endpoint.trigger_client_callback("answer", to, payload, timeout=0.5))  # noqa: B023
+                await ended(endpoint.trigger_client_callback("answer", to, payload, timeout=0.5))
             await asyncio.sleep(PACE_S / 10)
             assert not told.done()
 
@@ -112,7 +111,7 @@ async def churn(address: str, seed: int) -> None:
             while time.monotonic() < ends_at:
                 number += 1
                 payload = payload_of(rng.randrange(10_000))
-                await call(lambda: player.trigger_server_callback("answer", payload, timeout=0.5))  # noqa: B023
+                await ended(player.trigger_server_callback("answer", payload, timeout=0.5))
                 await asyncio.sleep(rng.uniform(0, 2 * PACE_S))
             living.remove(player)
             if rng.random() < 0.3:

@@ -1,4 +1,5 @@
-"""Connections without a session: those that have not said HELLO yet, and those that were refused."""
+"""Connections without a session: those that have not said HELLO yet, those that were refused, and the
+addresses from which nobody is let in for a while."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from ringback_broker.session import Connection, Side
 
 SHUT_OUT_S = 5.0
 MAX_SHUT_OUT = 1000
+"""For how long an address is shut out after a flood, and how many are at one time."""
 
 CLOSE_AFTER_S = 0.5
 """A refused connection is closed so long after the next tick, so that the REJECT arrives first."""

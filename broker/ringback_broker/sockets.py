@@ -187,7 +187,7 @@ def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
     """Gives the socket of a descriptor that libzmq owns. Not of a duplicate: there may be no room for one."""
-    # With all of it given, Python asks the system for none of it; what is asked here depends on none either.
+    # Python asks the system for what is not given here; what it is asked for below depends on none of it.
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
     try:
         yield connection

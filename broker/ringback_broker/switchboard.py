@@ -42,7 +42,6 @@ _PONG = header(FrameType.PONG)
 _SERVER_UP = encode(control.ServerUp())
 _SERVER_DOWN = encode(control.ServerDown())
 
-
 _random_nonce = partial(secrets.token_bytes, 16)
 
 
@@ -433,9 +432,7 @@ class Switchboard:
             if session.ended:
                 continue
             if session.exhausted and self._flow.stuck(session, now):
-                self.counters.sessions_too_slow += 1
-                unread = session.spent - session.confirmed
-                self._refuse(session, RejectCode.TOO_SLOW, f"it does not read: {unread} bytes wait for it")
+                self._too_slow(session, f"{session.spent - session.confirmed} bytes that wait for it")
             elif session.last_seen < oldest:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"

@@ -219,7 +219,7 @@ class AsyncioShell(ShellBase):
             await run_async(execution, awaitable)
 
     def jobs_waiting(self) -> int:
-        return len(self._tasks)
+        return len(self._runnable)
 
     def cancel(self, execution: Execution) -> None:
         if execution.task is not None:

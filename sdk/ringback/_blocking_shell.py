@@ -53,7 +53,6 @@ class BlockingShell(ShellBase):
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._blocked = False
-        self._ended = False
         self._last_commands = threading.RLock()
         self._workers = (workers, max_threads)
 
@@ -63,7 +62,6 @@ class BlockingShell(ShellBase):
         self.pool = Pool(*self._workers)
         self._lane = Lane(self.pool)
         self._started = SimpleQueue()  # what an earlier start left there is not this one's
-        self._ended = False
         self.ended.clear()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -97,7 +95,7 @@ class BlockingShell(ShellBase):
             self._sleeping = False
             with suppress(OSError):  # full: it is awake; closed: it has ended
                 self._wake_out.send(b"\0")
-        elif self._ended:
+        elif self.ended.is_set():
             self._take_last_commands()
 
     def encoder(self) -> Encoder:
@@ -198,7 +196,6 @@ class BlockingShell(ShellBase):
             self.close_link()
             self.pool.close()
             self._sleeping = False
-            self._ended = True
             self.ended.set()
             self._take_last_commands()
             self._wake_in.close()

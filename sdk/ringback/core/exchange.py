@@ -202,13 +202,13 @@ class Exchange:
         if code in (Code.OVERLOADED, Code.RATE_LIMITED):
             for envelope in decoded.envelopes:
                 if envelope[0] in (RESULT, ERROR):
-                    self._resend_later(peer, envelope, now)
+                    executed = "yes" if envelope[0] == RESULT else EXECUTED[envelope[4]]
+                    self._resend_later(peer, envelope[1], msgpack.packb(envelope), executed, now)
             for damaged in decoded.unreadable:  # its caller could not have read it either
                 if damaged.type in (RESULT, ERROR):
-                    executed = EXECUTED.index("yes" if damaged.type == RESULT else "maybe")
-                    reason = f"the answer can't be accepted: {damaged.reason}"
-                    answer = [ERROR, damaged.id, int(Code.INVALID_PAYLOAD), reason, executed, None]
-                    self._resend_later(peer, answer, now)
+                    error = _unacceptable(damaged)
+                    answer = self._encoder.error(damaged.id, error)
+                    self._resend_later(peer, damaged.id, answer, error.executed, now)
         if peer.disposable(now):
             self.peers.pop(peer.key, None)
 
@@ -249,8 +249,9 @@ class Exchange:
         self._refuse(peer, call_id, error)
 
     def _overload(self, peer: Peer) -> Overloaded:
-        if self.running >= self._limits.max_running:
-            return Overloaded(f"{self.running} calls are being handled already")
+        handled = max(self.running, self._shell.jobs_waiting())
+        if handled >= self._limits.max_running:
+            return Overloaded(f"{handled} calls are being handled, or wait to be, already")
         calls, size = len(peer.executions), peer.execution_bytes
         return Overloaded(f"{calls} calls of one caller, of {size} bytes, are being handled already")
 
@@ -275,9 +276,7 @@ class Exchange:
         if damaged.type == CALL:
             self._refuse(peer, damaged.id, InvalidPayload(damaged.reason))
         elif damaged.type in (RESULT, ERROR):
-            reason = f"the answer can't be accepted: {damaged.reason}"
-            executed: Executed = "yes" if damaged.type == RESULT else "maybe"
-            self.finish(peer, damaged.id, (), InvalidPayload(reason, executed=executed))
+            self.finish(peer, damaged.id, (), _unacceptable(damaged))
 
     def _refuse(self, peer: Peer, call_id: int, error: CallbackError) -> None:
         """Answers a call without running a handler."""
@@ -296,21 +295,24 @@ class Exchange:
             self.counters.late_replies += 1
             return
         if self.outbox.queued_bytes > self._limits.max_queued_bytes:
-            error = Overloaded("the handler ran; its answer found no room on the way back", executed="yes")
-            envelope = self._encoder.error(execution.id, error)
+            envelope = self._no_room(execution.id, "yes")
         self.outbox.add(peer, envelope)
 
-    def _resend_later(self, peer: Peer, answer: Envelope, now: float) -> None:
+    def _no_room(self, call_id: int, executed: Executed) -> bytes:
+        """Gives the short word in the place of an answer for which there is no room."""
+        error = Overloaded("the answer found no room on the way back", executed=executed)
+        return self._encoder.error(call_id, error)
+
+    def _resend_later(
+        self, peer: Peer, call_id: int, envelope: bytes, executed: Executed, now: float
+    ) -> None:
         """Keeps an answer; over the bound a short word in its place, as the call may have no time limit."""
-        envelope: bytes = msgpack.packb(answer)
         if self._returned_bytes > self._limits.max_queued_bytes:
             if len(peer.returned) >= MAX_RETURNED:
                 self.counters.late_replies += 1
                 return
             if len(envelope) > SHORT_BYTES:
-                executed: Executed = "yes" if answer[0] == RESULT else EXECUTED[answer[4]]
-                error = Overloaded("the answer found no room on the way back", executed=executed)
-                envelope = self._encoder.error(answer[1], error)
+                envelope = self._no_room(call_id, executed)
         self._resend_at = min(self._resend_at, peer.wait_to_resend(now))
         if not peer.returned:
             self._returned.append(peer)
@@ -390,6 +392,12 @@ class Exchange:
                 if peer.key:
                     self.outbox.add(peer, self._encoder.cancel(call_id))
             self._finish(peer, call_id, (), error)
+
+
+def _unacceptable(damaged: Unreadable) -> InvalidPayload:
+    """Gives what the caller is told of a RESULT or ERROR that can't be read."""
+    executed: Executed = "yes" if damaged.type == RESULT else "maybe"
+    return InvalidPayload(f"the answer can't be accepted: {damaged.reason}", executed=executed)
 
 
 def _calls_in(decoded: Decoded) -> list[int]:
