@@ -73,11 +73,12 @@ class FakeShell:
     def duplicate_reply(self, execution: Execution) -> None:
         self.duplicates += 1
 
-    def open_link(self) -> None:
+    def open_link(self, heartbeat_ms: int) -> None:
         assert not self.link_open, "a second link beside the first"
         if self.refuses_to_open is not None:
             raise self.refuses_to_open
         self.link_open = True
+        self.heartbeat_ms = heartbeat_ms
         self.opened += 1
 
     def close_link(self) -> None:
@@ -354,10 +355,10 @@ class FakeBroker:
         shell.carry = lambda address, frame: self._carry(desk, address, frame)
         opened, closed = shell.open_link, shell.close_link
 
-        def open_link() -> None:
+        def open_link(heartbeat_ms: int) -> None:
             if self.down:
                 raise OSError("no broker")
-            opened()
+            opened(heartbeat_ms)
             shell.room = None
             self.lines[desk] = Line(desk, 0)
 

@@ -153,6 +153,11 @@ class Desk:
         else:
             switchboard.from_backend(session, parts[0], parts[1], self.now)
 
+    def two_ticks(self) -> None:
+        """After that, sessions whose connection was found gone have ended."""
+        for _ in range(2):
+            self.switchboard.tick(self.now)
+
     def join(
         self,
         role: Role,

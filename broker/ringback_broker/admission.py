@@ -31,11 +31,13 @@ class Refusal:
 
     Attributes:
         silent: whether it is better told nothing.
+        heartbeat_ms: how often it may send heartbeats, if that is the reason.
     """
 
     code: RejectCode
     reason: str
     silent: bool = False
+    heartbeat_ms: int | None = None
 
 
 def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
@@ -79,4 +81,8 @@ def may_join(hello: Hello, roster: Roster, config: BrokerConfig) -> Refusal | No
         return Refusal(RejectCode.ID_TAKEN, f"another player with the ID {hello.player_id!r} is connected")
     elif len(roster.players) >= config.max_players:
         return Refusal(RejectCode.FULL, f"there are {config.max_players} players already")
+    elif roster.quick >= config.crowd and roster.is_quick(hello.heartbeat_ms):
+        asked_s = config.crowd_heartbeat_s
+        reason = f"there are many players: send heartbeats each {asked_s:g} s, not more often"
+        return Refusal(RejectCode.HEARTBEAT_TOO_SHORT, reason, heartbeat_ms=round(1000 * asked_s))
     return None

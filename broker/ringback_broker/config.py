@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ringback.protocol.addresses import check_address
+from ringback.protocol.limits import MAX_HEARTBEAT_S
 
 DEFAULT_PLAYERS = "tcp://127.0.0.1:5770"
 DEFAULT_BACKEND = "tcp://127.0.0.1:5771"
@@ -26,6 +27,8 @@ class BrokerConfig:
         hello_s: a connection that has not said HELLO after so long is closed, in seconds.
         max_players: further ones are refused with FULL.
         max_operators: likewise.
+        crowd: players that may send heartbeats as often as they like; further ones are told how often.
+        crowd_heartbeat_s: that often at most, in seconds.
         player_queue: frames that may wait for one player; what comes on top is bounced OVERLOADED.
         backend_queue: likewise for the server and each operator.
         player_window: bytes that may be on the way to one player, not known to be read; on top likewise.
@@ -43,6 +46,8 @@ class BrokerConfig:
     hello_s: float = 5.0
     max_players: int = 16_000
     max_operators: int = 256
+    crowd: int = 1000
+    crowd_heartbeat_s: float = 5.0
     player_queue: int = 512
     backend_queue: int = 8192
     player_window: int = 8 * 1024 * 1024
@@ -59,6 +64,9 @@ class BrokerConfig:
                 raise ConfigError(f"{name}: {error}") from None
         if self.players == self.backend and not self.players.endswith(":0"):
             raise ConfigError(f"players and backend are two addresses, not both {self.players}")
+        if self.crowd_heartbeat_s > MAX_HEARTBEAT_S:
+            reason = f"at most {MAX_HEARTBEAT_S} s is allowed, not {self.crowd_heartbeat_s!r}"
+            raise ConfigError(f"crowd_heartbeat_s: {reason}")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and (type(value) is not int or not 0 < value < 1e9):

@@ -15,9 +15,12 @@ class Roster:
         players: by address.
         links: the trusted side, by the header of its DATA frames.
         server: the one server, if there is one.
+        quick: how many players send heartbeats more often than those of a crowd may.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, crowd_heartbeat_s: float) -> None:
+        self._crowd_heartbeat_s = crowd_heartbeat_s
+        self.quick = 0
         self.by_routing_id: dict[Side, dict[bytes, Session]] = {Side.PLAYERS: {}, Side.BACKEND: {}}
         self.players: dict[bytes, Session] = {}
         self.links: dict[bytes, Session] = {}
@@ -44,6 +47,10 @@ class Roster:
         """Gives the session over a connection."""
         return self._by_connection.get((side, connection.descriptor))
 
+    def is_quick(self, heartbeat_ms: int | None) -> bool:
+        """Tells whether so many heartbeats are more than those of a crowd may send."""
+        return bool(heartbeat_ms and heartbeat_ms < 1000 * self._crowd_heartbeat_s)
+
     def free_player_id(self) -> PlayerID:
         """Gives the next int that no player has. IDs given out are not used again soon."""
         while encode_address(self._next_player_id) in self.players:
@@ -52,9 +59,16 @@ class Roster:
         return self._next_player_id - 1
 
     def add_player(
-        self, routing_id: bytes, connection: Connection, player_id: PlayerID, now: float
+        self,
+        routing_id: bytes,
+        connection: Connection,
+        player_id: PlayerID,
+        heartbeat_ms: int | None,
+        now: float,
     ) -> Session:
         session = self._session(Side.PLAYERS, Role.PLAYER, routing_id, connection, now)
+        session.heartbeat_ms = heartbeat_ms
+        self.quick += self.is_quick(heartbeat_ms)
         session.player_id = player_id
         session.address = encode_address(player_id)
         self.players[session.address] = session
@@ -77,6 +91,7 @@ class Roster:
         del self._by_connection[session.side, session.connection.descriptor]
         if session.role is Role.PLAYER:
             del self.players[session.address]
+            self.quick -= self.is_quick(session.heartbeat_ms)
         else:
             del self.links[session.data_header]
             if session is self.server:

@@ -43,7 +43,7 @@ class Session:
     Attributes:
         address: the player's ID as it stands in the address part; empty on the trusted side.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
-        heartbeat_s: how often its connection carries a heartbeat; None if it did not say so.
+        heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it did not say so.
         look_at: when to look whether its connection still carries heartbeats.
         backlog: control frames and bounces (address, frame) that found the queue full; while there are
             any, data is bounced, so that nothing overtakes them.
@@ -69,7 +69,7 @@ class Session:
     link: int = 0
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
-    heartbeat_s: float | None = None
+    heartbeat_ms: int | None = None
     look_at: float = 0.0
     backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
     credit_s: float = 0.0

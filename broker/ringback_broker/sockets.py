@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from ringback.protocol.limits import MAX_FRAME_BYTES
 from ringback_broker.session import Connection, Sent, Side
+
+_libc = ctypes.CDLL(None)
+"""For descriptors that libzmq owns. Not of a duplicate: there may be no room for one."""
 
 _MORE = zmq.SNDMORE | zmq.NOBLOCK
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -153,20 +157,18 @@ class Listener:
 
         tcpi_last_data_recv of Linux's struct tcp_info (tcp(7), linux/tcp.h); None where there is no such.
         """
-        try:
-            with _borrowed(descriptor) as connection:
-                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except (OSError, AttributeError):
+        if sys.platform != "linux":
             return None
-        if len(info) < _TCP_INFO_BYTES:
+        size = ctypes.c_uint(_TCP_INFO_BYTES)
+        info = ctypes.create_string_buffer(_TCP_INFO_BYTES)
+        if _libc.getsockopt(descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
             return None
-        return int.from_bytes(info[_LAST_DATA_RECV:_TCP_INFO_BYTES], sys.byteorder)
+        return int.from_bytes(info.raw[_LAST_DATA_RECV : size.value], sys.byteorder)
 
     @staticmethod
     def shut_down(descriptor: int) -> None:
         """Closes the connection below a descriptor that libzmq owns, so that libzmq notices."""
-        with suppress(OSError), _borrowed(descriptor) as connection:
-            connection.shutdown(socket.SHUT_RDWR)
+        _libc.shutdown(descriptor, socket.SHUT_RDWR)
 
 
 def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
@@ -182,17 +184,6 @@ def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
             return Sent.GONE
         raise
     return Sent.YES
-
-
-@contextmanager
-def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Gives the socket of a descriptor that libzmq owns. Not of a duplicate: there may be no room for one."""
-    # Python asks the system for what is not given here; what it is asked for below depends on none of it.
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
-    try:
-        yield connection
-    finally:
-        connection.detach()
 
 
 def _lock_ipc(path: Path) -> int:

@@ -67,7 +67,7 @@ class Switchboard:
         nonce: Callable[[], bytes] = _random_nonce,
         max_connections: int | None = None,
     ) -> None:
-        self.roster = Roster()
+        self.roster = Roster(config.crowd_heartbeat_s)
         self.counters = Counters()
         self.draining = False
         self._config = config
@@ -188,8 +188,7 @@ class Switchboard:
     def _vanished(self, session: Session) -> None:
         """A send has found nobody. What it sent before may still be queued here; the event that its
         connection closed comes after that. A session whose event was missed ends two ticks later."""
-        if not session.ended:
-            self._gone.setdefault(session, False)
+        self._gone.setdefault(session, False)
 
     def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
         """Sends a frame back to its sender, with the reason why it could not be delivered.
@@ -333,7 +332,7 @@ class Switchboard:
             return
         self.counters.sessions_refused += 1
         reason = refusal.reason[:MAX_REASON_CHARS]
-        frame = encode(control.Reject(refusal.code, reason))
+        frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
         if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
             self.counters.dropped += 1
         self._wire.report("refused", None, f"{connection.remote} {refusal.code.name}: {reason}")
@@ -346,12 +345,11 @@ class Switchboard:
         roster = self.roster
         if hello.role is Role.PLAYER:
             player_id = roster.free_player_id() if hello.player_id is None else hello.player_id
-            session = roster.add_player(routing_id, connection, player_id, now)
+            session = roster.add_player(routing_id, connection, player_id, hello.heartbeat_ms, now)
         else:
             session = roster.add_trusted(hello.role, routing_id, connection, now)
         self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
-        session.heartbeat_s = hello.heartbeat_ms / 1000 if hello.heartbeat_ms else None
         self.counters.sessions_begun += 1
         if hello.role is Role.SERVER:
             present = [player.player_id for player in roster.players.values() if player.player_id is not None]
@@ -365,7 +363,8 @@ class Switchboard:
             broker=self._software,
         )
         self._notify(session, encode(welcome))
-        if session.ended:  # its connection is gone already, and its descriptor may serve somebody else
+        if session in self._gone:  # already, with nothing said
+            self._end(session, "its connection is gone")
             return
         self._doorman.settled(side, connection)
         self._wire.report("joined", session, hello.sdk)
@@ -437,8 +436,8 @@ class Switchboard:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
-            elif now >= session.look_at and session.heartbeat_s is not None:
-                self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_s)
+            elif now >= session.look_at and session.heartbeat_ms:
+                self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_ms / 1000)
 
     def _look_at(self, session: Session, now: float, limit_s: float) -> None:
         """Ends a session if not even a heartbeat has come for too long; else finds out when that might be."""
@@ -464,7 +463,7 @@ class Switchboard:
     # -- sending
 
     def _notify(self, session: Session, frame: bytes) -> None:
-        """Sends a control frame. These are never lost: they wait, or the session ends."""
+        """Sends a control frame. These are never lost: they wait, or the session ends, soon or at once."""
         if session.ended:  # while others were told
             return
         backlog = session.backlog
@@ -473,7 +472,7 @@ class Switchboard:
             if sent is Sent.YES:
                 return
             if sent is Sent.GONE:
-                self._end(session, "its connection is gone")
+                self._vanished(session)
                 return
         self._keep(session, b"", frame)
 
@@ -501,7 +500,8 @@ class Switchboard:
             backlog = session.backlog
             while backlog and (sent := self._send(session, *backlog[0])) is not Sent.FULL:
                 if sent is Sent.GONE:
-                    self._end(session, "its connection is gone")  # this empties its backlog
+                    self._vanished(session)
+                    backlog.clear()
                 else:
                     backlog.popleft()
             if not backlog:

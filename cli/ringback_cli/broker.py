@@ -17,6 +17,8 @@ _OPTIONS = {
     "player_frames_per_s": "--player-frames",
     "player_bytes_per_s": "--player-bytes",
     "slow_s": "--slow",
+    "crowd": "--crowd",
+    "crowd_heartbeat_s": "--crowd-heartbeat",
 }
 """What the broker's configuration calls a setting, and what the command line calls it."""
 
@@ -43,6 +45,12 @@ def broker(
         typer.Option(metavar="SECONDS", help="For calls in flight, after the first signal to stop."),
     ] = 5.0,
     max_players: Annotated[int, typer.Option(metavar="N", help="Further players are refused.")] = 16_000,
+    crowd: Annotated[
+        int, typer.Option(metavar="N", help="Players with heartbeats as often as they like.")
+    ] = 1000,
+    crowd_heartbeat: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How often the players beyond those may send them.")
+    ] = 5.0,
     player_frames: Annotated[
         float,
         typer.Option(
@@ -71,6 +79,8 @@ def broker(
             lease_s=lease,
             grace_s=grace,
             max_players=max_players,
+            crowd=crowd,
+            crowd_heartbeat_s=crowd_heartbeat,
             player_frames_per_s=player_frames,
             player_bytes_per_s=player_bytes,
             slow_s=slow,

@@ -27,10 +27,8 @@ BURST = 64
 class AsyncioShell(ShellBase):
     """The readers on the loop, and the tasks of handlers."""
 
-    def __init__(
-        self, address: str, role: Role, limits: Limits, listeners: Listeners, heartbeat_ms: int
-    ) -> None:
-        super().__init__(address, role, limits, listeners, heartbeat_ms)
+    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
+        super().__init__(address, role, limits, listeners)
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
@@ -161,8 +159,8 @@ class AsyncioShell(ShellBase):
 
     # -- what the core asks for
 
-    def open_link(self) -> None:
-        link = self._link = self._new_link()
+    def open_link(self, heartbeat_ms: int) -> None:
+        link = self._link = self._new_link(heartbeat_ms)
         self._loop.add_reader(link.socket.fileno(), self._readable)
         self._loop.add_reader(link.monitor.fileno(), self._monitored)
         self._loop.call_soon(self._monitored)  # what was told before there was a reader

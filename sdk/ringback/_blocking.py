@@ -171,8 +171,7 @@ class BlockingFace(Face[Call, CallGroup]):
         self.close()
 
     def _make_shell(self) -> BlockingShell:
-        settings = self._limits, self._listeners, self._heartbeat_ms
-        return BlockingShell(self._address, self._role, *settings, *self._worker_counts)
+        return BlockingShell(self._address, self._role, self._limits, self._listeners, *self._worker_counts)
 
     def _make_group(self) -> CallGroup:
         return CallGroup()

@@ -39,11 +39,10 @@ class BlockingShell(ShellBase):
         role: Role,
         limits: Limits,
         listeners: Listeners,
-        heartbeat_ms: int,
         workers: int,
         max_threads: int,
     ) -> None:
-        super().__init__(address, role, limits, listeners, heartbeat_ms)
+        super().__init__(address, role, limits, listeners)
         self.pool = Pool(workers, max_threads)
         self.ended = threading.Event()
         self._lane = Lane(self.pool)
@@ -203,8 +202,8 @@ class BlockingShell(ShellBase):
 
     # -- what the core asks for, on the I/O thread
 
-    def open_link(self) -> None:
-        self._link = self._new_link()
+    def open_link(self, heartbeat_ms: int) -> None:
+        self._link = self._new_link(heartbeat_ms)
         self._blocked = False
 
     def close_link(self) -> None:

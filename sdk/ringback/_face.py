@@ -30,7 +30,7 @@ from ringback.protocol.addresses import check_address
 from ringback.protocol.control import Subject
 from ringback.protocol.envelopes import MAX_ID, Encoder
 from ringback.protocol.frames import FrameType, Role
-from ringback.protocol.limits import PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
+from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
 from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
 
 C = TypeVar("C", bound=CallBase)
@@ -70,7 +70,6 @@ class Face(ABC, Generic[C, G]):
             raise ValueError(f"connect_timeout is a number of seconds above 0, not {connect_timeout}")
         self._connect_timeout_s = timeout
         self._limits = limits or Limits()
-        self._heartbeat_ms = _heartbeat_ms(heartbeat, self._role)
         self._listeners: dict[Event, list[Callable[[Any], Any]]] = {event: [] for event in Event}
         self._ids = count(secrets.randbits(62) + 1)
         self._checked_keys: set[str] = set()
@@ -82,7 +81,7 @@ class Face(ABC, Generic[C, G]):
             player_id=player_id,
             limits=self._limits,
             software=f"ringback-python/{__version__}",
-            heartbeat_ms=self._heartbeat_ms,
+            heartbeat_ms=_heartbeat_ms(heartbeat, self._role),
             keys_changed=self._keys_changed,
             random=random.Random(secrets.randbits(64)).random,
         )
@@ -432,8 +431,8 @@ class OperatorFace(_Triggering[C, G]):
 def _heartbeat_ms(heartbeat: Any, role: Role) -> int:
     if heartbeat is None:
         heartbeat = PLAYER_HEARTBEAT_S if role is Role.PLAYER else TRUSTED_HEARTBEAT_S
-    if type(heartbeat) not in (int, float) or not 0.1 <= heartbeat <= 60:
-        raise ValueError(f"heartbeat is 0.1 to 60 seconds, or None, not {heartbeat!r}")
+    if type(heartbeat) not in (int, float) or not 0.1 <= heartbeat <= MAX_HEARTBEAT_S:
+        raise ValueError(f"heartbeat is 0.1 to {MAX_HEARTBEAT_S} seconds, or None, not {heartbeat!r}")
     return int(1000 * heartbeat)
 
 

@@ -26,19 +26,16 @@ class ShellBase(Shell):
 
     endpoint: Endpoint
 
-    def __init__(
-        self, address: str, role: Role, limits: Limits, listeners: Listeners, heartbeat_ms: int
-    ) -> None:
+    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
         self.running = False
         self._address = address
         self._trusted = role is not Role.PLAYER
         self._limits = limits
-        self._heartbeat_ms = heartbeat_ms
         self._listeners = listeners
         self._link: Link | None = None
 
-    def _new_link(self) -> Link:
-        return Link(self._address, self._trusted, self._heartbeat_ms)
+    def _new_link(self, heartbeat_ms: int) -> Link:
+        return Link(self._address, self._trusted, heartbeat_ms)
 
     def send(self, address: bytes, frame: bytes) -> bool:
         return self._link is not None and self._link.send(address, frame)

@@ -192,7 +192,7 @@ class AsyncioFace(Face[Call, CallGroup]):
         await self.close()
 
     def _make_shell(self) -> AsyncioShell:
-        return AsyncioShell(self._address, self._role, self._limits, self._listeners, self._heartbeat_ms)
+        return AsyncioShell(self._address, self._role, self._limits, self._listeners)
 
     def _make_group(self) -> CallGroup:
         return CallGroup()

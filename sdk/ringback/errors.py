@@ -54,6 +54,7 @@ class RejectCode(IntEnum):
     LEASE_EXPIRED = 8
     TOO_SLOW = 9
     RATE_LIMITED = 10
+    HEARTBEAT_TOO_SHORT = 11
 
 
 class RingbackError(Exception):

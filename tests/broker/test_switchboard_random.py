@@ -341,8 +341,8 @@ class Lives(RuleBasedStateMachine):
             for _, frame in peer.take():
                 if frame[1] not in (FrameType.DATA, FrameType.RELAY, FrameType.BOUNCE):
                     self._told(peer, decode(frame))
-            session = peer.session
-            if session is None or session.backlog or peer not in self.server_up:
+            session, gone = peer.session, self.desk.wire.gone
+            if session is None or session.backlog or peer not in self.server_up or peer.routing_id in gone:
                 continue
             if session.role is Role.SERVER:
                 assert self.present[peer] == {player.player_id for player in roster.players.values()}

@@ -159,6 +159,7 @@ def test_a_receiver_that_ends_with_its_sender_is_not_kept() -> None:
     player.session.spent = 10**9
     desk.wire.gone = {server.routing_id}
     player.send(data())
+    desk.two_ticks()
     assert player.session is None and server.session is None
     assert not desk.switchboard._gone
 
@@ -216,8 +217,7 @@ def test_a_relay_that_finds_nobody_ends_the_servers_session() -> None:
     server, operator = desk.server(), desk.operator()
     desk.wire.gone = {server.routing_id}
     operator.send(address(7), relay(1))
-    for _ in range(2):
-        desk.switchboard.tick(desk.now)
+    desk.two_ticks()
     (_, frame), (_, down) = operator.take()
     assert HEADER.unpack_from(frame)[2] == Code.NO_SERVER
     assert control.decode(down) == control.ServerDown()
@@ -230,8 +230,7 @@ def test_two_that_are_found_gone_end_each_once() -> None:
     desk.wire.gone = {server.routing_id, operator.routing_id}
     for peer_link in (0, 1):
         player.send(data(peer_link))
-    for _ in range(2):
-        desk.switchboard.tick(desk.now)
+    desk.two_ticks()
     assert server.session is None and operator.session is None
     assert desk.counters.sessions_ended == 2
 

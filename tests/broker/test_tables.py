@@ -22,17 +22,17 @@ BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
 
 
 def test_a_session_is_in_all_tables_or_in_none() -> None:
-    roster = Roster()
+    roster = Roster(crowd_heartbeat_s=5.0)
     connection = Connection(5, "there")
     for session in (
-        roster.add_player(b"P", connection, 7, 0.0),
+        roster.add_player(b"P", connection, 7, 1000, 0.0),
         roster.add_trusted(Role.SERVER, b"S", connection, 0.0),
         roster.add_trusted(Role.OPERATOR, b"O", Connection(6, "there"), 0.0),
     ):
         assert session in roster.sessions()
         assert roster.by_routing_id[session.side][session.routing_id] is session
         assert roster.at(session.side, session.connection) is session
-    assert (len(roster), roster.operators(), len(roster.trusted())) == (3, 1, 2)
+    assert (len(roster), roster.operators(), len(roster.trusted()), roster.quick) == (3, 1, 2, 1)
     assert [session.number for session in roster.sessions()] == [1, 2, 3]
     assert [session.name for session in roster.sessions()] == ["player 7", "server", "operator 1"]
     for session in roster.sessions():
@@ -40,7 +40,7 @@ def test_a_session_is_in_all_tables_or_in_none() -> None:
         assert session not in roster.sessions()
         assert roster.at(session.side, session.connection) is None
         assert session.routing_id not in roster.by_routing_id[session.side]
-    assert (len(roster), roster.operators(), roster.server) == (0, 0, None)
+    assert (len(roster), roster.operators(), roster.server, roster.quick) == (0, 0, None, 0)
 
 
 def test_free_ids_are_found_at_once_however_many_are_taken() -> None:
@@ -51,7 +51,7 @@ def test_free_ids_are_found_at_once_however_many_are_taken() -> None:
             Counting.looked_up += 1
             return super().__contains__(key)
 
-    roster = Roster()
+    roster = Roster(crowd_heartbeat_s=5.0)
     roster.players = Counting({encode_address(number): None for number in range(1, 1001)})
     assert [roster.free_player_id() for _ in range(1000)] == list(range(1001, 2001))
     assert Counting.looked_up == 2000
@@ -139,6 +139,7 @@ def test_settings_have_sound_defaults() -> None:
         ({"grace_s": float("inf")}, "grace_s"),
         ({"hello_s": "5"}, "hello_s: a number above 0 is allowed, not '5'"),
         ({"max_players": 0}, "max_players: an int above 0"),
+        ({"crowd_heartbeat_s": 61}, "crowd_heartbeat_s: at most 60 s"),
         ({"max_players": 1.5}, "max_players"),
         ({"player_queue": True}, "player_queue"),
         ({"backend_queue": 10**10}, "backend_queue"),

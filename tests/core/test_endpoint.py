@@ -137,6 +137,32 @@ def test_a_broker_that_drains_all_through_the_start_has_refused_it() -> None:
     assert isinstance(error, Refused) and error.code is RejectCode.DRAINING
 
 
+def test_a_broker_with_many_players_has_heartbeats_sent_more_rarely() -> None:
+    player = Desk(Role.PLAYER)
+    player.core.start(player.clock.now, 5.0)
+    asked = control.Reject(RejectCode.HEARTBEAT_TOO_SHORT, "because", heartbeat_ms=5000)
+    player.told(asked)
+    assert player.shell.starts == []
+    player.shell.take_sent()
+    for _ in range(2):  # also when the link was lost
+        player.wait(2 * FIRST_DELAY_S)
+        [hello] = player.shell.told()
+        assert isinstance(hello, control.Hello) and hello.heartbeat_ms == 5000
+        assert player.shell.heartbeat_ms == 5000
+        player.told(control.Welcome(0, 1, True, 30_000, "test"))
+        player.core.link_lost(player.clock.now, "test")
+    assert player.shell.starts == [None]
+
+
+@pytest.mark.parametrize("asked_ms", [None, 0, 1000, 60_001])
+def test_heartbeats_that_nobody_can_send(asked_ms: int | None) -> None:
+    player = Desk(Role.PLAYER)
+    player.core.start(player.clock.now, 5.0)
+    player.told(control.Reject(RejectCode.HEARTBEAT_TOO_SHORT, "because", heartbeat_ms=asked_ms))
+    [error] = player.shell.starts
+    assert isinstance(error, Refused) and error.code is RejectCode.HEARTBEAT_TOO_SHORT
+
+
 def test_a_close_during_the_start() -> None:
     player = Desk(Role.PLAYER)
     player.core.start(player.clock.now, 5.0)
@@ -309,7 +335,7 @@ def test_a_ping_of_the_broker_is_answered_in_order() -> None:
 def test_pings_keep_the_lease() -> None:
     player = connected(Role.PLAYER, lease_ms=3000)
     for _ in range(5):
-        player.wait(1.0)
+        player.wait(1.5)
         assert player.shell.told() == [control.Ping(b"")]
         player.told(control.Pong(b""))
     assert player.core.connected

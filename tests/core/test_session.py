@@ -101,7 +101,7 @@ def test_a_link_that_stood_makes_the_delay_short_again(stood_s: float) -> None:
 def test_pings_keep_the_lease() -> None:
     session = ready(lease_s=30.0)
     for turn in range(1, 5):
-        at = 10.0 * turn
+        at = 15.0 * turn
         assert session.due_at() == pytest.approx(at)
         assert session.due(at - 0.01) is Due.NOTHING
         assert session.due(at) is Due.PING
@@ -112,9 +112,8 @@ def test_pings_keep_the_lease() -> None:
 
 def test_a_silent_broker_is_given_up() -> None:
     session = ready(lease_s=30.0)
-    for at in (10.0, 20.0):
-        assert session.due(at) is Due.PING
-        session.sent(at)
+    assert session.due(15.0) is Due.PING
+    session.sent(15.0)
     assert session.due_at() == 30.0
     assert session.due(29.9) is Due.NOTHING
     assert session.due(30.0) is Due.GIVE_UP

@@ -43,7 +43,11 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     | st.builds(control.Hello, st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT),
     control.Welcome: st.builds(control.Welcome, U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT),
     control.Reject: st.builds(
-        control.Reject, st.sampled_from(RejectCode), TEXT, st.lists(st.integers(0, 255)).map(tuple)
+        control.Reject,
+        st.sampled_from(RejectCode),
+        TEXT,
+        st.lists(st.integers(0, 255)).map(tuple),
+        st.none() | U32,
     ),
     control.Bye: st.just(control.Bye()),
     control.Ping: st.builds(control.Ping, BODY),

@@ -565,7 +565,7 @@ class EndpointProcess(Process, Shell):
 
     # -- what the core asks for
 
-    def open_link(self) -> None:
+    def open_link(self, heartbeat_ms: int) -> None:
         assert self.link is None, "a second link beside the first"
         if self.world.chance(self.world.weather.missed / 10):
             raise OSError("no descriptor is left")

@@ -27,7 +27,7 @@ from ringback.errors import (
 from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, SERVER_LINK, FrameType, Role, SessionState, header
-from ringback.protocol.limits import Limits
+from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, Limits
 from ringback.protocol.names import PlayerID, ProtocolError, decode_address, encode_address
 
 _DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
@@ -61,7 +61,7 @@ class Endpoint:
         player_id: PlayerID | None = None,
         limits: Limits | None = None,
         software: str = "",
-        heartbeat_ms: int | None = None,
+        heartbeat_ms: int = int(1000 * PLAYER_HEARTBEAT_S),
         keys_changed: Callable[[], None] = lambda: None,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -132,7 +132,7 @@ class Endpoint:
         hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms)
         self._keys_dirty = False
         try:
-            self._shell.open_link()
+            self._shell.open_link(self._heartbeat_ms)
         except OSError as error:
             self._session.opened(now)
             self.link_lost(now, str(error))
@@ -282,6 +282,10 @@ class Endpoint:
         if reject.code is RejectCode.ID_TAKEN and not self._named_itself:
             self.player_id = None  # the broker had chosen it; another one will do
             again = True
+        if reject.code is RejectCode.HEARTBEAT_TOO_SHORT and reject.heartbeat_ms:
+            again = self._heartbeat_ms < reject.heartbeat_ms <= 1000 * MAX_HEARTBEAT_S
+            if again:  # for good: it would be refused again
+                self._heartbeat_ms = reject.heartbeat_ms
         error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
         if self._start_by is not None and not again:
             self._start_failed(error)

@@ -107,7 +107,7 @@ class Session:
             return self._open_at
         if self.state is SessionState.GREETING:
             return self._welcome_by
-        return min(self._last_sent + self._lease_s / 3, self._last_received + self._lease_s)
+        return min(self._last_sent + self._lease_s / 2, self._last_received + self._lease_s)
 
     def due(self, now: float) -> Due:
         at = self.due_at()

@@ -20,8 +20,8 @@ class Event(Enum):
 class Shell(Replier, Protocol):
     """Effects of the core. All but `Replier`'s are called on the I/O thread and must not block."""
 
-    def open_link(self) -> None:
-        """Opens a fresh socket with a fresh routing ID."""
+    def open_link(self, heartbeat_ms: int) -> None:
+        """Opens a fresh socket with a fresh routing ID, that sends heartbeats so often."""
 
     def close_link(self) -> None:
         """Closes the present socket; what was sent may still leave for a moment."""

@@ -55,6 +55,7 @@ class Reject:
     code: RejectCode
     reason: str
     versions: tuple[int, ...] = SUPPORTED_VERSIONS
+    heartbeat_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,12 @@ def _reject(body: bytes) -> Reject:
     if any(type(version) is not int for version in versions):
         raise ProtocolError("the field versions is a list of ints")
     code = _choice(RejectCode, _number(fields, "code"), "code")
-    return Reject(code, _field(fields, "reason", str), tuple(versions))
+    return Reject(
+        code,
+        _field(fields, "reason", str),
+        tuple(versions),
+        heartbeat_ms=_number(fields, "heartbeat_ms", None, bits=32),
+    )
 
 
 def _ping_body(body: bytes) -> bytes:

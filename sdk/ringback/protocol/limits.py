@@ -27,7 +27,10 @@ BATCH_BYTES = 64 * 1024
 PLAYER_HEARTBEAT_S = 1.0
 TRUSTED_HEARTBEAT_S = 0.5
 """How often an endpoint sends heartbeats, unless it is told otherwise. A player says so in its
-HELLO."""
+HELLO; where there are many, the broker asks them for fewer."""
+
+MAX_HEARTBEAT_S = 60
+"""The longest time between two heartbeats that a broker may ask for."""
 
 IDS_A_FRAME = 1000
 """How many player IDs go into one JOINED or LEFT frame, and how many rows into an ANSWER."""
