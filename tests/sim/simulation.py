@@ -180,6 +180,8 @@ class Simulation:
     # -- what users do
 
     def _operation(self) -> None:
+        if self._healing:  # it was to be amid a fault near the end
+            return
         world = self.world
         caller = self._one(self.alive())
         if caller is None or caller.stopped or (world.chance(0.7) and not caller.core.connected):
