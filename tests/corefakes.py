@@ -81,6 +81,9 @@ class FakeShell:
         self.heartbeat_ms = heartbeat_ms
         self.opened += 1
 
+    def fetch_token(self, number: int) -> None:
+        self.asked_for = number
+
     def close_link(self) -> None:
         self.closed += self.link_open
         self.link_open = False

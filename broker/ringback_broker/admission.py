@@ -10,7 +10,7 @@ from ringback.protocol.frames import HEADER_BYTES, SUPPORTED_VERSIONS, VERSION, 
 from ringback.protocol.names import ProtocolError, encode_address
 from ringback_broker.config import BrokerConfig
 from ringback_broker.roster import Roster
-from ringback_broker.session import Side
+from ringback_broker.session import Identity, Session, Side
 
 PARTS = {Side.PLAYERS: 1, Side.BACKEND: 2}
 """How many parts a message has on each side."""
@@ -69,20 +69,33 @@ def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
     return hello
 
 
-def may_join(hello: Hello, roster: Roster, config: BrokerConfig) -> Refusal | None:
-    """Tells why a peer may not join those who are there; None if it may."""
+def may_join(
+    hello: Hello, identity: Identity | None, roster: Roster, config: BrokerConfig
+) -> Session | Refusal | None:
+    """Tells why a peer may not join those who are there; None if it may, or whose place it takes."""
     if hello.role is Role.SERVER:
         if roster.server is not None:
             return Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
-    elif hello.role is Role.OPERATOR:
+        return None
+    if hello.role is Role.OPERATOR:
         if roster.operators() >= config.max_operators:
             return Refusal(RejectCode.FULL, f"there are {config.max_operators} operators already")
-    elif hello.player_id is not None and encode_address(hello.player_id) in roster.players:
-        return Refusal(RejectCode.ID_TAKEN, f"another player with the ID {hello.player_id!r} is connected")
-    elif len(roster.players) >= config.max_players:
+        return None
+    player_id = hello.player_id
+    there = None if player_id is None else roster.players.get(encode_address(player_id))
+    if there is not None and not _same(identity, there.identity):
+        return Refusal(RejectCode.ID_TAKEN, f"another player with the ID {player_id!r} is connected")
+    if len(roster.players) - (there is not None) >= config.max_players:
         return Refusal(RejectCode.FULL, f"there are {config.max_players} players already")
-    elif roster.quick >= config.crowd and roster.is_quick(hello.heartbeat_ms):
+    if roster.quick >= config.crowd and roster.is_quick(hello.heartbeat_ms):
         asked_s = config.crowd_heartbeat_s
         reason = f"there are many players: send heartbeats each {asked_s:g} s, not more often"
         return Refusal(RejectCode.HEARTBEAT_TOO_SHORT, reason, heartbeat_ms=round(1000 * asked_s))
-    return None
+    return there
+
+
+def _same(one: Identity | None, other: Identity | None) -> bool:
+    """Tells whether two who want the same ID are the same: by the same key, or by tokens of one signer."""
+    if one is None or other is None or one.by_token is not other.by_token:
+        return False
+    return one.name == other.name if one.by_token else one.public == other.public

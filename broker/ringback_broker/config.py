@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ringback.protocol.addresses import check_address
+from ringback.protocol.addresses import check_address, is_local
 from ringback.protocol.limits import MAX_HEARTBEAT_S
 
 DEFAULT_PLAYERS = "tcp://127.0.0.1:5770"
@@ -22,6 +22,9 @@ class BrokerConfig:
     Attributes:
         players: where players connect to.
         backend: where the server and operators connect to.
+        key_file: the broker's own key; None: no encryption, and everybody may join.
+        access: the list of the keys that may join, a TOML file; needs a key_file.
+        insecure: whether addresses that others can reach are allowed without a key_file.
         lease_s: a session from which nothing came for so long ends, in seconds.
         grace_s: how long calls in flight may take after the first signal to stop, in seconds.
         hello_s: a connection that has not said HELLO after so long is closed, in seconds.
@@ -29,6 +32,8 @@ class BrokerConfig:
         max_operators: likewise.
         crowd: players that may send heartbeats as often as they like; further ones are told how often.
         crowd_heartbeat_s: that often at most, in seconds.
+        address_connections: connections that one address may have.
+        address_handshakes_per_s: those that it may make, with a burst of one second.
         player_queue: frames that may wait for one player; what comes on top is bounced OVERLOADED.
         backend_queue: likewise for the server and each operator.
         player_window: bytes that may be on the way to one player, not known to be read; on top likewise.
@@ -41,6 +46,9 @@ class BrokerConfig:
 
     players: str = DEFAULT_PLAYERS
     backend: str = DEFAULT_BACKEND
+    key_file: str | None = None
+    access: str | None = None
+    insecure: bool = False
     lease_s: float = 30.0
     grace_s: float = 5.0
     hello_s: float = 5.0
@@ -48,6 +56,8 @@ class BrokerConfig:
     max_operators: int = 256
     crowd: int = 1000
     crowd_heartbeat_s: float = 5.0
+    address_connections: int = 20_000
+    address_handshakes_per_s: float = 500.0
     player_queue: int = 512
     backend_queue: int = 8192
     player_window: int = 8 * 1024 * 1024
@@ -64,6 +74,15 @@ class BrokerConfig:
                 raise ConfigError(f"{name}: {error}") from None
         if self.players == self.backend and not self.players.endswith(":0"):
             raise ConfigError(f"players and backend are two addresses, not both {self.players}")
+        if (self.key_file is None) is not (self.access is None):
+            raise ConfigError("key_file and access go together: who has a key is of no use to nobody else's")
+        for name in ("players", "backend"):
+            address = getattr(self, name)
+            if self.key_file is None and not self.insecure and not is_local(address):
+                raise ConfigError(
+                    f"{name}: others can reach {address}, so it needs keys: make them with `ringback keys new"
+                    " broker --role broker`, then give key_file and access; or say insecure"
+                )
         if self.crowd_heartbeat_s > MAX_HEARTBEAT_S:
             reason = f"at most {MAX_HEARTBEAT_S} s is allowed, not {self.crowd_heartbeat_s!r}"
             raise ConfigError(f"crowd_heartbeat_s: {reason}")

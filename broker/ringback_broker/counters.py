@@ -18,7 +18,11 @@ class Counters:
         bounced_*: sent back, by reason.
         sessions_*: begun; refused; ended for whatever reason; of these ended by a lease, since they did
             not read, since they sent too much.
-        connections_refused: closed at once, as there were as many as descriptors allow.
+        sessions_revoked, sessions_replaced: of these ended since their key or token holds no more, since the
+            same player came again.
+        handshakes_refused: connections whose key is not on the list, or is for the other side.
+        connections_refused: closed at once, as there were as many as descriptors allow, or as one address
+            may have or make.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
         strangers: frames from connections without a session.
@@ -35,12 +39,16 @@ class Counters:
     bounced_overloaded: int = 0
     bounced_draining: int = 0
     bounced_rate_limited: int = 0
+    bounced_forbidden: int = 0
     sessions_begun: int = 0
     sessions_refused: int = 0
     sessions_ended: int = 0
     sessions_expired: int = 0
     sessions_too_slow: int = 0
     sessions_too_fast: int = 0
+    sessions_revoked: int = 0
+    sessions_replaced: int = 0
+    handshakes_refused: int = 0
     connections_refused: int = 0
     malformed: int = 0
     violations: int = 0

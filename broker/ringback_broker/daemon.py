@@ -18,13 +18,17 @@ from typing import Any
 
 import zmq
 
+from ringback.protocol.addresses import is_local
 from ringback.protocol.frames import Role
+from ringback_broker.access import AccessError
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig
 from ringback_broker.descriptors import RESERVED, make_room
+from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.session import Connection, Sent, Session, Side
 from ringback_broker.sockets import BindError, Event, Listener, send
 from ringback_broker.switchboard import Switchboard
+from ringback_broker.zap import ZAPHandler
 
 log = logging.getLogger("ringback.broker")
 
@@ -71,13 +75,18 @@ class Broker:
     def __init__(self, config: BrokerConfig | None = None) -> None:
         self.config = config or BrokerConfig()
         self._stack = ExitStack()
+        self._zap: ZAPHandler | None = None
+        self._access: AccessFile | None = None
         try:
             self._open()
         except BaseException:
             self._stack.close()
             raise
         room = self._make_room()
-        self.switchboard = Switchboard(self.config, self, SOFTWARE, max_connections=room)
+        access = None if self._access is None else self._access.list
+        self.switchboard = Switchboard(
+            self.config, self, SOFTWARE, max_connections=room, access=access, unix_time=time.time
+        )
         self._deadline: float | None = None
         self._forced = False
         self._reports = 0
@@ -117,9 +126,19 @@ class Broker:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 1024)
         self._stack.callback(context.term)
-        self._players = Listener(context, Side.PLAYERS, config.players, config.player_queue)
+        secret = None
+        if config.key_file is not None and config.access is not None:
+            secret = load_broker_key(config.key_file)
+            self._access = AccessFile(config.access)
+            self._zap = ZAPHandler(context, self._admits)
+            self._stack.callback(self._zap.close)
+        else:
+            for address in (config.players, config.backend):
+                if not is_local(address):
+                    log.warning("INSECURE: anybody who can reach %s may join as anybody", address)
+        self._players = Listener(context, Side.PLAYERS, config.players, config.player_queue, secret)
         self._stack.callback(self._players.close)
-        self._backend = Listener(context, Side.BACKEND, config.backend, config.backend_queue)
+        self._backend = Listener(context, Side.BACKEND, config.backend, config.backend_queue, secret)
         self._stack.callback(self._backend.close)
 
     @property
@@ -157,7 +176,8 @@ class Broker:
     def _sources(self) -> tuple[Any, ...]:
         """What is polled."""
         players, backend = self._players, self._backend
-        return players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno()
+        sources = players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno()
+        return sources if self._zap is None else (*sources, self._zap.socket)
 
     def _begin(self, now: float) -> float:
         """Gives when the first step is due, if nothing comes before."""
@@ -178,6 +198,8 @@ class Broker:
                 drained = self._take(listener, now)
                 if since is not None and (drained or now - since > CLOSED_WITHIN_S):
                     self._take_events(listener.events(), listener.side, now)
+        if self._zap is not None and self._zap.socket in ready:
+            self._zap.answer()
         if self._signals.fileno() in ready:
             self._take_signals(now)
         if not self._waiting or now >= self._flush_at:
@@ -185,6 +207,8 @@ class Broker:
             self._flush_at = now + FLUSH_S
         if now >= self._tick_at:
             switchboard.tick(now)
+            if self._access is not None and self._access.has_changed(now):
+                self._reload()
             self._end_of_reports()
             self._tick_at = now + TICK_S
         wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
@@ -238,7 +262,8 @@ class Broker:
     def _receive_from_stranger(self, listener: Listener, routing_id: bytes) -> _FromStranger:
         first = listener.socket.recv(_NOBLOCK, copy=False)
         try:
-            connection = Connection(int(first.get(zmq.SRCFD)), str(first.get("Peer-Address")))
+            key = "" if self._zap is None else str(first.get("User-Id"))
+            connection = Connection(int(first.get(zmq.SRCFD)), str(first.get("Peer-Address")), key)
         except zmq.ZMQError:  # libzmq could not find out: it was closed right after it was accepted
             connection = Connection(-1, "somewhere")
         return routing_id, connection, listener.receive_parts(first.bytes)
@@ -306,13 +331,37 @@ class Broker:
             log.warning("%d more sessions began, ended or were refused", self._reports - REPORTS_A_TICK)
         self._reports = 0
 
+    # -- keys
+
+    def _admits(self, side: Side, public: str, remote: str) -> bool:
+        access = self.switchboard.access
+        if access is not None and access.admits(side, public):
+            return True
+        self.switchboard.counters.handshakes_refused += 1
+        self.report("refused", None, f"{remote} UNAUTHORIZED: key {public} is not for the {side.value}")
+        return False
+
+    def _reload(self) -> None:
+        """Reads the list of keys anew. One that can't be read changes nothing."""
+        assert self._access is not None
+        try:
+            access = self._access.read()
+        except AccessError as error:
+            log.error("the list of keys was not reloaded, the old one holds: %s", error)
+            return
+        log.info("the list of keys was reloaded: %d keys", len(access))
+        self.switchboard.use(access)
+
     # -- stopping
 
     def handle_signals(self) -> None:
-        """Has SIGTERM and SIGINT stop this broker, until it is closed; only in the main thread."""
+        """Has SIGTERM and SIGINT stop this broker, and SIGHUP reload its list of keys, until it is closed.
+
+        Only in the main thread.
+        """
         before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self._handlers.callback(signal.set_wakeup_fd, before)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             previous = signal.signal(number, _wake_only)
             self._handlers.callback(signal.signal, number, previous or signal.SIG_DFL)
 
@@ -323,7 +372,10 @@ class Broker:
 
     def _take_signals(self, now: float) -> None:
         # A program around this broker may handle other signals: these wake the loop too, for nothing.
-        times = sum(number in _STOPPING for number in self._signals.recv(64))
+        numbers = self._signals.recv(64)
+        if signal.SIGHUP in numbers and self._access is not None:
+            self._reload()
+        times = sum(number in _STOPPING for number in numbers)
         if self._deadline is None and times == 1:
             log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace_s)
             self._deadline = now + self.config.grace_s

@@ -3,8 +3,10 @@ addresses from which nobody is let in for a while."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Side
 
 SHUT_OUT_S = 5.0
@@ -34,8 +36,13 @@ class Doorman:
         refused: routing IDs of those that were refused, by side: what they still send is thrown away.
     """
 
-    def __init__(self, hello_s: float) -> None:
-        self._hello_s = hello_s
+    def __init__(self, config: BrokerConfig) -> None:
+        self._hello_s = config.hello_s
+        self._most = config.address_connections
+        self._rate = config.address_handshakes_per_s
+        self._from: dict[tuple[Side, int], str] = {}
+        self._open: Counter[str] = Counter()
+        self._made: dict[str, tuple[float, float]] = {}
         self._shut_out: dict[str, float] = {}
         self.refused: dict[Side, set[bytes]] = {side: set() for side in Side}
         self._strangers: dict[Side, dict[int, _Stranger]] = {side: {} for side in Side}
@@ -51,6 +58,32 @@ class Doorman:
         """A connection was accepted: it has some time to say HELLO."""
         self.settled(side, connection)
         self._strangers[side][connection.descriptor] = _Stranger(connection, now + self._hello_s)
+
+    def comes(self, side: Side, connection: Connection, now: float) -> bool:
+        """Takes note of a connection; tells whether its address may have one more, and make one so soon.
+
+        Those on Unix sockets have no address, and no such bound.
+        """
+        remote = connection.remote
+        if not remote:
+            return True
+        self.goes(side, connection)
+        self._from[side, connection.descriptor] = remote
+        self._open[remote] += 1
+        made, at = self._made.get(remote, (0.0, now))
+        made = max(0.0, made - (now - at) * self._rate) + 1.0
+        if self._open[remote] > self._most or made > max(self._rate, 1.0):
+            return False
+        self._made[remote] = made, now
+        return True
+
+    def goes(self, side: Side, connection: Connection) -> None:
+        """A connection is closed."""
+        remote = self._from.pop((side, connection.descriptor), None)
+        if remote is not None:
+            self._open[remote] -= 1
+            if not self._open[remote]:
+                del self._open[remote]
 
     def admits(self, side: Side, connection: Connection) -> bool:
         """Tells whether a connection is open, without a session, and was not refused."""
@@ -82,6 +115,10 @@ class Doorman:
 
     def overdue(self, now: float) -> list[tuple[Side, Connection]]:
         """Gives the connections to close now, and forgets them."""
+        for remote in [
+            remote for remote, (made, at) in self._made.items() if made <= (now - at) * self._rate
+        ]:
+            del self._made[remote]
         for remote in [remote for remote, until in self._shut_out.items() if until <= now]:
             del self._shut_out[remote]
         due = []

@@ -30,10 +30,31 @@ class Sent(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The transport below a session: its descriptor in this process, and where it comes from."""
+    """The transport below a session: its descriptor in this process, where it comes from, and the public key
+    that it was made with, in Z85; empty without CURVE."""
 
     descriptor: int
     remote: str
+    key: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a peer has shown to be.
+
+    Attributes:
+        name: of its key in the broker's list, or of the key that signed its token.
+        public: the key of its connection.
+        ids: the player IDs that it may take.
+        expires_at: when its token ends, by the wall clock (unix time, seconds).
+        by_token: whether a token said so.
+    """
+
+    name: str
+    public: str
+    ids: tuple[PlayerID, ...] = ()
+    expires_at: float | None = None
+    by_token: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +63,9 @@ class Session:
 
     Attributes:
         address: the player's ID as it stands in the address part; empty on the trusted side.
+        identity: who it has shown to be; None where nobody has to.
+        ends_at: when its token is over.
+        may_relay: of an operator: whether it may call the server in the name of a source.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it did not say so.
         look_at: when to look whether its connection still carries heartbeats.
@@ -66,6 +90,9 @@ class Session:
     last_seen: float
     player_id: PlayerID | None = None
     address: bytes = b""
+    identity: Identity | None = None
+    ends_at: float = float("inf")
+    may_relay: bool = True
     link: int = 0
     data_header: bytes = b""
     keys: tuple[str, ...] = ()

@@ -59,7 +59,14 @@ class Listener:
         noted_at: since when there are events that nobody has asked for; None if there are none.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], side: Side, address: str, queue: int) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        side: Side,
+        address: str,
+        queue: int,
+        secret: str | None = None,
+    ) -> None:
         self.side = side
         self.socket = context.socket(zmq.ROUTER)
         many = side is Side.PLAYERS and address.startswith("tcp:") and sys.platform == "linux"
@@ -78,6 +85,11 @@ class Listener:
             (zmq.IPV6, int(address.startswith(("tcp://[", "tcp://*")))),
         ):
             self.socket.setsockopt(option, value)
+        if secret is not None:
+            self.socket.setsockopt(zmq.CURVE_SERVER, 1)
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
+            self.socket.setsockopt(zmq.ZAP_DOMAIN, side.value.encode())
+            self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a handler nobody comes in
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self.noted_at: float | None = None
         self._noted: dict[int, list[Event]] = {}
@@ -127,8 +139,11 @@ class Listener:
             except zmq.Again:
                 return
             told = parse_monitor_message(message)
-            connection = Connection(int(told["value"]), told["endpoint"].decode(errors="replace"))
-            self._noted.setdefault(connection.descriptor, []).append((int(told["event"]), connection))
+            descriptor, event = int(told["value"]), int(told["event"])
+            # The endpoint that it names is this listener's, not the peer's.
+            remote = _peer_of(descriptor) if event == zmq.EVENT_ACCEPTED else ""
+            connection = Connection(descriptor, remote)
+            self._noted.setdefault(connection.descriptor, []).append((event, connection))
             if self.noted_at is None:
                 self.noted_at = now
 
@@ -184,6 +199,21 @@ def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
             return Sent.GONE
         raise
     return Sent.YES
+
+
+def _peer_of(descriptor: int) -> str:
+    """Gives the IP address at the other end of a descriptor that libzmq owns; empty if there is none."""
+    try:
+        peer = socket.socket(fileno=descriptor)
+    except OSError:  # closed already
+        return ""
+    try:
+        name = peer.getpeername()
+        return str(name[0]) if isinstance(name, tuple) else ""
+    except OSError:
+        return ""
+    finally:
+        peer.detach()
 
 
 def _lock_ipc(path: Path) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from ringback.errors import Code, RejectCode
@@ -18,6 +19,7 @@ from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, FrameType, Role, bounce, header
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.names import PlayerID, ProtocolError
+from ringback_broker.access import AccessList, Denied
 from ringback_broker.admission import PARTS, Refusal, may_join, read_hello
 from ringback_broker.answers import answer
 from ringback_broker.config import BrokerConfig
@@ -26,7 +28,7 @@ from ringback_broker.directory import Directory
 from ringback_broker.doorman import Doorman
 from ringback_broker.flow import Flow
 from ringback_broker.roster import Roster
-from ringback_broker.session import Connection, Sent, Session, Side, Wire
+from ringback_broker.session import Connection, Identity, Sent, Session, Side, Wire
 
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """Control frames and bounces that may wait for a peer whose queue is full; one more ends its session."""
@@ -51,6 +53,8 @@ class Switchboard:
     Args:
         nonce: gives bytes that nobody can guess.
         max_connections: of players and of those who have not said yet who they are, at one time.
+        access: who may join; None: anybody.
+        unix_time: gives the time by the wall clock, in seconds, for tokens.
 
     Attributes:
         roster: who is connected; the loop looks a sender up in it.
@@ -66,6 +70,8 @@ class Switchboard:
         software: str = "ringback",
         nonce: Callable[[], bytes] = _random_nonce,
         max_connections: int | None = None,
+        access: AccessList | None = None,
+        unix_time: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.roster = Roster(config.crowd_heartbeat_s)
         self.counters = Counters()
@@ -76,7 +82,9 @@ class Switchboard:
         self._max_connections = 2 * config.max_players if max_connections is None else max_connections
         self._software = software
         self._directory = Directory()
-        self._doorman = Doorman(config.hello_s)
+        self.access = access
+        self._unix_time = unix_time
+        self._doorman = Doorman(config)
         self.refused = self._doorman.refused
         self._flow = Flow(config, nonce)
         self._frame_s, self._byte_s = self._flow.frame_s, self._flow.byte_s
@@ -162,6 +170,8 @@ class Switchboard:
             target, sound = named, named is not session
         if not sound:
             self._violation(session, "a RELAY has the link of the operator that it is of")
+        elif not session.may_relay:
+            self._bounce(session, address, frame, Code.FORBIDDEN)
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)
         else:
@@ -279,10 +289,10 @@ class Switchboard:
         session = self.roster.at(side, connection)
         if session is not None:  # nobody told so, but a descriptor serves one connection at a time
             self._end(session, "its connection closed")
-        if (
-            side is Side.PLAYERS
-            and self._doorman.count(side) + len(self.roster.players) >= self._max_connections
-        ):
+        full = side is Side.PLAYERS and (
+            self._doorman.count(side) + len(self.roster.players) >= self._max_connections
+        )
+        if not self._doorman.comes(side, connection, now) or full:
             self.counters.connections_refused += 1
             self._wire.close_connection(side, connection)
             return
@@ -291,6 +301,7 @@ class Switchboard:
     def disconnected(self, side: Side, connection: Connection) -> None:
         """A connection is closed."""
         self._doorman.settled(side, connection)
+        self._doorman.goes(side, connection)
         session = self.roster.at(side, connection)
         if session is not None:
             self._end(session, "its connection closed")
@@ -312,18 +323,34 @@ class Switchboard:
             self.counters.malformed += len(parts) != PARTS[side]
             self._turn_away(side, routing_id, connection, hello)
             return
-        refusal: Refusal | None
+        identity: Identity | None = None
+        refusal: Session | Refusal | None
         if self.draining:
             refusal = Refusal(RejectCode.DRAINING, "the broker is stopping")
         elif side is Side.PLAYERS and self._doorman.is_shut_out(connection.remote, now):
             reason = "a player at this address has sent too much; try again in some seconds"
             refusal = Refusal(RejectCode.RATE_LIMITED, reason)
         else:
-            refusal = may_join(hello, self.roster, self._config)
-        if refusal is not None:
+            try:
+                identity = self._identity(hello, connection)
+            except Denied as denied:
+                refusal = Refusal(denied.code, denied.reason)
+            else:
+                if identity is not None and identity.ids and hello.player_id is None:
+                    hello = replace(hello, player_id=identity.ids[0])
+                refusal = may_join(hello, identity, self.roster, self._config)
+        if isinstance(refusal, Refusal):
             self._turn_away(side, routing_id, connection, refusal)
-        else:
-            self._welcome(side, routing_id, hello, connection, now)
+            return
+        if refusal is not None:
+            self.counters.sessions_replaced += 1
+            self._refuse(refusal, RejectCode.REPLACED, f"the same player came again from {connection.remote}")
+        self._welcome(side, routing_id, hello, identity, connection, now)
+
+    def _identity(self, hello: control.Hello, connection: Connection) -> Identity | None:
+        if self.access is None:
+            return None
+        return self.access.identify(hello, connection.key, self._unix_time())
 
     def _turn_away(self, side: Side, routing_id: bytes, connection: Connection, refusal: Refusal) -> None:
         """Tells a peer why it is not let in, or not any more, and has its connection closed soon."""
@@ -340,7 +367,13 @@ class Switchboard:
     # -- the life of a session
 
     def _welcome(
-        self, side: Side, routing_id: bytes, hello: control.Hello, connection: Connection, now: float
+        self,
+        side: Side,
+        routing_id: bytes,
+        hello: control.Hello,
+        identity: Identity | None,
+        connection: Connection,
+        now: float,
     ) -> None:
         roster = self.roster
         if hello.role is Role.PLAYER:
@@ -348,6 +381,11 @@ class Switchboard:
             session = roster.add_player(routing_id, connection, player_id, hello.heartbeat_ms, now)
         else:
             session = roster.add_trusted(hello.role, routing_id, connection, now)
+        session.identity = identity
+        if identity is not None and self.access is not None:
+            session.may_relay = self.access.may_relay(identity)
+            if identity.expires_at is not None:  # a wall clock that jumps later has no effect
+                session.ends_at = now + identity.expires_at - self._unix_time()
         self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
         self.counters.sessions_begun += 1
@@ -432,6 +470,9 @@ class Switchboard:
                 continue
             if session.exhausted and self._flow.stuck(session, now):
                 self._too_slow(session, f"{session.spent - session.confirmed} bytes that wait for it")
+            elif session.ends_at <= now:
+                self.counters.sessions_revoked += 1
+                self._refuse(session, RejectCode.TOKEN_EXPIRED, "its token is over")
             elif session.last_seen < oldest:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
@@ -452,6 +493,18 @@ class Switchboard:
         else:
             self.counters.sessions_expired += 1
             self._refuse(session, RejectCode.LEASE_EXPIRED, f"silent for {silence_ms} ms")
+
+    def use(self, access: AccessList) -> None:
+        """Has another list of keys hold, and ends the sessions that it would not let in."""
+        before, self.access = self.access, access
+        for session in self.roster.sessions():
+            identity = session.identity
+            if session.ended or identity is None or before is None:
+                continue
+            session.may_relay = access.may_relay(identity)
+            if not access.still(identity, session.role, session.player_id, before):
+                self.counters.sessions_revoked += 1
+                self._refuse(session, RejectCode.REVOKED, f"the key {identity.name!r} does not hold any more")
 
     def drain(self, grace_s: float) -> None:
         """Lets nobody in any more, and asks everybody to finish and leave."""

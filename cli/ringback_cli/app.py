@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli import broker, ping, players, trigger
+from ringback_cli import broker, keys, ping, players, trigger
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
 from ringback_cli.output import complain, show_help
 
@@ -47,6 +47,7 @@ def _application(
 
 app.command("broker", short_help="Run the broker.")(broker.broker)
 app.add_typer(trigger.app, name="trigger")
+app.add_typer(keys.app, name="keys")
 app.command("players", short_help="Print who is connected.")(players.players)
 app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
 

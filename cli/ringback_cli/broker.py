@@ -36,6 +36,19 @@ def broker(
             metavar="ADDR", envvar="RINGBACK_BACKEND", help="Where the server and operators connect to."
         ),
     ] = DEFAULT_BACKEND,
+    key_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", envvar="RINGBACK_BROKER_KEY_FILE", help="The broker's own key: encrypt."
+        ),
+    ] = None,
+    access: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", envvar="RINGBACK_ACCESS", help="The list of the keys that may join."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let anybody in who can reach an address, without keys.")
+    ] = False,
     lease: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="A peer from which nothing came for so long is out."),
@@ -76,6 +89,9 @@ def broker(
         config = BrokerConfig(
             players=players,
             backend=backend,
+            key_file=key_file,
+            access=access,
+            insecure=insecure,
             lease_s=lease,
             grace_s=grace,
             max_players=max_players,

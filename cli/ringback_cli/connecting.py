@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import Patience
@@ -18,7 +18,14 @@ MAX_ITEMS = 1024 * 1024
 tighter bounds against hostile players are not of use here."""
 
 
-def operator(address: str, patience: Patience) -> Operator:
+class Keys(NamedTuple):
+    """How a command shows who it is."""
+
+    key_file: str | None
+    broker_key: str | None
+
+
+def operator(address: str, patience: Patience, keys: Keys) -> Operator:
     """Gives an operator for a `with` block.
 
     Raises:
@@ -26,10 +33,10 @@ def operator(address: str, patience: Patience) -> Operator:
     """
     from ringback import Operator
 
-    return _make(Operator, address, "--backend", patience)
+    return _make(Operator, address, "--backend", patience, keys)
 
 
-def player(address: str, player_id: PlayerID, patience: Patience) -> Player:
+def player(address: str, player_id: PlayerID, patience: Patience, keys: Keys) -> Player:
     """Gives a player for a `with` block.
 
     Raises:
@@ -37,19 +44,27 @@ def player(address: str, player_id: PlayerID, patience: Patience) -> Player:
     """
     from ringback import Player
 
-    return _make(Player, address, "--players", patience, player_id=player_id)
+    return _make(Player, address, "--players", patience, keys, player_id=player_id)
 
 
-def _make(kind: type[Endpoint], address: str, option: str, patience: Patience, **settings: Any) -> Endpoint:
+def _make(
+    kind: type[Endpoint], address: str, option: str, patience: Patience, keys: Keys, **settings: Any
+) -> Endpoint:
     from ringback import Limits
+    from ringback.protocol.addresses import check_address
 
     # What the SDK logs comes out as the command's error too: once is enough.
     logging.getLogger("ringback").addHandler(logging.NullHandler())
     limits = Limits(max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
     try:
-        return kind(address, connect_timeout=patience.connecting_s(), limits=limits, **settings)
+        check_address(address, bind=False)
+        settings |= {"connect_timeout": patience.connecting_s(), "limits": limits, **keys._asdict()}
     except ValueError as error:
         raise Failure(Exit.USAGE, f"{option}: {error}") from None
+    try:
+        return kind(address, **settings)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"--key-file, --broker-key: {error}") from None
 
 
 def result_of(call: Call) -> Any:

@@ -33,6 +33,24 @@ PlayersOption = Annotated[
         "--players", metavar="ADDR", envvar="RINGBACK_PLAYERS", help="The broker's address for players."
     ),
 ]
+KeyFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        envvar="RINGBACK_KEY_FILE",
+        help="One's own key, made by `ringback keys new`.",
+    ),
+]
+BrokerKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--broker-key",
+        metavar="KEY",
+        envvar="RINGBACK_BROKER_KEY",
+        help="The broker's public key, where the key file does not name it.",
+    ),
+]
 TimeoutOption = Annotated[
     float | None,
     typer.Option(

@@ -6,14 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ringback_cli.connecting import calls_of, operator, player, player_rows, result_of
+from ringback_cli.connecting import Keys, calls_of, operator, player, player_rows, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     CALL_S,
     DEFAULT_BACKEND,
     DEFAULT_PLAYERS,
     BackendOption,
+    BrokerKeyOption,
     KeyArgument,
+    KeyFileOption,
     Patience,
     PayloadArgument,
     PlayersOption,
@@ -62,6 +64,8 @@ def server(
     string_id: StringIDOption = False,
     timeout: TimeoutOption = None,
     backend: BackendOption = DEFAULT_BACKEND,
+    key_file: KeyFileOption = None,
+    broker_key: BrokerKeyOption = None,
     players: PlayersOption = DEFAULT_PLAYERS,
 ) -> None:
     """Trigger a callback of the server: as an operator that names the source, or as a player."""
@@ -81,11 +85,11 @@ def server(
     value = read_payload(payload)
     patience = Patience(timeout, CALL_S)
     if as_player is None:
-        with operator(backend, patience) as endpoint:
+        with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
             call = endpoint.trigger_callback(key, caller, value, timeout=patience.left_s())
             result = result_of(call)
     else:
-        with player(players, caller, patience) as joined:
+        with player(players, caller, patience, Keys(key_file, broker_key)) as joined:
             call = joined.trigger_server_callback(key, value, timeout=patience.left_s())
             result = result_of(call)
     print_json(result)
@@ -99,6 +103,8 @@ def client(
     string_id: StringIDOption = False,
     timeout: TimeoutOption = None,
     backend: BackendOption = DEFAULT_BACKEND,
+    key_file: KeyFileOption = None,
+    broker_key: BrokerKeyOption = None,
 ) -> None:
     """Trigger a callback of one player."""
     check_timeout(timeout)
@@ -106,7 +112,7 @@ def client(
     called = parse_player_id(player_id, string_id, "PLAYER_ID")
     value = read_payload(payload)
     patience = Patience(timeout, CALL_S)
-    with operator(backend, patience) as endpoint:
+    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
         call = endpoint.trigger_client_callback(key, called, value, timeout=patience.left_s())
         result = result_of(call)
     print_json(result)
@@ -118,13 +124,15 @@ def all_players(
     payload: PayloadArgument = None,
     timeout: TimeoutOption = None,
     backend: BackendOption = DEFAULT_BACKEND,
+    key_file: KeyFileOption = None,
+    broker_key: BrokerKeyOption = None,
 ) -> None:
     """Trigger a callback of every player that is connected, and print an array of their outcomes."""
     check_timeout(timeout)
     check_key(key)
     value = read_payload(payload)
     patience = Patience(timeout, CALL_S)
-    with operator(backend, patience) as endpoint:
+    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
         called = [row[0] for row in player_rows(endpoint, patience)]
         group = endpoint.trigger_all_client_callbacks(key, value, players=called, timeout=patience.left_s())
         calls = calls_of(group)

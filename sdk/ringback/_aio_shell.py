@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -12,13 +13,12 @@ from typing import Any
 from ringback import _context
 from ringback._handling import deliver, encode_answer, log, run_async, run_plain
 from ringback._link import POLLIN, POLLOUT
-from ringback._shell import Listeners, ShellBase
+from ringback._security import check_token
+from ringback._shell import ShellBase
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.shell import Event
 from ringback.errors import CallbackError, Overloaded
 from ringback.protocol.envelopes import Encoder
-from ringback.protocol.frames import Role
-from ringback.protocol.limits import Limits
 
 BURST = 64
 """Messages taken at once before the loop does something else."""
@@ -27,8 +27,8 @@ BURST = 64
 class AsyncioShell(ShellBase):
     """The readers on the loop, and the tasks of handlers."""
 
-    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
-        super().__init__(address, role, limits, listeners)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
@@ -107,13 +107,13 @@ class AsyncioShell(ShellBase):
 
     def _monitored(self) -> None:
         link = self._link
-        why = None if link is None else link.lost()
-        if link is not None and why is not None:
+        loss = None if link is None else link.lost()
+        if link is not None and loss is not None:
             # What came before the end is taken first; a REJECT says more than a closed connection.
             while self._link is link and link.events() & POLLIN:
                 self._readable()
             if self._link is link:
-                self.endpoint.link_lost(time.monotonic(), why)
+                self._take_loss(loss)
         self._settle()
 
     def _flush(self) -> None:
@@ -165,6 +165,25 @@ class AsyncioShell(ShellBase):
         self._loop.add_reader(link.monitor.fileno(), self._monitored)
         self._loop.call_soon(self._monitored)  # what was told before there was a reader
 
+    def fetch_token(self, number: int) -> None:
+        if isinstance(self._token, str):
+            self.endpoint.take_token(number, self._token, None, time.monotonic())
+        else:
+            self._start_task(self._fetch_token(number))
+
+    async def _fetch_token(self, number: int) -> None:
+        token, error = "", None
+        assert callable(self._token)
+        try:
+            if inspect.iscoroutinefunction(self._token):
+                token = check_token(await self._token())
+            else:
+                token = check_token(await asyncio.to_thread(self._token))
+        except Exception as failure:
+            error = failure
+        self.endpoint.take_token(number, token, error, time.monotonic())
+        self._settle()
+
     def close_link(self) -> None:
         if self._link is not None:
             self._loop.remove_reader(self._link.socket.fileno())
@@ -196,9 +215,13 @@ class AsyncioShell(ShellBase):
                     self._spawn(execution, run_async(execution, awaitable))
 
     def _spawn(self, execution: Execution, coroutine: Any) -> None:
-        task = execution.task = self._loop.create_task(coroutine)
+        execution.task = self._start_task(coroutine)
+
+    def _start_task(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _async(self, execution: Execution) -> None:
         awaitable = run_plain(execution)
@@ -248,9 +271,7 @@ class AsyncioShell(ShellBase):
             log.exception("a listener failed")
             return
         if hasattr(result, "__await__"):
-            task = self._loop.create_task(_finish_user(result))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start_task(_finish_user(result))
 
     def started(self, error: Exception | None) -> None:
         if self._started.done():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ringback._blocking_shell import BlockingShell
 from ringback._calls import CallBase, unwrap
@@ -16,6 +17,10 @@ from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID
+
+if TYPE_CHECKING:
+    from ringback._security import Token
+    from ringback.credentials import KeyPair
 
 
 class Call(CallBase):
@@ -101,6 +106,10 @@ class BlockingFace(Face[Call, CallGroup]):
         connect_timeout: how long `start` waits for the broker, in seconds.
         heartbeat: how often the link carries a sign of life, 0.1 to 60 seconds: who is silent is found after
             about twice that. None: 1.0 for a player, else 0.5.
+        key_file: the endpoint's own key, a file made by `ringback keys new`.
+        broker_key: the broker's public key, where the key file does not name it.
+        token: of a player without a key of its own: the token, or a function that gives one, which is called
+            for each new link, in a worker; needs `broker_key`.
         workers: handlers that may run at one time; those that wait for calls of their own do not count.
         max_threads: workers in all.
     """
@@ -116,6 +125,9 @@ class BlockingFace(Face[Call, CallGroup]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
         heartbeat: float | None = None,
+        key_file: str | Path | KeyPair | None = None,
+        broker_key: str | None = None,
+        token: Token | None = None,
         workers: int = 4,
         max_threads: int = 256,
     ) -> None:
@@ -125,7 +137,14 @@ class BlockingFace(Face[Call, CallGroup]):
             )
         self._worker_counts = (workers, max_threads)
         super().__init__(
-            address, player_id=player_id, limits=limits, connect_timeout=connect_timeout, heartbeat=heartbeat
+            address,
+            player_id=player_id,
+            limits=limits,
+            connect_timeout=connect_timeout,
+            heartbeat=heartbeat,
+            key_file=key_file,
+            broker_key=broker_key,
+            token=token,
         )
 
     def start(self) -> Self:
@@ -171,7 +190,8 @@ class BlockingFace(Face[Call, CallGroup]):
         self.close()
 
     def _make_shell(self) -> BlockingShell:
-        return BlockingShell(self._address, self._role, self._limits, self._listeners, *self._worker_counts)
+        workers, max_threads = self._worker_counts
+        return BlockingShell(*self._shell_arguments(), workers=workers, max_threads=max_threads)
 
     def _make_group(self) -> CallGroup:
         return CallGroup()

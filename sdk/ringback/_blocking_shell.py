@@ -17,14 +17,13 @@ import zmq
 from ringback._handling import deliver, encode_answer, log, run_async, run_plain
 from ringback._link import Link
 from ringback._pool import Lane, Pool
-from ringback._shell import Listeners, ShellBase
+from ringback._security import check_token
+from ringback._shell import ShellBase
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
 from ringback.core.shell import Event
 from ringback.errors import CallbackError
 from ringback.protocol.envelopes import Encoder
-from ringback.protocol.frames import Role
-from ringback.protocol.limits import Limits
 
 BURST = 256
 """Messages taken at once before timers and commands have their turn."""
@@ -33,16 +32,8 @@ BURST = 256
 class BlockingShell(ShellBase):
     """The I/O thread and its socket, and the pool of workers."""
 
-    def __init__(
-        self,
-        address: str,
-        role: Role,
-        limits: Limits,
-        listeners: Listeners,
-        workers: int,
-        max_threads: int,
-    ) -> None:
-        super().__init__(address, role, limits, listeners)
+    def __init__(self, *arguments: Any, workers: int, max_threads: int) -> None:
+        super().__init__(*arguments)
         self.pool = Pool(workers, max_threads)
         self.ended = threading.Event()
         self._lane = Lane(self.pool)
@@ -176,13 +167,13 @@ class BlockingShell(ShellBase):
             endpoint.receive(message[0], message[1], now)
 
     def _check_link(self, endpoint: Endpoint, link: Link) -> None:
-        why = link.lost()
-        if why is not None:
+        loss = link.lost()
+        if loss is not None:
             # What came before the end is taken first; a REJECT says more than a closed connection.
             while self._link is link and link.events() & zmq.POLLIN:
                 self._receive(endpoint, link)
             if self._link is link:
-                endpoint.link_lost(time.monotonic(), why)
+                self._take_loss(loss)
 
     def _end(self) -> None:
         self.running = False
@@ -205,6 +196,27 @@ class BlockingShell(ShellBase):
     def open_link(self, heartbeat_ms: int) -> None:
         self._link = self._new_link(heartbeat_ms)
         self._blocked = False
+
+    def fetch_token(self, number: int) -> None:
+        if isinstance(self._token, str):
+            self.endpoint.take_token(number, self._token, None, time.monotonic())
+        else:
+            self.pool.submit(self._fetch_token, number)
+
+    def _fetch_token(self, number: int) -> None:
+        token, error = "", None
+        assert callable(self._token)
+        try:
+            given = self._token()
+            if inspect.iscoroutine(given):
+                given = _finish(given)
+            token = check_token(given)
+        except Exception as failure:
+            error = failure
+        self.submit(self._take_token, number, token, error)
+
+    def _take_token(self, number: int, token: str, error: Exception | None) -> None:
+        self.endpoint.take_token(number, token, error, time.monotonic())
 
     def close_link(self) -> None:
         if self._link is not None:
@@ -248,8 +260,8 @@ class BlockingShell(ShellBase):
             _finish(result)
 
 
-def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Runs what a coroutine function gave, on a loop of its own."""
     import asyncio  # takes as long to import as all else here, and few need it
 
-    asyncio.run(coroutine)
+    return asyncio.run(coroutine)

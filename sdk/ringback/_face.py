@@ -12,12 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
-from typing import Any, Generic, TypeVar, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ringback import _context
 from ringback._calls import CallBase
 from ringback._context import DEFAULT_TIMEOUT_S
 from ringback._group import GroupBase
+from ringback._security import Token, link_keys
 from ringback._shell import ShellBase
 from ringback._version import __version__
 from ringback.core.calls import PendingCall
@@ -32,6 +34,9 @@ from ringback.protocol.envelopes import MAX_ID, Encoder
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
 from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
+
+if TYPE_CHECKING:
+    from ringback.credentials import KeyPair
 
 C = TypeVar("C", bound=CallBase)
 G = TypeVar("G", bound=GroupBase[Any])
@@ -57,6 +62,9 @@ class Face(ABC, Generic[C, G]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
         heartbeat: float | None = None,
+        key_file: str | Path | KeyPair | None = None,
+        broker_key: str | None = None,
+        token: Token | None = None,
     ) -> None:
         self._address = check_address(address, bind=False)
         if player_id is not None:
@@ -70,6 +78,8 @@ class Face(ABC, Generic[C, G]):
             raise ValueError(f"connect_timeout is a number of seconds above 0, not {connect_timeout}")
         self._connect_timeout_s = timeout
         self._limits = limits or Limits()
+        self._keys = link_keys(self._role, key_file, broker_key, token)
+        self._token = token
         self._listeners: dict[Event, list[Callable[[Any], Any]]] = {event: [] for event in Event}
         self._ids = count(secrets.randbits(62) + 1)
         self._checked_keys: set[str] = set()
@@ -82,6 +92,7 @@ class Face(ABC, Generic[C, G]):
             limits=self._limits,
             software=f"ringback-python/{__version__}",
             heartbeat_ms=_heartbeat_ms(heartbeat, self._role),
+            needs_token=token is not None,
             keys_changed=self._keys_changed,
             random=random.Random(secrets.randbits(64)).random,
         )
@@ -89,6 +100,9 @@ class Face(ABC, Generic[C, G]):
 
     @abstractmethod
     def _make_shell(self) -> ShellBase: ...
+
+    def _shell_arguments(self) -> tuple[Any, ...]:
+        return self._address, self._role, self._limits, self._listeners, self._keys, self._token
 
     @abstractmethod
     def _make_group(self) -> G: ...

@@ -8,10 +8,14 @@ import os
 import secrets
 import struct
 from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
 from ringback.protocol.limits import MAX_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from ringback.credentials import KeyPair
 
 NOBLOCK = int(zmq.NOBLOCK)
 RCVMORE = int(zmq.RCVMORE)
@@ -31,8 +35,17 @@ _LOST = {
     zmq.EVENT_CLOSED: "the connection was refused",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what listens there does not speak ZeroMQ as we do",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the handshake was refused",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "this key is not allowed",
 }
+_OTHER_MECHANISM = 0x11000002
+"""ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH (zmq.h)."""
+
+
+class Loss(NamedTuple):
+    """Why a connection is gone, and whether it was refused for the keys, so that another try is of no use."""
+
+    why: str
+    unauthorized: bool = False
 
 
 class _Process:
@@ -70,13 +83,15 @@ class Link:
         address: where the broker listens.
         trusted: whether messages have an address part (server, operator).
         heartbeat_ms: how often the socket asks for a sign of life, and gives one.
+        keys: with the broker's public key, for an encrypted link.
 
     Raises:
         OSError: libzmq does not take the address, or has no descriptor left.
     """
 
-    def __init__(self, address: str, trusted: bool, heartbeat_ms: int) -> None:
+    def __init__(self, address: str, trusted: bool, heartbeat_ms: int, keys: KeyPair | None = None) -> None:
         self._trusted = trusted
+        self._keys = keys
         try:
             self._open(address, heartbeat_ms)
         except zmq.ZMQError as error:  # not an OSError itself
@@ -99,6 +114,10 @@ class Link:
             (zmq.IPV6, int(address.startswith("tcp://["))),
         ):
             self.socket.setsockopt(option, value)
+        if self._keys is not None and self._keys.broker is not None:
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, self._keys.broker.encode())
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
         events = 0
         for event in _LOST:
             events |= event
@@ -154,12 +173,21 @@ class Link:
         state = self.socket.getsockopt(EVENTS)
         return int(state)
 
-    def lost(self) -> str | None:
+    def lost(self) -> Loss | None:
         """Says why the connection is gone, if the monitor has told so."""
-        why = None
+        loss = None
         while True:
             try:
                 message = self.monitor.recv_multipart(NOBLOCK)
             except zmq.Again:
-                return why
-            why = why or _LOST.get(zmq.Event(_EVENT.unpack(message[0])[0]))
+                return loss
+            event, value = _EVENT.unpack(message[0])
+            loss = loss or self._loss(event, value)
+
+    def _loss(self, event: int, value: int) -> Loss | None:
+        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _OTHER_MECHANISM:
+            if self._keys is None:
+                return Loss("it wants an encrypted link: give a key_file, or broker_key and token", True)
+            return Loss("it does not encrypt, and this endpoint has a key", True)
+        why = _LOST.get(zmq.Event(event))
+        return None if why is None else Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH)

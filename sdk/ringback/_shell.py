@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringback._handling import log, log_duplicate
-from ringback._link import Link
+from ringback._link import Link, Loss
 from ringback.core.calls import Execution
 from ringback.core.endpoint import Endpoint
 from ringback.core.shell import Event, Shell
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
+
+if TYPE_CHECKING:
+    from ringback._security import Token
+    from ringback.credentials import KeyPair
 
 Listeners = Mapping[Event, list[Callable[[Any], Any]]]
 
@@ -26,8 +31,18 @@ class ShellBase(Shell):
 
     endpoint: Endpoint
 
-    def __init__(self, address: str, role: Role, limits: Limits, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        address: str,
+        role: Role,
+        limits: Limits,
+        listeners: Listeners,
+        keys: KeyPair | None,
+        token: Token | None,
+    ) -> None:
         self.running = False
+        self._keys = keys
+        self._token = token
         self._address = address
         self._trusted = role is not Role.PLAYER
         self._limits = limits
@@ -35,7 +50,17 @@ class ShellBase(Shell):
         self._link: Link | None = None
 
     def _new_link(self, heartbeat_ms: int) -> Link:
-        return Link(self._address, self._trusted, heartbeat_ms)
+        return Link(self._address, self._trusted, heartbeat_ms, self._keys)
+
+    def _take_loss(self, loss: Loss) -> None:
+        now = time.monotonic()
+        if loss.unauthorized:
+            self.endpoint.link_refused(now, loss.why)
+        elif self.endpoint.connected:
+            self.endpoint.link_lost(now, loss.why)
+        else:  # where keys do not fit, a broker can often do no more than close the connection
+            hint = "does it want keys?" if self._keys is None else "is the broker's public key right?"
+            self.endpoint.link_lost(now, f"{loss.why}; {hint}")
 
     def send(self, address: bytes, frame: bytes) -> bool:
         return self._link is not None and self._link.send(address, frame)

@@ -10,8 +10,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ringback._aio_shell import AsyncioShell
 from ringback._calls import CallBase, unwrap
@@ -22,6 +23,10 @@ from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID
+
+if TYPE_CHECKING:
+    from ringback._security import Token
+    from ringback.credentials import KeyPair
 
 __all__ = ["Call", "CallGroup", "Operator", "Player", "Server"]
 
@@ -131,6 +136,10 @@ class AsyncioFace(Face[Call, CallGroup]):
         connect_timeout: how long `start` waits for the broker, in seconds.
         heartbeat: how often the link carries a sign of life, 0.1 to 60 seconds: who is silent is found after
             about twice that. None: 1.0 for a player, else 0.5.
+        key_file: the endpoint's own key, a file made by `ringback keys new`.
+        broker_key: the broker's public key, where the key file does not name it.
+        token: of a player without a key of its own: the token, or a function that gives one, a plain one
+            (called in a thread) or a coroutine function, for each new link; needs `broker_key`.
     """
 
     _shell: AsyncioShell
@@ -144,9 +153,19 @@ class AsyncioFace(Face[Call, CallGroup]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
         heartbeat: float | None = None,
+        key_file: str | Path | KeyPair | None = None,
+        broker_key: str | None = None,
+        token: Token | None = None,
     ) -> None:
         super().__init__(
-            address, player_id=player_id, limits=limits, connect_timeout=connect_timeout, heartbeat=heartbeat
+            address,
+            player_id=player_id,
+            limits=limits,
+            connect_timeout=connect_timeout,
+            heartbeat=heartbeat,
+            key_file=key_file,
+            broker_key=broker_key,
+            token=token,
         )
 
     async def start(self) -> Self:
@@ -192,7 +211,7 @@ class AsyncioFace(Face[Call, CallGroup]):
         await self.close()
 
     def _make_shell(self) -> AsyncioShell:
-        return AsyncioShell(self._address, self._role, self._limits, self._listeners)
+        return AsyncioShell(*self._shell_arguments())
 
     def _make_group(self) -> CallGroup:
         return CallGroup()

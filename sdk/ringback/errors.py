@@ -55,6 +55,10 @@ class RejectCode(IntEnum):
     TOO_SLOW = 9
     RATE_LIMITED = 10
     HEARTBEAT_TOO_SHORT = 11
+    UNAUTHORIZED = 12
+    TOKEN_EXPIRED = 13
+    REVOKED = 14
+    REPLACED = 15
 
 
 class RingbackError(Exception):
@@ -271,9 +275,16 @@ class ServerTaken(Refused):
     """Another server is connected."""
 
 
+class Unauthorized(Refused):
+    """The broker does not take the key or token, or it is for something else."""
+
+
 REFUSED_CLASSES: dict[RejectCode, type[Refused]] = {
     RejectCode.ID_TAKEN: IDTaken,
     RejectCode.SERVER_TAKEN: ServerTaken,
+    RejectCode.UNAUTHORIZED: Unauthorized,
+    RejectCode.TOKEN_EXPIRED: Unauthorized,
+    RejectCode.REVOKED: Unauthorized,
 }
 
 

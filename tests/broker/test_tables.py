@@ -58,7 +58,7 @@ def test_free_ids_are_found_at_once_however_many_are_taken() -> None:
 
 
 def test_doorman() -> None:
-    doorman = Doorman(5.0)
+    doorman = Doorman(BrokerConfig())
     first, second, third = (Connection(number, "") for number in (1, 2, 3))
     for connection in (first, second):
         doorman.arrived(Side.PLAYERS, connection, 10.0)
@@ -84,7 +84,7 @@ def test_doorman() -> None:
 
 def test_addresses_that_are_shut_out_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback_broker.doorman.MAX_SHUT_OUT", 2)
-    doorman = Doorman(5.0)
+    doorman = Doorman(BrokerConfig())
     for remote in ("a", "", "b", "c"):
         doorman.shut_out(remote, 10.0)
     assert [doorman.is_shut_out(remote, 12.0) for remote in ("a", "", "b", "c")] == [True, False, True, False]
@@ -122,7 +122,8 @@ def test_counters() -> None:
 def test_settings_have_sound_defaults() -> None:
     config = BrokerConfig()
     assert (config.players, config.backend) == ("tcp://127.0.0.1:5770", "tcp://127.0.0.1:5771")
-    assert BrokerConfig(players="tcp://*:0", backend="tcp://*:*").players == "tcp://*:0"
+    everywhere = BrokerConfig(players="tcp://*:0", backend="tcp://*:*", insecure=True)
+    assert everywhere.players == "tcp://*:0"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,10 @@ def test_settings_have_sound_defaults() -> None:
         ({"backend": "tcp://127.0.0.1:99999"}, "backend: a port is"),
         ({"backend": "ipc://" + "x" * 200}, "backend: the path"),
         ({"players": "tcp://127.0.0.1:1", "backend": "tcp://127.0.0.1:1"}, "two addresses"),
+        ({"players": "tcp://*:1"}, "players: others can reach"),
+        ({"backend": "tcp://[::]:1"}, "backend: others can reach"),
+        ({"key_file": "broker.key"}, "key_file and access go together"),
+        ({"access": "access.toml"}, "key_file and access go together"),
         ({"lease_s": 0}, "lease_s: a number above 0"),
         ({"lease_s": -1.0}, "lease_s"),
         ({"grace_s": float("nan")}, "grace_s"),

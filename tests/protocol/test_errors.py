@@ -23,6 +23,7 @@ from ringback.errors import (
     RejectCode,
     RingbackError,
     ServerTaken,
+    Unauthorized,
     UnknownPlayer,
     UsageError,
     call_error,
@@ -100,7 +101,13 @@ def test_a_refusal_of_each_code(code: RejectCode) -> None:
 
 
 def test_refusals_with_a_class_of_their_own() -> None:
-    assert {RejectCode.ID_TAKEN: IDTaken, RejectCode.SERVER_TAKEN: ServerTaken} == REFUSED_CLASSES
+    assert {
+        RejectCode.ID_TAKEN: IDTaken,
+        RejectCode.SERVER_TAKEN: ServerTaken,
+        RejectCode.UNAUTHORIZED: Unauthorized,
+        RejectCode.TOKEN_EXPIRED: Unauthorized,
+        RejectCode.REVOKED: Unauthorized,
+    } == REFUSED_CLASSES
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ class Endpoint:
         limits: Limits | None = None,
         software: str = "",
         heartbeat_ms: int = int(1000 * PLAYER_HEARTBEAT_S),
+        needs_token: bool = False,
         keys_changed: Callable[[], None] = lambda: None,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -74,6 +75,8 @@ class Endpoint:
         self._broker = broker
         self._software = software
         self._heartbeat_ms = heartbeat_ms
+        self._needs_token = needs_token
+        self._tokens_asked = 0
         self._named_itself = player_id is not None
         self._session = Session(role, random)
         self._headers = {FrameType.DATA: _SERVER_ROUTE, FrameType.RELAY: b""}
@@ -126,10 +129,32 @@ class Endpoint:
             self._announced = False
             self._shell.event(Event.DISCONNECTED, why)
 
+    def link_refused(self, now: float, why: str) -> None:
+        """The connection was refused for its keys, before there was a session."""
+        self._rejected(control.Reject(RejectCode.UNAUTHORIZED, why), now)
+
+    def take_token(self, number: int, token: str, error: Exception | None, now: float) -> None:
+        """The token that was asked for is there, or there is none."""
+        if number != self._tokens_asked or self._session.closed:
+            return
+        if error is not None:
+            self._session.opened(now)
+            self.link_lost(now, f"no token: {type(error).__name__}: {error}")
+        else:
+            self._connect(now, token)
+
     def _open(self, now: float) -> None:
+        if self._needs_token:
+            self._tokens_asked += 1
+            self._session.waits()
+            self._shell.fetch_token(self._tokens_asked)
+        else:
+            self._connect(now, None)
+
+    def _connect(self, now: float, token: str | None) -> None:
         heartbeat_ms = self._heartbeat_ms if self._role is Role.PLAYER else None
         keys = self.registry.keys()
-        hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms)
+        hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms, token)
         self._keys_dirty = False
         try:
             self._shell.open_link(self._heartbeat_ms)
@@ -286,11 +311,15 @@ class Endpoint:
             again = self._heartbeat_ms < reject.heartbeat_ms <= 1000 * MAX_HEARTBEAT_S
             if again:  # for good: it would be refused again
                 self._heartbeat_ms = reject.heartbeat_ms
+        if reject.code is RejectCode.UNAUTHORIZED and not self._named_itself:
+            self.player_id = None  # an ID that was given once need not be allowed any more
         error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
         if self._start_by is not None and not again:
             self._start_failed(error)
         else:
             self.link_lost(now, f"{reject.code.name}: {reject.reason}", error)
+            if reject.code is RejectCode.REPLACED:
+                self._session.waits()  # to come back would end the other one
 
     def _start_failed(self, error: LinkError) -> None:
         if self._session.state is not None:

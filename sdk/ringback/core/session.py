@@ -59,6 +59,10 @@ class Session:
         self._welcomed_at = None
         self._open_at = now
 
+    def waits(self) -> None:
+        """No link is opened until `opened` says so."""
+        self._open_at = None
+
     def opened(self, now: float) -> None:
         """A fresh link was opened and HELLO sent."""
         self.state = SessionState.GREETING

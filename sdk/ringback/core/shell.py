@@ -23,6 +23,9 @@ class Shell(Replier, Protocol):
     def open_link(self, heartbeat_ms: int) -> None:
         """Opens a fresh socket with a fresh routing ID, that sends heartbeats so often."""
 
+    def fetch_token(self, number: int) -> None:
+        """Gets a token, now or later and elsewhere, and has the core take it with this number."""
+
     def close_link(self) -> None:
         """Closes the present socket; what was sent may still leave for a moment."""
 

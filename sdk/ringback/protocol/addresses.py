@@ -42,6 +42,14 @@ def check_address(address: Any, *, bind: bool) -> str:
     return f"tcp://{host}:{port}"
 
 
+def is_local(address: str) -> bool:
+    """Tells whether only programs on this machine can reach an address."""
+    if address.startswith("ipc://"):
+        return True
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    return host == "localhost" or host == "::1" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
+
+
 def _check_ipc(address: str) -> str:
     path = address.removeprefix("ipc://")
     size = len(path.encode(errors="replace"))

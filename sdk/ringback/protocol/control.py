@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from ringback.protocol.frames import (
     Role,
     header,
 )
-from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES
+from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES, MAX_TOKEN_CHARS
 from ringback.protocol.names import PlayerID, ProtocolError, check_key, check_player_id
 
 
@@ -33,6 +33,7 @@ class Hello:
     keys: tuple[str, ...] = ()
     sdk: str = ""
     heartbeat_ms: int | None = None
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,15 @@ def _hello(body: bytes) -> Hello:
         _key_list(fields),
         sdk=_field(fields, "sdk", str, "")[:64],
         heartbeat_ms=_number(fields, "heartbeat_ms", None, bits=32),
+        token=_token(fields),
     )
+
+
+def _token(fields: dict[str, Any]) -> str | None:
+    token: str | None = _field(fields, "token", str, None)
+    if token is not None and len(token) > MAX_TOKEN_CHARS:
+        raise ProtocolError(f"a token has at most {MAX_TOKEN_CHARS} characters, not {len(token)}")
+    return token
 
 
 def _welcome(body: bytes) -> Welcome:

@@ -11,6 +11,7 @@ MAX_KEYS = 1024
 """How many keys a HELLO or KEYS frame may list."""
 
 MAX_PING_BYTES = 64
+MAX_TOKEN_CHARS = 2048
 MAX_ENVELOPE_BYTES = 1024 * 1024
 """One call or answer with everything in it, encoded."""
 

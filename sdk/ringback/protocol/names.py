@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgpack
@@ -10,6 +11,9 @@ from ringback.errors import RingbackError
 from ringback.protocol.limits import MAX_KEY_BYTES, MAX_PLAYER_ID, MAX_PLAYER_ID_BYTES
 
 PlayerID = int | str
+
+_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 
 
 class ProtocolError(RingbackError):
@@ -54,6 +58,39 @@ def check_key(key: Any) -> str:
     if not 1 <= size <= MAX_KEY_BYTES:
         raise ValueError(f"a key is 1 to {MAX_KEY_BYTES} UTF-8 bytes, not {size}")
     return key
+
+
+def check_key_name(name: Any) -> str:
+    """Gives the name of a CURVE or token key back, or says what is wrong with it.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is not 1 to 64 letters, digits, dots, - and _, a letter or digit first.
+    """
+    if type(name) is not str:
+        raise TypeError(f"the name of a key is a str, not {type(name).__name__}")
+    if not _KEY_NAME.fullmatch(name):
+        raise ValueError(f"the name of a key is 1 to 64 letters, digits, dots, - and _, not {name!r:.80}")
+    return name
+
+
+def check_public_key(key: Any) -> str:
+    """Gives a public key of CURVE back, or says what is wrong with it: 32 bytes in Z85 (ZeroMQ's RFC 32).
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is not 40 characters of Z85.
+    """
+    if type(key) is not str:
+        raise TypeError(f"a public key is a str, not {type(key).__name__}")
+    if len(key) != 40 or not all(_is_z85(key[i : i + 5]) for i in range(0, 40, 5)):
+        raise ValueError(f"a public key is 40 characters of Z85, not {key!r:.80}")
+    return key
+
+
+def _is_z85(five: str) -> bool:
+    digits = [_Z85.find(char) for char in five]
+    return min(digits) >= 0 and sum(digit * 85**place for place, digit in enumerate(reversed(digits))) < 2**32
 
 
 def encode_address(player_id: PlayerID) -> bytes:

@@ -1,0 +1,82 @@
+"""The files that say who may join: the broker's own key, and the list of the keys of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ringback.credentials import KeyFileError, load_key_pair
+from ringback_broker.access import MAX_BYTES, AccessError, AccessList
+from ringback_broker.config import ConfigError
+
+LOOK_S = 1.0
+"""How often the list is looked at for changes."""
+
+
+def load_broker_key(path: str) -> str:
+    """Gives the broker's secret key.
+
+    Raises:
+        ConfigError: the file can't be read, or is not a broker's.
+    """
+    try:
+        pair = load_key_pair(path)
+    except KeyFileError as error:
+        raise ConfigError(f"key_file: {error}") from None
+    if pair.role != "broker":
+        raise ConfigError(f"key_file: {path} is the key of a {pair.role}, not of a broker")
+    return pair.secret
+
+
+class AccessFile:
+    """The list of keys as a file that may change.
+
+    Attributes:
+        list: what stood in it at first.
+
+    Raises:
+        ConfigError: it can't be read, or something in it is wrong.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._state: tuple[int, ...] = ()
+        self._look_at = 0.0
+        try:
+            self.list = self.read()
+        except AccessError as error:
+            raise ConfigError(f"access: {error}") from None
+
+    def read(self) -> AccessList:
+        """Reads it.
+
+        Raises:
+            AccessError: it can't be read, or something in it is wrong.
+        """
+        self._state = self._look()
+        try:
+            with self._path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise AccessError(f"{self._path}: {error.strerror}") from None
+        try:
+            if len(raw) > MAX_BYTES:
+                raise AccessError(f"it has more than {MAX_BYTES} bytes")
+            return AccessList.parse(raw.decode())
+        except UnicodeDecodeError:
+            raise AccessError(f"{self._path}: it is not UTF-8") from None
+        except AccessError as error:
+            raise AccessError(f"{self._path}: {error}") from None
+
+    def has_changed(self, now: float) -> bool:
+        """Tells whether it is another file, or was written, since it was read."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_S
+        return self._look() != self._state
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            state = self._path.stat()
+        except OSError:
+            return ()
+        return state.st_ino, state.st_mtime_ns, state.st_size
