@@ -191,6 +191,7 @@ class Desk:
         random: Callable[[], float] = lambda: 1.0,
         first_id: int = 1,
         keys: tuple[str, ...] = ("k",),
+        needs_token: bool = False,
     ) -> None:
         self.clock = clock or Clock()
         self.role = role
@@ -203,6 +204,7 @@ class Desk:
             limits=limits,
             software="test/1",
             heartbeat_ms=1000,
+            needs_token=needs_token,
             keys_changed=lambda: self.core.keys_changed(),
             random=random,
         )

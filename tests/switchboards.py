@@ -12,6 +12,7 @@ from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.names import PlayerID, decode_address, encode_address
+from ringback_broker.access import AccessList
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Sent, Session, Side
 from ringback_broker.switchboard import Switchboard
@@ -123,10 +124,13 @@ class Desk:
     `deliver` looks senders up as the loop does.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, access: AccessList | None = None, **settings: Any) -> None:
         self.wire = FakeWire()
         self.config = BrokerConfig(**settings)
-        self.switchboard = Switchboard(self.config, self.wire, "test")
+        self.unix_s = 1.8e9
+        self.switchboard = Switchboard(
+            self.config, self.wire, "test", access=access, unix_time=lambda: self.unix_s
+        )
         self.now = 1000.0
         self._descriptors = count(10)
 
@@ -134,10 +138,17 @@ class Desk:
     def counters(self) -> Any:
         return self.switchboard.counters
 
-    def connect(self, side: Side = Side.PLAYERS, descriptor: int | None = None) -> Peer:
+    def connect(
+        self,
+        side: Side = Side.PLAYERS,
+        descriptor: int | None = None,
+        key: str = "",
+        remote: str | None = None,
+    ) -> Peer:
         """A connection is accepted; nothing is said yet."""
         number = next(self._descriptors)
-        connection = Connection(number if descriptor is None else descriptor, f"10.0.0.{number}")
+        remote = f"10.0.0.{number}" if remote is None else remote
+        connection = Connection(number if descriptor is None else descriptor, remote, key)
         self.switchboard.accepted(side, connection, self.now)
         return Peer(self, side, b"R%d" % number, connection)
 

@@ -138,7 +138,7 @@ class AccessList:
         if entry is None:
             raise Denied("this key is not on the broker's list, and there was no token")
         if entry.role is not hello.role:
-            raise Denied(f"this key is for a {entry.role}, not for a {hello.role}")
+            raise Denied(f"this key has the role {entry.role}, not {hello.role}")
         return _check_id(hello, _by_key(entry))
 
     def _by_token(self, hello: Hello, token: str, public: str, unix_s: float) -> Identity:
@@ -222,7 +222,7 @@ def _token_key(place: str, fields: dict[str, Any]) -> tuple[str, str]:
     try:
         name = check_key_name(fields.get("name"))
         TokenVerifier({name: public}, "ringback")
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise AccessError(f"{place}: {error}") from None
     return name, public
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 LEEWAY_S = 5.0
 """By how much the clock that a token was minted by may be ahead of the broker's. It makes no token live
 longer: `exp` has no leeway."""
+
+_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+"""The compact form of RFC 7515, section 7.1. PyJWT takes padding too, and older ones skip odd characters."""
 
 _MAX_TIME_S = 2**53
 """Up to here ints and floats are the same numbers."""
@@ -124,9 +128,11 @@ class TokenVerifier:
         """Gives the name of the key and what is signed with it."""
         if type(token) is not str or len(token) > MAX_TOKEN_CHARS:
             raise BadToken(f"a token is a str of at most {MAX_TOKEN_CHARS} characters")
+        if not _FORM.fullmatch(token):
+            raise BadToken("this is not a token")
         try:
             header = self._jws.get_unverified_header(token)
-        except Exception:  # PyJWT's own, and what its decoders raise: RecursionError, UnicodeEncodeError
+        except Exception:  # PyJWT's own, and what the decoder of JSON raises: RecursionError in older ones
             raise BadToken("this is not a token") from None
         if header.get("alg") != ALGORITHM:
             raise BadToken(f"a token is signed by {ALGORITHM}")

@@ -17,6 +17,7 @@ _OPTIONS = {
     "player_frames_per_s": "--player-frames",
     "player_bytes_per_s": "--player-bytes",
     "slow_s": "--slow",
+    "key_file": "--key-file",
     "crowd": "--crowd",
     "crowd_heartbeat_s": "--crowd-heartbeat",
 }

@@ -156,9 +156,9 @@ def _check(pair: KeyPair) -> None:
             raise KeyFileError(f"only a player has IDs, not a {pair.role}")
         for player_id in pair.ids:
             check_player_id(player_id)
-        for key in (pair.public, pair.broker):
-            if key is not None:
-                check_public_key(key)
+        check_public_key(pair.public)
+        if pair.broker is not None:
+            check_public_key(pair.broker)
     except (TypeError, ValueError) as error:
         raise KeyFileError(str(error)) from None
 

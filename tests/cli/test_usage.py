@@ -111,7 +111,8 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
-    for command in (["broker"], ["trigger", "server"], ["trigger", "client"], ["players"], ["ping"]):
+    commands = ["broker", "trigger server", "trigger client", "players", "ping"]
+    for command in map(str.split, [*commands, "keys new", "keys allow", "keys revoke", "keys list"]):
         run([*command, "--help"])
         for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
             assert f"`{option}" in document, (command, option)

@@ -7,7 +7,16 @@ from corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, rows_of
 
 from ringback.core.session import FIRST_DELAY_S, LONGEST_DELAY_S, WELCOME_WITHIN_S
 from ringback.core.shell import Event
-from ringback.errors import BrokerUnreachable, Code, ConnectionLost, IDTaken, Refused, RejectCode, ServerTaken
+from ringback.errors import (
+    BrokerUnreachable,
+    Code,
+    ConnectionLost,
+    IDTaken,
+    Refused,
+    RejectCode,
+    ServerTaken,
+    Unauthorized,
+)
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.envelopes import Encoder, join
@@ -641,3 +650,97 @@ def test_a_broker_comes_back() -> None:
     broker.wait(1.1)
     assert server.core.connected and player.core.connected
     assert list(server.core.players) == [player.core.player_id]
+
+
+# -- keys and tokens
+
+
+def test_a_key_that_is_refused_fails_a_start_at_once() -> None:
+    player = Desk(Role.PLAYER)
+    player.core.start(player.clock.now, 5.0)
+    player.core.link_refused(player.clock.now, "this key is not allowed")
+    [error] = player.shell.starts
+    assert isinstance(error, Unauthorized) and error.code is RejectCode.UNAUTHORIZED
+    assert "this key is not allowed" in str(error)
+    assert not player.shell.link_open
+
+
+def test_a_key_that_is_refused_later_is_tried_again() -> None:
+    player = connected(Role.PLAYER)
+    player.core.link_lost(player.clock.now, "cut")
+    player.wait(FIRST_DELAY_S)
+    player.core.link_refused(player.clock.now, "this key is not allowed")
+    opened = player.shell.opened
+    player.wait(2.0)
+    assert player.shell.opened == opened + 1
+
+
+def test_who_was_replaced_does_not_come_back() -> None:
+    player = connected(Role.PLAYER)
+    call = player.call(None)
+    player.told(reject(RejectCode.REPLACED))
+    assert call.error is not None and call.error.code is Code.CONNECTION_LOST
+    assert [event for event, _ in player.shell.events][-1] is Event.DISCONNECTED
+    player.wait(60.0)
+    assert player.shell.opened == 1 and player.core.due_at() is None
+    player.core.close()
+    player.core.start(player.clock.now, 5.0)
+    assert player.shell.opened == 2
+
+
+def test_an_id_that_is_not_allowed_any_more_is_not_asked_for() -> None:
+    player = Desk(Role.PLAYER)
+    player.connect()
+    player.core.link_lost(player.clock.now, "cut")
+    player.wait(FIRST_DELAY_S)
+    player.shell.take_sent()
+    player.told(reject(RejectCode.UNAUTHORIZED))
+    player.wait(1.0)
+    [hello] = player.shell.told()
+    assert isinstance(hello, control.Hello) and hello.player_id is None
+
+
+def test_each_link_has_a_token_of_its_own() -> None:
+    player = Desk(Role.PLAYER, needs_token=True)
+    player.core.start(player.clock.now, 5.0)
+    assert player.shell.asked_for == 1 and not player.shell.link_open
+    player.core.take_token(1, "one", None, player.clock.now)
+    [hello] = player.shell.told()
+    assert isinstance(hello, control.Hello) and hello.token == "one"
+    assert "token" not in repr(hello)
+    player.welcome()
+    player.told(reject(RejectCode.TOKEN_EXPIRED))
+    player.shell.take_sent()
+    player.wait(FIRST_DELAY_S)
+    number = player.shell.asked_for
+    assert number > 1
+    player.core.take_token(1, "old", None, player.clock.now)  # it took too long
+    assert not player.shell.link_open
+    player.core.take_token(number, "two", None, player.clock.now)
+    [hello] = player.shell.told()
+    assert isinstance(hello, control.Hello) and hello.token == "two"
+    player.core.take_token(number, "two", None, player.clock.now)  # somebody calls twice
+    assert player.shell.opened == 2
+
+
+def test_a_token_that_can_not_be_had_is_asked_for_again() -> None:
+    player = Desk(Role.PLAYER, needs_token=True)
+    player.core.start(player.clock.now, 1.0)
+    player.core.take_token(1, "", OSError("no route"), player.clock.now)
+    assert player.shell.starts == []
+    player.wait(FIRST_DELAY_S)
+    assert player.shell.asked_for > 1
+    player.wait(1.0)
+    [error] = player.shell.starts
+    assert isinstance(error, BrokerUnreachable) and "no token: OSError: no route" in str(error)
+    player.core.take_token(player.shell.asked_for, "late", None, player.clock.now)
+    assert player.shell.opened == 0
+
+
+def test_a_token_that_has_expired_fails_a_start_at_once() -> None:
+    player = Desk(Role.PLAYER, needs_token=True)
+    player.core.start(player.clock.now, 5.0)
+    player.core.take_token(1, "old", None, player.clock.now)
+    player.told(reject(RejectCode.TOKEN_EXPIRED))
+    [error] = player.shell.starts
+    assert isinstance(error, Unauthorized) and error.code is RejectCode.TOKEN_EXPIRED

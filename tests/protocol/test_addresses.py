@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address
+from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address, is_local
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,24 @@ def test_any_text_is_an_address_or_a_value_error(address: str, bind: bool) -> No
     except ValueError:
         return
     assert check_address(checked, bind=bind) == checked
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("ipc:///run/x", True),
+        ("tcp://127.0.0.1:1", True),
+        ("tcp://127.255.3.4:1", True),
+        ("tcp://localhost:1", True),
+        ("tcp://[::1]:1", True),
+        ("tcp://*:1", False),
+        ("tcp://0.0.0.0:1", False),
+        ("tcp://[::]:1", False),
+        ("tcp://192.0.2.1:1", False),
+        ("tcp://eth0:1", False),
+        ("tcp://127.0.0.1.example.org:1", False),
+        ("tcp://localhost.example.org:1", False),
+    ],
+)
+def test_who_can_reach_an_address(address: str, local: bool) -> None:
+    assert is_local(address) is local

@@ -189,3 +189,10 @@ def test_transitions_of_an_endpoint(role: Role) -> None:
         for (state, kind), after in table.items()
         if state is SessionState.GREETING and after is SessionState.READY
     ] == [FrameType.WELCOME]
+
+
+def test_a_token_is_bounded() -> None:
+    longest = control.Hello(Role.PLAYER, token="x" * 2048)
+    assert control.decode(control.encode(longest)) == longest
+    with pytest.raises(ProtocolError, match="at most 2048 characters, not 2049"):
+        control.decode(control.encode(control.Hello(Role.PLAYER, token="x" * 2049)))

@@ -137,6 +137,7 @@ class Endpoint:
         """The token that was asked for is there, or there is none."""
         if number != self._tokens_asked or self._session.closed:
             return
+        self._tokens_asked += 1  # a second one is none
         if error is not None:
             self._session.opened(now)
             self.link_lost(now, f"no token: {type(error).__name__}: {error}")

@@ -1,0 +1,196 @@
+"""`ringback keys`, and the commands at a broker that asks for keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import BrokerProcess
+from keyring import KeyRing
+
+from ringback import Server
+from ringback.credentials import load_key_pair
+from ringback_broker.access import AccessList
+from ringback_cli import app
+from ringback_cli.exits import Exit
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command in a folder of its own; gives exit code, what it printed, and the line of its error."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("RINGBACK_"):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, Any, str]:
+        code = app.run(["keys", *arguments])
+        shown = capsys.readouterr()
+        return code, json.loads(shown.out) if shown.out else None, shown.err
+
+    return run
+
+
+def access(path: Path = Path("access.toml")) -> list[dict[str, Any]]:
+    return AccessList.parse(path.read_text()).rows()
+
+
+def test_from_nothing_to_a_list(run: Any) -> None:
+    _, made, _ = run("new", "broker", "--role", "broker")
+    assert made == {"file": "broker.key", "public": load_key_pair("broker.key").public}
+    assert stat.S_IMODE(Path("broker.key").stat().st_mode) == 0o600
+    run("new", "anna", "--role", "player", "--id", "7", "--id", "anna", "--broker-key", made["public"])
+    anna = load_key_pair("anna.key")
+    assert (anna.role, anna.ids, anna.broker) == ("player", (7, "anna"), made["public"])
+    assert run("allow", "anna.pub") == (Exit.OK, {"allowed": "anna", "access": "access.toml"}, "")
+    assert anna.secret not in Path("access.toml").read_text()
+    code, listed, _ = run("list")
+    assert code == Exit.OK and listed == access()
+    assert listed == [
+        {"name": "anna", "role": "player", "public": anna.public, "ids": [7, "anna"], "note": ""}
+    ]
+    assert run("revoke", "anna")[:2] == (Exit.OK, {"revoked": "anna", "access": "access.toml"})
+    assert access() == []
+
+
+def test_a_list_keeps_what_people_wrote_into_it(run: Any) -> None:
+    for name in ("shop", "other"):
+        run("new", name, "--role", "server")
+    Path("access.toml").write_text('# ours\naudience = "game"  # as the backend has it\n')
+    Path("access.toml").chmod(0o640)
+    run("allow", "shop.pub", "--note", 'the "big" one')
+    run("allow", "other.pub")
+    run("revoke", "shop")
+    text = Path("access.toml").read_text()
+    assert text.startswith('# ours\naudience = "game"  # as the backend has it\n')
+    assert [row["name"] for row in access()] == ["other"]
+    assert stat.S_IMODE(Path("access.toml").stat().st_mode) == 0o640
+    assert sorted(path.name for path in Path().iterdir() if "access" in path.name) == ["access.toml"]
+
+
+def test_a_public_key_that_somebody_sent(run: Any) -> None:
+    run("new", "x", "--role", "operator")
+    public = load_key_pair("x.key").public
+    code, _, line = run("allow", public, "--role", "operator")
+    assert (code, line) == (Exit.USAGE, "USAGE: [[key]] 1: the name of a key is a str, not NoneType\n")
+    assert not Path("access.toml").exists()
+    run("allow", public, "--name", "cli", "--role", "operator", "--no-sources", "--access", "other.toml")
+    [row] = access(Path("other.toml"))
+    assert (row["name"], row["role"], row["public"], row["sources"]) == ("cli", "operator", public, False)
+
+
+def test_to_allow_a_name_again_is_to_replace_its_key(run: Any) -> None:
+    run("new", "shop", "--role", "server")
+    run("allow", "shop.pub")
+    before = access()
+    for path in ("shop.key", "shop.pub"):
+        Path(path).unlink()
+    run("new", "shop", "--role", "server")
+    run("allow", "shop.pub")
+    [row] = access()
+    assert row["public"] == load_key_pair("shop.key").public != before[0]["public"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new", "x", "--role", "king"], "the role of a key is one of broker, server, operator, player"),
+        (["new", "a b", "--role", "server"], "the name of a key is 1 to 64"),
+        (["new", "../x", "--role", "server"], "the name of a key is 1 to 64"),
+        (["new", "x", "--role", "server", "--id", "7"], "only a player has IDs, not a server"),
+        (["new", "x", "--role", "player", "--id", "0"], "--id: a player ID that is an int"),
+        (["new", "x", "--role", "server", "--broker-key", "x"], "a public key is 40 characters of Z85"),
+        (["new", "x", "--role", "server", "--dir", "none"], "none/x.key: No such file or directory"),
+        (["new", "taken", "--role", "server"], "taken.key: File exists"),
+        (["new", "x"], "Missing option '--role'"),
+        (["allow", "none.pub"], "KEY: none.pub: No such file or directory"),
+        (["allow", "short"], "KEY: it is no file that ends with .pub, and a public key is 40"),
+        (["allow", "taken.pub", "--role", "player"], "a player has ids"),
+        (["allow", "taken.pub", "--id", "7"], "a server has no ids"),
+        (["revoke", "nobody"], "there is no file access.toml"),
+        (["list"], "there is no file access.toml"),
+        (["list", "--access", "odd.toml"], "odd.toml: it is not TOML"),
+        (["allow", "taken.pub", "--access", "odd.toml"], "odd.toml is not TOML"),
+        (["list", "--access", "wrong.toml"], "wrong.toml: the list: 'kay' is not known"),
+        (["allow", "taken.pub", "--access", "wrong.toml"], "'kay' is not known"),
+    ],
+)
+def test_wrong_use(run: Any, arguments: list[str], message: str) -> None:
+    run("new", "taken", "--role", "server")
+    Path("odd.toml").write_text("[[")
+    Path("wrong.toml").write_text("kay = 5\n")
+    before = sorted(Path().iterdir())
+    code, _, line = run(*arguments)
+    assert code == Exit.USAGE and line.startswith("USAGE: ") and line.count("\n") == 1
+    assert message in line
+    assert sorted(Path().iterdir()) == before
+    assert Path("wrong.toml").read_text() == "kay = 5\n"
+
+
+def test_nobody_of_that_name(run: Any) -> None:
+    Path("access.toml").write_text("")
+    assert run("revoke", "anna")[2] == "USAGE: access.toml has no key of the name 'anna'\n"
+
+
+def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
+    ring = KeyRing(tmp_path)
+    shop = ring.add("shop", "server")
+    for name, role, ids in (("cli", "operator", ()), ("anna", "player", (7,))):
+        from ringback.credentials import write_key_pair
+
+        write_key_pair(ring.add(name, role, *ids), tmp_path)
+    with BrokerProcess(options=ring.options) as broker:
+        where = {"RINGBACK_PLAYERS": broker.players, "RINGBACK_BACKEND": broker.backend}
+        server = Server(broker.backend, key_file=shop)
+        server.register_server_callback("who", lambda source, payload: source)
+        with server:
+            by_option = command("ping", "--key-file", str(tmp_path / "cli.key"), environment=where)
+            assert by_option.end()[0] == Exit.OK
+            by_environment = {**where, "RINGBACK_KEY_FILE": str(tmp_path / "cli.key")}
+            code, output, _ = command("trigger", "server", "who", environment=by_environment).end()
+            assert (code, output) == (Exit.OK, '"cli"\n')
+            as_anna = ["trigger", "server", "who", "--as-player", "7", "--key-file"]
+            code, output, _ = command(*as_anna, str(tmp_path / "anna.key"), environment=where).end()
+            assert (code, output) == (Exit.OK, "7\n")
+            code, _, line = command("players", environment=where).end()
+            assert code in (Exit.REFUSED, Exit.NO_BROKER)
+            assert "wants an encrypted link" in line or "does it want keys" in line
+            code, _, line = command(*as_anna, str(tmp_path / "cli.key"), environment=where).end()
+            assert (code, line) == (
+                Exit.USAGE,
+                "USAGE: --key-file, --broker-key: the key 'cli' has the role operator, not player\n",
+            )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--players", "tcp://0.0.0.0:0"], "--players: others can reach tcp://0.0.0.0:0"),
+        (["--key-file", "{0}/broker.key"], "key_file and access go together"),
+        (["--key-file", "{0}/none.key", "--access", "{0}/access.toml"], "--key-file: {0}/none.key: No such"),
+        (["--key-file", "{0}/shop.key", "--access", "{0}/access.toml"], "is the key of a server, not of a"),
+        (["--key-file", "{0}/broker.key", "--access", "{0}/none.toml"], "--access: {0}/none.toml: No such"),
+        (["--key-file", "{0}/broker.key", "--access", "{0}/odd.toml"], "--access: {0}/odd.toml: it is not"),
+    ],
+)
+def test_a_broker_that_is_set_up_wrongly(
+    options: list[str], message: str, tmp_path: Path, command: Any
+) -> None:
+    ring = KeyRing(tmp_path)
+    from ringback.credentials import write_key_pair
+
+    write_key_pair(ring.make("shop", "server"), tmp_path)
+    (tmp_path / "odd.toml").write_text("[[")
+    given = [option.format(tmp_path) for option in options]
+    code, _, line = command("broker", "--backend", "tcp://127.0.0.1:0", *given).end()
+    assert code == Exit.USAGE and line.count("\n") == 1
+    assert message.format(tmp_path) in line
+
+
+def test_an_open_broker_warns_each_time() -> None:
+    with BrokerProcess(players="tcp://0.0.0.0:0", options=("--insecure",)) as broker:
+        assert any("INSECURE: anybody who can reach tcp://0.0.0.0:" in line for line in broker.process.lines)
