@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench crowd neighbours soak fuzz fuzz-keep clean help
+.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench crowd handshakes neighbours soak fuzz fuzz-keep clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench   calls a second, latency and CPU a call, beside hand-written pyzmq loops"
 	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
 	@echo "make crowd   what 10,000 idle players cost the broker"
+	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
 	@echo "make neighbours   what a player that does not read, or floods, does to the others"
 	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
 	@echo "make fmt     format the code"
@@ -84,6 +85,9 @@ fuzz: setup
 # Makes tests/fuzz/corpus anew of what all runs have found.
 fuzz-keep: setup
 	$(BIN)/python tests/fuzz/fuzz.py --keep
+
+handshakes: setup
+	$(BIN)/python bench/handshakes.py
 
 crowd: setup
 	$(BIN)/python bench/crowd.py

@@ -13,7 +13,9 @@ HERE = Path(__file__).parent
 BROKER = ("-m", "ringback_cli", "broker", "--players=tcp://127.0.0.1:0", "--backend=tcp://127.0.0.1:0")
 
 
-def start(stack: ExitStack, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    stack: ExitStack, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=subprocess.PIPE,
@@ -21,6 +23,7 @@ def start(stack: ExitStack, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=HERE,
+        env={**os.environ, **(environment or {})},
     )
     stack.callback(process.wait)
     stack.callback(process.kill)
@@ -54,6 +57,24 @@ def memory_mib(process: subprocess.Popen[str]) -> float:
     match = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert match is not None
     return int(match[1]) / 1024
+
+
+def make_keys(folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Makes keys for a broker, a server and player 7; gives the broker's options, and the environment of the
+    other two, which tells where their keys are."""
+    from ringback.credentials import load_key_pair, new_key_pair, write_key_pair
+
+    broker = write_key_pair(new_key_pair("broker", "broker"), folder)
+    public = load_key_pair(broker).public
+    access = ""
+    for role, ids in (("server", ()), ("player", (7,))):
+        pair = new_key_pair(role, role, ids, public)
+        write_key_pair(pair, folder)
+        access += f'[[key]]\nname = "{role}"\nrole = "{role}"\npublic = "{pair.public}"\n'
+        access += f"ids = {list(ids)}\n" if ids else ""
+    (folder / "access.toml").write_text(access)
+    options = ("--key-file", str(broker), "--access", str(folder / "access.toml"))
+    return options, {"BENCH_KEYS": str(folder)}
 
 
 def start_broker(stack: ExitStack, *options: str) -> tuple[subprocess.Popen[str], str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any
@@ -12,8 +13,14 @@ from work import KEY, Stopwatch, check, handle, payload_of
 from ringback.aio import Player, Server
 
 
+def key_of(role: str) -> str | None:
+    """Gives the file of a key, where the links are to be encrypted."""
+    folder = os.environ.get("BENCH_KEYS")
+    return None if folder is None else f"{folder}/{role}.key"
+
+
 async def server(address: str) -> None:
-    async with Server(address) as endpoint:
+    async with Server(address, key_file=key_of("server")) as endpoint:
 
         @endpoint.register_server_callback(KEY)
         def items(source: int | str, payload: Any) -> Any:
@@ -25,7 +32,7 @@ async def server(address: str) -> None:
 
 async def player(address: str, in_flight: int, warm_up: int, calls: int) -> None:
     watch = Stopwatch()
-    async with Player(address, 7) as endpoint:
+    async with Player(address, 7, key_file=key_of("player")) as endpoint:
 
         async def run(first: int, count: int, latencies: list[float]) -> None:
             numbers = iter(range(first, first + count))

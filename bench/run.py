@@ -13,14 +13,17 @@ import json
 import statistics
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from processes import BROKER, cpu_s, go_on, line_of, start
+from processes import BROKER, cpu_s, go_on, line_of, make_keys, start
 
 CALLS = {1: 5_000, 64: 40_000, 512: 60_000}
 BASELINE = "pyzmq loops"
+PLAIN, CURVE = "ringback.aio", "aio, CURVE"
 CONTENDERS = {
     BASELINE: (("pyzmq_loops.py", "broker"), "pyzmq_loops.py"),
-    "ringback.aio": (BROKER, "ringback_aio.py"),
+    PLAIN: (BROKER, "ringback_aio.py"),
+    CURVE: (BROKER, "ringback_aio.py"),
     "ringback": (BROKER, "ringback_blocking.py"),
 }
 
@@ -28,11 +31,15 @@ CONTENDERS = {
 def measure(name: str, in_flight: int, calls: int) -> dict[str, float]:
     broker_command, script = CONTENDERS[name]
     with ExitStack() as stack:
-        broker = start(stack, *broker_command)
+        options, keys = (), {}
+        if name == CURVE:
+            options, keys = make_keys(Path(stack.enter_context(TemporaryDirectory())))
+        broker = start(stack, *broker_command, *options)
         players, backend = line_of(broker, r"ready players=(\S+) backend=(\S+)").groups()
-        server = start(stack, script, "server", backend)
+        server = start(stack, script, "server", backend, environment=keys)
         line_of(server, "ready")
-        player = start(stack, script, "player", players, str(in_flight), str(calls // 10), str(calls))
+        work = (str(in_flight), str(calls // 10), str(calls))
+        player = start(stack, script, "player", players, *work, environment=keys)
         processes = {"broker": broker, "server": server, "player": player}
         line_of(player, "START")
         before = {role: cpu_s(process) for role, process in processes.items()}
@@ -58,15 +65,23 @@ def table(in_flight: int, results: dict[str, list[dict[str, float]]]) -> None:
         by_role = ", ".join(
             f"{median[f'cpu_{role}_us_a_call']:.1f}" for role in ("broker", "server", "player")
         )
-        pairs = list(zip(rounds, results[BASELINE], strict=True))
-        ratios = [
-            statistics.median(ours[key] / theirs[key] for ours, theirs in pairs)
-            for key in ("calls_per_s", "cpu_us_a_call")
-        ]
+        ratios = against(rounds, results[BASELINE])
         print(
             f"{name:14}{median['calls_per_s']:>10.0f}{median['p50_us']:>10.0f}{median['p99_us']:>10.0f}"
             f"{median['cpu_us_a_call']:>13.1f}   ({by_role:^24})   x{ratios[0]:.2f} and x{ratios[1]:.2f}"
         )
+    if PLAIN in results and CURVE in results:
+        rate, cpu = against(results[CURVE], results[PLAIN])
+        print(f"CURVE against plain: x{rate:.2f} calls a second, x{cpu:.2f} CPU a call")
+
+
+def against(rounds: list[dict[str, float]], others: list[dict[str, float]]) -> list[float]:
+    """Gives the medians of the ratios of rate and processor time a call, round by round."""
+    pairs = list(zip(rounds, others, strict=True))
+    return [
+        statistics.median(ours[key] / theirs[key] for ours, theirs in pairs)
+        for key in ("calls_per_s", "cpu_us_a_call")
+    ]
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ _OPTIONS = {
     "player_bytes_per_s": "--player-bytes",
     "slow_s": "--slow",
     "key_file": "--key-file",
+    "address_connections": "--connections",
+    "address_handshakes_per_s": "--handshakes",
     "crowd": "--crowd",
     "crowd_heartbeat_s": "--crowd-heartbeat",
 }
@@ -65,6 +67,12 @@ def broker(
     crowd_heartbeat: Annotated[
         float, typer.Option(metavar="SECONDS", help="How often the players beyond those may send them.")
     ] = 5.0,
+    connections: Annotated[
+        int, typer.Option(metavar="N", help="Connections that one address may have.")
+    ] = 20_000,
+    handshakes: Annotated[
+        float, typer.Option(metavar="RATE", help="Connections that one address may make in a second.")
+    ] = 500.0,
     player_frames: Annotated[
         float,
         typer.Option(
@@ -98,6 +106,8 @@ def broker(
             max_players=max_players,
             crowd=crowd,
             crowd_heartbeat_s=crowd_heartbeat,
+            address_connections=connections,
+            address_handshakes_per_s=handshakes,
             player_frames_per_s=player_frames,
             player_bytes_per_s=player_bytes,
             slow_s=slow,

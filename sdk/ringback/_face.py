@@ -94,7 +94,7 @@ class Face(ABC, Generic[C, G]):
             heartbeat_ms=_heartbeat_ms(heartbeat, self._role),
             needs_token=token is not None,
             keys_changed=self._keys_changed,
-            random=random.Random(secrets.randbits(64)).random,
+            random=random.Random(secrets.randbits(64)).random,  # noqa: S311 - spreads retries, no secret
         )
         self._shell.endpoint = self._endpoint
 

@@ -170,7 +170,7 @@ def decode(body: bytes, limits: Limits) -> Decoded:
                 values = _values(envelopes)
                 if len(body) <= limits.max_depth or not too_deep(values, limits.max_depth + 1):
                     return Decoded(envelopes, [], 0)
-    except Exception:  # the same five kinds, or a fault; the slow path says which envelope it was
+    except Exception:  # noqa: S110 - the same five kinds, or a fault; the slow path says which it was
         pass
     return _decode_each(body, limits)
 
@@ -332,7 +332,7 @@ def _decode_each(body: bytes, limits: Limits) -> Decoded:
             else:
                 lost += len(piece)
         start = walker.tell()
-    except Exception:  # not msgpack, or cut short: nothing behind this point can be told apart
+    except Exception:  # noqa: S110 - not msgpack, or cut short: nothing behind can be told apart
         pass
     return Decoded(sound, unreadable, lost + len(body) - start)
 
