@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from harness import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
@@ -14,6 +16,9 @@ PACKAGES = {
     "ringback_broker": ROOT / "broker" / "ringback_broker",
     "ringback_cli": ROOT / "cli" / "ringback_cli",
 }
+OPTIONAL = {name: {"jwt", "cryptography"} for name in ("ringback.tokens", "ringback_broker.tokens")}
+"""What is there with the extra `tokens` alone, and who may import it, inside functions."""
+
 IMPURE = {
     *("zmq", "asyncio", "threading", "time", "logging", "socket", "select", "selectors"),
     *("concurrent", "multiprocessing", "subprocess", "os", "signal", "queue", "_thread", "datetime"),
@@ -125,7 +130,8 @@ def test_what_is_pure_imports_nothing_impure(name: str) -> None:
 @pytest.mark.parametrize("name", of("ringback"))
 def test_the_sdk_needs_little(name: str) -> None:
     roots = {imported.split(".")[0] for imported in IMPORTS[name]}
-    assert roots - sys.stdlib_module_names - {"zmq", "msgpack", "ringback"} == set()
+    allowed = {"zmq", "msgpack", "ringback"} | OPTIONAL.get(name, set())
+    assert roots - sys.stdlib_module_names - allowed == set()
 
 
 @pytest.mark.parametrize("name", of("ringback_broker"))
@@ -133,7 +139,28 @@ def test_the_broker_imports_the_wire_only(name: str) -> None:
     allowed = ("ringback_broker", "ringback.protocol", "ringback.errors", "ringback.credentials")
     assert {other for other in own(name) if not below(other, *allowed)} == set()
     roots = {imported.split(".")[0] for imported in IMPORTS[name]}
-    assert roots - sys.stdlib_module_names - {"zmq", "msgpack", "ringback", "ringback_broker"} == set()
+    allowed = {"zmq", "msgpack", "ringback", "ringback_broker"} | OPTIONAL.get(name, set())
+    assert roots - sys.stdlib_module_names - allowed == set()
+
+
+def test_what_is_optional_is_imported_only_when_used() -> None:
+    code = f"""
+import importlib, sys
+sys.modules["jwt"] = sys.modules["cryptography"] = None  # as if they were not installed
+for name in {sorted(MODULES)!r}:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_endpoint_imports_what_mints_tokens() -> None:
+    """It asks the wall clock, and holds secrets."""
+    importing = {name for name in MODULES if "ringback.tokens" in IMPORTS[name]}
+    assert {name for name in importing if not below(name, "ringback_cli")} == set()
 
 
 @pytest.mark.parametrize("name", of("ringback", "ringback_broker"))

@@ -1,0 +1,91 @@
+"""Tokens: what whoever mints them and the broker that checks them must agree on.
+
+A token is a JWT (RFC 7519), signed with Ed25519 (RFC 8037), that says which player its bearer is.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+ALGORITHM = "EdDSA"
+"""The one algorithm of tokens. A token's header is never asked for it: RFC 8725, section 3.1."""
+
+DEFAULT_AUDIENCE = "ringback"
+
+MAX_TOKEN_CHARS = 2048
+"""A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
+
+KEY_ROLE = "token"
+"""What a file of such a key gives as its role."""
+
+INSTALL = "tokens need PyJWT and cryptography: pip install 'ringback[tokens]'"
+"""What is said where they are missing."""
+
+_KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
+_Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
+
+
+def check_key_name(name: Any) -> str:
+    """Gives the name of a key back. It can stand in a file's name and in TOML as it is.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is not 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-".
+    """
+    if type(name) is not str:
+        raise TypeError(f"a key's name is a str, not {type(name).__name__}")
+    if not _KEY_NAME.fullmatch(name):
+        raise ValueError("a key's name is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    return name
+
+
+def check_client_key(key: Any) -> str:
+    """Gives the CURVE public key of a client back.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is not 40 characters of Z85 (ZeroMQ RFC 32).
+    """
+    if type(key) is not str:
+        raise TypeError(f"a CURVE public key is a str, not {type(key).__name__}")
+    if not _Z85_KEY.fullmatch(key):
+        raise ValueError("a CURVE public key is 40 characters of Z85")
+    return key
+
+
+def check_audience(audience: Any) -> str:
+    """Gives the audience back.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is empty.
+    """
+    if type(audience) is not str:
+        raise TypeError(f"an audience is a str, not {type(audience).__name__}")
+    if not audience:
+        raise ValueError("an audience is not empty")
+    return audience
+
+
+def encode_key(raw: bytes) -> str:
+    """Gives the text of the 32 bytes of an Ed25519 key: base64url without padding, 43 characters."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode_key(text: Any) -> bytes:
+    """Gives the 32 bytes of an Ed25519 key. Messages do not repeat the text, as it may be a secret.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is not what `encode_key` gives for any key.
+    """
+    if type(text) is not str:
+        raise TypeError(f"an Ed25519 key is a str, not {type(text).__name__}")
+    if _KEY.fullmatch(text):
+        raw = base64.urlsafe_b64decode(text + "=")
+        if encode_key(raw) == text:  # the last character has two bits to spare: one key, one text
+            return raw
+    raise ValueError("an Ed25519 key is the base64url of 32 bytes, 43 characters without padding")
