@@ -113,7 +113,14 @@ def test_the_core_imports_only_the_protocol_and_errors(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", of("ringback.errors", "ringback.protocol", "ringback.core", "ringback_broker.switchboard")
+    "name",
+    of(
+        "ringback.errors",
+        "ringback.protocol",
+        "ringback.core",
+        "ringback_broker.switchboard",
+        "ringback_broker.tokens",
+    ),
 )
 def test_what_is_pure_imports_nothing_impure(name: str) -> None:
     """Nor does what it imports: the broker's modules that the switchboard is made of too."""

@@ -51,10 +51,19 @@ def print_json(value: Any) -> None:
     """Prints a value as one line of JSON, in UTF-8 whatever the locale (RFC 8259, section 8.1).
 
     Raises:
+        Failure, typer.Exit: as `print_line` does.
+    """
+    print_line(to_json(value))
+
+
+def print_line(text: str) -> None:
+    """Prints a result of one line.
+
+    Raises:
         Failure: it can't be written.
         typer.Exit: nobody reads it; as with other programs in a pipe, that is not worth a word.
     """
-    data = (to_json(value) + "\n").encode()
+    data = (text + "\n").encode()
     if sys.stdout is None:  # started with it closed
         raise Failure(Exit.FAILED, "there is no standard output to write the result to")
     try:

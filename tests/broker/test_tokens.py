@@ -281,7 +281,8 @@ def test_a_reason_repeats_nothing_of_the_token() -> None:
         ({"a": PUBLIC + "="}, "x", ValueError, "key a: "),
         ({"a": PUBLIC[:-1] + "_"}, "x", ValueError, "key a: "),
         ({"a": b"x" * 43}, "x", TypeError, "an Ed25519 key"),
-        ({}, "", ValueError, "an audience"),
+        ({}, "", ValueError, "an audience is not empty"),
+        ({}, "\udcff", ValueError, "an audience is valid Unicode"),
         ({}, None, TypeError, "an audience"),
     ],
 )

@@ -12,6 +12,23 @@ import pytest
 from ringback_cli.app import explain, run
 from ringback_cli.exits import Exit
 
+MINT = ("token", "mint", "--key", "no/such.key", "--id", "7", "--ttl", "1h")
+BAD_TTLS = (
+    "",
+    "1",
+    "h",
+    "0s",
+    "-1s",
+    "01s",
+    "1.5h",
+    "1w",
+    "1H",
+    "1h30m",
+    " 1h",
+    "1h\n",
+    "\u0661h",
+    "9" * 10 + "s",
+)
 CASES: list[tuple[list[str], str]] = [
     (["nothing"], "No such command 'nothing'"),
     (["trigger", "nothing"], "No such command 'nothing'"),
@@ -55,6 +72,22 @@ CASES: list[tuple[list[str], str]] = [
     (["broker", "--lease", "nan"], "--lease: a number above 0"),
     (["broker", "--grace", "-1"], "--grace: a number above 0"),
     (["broker", "--max-players", "0"], "--max-players: an int above 0"),
+    (["token", "nothing"], "No such command 'nothing'"),
+    (["token", "new"], "Missing argument 'NAME'"),
+    (["token", "new", "a/b"], "NAME: a key's name is 1 to 64 of"),
+    (["token", "new", "a", "--dir", "no/such"], "--dir: no/such/a.key: No such file"),
+    (["token", "mint"], "Missing option '--key'"),
+    ([*MINT[:-2]], "Missing option '--ttl'"),
+    ([*MINT], "--key: no/such.key: No such file"),
+    ([*MINT, "--key", "/"], "--key: /: Is a directory"),
+    ([*MINT, "--key", "a\0b"], "--key: embedded null"),
+    ([*MINT, "--id", "0"], "--id: a player ID that is an int is 1 to"),
+    ([*MINT, "--id", ""], "--id: a player ID that is a str is 1 to"),
+    *(([*MINT, "--ttl", ttl], "--ttl: a number above 0 and its unit") for ttl in BAD_TTLS),
+    ([*MINT, "--audience", ""], "--audience: an audience is not empty"),
+    ([*MINT, "--audience", "\udcff"], "--audience: an audience is valid Unicode"),
+    ([*MINT, "--allow-key", "x"], "--allow-key: a CURVE public key is 40"),
+    ([*MINT, "--secret", "x"], "No such option"),
 ]
 
 
@@ -68,7 +101,7 @@ def test_an_address_from_the_environment(usage: Callable[..., str], monkeypatch:
     assert usage("players").startswith("--backend: an address is")
 
 
-@pytest.mark.parametrize("arguments", [[], ["trigger"]])
+@pytest.mark.parametrize("arguments", [[], ["trigger"], ["token"]])
 def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == Exit.USAGE
     shown = capsys.readouterr()
@@ -90,6 +123,10 @@ def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.Captu
         (["trigger", "all"], ["KEY", "--timeout", "--backend", "RINGBACK_BACKEND"]),
         (["players"], ["--timeout", "--backend"]),
         (["ping"], ["--count", "--timeout", "--backend"]),
+        (["token"], ["new", "mint", "show"]),
+        (["token", "new"], ["NAME", "--dir"]),
+        (["token", "mint"], ["--key", "--id", "--ttl", "--audience", "--allow-key", "--string-id"]),
+        (["token", "show"], ["not checked"]),
     ],
     ids=lambda value: "-".join(value)[:20],
 )
@@ -112,10 +149,24 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
     commands = ["broker", "trigger server", "trigger client", "players", "ping"]
-    for command in map(str.split, [*commands, "keys new", "keys allow", "keys revoke", "keys list"]):
+    commands += ["keys new", "keys allow", "keys revoke", "keys list"]
+    commands += ["token new", "token mint", "token show"]
+    for command in map(str.split, commands):
         run([*command, "--help"])
         for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
             assert f"`{option}" in document, (command, option)
+
+
+def test_the_document_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    listed = re.findall(r"^\| `ringback (\w+)(?: ([a-z]+))?", document, re.MULTILINE)
+    for group in ([], ["trigger"], ["token"]):
+        run([*group, "--help"])
+        shown = capsys.readouterr().out.split("Commands:\n")[1].split("\n\n")[0]
+        commands = re.findall(r"^  (\w+) ", shown, re.MULTILINE)
+        assert commands
+        for command in commands:
+            assert [*group, command] in [list(words)[: len(group) + 1] for words in listed], command
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

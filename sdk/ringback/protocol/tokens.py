@@ -61,11 +61,15 @@ def check_audience(audience: Any) -> str:
 
     Raises:
         TypeError: it is not a str.
-        ValueError: it is empty.
+        ValueError: it is empty, or not UTF-8.
     """
     if type(audience) is not str:
         raise TypeError(f"an audience is a str, not {type(audience).__name__}")
-    if not audience:
+    try:
+        size = len(audience.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"an audience is valid Unicode, not {audience!r}") from None
+    if not size:
         raise ValueError("an audience is not empty")
     return audience
 
