@@ -44,14 +44,14 @@ def new(
     ],
     folder: Annotated[str, typer.Option("--dir", metavar="DIR", help="Where the file is made.")] = ".",
 ) -> None:
-    """Make a key in a new file NAME.key, and print {"public", "file"}. The file is a secret."""
+    """Make a key in a new file NAME.key, and print {"file", "public"}. The file is a secret."""
     from ringback import tokens
 
     with _as_usage("NAME"):
         key = tokens.new_token_key(name)
     with _as_usage("--dir"):
         path = tokens.save_token_key(key, folder)
-    print_json({"public": key.public, "file": str(path)})
+    print_json({"file": str(path), "public": key.public})
 
 
 @app.command(short_help="Print a token for a player.")

@@ -52,7 +52,8 @@ class TokenKey:
     """A key to sign tokens with.
 
     Attributes:
-        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-"; tells the broker which of its keys a token is of.
+        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first. It tells the broker
+            which of its keys a token is of.
         public: what the broker is given, base64url of 32 bytes.
         secret: likewise, for nobody else; not in the repr.
 
@@ -75,7 +76,7 @@ def new_token_key(name: str) -> TokenKey:
     """Makes a key. Save it with `save_token_key`, and give its public part to the broker.
 
     Args:
-        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-".
+        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first.
 
     Raises:
         TypeError, ValueError: it is no such name.

@@ -58,7 +58,7 @@ def test_new(printed: Callable[..., str], tmp_path: Path) -> None:
     line = printed("token", "new", "backend", "--dir", str(tmp_path))
     path = tmp_path / "backend.key"
     key = load_token_key(path)
-    assert json.loads(line) == {"public": key.public, "file": str(path)}
+    assert json.loads(line) == {"file": str(path), "public": key.public}
     assert key.secret not in line
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

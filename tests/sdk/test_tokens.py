@@ -136,7 +136,7 @@ def test_a_key_of_another_form(keys: tuple[str, str]) -> None:
 
 
 def test_a_file_keeps_a_key(tmp_path: Path) -> None:
-    for name in ("backend", ".", "x" * 64):
+    for name in ("backend", "a.b", "x" * 64):
         key = new_token_key(name)
         path = save_token_key(key, tmp_path)
         assert path == tmp_path / f"{name}.key"

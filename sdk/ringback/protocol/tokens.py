@@ -23,7 +23,7 @@ KEY_ROLE = "token"
 INSTALL = "tokens need PyJWT and cryptography: pip install 'ringback[tokens]'"
 """What is said where they are missing."""
 
-_KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 _Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
@@ -33,12 +33,14 @@ def check_key_name(name: Any) -> str:
 
     Raises:
         TypeError: it is not a str.
-        ValueError: it is not 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-".
+        ValueError: it is not 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first.
     """
     if type(name) is not str:
         raise TypeError(f"a key's name is a str, not {type(name).__name__}")
     if not _KEY_NAME.fullmatch(name):
-        raise ValueError("a key's name is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise ValueError(
+            "a key's name is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first"
+        )
     return name
 
 
