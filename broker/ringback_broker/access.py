@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ringback.errors import RejectCode
+from ringback.errors import RejectCode, UsageError
 from ringback.protocol.control import Hello
 from ringback.protocol.frames import Role
 from ringback.protocol.names import PlayerID, check_key_name, check_player_id, check_public_key
@@ -222,7 +222,7 @@ def _token_key(place: str, fields: dict[str, Any]) -> tuple[str, str]:
     try:
         name = check_key_name(fields.get("name"))
         TokenVerifier({name: public}, "ringback")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, UsageError) as error:  # the last where PyJWT is not installed
         raise AccessError(f"{place}: {error}") from None
     return name, public
 

@@ -38,6 +38,10 @@ MAX_REASON_CHARS = 200
 HEARTBEATS_MISSED = 1.75
 """A player over whose connection nothing came for so many of its heartbeats is given up."""
 
+STALLED_S = 1.0
+"""A broker that did not tick for so long was stopped itself, or the whole machine was: that nothing came in
+that time says nothing of its peers, so they get as much time again."""
+
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
 _PONG = header(FrameType.PONG)
@@ -92,6 +96,7 @@ class Switchboard:
         self._backend_frame_bytes = self._flow.frame_bytes[Side.BACKEND]
         self._players = self.roster.players
         self._links = self.roster.links
+        self._ticked_at, self._looks_at = float("inf"), 0.0
         self._backlogged: dict[Session, None] = {}
         self._gone: dict[Session, bool] = {}
         self._ending: deque[tuple[Session, str]] = deque()
@@ -464,6 +469,10 @@ class Switchboard:
                 self._end(session, "its connection is gone")
             else:
                 self._gone[session] = True
+        if now - self._ticked_at > STALLED_S:
+            self._looks_at = now + STALLED_S
+        self._ticked_at = now
+        may_look = now >= self._looks_at
         oldest = now - self._config.lease_s
         for session in self.roster.sessions():
             if session.ended:
@@ -477,7 +486,7 @@ class Switchboard:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
-            elif now >= session.look_at and session.heartbeat_ms:
+            elif may_look and now >= session.look_at and session.heartbeat_ms:
                 self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_ms / 1000)
 
     def _look_at(self, session: Session, now: float, limit_s: float) -> None:

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringback.errors import RingbackError, UsageError
-from ringback.protocol.names import PlayerID, check_player_id
-from ringback.protocol.tokens import (
-    ALGORITHM,
-    INSTALL,
-    MAX_TOKEN_CHARS,
-    check_audience,
-    check_key_name,
-    decode_key,
-)
+from ringback.protocol.limits import MAX_TOKEN_CHARS
+from ringback.protocol.names import PlayerID, check_key_name, check_player_id
+from ringback.protocol.tokens import ALGORITHM, INSTALL, check_audience, decode_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

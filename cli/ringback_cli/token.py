@@ -79,12 +79,13 @@ def mint(
     player_id = parse_player_id(player, string_id, "--id")
     ttl_s = parse_ttl(ttl)
     from ringback import tokens
-    from ringback.protocol.tokens import check_audience, check_client_key
+    from ringback.protocol.names import check_public_key
+    from ringback.protocol.tokens import check_audience
 
     with _as_usage("--audience"):
         check_audience(audience)
     with _as_usage("--allow-key"):
-        allowed_keys = [check_client_key(allowed) for allowed in allow_key or ()]
+        allowed_keys = [check_public_key(allowed) for allowed in allow_key or ()]
     with _as_usage("--key"):
         signing = tokens.load_token_key(Path(key))
     with _as_usage(""):

@@ -21,17 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ringback.credentials import write_files
 from ringback.errors import UsageError
-from ringback.protocol.names import PlayerID, check_player_id
+from ringback.protocol.limits import MAX_TOKEN_CHARS
+from ringback.protocol.names import PlayerID, check_key_name, check_player_id, check_public_key
 from ringback.protocol.tokens import (
     ALGORITHM,
     DEFAULT_AUDIENCE,
     INSTALL,
     KEY_ROLE,
-    MAX_TOKEN_CHARS,
     check_audience,
-    check_client_key,
-    check_key_name,
     decode_key,
     encode_key,
 )
@@ -90,17 +89,13 @@ def new_token_key(name: str) -> TokenKey:
 def save_token_key(key: TokenKey, folder: str | os.PathLike[str] = ".") -> Path:
     """Writes a key into a new file NAME.key that only the user may read, and gives its path.
 
+    What is no secret goes into NAME.pub, for the broker's list.
+
     Raises:
-        FileExistsError: there is such a file; it is left as it is.
-        OSError: it can't be written.
+        KeyFileError: there is such a file already, which is left as it is, or it can't be written.
     """
-    path = Path(folder) / f"{key.name}.key"
-    # None of the values can have a character that TOML escapes.
-    text = f'name = "{key.name}"\nrole = "{KEY_ROLE}"\npublic = "{key.public}"\nsecret = "{key.secret}"\n'
-    # The mode is given at creation: a chmod afterwards would leave a moment in which others can open it.
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    return path
+    public = {"name": key.name, "role": KEY_ROLE, "public": key.public}
+    return write_files(Path(folder), key.name, public, {**public, "secret": key.secret})
 
 
 def load_token_key(path: str | os.PathLike[str]) -> TokenKey:
@@ -175,7 +170,7 @@ def mint_token(
         "iat": int(now),
         "exp": math.ceil(now + ttl),
     }
-    keys = [check_client_key(allowed) for allowed in allowed_keys]
+    keys = [check_public_key(allowed) for allowed in allowed_keys]
     if keys:
         claims["keys"] = keys
     private = _private_key(decode_key(key.secret))

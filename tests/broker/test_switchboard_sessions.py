@@ -441,11 +441,30 @@ def test_a_silent_connection_ends_its_session() -> None:
     assert desk.wire.looked_at[3:] == [idle.connection]
     desk.now += 3
     idle.send(data())
-    desk.switchboard.tick(desk.now + 1.7)
+    for after_s in (0.0, 0.9, 1.7):
+        desk.switchboard.tick(desk.now + after_s)
     assert len(desk.wire.looked_at) == 4
     desk.wire.silences[idle.connection] = 1760
     desk.switchboard.tick(desk.now + 1.76)
     assert len(desk.wire.looked_at) == 5 and idle.session is None
+
+
+def test_a_broker_that_was_stopped_itself_blames_nobody() -> None:
+    """Its machine slept, say: what its peers have sent by then has not even been read."""
+    desk = Desk()
+    player = desk.player(7, heartbeat_ms=1000)
+    desk.switchboard.tick(desk.now)
+    desk.now += 10
+    desk.wire.silences = {player.connection: 10_000}
+    for after_s in (0.0, 0.5, 0.99):
+        desk.switchboard.tick(desk.now + after_s)
+    assert player.session is not None and not desk.wire.looked_at
+    desk.wire.silences = {player.connection: 1100}
+    desk.switchboard.tick(desk.now + 1.0)
+    assert player.session is not None and desk.wire.looked_at
+    desk.wire.silences = {player.connection: 1800}
+    desk.switchboard.tick(desk.now + 1.8)
+    assert player.session is None
 
 
 def test_leases_that_end_together() -> None:

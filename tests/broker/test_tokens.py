@@ -16,15 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ringback.errors import RingbackError, UsageError
-from ringback.protocol.tokens import (
-    INSTALL,
-    MAX_TOKEN_CHARS,
-    check_audience,
-    check_client_key,
-    check_key_name,
-    decode_key,
-    encode_key,
-)
+from ringback.protocol.limits import MAX_TOKEN_CHARS
+from ringback.protocol.names import check_key_name, check_public_key
+from ringback.protocol.tokens import INSTALL, check_audience, decode_key, encode_key
 from ringback_broker.tokens import LEEWAY_S, BadToken, TokenVerifier, Verified
 
 NOW = 1_800_000_000.0
@@ -299,7 +293,7 @@ def test_libraries_that_are_missing(monkeypatch: pytest.MonkeyPatch, module: str
     assert str(caught.value) == INSTALL
 
 
-@pytest.mark.parametrize("check", [check_key_name, check_client_key, check_audience, decode_key])
+@pytest.mark.parametrize("check", [check_key_name, check_public_key, check_audience, decode_key])
 def test_what_is_no_str(check: Callable[[Any], Any]) -> None:
     for value in (None, 1, b"x"):
         with pytest.raises(TypeError, match="is a str, not"):
@@ -318,10 +312,10 @@ def test_a_bad_name(name: str) -> None:
 
 
 def test_client_keys() -> None:
-    assert check_client_key(CLIENT) == CLIENT
+    assert check_public_key(CLIENT) == CLIENT
     for key in ("", CLIENT[:-1], CLIENT + "a", CLIENT[:-1] + "~", CLIENT[:-1] + "\n"):
         with pytest.raises(ValueError, match="40 characters of Z85"):
-            check_client_key(key)
+            check_public_key(key)
 
 
 ANY_JSON = st.recursive(

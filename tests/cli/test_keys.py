@@ -76,7 +76,7 @@ def test_a_public_key_that_somebody_sent(run: Any) -> None:
     run("new", "x", "--role", "operator")
     public = load_key_pair("x.key").public
     code, _, line = run("allow", public, "--role", "operator")
-    assert (code, line) == (Exit.USAGE, "USAGE: [[key]] 1: the name of a key is a str, not NoneType\n")
+    assert (code, line) == (Exit.USAGE, "USAGE: [[key]] 1: a key's name is a str, not NoneType\n")
     assert not Path("access.toml").exists()
     run("allow", public, "--name", "cli", "--role", "operator", "--no-sources", "--access", "other.toml")
     [row] = access(Path("other.toml"))
@@ -99,8 +99,8 @@ def test_to_allow_a_name_again_is_to_replace_its_key(run: Any) -> None:
     ("arguments", "message"),
     [
         (["new", "x", "--role", "king"], "the role of a key is one of broker, server, operator, player"),
-        (["new", "a b", "--role", "server"], "the name of a key is 1 to 64"),
-        (["new", "../x", "--role", "server"], "the name of a key is 1 to 64"),
+        (["new", "a b", "--role", "server"], "a key's name is 1 to 64"),
+        (["new", "../x", "--role", "server"], "a key's name is 1 to 64"),
         (["new", "x", "--role", "server", "--id", "7"], "only a player has IDs, not a server"),
         (["new", "x", "--role", "player", "--id", "0"], "--id: a player ID that is an int"),
         (["new", "x", "--role", "server", "--broker-key", "x"], "a public key is 40 characters of Z85"),

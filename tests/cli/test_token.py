@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ringback.protocol.tokens import DEFAULT_AUDIENCE, INSTALL, MAX_TOKEN_CHARS
+from ringback.protocol.limits import MAX_TOKEN_CHARS
+from ringback.protocol.tokens import DEFAULT_AUDIENCE, INSTALL
 from ringback.tokens import load_token_key, mint_token, new_token_key, save_token_key
 from ringback_broker.tokens import LEEWAY_S, TokenVerifier, Verified
 from ringback_cli import token as module

@@ -86,7 +86,7 @@ CASES: list[tuple[list[str], str]] = [
     *(([*MINT, "--ttl", ttl], "--ttl: a number above 0 and its unit") for ttl in BAD_TTLS),
     ([*MINT, "--audience", ""], "--audience: an audience is not empty"),
     ([*MINT, "--audience", "\udcff"], "--audience: an audience is valid Unicode"),
-    ([*MINT, "--allow-key", "x"], "--allow-key: a CURVE public key is 40"),
+    ([*MINT, "--allow-key", "x"], "--allow-key: a public key is 40"),
     ([*MINT, "--secret", "x"], "No such option"),
 ]
 

@@ -12,6 +12,8 @@ MAX_KEYS = 1024
 
 MAX_PING_BYTES = 64
 MAX_TOKEN_CHARS = 2048
+"""A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
+
 MAX_ENVELOPE_BYTES = 1024 * 1024
 """One call or answer with everything in it, encoded."""
 

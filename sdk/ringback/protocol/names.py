@@ -61,16 +61,17 @@ def check_key(key: Any) -> str:
 
 
 def check_key_name(name: Any) -> str:
-    """Gives the name of a CURVE or token key back, or says what is wrong with it.
+    """Gives the name of a CURVE or token key back. It can stand in a file's name and in TOML as it is.
 
     Raises:
         TypeError: it is not a str.
-        ValueError: it is not 1 to 64 letters, digits, dots, - and _, a letter or digit first.
+        ValueError: it is not of that form.
     """
     if type(name) is not str:
-        raise TypeError(f"the name of a key is a str, not {type(name).__name__}")
+        raise TypeError(f"a key's name is a str, not {type(name).__name__}")
     if not _KEY_NAME.fullmatch(name):
-        raise ValueError(f"the name of a key is 1 to 64 letters, digits, dots, - and _, not {name!r:.80}")
+        form = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first"
+        raise ValueError(f"a key's name is {form}, not {name!r:.80}")
     return name
 
 

@@ -14,48 +14,13 @@ ALGORITHM = "EdDSA"
 
 DEFAULT_AUDIENCE = "ringback"
 
-MAX_TOKEN_CHARS = 2048
-"""A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
-
 KEY_ROLE = "token"
 """What a file of such a key gives as its role."""
 
 INSTALL = "tokens need PyJWT and cryptography: pip install 'ringback[tokens]'"
 """What is said where they are missing."""
 
-_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
-_Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
-
-
-def check_key_name(name: Any) -> str:
-    """Gives the name of a key back. It can stand in a file's name and in TOML as it is.
-
-    Raises:
-        TypeError: it is not a str.
-        ValueError: it is not 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first.
-    """
-    if type(name) is not str:
-        raise TypeError(f"a key's name is a str, not {type(name).__name__}")
-    if not _KEY_NAME.fullmatch(name):
-        raise ValueError(
-            "a key's name is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first"
-        )
-    return name
-
-
-def check_client_key(key: Any) -> str:
-    """Gives the CURVE public key of a client back.
-
-    Raises:
-        TypeError: it is not a str.
-        ValueError: it is not 40 characters of Z85 (ZeroMQ RFC 32).
-    """
-    if type(key) is not str:
-        raise TypeError(f"a CURVE public key is a str, not {type(key).__name__}")
-    if not _Z85_KEY.fullmatch(key):
-        raise ValueError("a CURVE public key is 40 characters of Z85")
-    return key
 
 
 def check_audience(audience: Any) -> str:
