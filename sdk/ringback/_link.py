@@ -42,10 +42,16 @@ _OTHER_MECHANISM = 0x11000002
 
 
 class Loss(NamedTuple):
-    """Why a connection is gone, and whether it was refused for the keys, so that another try is of no use."""
+    """Why a connection is gone.
+
+    Attributes:
+        unauthorized: it was refused for the keys, so that another try is of no use.
+        hint: what may be the reason, if there was no session yet.
+    """
 
     why: str
     unauthorized: bool = False
+    hint: str = ""
 
 
 class _Process:
@@ -190,4 +196,8 @@ class Link:
                 return Loss("it wants an encrypted link: give a key_file, or broker_key and token", True)
             return Loss("it does not encrypt, and this endpoint has a key", True)
         why = _LOST.get(zmq.Event(event))
-        return None if why is None else Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        if why is None or event == zmq.EVENT_CLOSED:
+            return None if why is None else Loss(why)
+        # Where keys do not fit, a broker can often do no more than close the connection.
+        hint = "does it want keys?" if self._keys is None else "is the broker's public key right?"
+        return Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH, hint)

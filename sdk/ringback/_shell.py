@@ -56,11 +56,10 @@ class ShellBase(Shell):
         now = time.monotonic()
         if loss.unauthorized:
             self.endpoint.link_refused(now, loss.why)
-        elif self.endpoint.connected:
+        elif loss.hint and not self.endpoint.connected:
+            self.endpoint.link_lost(now, f"{loss.why}; {loss.hint}")
+        else:
             self.endpoint.link_lost(now, loss.why)
-        else:  # where keys do not fit, a broker can often do no more than close the connection
-            hint = "does it want keys?" if self._keys is None else "is the broker's public key right?"
-            self.endpoint.link_lost(now, f"{loss.why}; {hint}")
 
     def send(self, address: bytes, frame: bytes) -> bool:
         return self._link is not None and self._link.send(address, frame)
