@@ -467,6 +467,18 @@ def test_a_bounce_does_not_make_a_rate_limit_forget() -> None:
     assert only_error(server) == (3, Code.RATE_LIMITED, 0)
 
 
+def test_a_slow_rate_limit_is_remembered_as_long_as_it_says_something() -> None:
+    server = connected(Role.SERVER, limits=Limits(max_calls_per_s=0.05))
+    server.gets(data(write.call(1, "k", None, None)), encode_address(7))
+    server.handle()[0]()
+    server.wait(IDLE_S + 5.0)
+    server.gets(data(write.call(2, "k", None, None)), encode_address(7))
+    assert server.handle() == []
+    server.wait(5.0)
+    server.gets(data(write.call(3, "k", None, None)), encode_address(7))
+    assert len(server.handle()) == 1
+
+
 def test_calls_of_ones_own_are_bounded() -> None:
     player = connected(Role.PLAYER, limits=Limits(max_pending=2))
     calls = [player.call(flush=True) for _ in range(3)]

@@ -13,7 +13,6 @@ from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
 
 from ringback.core import exchange
-from ringback.core.peers import ALLOWANCE_S
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID
@@ -28,6 +27,9 @@ OPERATIONS = 40
 SKEW_S = 0.05
 IDLE_S = 0.5
 """How soon an endpoint forgets a route here."""
+
+ALLOWANCE_S = 1.0
+"""How long an empty rate limit takes to fill up."""
 
 HEALED_WITHIN_S = 150.0
 
@@ -434,7 +436,7 @@ class Simulation:
                 assert call.done and call.ok, f"{call.name} did not succeed when all was well again"
 
     def _check_rest(self) -> None:
-        self.world.run(IDLE_S + ALLOWANCE_S + 0.5)
+        self.world.run(2 * IDLE_S + ALLOWANCE_S + 0.5)
         for life in self.alive():
             life.rest()
             if life.role is Role.SERVER:

@@ -15,6 +15,7 @@ from ringback.core.counters import Counters
 from ringback.core.handlers import Handler
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
+from ringback.core.rates import Rate, per_second
 from ringback.core.shell import Shell
 from ringback.errors import (
     EXECUTED,
@@ -39,7 +40,12 @@ SWEEP_S_AN_ENTRY = 1e-6
 """Deadlines are looked for at most so often: a timeout fires late by 5 ms, and 1 ms for each 1000 calls."""
 
 IDLE_S = 10.0
-"""Routes that nothing is in flight on are forgotten after so long at the latest."""
+"""Routes that nothing is in flight on are forgotten after so long at the latest; where a rate limit was
+counted, after twice as long, or when the limit says nothing any more."""
+
+MAX_REMEMBERED = 10_000
+"""Routes of sources that were named, and of operators, that are kept for their buckets alone. Those of
+players end with them, but nobody says when an operator has left, and it may name any number of sources."""
 
 SHORT_BYTES = 256
 """An answer as short as an error is kept as it is."""
@@ -71,9 +77,12 @@ class Exchange:
         self._shell = shell
         self._handlers = handlers
         self._limits = limits
+        calls_per_s = limits.max_calls_per_s
+        self._rate = None if calls_per_s is None else per_second(calls_per_s)
         self._encoder = Encoder(_OWN_FRAMES)  # refusals and cancels leave, however small the limits are
         self._sweep_at = math.inf
         self._sweep_after = -math.inf
+        self._tidy_at = -math.inf
         self._returned: list[Peer] = []
         self._returned_bytes = 0
         self._resend_at = math.inf
@@ -209,18 +218,15 @@ class Exchange:
                     error = _unacceptable(damaged)
                     answer = self._encoder.error(damaged.id, error)
                     self._resend_later(peer, damaged.id, answer, error.executed, now)
-        if peer.disposable(now):
-            self.peers.pop(peer.key, None)
+        self._tidy(peer, now)
 
     def _take_call(self, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
         _, call_id, key, payload, budget_ms = envelope
         handler = self._handlers.get(key)
         limits = self._limits
         executions = peer.executions
-        if limits.max_calls_per_s is not None and (wait_s := peer.take_allowance(limits, now)):
-            error: CallbackError = RateLimited(
-                f"more than {limits.max_calls_per_s:g} calls a second", data={"retry_after": wait_s}
-            )
+        if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
+            error: CallbackError = _rate_limited("this endpoint", self._rate, wait_s)
         elif handler is None:
             error = UnknownCallback(f"no callback of the key {key!r} is registered")
         elif (
@@ -350,6 +356,10 @@ class Exchange:
         """Ends what is over its deadline: one look at all, in place of a timer for each."""
         earliest = math.inf
         entries = 0
+        remembered = []
+        tidy = now >= self._tidy_at  # with slow limits many peers have buckets: not at each sweep
+        if tidy:
+            self._tidy_at = now + IDLE_S
         self._sweep_at = math.inf  # what is called meanwhile, as an outcome is told, may set it
         for peer in list(self.peers.values()):
             entries += 1 + len(peer.calls) + len(peer.executions)
@@ -372,12 +382,23 @@ class Exchange:
                     self._abandon(peer, execution.id)
                 elif deadline < earliest:
                     earliest = deadline
-            if peer.disposable(now):
-                del self.peers[peer.key]
+            if tidy or not peer.buckets:
+                self._tidy(peer, now)
+                if peer.buckets and peer.idle and (peer.of_operator or peer.local):
+                    remembered.append(peer)
+        for peer in remembered[:-MAX_REMEMBERED]:
+            del self.peers[peer.key]
         if self.peers:
             earliest = min(earliest, now + IDLE_S)
         self._sweep_after = now + SWEEP_S + SWEEP_S_AN_ENTRY * entries
         self._sweep_at = max(min(earliest, self._sweep_at), self._sweep_after)
+
+    def _tidy(self, peer: Peer, now: float) -> None:
+        """Forgets buckets that say nothing any more, and the peer if nothing is left of it."""
+        if peer.buckets:
+            peer.buckets = {key: bucket for key, bucket in peer.buckets.items() if bucket.full_at > now}
+        if peer.idle and not peer.buckets:
+            self.peers.pop(peer.key, None)
 
     def _time_out(self, peer: Peer, call_ids: list[int]) -> None:
         """Ends calls whose time is over. What has not left yet never will; where a call has left, the
@@ -392,6 +413,10 @@ class Exchange:
                 if peer.key:
                     self.outbox.add(peer, self._encoder.cancel(call_id))
             self._finish(peer, call_id, (), error)
+
+
+def _rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:
+    return RateLimited(f"{what} takes {rate.text} of one caller", data={"retry_after": wait_s})
 
 
 def _unacceptable(damaged: Unreadable) -> InvalidPayload:

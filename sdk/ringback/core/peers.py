@@ -7,11 +7,8 @@ call came on, and counts only when it comes on the route that the call went out 
 from __future__ import annotations
 
 from ringback.core.calls import Execution, PendingCall
-from ringback.protocol.limits import Limits
+from ringback.core.rates import Bucket, Rate
 from ringback.protocol.names import PlayerID
-
-ALLOWANCE_S = 1.0
-"""How long it takes an unused rate limit to fill up."""
 
 FIRST_RESEND_S = 0.05
 LONGEST_RESEND_S = 1.0
@@ -23,22 +20,26 @@ class Peer:
     """One route, with what is in flight on it.
 
     Attributes:
-        address, header: the route. A local peer (this endpoint itself) has no header.
+        address, header: the route.
+        local: whether this is the endpoint itself, called by a name that it gave. It has no header.
+        of_operator: whether it is an operator. All others have the link number 0.
         source: the player ID that handlers of its calls are given; None on players.
         outgoing: encoded envelopes that wait to be sent, `outgoing_bytes` in all.
         calls: calls to it that wait for an answer, by id.
         executions: its calls that are being handled, by id; they came in `execution_bytes`.
         returned: answers that found its queue at the broker full, to be sent again at `resend_at`.
+        buckets: what is left to it of rates, by the callback's key; by "" of the endpoint's own.
     """
 
     __slots__ = (
-        "_allowance",
-        "_allowance_at",
         "address",
+        "buckets",
         "calls",
         "execution_bytes",
         "executions",
         "header",
+        "local",
+        "of_operator",
         "outgoing",
         "outgoing_bytes",
         "resend_at",
@@ -51,6 +52,8 @@ class Peer:
         self.address = address
         self.header = header
         self.source = source
+        self.local = not header and bool(address)
+        self.of_operator = header[4:] not in (b"", b"\0\0\0\0")
         self.outgoing: list[bytes] = []
         self.outgoing_bytes = 0
         self.calls: dict[int, PendingCall] = {}
@@ -59,22 +62,12 @@ class Peer:
         self.returned: list[bytes] = []
         self.resend_at = 0.0
         self.resend_delay_s = 0.0
-        self._allowance = 0.0
-        self._allowance_at: float | None = None
-
-    @property
-    def local(self) -> bool:
-        """Whether this is the endpoint itself, called by a name that it gave."""
-        return not self.header and bool(self.address)
+        self.buckets: dict[str, Bucket] = {}
 
     @property
     def key(self) -> bytes:
         """The route as one value. No two routes share one: msgpack tells where an address ends."""
         return self.address + self.header
-
-    def disposable(self, now: float) -> bool:
-        """Whether nothing would be lost with it, a rate limit's memory included."""
-        return self.idle and (self._allowance_at is None or now - self._allowance_at > ALLOWANCE_S)
 
     @property
     def idle(self) -> bool:
@@ -90,19 +83,9 @@ class Peer:
             self.resend_at = now + self.resend_delay_s
         return self.resend_at
 
-    def take_allowance(self, limits: Limits, now: float) -> float:
-        """Counts a call against the rate limit (a token bucket of one second); gives 0.0 when it may
-        run, else after how many seconds it might."""
-        rate = limits.max_calls_per_s
-        if rate is None:
-            return 0.0
-        burst = max(rate * ALLOWANCE_S, 1.0)
-        if self._allowance_at is None:
-            self._allowance = burst
-        else:
-            self._allowance = min(burst, self._allowance + (now - self._allowance_at) * rate)
-        self._allowance_at = now
-        if self._allowance < 1.0:
-            return (1.0 - self._allowance) / rate
-        self._allowance -= 1.0
-        return 0.0
+    def take(self, key: str, rate: Rate, now: float) -> float:
+        """Counts a call against a rate; gives 0.0 when it may run, else after how many seconds it may."""
+        bucket = self.buckets.get(key)
+        if bucket is None or bucket.rate is not rate:  # what was counted for another registration is over
+            bucket = self.buckets[key] = Bucket(rate)
+        return bucket.take(now)
