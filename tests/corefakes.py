@@ -51,7 +51,7 @@ class FakeShell:
     events: list[tuple[Event, Any]] = field(default_factory=list)
     starts: list[Exception | None] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    failures: list[Exception] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
     duplicates: int = 0
     opened: int = 0
     closed: int = 0
@@ -110,6 +110,9 @@ class FakeShell:
         return len(self.waiting)
 
     def handler_failed(self, execution: Execution, error: Exception) -> None:
+        self.failures.append(error)
+
+    def allow_failed(self, key: str, error: BaseException) -> None:
         self.failures.append(error)
 
     def cancel(self, execution: Execution) -> None:
@@ -215,9 +218,9 @@ class Desk:
         for key in keys:
             self.register(key)
 
-    def register(self, key: str) -> Any:
+    def register(self, key: str, *, replace: bool = False, **terms: Any) -> Any:
         function: Any = (lambda source, payload, cb: None) if self.role is Role.SERVER else _on_player
-        return self.core.registry.add(key, function, replace=False)
+        return self.core.registry.add(key, function, replace=replace, **terms)
 
     # -- the link, with the test as the broker
 

@@ -71,5 +71,8 @@ class ShellBase(Shell):
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         log.error("the handler of %r failed", execution.key, exc_info=error)
 
+    def allow_failed(self, key: str, error: BaseException) -> None:
+        log.error("the allow of %r failed, so the call is forbidden", key, exc_info=error)
+
     def warn(self, text: str) -> None:
         log.warning(text)

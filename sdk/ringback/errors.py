@@ -149,7 +149,7 @@ class TooLarge(CallbackError):
 
 
 class RateLimited(CallbackError):
-    """Too many calls a second. `data["retry_after"]` is in seconds."""
+    """The caller calls too often. `data["retry_after"]` is in seconds: when the next call may be accepted."""
 
     default_code = Code.RATE_LIMITED
     default_executed = "no"

@@ -508,6 +508,9 @@ class EndpointProcess(Process, Shell):
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         """What a real shell logs."""
 
+    def allow_failed(self, key: str, error: BaseException) -> None:
+        """What a real shell logs."""
+
     def run(self, execution: Execution) -> None:
         world = self.world
         self.later(

@@ -15,6 +15,7 @@ from ringback.core.counters import Counters
 from ringback.core.handlers import Handler
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
+from ringback.core.permissions import Rule, permits
 from ringback.core.rates import Rate, per_second
 from ringback.core.shell import Shell
 from ringback.errors import (
@@ -24,6 +25,7 @@ from ringback.errors import (
     Cancelled,
     Code,
     Executed,
+    Forbidden,
     InvalidPayload,
     Overloaded,
     RateLimited,
@@ -225,10 +227,14 @@ class Exchange:
         handler = self._handlers.get(key)
         limits = self._limits
         executions = peer.executions
+        # What stays so comes before what passes; a callback's own limit last, so that a call that is not
+        # run takes nothing of it. Only the endpoint's own counts them all, whatever they are.
         if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
             error: CallbackError = _rate_limited("this endpoint", self._rate, wait_s)
         elif handler is None:
             error = UnknownCallback(f"no callback of the key {key!r} is registered")
+        elif handler.allow is not None and not self._permits(handler.allow, key, peer):
+            error = Forbidden(f"the caller may not call {key!r}")
         elif (
             len(executions) >= limits.max_in_flight
             or peer.execution_bytes > limits.max_in_flight_bytes
@@ -241,6 +247,8 @@ class Exchange:
         elif call_id in executions:
             self.counters.invalid += 1
             return
+        elif handler.limit is not None and not peer.local and (wait_s := peer.take(key, handler.limit, now)):
+            error = _rate_limited(repr(key), handler.limit, wait_s)
         else:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < self._sweep_at:
@@ -253,6 +261,18 @@ class Exchange:
             self._shell.run(execution)
             return
         self._refuse(peer, call_id, error)
+
+    def _permits(self, rule: Rule, key: str, peer: Peer) -> bool:
+        """Tells whether a caller may call what has an `allow`; this endpoint itself always may."""
+        if peer.local:
+            return True
+        try:
+            return permits(rule, peer.source, peer.of_operator)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a cancelled future's too: the call has to get its answer
+            self._shell.allow_failed(key, error)
+            return False
 
     def _overload(self, peer: Peer) -> Overloaded:
         handled = max(self.running, self._shell.jobs_waiting())
@@ -396,9 +416,20 @@ class Exchange:
     def _tidy(self, peer: Peer, now: float) -> None:
         """Forgets buckets that say nothing any more, and the peer if nothing is left of it."""
         if peer.buckets:
-            peer.buckets = {key: bucket for key, bucket in peer.buckets.items() if bucket.full_at > now}
+            peer.buckets = {
+                key: bucket
+                for key, bucket in peer.buckets.items()
+                if bucket.full_at > now and bucket.rate is self._rate_of(key)
+            }
         if peer.idle and not peer.buckets:
             self.peers.pop(peer.key, None)
+
+    def _rate_of(self, key: str) -> Rate | None:
+        """Gives the rate that counts now for a bucket."""
+        if not key:
+            return self._rate
+        handler = self._handlers.get(key)
+        return None if handler is None else handler.limit
 
     def _time_out(self, peer: Peer, call_ids: list[int]) -> None:
         """Ends calls whose time is over. What has not left yet never will; where a call has left, the

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ringback.core.permissions import Allow, Rule, make_rule
+from ringback.core.rates import Rate, make_rate
 from ringback.protocol.limits import MAX_KEYS
 from ringback.protocol.names import check_key
 
@@ -21,15 +23,25 @@ class Handler:
         takes_cb: it is given `cb` and answers by it; otherwise what it returns is the result.
         is_async: it is a coroutine function.
         in_thread: the asyncio face runs it in a thread of its own.
+        allow: who may call it; None for everybody.
+        limit: how often one caller may call it; None for no limit.
     """
 
     function: Function
     takes_cb: bool
     is_async: bool
     in_thread: bool
+    allow: Rule | None = None
+    limit: Rate | None = None
 
 
-def make_handler(function: Any, arguments: tuple[str, ...], in_thread: bool = False) -> Handler:
+def make_handler(
+    function: Any,
+    arguments: tuple[str, ...],
+    in_thread: bool = False,
+    allow: Rule | None = None,
+    limit: Rate | None = None,
+) -> Handler:
     """Decides the form of a handler.
 
     Args:
@@ -57,7 +69,7 @@ def make_handler(function: Any, arguments: tuple[str, ...], in_thread: bool = Fa
     )
     if is_async and in_thread:
         raise TypeError(f"the handler {name} is a coroutine function: in_thread=True is for plain functions")
-    return Handler(function, fits_cb, is_async, in_thread)
+    return Handler(function, fits_cb, is_async, in_thread, allow, limit)
 
 
 def _fits(signature: inspect.Signature, count: int) -> bool:
@@ -66,6 +78,16 @@ def _fits(signature: inspect.Signature, count: int) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check_terms(key: str, allow: Allow | None, limit: str | None) -> tuple[Rule | None, Rate | None]:
+    """Gives what `allow` and `limit` mean, or says what is wrong with them or with the key.
+
+    Raises:
+        TypeError, ValueError: one is not of the right form.
+    """
+    check_key(key)
+    return make_rule(allow), None if limit is None else make_rate(limit)
 
 
 class Registration:
@@ -98,14 +120,23 @@ class Registry:
         self._arguments = arguments
         self._changed = changed
 
-    def add(self, key: str, function: Any, *, replace: bool, in_thread: bool = False) -> Registration:
+    def add(
+        self,
+        key: str,
+        function: Any,
+        *,
+        replace: bool,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
+    ) -> Registration:
         """Registers a function.
 
         Raises:
-            TypeError, ValueError: the key or the function is not of the right form, or the key is taken.
+            TypeError, ValueError: an argument is not of the right form, or the key is taken.
         """
-        check_key(key)
-        handler = make_handler(function, self._arguments, in_thread)
+        rule, rate = check_terms(key, allow, limit)
+        handler = make_handler(function, self._arguments, in_thread, rule, rate)
         if replace:
             self.handlers[key] = handler
         elif self.handlers.setdefault(key, handler) is not handler:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from typing import Any
+
+MIN_CALLS, MAX_CALLS = 1e-6, 1e9
+"""The number in a limit: what a float can count with."""
 
 ROUNDING_S = 1e-6
 """Times are floats: a call that comes just when it was told to is not too early."""
+
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|min|h)")
+_UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +30,23 @@ class Rate:
     text: str
     interval_s: float
     burst_s: float
+
+
+def make_rate(text: Any) -> Rate:
+    """Gives the rate that a text like "5/s", "100/min" or "0.5/h" means, with a burst of its number, and of
+    at least one call.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is not of that form, or the number is 0 or out of all range.
+    """
+    if type(text) is not str:
+        raise TypeError(f"a limit is a str like '5/s', not {type(text).__name__}")
+    form = _FORM.fullmatch(text)
+    calls = float(form[1]) if form else 0.0
+    if form is None or not MIN_CALLS <= calls <= MAX_CALLS:
+        raise ValueError(f"a limit is a number above 0 and a unit, '5/s', '100/min' or '0.5/h', not {text!r}")
+    return _rate(text, calls, _UNITS_S[form[2]])
 
 
 def per_second(calls: float) -> Rate:

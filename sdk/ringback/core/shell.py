@@ -39,6 +39,9 @@ class Shell(Replier, Protocol):
     def run(self, execution: Execution) -> None:
         """Has the handler run, later and elsewhere."""
 
+    def allow_failed(self, key: str, error: BaseException) -> None:
+        """The `allow` of a callback raised, or gave no bool: it belongs into the log."""
+
     def jobs_waiting(self) -> int:
         """How many handlers wait to be run."""
         ...
