@@ -8,6 +8,7 @@ from ringback._context import remaining
 from ringback._version import __version__
 from ringback.core.calls import Execution
 from ringback.core.handlers import Registration
+from ringback.core.permissions import OPERATORS
 from ringback.errors import (
     BrokerUnreachable,
     CallbackError,
@@ -40,6 +41,7 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID
 
 __all__ = [
+    "OPERATORS",
     "BrokerUnreachable",
     "Call",
     "CallGroup",

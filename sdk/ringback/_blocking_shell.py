@@ -16,7 +16,7 @@ import zmq
 
 from ringback._handling import deliver, encode_answer, log, run_async, run_plain
 from ringback._link import Link
-from ringback._pool import Lane, Pool
+from ringback._pool import Lane, Pool, never_waits
 from ringback._security import check_token
 from ringback._shell import ShellBase
 from ringback.core.calls import Execution, PendingCall
@@ -102,6 +102,7 @@ class BlockingShell(ShellBase):
 
     def _run(self, timeout_s: float) -> None:
         endpoint = self.endpoint
+        never_waits()
         try:
             endpoint.start(time.monotonic(), timeout_s)
             while self.running:

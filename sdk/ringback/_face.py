@@ -25,7 +25,8 @@ from ringback._version import __version__
 from ringback.core.calls import PendingCall
 from ringback.core.counters import Counters
 from ringback.core.endpoint import Endpoint
-from ringback.core.handlers import Registration
+from ringback.core.handlers import Registration, check_terms
+from ringback.core.permissions import Allow
 from ringback.core.shell import Event
 from ringback.errors import CallbackError, CallTimeout
 from ringback.protocol.addresses import check_address
@@ -297,16 +298,37 @@ class ServerFace(_Triggering[C, G]):
 
     @overload
     def register_server_callback(
-        self, key: str, handler: None = None, *, replace: bool = False, in_thread: bool = False
+        self,
+        key: str,
+        handler: None = None,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
     ) -> Callable[[F], F]: ...
 
     @overload
     def register_server_callback(
-        self, key: str, handler: Callback, *, replace: bool = False, in_thread: bool = False
+        self,
+        key: str,
+        handler: Callback,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
     ) -> Registration: ...
 
     def register_server_callback(
-        self, key: str, handler: Any = None, *, replace: bool = False, in_thread: bool = False
+        self,
+        key: str,
+        handler: Any = None,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
     ) -> Any:
         """Registers a callback that players trigger.
 
@@ -317,15 +339,28 @@ class ServerFace(_Triggering[C, G]):
                 player's ID as the broker knows it. Without a handler this decorates one.
             replace: whether it may take the place of one that is registered.
             in_thread: of the asyncio face: the handler blocks, so run it in a thread.
+            allow: who may call it; anybody else gets FORBIDDEN, and the handler does not run. A set, list or
+                tuple of player IDs (copied), a function of (source) that gives a bool, or `OPERATORS`: no
+                player at all. For an operator's call the first two are asked about the source that it names.
+                The function is called on the I/O thread (asyncio: on the loop): it must not block nor wait
+                for calls. Where it raises, or gives no bool, the call is forbidden, and that is logged.
+            limit: how often one caller may call it: "5/s", "100/min", "0.5/h", with a burst of the number and
+                of at least one. What is over it gets RATE_LIMITED, with `data["retry_after"]` in seconds. A
+                caller is a player, or an operator in the name of one source.
+
+        Neither counts for `trigger_callback` of this server itself.
 
         Returns:
             A handle with `unregister()`; as a decorator, the function itself.
 
         Raises:
-            TypeError: the key or the handler is not of the right form.
-            ValueError: the key is too long, or registered already.
+            TypeError: the key, the handler, `allow` or `limit` is not of the right form.
+            ValueError: the key is too long, or registered already; an ID in `allow` is out of range; `limit`
+                is another text.
         """
-        return _register(self._endpoint, key, handler, replace, in_thread)
+        return _register(
+            self._endpoint, key, handler, replace=replace, in_thread=in_thread, allow=allow, limit=limit
+        )
 
     @property
     def players(self) -> list[PlayerID]:
@@ -360,23 +395,41 @@ class PlayerFace(Face[C, G]):
 
     @overload
     def register_client_callback(
-        self, key: str, handler: None = None, *, replace: bool = False, in_thread: bool = False
+        self,
+        key: str,
+        handler: None = None,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        limit: str | None = None,
     ) -> Callable[[F], F]: ...
 
     @overload
     def register_client_callback(
-        self, key: str, handler: Callback, *, replace: bool = False, in_thread: bool = False
+        self,
+        key: str,
+        handler: Callback,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        limit: str | None = None,
     ) -> Registration: ...
 
     def register_client_callback(
-        self, key: str, handler: Any = None, *, replace: bool = False, in_thread: bool = False
+        self,
+        key: str,
+        handler: Any = None,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        limit: str | None = None,
     ) -> Any:
         """Registers a callback that the server triggers on this player.
 
-        `handler` is a function of (payload, cb) or (payload); all else is as in
-        `Server.register_server_callback`.
+        `handler` is a function of (payload, cb) or (payload). A caller that `limit` counts is the server, or
+        an operator. All else is as in `Server.register_server_callback`.
         """
-        return _register(self._endpoint, key, handler, replace, in_thread)
+        return _register(self._endpoint, key, handler, replace=replace, in_thread=in_thread, limit=limit)
 
     def trigger_server_callback(
         self,
@@ -465,13 +518,27 @@ def _address(player_id: Any) -> bytes:
     return encode_address(check_player_id(player_id))
 
 
-def _register(endpoint: Endpoint, key: str, handler: Any, replace: bool, in_thread: bool) -> Any:
+def _register(
+    endpoint: Endpoint,
+    key: str,
+    handler: Any,
+    *,
+    replace: bool,
+    in_thread: bool,
+    allow: Allow | None = None,
+    limit: str | None = None,
+) -> Any:
+    def add(function: Any) -> Registration:
+        return endpoint.registry.add(
+            key, function, replace=replace, in_thread=in_thread, allow=allow, limit=limit
+        )
+
     if handler is not None:
-        return endpoint.registry.add(key, handler, replace=replace, in_thread=in_thread)
-    check_key(key)
+        return add(handler)
+    check_terms(key, allow, limit)
 
     def decorate(function: F) -> F:
-        endpoint.registry.add(key, function, replace=replace, in_thread=in_thread)
+        add(function)
         return function
 
     return decorate

@@ -10,11 +10,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from ringback._handling import log
+from ringback.errors import UsageError
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 _current = threading.local()
-"""Its `pool` is the one that the present thread works for, if any."""
+"""Its `pool` is the one that the present thread works for, if any. Of an I/O thread it is a `NoPool`."""
 
 
 class Pool:
@@ -98,6 +99,18 @@ class Pool:
             del job, function, arguments
 
 
+class NoPool:
+    """What an I/O thread has in the place of a pool: what waits there for a call waits for itself."""
+
+    def worker_waits(self) -> AbstractContextManager[None]:
+        raise UsageError("an `allow` can't wait for a call: it runs on the thread that brings the answer")
+
+
+def never_waits() -> None:
+    """Says that the present thread is an I/O thread."""
+    _current.pool = NoPool()
+
+
 def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         function(*arguments)
@@ -107,7 +120,7 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
 
 def waiting() -> AbstractContextManager[None]:
     """Around a wait for a call, of whichever endpoint: if this thread is a worker, its pool makes room."""
-    pool: Pool | None = getattr(_current, "pool", None)
+    pool: Pool | NoPool | None = getattr(_current, "pool", None)
     return nullcontext() if pool is None else pool.worker_waits()
 
 

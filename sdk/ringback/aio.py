@@ -19,6 +19,7 @@ from ringback._calls import CallBase, unwrap
 from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
 from ringback._group import GroupBase
 from ringback.core.calls import PendingCall
+from ringback.core.permissions import OPERATORS
 from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ringback._security import Token
     from ringback.credentials import KeyPair
 
-__all__ = ["Call", "CallGroup", "Operator", "Player", "Server"]
+__all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]
 
 
 class Call(CallBase):

@@ -123,6 +123,51 @@ async def test_functions_that_are_none(stage: Stage) -> None:
     await stage.still_works(server, player)
 
 
+@pytest.mark.parametrize(
+    ("allow", "kind", "why"),
+    [
+        ("ann", TypeError, "allow is None, OPERATORS, a set, list or tuple of player IDs"),
+        (7, TypeError, "not int"),
+        (True, TypeError, "not bool"),
+        ({7: True}, TypeError, "not dict"),
+        ([7, None], TypeError, "a player ID is an int or a str, not NoneType"),
+        ({0}, ValueError, "a player ID that is an int is 1 to"),
+        (("",), ValueError, "a player ID that is a str is 1 to 64"),
+        (lambda: True, TypeError, r"does not take \(source\)"),
+        (asyncio.sleep, TypeError, "is a coroutine function"),
+    ],
+)
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_an_allow_that_is_refused(face: Face, allow: Any, kind: type[Exception], why: str) -> None:
+    server = face.module.Server("tcp://127.0.0.1:1")
+    handle = server.register_server_callback("x", lambda source, payload: None)
+    for handler in (lambda source, payload: None, None):
+        with pytest.raises(kind, match=why):
+            server.register_server_callback("x", handler, replace=True, allow=allow)
+    assert server._endpoint.registry.handlers["x"] is handle.handler
+    with pytest.raises(TypeError, match="allow"):
+        face.module.Player("tcp://127.0.0.1:1").register_client_callback("x", allow={7})
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"),
+    [
+        *[(text, ValueError) for text in ("", "5", "0/s", "-1/s", "5/sec", "5 / s", "nan/s", "1e3/s", "x/h")],
+        *[(other, TypeError) for other in (5, 5.0, True, b"5/s", (5, "s"))],
+    ],
+)
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_a_limit_that_is_refused(face: Face, limit: Any, kind: type[Exception]) -> None:
+    server, player = (getattr(face.module, role)("tcp://127.0.0.1:1") for role in ("Server", "Player"))
+    for handler in (lambda source, payload: None, None):
+        with pytest.raises(kind, match=r"a limit is a .*'5/s'"):
+            server.register_server_callback("x", handler, limit=limit)
+    for handler in (lambda payload: None, None):
+        with pytest.raises(kind, match=r"a limit is a .*'5/s'"):
+            player.register_client_callback("x", handler, limit=limit)
+    assert server._endpoint.registry.keys() == player._endpoint.registry.keys() == ()
+
+
 @played
 async def test_before_start_and_after_close(stage: Stage) -> None:
     server, _ = await stage.pair()
