@@ -56,7 +56,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.NO_SERVER: "no server is connected",
     Exit.INVALID_PAYLOAD: "the payload can't be carried, or is not accepted",
     Exit.TOO_LARGE: "the payload is too large",
-    Exit.RATE_LIMITED: "too many calls a second",
+    Exit.RATE_LIMITED: "the caller calls too often",
     Exit.OVERLOADED: "a queue on the way is full",
     Exit.FORBIDDEN: "the caller may not call this",
     Exit.DRAINING: "the broker is about to stop",
