@@ -191,10 +191,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(len(MEASURES), 1, sharex=True, figsize=(9, 12))
     for axis, measure in zip(axes, MEASURES, strict=True):
-        for who in dict.fromkeys(row["who"] for row in rows):
+        for number, who in enumerate(dict.fromkeys(row["who"] for row in rows)):
             points = [(row["t"] / 60, row[measure]) for row in rows if row["who"] == who and measure in row]
             if points:
-                axis.plot(*zip(*points, strict=True), label=who, linewidth=1)
+                axis.plot(*zip(*points, strict=True), label=who, color=f"C{number}", linewidth=1)
         axis.set_ylabel(measure.replace("_", " "))
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)

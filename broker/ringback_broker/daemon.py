@@ -132,14 +132,13 @@ class Broker:
             self._access = AccessFile(config.access)
             self._zap = ZAPHandler(context, self._admits)
             self._stack.callback(self._zap.close)
-        else:
-            for address in (config.players, config.backend):
-                if not is_local(address):
-                    log.warning("INSECURE: anybody who can reach %s may join as anybody", address)
         self._players = Listener(context, Side.PLAYERS, config.players, config.player_queue, secret)
         self._stack.callback(self._players.close)
         self._backend = Listener(context, Side.BACKEND, config.backend, config.backend_queue, secret)
         self._stack.callback(self._backend.close)
+        for address in (config.players, config.backend):
+            if secret is None and not is_local(address):
+                log.warning("INSECURE: anybody who can reach %s may join as anybody", address)
 
     @property
     def players(self) -> str:

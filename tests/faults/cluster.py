@@ -181,7 +181,7 @@ class Cluster:
         self._write = File(folder / "test.jsonl")
         self._stack = ExitStack()
         address = f"tcp://{host}:0"
-        self.broker = self._stack.enter_context(BrokerProcess(address, address, environment=environment))
+        self.broker = self._stack.enter_context(BrokerProcess(address, address, ("--insecure",), environment))
 
     def __enter__(self) -> Self:
         return self
