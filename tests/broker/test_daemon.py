@@ -437,8 +437,10 @@ def test_log_lines_are_bounded(here: Broker, caplog: pytest.LogCaptureFixture) -
         for _ in range(REPORTS_A_TICK + 50):
             here.report("refused", None, "x" * 10_000 + "\nready players=tcp://evil")
         here._end_of_reports()
-        assert len(caplog.records) == REPORTS_A_TICK + 1
-        assert "50 more" in caplog.messages[-1]
+        # The broker in its thread may just say that it is ready.
+        told = [message for message in caplog.messages if message.startswith(("refused", "50 more"))]
+        assert len(told) == REPORTS_A_TICK + 1
+        assert "50 more" in told[-1]
         assert max(map(len, caplog.messages)) < 400
         here.report("refused", None, "a\nready players=tcp://evil backend=\x1b[0m")
         here._end_of_reports()
