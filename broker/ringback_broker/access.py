@@ -82,7 +82,9 @@ class AccessList:
         """
         try:
             document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            raise AccessError("it is nested too deep") from None
+        except ValueError as error:  # TOMLDecodeError, and of an int of too many digits
             raise AccessError(f"it is not TOML: {error}") from None
         _known(document, {"audience", "key", "token_key"}, "the list")
         audience = document.get("audience", "ringback")
