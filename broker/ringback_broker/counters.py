@@ -21,6 +21,8 @@ class Counters:
         sessions_revoked, sessions_replaced: of these ended since their key or token holds no more, since the
             same player came again.
         handshakes_refused: connections whose key is not on the list, or is for the other side.
+        handshakes_failed: other connections that ended before HELLO: no encryption, another key of the broker in
+            mind, no ZeroMQ at all, too slow.
         connections_refused: closed at once, as there were as many as descriptors allow, or as one address
             may have or make.
         malformed: messages with a wrong number of parts.
@@ -49,6 +51,7 @@ class Counters:
     sessions_revoked: int = 0
     sessions_replaced: int = 0
     handshakes_refused: int = 0
+    handshakes_failed: int = 0
     connections_refused: int = 0
     malformed: int = 0
     violations: int = 0

@@ -290,11 +290,11 @@ class Broker:
             self.switchboard.from_backend(session, parts[0], parts[1], now)
 
     def _take_events(self, events: Iterable[Event], side: Side, now: float) -> None:
-        for event, connection in events:
+        for event, connection, failure in events:
             if event == zmq.EVENT_ACCEPTED:
                 self.switchboard.accepted(side, connection, now)
             else:
-                self.switchboard.disconnected(side, connection)
+                self.switchboard.disconnected(side, connection, failure)
 
     # -- what the switchboard asks for
 
@@ -336,8 +336,7 @@ class Broker:
         access = self.switchboard.access
         if access is not None and access.admits(side, public):
             return True
-        self.switchboard.counters.handshakes_refused += 1
-        self.report("refused", None, f"{remote} UNAUTHORIZED: key {public} is not for the {side.value}")
+        self.switchboard.deny(side, remote, public)
         return False
 
     def _reload(self) -> None:

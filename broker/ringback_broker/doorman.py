@@ -41,8 +41,10 @@ class Doorman:
         self._most = config.address_connections
         self._rate = config.address_handshakes_per_s
         self._from: dict[tuple[Side, int], str] = {}
-        self._open: Counter[str] = Counter()
-        self._made: dict[str, tuple[float, float]] = {}
+        # By side: whoever floods the players' side from an address keeps no server there out.
+        self._open: Counter[tuple[Side, str]] = Counter()
+        self._made: dict[tuple[Side, str], tuple[float, float]] = {}
+        self._denied: Counter[tuple[Side, str]] = Counter()
         self._shut_out: dict[str, float] = {}
         self.refused: dict[Side, set[bytes]] = {side: set() for side in Side}
         self._strangers: dict[Side, dict[int, _Stranger]] = {side: {} for side in Side}
@@ -59,31 +61,52 @@ class Doorman:
         self.settled(side, connection)
         self._strangers[side][connection.descriptor] = _Stranger(connection, now + self._hello_s)
 
-    def comes(self, side: Side, connection: Connection, now: float) -> bool:
-        """Takes note of a connection; tells whether its address may have one more, and make one so soon.
+    def comes(self, side: Side, connection: Connection, now: float) -> str:
+        """Takes note of a connection; tells why its address may not have one more, or make one so soon, and
+        nothing if it may.
 
         Those on Unix sockets have no address, and no such bound.
         """
         remote = connection.remote
         if not remote:
-            return True
+            return ""
         self.goes(side, connection)
         self._from[side, connection.descriptor] = remote
-        self._open[remote] += 1
-        made, at = self._made.get(remote, (0.0, now))
+        self._open[side, remote] += 1
+        made, at = self._made.get((side, remote), (0.0, now))
         made = max(0.0, made - (now - at) * self._rate) + 1.0
-        if self._open[remote] > self._most or made > max(self._rate, 1.0):
-            return False
-        self._made[remote] = made, now
-        return True
+        if self._open[side, remote] > self._most:
+            return f"more than {self._most} connections of one address"
+        if made > max(self._rate, 1.0):
+            return f"more than {self._rate:g} connections a second of one address"
+        self._made[side, remote] = made, now
+        return ""
 
     def goes(self, side: Side, connection: Connection) -> None:
         """A connection is closed."""
         remote = self._from.pop((side, connection.descriptor), None)
         if remote is not None:
-            self._open[remote] -= 1
-            if not self._open[remote]:
-                del self._open[remote]
+            self._open[side, remote] -= 1
+            if not self._open[side, remote]:
+                del self._open[side, remote]
+                self._denied.pop((side, remote), None)
+
+    def denied(self, side: Side, remote: str) -> None:
+        """A connection from an address is refused for its key. It closes by itself; which one it is, nobody
+        can tell."""
+        self._denied[side, remote] += 1
+
+    def was_denied(self, side: Side, connection: Connection) -> bool:
+        """Tells of a connection that closes whether its key was refused; each refusal is told of once."""
+        remote = self.remote(side, connection)
+        if not self._denied[side, remote]:
+            return False
+        self._denied[side, remote] -= 1
+        return True
+
+    def remote(self, side: Side, connection: Connection) -> str:
+        """Tells from which address an open connection comes."""
+        return self._from.get((side, connection.descriptor), "")
 
     def admits(self, side: Side, connection: Connection) -> bool:
         """Tells whether a connection is open, without a session, and was not refused."""
@@ -113,12 +136,10 @@ class Doorman:
     def is_shut_out(self, remote: str, now: float) -> bool:
         return bool(self._shut_out) and self._shut_out.get(remote, now) > now
 
-    def overdue(self, now: float) -> list[tuple[Side, Connection]]:
-        """Gives the connections to close now, and forgets them."""
-        for remote in [
-            remote for remote, (made, at) in self._made.items() if made <= (now - at) * self._rate
-        ]:
-            del self._made[remote]
+    def overdue(self, now: float) -> list[tuple[Side, Connection, bool]]:
+        """Gives the connections to close now, each with whether it said nothing, and forgets them."""
+        for maker in [maker for maker, (made, at) in self._made.items() if made <= (now - at) * self._rate]:
+            del self._made[maker]
         for remote in [remote for remote, until in self._shut_out.items() if until <= now]:
             del self._shut_out[remote]
         due = []
@@ -127,7 +148,7 @@ class Doorman:
                 if stranger.close_at is None:
                     stranger.close_at = now + CLOSE_AFTER_S
                 elif stranger.close_at <= now:
-                    due.append((side, stranger.connection))
-        for side, connection in due:
+                    due.append((side, stranger.connection, not stranger.routing_id))
+        for side, connection, _ in due:
             self.settled(side, connection)
         return due

@@ -28,8 +28,18 @@ _RCVMORE = int(zmq.RCVMORE)
 MAX_PARTS_KEPT = 64
 """Of a message with more parts the rest is thrown away."""
 
-Event = tuple[int, Connection]
-"""What happened to a connection: zmq.EVENT_ACCEPTED or zmq.EVENT_DISCONNECTED."""
+Event = tuple[int, Connection, str]
+"""What happened to a connection: zmq.EVENT_ACCEPTED or zmq.EVENT_DISCONNECTED; and what libzmq says of why there
+was no handshake."""
+
+_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_WRONG_BROKER_KEY, _OTHER_MECHANISM = 0x11000001, 0x11000002
+"""ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC and _MECHANISM_MISMATCH (zmq.h)."""
 
 
 _LAST_DATA_RECV, _TCP_INFO_BYTES = 52, 56
@@ -90,8 +100,9 @@ class Listener:
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
             self.socket.setsockopt(zmq.ZAP_DOMAIN, side.value.encode())
             self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a handler nobody comes in
-        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.monitor = self.socket.get_monitor_socket(_EVENTS)
         self.noted_at: float | None = None
+        self._failure = ""
         self._noted: dict[int, list[Event]] = {}
         self._lock: int | None = None
         try:
@@ -140,10 +151,18 @@ class Listener:
                 return
             told = parse_monitor_message(message)
             descriptor, event = int(told["value"]), int(told["event"])
+            if event not in (zmq.EVENT_ACCEPTED, zmq.EVENT_DISCONNECTED):
+                # It names no connection. But libzmq closes that at once, so the next one closed is it; and
+                # what was told of it first says most.
+                self._failure = self._failure or _failure(event, descriptor)
+                continue
             # The endpoint that it names is this listener's, not the peer's.
             remote = _peer_of(descriptor) if event == zmq.EVENT_ACCEPTED else ""
+            failure = ""
+            if event == zmq.EVENT_DISCONNECTED:
+                failure, self._failure = self._failure, ""
             connection = Connection(descriptor, remote)
-            self._noted.setdefault(connection.descriptor, []).append((event, connection))
+            self._noted.setdefault(connection.descriptor, []).append((event, connection, failure))
             if self.noted_at is None:
                 self.noted_at = now
 
@@ -199,6 +218,15 @@ def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
             return Sent.GONE
         raise
     return Sent.YES
+
+
+def _failure(event: int, value: int) -> str:
+    """Says why a handshake failed."""
+    if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        return "it went away, or took too long"
+    if value == _OTHER_MECHANISM:
+        return "one side encrypts, the other does not"
+    return "it has another key for this broker" if value == _WRONG_BROKER_KEY else "it does not speak ZeroMQ"
 
 
 def _peer_of(descriptor: int) -> str:

@@ -294,22 +294,39 @@ class Switchboard:
         session = self.roster.at(side, connection)
         if session is not None:  # nobody told so, but a descriptor serves one connection at a time
             self._end(session, "its connection closed")
+        self._doorman.settled(side, connection)
         full = side is Side.PLAYERS and (
             self._doorman.count(side) + len(self.roster.players) >= self._max_connections
         )
-        if not self._doorman.comes(side, connection, now) or full:
+        why = self._doorman.comes(side, connection, now) or ("there are too many connections" if full else "")
+        if why:
             self.counters.connections_refused += 1
+            self._wire.report("refused", None, f"{connection.remote} {why}")
             self._wire.close_connection(side, connection)
             return
         self._doorman.arrived(side, connection, now)
 
-    def disconnected(self, side: Side, connection: Connection) -> None:
-        """A connection is closed."""
+    def disconnected(self, side: Side, connection: Connection, failure: str = "") -> None:
+        """A connection is closed; `failure` says what is known of why there was no handshake."""
+        if self._doorman.admits(side, connection) and not self._doorman.was_denied(side, connection):
+            self._failed(side, connection, failure or "it left, or does not speak ZeroMQ")
         self._doorman.settled(side, connection)
         self._doorman.goes(side, connection)
         session = self.roster.at(side, connection)
         if session is not None:
             self._end(session, "its connection closed")
+
+    def deny(self, side: Side, remote: str, public: str) -> None:
+        """Takes note of a connection that is refused for its key."""
+        self.counters.handshakes_refused += 1
+        self._doorman.denied(side, remote)
+        self._wire.report("refused", None, f"{remote} UNAUTHORIZED: key {public} is not for the {side.value}")
+
+    def _failed(self, side: Side, connection: Connection, why: str) -> None:
+        """Takes note of a connection that ends before its peer has said who it is."""
+        self.counters.handshakes_failed += 1
+        remote = self._doorman.remote(side, connection) or "somebody"
+        self._wire.report("refused", None, f"{remote} no HELLO: {why}")
 
     def from_stranger(
         self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
@@ -460,7 +477,9 @@ class Switchboard:
 
     def tick(self, now: float) -> None:
         """Does what is due: leases, and connections without a session."""
-        for side, connection in self._doorman.overdue(now):
+        for side, connection, silent in self._doorman.overdue(now):
+            if silent:
+                self._failed(side, connection, f"it said nothing for {self._config.hello_s:g} s")
             self._wire.close_connection(side, connection)
         for session, ticked in list(self._gone.items()):
             if session.ended:  # the end of another was its own, and took it out of the table

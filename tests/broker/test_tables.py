@@ -70,7 +70,7 @@ def test_doorman() -> None:
     assert not doorman.admits(Side.PLAYERS, second)
     assert doorman.overdue(10.0) == []
     assert doorman.overdue(10.4) == []
-    assert doorman.overdue(10.5) == [(Side.PLAYERS, second), (Side.BACKEND, third)]
+    assert doorman.overdue(10.5) == [(Side.PLAYERS, second, False), (Side.BACKEND, third, False)]
     assert doorman.overdue(14.9) == []
     doorman.settled(Side.PLAYERS, first)
     doorman.settled(Side.PLAYERS, first)

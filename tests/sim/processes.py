@@ -158,6 +158,7 @@ class _Listener(Listener):
         self.monitor = router.monitor
         self.noted_at = None
         self._noted = {}
+        self._failure = ""
         self._lock = None
         self.address = side.value
         self._process = process
