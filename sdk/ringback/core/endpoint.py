@@ -113,16 +113,22 @@ class Endpoint:
         if self._start_by is not None:
             self._started(ConnectionLost("the endpoint was closed", executed="no"))
 
-    def link_lost(self, now: float, why: str, refusal: LinkError | None = None) -> None:
-        """The connection is closed, or could not be made, or the broker has refused it."""
+    def link_lost(
+        self, now: float, why: str, refusal: LinkError | None = None, for_good: bool = False
+    ) -> None:
+        """The connection is closed, or could not be made, or the broker has refused it. Another one is opened a
+        little later, unless this is for good."""
         session = self._session
         if session.state is None:
             return
         self._shell.close_link()
         session.lost(now)
+        if for_good:
+            session.waits()
         self._drop_peers(f"the link to the broker was lost: {why}")
         if self._start_by is None and why != self._last_problem:
-            self._shell.warn(f"no link to the broker at {self._broker}: {why}; trying again")
+            then = "this endpoint does not come back by itself" if for_good else "trying again"
+            self._shell.warn(f"no link to the broker at {self._broker}: {why}; {then}")
         self._last_problem = why
         self._last_refusal = refusal
         if self._announced:
@@ -318,9 +324,8 @@ class Endpoint:
         if self._start_by is not None and not again:
             self._start_failed(error)
         else:
-            self.link_lost(now, f"{reject.code.name}: {reject.reason}", error)
-            if reject.code is RejectCode.REPLACED:
-                self._session.waits()  # to come back would end the other one
+            replaced = reject.code is RejectCode.REPLACED  # to come back would end the other one
+            self.link_lost(now, f"{reject.code.name}: {reject.reason}", error, for_good=replaced)
 
     def _start_failed(self, error: LinkError) -> None:
         if self._session.state is not None:
