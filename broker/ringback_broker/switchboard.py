@@ -176,6 +176,9 @@ class Switchboard:
         if not sound:
             self._violation(session, "a RELAY has the link of the operator that it is of")
         elif not session.may_relay:
+            name = "" if session.identity is None else session.identity.name
+            why = f"{session.connection.remote} FORBIDDEN: the operator {name!r} may not name sources"
+            self._wire.report("refused", None, why)
             self._bounce(session, address, frame, Code.FORBIDDEN)
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)

@@ -464,6 +464,7 @@ def _calls_in(decoded: Decoded) -> list[int]:
 _BOUNCE_TEXTS: dict[Code, str] = {
     Code.NO_SERVER: "no server is connected",
     Code.OVERLOADED: "the receiver's queue at the broker is full",
+    Code.FORBIDDEN: "the broker's list does not let this operator name a source",
     Code.DRAINING: "the broker is stopping",
     Code.RATE_LIMITED: "the broker allows one player no more a second",
 }
