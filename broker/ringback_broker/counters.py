@@ -21,8 +21,8 @@ class Counters:
         sessions_revoked, sessions_replaced: of these ended since their key or token holds no more, since the
             same player came again.
         handshakes_refused: connections whose key is not on the list, or is for the other side.
-        handshakes_failed: other connections that ended before HELLO: no encryption, another key of the broker in
-            mind, no ZeroMQ at all, too slow.
+        handshakes_failed: other connections that ended before HELLO: no encryption, another key of the broker
+            in mind, no ZeroMQ at all, too slow.
         connections_refused: closed at once, as there were as many as descriptors allow, or as one address
             may have or make.
         malformed: messages with a wrong number of parts.

@@ -29,8 +29,8 @@ MAX_PARTS_KEPT = 64
 """Of a message with more parts the rest is thrown away."""
 
 Event = tuple[int, Connection, str]
-"""What happened to a connection: zmq.EVENT_ACCEPTED or zmq.EVENT_DISCONNECTED; and what libzmq says of why there
-was no handshake."""
+"""What happened to a connection: zmq.EVENT_ACCEPTED or zmq.EVENT_DISCONNECTED; and what libzmq says of why it
+came to no handshake."""
 
 _EVENTS = (
     zmq.EVENT_ACCEPTED
@@ -226,7 +226,9 @@ def _failure(event: int, value: int) -> str:
         return "it went away, or took too long"
     if value == _OTHER_MECHANISM:
         return "one side encrypts, the other does not"
-    return "it has another key for this broker" if value == _WRONG_BROKER_KEY else "it does not speak ZeroMQ"
+    if value == _WRONG_BROKER_KEY:
+        return "it has another key for this broker, or repeats what it has overheard"
+    return "it does not speak ZeroMQ as we do"
 
 
 def _peer_of(descriptor: int) -> str:
