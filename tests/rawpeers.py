@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from harness import PATIENCE_S, BrokerProcess
 from zmq.utils.monitor import parse_monitor_message
 
 from ringback import CallbackError, Operator, Player, Server
+from ringback.credentials import KeyPair
 from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import Role
@@ -19,17 +21,34 @@ from ringback.protocol.names import PlayerID
 
 PATIENCE_MS = int(PATIENCE_S * 1000)
 
+_EVENTS = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
 
 class RawPeer:
     """A DEALER on one of the broker's sides. Without heartbeats, so that only the broker ends it.
 
     Args:
         routing_id: the one that it claims, empty for none; otherwise one of its own.
+        keys: with the broker's public key, for an encrypted link.
+        source: the address of this machine that it comes from.
         options: of the socket.
     """
 
     def __init__(
-        self, context: zmq.Context[Any], address: str, *, routing_id: bytes | None = None, **options: int
+        self,
+        context: zmq.Context[Any],
+        address: str,
+        *,
+        routing_id: bytes | None = None,
+        keys: KeyPair | None = None,
+        source: str = "",
+        **options: int,
     ) -> None:
         self.socket = context.socket(zmq.DEALER)
         if routing_id is None:
@@ -40,8 +59,12 @@ class RawPeer:
         self.socket.setsockopt(zmq.LINGER, 0)
         for name, value in options.items():
             self.socket.setsockopt(getattr(zmq, name), value)
-        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self.socket.connect(address)
+        if keys is not None and keys.broker is not None:
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker.encode())
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
+        self.monitor = self.socket.get_monitor_socket(_EVENTS)
+        self.socket.connect(address.replace("tcp://", f"tcp://{source}:0;") if source else address)
 
     def send(self, *parts: bytes) -> None:
         self.socket.send_multipart(parts)
@@ -57,20 +80,25 @@ class RawPeer:
         assert address in ([], [b""])
         return decode(frame)
 
+    def hello(self, role: Role, player_id: PlayerID | None = None, **fields: Any) -> None:
+        frame = encode(control.Hello(role, player_id, **fields))
+        self.send(*([frame] if role is Role.PLAYER else [b"", frame]))
+
     def join(
-        self, role: Role, player_id: PlayerID | None = None, keys: tuple[str, ...] = ()
+        self, role: Role, player_id: PlayerID | None = None, keys: tuple[str, ...] = (), **fields: Any
     ) -> control.Welcome:
-        hello = encode(control.Hello(role, player_id, keys))
-        self.send(*([hello] if role is Role.PLAYER else [b"", hello]))
+        self.hello(role, player_id, keys=keys, **fields)
         while not isinstance(frame := self.told(), control.Welcome):
             assert isinstance(frame, control.Joined)
         return frame
 
-    def wait_for(self, event: int) -> None:
+    def wait_for(self, *events: int) -> int:
+        """Waits for one of these events, and tells which one came first."""
         while True:
             assert self.monitor.poll(PATIENCE_MS), "the connection was not closed"
-            if parse_monitor_message(self.monitor.recv_multipart())["event"] == event:
-                return
+            event = int(parse_monitor_message(self.monitor.recv_multipart())["event"])
+            if event in events:
+                return event
 
     def wait_for_close(self) -> None:
         """Waits until the broker has closed the connection."""
@@ -89,14 +117,15 @@ class RawPeer:
 
 
 class Stage:
-    """A server, a player and an operator of the SDK at a broker."""
+    """A server, a player and an operator of the SDK at a broker, with keys where it takes keys."""
 
-    def __init__(self, broker: BrokerProcess) -> None:
+    def __init__(self, broker: BrokerProcess, keys: Mapping[Role, KeyPair] | None = None) -> None:
+        keys = keys or {}
         self.broker = broker
         self.context: zmq.Context[Any] = zmq.Context()
-        self.server = Server(broker.backend)
-        self.player = Player(broker.players, player_id="canary")
-        self.operator = Operator(broker.backend)
+        self.server = Server(broker.backend, key_file=keys.get(Role.SERVER))
+        self.player = Player(broker.players, player_id="canary", key_file=keys.get(Role.PLAYER))
+        self.operator = Operator(broker.backend, key_file=keys.get(Role.OPERATOR))
         self.sources: list[Any] = []
         self.server.register_server_callback("echo", self._echo)
 
@@ -110,7 +139,7 @@ class Stage:
         rows, _ = self.operator.query("counters").result()
         return dict(rows)
 
-    def peer(self, role: Role, **options: int) -> RawPeer:
+    def peer(self, role: Role, **options: Any) -> RawPeer:
         address = self.broker.players if role is Role.PLAYER else self.broker.backend
         return RawPeer(self.context, address, **options)
 

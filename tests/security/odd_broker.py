@@ -1,0 +1,31 @@
+"""A broker that is told what the command line has no option for.
+
+python odd_broker.py SETTINGS [KEY...]      settings in JSON; for these public keys its list raises
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from ringback_broker import Broker, BrokerConfig
+from ringback_broker.access import AccessList
+from ringback_broker.logs import log_to_stderr
+from ringback_broker.session import Side
+
+settings, *poisoned = sys.argv[1:]
+admits = AccessList.admits
+
+
+def admits_or_raises(access: AccessList, side: Side, public: str) -> bool:
+    if public in poisoned:
+        raise RuntimeError("the list is broken")
+    return admits(access, side, public)
+
+
+AccessList.admits = admits_or_raises  # type: ignore[method-assign]
+with log_to_stderr("%(asctime)s %(levelname)s %(name)s %(message)s", logging.DEBUG):
+    broker = Broker(BrokerConfig(**json.loads(settings)))
+    broker.handle_signals()
+    broker.run()
