@@ -81,10 +81,19 @@ class AccessList:
             AccessError: something in it is wrong.
         """
         try:
-            document = tomllib.loads(text)
+            return cls._parse(text)
+        except AccessError:
+            raise
         except RecursionError:
             raise AccessError("it is nested too deep") from None
-        except ValueError as error:  # TOMLDecodeError, and of an int of too many digits
+        except ValueError as error:  # of an int of too many digits, when it is read or shown
+            raise AccessError(str(error)) from None
+
+    @classmethod
+    def _parse(cls, text: str) -> AccessList:
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
             raise AccessError(f"it is not TOML: {error}") from None
         _known(document, {"audience", "key", "token_key"}, "the list")
         audience = document.get("audience", "ringback")
