@@ -116,8 +116,8 @@ class Endpoint:
     def link_lost(
         self, now: float, why: str, refusal: LinkError | None = None, for_good: bool = False
     ) -> None:
-        """The connection is closed, or could not be made, or the broker has refused it. Another one is opened a
-        little later, unless this is for good."""
+        """The connection is closed, or could not be made, or the broker has refused it. Another one is opened
+        a little later, unless this is for good."""
         session = self._session
         if session.state is None:
             return
