@@ -73,8 +73,8 @@ def test_a_source_in_a_part_of_its_own(yard: Yard) -> None:
 
 @pytest.mark.parametrize("asks", [SERVER, OPERATOR])
 def test_a_reply_to_the_call_of_somebody_else(asks: Role, yard: Yard) -> None:
-    """A player answers what another one was asked, with the right id and on the right link: it is dropped, and
-    counted by who asked."""
+    """A player answers what another one was asked, with the right id and on the right link: it is dropped,
+    and counted by who asked."""
     bob = listed(yard, f"bob-{asks}", "player", "bob")
     asker = yard.server if asks is SERVER else yard.operator
     strays = asker.counters.stray_replies
@@ -204,8 +204,8 @@ def test_the_routing_id_of_a_peer_that_is_there(yard: Yard) -> None:
 def test_routing_ids_that_libzmq_would_give_itself(yard: Yard) -> None:
     """Without a key that fits nobody gets so far as to claim one: the broker lives (libzmq issue 4633).
 
-    The numbers are those of an ordinary process. The broker's own begin at random, which a guess may meet; from
-    guessing, keys keep strangers.
+    The numbers are those of an ordinary process. The broker's own begin at random, which a guess may meet;
+    from guessing, keys keep strangers.
     """
     with Process("-c", FIRST_ID) as process:
         begin = struct.unpack("!I", bytes.fromhex(process.wait_for("first 00([0-9a-f]{8})").group(1)))[0]

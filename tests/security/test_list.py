@@ -1,0 +1,98 @@
+"""The broker's list of keys when something is wrong with it: nobody comes in, and nobody is put out."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from harness import Process
+from security.yard import HANDSHAKE_FAILURES, Vault, Yard, refusals
+
+from ringback.errors import Unauthorized
+from ringback.protocol import control
+from ringback.protocol.control import encode
+from ringback.protocol.frames import Role
+from ringback_broker.access import AccessError, AccessList
+from ringback_cli.exits import Exit
+
+PLAYER = Role.PLAYER
+
+WRONG = {
+    "empty table": "[[key]]\n",
+    "no TOML": "key = [",
+    "nested too deep": "key = " + "[" * 100_000,
+    "an int of many digits": "key = " + "9" * 5000,
+    "an int of many digits in hex": "audience = 0x" + "f" * 5000,
+    "a word that is not known": "keys = []",
+    "key is no list": "key = 1",
+    "a token key without a name": "[[token_key]]\npublic = 'x'\n",
+    "a token key whose name is no str": "[[token_key]]\nname = 7\npublic = 'x'\n",
+    "a token key that is none": "[[token_key]]\nname = 'x'\npublic = 'x'\n",
+    "an audience that is none": "audience = ''\n",
+    "a line that looks like one of a log": "a\n2026-01-01 INFO ringback.broker joined = 1",
+}
+
+
+@pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
+def test_a_list_that_is_wrong_is_an_access_error(text: str) -> None:
+    with pytest.raises(AccessError):
+        AccessList.parse(text)
+
+
+def test_a_list_that_is_wrong_changes_nothing(yard: Yard) -> None:
+    """One after the other, with SIGHUP and without: the log says so, sessions go on, and the old list holds
+    for who comes."""
+    good = yard.vault.text
+    stray = yard.vault.pair("stray", "player", 7, listed=False)
+    process = yard.broker.process
+    with yard.attack(handshakes_refused=2 * len(WRONG)), yard.peer(PLAYER, keys=yard.ann) as ann:
+        ann.join(PLAYER)
+        for number, text in enumerate((*WRONG.values(), "", "\xff")):
+            if text == "\xff":
+                yard.vault.access.write_bytes(b"\xff")
+            elif text:
+                yard.vault.write(text)
+            else:
+                yard.vault.access.unlink()
+            if number:  # the first is found without
+                process.signal(signal.SIGHUP)
+            yard.sees("ERROR ringback.broker the list of keys was not reloaded, the old one holds: ")
+            assert "\n" not in process.lines[-1] and process.lines[-1].isprintable()
+            for _ in range(2):
+                with yard.peer(PLAYER, keys=stray) as peer:
+                    peer.wait_for(*HANDSHAKE_FAILURES)
+            with yard.peer(Role.OPERATOR, keys=yard.second) as peer:
+                peer.join(Role.OPERATOR)
+            ann.send(encode(control.Ping(b"still here")))
+            assert ann.told() == control.Pong(b"still here")
+        yard.vault.write(good)
+        yard.sees("INFO ringback.broker the list of keys was reloaded: 5 keys")
+        ann.send(encode(control.Ping(b"still here")))
+        assert ann.told() == control.Pong(b"still here")
+
+
+@pytest.mark.parametrize("name", ["nested too deep", "an int of many digits", "a token key without a name"])
+def test_a_broker_does_not_begin_with_a_list_that_is_wrong(name: str, tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.write(WRONG[name])
+    options = ("--key-file", str(vault.broker_file), "--access", str(vault.access))
+    with Process("-m", "ringback_cli", "broker", *options) as process:
+        assert process.wait() == Exit.USAGE
+        [line] = process.output()
+        assert line.startswith(f"USAGE: --access: {vault.access}: ")
+
+
+def test_a_list_that_raises_refuses(tmp_path: Path) -> None:
+    """A mistake of ours in the check of a key: that key is refused, and the broker lives."""
+    vault = Vault(tmp_path)
+    poison = vault.pair("poison", "player", 13)
+    with Yard(vault, {}, poisoned=[poison.public]) as yard:
+        log = f"refused SOURCE UNAUTHORIZED: key {re.escape(poison.public)} is not for the players"
+        with yard.attack("the list of keys could not be asked", log, handshakes_refused=3) as source:
+            for error in refusals(PLAYER, yard.broker.players, key_file=poison):
+                assert isinstance(error, Unauthorized) and "this key is not allowed" in str(error)
+            with yard.peer(PLAYER, keys=poison, source=source) as peer:
+                peer.wait_for(*HANDSHAKE_FAILURES)
+        yard.works(PLAYER, yard.ann, 7)
