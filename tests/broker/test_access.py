@@ -128,6 +128,8 @@ def key(**fields: Any) -> str:
     ("text", "message"),
     [
         ("[[key]", "not TOML"),
+        ("audience = " + "[" * 100_000, "nested|TOML|deep"),
+        ("audience = " + "1" * 10_000, "TOML|digits"),
         ("keys = []", "'keys' is not known, only audience, key, token_key"),
         ("key = 5", r"\[\[key\]\]"),
         ("key = [5]", r"\[\[key\]\]"),
