@@ -88,3 +88,10 @@ def test_a_connection_that_was_refused_or_had_a_session_is_not_told_of_again() -
     assert ("refused", "", "192.0.2.1 UNAUTHORIZED: key KEY is not for the players") in desk.wire.reports
     other.leave()
     assert desk.counters.handshakes_failed == 1
+
+
+def test_those_on_a_unix_socket_have_no_address_to_bound() -> None:
+    desk = Desk(address_connections=1, address_handshakes_per_s=1.0)
+    for _ in range(5):
+        came(desk, Side.PLAYERS, "")
+    assert desk.wire.closed == [] and desk.counters.connections_refused == 0

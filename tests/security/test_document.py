@@ -15,7 +15,7 @@ TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 ATTACKS = "".join(
     text
     for path, text in TESTS.items()
-    if path.parent.name == "security" and path.name not in ("test_document.py", "test_snippets.py")
+    if path.parent.name == "security" and path.name not in ("test_document.py", "test_commands.py")
 )
 NAMED = sorted(set(re.findall(r"`(test_\w+)`", DOCUMENT)))
 
