@@ -14,7 +14,7 @@ from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, head
 from ringback.protocol.names import PlayerID, decode_address, encode_address
 from ringback_broker.access import AccessList
 from ringback_broker.config import BrokerConfig
-from ringback_broker.session import Connection, Sent, Session, Side
+from ringback_broker.session import Connection, Report, Sent, Session, Side
 from ringback_broker.switchboard import Switchboard
 
 
@@ -62,8 +62,8 @@ class FakeWire:
         self.looked_at.append(connection)
         return self.silences.get(connection)
 
-    def report(self, event: str, session: Session | None, detail: str) -> None:
-        self.reports.append((event, session.name if session else "", detail))
+    def report(self, report: Report) -> None:
+        self.reports.append((report.event, report.session.name if report.session else "", report.detail))
 
 
 @dataclass(eq=False)

@@ -20,12 +20,13 @@ import zmq
 
 from ringback.protocol.addresses import is_local
 from ringback.protocol.frames import Role
-from ringback_broker.access import AccessError
+from ringback_broker.access import AccessError, AccessList
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig
 from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
-from ringback_broker.session import Connection, Sent, Session, Side
+from ringback_broker.logs import audit
+from ringback_broker.session import Connection, Report, Sent, Session, Side
 from ringback_broker.sockets import BindError, Event, Listener, send
 from ringback_broker.switchboard import Switchboard
 from ringback_broker.zap import ZAPHandler
@@ -206,8 +207,9 @@ class Broker:
             self._flush_at = now + FLUSH_S
         if now >= self._tick_at:
             switchboard.tick(now)
-            if self._access is not None and self._access.has_changed(now):
-                self._reload()
+            if self._access is not None:
+                self._access.look(now)
+                self._use(self._access.take())
             self._end_of_reports()
             self._tick_at = now + TICK_S
         wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
@@ -313,17 +315,19 @@ class Broker:
         if not listener.has_events_of(connection.descriptor):  # else it may serve somebody else by now
             listener.shut_down(connection.descriptor)
 
-    def report(self, event: str, session: Session | None, detail: str) -> None:
+    def report(self, report: Report) -> None:
+        audit(**report.fields())
         self._reports += 1
         if self._reports > REPORTS_A_TICK:
             return
         # What a peer says of itself must not look like another line.
-        text = "".join(c if c.isprintable() else "?" for c in detail[:MAX_DETAIL_CHARS])
-        if session is None:
-            log.warning("%s %s", event, text)
+        text = "".join(c if c.isprintable() else "?" for c in report.detail[:MAX_DETAIL_CHARS])
+        session = report.session
+        if session is None or report.event == "refused":
+            log.warning("%s %s", report.event, text)
         else:
             level = logging.DEBUG if session.role is Role.OPERATOR else logging.INFO
-            log.log(level, "%s %s %s (%s)", event, session.name, session.connection.remote, text)
+            log.log(level, "%s %s %s (%s)", report.event, session.name, session.connection.remote, text)
 
     def _end_of_reports(self) -> None:
         if self._reports > REPORTS_A_TICK:
@@ -342,16 +346,15 @@ class Broker:
         self.switchboard.deny(side, remote, public)
         return False
 
-    def _reload(self) -> None:
-        """Reads the list of keys anew. One that can't be read changes nothing."""
-        assert self._access is not None
-        try:
-            access = self._access.read()
-        except AccessError as error:
-            log.error("the list of keys was not reloaded, the old one holds: %s", error)
-            return
-        log.info("the list of keys was reloaded: %d keys", len(access))
-        self.switchboard.use(access)
+    def _use(self, access: AccessList | AccessError | None) -> None:
+        """Has another list of keys hold. One that could not be read changes nothing."""
+        if isinstance(access, AccessError):
+            log.error("the list of keys was not reloaded, the old one holds: %s", access)
+            audit(event="keys not reloaded", reason=str(access))
+        elif access is not None:
+            log.info("the list of keys was reloaded: %d keys", len(access))
+            audit(event="keys reloaded", keys=len(access))
+            self.switchboard.use(access)
 
     # -- stopping
 
@@ -375,7 +378,7 @@ class Broker:
         # A program around this broker may handle other signals: these wake the loop too, for nothing.
         numbers = self._signals.recv(64)
         if signal.SIGHUP in numbers and self._access is not None:
-            self._reload()
+            self._access.start_reading()
         times = sum(number in _STOPPING for number in numbers)
         if self._deadline is None and times == 1:
             log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from ringback.credentials import KeyFileError, load_key_pair
@@ -41,6 +42,9 @@ class AccessFile:
         self._path = Path(path)
         self._state: tuple[int, ...] = ()
         self._look_at = 0.0
+        self._reader: threading.Thread | None = None
+        self._result: AccessList | AccessError | None = None
+        self._again = False
         try:
             self.list = self.read()
         except AccessError as error:
@@ -67,12 +71,37 @@ class AccessFile:
         except AccessError as error:
             raise AccessError(f"{self._path}: {error}") from None
 
-    def has_changed(self, now: float) -> bool:
-        """Tells whether it is another file, or was written, since it was read."""
-        if now < self._look_at:
-            return False
-        self._look_at = now + LOOK_S
-        return self._look() != self._state
+    def look(self, now: float) -> None:
+        """Has it read anew if it is another file, or was written, since it was read."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            if self._look() != self._state:
+                self.start_reading()
+
+    def start_reading(self) -> None:
+        """Has it read in a thread: thousands of keys take a second. `take` gives what came of it."""
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read, name="ringback-keys", daemon=True)
+            self._reader.start()
+        else:
+            self._again = True  # what is being read now may be older
+
+    def _read(self) -> None:
+        try:
+            self._result = self.read()
+        except AccessError as error:
+            self._result = error
+
+    def take(self) -> AccessList | AccessError | None:
+        """Gives what was read since the last time, or what is wrong with it; None if there is nothing new."""
+        if self._reader is None or self._reader.is_alive():
+            return None
+        self._reader = None
+        result, self._result = self._result, None
+        if self._again:
+            self._again = False
+            self.start_reading()
+        return result
 
     def _look(self) -> tuple[int, ...]:
         try:

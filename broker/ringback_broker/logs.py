@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import select
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Full, Queue
+from typing import Any
 
 MAX_WAITING = 10_000
 """Lines that may wait; what comes on top is dropped, and counted in a line once there is room."""
 
+DROPS = "%d lines of the log were dropped: it was read too slowly"
+
 LAST_LINES_S = 1.0
 """How long the end waits for lines that are not written yet."""
+
+
+_audit = logging.getLogger("ringback.audit")
+_audit.propagate = False
+
+
+def audit(**fields: Any) -> None:
+    """Writes a line into the audit log, where there is one."""
+    if _audit.isEnabledFor(logging.INFO):
+        _audit.info("", extra={"fields": fields})
+
+
+class _JSONLines(logging.Formatter):
+    """A line a record: an object with the time (UTC, RFC 3339) and the record's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields = getattr(record, "fields", {})
+        return json.dumps({"time": f"{at}.{int(record.msecs):03}Z", **fields}, ensure_ascii=True)
 
 
 class WaitingLog(logging.Handler):
     """Writes lines to a descriptor from a thread of its own; who logs never waits.
 
     It writes with nothing of Python's between, whose locks a thread that is stuck would hold at the end.
+
+    Args:
+        drops: the line that says how many were dropped, with %d for their number.
     """
 
-    def __init__(self, descriptor: int, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(self, descriptor: int, max_waiting: int = MAX_WAITING, drops: str = DROPS) -> None:
         super().__init__()
+        self._drops = drops
         self._descriptor = descriptor
         self._lines: Queue[str | None] = Queue(max_waiting)
         self._dropped = 0
@@ -48,7 +76,7 @@ class WaitingLog(logging.Handler):
             dropped = self._dropped - told  # who logs counts up, this thread only reads
             told += dropped
             if dropped:
-                lines.append(f"{dropped} lines of the log were dropped: it was read too slowly")
+                lines.append(self._drops % dropped)
             data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
             with suppress(OSError):  # a full disk is no reason to stop
                 while data:
@@ -77,3 +105,24 @@ def log_to_stderr(form: str, level: int) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def audit_to(path: str) -> Iterator[None]:
+    """Has the audit log go to a file, at its end, while this lasts; only its owner can read a new one.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    handler = WaitingLog(descriptor, drops='{"event": "lines dropped", "lines": %d}')
+    handler.setFormatter(_JSONLines())
+    _audit.addHandler(handler)
+    _audit.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _audit.setLevel(logging.NOTSET)
+        _audit.removeHandler(handler)
+        handler.close()
+        os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from ringback.protocol.frames import Role
 from ringback.protocol.names import PlayerID
@@ -119,6 +119,47 @@ class Session:
         return "server" if self.role is Role.SERVER else f"operator {self.link}"
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something that happened to a peer, for the log and the audit log.
+
+    Attributes:
+        event: `joined`, `left` or `refused`.
+        reason: why; of one that joined, what its client is.
+        session: of one that has one, or had.
+        remote: the address that it comes from.
+        code: the name of the code that it was refused with, if it has one.
+    """
+
+    event: str
+    reason: str
+    session: Session | None = None
+    remote: str = ""
+    code: str = ""
+
+    @property
+    def detail(self) -> str:
+        """For people: the reason, with what belongs to it."""
+        if self.event != "refused":
+            return self.reason
+        return f"{self.remote} {self.code}: {self.reason}" if self.code else f"{self.remote} {self.reason}"
+
+    def fields(self) -> dict[str, Any]:
+        """For programs: what is known, by name."""
+        fields: dict[str, Any] = {"event": self.event}
+        session = self.session
+        if session is not None:
+            fields["role"] = session.role.value
+            if session.player_id is not None:
+                fields["player"] = session.player_id
+            if session.identity is not None:
+                fields["key"] = session.identity.name
+        fields["address"] = self.remote if session is None else session.connection.remote
+        if self.code:
+            fields["code"] = self.code
+        return {**fields, "reason": self.reason}
+
+
 class Wire(Protocol):
     """What the switchboard asks of the loop around it."""
 
@@ -133,5 +174,5 @@ class Wire(Protocol):
         """How long nothing has come over a connection, heartbeats included; None where nobody can tell."""
         ...
 
-    def report(self, event: str, session: Session | None, detail: str) -> None:
-        """Tells what happened, for the log."""
+    def report(self, report: Report) -> None:
+        """Tells what happened, for the logs."""

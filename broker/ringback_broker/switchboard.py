@@ -28,7 +28,7 @@ from ringback_broker.directory import Directory
 from ringback_broker.doorman import Doorman
 from ringback_broker.flow import Flow
 from ringback_broker.roster import Roster
-from ringback_broker.session import Connection, Identity, Sent, Session, Side, Wire
+from ringback_broker.session import Connection, Identity, Report, Sent, Session, Side, Wire
 
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """Control frames and bounces that may wait for a peer whose queue is full; one more ends its session."""
@@ -177,8 +177,8 @@ class Switchboard:
             self._violation(session, "a RELAY has the link of the operator that it is of")
         elif not session.may_relay:
             name = "" if session.identity is None else session.identity.name
-            why = f"{session.connection.remote} FORBIDDEN: the operator {name!r} may not name sources"
-            self._wire.report("refused", None, why)
+            why = f"the operator {name!r} may not name sources"
+            self._wire.report(Report("refused", why, session, session.connection.remote, "FORBIDDEN"))
             self._bounce(session, address, frame, Code.FORBIDDEN)
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)
@@ -304,7 +304,7 @@ class Switchboard:
         why = self._doorman.comes(side, connection, now) or ("there are too many connections" if full else "")
         if why:
             self.counters.connections_refused += 1
-            self._wire.report("refused", None, f"{connection.remote} {why}")
+            self._wire.report(Report("refused", why, remote=connection.remote))
             self._wire.close_connection(side, connection)
             return
         self._doorman.arrived(side, connection, now)
@@ -323,13 +323,14 @@ class Switchboard:
         """Takes note of a connection that is refused for its key."""
         self.counters.handshakes_refused += 1
         self._doorman.denied(side, remote)
-        self._wire.report("refused", None, f"{remote} UNAUTHORIZED: key {public} is not for the {side.value}")
+        why = f"key {public} is not for the {side.value}"
+        self._wire.report(Report("refused", why, remote=remote, code=RejectCode.UNAUTHORIZED.name))
 
     def _failed(self, side: Side, connection: Connection, why: str) -> None:
         """Takes note of a connection that ends before its peer has said who it is."""
         self.counters.handshakes_failed += 1
         remote = self._doorman.remote(side, connection) or "somebody"
-        self._wire.report("refused", None, f"{remote} no HELLO: {why}")
+        self._wire.report(Report("refused", f"no HELLO: {why}", remote=remote))
 
     def from_stranger(
         self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
@@ -387,7 +388,7 @@ class Switchboard:
         frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
         if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
             self.counters.dropped += 1
-        self._wire.report("refused", None, f"{connection.remote} {refusal.code.name}: {reason}")
+        self._wire.report(Report("refused", reason, remote=connection.remote, code=refusal.code.name))
 
     # -- the life of a session
 
@@ -430,7 +431,7 @@ class Switchboard:
             self._end(session, "its connection is gone")
             return
         self._doorman.settled(side, connection)
-        self._wire.report("joined", session, hello.sdk)
+        self._wire.report(Report("joined", hello.sdk, session))
         self._announce(session)
 
     def _announce(self, session: Session) -> None:
@@ -467,7 +468,7 @@ class Switchboard:
     def _farewell(self, session: Session, why: str) -> None:
         self._directory.replace(session.role, session.keys, ())
         self.counters.sessions_ended += 1
-        self._wire.report("left", session, why)
+        self._wire.report(Report("left", why, session))
         if not session.announced:
             return
         if session.player_id is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -52,6 +53,10 @@ def broker(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let anybody in who can reach an address, without keys.")
     ] = False,
+    audit: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Who joined, left or was refused: a line of JSON for each."),
+    ] = None,
     lease: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="A peer from which nothing came for so long is out."),
@@ -92,7 +97,7 @@ def broker(
     tcp://HOST:PORT or ipc://PATH.
     """
     from ringback_broker import BindError, Broker, BrokerConfig, ConfigError
-    from ringback_broker.logs import log_to_stderr
+    from ringback_broker.logs import audit_to, log_to_stderr
 
     try:
         config = BrokerConfig(
@@ -112,7 +117,13 @@ def broker(
             player_bytes_per_s=player_bytes,
             slow_s=slow,
         )
-        with log_to_stderr("%(asctime)s %(levelname)s %(name)s %(message)s", logging.INFO):
+        with ExitStack() as stack:
+            if audit is not None:
+                try:
+                    stack.enter_context(audit_to(audit))
+                except OSError as error:
+                    raise Failure(Exit.USAGE, f"--audit: {audit}: {error.strerror}") from None
+            stack.enter_context(log_to_stderr("%(asctime)s %(levelname)s %(name)s %(message)s", logging.INFO))
             daemon = Broker(config)
             daemon.handle_signals()
             forced = not daemon.run()

@@ -27,7 +27,7 @@ from ringback.protocol.envelopes import CALL
 from ringback.protocol.frames import FrameType, Role, header
 from ringback_broker import BindError, Broker, BrokerConfig
 from ringback_broker.daemon import REPORTS_A_TICK
-from ringback_broker.session import Connection, Side
+from ringback_broker.session import Connection, Report, Side
 from ringback_broker.sockets import Listener
 from ringback_cli.exits import Exit
 
@@ -435,16 +435,16 @@ def test_a_connection_is_closed_when_no_descriptor_is_left() -> None:
 def test_log_lines_are_bounded(here: Broker, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "ringback.broker"):
         for _ in range(REPORTS_A_TICK + 50):
-            here.report("refused", None, "x" * 10_000 + "\nready players=tcp://evil")
+            here.report(Report("refused", "x" * 10_000 + "\nready players=tcp://evil"))
         here._end_of_reports()
         # The broker in its thread may just say that it is ready.
         told = [message for message in caplog.messages if message.startswith(("refused", "50 more"))]
         assert len(told) == REPORTS_A_TICK + 1
         assert "50 more" in told[-1]
         assert max(map(len, caplog.messages)) < 400
-        here.report("refused", None, "a\nready players=tcp://evil backend=\x1b[0m")
+        here.report(Report("refused", "a\nready players=tcp://evil backend=\x1b[0m", remote="there"))
         here._end_of_reports()
-        assert caplog.messages[-1] == "refused a?ready players=tcp://evil backend=?[0m"
+        assert caplog.messages[-1] == "refused there a?ready players=tcp://evil backend=?[0m"
 
 
 def test_parts_that_are_kept_are_bounded() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BrokerProcess
+from harness import PATIENCE_S, BrokerProcess
 from keyring import KeyRing
 
-from ringback import Server
-from ringback.credentials import load_key_pair
+from ringback import Player, Server, Unauthorized, __version__
+from ringback.credentials import load_key_pair, write_key_pair
 from ringback_broker.access import AccessList
 from ringback_cli import app
 from ringback_cli.exits import Exit
@@ -140,8 +143,6 @@ def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
     ring = KeyRing(tmp_path)
     shop = ring.add("shop", "server")
     for name, role, ids in (("cli", "operator", ()), ("anna", "player", (7,))):
-        from ringback.credentials import write_key_pair
-
         write_key_pair(ring.add(name, role, *ids), tmp_path)
     with BrokerProcess(options=ring.options) as broker:
         where = {"RINGBACK_PLAYERS": broker.players, "RINGBACK_BACKEND": broker.backend}
@@ -181,8 +182,6 @@ def test_a_broker_that_is_set_up_wrongly(
     options: list[str], message: str, tmp_path: Path, command: Any
 ) -> None:
     ring = KeyRing(tmp_path)
-    from ringback.credentials import write_key_pair
-
     write_key_pair(ring.make("shop", "server"), tmp_path)
     (tmp_path / "odd.toml").write_text("[[")
     given = [option.format(tmp_path) for option in options]
@@ -194,3 +193,50 @@ def test_a_broker_that_is_set_up_wrongly(
 def test_an_open_broker_warns_each_time() -> None:
     with BrokerProcess(players="tcp://0.0.0.0:0", options=("--insecure",)) as broker:
         assert any("INSECURE: anybody who can reach tcp://0.0.0.0:" in line for line in broker.process.lines)
+
+
+def test_the_audit_log(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    anna = ring.add("anna", "player", 7)
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"event": "of an earlier run"}\n')
+    ended = threading.Event()
+    with BrokerProcess(options=(*ring.options, "--audit", str(path))) as broker:
+        with pytest.raises(Unauthorized):
+            Player(broker.players, 8, key_file=anna).start()
+        with Player(broker.players, key_file=anna) as player:
+            player.on_disconnected(lambda reason: ended.set())
+            ring.list("odd", "[[key]]\nname = 5\n")
+            broker.process.wait_for("was not reloaded")
+            ring.remove("odd")
+            broker.process.wait_for("was reloaded: 1 keys")
+            ring.remove("anna")
+            assert ended.wait(PATIENCE_S)
+        broker.process.signal(signal.SIGTERM)
+        assert broker.process.wait() == Exit.OK
+    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert first == {"event": "of an earlier run"}
+    for line in lines:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    who = {"role": "player", "player": 7, "key": "anna", "address": "127.0.0.1"}
+    [refused, joined, odd, mended, revoked, left, told, *later] = lines
+    assert refused == {
+        "event": "refused",
+        "address": "127.0.0.1",
+        "code": "UNAUTHORIZED",
+        "reason": "'anna' may not be player 8",
+    }
+    assert joined == {"event": "joined", **who, "reason": f"ringback-python/{__version__}"}
+    assert odd["event"] == "keys not reloaded" and "access.toml: [[key]] 2: role is one of" in odd["reason"]
+    assert mended == {"event": "keys reloaded", "keys": 1}
+    assert revoked == {"event": "keys reloaded", "keys": 0}
+    assert left["event"] == "left" and left["reason"].startswith("REVOKED: the key 'anna'")
+    assert told["event"] == "refused" and told["code"] == "REVOKED"
+    assert {line["code"] for line in later} <= {"UNAUTHORIZED"}  # it tries again
+    assert anna.secret not in path.read_text()
+
+
+def test_an_audit_log_that_can_not_be_written(tmp_path: Path, command: Any) -> None:
+    path = tmp_path / "none" / "audit.jsonl"
+    code, _, line = command("broker", "--audit", str(path)).end()
+    assert (code, line) == (Exit.USAGE, f"USAGE: --audit: {path}: No such file or directory\n")

@@ -25,7 +25,7 @@ from ringback.protocol.names import PlayerID, encode_address
 from ringback_broker import daemon
 from ringback_broker.config import BrokerConfig
 from ringback_broker.daemon import Broker
-from ringback_broker.session import Session, Side
+from ringback_broker.session import Report, Side
 from ringback_broker.sockets import Listener
 
 _EVENT = struct.Struct("=hi")
@@ -218,8 +218,8 @@ class _Daemon(Broker):
     def _make_room(self) -> int:
         return self._process.max_connections
 
-    def report(self, event: str, session: Session | None, detail: str) -> None:
-        world = self._process.world
+    def report(self, report: Report) -> None:
+        world, session, event, detail = self._process.world, report.session, report.event, report.detail
         if session is not None and detail == "its connection closed":
             self._process.departed.add(session.routing_id)
         if world.trace is not None:

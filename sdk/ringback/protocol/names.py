@@ -13,7 +13,12 @@ from ringback.protocol.limits import MAX_KEY_BYTES, MAX_PLAYER_ID, MAX_PLAYER_ID
 PlayerID = int | str
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_Z85_DIGITS = {
+    char: digit
+    for digit, char in enumerate(
+        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+    )
+}
 
 
 class ProtocolError(RingbackError):
@@ -90,8 +95,13 @@ def check_public_key(key: Any) -> str:
 
 
 def _is_z85(five: str) -> bool:
-    digits = [_Z85.find(char) for char in five]
-    return min(digits) >= 0 and sum(digit * 85**place for place, digit in enumerate(reversed(digits))) < 2**32
+    number = 0
+    for char in five:
+        digit = _Z85_DIGITS.get(char)
+        if digit is None:
+            return False
+        number = 85 * number + digit
+    return number < 2**32
 
 
 def encode_address(player_id: PlayerID) -> bytes:
