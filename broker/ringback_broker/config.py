@@ -49,12 +49,12 @@ class BrokerConfig:
     key_file: str | None = None
     access: str | None = None
     insecure: bool = False
-    lease_s: float = 30.0
+    lease_s: float = 60.0
     grace_s: float = 5.0
     hello_s: float = 5.0
     max_players: int = 16_000
     max_operators: int = 256
-    crowd: int = 1000
+    crowd: int = 500
     crowd_heartbeat_s: float = 5.0
     address_connections: int = 20_000
     address_handshakes_per_s: float = 500.0

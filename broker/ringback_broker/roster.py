@@ -68,6 +68,8 @@ class Roster:
     ) -> Session:
         session = self._session(Side.PLAYERS, Role.PLAYER, routing_id, connection, now)
         session.heartbeat_ms = heartbeat_ms
+        if heartbeat_ms:
+            session.look_at = now
         self.quick += self.is_quick(heartbeat_ms)
         session.player_id = player_id
         session.address = encode_address(player_id)

@@ -68,7 +68,7 @@ class Session:
         may_relay: of an operator: whether it may call the server in the name of a source.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it did not say so.
-        look_at: when to look whether its connection still carries heartbeats.
+        look_at: when to look whether its connection still carries heartbeats, if it names any.
         backlog: control frames and bounces (address, frame) that found the queue full; while there are
             any, data is bounced, so that nothing overtakes them.
         credit_s, credit_at, excess_s: of a player's rate: see `ringback_broker.flow`.
@@ -97,7 +97,7 @@ class Session:
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
     heartbeat_ms: int | None = None
-    look_at: float = 0.0
+    look_at: float = float("inf")
     backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
     credit_s: float = 0.0
     credit_at: float = 0.0

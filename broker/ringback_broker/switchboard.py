@@ -498,7 +498,8 @@ class Switchboard:
         may_look = now >= self._looks_at
         oldest = now - self._config.lease_s
         for session in self.roster.sessions():
-            if session.ended:
+            quiet = session.look_at > now and session.last_seen >= oldest and session.ends_at > now
+            if (quiet and not session.exhausted) or session.ended:
                 continue
             if session.exhausted and self._flow.stuck(session, now):
                 self._too_slow(session, f"{session.spent - session.confirmed} bytes that wait for it")
@@ -509,7 +510,7 @@ class Switchboard:
                 self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease_s:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
-            elif may_look and now >= session.look_at and session.heartbeat_ms:
+            elif may_look and session.heartbeat_ms and now >= session.look_at:
                 self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_ms / 1000)
 
     def _look_at(self, session: Session, now: float, limit_s: float) -> None:

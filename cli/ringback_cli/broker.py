@@ -60,7 +60,7 @@ def broker(
     lease: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="A peer from which nothing came for so long is out."),
-    ] = 30.0,
+    ] = 60.0,
     grace: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="For calls in flight, after the first signal to stop."),
@@ -68,7 +68,7 @@ def broker(
     max_players: Annotated[int, typer.Option(metavar="N", help="Further players are refused.")] = 16_000,
     crowd: Annotated[
         int, typer.Option(metavar="N", help="Players with heartbeats as often as they like.")
-    ] = 1000,
+    ] = 500,
     crowd_heartbeat: Annotated[
         float, typer.Option(metavar="SECONDS", help="How often the players beyond those may send them.")
     ] = 5.0,

@@ -68,7 +68,7 @@ class Simulation:
             grace_s=one_of([0.3, 5.0]),
             hello_s=one_of([0.5, 5.0]),
             max_players=one_of([20_000, 20_000, 4]),
-            crowd=one_of([1000, 1000, 1000, 1]),
+            crowd=one_of([500, 500, 500, 1]),
             player_window=one_of([2**23, 2**23, 500]),
             backend_window=one_of([2**26, 2**26, 1000]),
             player_queue=one_of([512, 2]),
