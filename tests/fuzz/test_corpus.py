@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from targets import TARGETS, corpus, seeds
+from fuzz.targets import TARGETS, corpus, seeds
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from zmtp import Tally, attack
+from fuzz.zmtp import Tally, attack
 
 
 def test_raw_zmtp_does_not_harm_a_broker() -> None:
