@@ -35,8 +35,10 @@ def audit(**fields: Any) -> None:
 class _JSONLines(logging.Formatter):
     """A line a record: an object with the time (UTC, RFC 3339) and the record's fields."""
 
+    converter = staticmethod(time.gmtime)
+
     def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         fields = getattr(record, "fields", {})
         return json.dumps({"time": f"{at}.{int(record.msecs):03}Z", **fields}, ensure_ascii=True)
 

@@ -483,6 +483,8 @@ def test_no_code_asks_the_wall_clock() -> None:
                 if path in WALL_CLOCK and node.attr == "time":
                     asked[path] += 1
                     continue
+                if path.name == "logs.py" and node.attr == "gmtime":  # how a record's own time is written
+                    continue
                 assert node.attr == "monotonic", path
             if isinstance(node, ast.ImportFrom):
                 assert node.module not in ("time", "datetime"), path
