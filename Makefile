@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench crowd handshakes neighbours soak fuzz fuzz-keep clean help
+.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench crowd handshakes neighbours soak fuzz fuzz-keep audit clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
@@ -17,6 +17,7 @@ help:
 	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
 	@echo "make neighbours   what a player that does not read, or floods, does to the others"
 	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
+	@echo "make audit   whether a weakness of an installed package is known; needs the network"
 	@echo "make fmt     format the code"
 
 $(READY): pyproject.toml
@@ -102,6 +103,11 @@ $(VENV)/.plot: $(READY)
 
 soak: $(VENV)/.plot
 	$(BIN)/python bench/soak.py --minutes $(MINUTES) --plot soak.png --json soak.jsonl
+
+# Asks PyPI what is known against the versions installed: not in `make test`, which needs no network once set up.
+audit: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 fmt: setup
 	$(BIN)/ruff check --fix .
