@@ -75,13 +75,16 @@ class BrokerConfig:
         if self.players == self.backend and not self.players.endswith(":0"):
             raise ConfigError(f"players and backend are two addresses, not both {self.players}")
         if (self.key_file is None) is not (self.access is None):
-            raise ConfigError("key_file and access go together: who has a key is of no use to nobody else's")
+            raise ConfigError(
+                "access: key_file and access go together, a key and the list of who may join by theirs"
+            )
         for name in ("players", "backend"):
             address = getattr(self, name)
             if self.key_file is None and not self.insecure and not is_local(address):
                 raise ConfigError(
                     f"{name}: others can reach {address}, so it needs keys: make them with `ringback keys new"
-                    " broker --role broker`, then give key_file and access; or say insecure"
+                    " broker --role broker`, then give key_file and access (--key-file, --access);"
+                    " or say insecure (--insecure)"
                 )
         if self.crowd_heartbeat_s > MAX_HEARTBEAT_S:
             reason = f"at most {MAX_HEARTBEAT_S} s is allowed, not {self.crowd_heartbeat_s!r}"

@@ -91,6 +91,8 @@ class AccessFile:
             self._result = self.read()
         except AccessError as error:
             self._result = error
+        except Exception as error:  # a fault of ours: it is told of, and the old list holds
+            self._result = AccessError(f"{self._path}: {type(error).__name__}: {error}")
 
     def take(self) -> AccessList | AccessError | None:
         """Gives what was read since the last time, or what is wrong with it; None if there is nothing new."""

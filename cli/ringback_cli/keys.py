@@ -38,7 +38,7 @@ def _keys(context: typer.Context) -> None:
     show_help(context)
 
 
-@app.command()
+@app.command(short_help="Make a key pair.")
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="What lists and logs say.")],
     role: Annotated[str, typer.Option(metavar="ROLE", help="broker, server, operator or player.")],
@@ -67,7 +67,7 @@ def new(
     print_json({"file": str(path), "public": pair.public})
 
 
-@app.command()
+@app.command(short_help="Put a key on the broker's list.")
 def allow(
     key: Annotated[
         str, typer.Argument(metavar="KEY", show_default=False, help="A NAME.pub file, or a public key.")

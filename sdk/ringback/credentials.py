@@ -95,9 +95,9 @@ def write_key_pair(pair: KeyPair, folder: str | Path) -> Path:
     Raises:
         KeyFileError: one of them exists, or can't be written.
     """
-    public = {"name": pair.name, "role": pair.role, "public": pair.public}
+    public: dict[str, Any] = {"name": pair.name, "role": pair.role, "public": pair.public}
     if pair.ids:
-        public["ids"] = list(pair.ids)  # type: ignore[assignment]
+        public["ids"] = list(pair.ids)
     secret = {**public, "secret": pair.secret}
     if pair.broker is not None:
         secret["broker"] = pair.broker
@@ -169,12 +169,11 @@ def _pair(fields: dict[str, Any]) -> KeyPair:
         raise KeyFileError(f"ids is a list of player IDs, not {ids!r:.80}")
     if type(secret) is not str:
         raise KeyFileError(f"it has no secret: that is in the file that ends with {SECRET_SUFFIX}")
-    names = ("name", "role", "public")
-    name, role, public = (fields.get(field) for field in names)
-    pair = KeyPair(name, role, public, secret, tuple(ids), fields.get("broker"))  # type: ignore[arg-type]
+    named: dict[str, Any] = {field: fields.get(field) for field in ("name", "role", "public", "broker")}
+    pair = KeyPair(**named, secret=secret, ids=tuple(ids))
     _check(pair)
     try:
-        matches = zmq.curve_public(secret.encode()).decode() == public
+        matches = zmq.curve_public(secret.encode()).decode() == pair.public
     except (zmq.ZMQError, ValueError):
         matches = False
     if not matches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.frames import Role
 from ringback_broker.access import AccessError, AccessList
+from ringback_broker.keyfiles import AccessFile
 from ringback_broker.session import Side
 from ringback_broker.tokens import BadToken, Verified
 
@@ -420,3 +422,33 @@ def test_connections_that_one_address_may_make_in_a_second() -> None:
     desk.now += 10
     desk.switchboard.tick(desk.now)
     assert desk.switchboard._doorman._made == {}
+
+
+# -- the file that changes
+
+
+def test_a_fault_of_ours_in_reading_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text(TEXT)
+    file = AccessFile(str(path))
+    assert len(file.list) == 5 and file.take() is None
+
+    def broken(text: str) -> AccessList:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AccessList, "parse", broken)
+        assert read_anew(file).args == (f"{path}: MemoryError: no room",)
+    assert len(read_anew(file)) == 5
+    assert file.take() is None
+
+
+def read_anew(file: AccessFile) -> Any:
+    """Has it read twice at a time, as two signals would, and gives what came of the last."""
+    results = []
+    for _ in range(2):
+        file.start_reading()
+    while file._reader is not None:
+        file._reader.join()
+        results.append(file.take())
+    return results[-1]
