@@ -18,13 +18,21 @@ import time
 from contextlib import ExitStack
 from subprocess import Popen
 
-from processes import cpu_s, go_on, line_of, memory_mib, start, start_broker
+from processes import (
+    cpu_s,
+    line_of,
+    measure_calls,
+    memory_mib,
+    send_line,
+    start,
+    start_broker,
+    start_endpoint,
+)
 
 PLAYERS_A_PROCESS = 2500
 """Each takes four descriptors here; many systems allow 20,000 for a process."""
 
 JOINING_AT_ONCE = 50
-CALLS = {1: 3000, 64: 20_000}
 
 
 async def crowd(address: str, count: int, heartbeat: float) -> None:
@@ -52,21 +60,6 @@ def idle(broker: Popen[str], seconds: float) -> float:
     return 100 * (cpu_s(broker) - before) / (time.monotonic() - since)
 
 
-def calls(broker: Popen[str], players: str, in_flight: int) -> dict[str, float]:
-    with ExitStack() as stack:
-        count = CALLS[in_flight]
-        caller = start(
-            stack, "ringback_aio.py", "player", players, str(in_flight), str(count // 10), str(count)
-        )
-        line_of(caller, "START")
-        before = cpu_s(broker)
-        go_on(caller)
-        figures: dict[str, float] = json.loads(line_of(caller, r"^\{.*\}$")[0])
-        figures["broker_us"] = 1e6 * (cpu_s(broker) - before) / count
-        go_on(caller)
-    return figures
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--players", type=int, default=10_000)
@@ -81,7 +74,7 @@ def main() -> None:
     print(f"{head}   one more, calls in flight: p50 us, broker CPU us a call")
     with ExitStack() as stack:
         broker, players, backend = start_broker(stack)
-        line_of(start(stack, "ringback_aio.py", "server", backend), "ready")
+        start_endpoint(stack, "ringback_aio", "server", backend, calls=False)
         empty_mib = memory_mib(broker)
         processes: list[Popen[str]] = []
         joined = 0
@@ -94,14 +87,16 @@ def main() -> None:
                 joined += some
             share, mib = idle(broker, options.seconds), memory_mib(broker)
             told = []
-            for in_flight in CALLS:
-                figures = calls(broker, players, in_flight)
-                told.append(f"{in_flight}: {figures['p50_us']:.0f}, {figures['broker_us']:.1f}")
+            with ExitStack() as caller_stack:
+                caller = start_endpoint(caller_stack, "ringback_aio", "players", players, calls=True)
+                for in_flight in (1, 64):
+                    figures = measure_calls(caller, {"broker": broker}, in_flight, 3.0)
+                    told.append(f"{in_flight}: {figures['p50_us']:.0f}, {figures['cpu_broker_us']:.1f}")
             each = 1024 * (mib - empty_mib) / joined
             print(f"{joined:>8}{mib:>12.1f}{each:>10.1f}{share:>8.1f}   {'; '.join(told)}", flush=True)
         left = 0
         for process in processes:
-            go_on(process)
+            send_line(process)
             left += json.loads(line_of(process, r"^\{.*\}$")[0])["left"]
         print(f"players that lost their link meanwhile: {left}")
 

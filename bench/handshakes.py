@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from processes import cpu_s, go_on, line_of, make_keys, start, start_broker
+from processes import cpu_s, line_of, make_keys, send_line, start, start_broker
 
 
 async def joins(address: str, count: int, at_once: int) -> None:
@@ -56,10 +56,10 @@ def measure(count: int, at_once: int, curve: bool) -> tuple[float, float]:
         who = start(stack, __file__, "--join", players, "--joins", str(count), environment=keys)
         line_of(who, "START")
         before = cpu_s(broker)
-        go_on(who)
+        send_line(who)
         elapsed_s = json.loads(line_of(who, r"^\{.*\}$")[0])["elapsed_s"]
         spent_s = cpu_s(broker) - before
-        go_on(who)
+        send_line(who)
     return count / elapsed_s, 1e6 * spent_s / count
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 BROKER = ("-m", "ringback_cli", "broker", "--players=tcp://127.0.0.1:0", "--backend=tcp://127.0.0.1:0")
@@ -30,6 +32,49 @@ def start(
     return process
 
 
+def start_endpoint(
+    stack: ExitStack,
+    contender: str,
+    role: str,
+    address: str,
+    *,
+    calls: bool,
+    players: int = 1,
+    blob_bytes: int = 0,
+    settings: dict[str, Any] | None = None,
+) -> subprocess.Popen[str]:
+    """Starts the server or the players of a contender, and waits until they are ready."""
+    spec = {
+        "role": role,
+        "calls": calls,
+        "address": address,
+        "players": players,
+        "blob_bytes": blob_bytes,
+        "settings": settings or {},
+    }
+    process = start(stack, "endpoint.py", contender, json.dumps(spec))
+    line_of(process, "^ready")
+    return process
+
+
+def measure_calls(
+    caller: subprocess.Popen[str],
+    processes: dict[str, subprocess.Popen[str]],
+    in_flight: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Has an endpoint call for so long; gives its figures, and the processor time that each process took for
+    a call."""
+    send_line(caller, json.dumps({"in_flight": in_flight, "seconds": seconds}))
+    line_of(caller, "^START")
+    before = {name: cpu_s(process) for name, process in processes.items()}
+    send_line(caller)
+    figures: dict[str, Any] = json.loads(line_of(caller, r"^\{.*\}$")[0])
+    for name, process in processes.items():
+        figures[f"cpu_{name}_us"] = 1e6 * (cpu_s(process) - before[name]) / figures["calls"]
+    return figures
+
+
 def line_of(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     assert process.stdout is not None
     seen = []
@@ -40,9 +85,10 @@ def line_of(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     sys.exit(f"a process ended without {pattern!r}: {''.join(seen)}")
 
 
-def go_on(process: subprocess.Popen[str]) -> None:
+def send_line(process: subprocess.Popen[str], line: str = "") -> None:
+    """Writes a line to a process; an empty one tells it to go on."""
     assert process.stdin is not None
-    process.stdin.write("\n")
+    process.stdin.write(f"{line}\n")
     process.stdin.flush()
 
 

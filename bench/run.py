@@ -1,9 +1,9 @@
-"""Measures calls beside hand-written pyzmq loops of the same work, in turns, in one run.
+"""Measures calls by ringback and by what else one would use, in turns, in one run, on the same work.
 
-    python bench/run.py [--rounds N] [--in-flight 1,64,512] [--json FILE]
+    python bench/run.py [--rounds N] [--contenders A,B] [--scenarios up,down] [--in-flight 1,64] [--json FILE]
 
-Processor time is that of all processes of a contender, from /proc. Quote the ratios: a shared machine
-drifts, and both contenders drift with it.
+The content of each result is checked. Processor time is that of all processes of a contender, from /proc.
+Quote ratios: a shared machine drifts, and all contenders drift with it.
 """
 
 from __future__ import annotations
@@ -11,103 +11,141 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-from processes import BROKER, cpu_s, go_on, line_of, make_keys, start
+from processes import measure_calls, memory_mib, start_endpoint
 
-CALLS = {1: 5_000, 64: 40_000, 512: 60_000}
-BASELINE = "pyzmq loops"
-PLAIN, CURVE = "ringback.aio", "aio, CURVE"
 CONTENDERS = {
-    BASELINE: (("pyzmq_loops.py", "broker"), "pyzmq_loops.py"),
-    PLAIN: (BROKER, "ringback_aio.py"),
-    CURVE: (BROKER, "ringback_aio.py"),
-    "ringback": (BROKER, "ringback_blocking.py"),
+    "loops": "pyzmq_loops",
+    "ringback.aio": "ringback_aio",
+    "ringback": "ringback_blocking",
+}
+BASELINE = "loops"
+MOST_THREADS = 64
+
+
+class Scenario(NamedTuple):
+    """Who calls whom.
+
+    Attributes:
+        text: what the table says of it.
+        caller: "players" or "server".
+        blob_bytes: of payload and result; 0 for small dicts.
+        in_flight: how many calls at one time, by default.
+        contenders: those alone, if any are named.
+    """
+
+    text: str
+    caller: str
+    players: int
+    in_flight: tuple[int, ...]
+    blob_bytes: int = 0
+    contenders: tuple[str, ...] = ()
+
+
+SCENARIOS = {
+    "up": Scenario("one player calls the server", "players", 1, (1, 64, 512)),
+    "down": Scenario("the server calls one player", "server", 1, (1, 64, 512)),
+    "down-100": Scenario("the server calls 100 players in turn", "server", 100, (64, 512)),
+    "blob": Scenario("the server calls one player, 64 KiB each way", "server", 1, (64,), 65536),
 }
 
 
-def measure(name: str, in_flight: int, calls: int) -> dict[str, float]:
-    broker_command, script = CONTENDERS[name]
+def measure(
+    contender: str, scenario: Scenario, in_flight: tuple[int, ...], seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Starts a contender, and gives the figures for each number of calls in flight."""
+    module = import_module(f"contenders.{CONTENDERS[contender]}")
     with ExitStack() as stack:
-        options, keys = (), {}
-        if name == CURVE:
-            options, keys = make_keys(Path(stack.enter_context(TemporaryDirectory())))
-        broker = start(stack, *broker_command, *options)
-        players, backend = line_of(broker, r"ready players=(\S+) backend=(\S+)").groups()
-        server = start(stack, script, "server", backend, environment=keys)
-        line_of(server, "ready")
-        work = (str(in_flight), str(calls // 10), str(calls))
-        player = start(stack, script, "player", players, *work, environment=keys)
-        processes = {"broker": broker, "server": server, "player": player}
-        line_of(player, "START")
-        before = {role: cpu_s(process) for role, process in processes.items()}
-        go_on(player)
-        figures: dict[str, float] = json.loads(line_of(player, r"^\{.*\}$")[0])
-        spent = {role: cpu_s(process) - before[role] for role, process in processes.items()}
-        go_on(player)
-    figures["calls_per_s"] = figures["calls"] / figures["elapsed_s"]
-    figures["cpu_us_a_call"] = 1e6 * sum(spent.values()) / figures["calls"]
-    for role, seconds in spent.items():
-        figures[f"cpu_{role}_us_a_call"] = 1e6 * seconds / figures["calls"]
-    return figures
+        middle = module.start_broker(stack)
+        processes = {} if middle.process is None else {"broker": middle.process}
+        for role, address in (("server", middle.backend), ("players", middle.players)):
+            processes[role] = start_endpoint(
+                stack,
+                CONTENDERS[contender],
+                role,
+                address,
+                calls=role == scenario.caller,
+                players=scenario.players,
+                blob_bytes=scenario.blob_bytes,
+                settings=middle.settings.get(role),
+            )
+        for number in in_flight:
+            figures = measure_calls(processes[scenario.caller], processes, number, seconds)
+            figures["cpu_us"] = sum(figures[f"cpu_{role}_us"] for role in processes)
+            if middle.process is not None:
+                figures["broker_mib"] = memory_mib(middle.process)
+            yield {"in_flight": number, **figures}
 
 
-def table(in_flight: int, results: dict[str, list[dict[str, float]]]) -> None:
-    print(f"\n{in_flight} in flight, one player to one server, medians of {len(results[BASELINE])} rounds")
+def table(scenario: Scenario, in_flight: int, results: dict[str, list[dict[str, Any]]]) -> None:
+    rounds = max(map(len, results.values()))
+    print(f"\n{scenario.text}, {in_flight} in flight, medians of {rounds} rounds")
     print(
-        f"{'':14}{'calls/s':>10}{'p50 us':>10}{'p99 us':>10}{'CPU us/call':>13}"
-        "   (broker, server, player)   rate and CPU a call against the loops"
+        f"{'':16}{'calls/s':>9}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>8}"
+        f"   (broker, server, players)   rate and CPU against {BASELINE}"
     )
-    for name, rounds in results.items():
-        median = {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
-        by_role = ", ".join(
-            f"{median[f'cpu_{role}_us_a_call']:.1f}" for role in ("broker", "server", "player")
+    for name, rows in results.items():
+        median = medians(rows)
+        roles = ", ".join(
+            f"{median.get(f'cpu_{role}_us', 0):.1f}" for role in ("broker", "server", "players")
         )
-        ratios = against(rounds, results[BASELINE])
-        print(
-            f"{name:14}{median['calls_per_s']:>10.0f}{median['p50_us']:>10.0f}{median['p99_us']:>10.0f}"
-            f"{median['cpu_us_a_call']:>13.1f}   ({by_role:^24})   x{ratios[0]:.2f} and x{ratios[1]:.2f}"
+        line = (
+            f"{name:16}{median['calls_per_s']:>9.0f}{median['p50_us']:>9.0f}{median['p99_us']:>9.0f}"
+            f"{median['p999_us']:>10.0f}{median['cpu_us']:>8.1f}   ({roles:^22})"
         )
-    if PLAIN in results and CURVE in results:
-        rate, cpu = against(results[CURVE], results[PLAIN])
-        print(f"CURVE against plain: x{rate:.2f} calls a second, x{cpu:.2f} CPU a call")
+        if BASELINE in results:
+            rate, cpu = against(rows, results[BASELINE], "calls_per_s", "cpu_us")
+            line += f"   x{rate:.2f} and x{cpu:.2f}"
+        print(line, flush=True)
 
 
-def against(rounds: list[dict[str, float]], others: list[dict[str, float]]) -> list[float]:
-    """Gives the medians of the ratios of rate and processor time a call, round by round."""
-    pairs = list(zip(rounds, others, strict=True))
-    return [
-        statistics.median(ours[key] / theirs[key] for ours, theirs in pairs)
-        for key in ("calls_per_s", "cpu_us_a_call")
-    ]
+def medians(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Gives the median of each figure."""
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
+def against(rows: list[dict[str, Any]], others: list[dict[str, Any]], *figures: str) -> list[float]:
+    """Gives the medians of the ratios of figures, round by round."""
+    pairs = list(zip(rows, others, strict=True))
+    return [statistics.median(ours[key] / theirs[key] for ours, theirs in pairs) for key in figures]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--in-flight", default="1,64,512")
-    parser.add_argument("--only", help="a contender beside the loops")
-    parser.add_argument("--json", type=Path, help="append every round to this file, a line each")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    parser.add_argument("--in-flight", default="", help="in place of what each scenario has")
+    parser.add_argument("--json", type=Path, help="append every measurement to this file, a line each")
     options = parser.parse_args()
-    names = [name for name in CONTENDERS if options.only in (None, name) or name == BASELINE]
-    for in_flight in map(int, options.in_flight.split(",")):
-        calls = CALLS.get(in_flight, 20_000)
-        results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for scenario_name in options.scenarios.split(","):
+        scenario = SCENARIOS[scenario_name]
+        names = [
+            name
+            for name in options.contenders.split(",")
+            if not scenario.contenders or name in scenario.contenders
+        ]
+        in_flight = tuple(map(int, filter(None, options.in_flight.split(",")))) or scenario.in_flight
+        results: dict[int, dict[str, list[dict[str, Any]]]] = {number: {} for number in in_flight}
         for number in range(options.rounds):
             for name in names:
                 # A thread for each of 512 calls is nobody's program.
-                if name == "ringback" and in_flight > 64:
-                    results.pop(name, None)
-                    continue
-                figures = measure(name, in_flight, calls)
-                results[name].append(figures)
-                if options.json:
-                    row = {"contender": name, "in_flight": in_flight, "round": number, **figures}
-                    with options.json.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-        table(in_flight, results)
+                most = MOST_THREADS if name == "ringback" else max(in_flight)
+                wanted = tuple(some for some in in_flight if some <= most)
+                for figures in measure(name, scenario, wanted, options.seconds):
+                    results[figures["in_flight"]].setdefault(name, []).append(figures)
+                    if options.json:
+                        row = {"scenario": scenario_name, "contender": name, "round": number, **figures}
+                        with options.json.open("a") as file:
+                            file.write(json.dumps(row) + "\n")
+        for some, rows in results.items():
+            table(scenario, some, rows)
 
 
 if __name__ == "__main__":

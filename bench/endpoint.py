@@ -1,0 +1,16 @@
+"""One process of a contender: its server or its players, calling or serving.
+
+python bench/endpoint.py CONTENDER SPECIFICATION
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+from ringback_cli.load import work_in
+
+if __name__ == "__main__":
+    contender = import_module(f"contenders.{sys.argv[1]}")
+    work_in({"server": contender.Server, "players": contender.Players}, json.loads(sys.argv[2]))
