@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,15 @@ from ringback._handling import deliver, encode_answer, log, run_async, run_plain
 from ringback._link import POLLIN, POLLOUT
 from ringback._security import check_token
 from ringback._shell import ShellBase
+from ringback._waiter import Waiter
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.shell import Event
 from ringback.errors import CallbackError, Overloaded
 from ringback.protocol.envelopes import Encoder
 
 BURST = 64
-"""Messages taken at once before the loop does something else."""
+"""Messages taken at once before the loop does something else, at most. To try to take one that is not there
+takes as long as to take ten, so one is taken at once, and twice as many each time that more were there."""
 
 
 class AsyncioShell(ShellBase):
@@ -32,12 +35,14 @@ class AsyncioShell(ShellBase):
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
+        self._woken: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_wanted = False
         self._read_wanted = False
         self._taking = False
+        self._burst = 1
 
     async def start(self, timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -93,16 +98,20 @@ class AsyncioShell(ShellBase):
         self._taking = True
         try:
             now = time.monotonic()
-            for _ in range(BURST):
+            for number in range(self._burst):
                 message = link.receive()
                 if message is None:
+                    self._burst = max(1, number)
                     break
                 endpoint.receive(message[0], message[1], now)
                 if self._link is not link:
                     break
             self._run_runnable()
+            self._go_on()
         finally:
             self._taking = False
+            if self._woken:  # Ctrl-C
+                self._loop.call_soon(self._go_on)
         self._settle()
 
     def _monitored(self) -> None:
@@ -134,6 +143,7 @@ class AsyncioShell(ShellBase):
             state = link.events()
             if state & POLLIN and not self._read_wanted:
                 self._read_wanted = True
+                self._burst = min(BURST, 2 * self._burst)
                 self._loop.call_soon(self._read_on)
             if full and state & POLLOUT:
                 self.want_flush()
@@ -156,6 +166,18 @@ class AsyncioShell(ShellBase):
         self._timer = self._timer_at = None
         self.endpoint.tick(time.monotonic())
         self._settle()
+
+    # -- tasks that wait for calls
+
+    def wake(self, waiter: Waiter) -> None:
+        if not self._woken and not self._taking:
+            self._loop.call_soon(self._go_on)
+        self._woken.append(waiter)
+
+    def _go_on(self) -> None:
+        woken = self._woken
+        while woken:
+            woken.popleft().go_on()
 
     # -- what the core asks for
 

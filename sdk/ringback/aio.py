@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +17,7 @@ from ringback._aio_shell import AsyncioShell
 from ringback._calls import CallBase, unwrap
 from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
 from ringback._group import GroupBase
+from ringback._waiter import Waiter
 from ringback.core.calls import PendingCall
 from ringback.core.permissions import OPERATORS
 from ringback.errors import CallbackError, UsageError
@@ -36,6 +36,7 @@ class Call(CallBase):
     """A call that was triggered: `await` it. It ends exactly once: with results, or with an error."""
 
     __slots__ = ()
+    _face: AsyncioFace
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Gives the result: None for none, the value of one, a tuple of several.
@@ -47,10 +48,10 @@ class Call(CallBase):
         """
         self._seen = True
         if not self._done:
-            future = asyncio.get_running_loop().create_future()
-            self.add_waiter(partial(_wake, future))
+            waiter = self._face.waiter()
+            self.add_waiter(waiter.wake)
             try:
-                yield from future
+                yield waiter
             except asyncio.CancelledError:
                 self.cancel()
                 raise
@@ -81,11 +82,6 @@ class Call(CallBase):
     def _check_done(self) -> None:
         if not self._done:
             raise asyncio.InvalidStateError(f"the call of {self.key!r} has not ended: await it")
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class CallGroup(GroupBase[Call]):
@@ -241,6 +237,10 @@ class AsyncioFace(Face[Call, CallGroup]):
             self._endpoint.keys_changed()
         else:
             self._shell._loop.call_soon_threadsafe(self._endpoint.keys_changed)
+
+    def waiter(self) -> Waiter:
+        """Gives what a task that awaits a call waits for. Not for users."""
+        return Waiter(self._shell)
 
     def cancel_call(self, call: PendingCall) -> None:
         """What `Call.cancel` does."""

@@ -13,7 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
-from ringback.protocol.envelopes import Decoded, Encoder, Unreadable, decode, join, to_error, too_deep
+from ringback.protocol.envelopes import (
+    SHORT_BYTES,
+    Decoded,
+    Encoder,
+    Unreadable,
+    decode,
+    join,
+    to_error,
+    too_deep,
+)
 from ringback.protocol.limits import MAX_ENVELOPE_BYTES, MAX_ENVELOPES, Limits
 
 SETTINGS = settings(deadline=None, max_examples=100)
@@ -337,7 +346,7 @@ def test_what_can_not_be_carried(value: Any) -> None:
 
 def test_a_payload_that_raises_when_it_is_looked_at_again() -> None:
     with pytest.raises(InvalidPayload, match="no items left"):
-        ENCODER.call(1, "k", RaisesLater(["x" * 100]), None)
+        ENCODER.call(1, "k", RaisesLater(["x" * SHORT_BYTES]), None)
 
 
 def test_depth_is_the_same_for_sender_and_receiver() -> None:

@@ -34,6 +34,12 @@ _CALL_START = bytes((0x95, CALL))
 """An array of five, and the type. An id follows: a byte up to 127, or 0xcc to 0xcf and 1, 2, 4 or 8 bytes."""
 
 _CODES = frozenset(Code)
+_NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
+"""Bytes that no list or map begins with."""
+
+SHORT_BYTES = 1024
+"""Up to here it is faster to count bytes than to look at values."""
+
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 _NESTING = (dict, list, tuple)
 
@@ -111,7 +117,7 @@ class Encoder:
         try:
             envelope: bytes = self._pack(fields)
             size = len(envelope)
-            if size <= limits.max_depth:  # every level takes a byte at least
+            if is_shallow(envelope, limits.max_depth) and size <= limits.max_call_bytes:
                 return envelope
             deep = size <= limits.max_call_bytes and too_deep(payload, limits.max_depth + more_depth)
         except Exception as error:  # msgpack raises five kinds; a payload's own classes may raise others
@@ -143,6 +149,15 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"msgpack has no value for an object of the type {type(value).__name__}")
 
 
+def is_shallow(encoded: bytes, max_depth: int) -> bool:
+    """Tells, fast, that something encoded is not nested deeper: each level begins with a byte of some kinds.
+    False says nothing."""
+    size = len(encoded)
+    return size <= max_depth or (
+        size <= SHORT_BYTES and len(encoded.translate(None, _NO_CONTAINER)) <= max_depth
+    )
+
+
 def too_deep(value: Any, max_depth: int) -> bool:
     """Tells whether lists and maps are nested more than `max_depth` deep, without recursion."""
     level = [value] if isinstance(value, _NESTING) else []
@@ -168,7 +183,7 @@ def decode(body: bytes, limits: Limits) -> Decoded:
             envelopes = _unpack(body, limits)
             if type(envelopes) is list and len(envelopes) <= MAX_ENVELOPES:
                 values = _values(envelopes)
-                if len(body) <= limits.max_depth or not too_deep(values, limits.max_depth + 1):
+                if is_shallow(body, limits.max_depth) or not too_deep(values, limits.max_depth + 1):
                     return Decoded(envelopes, [], 0)
     except Exception:  # noqa: S110 - the same five kinds, or a fault; the slow path says which it was
         pass
