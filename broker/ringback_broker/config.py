@@ -42,6 +42,7 @@ class BrokerConfig:
         player_frames_per_s, player_bytes_per_s: what one player may send, with a burst of one second; what
             is over it is bounced RATE_LIMITED, and a player that goes on at twice the rate is ended. inf
             for no limit.
+        spin_s: while frames come, how long the broker stays awake for the next one, in seconds; 0: never.
     """
 
     players: str = DEFAULT_PLAYERS
@@ -65,6 +66,7 @@ class BrokerConfig:
     slow_s: float = 10.0
     player_frames_per_s: float = 10_000.0
     player_bytes_per_s: float = 100e6
+    spin_s: float = 0.0005
 
     def __post_init__(self) -> None:
         for name in ("players", "backend"):
@@ -94,6 +96,8 @@ class BrokerConfig:
             if field.type == "int" and (type(value) is not int or not 0 < value < 1e9):
                 raise ConfigError(f"{field.name}: an int above 0 is allowed, not {value!r}")
             if field.name.endswith("_per_s") and value == float("inf"):
+                continue
+            if field.name == "spin_s" and value == 0:
                 continue
             if field.type == "float" and (type(value) not in (int, float) or not 0 < value < 1e9):
                 raise ConfigError(f"{field.name}: a number above 0 is allowed, not {value!r}")

@@ -27,8 +27,9 @@ from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.logs import audit
 from ringback_broker.session import Connection, Report, Sent, Session, Side
-from ringback_broker.sockets import BindError, Event, Listener, send
+from ringback_broker.sockets import BindError, Event, Listener
 from ringback_broker.switchboard import Switchboard
+from ringback_broker.watch import Watch
 from ringback_broker.zap import ZAPHandler
 
 log = logging.getLogger("ringback.broker")
@@ -164,17 +165,16 @@ class Broker:
         self._stack.close()
 
     def _loop(self) -> bool:
-        inputs: list[Any] = [(source, zmq.POLLIN) for source in self._sources()]
+        sources = self._sources()
+        watch = Watch(sources[:2], sources[2:], self.config.spin_s)
         wake_at: float | None = self._begin(time.monotonic())
         while wake_at is not None:
-            timeout_ms = max(0, round((wake_at - time.monotonic()) * 1000))
-            ready: set[Any] = {source for source, _ in zmq.zmq_poll(inputs, timeout_ms)}
-            wake_at = self._step(ready, time.monotonic())
+            wake_at = self._step(watch.wait(wake_at), time.monotonic())
         self._log_end(len(self.switchboard.roster))
         return not self._forced
 
     def _sources(self) -> tuple[Any, ...]:
-        """What is polled."""
+        """What is polled: first what carries frames."""
         players, backend = self._players, self._backend
         sources = players.socket, backend.socket, players.monitor, backend.monitor, self._signals.fileno()
         return sources if self._zap is None else (*sources, self._zap.socket)
@@ -198,6 +198,7 @@ class Broker:
                 drained = self._take(listener, now)
                 if since is not None and (drained or now - since > CLOSED_WITHIN_S):
                     self._take_events(listener.events(), listener.side, now)
+        switchboard.send_bundles(now)
         if self._zap is not None and self._zap.socket in ready:
             self._zap.answer()
         if self._signals.fileno() in ready:
@@ -224,15 +225,29 @@ class Broker:
 
     def _take(self, listener: Listener, now: float) -> bool:
         """Takes what came to one socket; tells whether that was all."""
+        strangers: list[_FromStranger] = []
+        taken, drained = 0, False
+        while taken < BURST and not drained and len(strangers) < STRANGERS_AT_ONCE:
+            wanted = min(max(listener.burst, taken), BURST - taken)
+            some = self._take_some(listener, wanted, strangers, now)
+            taken += some
+            drained = (some < wanted and len(strangers) < STRANGERS_AT_ONCE) or not listener.has_more()
+        listener.burst = max(1, taken)
+        if strangers:
+            self._take_from_strangers(listener, strangers, now)
+        return drained
+
+    def _take_some(self, listener: Listener, wanted: int, strangers: list[_FromStranger], now: float) -> int:
+        """Takes so many messages, unless there are fewer or too many of strangers; gives how many."""
         receive, option = listener.socket.recv, listener.socket.getsockopt
         switchboard, trusted = self.switchboard, listener.side is Side.BACKEND
         known = switchboard.roster.by_routing_id[listener.side]
         refused = switchboard.refused[listener.side]
-        strangers: list[_FromStranger] = []
-        drained = False
+        taken = 0
         try:
-            for _ in range(BURST):
+            while taken < wanted:
                 routing_id = receive(_NOBLOCK)
+                taken += 1
                 session = known.get(routing_id)
                 if session is None:
                     if routing_id in refused:  # a flood goes on for a moment after it was refused
@@ -255,10 +270,8 @@ class Broker:
                 else:
                     switchboard.from_player(session, frame, now)
         except zmq.Again:
-            drained = True
-        if strangers:
-            self._take_from_strangers(listener, strangers, now)
-        return drained
+            pass
+        return taken
 
     def _receive_from_stranger(self, listener: Listener, routing_id: bytes) -> _FromStranger:
         first = listener.socket.recv(_NOBLOCK, copy=False)
@@ -301,10 +314,10 @@ class Broker:
     # -- what the switchboard asks for
 
     def send_player(self, routing_id: bytes, frame: bytes) -> Sent:
-        return send(self._players.socket, (routing_id, frame))
+        return self._players.send(routing_id, frame)
 
     def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
-        return send(self._backend.socket, (routing_id, address, frame))
+        return self._backend.send_with_address(routing_id, address, frame)
 
     def silence_ms(self, connection: Connection) -> int | None:
         return self._players.silence_ms(connection.descriptor)

@@ -76,6 +76,9 @@ class Session:
             that was last heard.
         probe_at, probes: the next PING goes out when so much is spent; those not answered yet, each as
             (spent, body, time).
+        bundles: whether it takes many frames in one message.
+        bundle, bundle_bytes: frames of players, each with its sender, that wait for the end of the step to
+            leave in one message.
         exhausted: so much is not confirmed that nothing but control frames goes out.
         announced: others were told of it, so they have to be told of its end.
         ended: nothing is sent to it any more.
@@ -107,6 +110,9 @@ class Session:
     read_at: float = 0.0
     probe_at: int = 0
     probes: deque[tuple[int, bytes, float]] = field(default_factory=deque)
+    bundles: bool = False
+    bundle: list[tuple[Session, bytes]] = field(default_factory=list)
+    bundle_bytes: int = 0
     exhausted: bool = False
     announced: bool = False
     ended: bool = False

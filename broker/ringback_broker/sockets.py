@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -25,6 +24,8 @@ _libc = ctypes.CDLL(None)
 _MORE = zmq.SNDMORE | zmq.NOBLOCK
 _NOBLOCK = int(zmq.NOBLOCK)
 _RCVMORE = int(zmq.RCVMORE)
+_EVENTS_OPTION = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
 MAX_PARTS_KEPT = 64
 """Of a message with more parts the rest is thrown away."""
 
@@ -65,6 +66,8 @@ class Listener:
 
     Attributes:
         socket, monitor: to be polled.
+        burst: how many messages are taken before it is asked whether there are more: as many as were there
+            the last time.
         address: what is really bound, with the port that the system chose.
         noted_at: since when there are events that nobody has asked for; None if there are none.
     """
@@ -79,6 +82,8 @@ class Listener:
     ) -> None:
         self.side = side
         self.socket = context.socket(zmq.ROUTER)
+        # What a socket has as `send` is a Python function around this one, and takes twice as long.
+        self._send_part = super(zmq.Socket, self.socket).send
         many = side is Side.PLAYERS and address.startswith("tcp:") and sys.platform == "linux"
         interval_ms = 0 if many else HEARTBEAT_MS
         for option, value in (
@@ -101,6 +106,7 @@ class Listener:
             self.socket.setsockopt(zmq.ZAP_DOMAIN, side.value.encode())
             self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a handler nobody comes in
         self.monitor = self.socket.get_monitor_socket(_EVENTS)
+        self.burst = 1
         self.noted_at: float | None = None
         self._failure = ""
         self._noted: dict[int, list[Event]] = {}
@@ -132,6 +138,29 @@ class Listener:
         self.socket.close()
         if self._lock is not None:
             os.close(self._lock)
+
+    def send(self, routing_id: bytes, frame: bytes) -> Sent:
+        """Sends a message of one part to a peer; never waits."""
+        try:
+            self._send_part(routing_id, _MORE)
+            self._send_part(frame, _NOBLOCK)
+        except zmq.ZMQError as error:
+            return _not_sent(error)
+        return Sent.YES
+
+    def send_with_address(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+        """Sends a message of two parts to a peer; never waits."""
+        try:
+            self._send_part(routing_id, _MORE)
+            self._send_part(address, _MORE)
+            self._send_part(frame, _NOBLOCK)
+        except zmq.ZMQError as error:
+            return _not_sent(error)
+        return Sent.YES
+
+    def has_more(self) -> bool:
+        """Tells whether messages wait. That takes half as long as to try to receive one that is not there."""
+        return bool(int(self.socket.getsockopt(_EVENTS_OPTION)) & _POLLIN)
 
     def receive_parts(self, first: bytes) -> list[bytes]:
         """Reads on to the end of a message, with a bound on what is kept."""
@@ -205,19 +234,13 @@ class Listener:
         _libc.shutdown(descriptor, socket.SHUT_RDWR)
 
 
-def send(target: Any, parts: tuple[bytes, ...]) -> Sent:
-    """Sends to a peer of a ROUTER, or says why not; never waits."""
-    try:
-        for part in parts[:-1]:
-            target.send(part, _MORE)
-        target.send(parts[-1], _NOBLOCK)
-    except zmq.Again:
+def _not_sent(error: zmq.ZMQError) -> Sent:
+    """Says why a message to a peer of a ROUTER could not be sent."""
+    if error.errno == zmq.EAGAIN:
         return Sent.FULL
-    except zmq.ZMQError as error:
-        if error.errno in (zmq.EHOSTUNREACH, zmq.ENOTCONN):
-            return Sent.GONE
-        raise
-    return Sent.YES
+    if error.errno in (zmq.EHOSTUNREACH, zmq.ENOTCONN):
+        return Sent.GONE
+    raise error
 
 
 def _failure(event: int, value: int) -> str:

@@ -15,9 +15,10 @@ from functools import partial
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
+from ringback.protocol.bundles import BUNDLE, bundle, unbundle
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, FrameType, Role, bounce, header
-from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, IDS_A_FRAME
 from ringback.protocol.names import PlayerID, ProtocolError
 from ringback_broker.access import AccessList, Denied
 from ringback_broker.admission import PARTS, Refusal, may_join, read_hello
@@ -98,6 +99,7 @@ class Switchboard:
         self._links = self.roster.links
         self._ticked_at, self._looks_at = float("inf"), 0.0
         self._backlogged: dict[Session, None] = {}
+        self._bundled: list[Session] = []
         self._gone: dict[Session, bool] = {}
         self._ending: deque[tuple[Session, str]] = deque()
 
@@ -117,6 +119,14 @@ class Switchboard:
             # Nothing overtakes a control frame that waits.
             if target.backlog or target.exhausted:
                 sent = Sent.FULL
+            elif target.bundles:
+                if not target.bundle:
+                    self._bundled.append(target)
+                target.bundle.append((session, frame))
+                target.bundle_bytes += size
+                if target.bundle_bytes >= BATCH_BYTES or len(target.bundle) >= BUNDLE_FRAMES:
+                    self._send_bundle(target, now)
+                return
             else:
                 sent = self._wire.send_backend(target.routing_id, session.address, frame)
             if sent is Sent.YES:
@@ -157,10 +167,53 @@ class Switchboard:
                 self._undelivered(session, address, frame, target, sent)
         elif address:
             self._relay(session, address, frame, now)
+        elif frame[:HEADER_BYTES] == BUNDLE:
+            self._take_bundle(session, frame, now)
         else:
             self._control(session, frame, now)
 
+    def send_bundles(self, now: float) -> None:
+        """Sends what was kept for the end of a step. Nothing waits longer than that."""
+        while self._bundled:
+            self._send_bundle(self._bundled.pop(), now)
+
     # -- frames of welcomed peers: the rest
+
+    def _send_bundle(self, target: Session, now: float) -> None:
+        kept, size = target.bundle, target.bundle_bytes
+        if not kept:
+            return
+        target.bundle, target.bundle_bytes = [], 0
+        if len(kept) == 1:
+            session, frame = kept[0]
+            sent = self._wire.send_backend(target.routing_id, session.address, frame)
+        else:
+            frames = bundle((session.address, frame) for session, frame in kept)
+            sent = self._wire.send_backend(target.routing_id, b"", frames)
+        if sent is Sent.YES:
+            self.counters.frames_up += len(kept)
+            self.counters.bytes_up += size
+            target.spent += size + len(kept) * self._backend_frame_bytes
+            if target.spent >= target.probe_at:
+                self._probe(target, now)
+            return
+        for session, frame in kept:
+            if not session.ended:
+                self._undelivered(session, b"", frame, target, sent)
+
+    def _take_bundle(self, session: Session, frame: bytes, now: float) -> None:
+        try:
+            parts = unbundle(frame)
+        except ProtocolError as error:
+            self._violation(session, str(error))
+            return
+        for address, carried in zip(parts[::2], parts[1::2], strict=True):
+            if session.ended:
+                return
+            if not address:
+                self._violation(session, "a BUNDLE carries DATA and RELAY frames, each with its address")
+                return
+            self.from_backend(session, address, carried, now)
 
     def _relay(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
         """Carries between an operator and the server; the address is the source that was named."""
@@ -183,10 +236,8 @@ class Switchboard:
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)
         else:
-            if target.backlog or target.exhausted:
-                sent = Sent.FULL
-            else:
-                sent = self._wire.send_backend(target.routing_id, address, frame)
+            full = target.backlog or target.exhausted
+            sent = Sent.FULL if full else self._send(target, address, frame)
             if sent is Sent.YES:
                 self.counters.frames_relayed += 1
                 self._spend(target, frame, now)
@@ -206,7 +257,8 @@ class Switchboard:
     def _vanished(self, session: Session) -> None:
         """A send has found nobody. What it sent before may still be queued here; the event that its
         connection closed comes after that. A session whose event was missed ends two ticks later."""
-        self._gone.setdefault(session, False)
+        if not session.ended:
+            self._gone.setdefault(session, False)
 
     def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
         """Sends a frame back to its sender, with the reason why it could not be delivered.
@@ -412,6 +464,7 @@ class Switchboard:
             session.may_relay = self.access.may_relay(identity)
             if identity.expires_at is not None:  # a wall clock that jumps later has no effect
                 session.ends_at = now + identity.expires_at - self._unix_time()
+        session.bundles = session.side is Side.BACKEND and bool(hello.bundles)
         self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
         self.counters.sessions_begun += 1
@@ -425,6 +478,7 @@ class Switchboard:
             server=roster.server is not None,
             lease_ms=int(self._config.lease_s * 1000),
             broker=self._software,
+            bundles=session.side is Side.BACKEND or None,
         )
         self._notify(session, encode(welcome))
         if session in self._gone:  # already, with nothing said
@@ -446,6 +500,9 @@ class Switchboard:
 
     def _refuse(self, session: Session, code: RejectCode, why: str) -> None:
         """Ends a session and tells the peer why; its connection is closed a little later."""
+        self._send_bundle(session, session.last_seen)
+        if session.ended:  # that was too much for it
+            return
         self._end(session, f"{code.name}: {why}")
         self._turn_away(session.side, session.routing_id, session.connection, Refusal(code, why))
 
@@ -454,6 +511,7 @@ class Switchboard:
         in its turn, with nothing more sent to it."""
         session.ended = True
         session.backlog.clear()
+        session.bundle.clear()
         self._backlogged.pop(session, None)
         self._gone.pop(session, None)
         self._ending.append((session, why))
@@ -595,6 +653,10 @@ class Switchboard:
         return bool(self._backlogged)
 
     def _send(self, session: Session, address: bytes, frame: bytes) -> Sent:
+        if session.bundle:  # nothing overtakes what came before it
+            self._send_bundle(session, session.last_seen)
+            if session.ended:  # that was too much for it
+                return Sent.GONE
         return self._send_to(session.side, session.routing_id, address, frame)
 
     def _send_to(self, side: Side, routing_id: bytes, address: bytes, frame: bytes) -> Sent:

@@ -23,6 +23,7 @@ _OPTIONS = {
     "address_handshakes_per_s": "--handshakes",
     "crowd": "--crowd",
     "crowd_heartbeat_s": "--crowd-heartbeat",
+    "spin_s": "--spin",
 }
 """What the broker's configuration calls a setting, and what the command line calls it."""
 
@@ -90,6 +91,9 @@ def broker(
     slow: Annotated[
         float, typer.Option(metavar="SECONDS", help="A peer that does not read for so long is out.")
     ] = 10.0,
+    spin: Annotated[
+        float, typer.Option(metavar="SECONDS", help="While frames come: stay awake so long for the next.")
+    ] = 0.0005,
 ) -> None:
     """Run the broker until SIGTERM or SIGINT; it then drains, and a second signal ends it at once.
 
@@ -116,6 +120,7 @@ def broker(
             player_frames_per_s=player_frames,
             player_bytes_per_s=player_bytes,
             slow_s=slow,
+            spin_s=spin,
         )
         with ExitStack() as stack:
             if audit is not None:

@@ -41,7 +41,7 @@ def test_operators_are_numbered() -> None:
     desk = Desk()
     operator = desk.connect(Side.BACKEND)
     operator.say(control.Hello(Role.OPERATOR))
-    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test")]
+    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", True)]
 
 
 def test_a_server_is_told_who_is_there_before_its_welcome() -> None:
@@ -51,7 +51,10 @@ def test_a_server_is_told_who_is_there_before_its_welcome() -> None:
         desk.player(player_id)
     server = desk.connect(Side.BACKEND)
     server.say(control.Hello(Role.SERVER))
-    assert server.told() == [control.Joined((3, "x", 1)), control.Welcome(0, None, True, 30_000, "test")]
+    assert server.told() == [
+        control.Joined((3, "x", 1)),
+        control.Welcome(0, None, True, 30_000, "test", True),
+    ]
     assert operator.told() == [control.ServerUp()]
     desk.player(2)
     assert server.told() == [control.Joined((2,))]
@@ -810,6 +813,7 @@ def test_the_table_of_what_the_broker_accepts_is_what_it_does() -> None:
             body = {
                 FrameType.KEYS: encode(control.Keys(()))[8:],
                 FrameType.QUERY: encode(control.Query(1, control.Subject.PLAYERS))[8:],
+                FrameType.BUNDLE: b"\x90",
             }.get(FrameType(number) if number in set(FrameType) else FrameType.DATA, b"")
             frame = HEADER.pack(1, number, 0, peer.link if number in (16, 17) else 0) + body
             if role is Role.PLAYER:

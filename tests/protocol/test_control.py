@@ -80,6 +80,7 @@ def test_every_control_frame_has_a_strategy_and_its_own_type() -> None:
         FrameType.DATA,
         FrameType.RELAY,
         FrameType.BOUNCE,
+        FrameType.BUNDLE,
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from ringback.errors import EXECUTED, Code, RejectCode, call_error
 from ringback.protocol import control
+from ringback.protocol.bundles import bundle, unbundle
 from ringback.protocol.envelopes import Encoder, decode, join
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, bounce, header
 from ringback.protocol.limits import Limits
@@ -138,6 +139,14 @@ def test_bounce(vector: dict[str, Any]) -> None:
     assert bounce(Code[vector["code"]], bounced) == data
     assert struct.unpack("!BBHI", data[:8]) == (1, 18, Code[vector["code"]], 0)
     assert data[8:] == bounced
+
+
+@pytest.mark.parametrize("vector", load("bundles.json", "frames"))
+def test_bundle(vector: dict[str, Any]) -> None:
+    pairs = [(bytes.fromhex(one["address"]), bytes.fromhex(one["frame"])) for one in vector["carried"]]
+    data = bytes.fromhex(vector["hex"])
+    assert bundle(pairs) == data
+    assert unbundle(data) == [part for pair in pairs for part in pair]
 
 
 @pytest.mark.parametrize("vector", load("invalid.json", "frames"))

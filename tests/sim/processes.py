@@ -18,6 +18,7 @@ from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
 from ringback.core.shell import Event, Shell
 from ringback.errors import CallbackError, CallTimeout, HandlerError
+from ringback.protocol.bundles import unbundle
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
@@ -115,8 +116,8 @@ class Router:
                 del self.peers[connection.routing_id]
         return connection.routing_id
 
-    def getsockopt(self, _option: int) -> bool:
-        return bool(self._parts)
+    def getsockopt(self, option: int) -> bool:
+        return bool(self.waiting if option == zmq.EVENTS else self._parts)
 
     def send(self, part: bytes, flags: int) -> None:
         if not self._outgoing:
@@ -161,7 +162,9 @@ class _Listener(Listener):
         self._failure = ""
         self._lock = None
         self.address = side.value
+        self.burst = 1
         self._process = process
+        self._send_part = router.send
 
     def _at(self, descriptor: int) -> Connection | None:
         for connection in self._process.world.connections:
@@ -268,7 +271,8 @@ class BrokerProcess(Process):
         return descriptor
 
     def count(self, frame: bytes) -> None:
-        self.sent[frame[1]] = self.sent.get(frame[1], 0) + 1
+        for carried in unbundle(frame)[1::2] if frame[1] == FrameType.BUNDLE else (frame,):
+            self.sent[carried[1]] = self.sent.get(carried[1], 0) + 1
 
     def nudge(self) -> None:
         """Something came; now and then the machine has other things to do."""

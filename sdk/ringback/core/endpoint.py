@@ -25,12 +25,14 @@ from ringback.errors import (
     refused,
 )
 from ringback.protocol import control
+from ringback.protocol.bundles import unbundle
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, SERVER_LINK, FrameType, Role, SessionState, header
 from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, Limits
 from ringback.protocol.names import PlayerID, ProtocolError, decode_address, encode_address
 
 _DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
+_BUNDLE = int(FrameType.BUNDLE)
 _SERVER_ROUTE = header(FrameType.DATA, SERVER_LINK)
 _BROKER = b""
 """The route of questions to the broker."""
@@ -161,7 +163,8 @@ class Endpoint:
     def _connect(self, now: float, token: str | None) -> None:
         heartbeat_ms = self._heartbeat_ms if self._role is Role.PLAYER else None
         keys = self.registry.keys()
-        hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms, token)
+        bundles = None if self._role is Role.PLAYER else True
+        hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms, token, bundles)
         self._keys_dirty = False
         try:
             self._shell.open_link(self._heartbeat_ms)
@@ -242,10 +245,9 @@ class Endpoint:
             return
         try:
             if kind in (_DATA, _RELAY):
-                peer = self.exchange.peers.get(address + frame[:HEADER_BYTES])
-                if peer is None:
-                    peer = self._peer(address, frame[:HEADER_BYTES])
-                self.exchange.take(peer, frame[HEADER_BYTES:], now)
+                self._take_data(address, frame, now)
+            elif kind == _BUNDLE:
+                self._take_bundle(frame, now)
             elif kind == _BOUNCE:
                 self._take_bounce(address, frame, now)
             else:
@@ -254,6 +256,21 @@ class Endpoint:
             self.exchange.counters.invalid += 1
             if self._session.state is SessionState.ENDED or kind == FrameType.WELCOME:
                 self.link_lost(now, str(error))
+
+    def _take_data(self, address: bytes, frame: bytes, now: float) -> None:
+        route = frame[:HEADER_BYTES]
+        peer = self.exchange.peers.get(address + route)
+        if peer is None:
+            peer = self._peer(address, route)
+        self.exchange.take(peer, frame[HEADER_BYTES:], now)
+
+    def _take_bundle(self, frame: bytes, now: float) -> None:
+        parts = unbundle(frame)
+        for address, carried in zip(parts[::2], parts[1::2], strict=True):
+            if len(carried) >= HEADER_BYTES and carried[1] in (_DATA, _RELAY):
+                self._take_data(address, carried, now)
+            else:
+                self.exchange.counters.invalid += 1
 
     def _take_bounce(self, address: bytes, frame: bytes, now: float) -> None:
         _, _, number, _ = HEADER.unpack_from(frame)
@@ -300,6 +317,7 @@ class Endpoint:
             self._shell.warn(f"the link to the broker at {self._broker} is back")
         self._last_problem = ""
         self._announced = True
+        self.exchange.outbox.bundles = bool(welcome.bundles) and self._role is not Role.PLAYER
         self.player_id = welcome.player_id
         self._headers = {
             FrameType.DATA: header(FrameType.DATA, welcome.link),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from itertools import islice
 
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
+from ringback.protocol.bundles import bundle
 from ringback.protocol.envelopes import call_head, call_id_in, join
-from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES
+from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, BUNDLE_FRAMES
 
 
 class Outbox:
@@ -16,10 +18,12 @@ class Outbox:
 
     Attributes:
         queued_bytes: of all envelopes that wait.
+        bundles: whether the broker takes the frames of many peers in one message.
     """
 
     def __init__(self, shell: Shell, deliver: Callable[[Peer, bytes], None]) -> None:
         self.queued_bytes = 0
+        self.bundles = False
         self._shell = shell
         self._deliver = deliver
         self._control: deque[bytes] = deque()
@@ -58,11 +62,49 @@ class Outbox:
                 return self._link_is_full()
             self._control.popleft()
         while self._waiting:
+            if self.bundles and len(self._waiting) > 1:
+                if not self._flush_bundle():
+                    return self._link_is_full()
+                continue
             peer = next(iter(self._waiting))
             if not self._flush_peer(peer):
                 return self._link_is_full()
             self._waiting.pop(peer, None)
         return True
+
+    def _flush_bundle(self) -> bool:
+        """Sends a frame of each of many peers in one message."""
+        pairs: list[tuple[bytes, bytes]] = []
+        batches: list[tuple[Peer, list[bytes], int]] = []
+        bundled = 0
+        for peer in list(islice(self._waiting, BUNDLE_FRAMES)):
+            if not peer.header:  # no frame of this peer's goes over the link
+                self._flush_peer(peer)
+                self._waiting.pop(peer, None)
+                continue
+            batch, size = _first_batch(peer)
+            if pairs and bundled + size > BATCH_BYTES:
+                break
+            pairs.append((peer.address, peer.header + join(batch)))
+            batches.append((peer, batch, size))
+            bundled += size
+        if len(pairs) == 1:
+            sent = self._shell.send(*pairs[0])
+        else:
+            sent = not pairs or self._shell.send(b"", bundle(pairs))
+        if sent:
+            for peer, batch, size in batches:
+                self._take_out(peer, batch, size)
+                if not peer.outgoing:
+                    self._waiting.pop(peer, None)
+        return sent
+
+    def _take_out(self, peer: Peer, batch: list[bytes], size: int) -> None:
+        """Takes out of a peer's queue what has been sent."""
+        self.queued_bytes -= size
+        peer.outgoing_bytes -= size
+        # The usual case takes all; a slice is for what does not fit into one frame.
+        peer.outgoing = [] if batch is peer.outgoing else peer.outgoing[len(batch) :]
 
     def _link_is_full(self) -> bool:
         """What goes to this endpoint itself needs no link."""
@@ -118,10 +160,7 @@ class Outbox:
             batch, size = _first_batch(peer)
             if not peer.local and not self._shell.send(peer.address, peer.header + join(batch)):
                 return False
-            self.queued_bytes -= size
-            peer.outgoing_bytes -= size
-            # The usual case takes all; a slice is for what does not fit into one frame.
-            peer.outgoing = [] if batch is peer.outgoing else peer.outgoing[len(batch) :]
+            self._take_out(peer, batch, size)
             if peer.local:
                 self._deliver(peer, join(batch))
         return True

@@ -34,6 +34,7 @@ class Hello:
     sdk: str = ""
     heartbeat_ms: int | None = None
     token: str | None = field(default=None, repr=False)
+    bundles: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Welcome:
     server: bool
     lease_ms: int
     broker: str
+    bundles: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,7 @@ def _hello(body: bytes) -> Hello:
         sdk=_field(fields, "sdk", str, "")[:64],
         heartbeat_ms=_number(fields, "heartbeat_ms", None, bits=32),
         token=_token(fields),
+        bundles=_field(fields, "bundles", bool, None),
     )
 
 
@@ -287,6 +290,7 @@ def _welcome(body: bytes) -> Welcome:
         server=_field(fields, "server", bool),
         lease_ms=_number(fields, "lease_ms"),
         broker=_field(fields, "broker", str),
+        bundles=_field(fields, "bundles", bool, None),
     )
 
 

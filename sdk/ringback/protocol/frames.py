@@ -37,6 +37,7 @@ class FrameType(IntEnum):
     DATA = 16
     RELAY = 17
     BOUNCE = 18
+    BUNDLE = 19
 
 
 class Role(StrEnum):
@@ -49,8 +50,8 @@ _FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.PONG, FrameType.KEYS, Fram
 BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
     None: frozenset({FrameType.HELLO}),
     Role.PLAYER: frozenset(_FROM_ALL),
-    Role.SERVER: frozenset(_FROM_ALL | {FrameType.RELAY}),
-    Role.OPERATOR: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.QUERY}),
+    Role.SERVER: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE}),
+    Role.OPERATOR: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE, FrameType.QUERY}),
 }
 """What the broker accepts from a peer with this role; None: before its HELLO."""
 
@@ -69,12 +70,13 @@ def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], S
     common = {FrameType.PING, FrameType.PONG, FrameType.DATA, FrameType.BOUNCE}
     own = {
         Role.PLAYER: {FrameType.SERVER_UP, FrameType.SERVER_DOWN},
-        Role.SERVER: {FrameType.JOINED, FrameType.LEFT, FrameType.RELAY},
+        Role.SERVER: {FrameType.JOINED, FrameType.LEFT, FrameType.RELAY, FrameType.BUNDLE},
         Role.OPERATOR: {
             FrameType.LEFT,
             FrameType.SERVER_UP,
             FrameType.SERVER_DOWN,
             FrameType.RELAY,
+            FrameType.BUNDLE,
             FrameType.ANSWER,
         },
     }

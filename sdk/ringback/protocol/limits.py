@@ -27,6 +27,9 @@ BATCH_ENVELOPES = 256
 BATCH_BYTES = 64 * 1024
 """A sender starts a new frame when the present one has reached either bound."""
 
+BUNDLE_FRAMES = 256
+"""How many frames a BUNDLE may carry. A sender starts another one at BATCH_BYTES too."""
+
 PLAYER_HEARTBEAT_S = 1.0
 TRUSTED_HEARTBEAT_S = 0.5
 """How often an endpoint sends heartbeats, unless it is told otherwise. A player says so in its
