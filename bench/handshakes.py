@@ -18,7 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from processes import cpu_s, line_of, make_keys, send_line, start, start_broker
+from processes import make_keys, start, start_broker
+
+from ringback_cli.measuring import cpu_s, line_of, send_line
 
 
 async def joins(address: str, count: int, at_once: int) -> None:
@@ -51,7 +53,8 @@ def measure(count: int, at_once: int, curve: bool) -> tuple[float, float]:
     with ExitStack() as stack:
         options, keys = (), {}
         if curve:
-            options, keys = make_keys(Path(stack.enter_context(TemporaryDirectory())))
+            folder = stack.enter_context(TemporaryDirectory())
+            options, keys = make_keys(Path(folder), 7), {"BENCH_KEYS": folder}
         broker, players, _ = start_broker(stack, "--handshakes", "1e6", *options)
         who = start(stack, __file__, "--join", players, "--joins", str(count), environment=keys)
         line_of(who, "START")

@@ -21,7 +21,9 @@ import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from processes import cpu_s, line_of, memory_mib, start, start_broker
+from processes import memory_mib, start, start_broker
+
+from ringback_cli.measuring import cpu_s, line_of
 
 PLAYERS = 20
 CALLS_A_SECOND = 10

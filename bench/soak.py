@@ -25,7 +25,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from processes import BROKER, line_of, memory_mib, start
+from processes import BROKER, memory_mib, start
+
+from ringback_cli.measuring import line_of
 
 PLAYERS_A_PROCESS = 40
 CHURNING_PROCESSES = 2

@@ -6,17 +6,18 @@ benchmarks run the same for whatever ringback is compared with.
     python -m ringback_cli.load '{"role": "server", "address": "tcp://127.0.0.1:7701", ...}'
 
 A process that serves prints "ready". One that calls prints it too, and then takes a line of JSON for each
-measurement, warms up, prints "START", waits for a line, measures, and prints a line of figures.
+measurement, warms up, prints "START", waits for a line, measures, and prints a line of figures. Either leaves
+when standard input ends. An error is one line, and the exit code is that of the commands.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -74,19 +75,15 @@ class Measurement(NamedTuple):
     seconds: float
 
 
-def obey(run: Callable[[Measurement], list[float]]) -> None:
-    """Measures what each line on standard input asks for, until there are no more.
-
-    Args:
-        run: makes calls for so long, and gives their latencies in seconds.
-    """
-    while line := sys.stdin.readline():
+def obey(end: End) -> None:
+    """Measures what each line on standard input asks for, until there are no more."""
+    while line := end.read_line():
         asked = Measurement(**json.loads(line))
-        run(asked._replace(seconds=asked.seconds * WARM_UP))
+        end.run(asked._replace(seconds=asked.seconds * WARM_UP))
         _tell("START")
-        sys.stdin.readline()  # who measures has read the processor times of all processes
+        end.read_line()  # who measures has read the processor times of all processes
         started_at = time.perf_counter()
-        latencies = run(asked)
+        latencies = end.run(asked)
         _tell(json.dumps(figures(latencies, time.perf_counter() - started_at)))
 
 
@@ -128,28 +125,47 @@ class End(ABC):
 
     @abstractmethod
     def serve(self) -> None:
-        """Answers calls for ever."""
+        """Answers calls, until standard input ends or this process is ended."""
 
     @abstractmethod
     def run(self, asked: Measurement) -> list[float]:
         """Makes calls for so long, with or by each player in turn; gives their latencies in seconds."""
 
+    def read_line(self) -> str:
+        """Waits for a line on standard input; gives "" when there are no more."""
+        return sys.stdin.readline()
+
+    def close(self) -> None:  # noqa: B027 - not all have to
+        """Leaves, so that another may take the place at once."""
+
 
 class AsyncioEnd(End):
-    """One side on an event loop: a coroutine for each call in flight, as a program would do it."""
+    """One side on an event loop: a coroutine for each call in flight, as a program would do it.
+
+    The loop runs on while a line is waited for.
+    """
 
     def open(self) -> None:
         self.runner = asyncio.Runner()
+        self._input = self.runner.run(_input())
         self.runner.run(self.connect())
 
     def serve(self) -> None:
-        self.runner.run(_for_ever())
+        self.runner.run(self._input.read())
+
+    def read_line(self) -> str:
+        return self.runner.run(self._input.readline()).decode()
 
     def run(self, asked: Measurement) -> list[float]:
         return self.runner.run(self._run(asked))
 
+    def close(self) -> None:
+        self.runner.run(self.disconnect())
+
     @abstractmethod
     async def connect(self) -> None: ...
+
+    async def disconnect(self) -> None: ...
 
     @abstractmethod
     async def call(self, player: int, payload: Any) -> Any:
@@ -172,8 +188,11 @@ class AsyncioEnd(End):
         return latencies
 
 
-async def _for_ever() -> None:
-    await asyncio.Event().wait()
+async def _input() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    return reader
 
 
 class ServerEnd(AsyncioEnd):
@@ -186,6 +205,9 @@ class ServerEnd(AsyncioEnd):
         self._server = Server(self.address, **self.settings)
         self._server.register_server_callback(KEY, lambda source, payload: work.handle(payload))
         await self._server.start()
+
+    async def disconnect(self) -> None:
+        await self._server.close()
 
     async def call(self, player: int, payload: Any) -> Any:
         return await self._server.trigger_client_callback(KEY, player_id(player), payload)
@@ -204,6 +226,9 @@ class PlayersEnd(AsyncioEnd):
             self._players.append(player)
         for first in range(0, self.players, OPENING_AT_ONCE):
             await asyncio.gather(*(p.start() for p in self._players[first : first + OPENING_AT_ONCE]))
+
+    async def disconnect(self) -> None:
+        await asyncio.gather(*(player.close() for player in self._players))
 
     async def call(self, player: int, payload: Any) -> Any:
         return await self._players[player].trigger_server_callback(KEY, payload)
@@ -225,14 +250,36 @@ def work_in(ends: dict[str, type[End]], spec: dict[str, Any]) -> None:
         spec["address"], Work(spec["blob_bytes"]), spec["players"], **spec.get("settings", {})
     )
     end.open()
-    _tell("ready")
-    if spec["calls"]:
-        obey(end.run)
-    else:
-        end.serve()
+    try:
+        _tell("ready")
+        if spec["calls"]:
+            obey(end)
+        else:
+            end.serve()
+    finally:
+        end.close()
 
 
 ENDS: dict[str, type[End]] = {"server": ServerEnd, "players": PlayersEnd}
 
+
+def main() -> int:
+    """Works as the first argument says, and gives the exit code."""
+    from ringback_cli.app import explain
+    from ringback_cli.exits import Exit
+    from ringback_cli.output import complain
+
+    logging.getLogger("ringback").addHandler(logging.NullHandler())  # the error says what the log would
+    try:
+        work_in(ENDS, json.loads(sys.argv[1]))
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:
+        failure = explain(error)
+        complain(failure.code, failure.message)
+        return failure.exit
+    return Exit.OK
+
+
 if __name__ == "__main__":
-    work_in(ENDS, json.loads(sys.argv[1]))
+    sys.exit(main())
