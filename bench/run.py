@@ -1,31 +1,46 @@
 """Measures calls by ringback and by what else one would use, in turns, in one run, on the same work.
 
-    python bench/run.py [--rounds N] [--contenders A,B] [--scenarios up,down] [--in-flight 1,64] [--json FILE]
+    python bench/run.py [--rounds N] [--contenders A,B] [--scenarios up,down] [--in-flight 1,64]
+        [--json FILE] [--check]
 
-The content of each result is checked. Processor time is that of all processes of a contender, from /proc.
-Quote ratios: a shared machine drifts, and all contenders drift with it.
+The content of each result is checked. Processor time is that of all processes of a contender, as the kernel
+counts it. Quote ratios: a shared machine drifts, and all contenders drift with it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from processes import measure_calls, memory_mib, start_endpoint
+from machine import machine
+from processes import memory_mib, program, start_endpoint
+
+from ringback_cli.measuring import measure_calls
 
 CONTENDERS = {
     "loops": "pyzmq_loops",
+    "proxy": "pyzmq_proxy",
     "ringback.aio": "ringback_aio",
+    "ringback.aio CURVE": "ringback_curve",
     "ringback": "ringback_blocking",
+    "nats": "nats_requests",
+    "redis": "redis_lists",
+    "socketio": "socketio_acks",
+    "grpc": "grpc_aio",
 }
 BASELINE = "loops"
 MOST_THREADS = 64
+
+Rows = list[dict[str, Any]]
+"""The measurements of one contender in one situation, in the order of the rounds."""
 
 
 class Scenario(NamedTuple):
@@ -55,6 +70,34 @@ SCENARIOS = {
 }
 
 
+class Bound(NamedTuple):
+    """What `--check` wants of ringback.aio against the loops: at least this rate, at most this CPU a call."""
+
+    scenario: str
+    in_flight: int
+    rate: float
+    cpu: float
+
+
+BOUNDS = (
+    Bound("up", 1, 0.40, 2.20),
+    Bound("up", 64, 0.80, 0.90),
+    Bound("up", 512, 0.90, 0.90),
+    Bound("down-100", 64, 0.50, 1.50),
+    Bound("down-100", 512, 0.60, 1.30),
+)
+
+
+def missing(contender: str) -> str | None:
+    """Gives what a contender needs and is not installed."""
+    try:
+        module = import_module(f"contenders.{CONTENDERS[contender]}")
+    except ModuleNotFoundError as error:
+        return f"the Python package {error.name}"
+    wanted = getattr(module, "PROGRAM", None)
+    return wanted if wanted is not None and program(wanted) is None else None
+
+
 def measure(
     contender: str, scenario: Scenario, in_flight: tuple[int, ...], seconds: float
 ) -> Iterator[dict[str, Any]]:
@@ -82,11 +125,11 @@ def measure(
             yield {"in_flight": number, **figures}
 
 
-def table(scenario: Scenario, in_flight: int, results: dict[str, list[dict[str, Any]]]) -> None:
+def table(scenario: Scenario, in_flight: int, results: dict[str, Rows]) -> None:
     rounds = max(map(len, results.values()))
     print(f"\n{scenario.text}, {in_flight} in flight, medians of {rounds} rounds")
     print(
-        f"{'':16}{'calls/s':>9}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>8}"
+        f"{'':19}{'calls/s':>9}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>8}"
         f"   (broker, server, players)   rate and CPU against {BASELINE}"
     )
     for name, rows in results.items():
@@ -95,7 +138,7 @@ def table(scenario: Scenario, in_flight: int, results: dict[str, list[dict[str, 
             f"{median.get(f'cpu_{role}_us', 0):.1f}" for role in ("broker", "server", "players")
         )
         line = (
-            f"{name:16}{median['calls_per_s']:>9.0f}{median['p50_us']:>9.0f}{median['p99_us']:>9.0f}"
+            f"{name:19}{median['calls_per_s']:>9.0f}{median['p50_us']:>9.0f}{median['p99_us']:>9.0f}"
             f"{median['p999_us']:>10.0f}{median['cpu_us']:>8.1f}   ({roles:^22})"
         )
         if BASELINE in results:
@@ -104,18 +147,53 @@ def table(scenario: Scenario, in_flight: int, results: dict[str, list[dict[str, 
         print(line, flush=True)
 
 
-def medians(rows: list[dict[str, Any]]) -> dict[str, float]:
+def medians(rows: Rows) -> dict[str, float]:
     """Gives the median of each figure."""
     return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
 
 
-def against(rows: list[dict[str, Any]], others: list[dict[str, Any]], *figures: str) -> list[float]:
+def against(rows: Rows, others: Rows, *figures: str) -> list[float]:
     """Gives the medians of the ratios of figures, round by round."""
     pairs = list(zip(rows, others, strict=True))
     return [statistics.median(ours[key] / theirs[key] for ours, theirs in pairs) for key in figures]
 
 
-def main() -> None:
+def out_of_bounds(results: dict[tuple[str, int], dict[str, Rows]]) -> list[str]:
+    """Gives what is worse than the bounds, of what was measured.
+
+    Args:
+        results: by scenario and calls in flight, and then by contender.
+    """
+    found = []
+    for bound in BOUNDS:
+        rows = results.get((bound.scenario, bound.in_flight), {})
+        if "ringback.aio" in rows and BASELINE in rows:
+            rate, cpu = against(rows["ringback.aio"], rows[BASELINE], "calls_per_s", "cpu_us")
+            where = f"{bound.scenario} with {bound.in_flight} in flight"
+            if rate < bound.rate:
+                found.append(f"{where}: rate x{rate:.2f}, not x{bound.rate:.2f}")
+            if cpu > bound.cpu:
+                found.append(f"{where}: CPU a call x{cpu:.2f}, not x{bound.cpu:.2f}")
+    return found
+
+
+class Journal:
+    """A file with a line of JSON about the machine, and one for each measurement. What is there is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists() or not path.stat().st_size:
+            self._write({"machine": machine()})
+
+    def add(self, **row: Any) -> None:
+        self._write({key: round(value, 1) if type(value) is float else value for key, value in row.items()})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
@@ -123,29 +201,53 @@ def main() -> None:
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--in-flight", default="", help="in place of what each scenario has")
     parser.add_argument("--json", type=Path, help="append every measurement to this file, a line each")
-    options = parser.parse_args()
+    parser.add_argument("--check", action="store_true", help="exit code 1 if ringback.aio is out of bounds")
+    return parser.parse_args()
+
+
+def in_turns(
+    scenario: Scenario, names: Sequence[str], in_flight: tuple[int, ...], rounds: int, seconds: float
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Measures each contender in each round; gives round, contender and figures."""
+    for number in range(rounds):
+        for name in names:
+            # A thread for each of 512 calls is nobody's program.
+            most = MOST_THREADS if name == "ringback" else max(in_flight)
+            wanted = tuple(some for some in in_flight if some <= most)
+            for figures in measure(name, scenario, wanted, seconds):
+                yield number, name, figures
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the processes end with it
+    options = arguments()
+    names = []
+    for name in options.contenders.split(","):
+        if what := missing(name):
+            print(f"{name} is left out: {what} is not installed")
+        else:
+            names.append(name)
+    journal = Journal(options.json) if options.json else None
+    results: dict[tuple[str, int], dict[str, Rows]] = {}
     for scenario_name in options.scenarios.split(","):
         scenario = SCENARIOS[scenario_name]
-        names = [
-            name
-            for name in options.contenders.split(",")
-            if not scenario.contenders or name in scenario.contenders
-        ]
+        who = [name for name in names if not scenario.contenders or name in scenario.contenders]
         in_flight = tuple(map(int, filter(None, options.in_flight.split(",")))) or scenario.in_flight
-        results: dict[int, dict[str, list[dict[str, Any]]]] = {number: {} for number in in_flight}
-        for number in range(options.rounds):
-            for name in names:
-                # A thread for each of 512 calls is nobody's program.
-                most = MOST_THREADS if name == "ringback" else max(in_flight)
-                wanted = tuple(some for some in in_flight if some <= most)
-                for figures in measure(name, scenario, wanted, options.seconds):
-                    results[figures["in_flight"]].setdefault(name, []).append(figures)
-                    if options.json:
-                        row = {"scenario": scenario_name, "contender": name, "round": number, **figures}
-                        with options.json.open("a") as file:
-                            file.write(json.dumps(row) + "\n")
-        for some, rows in results.items():
-            table(scenario, some, rows)
+        for number, name, figures in in_turns(scenario, who, in_flight, options.rounds, options.seconds):
+            where = results.setdefault((scenario_name, figures["in_flight"]), {})
+            where.setdefault(name, []).append(figures)
+            if journal is not None:
+                journal.add(
+                    scenario=scenario_name,
+                    contender=name,
+                    round=number,
+                    seconds=options.seconds,
+                    **figures,
+                )
+        for some in in_flight:
+            table(scenario, some, results[scenario_name, some])
+    if options.check and (found := out_of_bounds(results)):
+        sys.exit(f"ringback.aio is worse against the {BASELINE} than it may be: {'; '.join(found)}")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ from itertools import count
 
 import msgpack
 import zmq
-from processes import line_of, start
+from processes import start
 
 from contenders import Middle
 from ringback_cli.load import KEY, End, Measurement
+from ringback_cli.measuring import line_of
 
-NOTE = """ROUTER and DEALER sockets, one call a message, msgpack. No deadlines, errors, presence or
-limits: what one would write first. Each loop blocks in poll and then receives without waiting until nothing
-is left."""
+NOTE = """ROUTER and DEALER sockets, one call a message, msgpack. No deadlines, errors, presence or limits:
+what one would write first. Each loop blocks in poll and then receives without waiting until nothing is
+left."""
 
 
 def start_broker(stack: ExitStack) -> Middle:
@@ -113,10 +114,14 @@ class Loop(End):
 class Server(Loop):
     def connect(self) -> None:
         self.socket = self.dealer(b"server")
-        self.socket.send_multipart([b"", b""])
-        self.socket.recv_multipart()  # it is connected
+        self.greet()
         self.poller.register(self.socket, zmq.POLLIN)
         self.missing = self.players
+
+    def greet(self) -> None:
+        """Waits until it is connected: else the broker would drop what comes for it."""
+        self.socket.send_multipart([b"", b""])
+        self.socket.recv_multipart()
 
     def run(self, asked: Measurement) -> list[float]:
         while self.missing:

@@ -1,0 +1,65 @@
+"""NATS: its server as broker, and its request and reply."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import Any
+
+import msgpack
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from processes import program, start_program
+
+from contenders import Middle
+from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
+from ringback_cli.measuring import line_of
+
+NOTE = """nats-server (Go) and nats-py with its defaults: `request`, and `subscribe` with a function that
+responds. A connection and a subject for each player, msgpack. A request fails where nobody has subscribed,
+and has a time limit; there is no presence. nats-server uses several cores."""
+PROGRAM = "nats-server"
+TIMEOUT_S = 30.0
+
+
+def start_broker(stack: ExitStack) -> Middle:
+    server = start_program(stack, str(program(PROGRAM)), "-a", "127.0.0.1", "-p", "-1")
+    port = line_of(server, r"Listening for client connections on 127\.0\.0\.1:(\d+)")[1]
+    line_of(server, "Server is ready")
+    address = f"nats://127.0.0.1:{port}"
+    return Middle(server, address, address)
+
+
+async def joined(address: str, name: str, work: Work) -> Client:
+    """Gives a connection that answers calls to this name."""
+    link = await nats.connect(address)
+
+    async def answer(message: Msg) -> None:
+        await message.respond(msgpack.packb(work.handle(msgpack.unpackb(message.data))))
+
+    await link.subscribe(f"{name}.{KEY}", cb=answer)
+    await link.flush()  # the subscription is there
+    return link
+
+
+async def request(link: Client, name: str, payload: Any) -> Any:
+    message = await link.request(f"{name}.{KEY}", msgpack.packb(payload), timeout=TIMEOUT_S)
+    return msgpack.unpackb(message.data)
+
+
+class Server(AsyncioEnd):
+    async def connect(self) -> None:
+        self.link = await joined(self.address, "server", self.work)
+
+    async def call(self, player: int, payload: Any) -> Any:
+        return await request(self.link, player_id(player), payload)
+
+
+class Players(AsyncioEnd):
+    async def connect(self) -> None:
+        names = [player_id(player) for player in range(self.players)]
+        self.links = await asyncio.gather(*(joined(self.address, name, self.work) for name in names))
+
+    async def call(self, player: int, payload: Any) -> Any:
+        return await request(self.links[player], "server", payload)
