@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli import broker, keys, ping, players, token, trigger
+from ringback_cli import bench, broker, keys, ping, players, token, trigger
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
 from ringback_cli.output import complain, show_help
 
@@ -50,6 +50,7 @@ app.add_typer(trigger.app, name="trigger")
 app.add_typer(keys.app, name="keys")
 app.command("players", short_help="Print who is connected.")(players.players)
 app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
+app.command("bench", short_help="Measure calls through the broker.")(bench.bench)
 app.add_typer(token.app, name="token")
 
 

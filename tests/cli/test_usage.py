@@ -67,6 +67,20 @@ CASES: list[tuple[list[str], str]] = [
     (["ping", "--backend", "localhost"], "--backend: an address is tcp://HOST:PORT or ipc://PATH"),
     (["ping", "--backend", "tcp://h:99999"], "--backend: a port is 1 to 65535"),
     (["trigger", "server", "k", "--as-player", "1", "--players", "x"], "--players: an address is"),
+    (["bench", "--backend", "x"], "--backend: an address is"),
+    (["bench", "--players", "x"], "--players: an address is"),
+    (["bench", "--direction", "left"], "Invalid value for '--direction'"),
+    (["bench", "--count", "0"], "Invalid value for '--count'"),
+    (["bench", "--in-flight", "1,,64"], "--in-flight: numbers of 1 to 100000, as in 1,64, not '1,,64'"),
+    (["bench", "--in-flight", "0"], "--in-flight: numbers of 1 to 100000"),
+    (["bench", "--in-flight", ""], "--in-flight: numbers of 1 to 100000"),
+    (["bench", "--payload-bytes", "-1"], "Invalid value for '--payload-bytes'"),
+    (["bench", "--payload-bytes", "1000001"], "Invalid value for '--payload-bytes'"),
+    (["bench", "--seconds", "0"], "--seconds: above 0, at most 3600, not 0"),
+    (["bench", "--seconds", "nan"], "--seconds: above 0, at most 3600, not nan"),
+    (["bench", "--key-file", "no/such.key"], "--key-file, --broker-key: "),
+    (["bench", "--player-key-file", "no/such.key"], "--player-key-file, --broker-key: "),
+    (["bench", "--broker-key", "x"], "--key-file, --broker-key: "),
     (["broker", "--backend", "x"], "--backend: an address is"),
     (["broker", "--players", "tcp://h:1", "--backend", "tcp://h:1"], "two addresses"),
     (["broker", "--lease", "nan"], "--lease: a number above 0"),
@@ -123,6 +137,7 @@ def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.Captu
         (["trigger", "all"], ["KEY", "--timeout", "--backend", "RINGBACK_BACKEND"]),
         (["players"], ["--timeout", "--backend"]),
         (["ping"], ["--count", "--timeout", "--backend"]),
+        (["bench"], ["--players", "--backend", "--direction", "--in-flight", "--seconds", "--json"]),
         (["token"], ["new", "mint", "show"]),
         (["token", "new"], ["NAME", "--dir"]),
         (["token", "mint"], ["--key", "--id", "--ttl", "--audience", "--allow-key", "--string-id"]),
@@ -148,7 +163,7 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
-    commands = ["broker", "trigger server", "trigger client", "players", "ping"]
+    commands = ["broker", "trigger server", "trigger client", "players", "ping", "bench"]
     commands += ["keys new", "keys allow", "keys revoke", "keys list"]
     commands += ["token new", "token mint", "token show"]
     for command in map(str.split, commands):

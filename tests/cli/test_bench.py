@@ -1,0 +1,189 @@
+"""`ringback bench` as a process, at a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import BrokerProcess, eventually
+from keyring import KeyRing
+
+from ringback import Server
+from ringback.credentials import write_key_pair
+from ringback_cli.exits import Exit
+
+SHORT = ("--seconds", "0.2", "--in-flight", "8")
+FIGURES = {"calls", "calls_per_s", "p50_us", "p99_us", "p999_us", "cpu_server_us", "cpu_players_us"}
+
+
+def addresses(broker: BrokerProcess) -> dict[str, str]:
+    return {"RINGBACK_PLAYERS": broker.players, "RINGBACK_BACKEND": broker.backend}
+
+
+def children(pid: int) -> list[int]:
+    """Gives the processes that another has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if path.read_text().rpartition(")")[2].split()[1] == str(pid):
+                found.append(int(path.parent.name))
+    return found
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def measuring(broker: BrokerProcess, command: Any) -> Any:
+    """Starts a command that measures for some seconds, and waits until it does."""
+
+    def start(direction: str) -> Any:
+        arguments = ("--seconds", "1", "--in-flight", "8,8,8,8,8", "--direction", direction)
+        bench = command("bench", *arguments, environment=addresses(broker))
+        for _ in ("its head", "the first row"):
+            assert bench.popen.stdout.readline()
+        return bench
+
+    return start
+
+
+def test_a_table_of_both_directions(broker: BrokerProcess, command: Any) -> None:
+    arguments = ("--seconds", "0.2", "--in-flight", "1,16")
+    code, output, errors = command("bench", *arguments, environment=addresses(broker)).end()
+    assert (code, errors) == (0, "")
+    head, *rows = output.splitlines()
+    assert head.split()[:4] == ["direction", "players", "in", "flight"]
+    assert [row.split()[:3] for row in rows] == [
+        ["up", "1", "1"],
+        ["up", "1", "16"],
+        ["down", "1", "1"],
+        ["down", "1", "16"],
+    ]
+    assert all(float(cell) > 0 for row in rows for cell in row.split()[3:])
+    assert {len(line) for line in (head, *rows)} == {len(head)}
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_json_with_some_players_and_payloads(direction: str, any_broker: BrokerProcess, command: Any) -> None:
+    options = ("--direction", direction, "--count", "3", "--payload-bytes", "1000", "--json")
+    code, output, errors = command("bench", *SHORT, *options, environment=addresses(any_broker)).end()
+    assert (code, errors) == (0, "")
+    [line] = output.splitlines()
+    row = json.loads(line)
+    figures = {key: row.pop(key) for key in FIGURES}
+    assert all(value > 0 for value in figures.values())
+    assert figures["p50_us"] <= figures["p99_us"] <= figures["p999_us"]
+    assert row == {
+        "direction": direction,
+        "players": 3,
+        "in_flight": 8,
+        "payload_bytes": 1000,
+        "seconds": 0.2,
+    }
+
+
+def test_a_server_is_there_already(broker: BrokerProcess, command: Any) -> None:
+    with Server(broker.backend):
+        code, output, errors = command("bench", *SHORT, environment=addresses(broker)).end()
+    assert (code, output, errors.count("\n")) == (Exit.REFUSED, "", 1)
+    assert errors.startswith("SERVER_TAKEN: ")
+
+
+def test_no_broker(command: Any) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        code, output, errors = command("bench", "--backend", address, "--players", address).end()
+    assert (code, output, errors.count("\n")) == (Exit.NO_BROKER, "", 1)
+    assert errors.startswith(f"NO_BROKER: no broker answered at {address}")
+
+
+def test_what_the_calls_end_with(broker: BrokerProcess, command: Any) -> None:
+    code, output, errors = command("bench", "--in-flight", "5000", environment=addresses(broker)).end()
+    assert (code, output, errors.count("\n")) == (Exit.OVERLOADED, "", 1)
+    assert errors.startswith("OVERLOADED: ")
+
+
+def test_keys(tmp_path: Path, command: Any) -> None:
+    ring = KeyRing(tmp_path)
+    server = write_key_pair(ring.add("shop", "server"), tmp_path)
+    player = write_key_pair(ring.add("crowd", "player", "bench-0", "bench-1"), tmp_path)
+    other = write_key_pair(ring.add("other", "player", 7), tmp_path)
+    with BrokerProcess(options=ring.options) as broker:
+
+        def run(*arguments: str) -> Any:
+            return command("bench", *SHORT, "--count=2", *arguments, environment=addresses(broker)).end()
+
+        code, output, errors = run("--key-file", str(server), "--player-key-file", str(player))
+        assert (code, errors) == (0, "")
+        assert len(output.splitlines()) == 3
+        code, output, errors = run("--key-file", str(server), "--player-key-file", str(other))
+        assert (code, output, errors.count("\n")) == (Exit.REFUSED, "", 1)
+        assert errors.startswith("UNAUTHORIZED: ")
+        for keys in ([], ["--key-file", str(server)]):
+            code, output, errors = run(*keys)
+            # The broker's word may be lost with the link, but the line speaks of keys all the same.
+            assert code in (Exit.REFUSED, Exit.NO_BROKER)
+            assert (output, errors.count("\n")) == ("", 1) and "key" in errors
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_ctrl_c_leaves_no_process(direction: str, broker: BrokerProcess, measuring: Any) -> None:
+    bench = measuring(direction)
+    started = children(bench.popen.pid)
+    assert len(started) == 2
+    bench.popen.send_signal(signal.SIGINT)
+    assert bench.end() == (Exit.INTERRUPTED, "", "")
+    assert not any(map(runs, started))
+    broker.process.wait_for(r"left player 'bench-0' \S+ \(it said BYE\)")
+    broker.process.wait_for(r"left server \S+ \(it said BYE\)")
+
+
+def test_ctrl_c_while_it_waits_for_a_broker(command: Any) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        bench = command("bench", "--backend", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        silent.accept()[0].close()
+        started = children(bench.popen.pid)
+        assert len(started) == 1
+        bench.popen.send_signal(signal.SIGINT)
+        assert bench.end() == (Exit.INTERRUPTED, "", "")
+        assert not any(map(runs, started))
+
+
+def test_killed_it_leaves_no_process(measuring: Any) -> None:
+    bench = measuring("up")
+    started = children(bench.popen.pid)
+    bench.popen.kill()
+    bench.end()
+    eventually(lambda: not any(map(runs, started)), "its processes end")
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"), [("up", {Exit.SERVER_LOST, Exit.NO_SERVER}), ("down", {Exit.FAILED})]
+)
+def test_its_server_dies(direction: str, expected: set[Exit], measuring: Any) -> None:
+    bench = measuring(direction)
+    os.kill(min(children(bench.popen.pid)), signal.SIGKILL)  # the first of the two
+    code, _, errors = bench.end()
+    assert code in expected and errors.count("\n") == 1, errors
+    assert errors.startswith(f"{Exit(code).name}: ")
+
+
+def test_the_broker_dies(broker: BrokerProcess, measuring: Any) -> None:
+    bench = measuring("up")
+    broker.process.kill()
+    code, _, errors = bench.end()
+    assert (code, errors.count("\n")) == (Exit.CONNECTION_LOST, 1)
+    assert errors.startswith("CONNECTION_LOST: ")
