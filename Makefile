@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench crowd handshakes neighbours soak fuzz fuzz-keep audit clean help
+.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench bench-quick bench-servers crowd handshakes neighbours soak fuzz fuzz-keep audit clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
 	@echo "make test    all checks: lint, types, tests"
 	@echo "make sim     SEEDS=100000: that many runs of the simulator"
 	@echo "make faults  all tests with killed, stopped and cut off processes; SECONDS=600 SEED=7 for longer schedules"
-	@echo "make bench   calls a second, latency and CPU a call, beside hand-written pyzmq loops"
+	@echo "make bench   ringback beside hand-written loops, NATS, Redis, Socket.IO and gRPC: docs/performance.md, half an hour"
+	@echo "make bench-quick  less than a minute of that, beside the loops: fails when calls have become much dearer"
 	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
 	@echo "make crowd   what 10,000 idle players cost the broker"
 	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
@@ -72,8 +73,29 @@ SEEDS ?= 10000
 sim: setup
 	$(BIN)/python tests/sim/replay.py --seeds $(SEEDS)
 
-bench: setup
-	$(BIN)/python bench/run.py
+# What ringback is compared with: clients from PyPI, two servers from Debian. What lacks one is left out.
+$(VENV)/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
+bench-servers:
+	@missing=; for name in nats-server redis-server; do \
+		PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || missing="$$missing $$name"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get -qq update && apt-get -qq --yes --no-install-recommends install $$missing && missing=; \
+	fi; \
+	if [ -n "$$missing" ]; then echo "to measure what needs them too, install as root:$$missing"; fi
+
+MEASURED := $(VENV)/performance.jsonl
+bench: $(VENV)/.bench bench-servers
+	rm -f $(MEASURED)
+	$(BIN)/python bench/run.py --rounds 5 --json $(MEASURED)
+	mv $(MEASURED) docs/performance.jsonl
+	$(BIN)/python bench/report.py
+
+bench-quick: setup
+	$(BIN)/python bench/run.py --contenders loops,ringback.aio --scenarios up,down-100 --rounds 3 --seconds 0.6 --check
 
 # Without atheris, which has wheels for few Pythons, there is still the mutator of ZMTP.
 SECONDS ?= 60

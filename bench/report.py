@@ -1,0 +1,185 @@
+"""Writes what `run.py --json` has measured into docs/performance.md, and draws docs/performance.png.
+
+    python bench/report.py [--json docs/performance.jsonl]
+
+Figures are medians of the rounds; ratios are the medians of those of each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from run import CONTENDERS, SCENARIOS, Rows, against, medians
+
+DOCS = Path(__file__).parent.parent / "docs"
+DOCUMENT = DOCS / "performance.md"
+PICTURE = DOCS / "performance.png"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+ROLES = ("broker", "server", "players")
+COMPARED = {"nats": "NATS", "loops": "the loops"}
+"""What the tables have ratios against."""
+
+DRAWN_IN_FLIGHT = (64, 512)
+COLOURS = {"ringback": ("#0b5394", "#7fb2dd"), "other": ("#666666", "#c4c4c4")}
+"""Of bars, with 64 and 512 calls in flight."""
+
+Results = dict[tuple[str, int], dict[str, Rows]]
+"""By scenario and calls in flight, and then by contender."""
+
+
+class Measured(NamedTuple):
+    """What a file has.
+
+    Attributes:
+        machine: where it was measured.
+        rounds: how many there are at most.
+        seconds: how long each measurement took.
+    """
+
+    machine: dict[str, Any]
+    results: Results
+    rounds: int
+    seconds: float
+
+
+def read(path: Path) -> Measured:
+    first, *rows = map(json.loads, path.read_text().splitlines())
+    found: Results = {}
+    for row in rows:
+        where = found.setdefault((row.pop("scenario"), row["in_flight"]), {})
+        where.setdefault(row.pop("contender"), []).append(row)
+    results = {
+        (name, in_flight): {
+            who: found[name, in_flight][who] for who in CONTENDERS if who in found[name, in_flight]
+        }
+        for name, scenario in SCENARIOS.items()
+        for in_flight in scenario.in_flight
+        if (name, in_flight) in found
+    }
+    rounds = 1 + max(row["round"] for row in rows)
+    return Measured(first["machine"], results, rounds, rows[0]["seconds"])
+
+
+def text(measured: Measured) -> str:
+    """Gives the part of the document that is made anew."""
+    parts = [about(measured), f"![calls a second and processor time a call]({PICTURE.name})\n"]
+    for (name, in_flight), contenders in measured.results.items():
+        calls = "one call at a time" if in_flight == 1 else f"{in_flight} in flight"
+        parts.append(f"### {name}: {SCENARIOS[name].text}, {calls}\n\n{table(contenders)}")
+    return "\n".join(parts)
+
+
+def about(measured: Measured) -> str:
+    machine = measured.machine
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    rounds = "one round" if measured.rounds == 1 else f"{measured.rounds} rounds"
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}"
+    return f"{where}. {rounds.capitalize()}, {measured.seconds:g} s for each measurement.\n\n{versions}.\n"
+
+
+def table(contenders: dict[str, Rows]) -> str:
+    others = {name: words for name, words in COMPARED.items() if name in contenders}
+    heads = ["", "calls/s", "p50 us", "p99 us", "p99.9 us", "CPU us a call", ", ".join(ROLES)]
+    heads += [f"{what} against {words}" for words in others.values() for what in ("rate", "CPU")]
+    lines = [line(heads), line("---" if number == 0 else "---:" for number in range(len(heads)))]
+    for name, rows in contenders.items():
+        median = medians(rows)
+        latencies = [f"{median[key]:.0f}" for key in ("p50_us", "p99_us", "p999_us")]
+        shares = [f"{median[key]:.1f}" if (key := f"cpu_{role}_us") in median else "-" for role in ROLES]
+        cells = [
+            name,
+            f"{median['calls_per_s']:.0f}",
+            *latencies,
+            f"{median['cpu_us']:.1f}",
+            ", ".join(shares),
+        ]
+        for other in others:
+            cells += [f"{ratio:.2f}" for ratio in against(rows, contenders[other], "calls_per_s", "cpu_us")]
+        lines.append(line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def line(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def write(part: str) -> None:
+    """Puts the new part between the two comments."""
+    document = DOCUMENT.read_text()
+    between = re.compile(f"{BEGIN}.*{END}", re.S)
+    if not between.search(document):
+        raise SystemExit(f"{DOCUMENT} has no {BEGIN} and {END}")
+    DOCUMENT.write_text(between.sub(lambda _: f"{BEGIN}\n\n{part}\n{END}", document))
+
+
+def draw(measured: Measured, path: Path) -> None:
+    """Draws a row of two charts for each scenario: calls a second, and processor time a call."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    names = [name for name in SCENARIOS if any((name, some) in measured.results for some in DRAWN_IN_FLIGHT)]
+    shown = {name: [some for some in DRAWN_IN_FLIGHT if (name, some) in measured.results] for name in names}
+    heights = [0.6 + len(shown[name]) for name in names]
+    figure, grid = plt.subplots(
+        len(names),
+        2,
+        figsize=(11, 1.6 * sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    for name, axes in zip(names, grid, strict=True):
+        for axis, key, what in zip(
+            axes,
+            ("calls_per_s", "cpu_us"),
+            ("calls a second (more is better)", "processor time a call, us (less is better)"),
+            strict=True,
+        ):
+            bars(axis, {some: measured.results[name, some] for some in shown[name]}, key)
+            axis.set_title(f"{SCENARIOS[name].text}\n{what}", fontsize=10, loc="left")
+    shades = zip(DRAWN_IN_FLIGHT, COLOURS["other"], strict=True)
+    legend = [Patch(color=shade, label=f"{some} calls in flight") for some, shade in shades]
+    figure.legend(handles=legend, loc="outside upper right", ncols=len(legend), frameon=False, fontsize=9)
+    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+
+
+def bars(axis: Any, situations: dict[int, dict[str, Rows]], key: str) -> None:
+    """Draws a bar for each contender and number of calls in flight."""
+    names = list(next(iter(situations.values())))
+    thickness = 0.8 / len(situations)
+    for place, (in_flight, contenders) in enumerate(situations.items()):
+        for position, name in enumerate(names):
+            if name not in contenders:
+                continue
+            value = medians(contenders[name])[key]
+            colours = COLOURS["ringback" if name.startswith("ringback") else "other"]
+            at = position + (place - (len(situations) - 1) / 2) * thickness
+            drawn = axis.barh(at, value, thickness, color=colours[DRAWN_IN_FLIGHT.index(in_flight)])
+            axis.bar_label(drawn, [f"{value:,.0f}"], padding=3, fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=9)
+    axis.invert_yaxis()
+    axis.margins(x=0.18)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, default=DOCS / "performance.jsonl")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    options = parser.parse_args()
+    measured = read(options.json)
+    write(text(measured))
+    draw(measured, options.picture)
+
+
+if __name__ == "__main__":
+    main()
