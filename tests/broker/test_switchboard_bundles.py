@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgpack
 import pytest
 from switchboards import Desk, Peer
@@ -11,7 +13,7 @@ from ringback.protocol import control
 from ringback.protocol.bundles import BUNDLE, bundle, unbundle
 from ringback.protocol.control import encode
 from ringback.protocol.frames import FrameType, Role, header
-from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES
+from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, MAX_FRAME_BYTES
 from ringback.protocol.names import encode_address as address
 from ringback_broker.session import Side
 from ringback_broker.switchboard import MAX_BACKLOG
@@ -184,7 +186,18 @@ def test_a_window_counts_what_is_bundled() -> None:
     assert isinstance(control.decode(ping[1]), control.Ping)
 
 
-def test_a_probe_behind_a_bundle_may_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def leaves(server: Peer, player: Peer) -> None:
+    player.leave()
+
+
+def breaks_a_rule(server: Peer, player: Peer) -> None:
+    server.send(b"", b"nonsense")
+
+
+@pytest.mark.parametrize("then", [leaves, breaks_a_rule])
+def test_a_probe_behind_a_bundle_may_end_the_server(
+    monkeypatch: pytest.MonkeyPatch, then: Callable[[Peer, Peer], None]
+) -> None:
     """The bundle leaves, and the PING behind it finds neither room nor a place to wait."""
     monkeypatch.setitem(MAX_BACKLOG, Role.SERVER, 0)
     desk = Desk(backend_window=64 * 1024, backend_queue=1000)
@@ -194,11 +207,11 @@ def test_a_probe_behind_a_bundle_may_end_the_server(monkeypatch: pytest.MonkeyPa
     desk.wire.room[server.routing_id] = 1
     for _ in range(3):
         player.send(DATA + bytes(8000))
-    player.leave()  # LEFT is not sent to who has ended
+    then(server, player)  # nothing more is sent to who has ended
     assert len(frames_in(server.take()[0])) == 3
     assert server.session is None and desk.counters.sessions_too_slow == 1
     desk.two_ticks()
-    assert desk.counters.sessions_ended == 2 and not desk.switchboard._gone
+    assert not desk.switchboard._gone and not desk.switchboard.roster.server
 
 
 # -- from the server
@@ -230,6 +243,7 @@ def test_a_bundle_of_the_server_answers_operators_too(desk: Desk) -> None:
     [
         BUNDLE,
         BUNDLE + b"\xc1",
+        BUNDLE + bytes(MAX_FRAME_BYTES),
         BUNDLE + b"\x80",
         BUNDLE + b"\x91\xc4\x00",
         BUNDLE + b"\x92\xa1a\xa1b",
