@@ -10,6 +10,7 @@ from processes import make_keys
 from processes import start_broker as start_ringback
 
 from contenders import Middle
+from contenders.ringback_aio import ANY_RATE
 from ringback_cli.load import PlayersEnd as Players
 from ringback_cli.load import ServerEnd as Server
 from ringback_cli.load import player_id
@@ -26,4 +27,4 @@ def start_broker(stack: ExitStack) -> Middle:
     options = make_keys(Path(folder), *map(player_id, range(MOST_PLAYERS)))
     keys = {"server": "server.key", "players": "player.key"}
     settings = {role: {"key_file": f"{folder}/{name}"} for role, name in keys.items()}
-    return Middle(*start_ringback(stack, *options), settings)
+    return Middle(*start_ringback(stack, *ANY_RATE, *options), settings)

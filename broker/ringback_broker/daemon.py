@@ -26,7 +26,7 @@ from ringback_broker.config import BrokerConfig
 from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.logs import audit
-from ringback_broker.session import Connection, Report, Sent, Session, Side
+from ringback_broker.session import LARGE_BYTES, Connection, Frame, LargeFrame, Report, Sent, Session, Side
 from ringback_broker.sockets import BindError, Event, Listener
 from ringback_broker.switchboard import Switchboard
 from ringback_broker.watch import Watch
@@ -262,9 +262,14 @@ class Broker:
                 if trusted and not option(_RCVMORE):
                     switchboard.malformed(session, 1)
                     continue
-                frame = receive(_NOBLOCK)
+                message: Any = receive(_NOBLOCK, not session.sends_much)
+                large = len(message) > LARGE_BYTES
+                frame: Frame = message
+                if session.sends_much:
+                    frame = LargeFrame(message) if large else bytes(message)
+                session.sends_much = large
                 if option(_RCVMORE):
-                    switchboard.malformed(session, trusted + len(listener.receive_parts(frame)))
+                    switchboard.malformed(session, trusted + len(listener.receive_parts(b"")))
                 elif trusted:
                     switchboard.from_backend(session, address, frame, now)
                 else:
@@ -313,10 +318,10 @@ class Broker:
 
     # -- what the switchboard asks for
 
-    def send_player(self, routing_id: bytes, frame: bytes) -> Sent:
+    def send_player(self, routing_id: bytes, frame: Frame) -> Sent:
         return self._players.send(routing_id, frame)
 
-    def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+    def send_backend(self, routing_id: bytes, address: bytes, frame: Frame) -> Sent:
         return self._backend.send_with_address(routing_id, address, frame)
 
     def silence_ms(self, connection: Connection) -> int | None:

@@ -57,6 +57,36 @@ class Identity:
     by_token: bool = False
 
 
+LARGE_BYTES = 8192
+"""Larger frames are passed on without being copied, and alone. A small one is copied faster than that."""
+
+
+class LargeFrame:
+    """A frame in libzmq's own memory. It is passed on as it is; the rest of it is as of bytes.
+
+    Args:
+        message: what pyzmq gives with `copy=False`.
+    """
+
+    __slots__ = ("_bytes", "message")
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        self._bytes: memoryview = message.buffer
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __getitem__(self, part: slice) -> bytes:
+        return bytes(self._bytes[part])
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._bytes)
+
+
+Frame = bytes | LargeFrame
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One welcomed peer.
@@ -76,6 +106,7 @@ class Session:
             that was last heard.
         probe_at, probes: the next PING goes out when so much is spent; those not answered yet, each as
             (spent, body, time).
+        sends_much: whether its latest frame was a large one.
         bundles: whether it takes many frames in one message.
         bundle, bundle_bytes: frames of players, each with its sender, that wait for the end of the step to
             leave in one message.
@@ -110,8 +141,9 @@ class Session:
     read_at: float = 0.0
     probe_at: int = 0
     probes: deque[tuple[int, bytes, float]] = field(default_factory=deque)
+    sends_much: bool = False
     bundles: bool = False
-    bundle: list[tuple[Session, bytes]] = field(default_factory=list)
+    bundle: list[tuple[Session, Frame]] = field(default_factory=list)
     bundle_bytes: int = 0
     exhausted: bool = False
     announced: bool = False
@@ -169,9 +201,9 @@ class Report:
 class Wire(Protocol):
     """What the switchboard asks of the loop around it."""
 
-    def send_player(self, routing_id: bytes, frame: bytes) -> Sent: ...
+    def send_player(self, routing_id: bytes, frame: Frame) -> Sent: ...
 
-    def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent: ...
+    def send_backend(self, routing_id: bytes, address: bytes, frame: Frame) -> Sent: ...
 
     def close_connection(self, side: Side, connection: Connection) -> None:
         """Closes a connection at once."""

@@ -16,7 +16,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ringback.protocol.limits import MAX_FRAME_BYTES
-from ringback_broker.session import Connection, Sent, Side
+from ringback_broker.session import Connection, Frame, LargeFrame, Sent, Side
 
 _libc = ctypes.CDLL(None)
 """For descriptors that libzmq owns. Not of a duplicate: there may be no room for one."""
@@ -139,21 +139,27 @@ class Listener:
         if self._lock is not None:
             os.close(self._lock)
 
-    def send(self, routing_id: bytes, frame: bytes) -> Sent:
+    def send(self, routing_id: bytes, frame: Frame) -> Sent:
         """Sends a message of one part to a peer; never waits."""
         try:
             self._send_part(routing_id, _MORE)
-            self._send_part(frame, _NOBLOCK)
+            if isinstance(frame, LargeFrame):
+                self._send_part(frame.message, _NOBLOCK, False)
+            else:
+                self._send_part(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             return _not_sent(error)
         return Sent.YES
 
-    def send_with_address(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+    def send_with_address(self, routing_id: bytes, address: bytes, frame: Frame) -> Sent:
         """Sends a message of two parts to a peer; never waits."""
         try:
             self._send_part(routing_id, _MORE)
             self._send_part(address, _MORE)
-            self._send_part(frame, _NOBLOCK)
+            if isinstance(frame, LargeFrame):
+                self._send_part(frame.message, _NOBLOCK, False)
+            else:
+                self._send_part(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             return _not_sent(error)
         return Sent.YES

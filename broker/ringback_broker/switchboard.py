@@ -29,7 +29,17 @@ from ringback_broker.directory import Directory
 from ringback_broker.doorman import Doorman
 from ringback_broker.flow import Flow
 from ringback_broker.roster import Roster
-from ringback_broker.session import Connection, Identity, Report, Sent, Session, Side, Wire
+from ringback_broker.session import (
+    LARGE_BYTES,
+    Connection,
+    Frame,
+    Identity,
+    Report,
+    Sent,
+    Session,
+    Side,
+    Wire,
+)
 
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """Control frames and bounces that may wait for a peer whose queue is full; one more ends its session."""
@@ -105,7 +115,7 @@ class Switchboard:
 
     # -- frames of welcomed peers: the hot path
 
-    def from_player(self, session: Session, frame: bytes, now: float) -> None:
+    def from_player(self, session: Session, frame: Frame, now: float) -> None:
         """Takes a frame of a player."""
         session.last_seen = now
         size = len(frame)
@@ -119,7 +129,7 @@ class Switchboard:
             # Nothing overtakes a control frame that waits.
             if target.backlog or target.exhausted:
                 sent = Sent.FULL
-            elif target.bundles:
+            elif target.bundles and size <= LARGE_BYTES:
                 if not target.bundle:
                     self._bundled.append(target)
                 target.bundle.append((session, frame))
@@ -128,7 +138,7 @@ class Switchboard:
                     self._send_bundle(target, now)
                 return
             else:
-                sent = self._wire.send_backend(target.routing_id, session.address, frame)
+                sent = self._send(target, session.address, frame)
             if sent is Sent.YES:
                 counters = self.counters
                 counters.frames_up += 1
@@ -143,7 +153,7 @@ class Switchboard:
         else:
             self._control(session, frame, now)
 
-    def from_backend(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
+    def from_backend(self, session: Session, address: bytes, frame: Frame, now: float) -> None:
         """Takes a frame of the server or an operator."""
         session.last_seen = now
         if address and frame[:HEADER_BYTES] == session.data_header:
@@ -188,7 +198,7 @@ class Switchboard:
             session, frame = kept[0]
             sent = self._wire.send_backend(target.routing_id, session.address, frame)
         else:
-            frames = bundle((session.address, frame) for session, frame in kept)
+            frames = bundle((session.address, bytes(frame)) for session, frame in kept)
             sent = self._wire.send_backend(target.routing_id, b"", frames)
         if sent is Sent.YES:
             self.counters.frames_up += len(kept)
@@ -201,9 +211,9 @@ class Switchboard:
             if not session.ended:
                 self._undelivered(session, b"", frame, target, sent)
 
-    def _take_bundle(self, session: Session, frame: bytes, now: float) -> None:
+    def _take_bundle(self, session: Session, frame: Frame, now: float) -> None:
         try:
-            parts = unbundle(frame)
+            parts = unbundle(bytes(frame))
         except ProtocolError as error:
             self._violation(session, str(error))
             return
@@ -215,7 +225,7 @@ class Switchboard:
                 return
             self.from_backend(session, address, carried, now)
 
-    def _relay(self, session: Session, address: bytes, frame: bytes, now: float) -> None:
+    def _relay(self, session: Session, address: bytes, frame: Frame, now: float) -> None:
         """Carries between an operator and the server; the address is the source that was named."""
         link = frame[4:HEADER_BYTES]
         named = self._links.get(_DATA_START + link)
@@ -245,7 +255,7 @@ class Switchboard:
                 self._undelivered(session, address, frame, target, sent)
 
     def _undelivered(
-        self, session: Session, address: bytes, frame: bytes, target: Session, sent: Sent
+        self, session: Session, address: bytes, frame: Frame, target: Session, sent: Sent
     ) -> None:
         if sent is Sent.FULL:
             self._bounce(session, address, frame, Code.OVERLOADED)
@@ -260,7 +270,7 @@ class Switchboard:
         if not session.ended:
             self._gone.setdefault(session, False)
 
-    def _bounce(self, session: Session, address: bytes, frame: bytes, code: Code) -> None:
+    def _bounce(self, session: Session, address: bytes, frame: Frame, code: Code) -> None:
         """Sends a frame back to its sender, with the reason why it could not be delivered.
 
         It is never lost while the session lasts: a call without a time limit would never end.
@@ -274,7 +284,7 @@ class Switchboard:
             else:
                 self._too_slow(session, "what bounces off")
             return
-        bounced = bounce(code, frame)
+        bounced = bounce(code, bytes(frame))
         sent = Sent.FULL if session.backlog else self._send(session, address, bounced)
         if sent is Sent.GONE:
             self.counters.dropped += 1
@@ -285,7 +295,7 @@ class Switchboard:
         if not session.ended:
             self._spend(session, frame, session.last_seen)
 
-    def _spend(self, session: Session, frame: bytes, now: float) -> None:
+    def _spend(self, session: Session, frame: Frame, now: float) -> None:
         session.spent += len(frame) + self._flow.frame_bytes[session.side]
         if session.spent >= session.probe_at:
             self._probe(session, now)
@@ -294,7 +304,7 @@ class Switchboard:
         """Asks a peer how far it has read what it was sent."""
         self._notify(session, encode(control.Ping(self._flow.probe(session, now))))
 
-    def _limit(self, session: Session, frame: bytes) -> None:
+    def _limit(self, session: Session, frame: Frame) -> None:
         """Takes a frame that is over a player's rate. One of control is only dropped, but for an answer to a
         PING of the broker: without that a player that reads would look like one that does not."""
         if self._flow.too_fast(session):
@@ -306,28 +316,29 @@ class Switchboard:
         else:
             self.counters.dropped += 1
 
-    def _control(self, session: Session, data: bytes, now: float) -> None:
+    def _control(self, session: Session, frame: Frame, now: float) -> None:
+        data = bytes(frame)
         if len(data) >= HEADER_BYTES and data[1] not in BROKER_ACCEPTS[session.role]:
             self._violation(session, f"a {session.role} does not send frames of type {data[1]}")
             return
         try:
-            frame = decode(data)
+            said = decode(data)
         except ProtocolError as error:
             self._violation(session, str(error))
             return
-        match frame:
+        match said:
             case control.Ping():
-                self._notify(session, encode(control.Pong(frame.body)))
+                self._notify(session, encode(control.Pong(said.body)))
             case control.Pong():
-                self.counters.violations += not self._flow.confirm(session, frame.body, now)
+                self.counters.violations += not self._flow.confirm(session, said.body, now)
             case control.Bye():
                 self._end(session, "it said BYE")
                 self._doorman.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
-                session.keys = self._directory.replace(session.role, session.keys, frame.keys)
+                session.keys = self._directory.replace(session.role, session.keys, said.keys)
             case _:
-                assert isinstance(frame, control.Query)  # BROKER_ACCEPTS has no other control frame
-                reply = encode(answer(frame, self.roster, self._directory, self.counters, now))
+                assert isinstance(said, control.Query)  # BROKER_ACCEPTS has no other control frame
+                reply = encode(answer(said, self.roster, self._directory, self.counters, now))
                 self._notify(session, reply)
                 self._spend(session, reply, now)
                 if not session.ended and self._flow.overrun(session, now):
@@ -652,14 +663,14 @@ class Switchboard:
                 self._backlogged.pop(session, None)
         return bool(self._backlogged)
 
-    def _send(self, session: Session, address: bytes, frame: bytes) -> Sent:
+    def _send(self, session: Session, address: bytes, frame: Frame) -> Sent:
         if session.bundle:  # nothing overtakes what came before it
             self._send_bundle(session, session.last_seen)
             if session.ended:  # that was too much for it
                 return Sent.GONE
         return self._send_to(session.side, session.routing_id, address, frame)
 
-    def _send_to(self, side: Side, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+    def _send_to(self, side: Side, routing_id: bytes, address: bytes, frame: Frame) -> Sent:
         if side is Side.PLAYERS:
             return self._wire.send_player(routing_id, frame)
         return self._wire.send_backend(routing_id, address, frame)

@@ -92,7 +92,7 @@ def test_an_operator_is_sent_bundles_too(desk: Desk) -> None:
     assert frames_in(message) == [(address(7), mine + b"x"), (address(8), mine + b"x")]
 
 
-@pytest.mark.parametrize(("size", "fit"), [(0, BUNDLE_FRAMES), (BATCH_BYTES // 4, 4)])
+@pytest.mark.parametrize(("size", "fit"), [(0, BUNDLE_FRAMES), (8000, BATCH_BYTES // 8008 + 1)])
 def test_a_bundle_has_bounds(size: int, fit: int) -> None:
     desk = Desk(player_frames_per_s=10_000, player_bytes_per_s=10**8)
     server = bundling(desk)

@@ -42,6 +42,16 @@ class _Frame:
         self._connection = connection
         self._known = known
 
+    @property
+    def buffer(self) -> memoryview:
+        return memoryview(self.bytes)
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    def __bytes__(self) -> bytes:
+        return self.bytes
+
     def get(self, option: int | str) -> Any:
         if not self._known:
             raise zmq.ZMQError(zmq.EINVAL)
@@ -119,10 +129,10 @@ class Router:
     def getsockopt(self, option: int) -> bool:
         return bool(self.waiting if option == zmq.EVENTS else self._parts)
 
-    def send(self, part: bytes, flags: int) -> None:
+    def send(self, part: bytes | _Frame, flags: int, copy: bool = True) -> None:
         if not self._outgoing:
-            self._check_room(part)
-        self._outgoing.append(part)
+            self._check_room(bytes(part))
+        self._outgoing.append(bytes(part))
         if not flags & zmq.SNDMORE:
             routing_id, *parts = self._outgoing
             self._outgoing = []
