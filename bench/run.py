@@ -33,6 +33,7 @@ CONTENDERS = {
     "ringback": "ringback_blocking",
     "nats": "nats_requests",
     "redis": "redis_lists",
+    "redis-batched": "redis_batched",
     "socketio": "socketio_acks",
     "grpc": "grpc_aio",
 }

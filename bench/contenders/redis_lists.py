@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
@@ -16,11 +15,10 @@ from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
 from ringback_cli.measuring import line_of
 
-NOTE = """redis-server that writes nothing to disk, redis-py with hiredis. Each side has a list, and blocks
-in BLMPOP on it, up to 100 messages at a time; answers go to the caller's list, with the number of the
-call. What is to be sent at one moment goes in one RPUSH for each list, for several lists in a pipeline:
-with a command for each message it is several times slower. Two connections for each side, msgpack. No time
-limits, no presence."""
+NOTE = """redis-server that writes nothing to disk, redis-py with hiredis and its default pool of connections.
+Each side has a list, and blocks in BLMPOP on it, up to 100 messages at a time. A call or an answer is an
+RPUSH to the other side's list, awaited, as redis-py's documentation has it. msgpack. No time limits, no
+presence."""
 PROGRAM = "redis-server"
 MOST_AT_ONCE = 100
 
@@ -43,36 +41,16 @@ class Box:
         self.handlers = {KEY: work.handle}
         self.numbers = count()
         self.pending: dict[int, asyncio.Future[Any]] = {}
-        self.outgoing: dict[str, list[bytes]] = defaultdict(list)
-        self.something_to_send = asyncio.Event()
-        self.tasks = [asyncio.create_task(self.read()), asyncio.create_task(self.write())]
+        self.tasks = {asyncio.create_task(self.read())}
 
     async def call(self, name: str, payload: Any) -> Any:
         number = next(self.numbers)
         future = self.pending[number] = asyncio.get_running_loop().create_future()
-        self.send(name, (number, self.name, KEY, payload))
+        await self.send(name, (number, self.name, KEY, payload))
         return await future
 
-    def send(self, name: str, message: tuple[Any, ...]) -> None:
-        self.outgoing[name].append(msgpack.packb(message))
-        self.something_to_send.set()
-
-    async def write(self) -> None:
-        while True:
-            await self.something_to_send.wait()
-            self.something_to_send.clear()
-            outgoing, self.outgoing = self.outgoing, defaultdict(list)
-            if len(outgoing) == 1:
-                [(name, messages)] = outgoing.items()
-                await self.redis.rpush(name, *messages)
-            else:
-                await self.push_all(outgoing)
-
-    async def push_all(self, outgoing: dict[str, list[bytes]]) -> None:
-        async with self.redis.pipeline(transaction=False) as pipeline:
-            for name, messages in outgoing.items():
-                pipeline.rpush(name, *messages)
-            await pipeline.execute()
+    async def send(self, name: str, message: tuple[Any, ...]) -> None:
+        await self.redis.rpush(name, msgpack.packb(message))
 
     async def read(self) -> None:
         while True:
@@ -83,20 +61,30 @@ class Box:
                     self.pending.pop(number).set_result(rest[0])
                 else:
                     source, key, payload = rest
-                    self.send(source, (number, self.handlers[key](payload)))
+                    self.answer(source, (number, self.handlers[key](payload)))
+
+    def answer(self, name: str, message: tuple[Any, ...]) -> None:
+        task = asyncio.create_task(self.send(name, message))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
 
 class Server(AsyncioEnd):
+    box_class = Box
+
     async def connect(self) -> None:
-        self.box = Box(self.address, "server", self.work)
+        self.box = self.box_class(self.address, "server", self.work)
 
     async def call(self, player: int, payload: Any) -> Any:
         return await self.box.call(player_id(player), payload)
 
 
 class Players(AsyncioEnd):
+    box_class = Box
+
     async def connect(self) -> None:
-        self.boxes = [Box(self.address, player_id(player), self.work) for player in range(self.players)]
+        names = map(player_id, range(self.players))
+        self.boxes = [self.box_class(self.address, name, self.work) for name in names]
 
     async def call(self, player: int, payload: Any) -> Any:
         return await self.boxes[player].call("server", payload)

@@ -48,7 +48,7 @@ class Call(CallBase):
         """
         self._seen = True
         if not self._done:
-            waiter = self._face.waiter()
+            waiter = Waiter(self._face._shell)
             self.add_waiter(waiter.wake)
             try:
                 yield waiter
@@ -237,10 +237,6 @@ class AsyncioFace(Face[Call, CallGroup]):
             self._endpoint.keys_changed()
         else:
             self._shell._loop.call_soon_threadsafe(self._endpoint.keys_changed)
-
-    def waiter(self) -> Waiter:
-        """Gives what a task that awaits a call waits for. Not for users."""
-        return Waiter(self._shell)
 
     def cancel_call(self, call: PendingCall) -> None:
         """What `Call.cancel` does."""
