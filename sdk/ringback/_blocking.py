@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +18,8 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from ringback._security import Token
     from ringback.credentials import KeyPair
 
@@ -125,7 +126,7 @@ class BlockingFace(Face[Call, CallGroup]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
         heartbeat: float | None = None,
-        key_file: str | Path | KeyPair | None = None,
+        key_file: str | PathLike[str] | KeyPair | None = None,
         broker_key: str | None = None,
         token: Token | None = None,
         workers: int = 4,

@@ -5,14 +5,12 @@ A face adds how to start, how a handler is run, and how one waits for a call.
 
 from __future__ import annotations
 
-import random
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
-from pathlib import Path
+from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ringback import _context
@@ -37,6 +35,8 @@ from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTE
 from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from ringback.credentials import KeyPair
 
 C = TypeVar("C", bound=CallBase)
@@ -63,7 +63,7 @@ class Face(ABC, Generic[C, G]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
         heartbeat: float | None = None,
-        key_file: str | Path | KeyPair | None = None,
+        key_file: str | PathLike[str] | KeyPair | None = None,
         broker_key: str | None = None,
         token: Token | None = None,
     ) -> None:
@@ -82,7 +82,8 @@ class Face(ABC, Generic[C, G]):
         self._keys = link_keys(self._role, key_file, broker_key, token)
         self._token = token
         self._listeners: dict[Event, list[Callable[[Any], Any]]] = {event: [] for event in Event}
-        self._ids = count(secrets.randbits(62) + 1)
+        unguessable = SystemRandom()
+        self._ids = count(unguessable.getrandbits(62) + 1)
         self._checked_keys: set[str] = set()
         self._shell = self._make_shell()
         self._endpoint = Endpoint(
@@ -95,7 +96,7 @@ class Face(ABC, Generic[C, G]):
             heartbeat_ms=_heartbeat_ms(heartbeat, self._role),
             needs_token=token is not None,
             keys_changed=self._keys_changed,
-            random=random.Random(secrets.randbits(64)).random,  # noqa: S311 - spreads retries, no secret
+            random=Random(unguessable.getrandbits(64)).random,  # noqa: S311 - spreads retries, no secret
         )
         self._shell.endpoint = self._endpoint
 

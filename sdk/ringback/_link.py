@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -109,7 +108,7 @@ class Link:
         # What a socket has as `send` is a Python function around this one, and takes twice as long.
         self._send = super(zmq.Socket, self.socket).send
         for option, value in (
-            (zmq.ROUTING_ID, b"R" + secrets.token_bytes(15)),
+            (zmq.ROUTING_ID, b"R" + os.urandom(15)),
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
             (zmq.LINGER, LINGER_MS),
             (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringback.protocol.frames import Role
 from ringback.protocol.names import check_public_key
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from ringback.credentials import KeyPair
 
 Token = str | Callable[[], str | Awaitable[str]]
 
 
 def link_keys(
-    role: Role, key_file: str | Path | KeyPair | None, broker_key: str | None, token: Token | None
+    role: Role, key_file: str | PathLike[str] | KeyPair | None, broker_key: str | None, token: Token | None
 ) -> KeyPair | None:
     """Gives the keys of an encrypted link; None for a plain one.
 

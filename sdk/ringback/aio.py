@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +25,8 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.names import PlayerID
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from ringback._security import Token
     from ringback.credentials import KeyPair
 
@@ -150,7 +151,7 @@ class AsyncioFace(Face[Call, CallGroup]):
         limits: Limits | None = None,
         connect_timeout: float = 5.0,
         heartbeat: float | None = None,
-        key_file: str | Path | KeyPair | None = None,
+        key_file: str | PathLike[str] | KeyPair | None = None,
         broker_key: str | None = None,
         token: Token | None = None,
     ) -> None:

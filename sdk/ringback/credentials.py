@@ -70,7 +70,7 @@ def new_ephemeral_pair(broker: str) -> KeyPair:
     return KeyPair("ephemeral", "player", public.decode(), secret.decode(), broker=broker)
 
 
-def load_key_pair(path: str | Path) -> KeyPair:
+def load_key_pair(path: str | os.PathLike[str]) -> KeyPair:
     """Reads a key file.
 
     Raises:

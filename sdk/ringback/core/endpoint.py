@@ -6,6 +6,7 @@ here runs on one thread, the shell's I/O thread.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -373,14 +374,13 @@ class Endpoint:
 
     def due_at(self) -> float | None:
         """When `tick` has something to do next."""
-        times = [self.exchange.due_at()]
+        earliest = self.exchange.due_at()  # no min() of a list: this is asked after each step
         session_at = self._session.due_at()
-        if session_at is not None:
-            times.append(session_at)
-        if self._start_by is not None:
-            times.append(self._start_by)
-        earliest = min(times)
-        return None if earliest == float("inf") else earliest
+        if session_at is not None and session_at < earliest:
+            earliest = session_at
+        if self._start_by is not None and self._start_by < earliest:
+            earliest = self._start_by
+        return None if earliest == math.inf else earliest
 
     def tick(self, now: float) -> None:
         """Does what is due."""
