@@ -9,13 +9,13 @@ from typing import Any
 
 import msgpack
 from processes import free_port, program, start_program
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
 from ringback_cli.measuring import line_of
 
-NOTE = """redis-server that writes nothing to disk, redis-py with hiredis and its default pool of connections.
+NOTE = """redis-server that writes nothing to disk, redis-py with hiredis and its BlockingConnectionPool.
 Each side has a list, and blocks in BLMPOP on it, up to 100 messages at a time. A call or an answer is an
 RPUSH to the other side's list, awaited, as redis-py's documentation has it. msgpack. No time limits, no
 presence."""
@@ -37,7 +37,9 @@ class Box:
 
     def __init__(self, address: str, name: str, work: Work) -> None:
         self.name = name
-        self.redis = Redis.from_url(address, socket_timeout=None)
+        # The default pool raises an error beyond its bound; this one waits for a connection.
+        pool = BlockingConnectionPool.from_url(address, timeout=None, socket_timeout=None)
+        self.redis = Redis(connection_pool=pool)
         self.handlers = {KEY: work.handle}
         self.numbers = count()
         self.pending: dict[int, asyncio.Future[Any]] = {}
