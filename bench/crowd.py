@@ -71,7 +71,7 @@ def main() -> None:
         empty_mib = memory_mib(broker)
         processes: list[Popen[str]] = []
         joined = 0
-        for count in (10, options.players):
+        for count in sorted({10, min(1000, options.players), options.players}):
             while joined < count:
                 some = min(PLAYERS_A_PROCESS, count - joined)
                 heartbeat = f"--heartbeat={options.heartbeat}"

@@ -23,9 +23,10 @@ from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, Rejec
 from ringback.protocol import addresses as places
 from ringback.protocol import control
 from ringback.protocol import envelopes as bodies
+from ringback.protocol.bundles import bundle, unbundle
 from ringback.protocol.envelopes import CALL, CANCEL, ERROR, MAX_ID, RESULT, Encoder, join
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, bounce
-from ringback.protocol.limits import MAX_ENVELOPES, Limits
+from ringback.protocol.limits import BUNDLE_FRAMES, MAX_ENVELOPES, Limits
 from ringback.protocol.names import PlayerID, ProtocolError, check_player_id, decode_address, encode_address
 from ringback_broker.session import Side
 from ringback_broker.switchboard import MAX_BACKLOG
@@ -72,7 +73,8 @@ class Program:
 
 
 def frames(code: bytes) -> None:
-    """A control frame or a ProtocolError; what was decoded encodes, and decodes to the same."""
+    """A control frame, a bundle, or a ProtocolError; what was decoded encodes, and decodes to the same."""
+    _bundles(code)
     try:
         frame = control.decode(code)
     except ProtocolError:
@@ -83,6 +85,16 @@ def frames(code: bytes) -> None:
     # repr tells 1, 1.0 and True apart, and says that nan is nan.
     assert repr(control.decode(again)) == repr(frame)
     assert control.encode(control.decode(again)) == again
+
+
+def _bundles(code: bytes) -> None:
+    try:
+        parts = unbundle(code)
+    except ProtocolError:
+        return
+    assert all(type(part) is bytes for part in parts) and len(parts) <= 2 * BUNDLE_FRAMES
+    assert sum(map(len, parts)) < len(code)
+    assert unbundle(bundle(zip(parts[::2], parts[1::2], strict=True))) == parts
 
 
 def addresses(code: bytes) -> None:
@@ -815,7 +827,7 @@ def seeds(target: str) -> list[bytes]:
 
     match target:
         case "frames":
-            return golden("control", "frames") + golden("invalid", "frames")
+            return golden("control", "frames") + golden("bundles", "frames") + golden("invalid", "frames")
         case "addresses":
             return golden("addresses", "addresses") + golden("invalid", "addresses") + [b"tcp://[::1]:5770"]
         case "envelopes":
@@ -823,7 +835,8 @@ def seeds(target: str) -> list[bytes]:
             return [b"\0" + body for body in written + golden("invalid", "bodies")]
         case "endpoint":
             # As the raw frame that comes to each role.
-            frames = golden("control", "frames") + golden("data", "frames") + golden("bounces", "frames")
+            kinds = ("control", "data", "bounces", "bundles")
+            frames = [frame for kind in kinds for frame in golden(kind, "frames")]
             short = [frame for frame in frames if len(frame) < 256]
             return [
                 bytes((role, 0, 0, 1, 0, 0, 9, 0, len(frame))) + frame for role in range(3) for frame in short

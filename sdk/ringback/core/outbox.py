@@ -62,36 +62,31 @@ class Outbox:
                 return self._link_is_full()
             self._control.popleft()
         while self._waiting:
-            if self.bundles and len(self._waiting) > 1:
+            peer = next(iter(self._waiting))
+            if self.bundles and peer.header and len(self._waiting) > 1:
                 if not self._flush_bundle():
                     return self._link_is_full()
                 continue
-            peer = next(iter(self._waiting))
             if not self._flush_peer(peer):
                 return self._link_is_full()
             self._waiting.pop(peer, None)
         return True
 
     def _flush_bundle(self) -> bool:
-        """Sends a frame of each of many peers in one message."""
+        """Sends a frame of each of the peers that have waited longest in one message."""
         pairs: list[tuple[bytes, bytes]] = []
         batches: list[tuple[Peer, list[bytes], int]] = []
         bundled = 0
-        for peer in list(islice(self._waiting, BUNDLE_FRAMES)):
-            if not peer.header:  # no frame of this peer's goes over the link
-                self._flush_peer(peer)
-                self._waiting.pop(peer, None)
-                continue
+        for peer in islice(self._waiting, BUNDLE_FRAMES):
+            if not peer.header:  # what goes to this endpoint itself takes another way
+                break
             batch, size = _first_batch(peer)
             if pairs and bundled + size > BATCH_BYTES:
                 break
             pairs.append((peer.address, peer.header + join(batch)))
             batches.append((peer, batch, size))
             bundled += size
-        if len(pairs) == 1:
-            sent = self._shell.send(*pairs[0])
-        else:
-            sent = not pairs or self._shell.send(b"", bundle(pairs))
+        sent = self._shell.send(*pairs[0]) if len(pairs) == 1 else self._shell.send(b"", bundle(pairs))
         if sent:
             for peer, batch, size in batches:
                 self._take_out(peer, batch, size)
