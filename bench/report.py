@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,56 @@ DOCUMENT = DOCS / "performance.md"
 PICTURE = DOCS / "performance.png"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 ROLES = ("broker", "server", "players")
-COMPARED = {"nats": "NATS", "loops": "the loops"}
+COMPARED = {"nats": "NATS", "loops": "the loops", "proxy": "proxy"}
 """What the tables have ratios against."""
 
 DRAWN_IN_FLIGHT = (64, 512)
 COLOURS = {"ringback": ("#0b5394", "#7fb2dd"), "other": ("#666666", "#c4c4c4")}
 """Of bars, with 64 and 512 calls in flight."""
+
+
+class Goal(NamedTuple):
+    """What one contender should be of another one, by a figure.
+
+    Attributes:
+        at_most: whether the ratio should be at most `bound`, and not at least.
+    """
+
+    scenarios: tuple[str, ...]
+    in_flight: tuple[int, ...]
+    figure: str
+    other: str
+    bound: float
+    at_most: bool = False
+    contender: str = "ringback.aio"
+
+
+ONE, MANY = ("up", "down"), ("down-100",)
+GOALS = (
+    Goal(ONE, (64,), "calls_per_s", "nats", 2.5),
+    Goal(ONE, (64,), "cpu_us", "nats", 0.4, at_most=True),
+    Goal(ONE, (512,), "calls_per_s", "nats", 3.0),
+    Goal(ONE, (512,), "calls_per_s", "redis", 2.0),
+    Goal(ONE, (512,), "calls_per_s", "proxy", 1.5),
+    Goal(ONE, (512,), "cpu_us", "nats", 0.3, at_most=True),
+    Goal(MANY, (64, 512), "calls_per_s", "nats", 2.5),
+    Goal(MANY, (64, 512), "calls_per_s", "proxy", 1.0),
+    Goal(MANY, (64,), "cpu_broker_us", "proxy", 1.5, at_most=True),
+    Goal(ONE, (1,), "p50_us", "loops", 0.6, at_most=True),
+    Goal(ONE, (1,), "p50_us", "nats", 0.5, at_most=True),
+    Goal(ONE, (1,), "p50_us", "ringback.aio", 1.5, at_most=True, contender="ringback"),
+    Goal(ONE, (64,), "calls_per_s", "ringback.aio", 0.5, contender="ringback"),
+    Goal(("blob",), (64,), "calls_per_s", "proxy", 0.8),
+    Goal(ONE, (1, 64, 512), "cpu_us", "ringback.aio", 1.5, at_most=True, contender="ringback.aio CURVE"),
+)
+"""What the project wants of itself."""
+
+FIGURES = {
+    "calls_per_s": "rate",
+    "cpu_us": "CPU a call",
+    "cpu_broker_us": "the broker's CPU a call",
+    "p50_us": "p50",
+}
 
 Results = dict[tuple[str, int], dict[str, Rows]]
 """By scenario and calls in flight, and then by contender."""
@@ -67,6 +112,7 @@ def read(path: Path) -> Measured:
 def text(measured: Measured) -> str:
     """Gives the part of the document that is made anew."""
     parts = [about(measured), f"![calls a second and processor time a call]({PICTURE.name})\n"]
+    parts.append(f"### What is wanted, and what was measured\n\n{goals(measured.results)}")
     for (name, in_flight), contenders in measured.results.items():
         calls = "one call at a time" if in_flight == 1 else f"{in_flight} in flight"
         parts.append(f"### {name}: {SCENARIOS[name].text}, {calls}\n\n{table(contenders)}")
@@ -79,6 +125,24 @@ def about(measured: Measured) -> str:
     rounds = "one round" if measured.rounds == 1 else f"{measured.rounds} rounds"
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}"
     return f"{where}. {rounds.capitalize()}, {measured.seconds:g} s for each measurement.\n\n{versions}.\n"
+
+
+def goals(results: Results) -> str:
+    heads = ["", "in flight", "of", "should be", "is", ""]
+    lines = [line(heads), line(["---", "---:", "---", "---", "---:", "---"])]
+    for goal in GOALS:
+        for scenario, in_flight in product(goal.scenarios, goal.in_flight):
+            rows = results.get((scenario, in_flight), {})
+            if goal.contender not in rows or goal.other not in rows:
+                continue
+            [ratio] = against(rows[goal.contender], rows[goal.other], goal.figure)
+            reached = ratio <= goal.bound if goal.at_most else ratio >= goal.bound
+            wanted = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g} times that of {goal.other}"
+            what = f"{goal.contender}: {FIGURES[goal.figure]}"
+            lines.append(
+                line([scenario, str(in_flight), what, wanted, f"{ratio:.2f}", "yes" if reached else "no"])
+            )
+    return "\n".join(lines) + "\n"
 
 
 def table(contenders: dict[str, Rows]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import zmq
 
+POLLIN = int(zmq.POLLIN)
+
 LOOK_S = 0.01
 """While it stays awake it looks at sockets that carry no frames so often, not each time."""
 
@@ -26,8 +28,8 @@ class Watch:
     """
 
     def __init__(self, links: tuple[Any, ...], others: tuple[Any, ...], spin_s: float) -> None:
-        self._links = [(link, zmq.POLLIN) for link in links]
-        self._all = [*self._links, *((other, zmq.POLLIN) for other in others)]
+        self._links = [(link, POLLIN) for link in links]
+        self._all = [*self._links, *((other, POLLIN) for other in others)]
         self._carriers = frozenset(links)
         self._spin_s = spin_s
         self._awake_until = self._came_at = self._look_at = 0.0

@@ -39,7 +39,7 @@ class CallBase(PendingCall):
         self._done = False
         self._results = ()
         self._error = None
-        self._waiters = None
+        self._waiters = []
         self._face = face
         self._seen = callback is not None or on_error is not None
 

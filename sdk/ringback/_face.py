@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -46,6 +46,7 @@ Callback = Callable[..., Any]
 OnError = Callable[[CallbackError], Any]
 
 MAX_CHECKED_KEYS = 4096
+MAX_ADDRESSES = 16_384
 
 
 class Face(ABC, Generic[C, G]):
@@ -515,8 +516,16 @@ def _check_functions(callback: Any, on_error: Any) -> None:
             raise TypeError(f"{name} is a function or None, not {type(function).__name__}")
 
 
-def _address(player_id: Any) -> bytes:
+@lru_cache(MAX_ADDRESSES, typed=True)  # typed: True is not the ID 1
+def _known_address(player_id: Any) -> bytes:
     return encode_address(check_player_id(player_id))
+
+
+def _address(player_id: Any) -> bytes:
+    try:
+        return _known_address(player_id)
+    except TypeError:
+        return encode_address(check_player_id(player_id))  # what can't be looked up is said to be no ID
 
 
 def _register(

@@ -54,7 +54,7 @@ class PendingCall:
         self._done = False
         self._results: tuple[Any, ...] = ()
         self._error: CallbackError | None = None
-        self._waiters: list[Callable[[], object]] | None = None
+        self._waiters: list[Callable[[], object]] = []  # made here: two threads may add to it at once
 
     def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
         """Keeps the outcome and wakes who waits. Called once, by the core alone."""
@@ -66,18 +66,15 @@ class PendingCall:
 
     def add_waiter(self, wake: Callable[[], object]) -> None:
         """Has a function called once there is an outcome; at once if there is one. From any thread."""
-        if self._waiters is None:
-            self._waiters = []
         self._waiters.append(wake)
         if self._done:
             self._wake()
 
     def _wake(self) -> None:
         # Two threads may be in here; each waiter is popped by one of them.
-        waiters = self._waiters
-        while waiters:
+        while self._waiters:
             try:
-                wake = waiters.pop()
+                wake = self._waiters.pop()
             except IndexError:
                 return
             wake()
