@@ -4,7 +4,7 @@
 
 The players are real ones of the SDK, in processes of some thousands each, with their heartbeats. Processor
 time is that of the broker alone, for a call without what it takes idle; calls are those of one more player,
-as in run.py.
+as in run.py, medians of five rounds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 from contextlib import ExitStack
+from statistics import median
 from subprocess import Popen
 
 from processes import memory_mib, start, start_broker, start_endpoint
@@ -27,6 +28,8 @@ PLAYERS_A_PROCESS = 2500
 """Each takes four descriptors here; many systems allow 20,000 for a process."""
 
 JOINING_AT_ONCE = 50
+
+ROUNDS = 5
 
 
 async def crowd(address: str, count: int, heartbeat: float) -> None:
@@ -84,10 +87,15 @@ def main() -> None:
             with ExitStack() as caller_stack:
                 caller = start_endpoint(caller_stack, "ringback_aio", "players", players, calls=True)
                 for in_flight in (1, 64):
-                    figures = measure_calls(caller, {"broker": broker}, in_flight, 3.0)
+                    rounds = [
+                        measure_calls(caller, {"broker": broker}, in_flight, 1.0) for _ in range(ROUNDS)
+                    ]
+                    p50_us = median(figures["p50_us"] for figures in rounds)
                     # What it would have taken without the calls is not theirs.
-                    own_us = figures["cpu_broker_us"] - 1e4 * share / figures["calls_per_s"]
-                    told.append(f"{in_flight}: {figures['p50_us']:.0f}, {own_us:.1f}")
+                    own_us = median(
+                        figures["cpu_broker_us"] - 1e4 * share / figures["calls_per_s"] for figures in rounds
+                    )
+                    told.append(f"{in_flight}: {p50_us:.0f}, {own_us:.1f}")
             each = 1024 * (mib - empty_mib) / joined
             print(f"{joined:>8}{mib:>12.1f}{each:>10.1f}{share:>8.1f}   {'; '.join(told)}", flush=True)
         left = 0
