@@ -22,7 +22,7 @@ class HereBroker:
     """A broker in a thread of the test's own process: it starts in a millisecond."""
 
     def __init__(self, **settings: Any) -> None:
-        defaults = {"players": "tcp://127.0.0.1:0", "backend": "tcp://127.0.0.1:0", "grace_s": 0.05}
+        defaults = {"players": "tcp://127.0.0.1:0", "backend": "tcp://127.0.0.1:0", "grace": 0.05}
         self.broker = Broker(BrokerConfig(**{**defaults, **settings}))
         self.players, self.backend = self.broker.players, self.broker.backend
         self._thread = threading.Thread(target=self.broker.run)

@@ -126,7 +126,7 @@ class Desk:
 
     def __init__(self, *, access: AccessList | None = None, **settings: Any) -> None:
         self.wire = FakeWire()
-        self.config = BrokerConfig(**{"lease_s": 30.0, **settings})
+        self.config = BrokerConfig(**{"lease": 30.0, **settings})
         self.unix_s = 1.8e9
         self.switchboard = Switchboard(
             self.config, self.wire, "test", access=access, unix_time=lambda: self.unix_s

@@ -146,7 +146,8 @@ def test_the_broker_imports_the_wire_only(name: str) -> None:
     allowed = ("ringback_broker", "ringback.protocol", "ringback.errors", "ringback.credentials")
     assert {other for other in own(name) if not below(other, *allowed)} == set()
     roots = {imported.split(".")[0] for imported in IMPORTS[name]}
-    allowed = {"zmq", "msgpack", "ringback", "ringback_broker"} | OPTIONAL.get(name, set())
+    allowed = {"zmq", "msgpack", "pydantic", "annotated_types", "ringback", "ringback_broker"}
+    allowed |= OPTIONAL.get(name, set())
     assert roots - sys.stdlib_module_names - allowed == set()
 
 

@@ -88,7 +88,7 @@ def may_join(
     if len(roster.players) - (there is not None) >= config.max_players:
         return Refusal(RejectCode.FULL, f"there are {config.max_players} players already")
     if roster.quick >= config.crowd and roster.is_quick(hello.heartbeat_ms):
-        asked_s = config.crowd_heartbeat_s
+        asked_s = config.crowd_heartbeat
         reason = f"there are many players: send heartbeats each {asked_s:g} s, not more often"
         return Refusal(RejectCode.HEARTBEAT_TOO_SHORT, reason, heartbeat_ms=round(1000 * asked_s))
     return there

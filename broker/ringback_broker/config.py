@@ -1,8 +1,16 @@
-"""What a broker can be told."""
+"""What a broker can be told: the one schema of its settings, and what is allowed of each.
+
+A setting has the same name here, in `ringback.toml`, as an option (`--max-players`) and in the environment
+(`RINGBACK_MAX_PLAYERS`). Where they come from is the matter of `ringback_broker.settings`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from ringback.protocol.addresses import check_address, is_local
 from ringback.protocol.limits import MAX_HEARTBEAT_S
@@ -12,92 +20,245 @@ DEFAULT_BACKEND = "tcp://127.0.0.1:5771"
 
 
 class ConfigError(ValueError):
-    """A setting of the broker is wrong; the message names it and what is allowed."""
+    """A setting of the broker is wrong.
+
+    Args:
+        setting: its name.
+        reason: what is wrong with it, and what is allowed.
+    """
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all settings of a kind have in common.
+
+    Args:
+        metavar: what stands for a value in a help text: its unit.
+        allowed: which values there are.
+        is_path: whether a value in a file is relative to that file.
+    """
+
+    metavar: str
+    allowed: str
+    is_path: bool = False
+
+
+@dataclass(frozen=True)
+class About:
+    """What is to be said of one setting.
+
+    Args:
+        text: what it does.
+        reloads: whether SIGHUP has a new value hold; else the broker must be started anew.
+        environment: its variable, where it is not `RINGBACK_` and the name.
+    """
+
+    text: str
+    reloads: bool = False
+    environment: str = ""
+
+
+Address = Annotated[str, Kind("ADDR", "tcp://HOST:PORT or ipc://PATH")]
+File = Annotated[str | None, Kind("FILE", "the path of a file", is_path=True)]
+Flag = Annotated[bool, Kind("", "true or false")]
+Seconds = Annotated[float, Gt(0), Lt(1e9), Kind("SECONDS", "a number of seconds above 0 and below 1e9")]
+Count = Annotated[int, Gt(0), Lt(10**9), Kind("N", "a whole number from 1 to 999999999")]
+Bytes = Annotated[int, Gt(0), Lt(10**9), Kind("BYTES", "a whole number of bytes from 1 to 999999999")]
+Rate = Annotated[float, Gt(0), Kind("RATE", "a number a second above 0, or inf")]
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """The settings of a broker.
+    """The settings of a broker. A program that gives them itself gets the same checks.
 
-    Attributes:
-        players: where players connect to.
-        backend: where the server and operators connect to.
-        key_file: the broker's own key; None: no encryption, and everybody may join.
-        access: the list of the keys that may join, a TOML file; needs a key_file.
-        insecure: whether addresses that others can reach are allowed without a key_file.
-        lease_s: a session from which nothing came for so long ends, in seconds.
-        grace_s: how long calls in flight may take after the first signal to stop, in seconds.
-        hello_s: a connection that has not said HELLO after so long is closed, in seconds.
-        max_players: further ones are refused with FULL.
-        max_operators: likewise.
-        crowd: players that may send heartbeats as often as they like; further ones are told how often.
-        crowd_heartbeat_s: that often at most, in seconds.
-        address_connections: connections that one address may have.
-        address_handshakes_per_s: those that it may make, with a burst of one second.
-        player_queue: frames that may wait for one player; what comes on top is bounced OVERLOADED.
-        backend_queue: likewise for the server and each operator.
-        player_window: bytes that may be on the way to one player, not known to be read; on top likewise.
-        backend_window: likewise for the server and each operator.
-        slow_s: a peer whose window is used up, and that reads nothing for so long, is ended, in seconds.
-        player_frames_per_s, player_bytes_per_s: what one player may send, with a burst of one second; what
-            is over it is bounced RATE_LIMITED, and a player that goes on at twice the rate is ended. inf
-            for no limit.
-        spin_s: while frames come, how long the broker stays awake for the next one, in seconds; 0: never.
+    Raises:
+        ConfigError: one of them is wrong, or does not go with the others.
     """
 
-    players: str = DEFAULT_PLAYERS
-    backend: str = DEFAULT_BACKEND
-    key_file: str | None = None
-    access: str | None = None
-    insecure: bool = False
-    lease_s: float = 60.0
-    grace_s: float = 5.0
-    hello_s: float = 5.0
-    max_players: int = 16_000
-    max_operators: int = 256
-    crowd: int = 500
-    crowd_heartbeat_s: float = 5.0
-    address_connections: int = 20_000
-    address_handshakes_per_s: float = 500.0
-    player_queue: int = 512
-    backend_queue: int = 8192
-    player_window: int = 8 * 1024 * 1024
-    backend_window: int = 64 * 1024 * 1024
-    slow_s: float = 10.0
-    player_frames_per_s: float = 10_000.0
-    player_bytes_per_s: float = 100e6
-    spin_s: float = 0.0005
+    players: Annotated[Address, About("Where players connect to; port 0: any.")] = DEFAULT_PLAYERS
+    backend: Annotated[Address, About("Where the server and operators connect to.")] = DEFAULT_BACKEND
+    key_file: Annotated[
+        File,
+        About(
+            "The broker's own key: links are encrypted, and only keys on the list may join.",
+            environment="RINGBACK_BROKER_KEY_FILE",  # RINGBACK_KEY_FILE is that of an endpoint
+        ),
+    ] = None
+    access: Annotated[File, About("The list of the keys that may join, a TOML file; with key_file.")] = None
+    insecure: Annotated[
+        Flag, About("Without keys: listen at addresses that others can reach too, and warn of it.")
+    ] = False
+    audit: Annotated[File, About("Who joined, left or was refused: a line of JSON for each.")] = None
+    log_format: Annotated[
+        Literal["text", "json"],
+        Kind("FORMAT", "text or json"),
+        About("How the log is written to standard error: for people, or an object a line."),
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Kind("LEVEL", "debug, info, warning or error"),
+        About("The least that is logged; debug: operators that come and go too.", reloads=True),
+    ] = "info"
+    lease: Annotated[Seconds, About("A peer from which nothing came for so long is out.")] = 60.0
+    grace: Annotated[Seconds, About("For calls in flight, after the first signal to stop.", reloads=True)] = (
+        5.0
+    )
+    hello: Annotated[
+        Seconds, About("A connection that has not said HELLO after so long is closed.", reloads=True)
+    ] = 5.0
+    max_players: Annotated[Count, About("Further players are refused.", reloads=True)] = 16_000
+    max_operators: Annotated[Count, About("Further operators are refused.", reloads=True)] = 256
+    crowd: Annotated[
+        Count, About("Players that may send heartbeats as often as they like.", reloads=True)
+    ] = 500
+    crowd_heartbeat: Annotated[
+        float,
+        Gt(0),
+        Le(MAX_HEARTBEAT_S),
+        Kind("SECONDS", f"a number of seconds above 0, at most {MAX_HEARTBEAT_S}"),
+        About("How often those beyond may send them."),
+    ] = 5.0
+    address_connections: Annotated[Count, About("Connections that one address may have.", reloads=True)] = (
+        20_000
+    )
+    address_handshakes: Annotated[
+        Rate,
+        About("Connections that one address may make in a second, with a burst of one second.", reloads=True),
+    ] = 500.0
+    player_queue: Annotated[
+        Count, About("Frames that may wait for one player; what comes on top is bounced OVERLOADED.")
+    ] = 512
+    backend_queue: Annotated[Count, About("The same for the server, and for each operator.")] = 8192
+    player_window: Annotated[
+        Bytes,
+        About("On the way to one player and not known to be read; on top likewise.", reloads=True),
+    ] = 8 * 1024 * 1024
+    backend_window: Annotated[
+        Bytes, About("The same for the server, and for each operator.", reloads=True)
+    ] = 64 * 1024 * 1024
+    slow: Annotated[
+        Seconds,
+        About("A peer that reads nothing for so long, while much waits for it, is out.", reloads=True),
+    ] = 10.0
+    player_frames: Annotated[
+        Rate,
+        About(
+            "Frames a second of one player, of up to 256 calls each, with a burst of one second. What is over"
+            " it is bounced RATE_LIMITED; at twice the rate the player is ended.",
+            reloads=True,
+        ),
+    ] = 10_000.0
+    player_bytes: Annotated[Rate, About("Bytes a second of one player, likewise.", reloads=True)] = 100e6
+    spin: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        Kind("SECONDS", "a number of seconds from 0 to 1"),
+        About("While frames come, how long the broker stays awake for the next one; 0: never.", reloads=True),
+    ] = 0.0005
 
     def __post_init__(self) -> None:
-        for name in ("players", "backend"):
-            try:
-                object.__setattr__(self, name, check_address(getattr(self, name), bind=True))
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"{name}: {error}") from None
+        for setting in SETTINGS.values():
+            object.__setattr__(self, setting.name, setting.check(getattr(self, setting.name)))
         if self.players == self.backend and not self.players.endswith(":0"):
-            raise ConfigError(f"players and backend are two addresses, not both {self.players}")
+            raise ConfigError("backend", f"it and players are two addresses, not both {self.players}")
         if (self.key_file is None) is not (self.access is None):
             raise ConfigError(
-                "access: key_file and access go together, a key and the list of who may join by theirs"
+                "access", "it and key_file go together, the list of who may join and the broker's key"
             )
         for name in ("players", "backend"):
             address = getattr(self, name)
             if self.key_file is None and not self.insecure and not is_local(address):
                 raise ConfigError(
-                    f"{name}: others can reach {address}, so it needs keys: make them with `ringback keys new"
+                    name,
+                    f"others can reach {address}, so it needs keys: make them with `ringback keys new"
                     " broker --role broker`, then give key_file and access (--key-file, --access);"
-                    " or say insecure (--insecure)"
+                    " or say insecure (--insecure)",
                 )
-        if self.crowd_heartbeat_s > MAX_HEARTBEAT_S:
-            reason = f"at most {MAX_HEARTBEAT_S} s is allowed, not {self.crowd_heartbeat_s!r}"
-            raise ConfigError(f"crowd_heartbeat_s: {reason}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (type(value) is not int or not 0 < value < 1e9):
-                raise ConfigError(f"{field.name}: an int above 0 is allowed, not {value!r}")
-            if field.name.endswith("_per_s") and value == float("inf"):
-                continue
-            if field.name == "spin_s" and value == 0:
-                continue
-            if field.type == "float" and (type(value) not in (int, float) or not 0 < value < 1e9):
-                raise ConfigError(f"{field.name}: a number above 0 is allowed, not {value!r}")
+
+
+class Setting:
+    """One setting, as the schema has it.
+
+    Attributes:
+        name: in a file; with `option` and `variable` for the command line and the environment.
+        type: what it is, with its bounds.
+        kind, about: what is said of it.
+        default: what holds where nothing is said.
+    """
+
+    def __init__(self, name: str, hint: Any, default: Any) -> None:
+        self.name = name
+        self.type = hint
+        self.default = default
+        self.kind: Kind = next(item for item in hint.__metadata__ if isinstance(item, Kind))
+        self.about: About = next(item for item in hint.__metadata__ if isinstance(item, About))
+        self.option = "--" + name.replace("_", "-")
+        self.variable = self.about.environment or f"RINGBACK_{name.upper()}"
+
+    def check(self, value: Any, *, text: bool = False) -> Any:
+        """Gives a value, in its own form.
+
+        Args:
+            text: whether it comes as a text, from the environment.
+
+        Raises:
+            ConfigError: it is not allowed.
+        """
+        from pydantic import ValidationError
+
+        try:
+            value = _adapter(self.name).validate_python(value, strict=not text)
+        except ValidationError:
+            raise ConfigError(self.name, f"{self.kind.allowed} is allowed, not {value!r}") from None
+        if self.kind.metavar == "ADDR":
+            try:
+                return check_address(value, bind=True)
+            except ValueError as error:
+                raise ConfigError(self.name, str(error)) from None
+        return value
+
+
+@cache
+def _adapter(name: str) -> Any:
+    """Gives what checks the values of a setting. It takes long to import: not for a help text."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(SETTINGS[name].type)
+
+
+def _settings() -> dict[str, Setting]:
+    hints = get_type_hints(BrokerConfig, include_extras=True)
+    return {
+        field.name: Setting(field.name, hints[field.name], field.default) for field in fields(BrokerConfig)
+    }
+
+
+SETTINGS = _settings()
+"""The schema: all settings by their names."""
+
+
+def json_schema() -> dict[str, Any]:
+    """Gives the schema of `ringback.toml` as JSON Schema, draft 2020-12."""
+    properties = {}
+    for name, setting in SETTINGS.items():
+        kind = _adapter(name).json_schema()
+        if setting.default is None:  # which TOML has no word for
+            kind = kind["anyOf"][0]
+        else:
+            kind["default"] = setting.default
+        if setting.kind.metavar:
+            kind["x-unit"] = setting.kind.metavar
+        properties[name] = {"description": setting.about.text, **kind}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ringback.toml",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }

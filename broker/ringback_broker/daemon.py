@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,7 +26,9 @@ from ringback_broker.config import BrokerConfig
 from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.logs import audit
+from ringback_broker.reading import Reading
 from ringback_broker.session import LARGE_BYTES, Connection, Frame, LargeFrame, Report, Sent, Session, Side
+from ringback_broker.settings import change
 from ringback_broker.sockets import BindError, Event, Listener
 from ringback_broker.switchboard import Switchboard
 from ringback_broker.watch import Watch
@@ -70,12 +72,19 @@ class Broker:
 
     `close` it where `run` is never called; `run` does that itself.
 
+    Args:
+        config: its settings.
+        reread: gives them anew on SIGHUP, in a thread; None: they never change.
+
     Raises:
         BindError: an address can't be listened at.
     """
 
-    def __init__(self, config: BrokerConfig | None = None) -> None:
+    def __init__(
+        self, config: BrokerConfig | None = None, reread: Callable[[], BrokerConfig] | None = None
+    ) -> None:
         self.config = config or BrokerConfig()
+        self._rereading = None if reread is None else Reading(reread, "ringback-settings")
         self._stack = ExitStack()
         self._zap: ZAPHandler | None = None
         self._access: AccessFile | None = None
@@ -84,7 +93,7 @@ class Broker:
         except BaseException:
             self._stack.close()
             raise
-        room = self._make_room()
+        self.config, room = self._make_room(self.config)
         access = None if self._access is None else self._access.list
         self.switchboard = Switchboard(
             self.config, self, SOFTWARE, max_connections=room, access=access, unix_time=time.time
@@ -95,10 +104,9 @@ class Broker:
         self._now = self._tick_at = self._flush_at = 0.0
         self._waiting = False
 
-    def _make_room(self) -> int:
+    def _make_room(self, config: BrokerConfig) -> tuple[BrokerConfig, int]:
         """Sees to it that there are descriptors for all who may join, or lets fewer join; gives how many
-        connections there may be on the players' side."""
-        config = self.config
+        connections there may be on the players' side too."""
         # Somebody else may come before one that was refused is gone.
         trusted = 2 * (config.max_operators + 1)
         wanted = config.max_players + config.max_players // STRANGERS_SHARE + 100
@@ -111,8 +119,8 @@ class Broker:
                 config.max_players,
                 wanted + trusted + RESERVED,
             )
-            self.config = replace(config, max_players=players)
-        return room
+            config = replace(config, max_players=players)
+        return config, room
 
     def _open(self) -> None:
         """Makes the sockets. A simulator has others in their place."""
@@ -166,7 +174,7 @@ class Broker:
 
     def _loop(self) -> bool:
         sources = self._sources()
-        watch = Watch(sources[:2], sources[2:], self.config.spin_s)
+        self._watch = watch = Watch(sources[:2], sources[2:], self.config.spin)
         wake_at: float | None = self._begin(time.monotonic())
         while wake_at is not None:
             wake_at = self._step(watch.wait(wake_at), time.monotonic())
@@ -211,6 +219,8 @@ class Broker:
             if self._access is not None:
                 self._access.look(now)
                 self._use(self._access.take())
+            if self._rereading is not None:
+                self._reconfigure(self._rereading.take())
             self._end_of_reports()
             self._tick_at = now + TICK_S
         wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
@@ -334,7 +344,8 @@ class Broker:
             listener.shut_down(connection.descriptor)
 
     def report(self, report: Report) -> None:
-        audit(**report.fields())
+        extra = {"fields": report.fields()}
+        audit(**extra["fields"])
         self._reports += 1
         if self._reports > REPORTS_A_TICK:
             return
@@ -342,10 +353,11 @@ class Broker:
         text = "".join(c if c.isprintable() else "?" for c in report.detail[:MAX_DETAIL_CHARS])
         session = report.session
         if session is None or report.event == "refused":
-            log.warning("%s %s", report.event, text)
+            log.warning("%s %s", report.event, text, extra=extra)
         else:
             level = logging.DEBUG if session.role is Role.OPERATOR else logging.INFO
-            log.log(level, "%s %s %s (%s)", report.event, session.name, session.connection.remote, text)
+            name, remote = session.name, session.connection.remote
+            log.log(level, "%s %s %s (%s)", report.event, name, remote, text, extra=extra)
 
     def _end_of_reports(self) -> None:
         if self._reports > REPORTS_A_TICK:
@@ -374,10 +386,28 @@ class Broker:
             audit(event="keys reloaded", keys=len(access))
             self.switchboard.use(access)
 
+    # -- settings
+
+    def _reconfigure(self, config: BrokerConfig | Exception | None) -> None:
+        """Has other settings hold, as far as that can be. Wrong ones change nothing."""
+        if isinstance(config, Exception):
+            log.error("the settings were not reloaded, the old ones hold: %s", config)
+            audit(event="settings not reloaded", reason=str(config))
+        elif config is not None:
+            changed = change(self.config, config)
+            self.config, room = self._make_room(changed.config)
+            self.switchboard.reconfigure(self.config, room)
+            self._watch.spin_s = self.config.spin
+            log.info("the settings were reloaded: %s", ", ".join(changed.taken) or "nothing has changed")
+            audit(event="settings reloaded", taken=changed.taken, waiting=changed.waiting)
+            if changed.waiting:
+                log.warning("these settings hold after a restart: %s", ", ".join(changed.waiting))
+
     # -- stopping
 
     def handle_signals(self) -> None:
-        """Has SIGTERM and SIGINT stop this broker, and SIGHUP reload its list of keys, until it is closed.
+        """Has SIGTERM and SIGINT stop this broker, and SIGHUP reload its settings and its list of keys, until
+        it is closed.
 
         Only in the main thread.
         """
@@ -395,13 +425,16 @@ class Broker:
     def _take_signals(self, now: float) -> None:
         # A program around this broker may handle other signals: these wake the loop too, for nothing.
         numbers = self._signals.recv(64)
-        if signal.SIGHUP in numbers and self._access is not None:
-            self._access.start_reading()
+        if signal.SIGHUP in numbers:
+            if self._access is not None:
+                self._access.start_reading()
+            if self._rereading is not None:
+                self._rereading.start()
         times = sum(number in _STOPPING for number in numbers)
         if self._deadline is None and times == 1:
-            log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace_s)
-            self._deadline = now + self.config.grace_s
-            self.switchboard.drain(self.config.grace_s)
+            log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace)
+            self._deadline = now + self.config.grace
+            self.switchboard.drain(self.config.grace)
         elif times:
             log.info("stopping at once")
             self._deadline = now

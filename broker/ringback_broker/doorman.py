@@ -37,9 +37,7 @@ class Doorman:
     """
 
     def __init__(self, config: BrokerConfig) -> None:
-        self._hello_s = config.hello_s
-        self._most = config.address_connections
-        self._rate = config.address_handshakes_per_s
+        self.reconfigure(config)
         self._from: dict[tuple[Side, int], str] = {}
         # By side: whoever floods the players' side from an address keeps no server there out.
         self._open: Counter[tuple[Side, str]] = Counter()
@@ -48,6 +46,12 @@ class Doorman:
         self._shut_out: dict[str, float] = {}
         self.refused: dict[Side, set[bytes]] = {side: set() for side in Side}
         self._strangers: dict[Side, dict[int, _Stranger]] = {side: {} for side in Side}
+
+    def reconfigure(self, config: BrokerConfig) -> None:
+        """Has other bounds hold, for who comes from now on."""
+        self._hello_s = config.hello
+        self._most = config.address_connections
+        self._rate = config.address_handshakes
 
     def __len__(self) -> int:
         return sum(map(len, self._strangers.values()))

@@ -37,12 +37,12 @@ class Flow:
     """
 
     def __init__(self, config: BrokerConfig, nonce: Callable[[], bytes]) -> None:
-        self.frame_s = 1 / config.player_frames_per_s
-        self.byte_s = 1 / config.player_bytes_per_s
+        self.frame_s = 1 / config.player_frames
+        self.byte_s = 1 / config.player_bytes
         queues = {Side.PLAYERS: config.player_queue, Side.BACKEND: config.backend_queue}
         self.windows = {Side.PLAYERS: config.player_window, Side.BACKEND: config.backend_window}
         self.frame_bytes = {side: max(1, self.windows[side] // (2 * queues[side])) for side in Side}
-        self._slow_s = config.slow_s
+        self._slow_s = config.slow
         self._nonce = nonce
 
     def begin(self, session: Session, now: float) -> None:

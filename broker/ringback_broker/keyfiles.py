@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from ringback.credentials import KeyFileError, load_key_pair
 from ringback_broker.access import MAX_BYTES, AccessError, AccessList
 from ringback_broker.config import ConfigError
+from ringback_broker.reading import Reading
 
 LOOK_S = 1.0
 """How often the list is looked at for changes."""
@@ -22,9 +22,9 @@ def load_broker_key(path: str) -> str:
     try:
         pair = load_key_pair(path)
     except KeyFileError as error:
-        raise ConfigError(f"key_file: {error}") from None
+        raise ConfigError("key_file", str(error)) from None
     if pair.role != "broker":
-        raise ConfigError(f"key_file: {path} is the key of a {pair.role}, not of a broker")
+        raise ConfigError("key_file", f"{path} is the key of a {pair.role}, not of a broker")
     return pair.secret
 
 
@@ -42,13 +42,11 @@ class AccessFile:
         self._path = Path(path)
         self._state: tuple[int, ...] = ()
         self._look_at = 0.0
-        self._reader: threading.Thread | None = None
-        self._result: AccessList | AccessError | None = None
-        self._again = False
+        self._reading = Reading(self.read, "ringback-keys")
         try:
             self.list = self.read()
         except AccessError as error:
-            raise ConfigError(f"access: {error}") from None
+            raise ConfigError("access", str(error)) from None
 
     def read(self) -> AccessList:
         """Reads it.
@@ -80,29 +78,13 @@ class AccessFile:
 
     def start_reading(self) -> None:
         """Has it read in a thread: thousands of keys take a second. `take` gives what came of it."""
-        if self._reader is None:
-            self._reader = threading.Thread(target=self._read, name="ringback-keys", daemon=True)
-            self._reader.start()
-        else:
-            self._again = True  # what is being read now may be older
-
-    def _read(self) -> None:
-        try:
-            self._result = self.read()
-        except AccessError as error:
-            self._result = error
-        except Exception as error:  # a fault of ours: it is told of, and the old list holds
-            self._result = AccessError(f"{self._path}: {type(error).__name__}: {error}")
+        self._reading.start()
 
     def take(self) -> AccessList | AccessError | None:
         """Gives what was read since the last time, or what is wrong with it; None if there is nothing new."""
-        if self._reader is None or self._reader.is_alive():
-            return None
-        self._reader = None
-        result, self._result = self._result, None
-        if self._again:
-            self._again = False
-            self.start_reading()
+        result = self._reading.take()
+        if isinstance(result, Exception) and not isinstance(result, AccessError):  # a fault of ours
+            return AccessError(f"{self._path}: {type(result).__name__}: {result}")
         return result
 
     def _look(self) -> tuple[int, ...]:

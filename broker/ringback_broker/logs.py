@@ -39,8 +39,22 @@ class _JSONLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        fields = getattr(record, "fields", {})
-        return json.dumps({"time": f"{at}.{int(record.msecs):03}Z", **fields}, ensure_ascii=True)
+        fields = {"time": f"{at}.{int(record.msecs):03}Z", **self.fields(record)}
+        return json.dumps(fields, ensure_ascii=True)
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        return fields
+
+
+class _JSONLog(_JSONLines):
+    """The same for all that is logged: what one would read, and the fields that some records have."""
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        said = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            said["traceback"] = self.formatException(record.exc_info)
+        return {**said, **super().fields(record)}
 
 
 class WaitingLog(logging.Handler):
@@ -95,13 +109,22 @@ class WaitingLog(logging.Handler):
 
 
 @contextmanager
-def log_to_stderr(form: str, level: int) -> Iterator[None]:
-    """Has all loggers write to standard error while this lasts."""
-    handler = WaitingLog(2)
-    handler.setFormatter(logging.Formatter(form))
+def log_to_stderr(form: str, level: str) -> Iterator[None]:
+    """Has all loggers write to standard error while this lasts.
+
+    Args:
+        form: "text" for people; "json": an object a line.
+        level: the least that is written: "debug", "info", "warning" or "error".
+    """
+    if form == "json":
+        handler = WaitingLog(2, drops='{"level": "WARNING", "message": "' + DROPS + '"}')
+        handler.setFormatter(_JSONLog())
+    else:
+        handler = WaitingLog(2)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
-    root.setLevel(level)
+    root.setLevel(level.upper())
     try:
         yield
     finally:

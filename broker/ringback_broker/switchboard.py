@@ -88,7 +88,7 @@ class Switchboard:
         access: AccessList | None = None,
         unix_time: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.roster = Roster(config.crowd_heartbeat_s)
+        self.roster = Roster(config.crowd_heartbeat)
         self.counters = Counters()
         self.draining = False
         self._config = config
@@ -99,12 +99,10 @@ class Switchboard:
         self._directory = Directory()
         self.access = access
         self._unix_time = unix_time
+        self._nonce = nonce
         self._doorman = Doorman(config)
         self.refused = self._doorman.refused
-        self._flow = Flow(config, nonce)
-        self._frame_s, self._byte_s = self._flow.frame_s, self._flow.byte_s
-        self._player_frame_bytes = self._flow.frame_bytes[Side.PLAYERS]
-        self._backend_frame_bytes = self._flow.frame_bytes[Side.BACKEND]
+        self._take_rates()
         self._players = self.roster.players
         self._links = self.roster.links
         self._ticked_at, self._looks_at = float("inf"), 0.0
@@ -112,6 +110,19 @@ class Switchboard:
         self._bundled: list[Session] = []
         self._gone: dict[Session, bool] = {}
         self._ending: deque[tuple[Session, str]] = deque()
+
+    def reconfigure(self, config: BrokerConfig, max_connections: int) -> None:
+        """Has other settings hold; those that were not made to be changed are as before."""
+        self._config = config
+        self._max_connections = max_connections
+        self._doorman.reconfigure(config)
+        self._take_rates()
+
+    def _take_rates(self) -> None:
+        self._flow = Flow(self._config, self._nonce)
+        self._frame_s, self._byte_s = self._flow.frame_s, self._flow.byte_s
+        self._player_frame_bytes = self._flow.frame_bytes[Side.PLAYERS]
+        self._backend_frame_bytes = self._flow.frame_bytes[Side.BACKEND]
 
     # -- frames of welcomed peers: the hot path
 
@@ -487,7 +498,7 @@ class Switchboard:
             link=session.link,
             player_id=session.player_id,
             server=roster.server is not None,
-            lease_ms=int(self._config.lease_s * 1000),
+            lease_ms=int(self._config.lease * 1000),
             broker=self._software,
             bundles=session.side is Side.BACKEND or None,
         )
@@ -552,7 +563,7 @@ class Switchboard:
         """Does what is due: leases, and connections without a session."""
         for side, connection, silent in self._doorman.overdue(now):
             if silent:
-                self._failed(side, connection, f"it said nothing for {self._config.hello_s:g} s")
+                self._failed(side, connection, f"it said nothing for {self._config.hello:g} s")
             self._wire.close_connection(side, connection)
         for session, ticked in list(self._gone.items()):
             if session.ended:  # the end of another was its own, and took it out of the table
@@ -565,7 +576,7 @@ class Switchboard:
             self._looks_at = now + STALLED_S
         self._ticked_at = now
         may_look = now >= self._looks_at
-        oldest = now - self._config.lease_s
+        oldest = now - self._config.lease
         for session in self.roster.sessions():
             quiet = session.look_at > now and session.last_seen >= oldest and session.ends_at > now
             if (quiet and not session.exhausted) or session.ended:
@@ -577,7 +588,7 @@ class Switchboard:
                 self._refuse(session, RejectCode.TOKEN_EXPIRED, "its token is over")
             elif session.last_seen < oldest:
                 self.counters.sessions_expired += 1
-                why = f"nothing came for {self._config.lease_s:g} s"
+                why = f"nothing came for {self._config.lease:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
             elif may_look and session.heartbeat_ms and now >= session.look_at:
                 self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_ms / 1000)

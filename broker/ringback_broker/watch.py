@@ -24,14 +24,14 @@ class Watch:
     Args:
         links: the sockets that carry frames.
         others: what else is waited for.
-        spin_s: how long to stay awake for the next frame, in seconds; 0: not at all.
+        spin_s: how long to stay awake for the next frame, in seconds; 0: not at all. It can be set later.
     """
 
     def __init__(self, links: tuple[Any, ...], others: tuple[Any, ...], spin_s: float) -> None:
         self._links = [(link, POLLIN) for link in links]
         self._all = [*self._links, *((other, POLLIN) for other in others)]
         self._carriers = frozenset(links)
-        self._spin_s = spin_s
+        self.spin_s = spin_s
         self._awake_until = self._came_at = self._look_at = 0.0
 
     def wait(self, wake_at: float) -> set[Any]:
@@ -51,7 +51,7 @@ class Watch:
         ready = {socket for socket, _ in found}
         if not self._carriers.isdisjoint(ready):
             now = clock()
-            if now - self._came_at < self._spin_s:
-                self._awake_until = now + self._spin_s
+            if now - self._came_at < self.spin_s:
+                self._awake_until = now + self.spin_s
             self._came_at = now
         return ready

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli import bench, broker, keys, ping, players, token, trigger
+from ringback_cli import bench, broker, config, keys, ping, players, token, trigger
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
 from ringback_cli.output import complain, show_help
 
@@ -46,6 +46,7 @@ def _application(
 
 
 app.command("broker", short_help="Run the broker.")(broker.broker)
+app.add_typer(config.app, name="config")
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(keys.app, name="keys")
 app.command("players", short_help="Print who is connected.")(players.players)

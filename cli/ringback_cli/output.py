@@ -77,6 +77,37 @@ def print_line(text: str) -> None:
         raise Failure(Exit.FAILED, f"the result can't be written to standard output: {reason}") from None
 
 
+def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    """Prints rows below each other: on a terminal as wide as that is, else each in one line.
+
+    Raises:
+        Failure, typer.Exit: as `print_line` does.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    table = Table(box=SIMPLE_HEAD if on_terminal else None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))  # no markup: some of it comes from others
+    console = Console(width=None if on_terminal else 10_000, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    print_line("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return one_line(str(value))
+
+
 def _forget_output() -> None:
     """Keeps Python from trying again at its end, and from complaining then."""
     with suppress(OSError, ValueError):

@@ -232,7 +232,7 @@ def test_tokens() -> None:
 
 
 def test_a_session_ends_with_its_token_whatever_the_wall_clock_does() -> None:
-    desk = Desk(access=listed(TEXT + SIGNER), lease_s=1e6)
+    desk = Desk(access=listed(TEXT + SIGNER), lease=1e6)
     server, player = joins(desk, Role.SERVER, SHOP), joins(desk, Role.PLAYER, NOBODY, None, "9 60")
     server.take()
     desk.unix_s += 1e6
@@ -405,7 +405,7 @@ def test_connections_that_one_address_may_have() -> None:
 
 
 def test_connections_that_one_address_may_make_in_a_second() -> None:
-    desk = Desk(address_handshakes_per_s=4.0)
+    desk = Desk(address_handshakes=4.0)
     for _ in range(4):
         desk.connect(remote="a").leave()
     desk.connect(remote="a")
@@ -448,7 +448,7 @@ def read_anew(file: AccessFile) -> Any:
     results = []
     for _ in range(2):
         file.start_reading()
-    while file._reader is not None:
-        file._reader.join()
+    while (thread := file._reading._thread) is not None:
+        thread.join()
         results.append(file.take())
     return results[-1]

@@ -300,7 +300,7 @@ def test_the_last_words_of_a_player_that_leaves_arrive(any_broker: BrokerProcess
 
 @pytest.fixture
 def here() -> Iterator[Broker]:
-    broker = Broker(BrokerConfig(players=ANY_PORT, backend=ANY_PORT, grace_s=1000.0))
+    broker = Broker(BrokerConfig(players=ANY_PORT, backend=ANY_PORT, grace=1000.0))
     yield broker
     broker.close()
 

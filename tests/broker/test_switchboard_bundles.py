@@ -94,7 +94,7 @@ def test_an_operator_is_sent_bundles_too(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("size", "fit"), [(0, BUNDLE_FRAMES), (8000, BATCH_BYTES // 8008 + 1)])
 def test_a_bundle_has_bounds(size: int, fit: int) -> None:
-    desk = Desk(player_frames_per_s=10_000, player_bytes_per_s=10**8)
+    desk = Desk(player_frames=10_000, player_bytes=10**8)
     server = bundling(desk)
     player = desk.player(7)
     server.take()

@@ -81,7 +81,7 @@ def test_bounces_count_too_and_go_on_for_longer() -> None:
     time to say that it reads."""
 
     def bounced(waits_s: float) -> int:
-        desk = Desk(player_window=100_000, player_queue=50_000, player_frames_per_s=float("inf"))
+        desk = Desk(player_window=100_000, player_queue=50_000, player_frames=float("inf"))
         player = desk.player(7)
         count = 0
         while player.session is not None:
@@ -99,7 +99,7 @@ def test_bounces_count_too_and_go_on_for_longer() -> None:
 def test_a_sender_that_reads_hears_of_all_that_bounces_off() -> None:
     """However much it sends at one moment, in large frames or small ones."""
     for body in (bytes(1_000_000), b"\x90"):
-        desk = Desk(player_frames_per_s=float("inf"), player_bytes_per_s=float("inf"))
+        desk = Desk(player_frames=float("inf"), player_bytes=float("inf"))
         player = desk.player(7)
         player.take()
         heard = 0
@@ -115,7 +115,7 @@ def test_a_sender_that_reads_hears_of_all_that_bounces_off() -> None:
 
 
 def test_one_that_reads_nothing_for_long_is_ended() -> None:
-    desk = Desk(player_window=100_000, slow_s=10.0)
+    desk = Desk(player_window=100_000, slow=10.0)
     server, player, idle = desk.server(), desk.player(7), desk.player(8)
     for _ in range(200):
         server.send(address(7), FRAME)
@@ -131,7 +131,7 @@ def test_one_that_reads_nothing_for_long_is_ended() -> None:
 
 
 def test_one_that_reads_slowly_is_not() -> None:
-    desk = Desk(player_window=100_000, slow_s=10.0, lease_s=1e6)
+    desk = Desk(player_window=100_000, slow=10.0, lease=1e6)
     server, player = desk.server(), desk.player(7)
     unread: list[bytes] = []
     for _ in range(20):
@@ -185,7 +185,7 @@ def limited(desk: Desk, player: Peer) -> int:
 
 
 def test_what_is_over_the_rate_comes_back() -> None:
-    desk = Desk(player_frames_per_s=100.0, backend_queue=50_000)
+    desk = Desk(player_frames=100.0, backend_queue=50_000)
     desk.server()
     player, other = desk.player(7), desk.player(8)
     player.take()
@@ -202,8 +202,29 @@ def test_what_is_over_the_rate_comes_back() -> None:
     assert 9 <= limited(desk, player) <= 11
 
 
+def test_other_settings_hold_for_those_who_are_there() -> None:
+    desk = Desk(player_frames=100.0, max_players=1)
+    desk.server()
+    player = desk.player(7)
+    for _ in range(150):
+        player.send(data())
+    before = desk.counters.bounced_rate_limited
+    assert 48 <= before <= 52
+    desk.switchboard.reconfigure(replace(desk.config, player_frames=1000.0, max_players=2, hello=1.0), 100)
+    desk.now += 1.0
+    for _ in range(1500):
+        player.send(data())
+    # What was left of the old credit counts too, a frame of the old rate at the most.
+    assert 485 <= desk.counters.bounced_rate_limited - before <= 502
+    desk.player(8)
+    late = desk.connect()
+    desk.now += 1.5
+    desk.switchboard.tick(desk.now)
+    assert len(desk.wire.closed) == 1 and late.session is None
+
+
 def test_the_reason_is_told() -> None:
-    desk = Desk(player_frames_per_s=1.0)
+    desk = Desk(player_frames=1.0)
     desk.server()
     player = desk.player(7)
     player.take()
@@ -214,7 +235,7 @@ def test_the_reason_is_told() -> None:
 
 
 def test_bytes_count_too() -> None:
-    desk = Desk(player_bytes_per_s=100_000.0, player_frames_per_s=float("inf"))
+    desk = Desk(player_bytes=100_000.0, player_frames=float("inf"))
     desk.server()
     player = desk.player(7)
     player.take()
@@ -224,7 +245,7 @@ def test_bytes_count_too() -> None:
 
 
 def test_a_frame_larger_than_a_burst_passes_when_nothing_else_did() -> None:
-    desk = Desk(player_bytes_per_s=1000.0)
+    desk = Desk(player_bytes=1000.0)
     desk.server()
     player = desk.player(7)
     player.take()
@@ -238,7 +259,7 @@ def test_a_frame_larger_than_a_burst_passes_when_nothing_else_did() -> None:
 
 
 def test_control_frames_over_the_rate_are_dropped() -> None:
-    desk = Desk(player_frames_per_s=1.0)
+    desk = Desk(player_frames=1.0)
     player = desk.player(7)
     for _ in range(3):
         player.say(control.Ping(b"x"))
@@ -247,7 +268,7 @@ def test_control_frames_over_the_rate_are_dropped() -> None:
 
 
 def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
-    desk = Desk(player_frames_per_s=1.0, player_window=100)
+    desk = Desk(player_frames=1.0, player_window=100)
     player = desk.player(7)
     for _ in range(3):
         player.send(data())
@@ -260,7 +281,7 @@ def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.004])
 def test_a_flood_that_reads_nothing_back_is_ended_soon(pause_s: float) -> None:
-    desk = Desk(player_frames_per_s=100.0, player_window=100_000, player_queue=50_000)
+    desk = Desk(player_frames=100.0, player_window=100_000, player_queue=50_000)
     desk.server()
     player = desk.player(7)
     while player.session is not None:
@@ -271,7 +292,7 @@ def test_a_flood_that_reads_nothing_back_is_ended_soon(pause_s: float) -> None:
 
 
 def test_who_was_ended_for_a_flood_does_not_come_back_at_once() -> None:
-    desk = Desk(player_frames_per_s=100.0, player_window=100_000, player_queue=50_000)
+    desk = Desk(player_frames=100.0, player_window=100_000, player_queue=50_000)
     neighbour, player = desk.player(8), desk.player(7)
     remote = player.connection.remote
     while player.session is not None:
@@ -291,7 +312,7 @@ def test_who_was_ended_for_a_flood_does_not_come_back_at_once() -> None:
 
 
 def test_a_player_that_goes_on_is_ended() -> None:
-    desk = Desk(player_frames_per_s=100.0)
+    desk = Desk(player_frames=100.0)
     server, player = desk.server(), desk.player(7)
     started = desk.now
     while player.session is not None:
@@ -307,7 +328,7 @@ def test_a_player_that_goes_on_is_ended() -> None:
 
 
 def test_a_player_a_little_over_its_rate_is_served_at_it() -> None:
-    desk = Desk(player_frames_per_s=100.0, backend_queue=100_000)
+    desk = Desk(player_frames=100.0, backend_queue=100_000)
     desk.server()
     player = desk.player(7)
     for _ in range(600):

@@ -19,7 +19,7 @@ from ringback_broker.switchboard import MAX_BACKLOG
 
 
 def test_a_player_is_welcomed() -> None:
-    desk = Desk(lease_s=12.5)
+    desk = Desk(lease=12.5)
     player = desk.connect()
     player.say(control.Hello(Role.PLAYER, "seven", ("a", "b"), "sdk/1"))
     assert player.told() == [control.Welcome(0, "seven", False, 12_500, "test")]
@@ -127,7 +127,7 @@ def test_more_than_allowed_are_refused(role: Role, settings: dict[str, int]) -> 
 
 
 def test_heartbeats_in_a_crowd() -> None:
-    desk = Desk(crowd=2, crowd_heartbeat_s=5.0)
+    desk = Desk(crowd=2, crowd_heartbeat=5.0)
     first, _ = desk.player("a", heartbeat_ms=1000), desk.player("b", heartbeat_ms=4999)
     for slow in (None, 0, 5000):
         desk.player(heartbeat_ms=slow)
@@ -243,7 +243,7 @@ def test_a_connection_that_was_refused_is_heard_no_more_and_closed() -> None:
 
 
 def test_a_connection_that_says_nothing_is_closed() -> None:
-    desk = Desk(hello_s=5.0)
+    desk = Desk(hello=5.0)
     silent, left = desk.connect(), desk.connect(Side.BACKEND)
     desk.player()
     left.leave()
@@ -409,7 +409,7 @@ def test_after_a_bye_the_connection_is_closed() -> None:
 
 
 def test_a_lease_is_renewed_by_any_frame() -> None:
-    desk = Desk(lease_s=30.0)
+    desk = Desk(lease=30.0)
     server, player, silent = desk.server(), desk.player(7), desk.player(8)
     for _ in range(3):
         desk.now += 29
@@ -426,7 +426,7 @@ def test_a_lease_is_renewed_by_any_frame() -> None:
 
 def test_a_silent_connection_ends_its_session() -> None:
     """It is looked at when it might first have been silent for too long, and not before."""
-    desk = Desk(lease_s=30.0)
+    desk = Desk(lease=30.0)
     stopped, idle, unknown = (desk.player(number, heartbeat_ms=1000) for number in (7, 8, 9))
     without = desk.player(10)
     desk.wire.silences = {stopped.connection: 1800, idle.connection: 900, without.connection: 1800}

@@ -38,7 +38,7 @@ def test_an_address_has_so_many_connections_on_a_side(side: Side) -> None:
 
 
 def test_an_address_makes_so_many_connections_a_second() -> None:
-    desk = Desk(address_handshakes_per_s=4.0)
+    desk = Desk(address_handshakes=4.0)
     for _ in range(4):
         came(desk, Side.PLAYERS, "192.0.2.1").leave()
     came(desk, Side.PLAYERS, "192.0.2.1").leave()
@@ -58,7 +58,7 @@ def test_an_address_makes_so_many_connections_a_second() -> None:
 
 
 def test_a_connection_that_ends_before_hello_is_told_of() -> None:
-    desk = Desk(hello_s=5.0)
+    desk = Desk(hello=5.0)
     silent = came(desk, Side.PLAYERS, "192.0.2.1")
     left, failed = came(desk, Side.PLAYERS, "192.0.2.2"), came(desk, Side.PLAYERS, "192.0.2.3")
     left.leave()
@@ -91,7 +91,7 @@ def test_a_connection_that_was_refused_or_had_a_session_is_not_told_of_again() -
 
 
 def test_those_on_a_unix_socket_have_no_address_to_bound() -> None:
-    desk = Desk(address_connections=1, address_handshakes_per_s=1.0)
+    desk = Desk(address_connections=1, address_handshakes=1.0)
     for _ in range(5):
         came(desk, Side.PLAYERS, "")
     assert desk.wire.closed == [] and desk.counters.connections_refused == 0

@@ -83,9 +83,9 @@ CASES: list[tuple[list[str], str]] = [
     (["bench", "--broker-key", "x"], "--key-file, --broker-key: "),
     (["broker", "--backend", "x"], "--backend: an address is"),
     (["broker", "--players", "tcp://h:1", "--backend", "tcp://h:1"], "two addresses"),
-    (["broker", "--lease", "nan"], "--lease: a number above 0"),
-    (["broker", "--grace", "-1"], "--grace: a number above 0"),
-    (["broker", "--max-players", "0"], "--max-players: an int above 0"),
+    (["broker", "--lease", "nan"], "--lease: a number of seconds above 0"),
+    (["broker", "--grace", "-1"], "--grace: a number of seconds above 0"),
+    (["broker", "--max-players", "0"], "--max-players: a whole number from 1"),
     (["token", "nothing"], "No such command 'nothing'"),
     (["token", "new"], "Missing argument 'NAME'"),
     (["token", "new", "a/b"], "NAME: a key's name is 1 to 64 of"),
@@ -164,6 +164,7 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
     commands = ["broker", "trigger server", "trigger client", "players", "ping", "bench"]
+    commands += ["config show", "config check", "config schema"]
     commands += ["keys new", "keys allow", "keys revoke", "keys list"]
     commands += ["token new", "token mint", "token show"]
     for command in map(str.split, commands):
@@ -175,7 +176,7 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
 def test_the_document_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     listed = re.findall(r"^\| `ringback (\w+)(?: ([a-z]+))?", document, re.MULTILINE)
-    for group in ([], ["trigger"], ["token"]):
+    for group in ([], ["config"], ["trigger"], ["token"]):
         run([*group, "--help"])
         shown = capsys.readouterr().out.split("Commands:\n")[1].split("\n\n")[0]
         commands = re.findall(r"^  (\w+) ", shown, re.MULTILINE)

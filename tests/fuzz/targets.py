@@ -356,7 +356,7 @@ def switchboard(code: bytes) -> None:
     notice, and nothing is left when all have gone."""
     program = Program(code)
     first = program.byte()
-    tight = {"player_window": 3000, "backend_window": 3000, "player_frames_per_s": 200.0} if first & 2 else {}
+    tight = {"player_window": 3000, "backend_window": 3000, "player_frames": 200.0} if first & 2 else {}
     _Lives((Role.SERVER, Role.OPERATOR)[first & 1], **tight).run(program)
 
 

@@ -111,7 +111,7 @@ async def test_a_server_that_closes_amid_a_call(stage: Stage) -> None:
 
 def test_a_broker_that_drains(face: Blocking | Asyncio) -> None:
     """What is in flight is finished, what is new is refused, and nobody waits longer than needed."""
-    with HereBroker(grace_s=20) as here:
+    with HereBroker(grace=20) as here:
 
         @played
         async def scene(stage: Stage) -> None:

@@ -6,7 +6,6 @@ python odd_broker.py SETTINGS [KEY...]      settings in JSON; for these public k
 from __future__ import annotations
 
 import json
-import logging
 import sys
 
 from ringback_broker import Broker, BrokerConfig
@@ -25,7 +24,7 @@ def admits_or_raises(access: AccessList, side: Side, public: str) -> bool:
 
 
 AccessList.admits = admits_or_raises  # type: ignore[method-assign]
-with log_to_stderr("%(asctime)s %(levelname)s %(name)s %(message)s", logging.DEBUG):
+with log_to_stderr("text", "debug"):
     broker = Broker(BrokerConfig(**json.loads(settings)))
     broker.handle_signals()
     broker.run()

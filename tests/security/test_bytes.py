@@ -109,7 +109,7 @@ def test_a_frame_that_is_too_large_by_a_player_with_a_key(yard: Yard) -> None:
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Stage]:
     """A broker without keys, impatient."""
-    broker = OddBroker({"hello_s": 1.0, "lease_s": 2.0})
+    broker = OddBroker({"hello": 1.0, "lease": 2.0})
     with Stage(broker) as stage:  # type: ignore[arg-type]
         yield stage
     broker.process.kill()
@@ -157,7 +157,7 @@ def test_a_frame_that_does_not_come(said: bytes, joined: bool, plain: Stage) -> 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """A broker that lets each address have few connections."""
-    settings = {"address_connections": 30, "address_handshakes_per_s": 60.0}
+    settings = {"address_connections": 30, "address_handshakes": 60.0}
     with Yard(Vault(tmp_path_factory.mktemp("narrow")), settings) as yard:
         yield yard
 

@@ -228,8 +228,8 @@ class _Daemon(Broker):
             _Listener(side, process.routers[side], process) for side in (Side.PLAYERS, Side.BACKEND)
         )
 
-    def _make_room(self) -> int:
-        return self._process.max_connections
+    def _make_room(self, config: BrokerConfig) -> tuple[BrokerConfig, int]:
+        return config, self._process.max_connections
 
     def report(self, report: Report) -> None:
         world, session, event, detail = self._process.world, report.session, report.event, report.detail

@@ -64,17 +64,17 @@ class Simulation:
         world.weather = replace(self.weather)
         lease_s = one_of([30.0] * 12 + [5.0, 5.0, 1.0, 0.25])
         self.config = BrokerConfig(
-            lease_s=lease_s,
-            grace_s=one_of([0.3, 5.0]),
-            hello_s=one_of([0.5, 5.0]),
+            lease=lease_s,
+            grace=one_of([0.3, 5.0]),
+            hello=one_of([0.5, 5.0]),
             max_players=one_of([20_000, 20_000, 4]),
             crowd=one_of([500, 500, 500, 1]),
             player_window=one_of([2**23, 2**23, 500]),
             backend_window=one_of([2**26, 2**26, 1000]),
             player_queue=one_of([512, 2]),
-            slow_s=one_of([10.0, 1.0]),
+            slow=one_of([10.0, 1.0]),
             # The signs of life that a short lease needs must not be over the rate.
-            player_frames_per_s=one_of([10_000.0] * 5 + [max(10.0, 12 / lease_s)]),
+            player_frames=one_of([10_000.0] * 5 + [max(10.0, 12 / lease_s)]),
         )
         self.max_connections = one_of([1000, 1000, 6])
         self.limits = Limits(
@@ -417,9 +417,7 @@ class Simulation:
         players = self.alive(Role.PLAYER)
         for life in self.alive():
             life.register("k")
-        pause_s = (
-            0.02 if min(self.limits.max_calls_per_s or 1e9, self.config.player_frames_per_s) > 50 else 0.4
-        )
+        pause_s = 0.02 if min(self.limits.max_calls_per_s or 1e9, self.config.player_frames) > 50 else 0.4
         self.world.run(ALLOWANCE_S)
         for _ in range(2):  # the second time looks for what the first has left
             calls = []
