@@ -16,8 +16,15 @@ PACKAGES = {
     "ringback_broker": ROOT / "broker" / "ringback_broker",
     "ringback_cli": ROOT / "cli" / "ringback_cli",
 }
-OPTIONAL = {name: {"jwt", "cryptography"} for name in ("ringback.tokens", "ringback_broker.tokens")}
-"""What is there with the extra `tokens` alone, and who may import it, inside functions."""
+OPTIONAL = {
+    **{name: {"jwt", "cryptography"} for name in ("ringback.tokens", "ringback_broker.tokens")},
+    "ringback_broker.metrics": {"prometheus_client"},
+    "ringback_broker.web": {"prometheus_client", "starlette", "uvicorn"},
+}
+"""What is there with an extra alone, and who may import it."""
+
+WITH_AN_EXTRA = ("ringback_broker.metrics", "ringback_broker.web")
+"""Modules that are imported where their extra is needed; others import such things inside functions."""
 
 IMPURE = {
     *("zmq", "asyncio", "threading", "time", "logging", "socket", "select", "selectors"),
@@ -154,8 +161,9 @@ def test_the_broker_imports_the_wire_only(name: str) -> None:
 def test_what_is_optional_is_imported_only_when_used() -> None:
     code = f"""
 import importlib, sys
-sys.modules["jwt"] = sys.modules["cryptography"] = None  # as if they were not installed
-for name in {sorted(MODULES)!r}:
+for name in {sorted(set().union(*OPTIONAL.values()))!r}:
+    sys.modules[name] = None  # as if it were not installed
+for name in {sorted(set(MODULES) - set(WITH_AN_EXTRA))!r}:
     if not name.endswith("__main__"):
         importlib.import_module(name)
 """
@@ -163,6 +171,16 @@ for name in {sorted(MODULES)!r}:
         [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_an_extra_is_imported_only_when_used() -> None:
+    for extra in WITH_AN_EXTRA:
+        path = MODULES["ringback_broker.daemon"]
+        outside = ast.parse(path.read_text()).body
+        named = {f"{node.module}" for node in outside if isinstance(node, ast.ImportFrom)}
+        assert extra not in named
+        importing = {name for name in MODULES if extra in IMPORTS[name]}
+        assert importing <= {"ringback_broker.daemon", "ringback_broker.web"}
 
 
 def test_no_endpoint_imports_what_mints_tokens() -> None:

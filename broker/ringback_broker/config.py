@@ -6,8 +6,9 @@ A setting has the same name here, in `ringback.toml`, as an option (`--max-playe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -41,11 +42,13 @@ class Kind:
         metavar: what stands for a value in a help text: its unit.
         allowed: which values there are.
         is_path: whether a value in a file is relative to that file.
+        check: gives a value of the right type back in its own form, or raises a ValueError.
     """
 
     metavar: str
     allowed: str
     is_path: bool = False
+    check: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,32 @@ class About:
     environment: str = ""
 
 
-Address = Annotated[str, Kind("ADDR", "tcp://HOST:PORT or ipc://PATH")]
+def split_host_port(text: str) -> tuple[str, int]:
+    """Gives the two parts of HOST:PORT; the host may be an IPv6 address in brackets.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    try:
+        checked = check_address(f"tcp://{text}", bind=True)
+    except ValueError:
+        checked = ""
+    host, _, port = checked.removeprefix("tcp://").rpartition(":")
+    if not host or host == "*":
+        raise ValueError(f"HOST:PORT is allowed, with a port of 0 to 65535, not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _check_listener(text: str | None) -> str | None:
+    if text is not None:
+        split_host_port(text)
+    return text
+
+
+_LISTENS = partial(check_address, bind=True)
+
+Address = Annotated[str, Kind("ADDR", "tcp://HOST:PORT or ipc://PATH", check=_LISTENS)]
+HTTPAddress = Annotated[str | None, Kind("HOST:PORT", "HOST:PORT", check=_check_listener)]
 File = Annotated[str | None, Kind("FILE", "the path of a file", is_path=True)]
 Flag = Annotated[bool, Kind("", "true or false")]
 Seconds = Annotated[float, Gt(0), Lt(1e9), Kind("SECONDS", "a number of seconds above 0 and below 1e9")]
@@ -94,6 +122,10 @@ class BrokerConfig:
         Flag, About("Without keys: listen at addresses that others can reach too, and warn of it.")
     ] = False
     audit: Annotated[File, About("Who joined, left or was refused: a line of JSON for each.")] = None
+    http: Annotated[HTTPAddress, About("Where metrics and health are served by HTTP; port 0: any.")] = None
+    http_token_file: Annotated[
+        File, About("A token that requests for metrics must have, alone in a file.")
+    ] = None
     log_format: Annotated[
         Literal["text", "json"],
         Kind("FORMAT", "text or json"),
@@ -180,6 +212,13 @@ class BrokerConfig:
                     " broker --role broker`, then give key_file and access (--key-file, --access);"
                     " or say insecure (--insecure)",
                 )
+        local = self.http is None or is_local(f"tcp://{self.http}")
+        if not local and self.http_token_file is None and not self.insecure:
+            raise ConfigError(
+                "http",
+                f"others can reach {self.http}, so it needs a token: give http_token_file"
+                " (--http-token-file); or say insecure (--insecure)",
+            )
 
 
 class Setting:
@@ -216,9 +255,9 @@ class Setting:
             value = _adapter(self.name).validate_python(value, strict=not text)
         except ValidationError:
             raise ConfigError(self.name, f"{self.kind.allowed} is allowed, not {value!r}") from None
-        if self.kind.metavar == "ADDR":
+        if self.kind.check is not None:
             try:
-                return check_address(value, bind=True)
+                return self.kind.check(value)
             except ValueError as error:
                 raise ConfigError(self.name, str(error)) from None
         return value

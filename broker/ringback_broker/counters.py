@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ringback.errors import Code
+from ringback.errors import Code, RejectCode
 
 
 @dataclass(slots=True)
@@ -16,6 +16,7 @@ class Counters:
         frames_down, bytes_down: delivered to players.
         frames_relayed: delivered between operators and the server.
         bounced_*: sent back, by reason.
+        refused_*: peers that were not let in, by reason; sessions_refused is their sum.
         sessions_*: begun; refused; ended for whatever reason; of these ended by a lease, since they did
             not read, since they sent too much.
         sessions_revoked, sessions_replaced: of these ended since their key or token holds no more, since the
@@ -42,6 +43,21 @@ class Counters:
     bounced_draining: int = 0
     bounced_rate_limited: int = 0
     bounced_forbidden: int = 0
+    refused_unsupported_version: int = 0
+    refused_protocol_error: int = 0
+    refused_id_taken: int = 0
+    refused_server_taken: int = 0
+    refused_full: int = 0
+    refused_draining: int = 0
+    refused_no_session: int = 0
+    refused_lease_expired: int = 0
+    refused_too_slow: int = 0
+    refused_rate_limited: int = 0
+    refused_heartbeat_too_short: int = 0
+    refused_unauthorized: int = 0
+    refused_token_expired: int = 0
+    refused_revoked: int = 0
+    refused_replaced: int = 0
     sessions_begun: int = 0
     sessions_refused: int = 0
     sessions_ended: int = 0
@@ -60,6 +76,11 @@ class Counters:
 
     def count_bounce(self, code: Code) -> None:
         name = f"bounced_{code.name.lower()}"
+        setattr(self, name, getattr(self, name) + 1)
+
+    def count_refusal(self, code: RejectCode) -> None:
+        self.sessions_refused += 1
+        name = f"refused_{code.name.lower()}"
         setattr(self, name, getattr(self, name) + 1)
 
     def rows(self) -> list[tuple[str, int]]:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from types import FrameType as StackFrame
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -22,13 +22,14 @@ from ringback.protocol.addresses import is_local
 from ringback.protocol.frames import Role
 from ringback_broker.access import AccessError, AccessList
 from ringback_broker.admission import PARTS
-from ringback_broker.config import BrokerConfig
+from ringback_broker.config import BrokerConfig, ConfigError
 from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.logs import audit
 from ringback_broker.reading import Reading
 from ringback_broker.session import LARGE_BYTES, Connection, Frame, LargeFrame, Report, Sent, Session, Side
 from ringback_broker.settings import change
+from ringback_broker.snapshot import Lags
 from ringback_broker.sockets import BindError, Event, Listener
 from ringback_broker.switchboard import Switchboard
 from ringback_broker.watch import Watch
@@ -44,6 +45,7 @@ STRANGERS_AT_ONCE = 64
 """Messages of connections without a session that are kept to the end of a burst: 64 MiB of them at most."""
 
 TICK_S = 0.25
+SNAPSHOT_S = 1.0
 FLUSH_S = 0.01
 """Peers whose queue was full are tried again so often, not each time that any other peer sends something."""
 
@@ -57,6 +59,9 @@ REPORTS_A_TICK = 100
 """Log lines about sessions in one tick; what is over it is counted in one line."""
 
 MAX_DETAIL_CHARS = 300
+
+if TYPE_CHECKING:
+    from ringback_broker.web import Web
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _RCVMORE = int(zmq.RCVMORE)
@@ -88,6 +93,7 @@ class Broker:
         self._stack = ExitStack()
         self._zap: ZAPHandler | None = None
         self._access: AccessFile | None = None
+        self._web: Web | None = None
         try:
             self._open()
         except BaseException:
@@ -98,6 +104,9 @@ class Broker:
         self.switchboard = Switchboard(
             self.config, self, SOFTWARE, max_connections=room, access=access, unix_time=time.time
         )
+        self._lags = Lags()
+        self._snapshot = self.switchboard.snapshot(0.0, self._lags)
+        self._snapshot_at = 0.0
         self._deadline: float | None = None
         self._forced = False
         self._reports = 0
@@ -146,9 +155,28 @@ class Broker:
         self._stack.callback(self._players.close)
         self._backend = Listener(context, Side.BACKEND, config.backend, config.backend_queue, secret)
         self._stack.callback(self._backend.close)
+        if config.http is not None:
+            self._web = self._open_web(config.http, config.http_token_file)
         for address in (config.players, config.backend):
             if secret is None and not is_local(address):
                 log.warning("INSECURE: anybody who can reach %s may join as anybody", address)
+
+    def _open_web(self, address: str, token_file: str | None) -> Web:
+        try:
+            from ringback_broker.web import Web, read_token
+        except ImportError as error:
+            raise ConfigError(
+                "http", f"{error.name} is not installed: pip install 'ringback[metrics]'"
+            ) from None
+        token = None if token_file is None else read_token(token_file)
+        web = Web(address, token, lambda: self._snapshot, SOFTWARE)
+        self._stack.callback(web.close)
+        return web
+
+    @property
+    def http(self) -> str | None:
+        """Where HTTP is served, with the real port, if it is."""
+        return None if self._web is None else self._web.url
 
     @property
     def players(self) -> str:
@@ -162,8 +190,12 @@ class Broker:
 
     def run(self) -> bool:
         """Works until it is stopped, then closes; tells whether it was let drain, and not forced."""
-        log.info("ready players=%s backend=%s pid=%d", self.players, self.backend, os.getpid())
+        served = "" if self._web is None else f" http={self.http}"
+        log.info("ready players=%s backend=%s%s pid=%d", self.players, self.backend, served, os.getpid())
         try:
+            if self._web is not None:
+                self._snapshot = self.switchboard.snapshot(time.monotonic(), self._lags)
+                self._web.start()
             return self._loop()
         finally:
             self.close()
@@ -222,7 +254,11 @@ class Broker:
             if self._rereading is not None:
                 self._reconfigure(self._rereading.take())
             self._end_of_reports()
+            self._lags.add(now - self._tick_at)
             self._tick_at = now + TICK_S
+            if self._web is not None and now >= self._snapshot_at:
+                self._snapshot = switchboard.snapshot(now, self._lags)
+                self._snapshot_at = now + SNAPSHOT_S
         wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
         if self._deadline is not None:
             if not len(switchboard.roster) or now >= self._deadline:

@@ -40,6 +40,7 @@ from ringback_broker.session import (
     Side,
     Wire,
 )
+from ringback_broker.snapshot import Lags, Snapshot
 
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """Control frames and bounces that may wait for a peer whose queue is full; one more ends its session."""
@@ -457,7 +458,7 @@ class Switchboard:
         self._doorman.refuse(side, connection, routing_id)
         if refusal.silent:
             return
-        self.counters.sessions_refused += 1
+        self.counters.count_refusal(refusal.code)
         reason = refusal.reason[:MAX_REASON_CHARS]
         frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
         if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
@@ -625,6 +626,26 @@ class Switchboard:
         notice = encode(control.DrainingNotice(int(grace_s * 1000)))
         for session in self.roster.sessions():
             self._notify(session, notice)
+
+    def snapshot(self, now: float, lags: Lags) -> Snapshot:
+        """Gives what others may see of it."""
+        roster, full = self.roster, dict.fromkeys(Side, 0)
+        for session in roster.sessions():
+            full[session.side] += session.exhausted
+        return Snapshot(
+            at=now,
+            draining=self.draining,
+            sessions={
+                Role.PLAYER.value: len(roster.players),
+                Role.SERVER.value: int(roster.server is not None),
+                Role.OPERATOR.value: roster.operators(),
+            },
+            strangers=len(self._doorman),
+            waiting_frames=sum(len(session.backlog) for session in self._backlogged),
+            full_windows={side.value: count for side, count in full.items()},
+            counters=dict(self.counters.rows()),
+            lags=lags.read(),
+        )
 
     # -- sending
 

@@ -12,6 +12,7 @@ from ringback.protocol import control
 from ringback.protocol.control import decode
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.flow import EXCESS_S
+from ringback_broker.snapshot import Lags
 
 FRAME = data(body=bytes(992))
 
@@ -24,6 +25,21 @@ def frames_and_pings(peer: Peer) -> tuple[int, list[bytes]]:
 
 
 # -- windows
+
+
+def test_a_snapshot_tells_who_does_not_read() -> None:
+    desk = Desk(player_window=100_000)
+    player, server, _ = desk.player(7), desk.server(), desk.connect()
+    send_to(desk, player, server, 200)
+    desk.wire.full.add(player.routing_id)
+    desk.join(Role.OPERATOR)
+    desk.switchboard.drain(1.0)
+    found = desk.switchboard.snapshot(desk.now, Lags())
+    assert found.at == desk.now and found.draining
+    assert found.sessions == {"player": 1, "server": 1, "operator": 1}
+    assert (found.strangers, found.waiting_frames) == (1, 1)
+    assert found.full_windows == {"players": 1, "backend": 0}
+    assert found.counters["sessions_begun"] == 3 and sum(found.lags[0]) == 0
 
 
 def send_to(desk: Desk, peer: Peer, sender: Peer, count: int) -> None:

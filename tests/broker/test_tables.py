@@ -154,6 +154,11 @@ def test_settings_have_sound_defaults() -> None:
         ({"player_frames": float("nan")}, "player_frames: a number a second above 0, or inf"),
         ({"insecure": 1}, "insecure: true or false is allowed, not 1"),
         ({"spin": 2.0}, "spin: a number of seconds from 0 to 1 is allowed"),
+        ({"http": "5772"}, "http: HOST:PORT is allowed, with a port of 0 to 65535, not '5772'"),
+        ({"http": "*:1"}, "http: HOST:PORT is allowed"),
+        ({"http": "127.0.0.1:99999"}, "http: HOST:PORT is allowed"),
+        ({"http": 5772}, "http: HOST:PORT is allowed, not 5772"),
+        ({"http": "0.0.0.0:1"}, "http: others can reach 0.0.0.0:1, so it needs a token"),
         ({"log_format": "yaml"}, "log_format: text or json is allowed, not 'yaml'"),
     ],
 )

@@ -15,6 +15,8 @@ from ringback_broker.config import SETTINGS, json_schema
 from ringback_cli.app import run
 from ringback_cli.exits import Exit
 
+ANY = ("--players", "tcp://127.0.0.1:0", "--backend", "tcp://127.0.0.1:0")
+
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -74,10 +76,20 @@ def test_schema(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["config", "show", "--config", "no.toml"], "USAGE: no.toml: No such file"),
         (["broker", "--config", "no.toml"], "USAGE: no.toml: No such file"),
         (["broker", "--max-players", "0"], "USAGE: --max-players: a whole number from 1 to 999999999"),
+        (["broker", "--http", "x"], "USAGE: --http: HOST:PORT is allowed"),
+        (
+            ["broker", *ANY, "--http", "0.0.0.0:0", "--http-token-file", "no"],
+            "file: no: No such",
+        ),
+        (["broker", *ANY, "--http", "0.0.0.0:0", "--http-token-file", "."], "file: .: Is a dir"),
+        (["broker", *ANY, "--http", "h:0", "--http-token-file", "short"], "at least 16 characters, not 5"),
+        (["broker", *ANY, "--http", "h:0", "--http-token-file", "latin"], "latin: it is not ASCII"),
         (["config", "schema", "x"], "unexpected extra argument"),
     ],
 )
 def test_wrong_usage(file: Path, arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("short").write_text("short")
+    Path("latin").write_bytes(b"\xe9" * 20)
     assert run(arguments) == Exit.USAGE
     shown = capsys.readouterr()
     assert shown.out == "" and part in shown.err
