@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from ringback_broker.config import BrokerConfig, ConfigError
 from ringback_broker.descriptors import RESERVED, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.logs import audit
+from ringback_broker.notify import Notifier
 from ringback_broker.reading import Reading
 from ringback_broker.session import LARGE_BYTES, Connection, Frame, LargeFrame, Report, Sent, Session, Side
 from ringback_broker.settings import change
@@ -46,6 +47,9 @@ STRANGERS_AT_ONCE = 64
 
 TICK_S = 0.25
 SNAPSHOT_S = 1.0
+NOTIFY_S = 10.0
+"""How often a service manager is told how many players there are, unless it wants to hear more often."""
+
 FLUSH_S = 0.01
 """Peers whose queue was full are tried again so often, not each time that any other peer sends something."""
 
@@ -104,6 +108,8 @@ class Broker:
         self.switchboard = Switchboard(
             self.config, self, SOFTWARE, max_connections=room, access=access, unix_time=time.time
         )
+        self._notifier = Notifier({})
+        self._notify_at = float("inf")
         self._lags = Lags()
         self._snapshot = self.switchboard.snapshot(0.0, self._lags)
         self._snapshot_at = 0.0
@@ -196,6 +202,7 @@ class Broker:
             if self._web is not None:
                 self._snapshot = self.switchboard.snapshot(time.monotonic(), self._lags)
                 self._web.start()
+            self._notifier.ready()
             return self._loop()
         finally:
             self.close()
@@ -254,6 +261,9 @@ class Broker:
             if self._rereading is not None:
                 self._reconfigure(self._rereading.take())
             self._end_of_reports()
+            if now >= self._notify_at:
+                self._notifier.alive(f"{len(switchboard.roster.players)} players")
+                self._notify_at = now + (self._notifier.watchdog_s or NOTIFY_S)
             self._lags.add(now - self._tick_at)
             self._tick_at = now + TICK_S
             if self._web is not None and now >= self._snapshot_at:
@@ -453,6 +463,12 @@ class Broker:
             previous = signal.signal(number, _wake_only)
             self._handlers.callback(signal.signal, number, previous or signal.SIG_DFL)
 
+    def notify(self, environment: Mapping[str, str]) -> None:
+        """Has a service manager told when this broker is ready, lives and stops, where the environment names
+        one; to be called before `run`."""
+        self._notifier = Notifier(environment)
+        self._notify_at = 0.0
+
     def stop(self) -> None:
         """Asks the loop to drain, a second time to end at once. From any thread or a signal handler."""
         with suppress(OSError):  # full: it was asked often enough; closed: it has ended
@@ -469,6 +485,7 @@ class Broker:
         times = sum(number in _STOPPING for number in numbers)
         if self._deadline is None and times == 1:
             log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace)
+            self._notifier.stopping("draining")
             self._deadline = now + self.config.grace
             self.switchboard.drain(self.config.grace)
         elif times:

@@ -50,6 +50,7 @@ def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -
                 logging.getLogger("ringback.broker").info("settings are read from %s", path)
             daemon = Broker(settings.config, None if path is None else reread)
             daemon.handle_signals()
+            daemon.notify(os.environ)
             forced = not daemon.run()
     except ConfigError as error:
         raise Failure(Exit.USAGE, f"{settings.where(error.setting)}: {error.reason}") from None
