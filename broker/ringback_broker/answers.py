@@ -10,6 +10,7 @@ from ringback.protocol.limits import IDS_A_FRAME
 from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
 from ringback_broker.roster import Roster
+from ringback_broker.session import Session
 
 
 def answer(query: Query, roster: Roster, directory: Directory, counters: Counters, now: float) -> Answer:
@@ -21,7 +22,7 @@ def answer(query: Query, roster: Roster, directory: Directory, counters: Counter
             # By session number, which only grows: who comes or goes between two pages shifts no row.
             later = (session for session in roster.players.values() if session.number > query.after)
             page = list(islice(later, IDS_A_FRAME + 1))
-            rows = [(s.player_id, round(now - s.since, 3), len(s.keys)) for s in page[:IDS_A_FRAME]]
+            rows = [_player(session, now) for session in page[:IDS_A_FRAME]]
             following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
         case Subject.CALLBACKS:
             listed = directory.rows()
@@ -33,3 +34,11 @@ def answer(query: Query, roster: Roster, directory: Directory, counters: Counter
         case _ as never:
             assert_never(never)
     return Answer(query.id, tuple(rows), following)
+
+
+def _player(session: Session, now: float) -> tuple[Any, ...]:
+    key = None if session.identity is None else session.identity.name
+    unread = session.spent - session.confirmed
+    heard_s = round(now - session.last_seen, 3)
+    remote = session.connection.remote
+    return session.player_id, round(now - session.since, 3), len(session.keys), remote, key, heard_s, unread

@@ -23,7 +23,7 @@ from ringback.protocol.frames import Role
 from ringback_broker.access import AccessError, AccessList
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig, ConfigError
-from ringback_broker.descriptors import RESERVED, make_room
+from ringback_broker.descriptors import RESERVED, STRANGERS_SHARE, connections, make_room
 from ringback_broker.keyfiles import AccessFile, load_broker_key
 from ringback_broker.logs import audit
 from ringback_broker.notify import Notifier
@@ -55,9 +55,6 @@ FLUSH_S = 0.01
 
 CLOSED_WITHIN_S = 0.1
 """What a peer sent before its connection closed is taken first, unless there is so much to take."""
-
-STRANGERS_SHARE = 10
-"""For each ten players, one connection more that has not said HELLO yet or was refused."""
 
 REPORTS_A_TICK = 100
 """Log lines about sessions in one tick; what is over it is counted in one line."""
@@ -122,9 +119,7 @@ class Broker:
     def _make_room(self, config: BrokerConfig) -> tuple[BrokerConfig, int]:
         """Sees to it that there are descriptors for all who may join, or lets fewer join; gives how many
         connections there may be on the players' side too."""
-        # Somebody else may come before one that was refused is gone.
-        trusted = 2 * (config.max_operators + 1)
-        wanted = config.max_players + config.max_players // STRANGERS_SHARE + 100
+        wanted, trusted = connections(config.max_players, config.max_operators)
         room = max(make_room(wanted + trusted) - trusted, 1)
         if room < wanted:
             players = max(1, room - room // STRANGERS_SHARE - 1)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import JSONOption
 from ringback_cli.output import complain, print_json, print_line, print_table, show_help
 from ringback_cli.settings import ConfigOption, settings_of, takes_settings
 
@@ -23,7 +24,7 @@ def _config(context: typer.Context) -> None:
 @takes_settings
 def show(
     config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+    as_json: JSONOption = False,
     options: dict[str, Any] | None = None,
 ) -> None:
     """Print all settings that `ringback broker` would have here, and where each comes from.

@@ -89,8 +89,8 @@ def calls_of(group: CallGroup) -> dict[PlayerID, Call]:
         raise
 
 
-def player_rows(endpoint: Operator, patience: Patience) -> list[list[Any]]:
-    """Asks the broker who is connected: a row for each player, in the order in which they joined.
+def all_rows(endpoint: Operator, subject: str, patience: Patience) -> list[list[Any]]:
+    """Asks the broker for all rows of "players" (in order of joining), "callbacks" or "counters".
 
     Raises:
         CallbackError: no answer came.
@@ -98,6 +98,6 @@ def player_rows(endpoint: Operator, patience: Patience) -> list[list[Any]]:
     rows: list[list[Any]] = []
     following: int | None = 0
     while following is not None:
-        page, following = result_of(endpoint.query("players", after=following, timeout=patience.left_s()))
+        page, following = result_of(endpoint.query(subject, after=following, timeout=patience.left_s()))
         rows += page
     return rows

@@ -68,6 +68,7 @@ ShortTimeoutOption = Annotated[
         help=f"Bounds the whole command, connecting included; inf: no bound. [default: {CONNECT_S:g}]",
     ),
 ]
+JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
 StringIDOption = Annotated[
     bool, typer.Option("--string-id", help="A player ID that looks like an int is a str all the same.")
 ]

@@ -83,6 +83,8 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     Raises:
         Failure, typer.Exit: as `print_line` does.
     """
+    from io import StringIO
+
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -94,10 +96,11 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))  # no markup: some of it comes from others
-    console = Console(width=None if on_terminal else 10_000, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    print_line("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+    out = StringIO()
+    Console(
+        file=out, force_terminal=on_terminal, width=None if on_terminal else 10_000, highlight=False
+    ).print(table)
+    print_line("\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n")))
 
 
 def _cell(value: Any) -> str:

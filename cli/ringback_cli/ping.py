@@ -1,4 +1,4 @@
-"""`ringback ping`: whether the broker lives."""
+"""`ringback ping`: whether the broker lives, and how fast it answers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from ringback_cli.options import (
     DEFAULT_BACKEND,
     BackendOption,
     BrokerKeyOption,
+    JSONOption,
     KeyFileOption,
     Patience,
     ShortTimeoutOption,
     check_timeout,
 )
-from ringback_cli.output import print_json
+from ringback_cli.output import print_json, print_table
+
+_SHARES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
 def ping(
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How many round trips.")] = 3,
+    as_json: JSONOption = False,
     timeout: ShortTimeoutOption = None,
     backend: BackendOption = DEFAULT_BACKEND,
     key_file: KeyFileOption = None,
     broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Make round trips to the broker, and print how long each took. Exit code 0: it lives."""
+    """Make round trips to the broker, one after the other, and print how long they took.
+
+    Exit code 0: it lives.
+
+    Example: ringback ping --count 100
+    """
     check_timeout(timeout)
     patience = Patience(timeout, CONNECT_S)
     round_trips_ms: list[float] = []
@@ -37,4 +46,14 @@ def ping(
             begun_at = time.perf_counter()
             result_of(endpoint.ping(timeout=patience.left_s()))
             round_trips_ms.append(round((time.perf_counter() - begun_at) * 1000, 3))
-    print_json({"broker": backend, "round_trips_ms": round_trips_ms})
+    ranked = sorted(round_trips_ms)
+    shares = {name: ranked[round(share * (count - 1))] for name, share in _SHARES.items()}
+    if as_json:
+        print_json({"broker": backend, "round_trips_ms": round_trips_ms, **_with_unit(shares)})
+    else:
+        heads = ["broker", "round trips", *(f"{name} ms" for name in shares)]
+        print_table(heads, [[backend, count, *shares.values()]])
+
+
+def _with_unit(shares: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_ms": value for name, value in shares.items()}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ringback_cli.connecting import Keys, calls_of, operator, player, player_rows, result_of
+from ringback_cli.connecting import Keys, all_rows, calls_of, operator, player, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     CALL_S,
@@ -133,7 +133,7 @@ def all_players(
     value = read_payload(payload)
     patience = Patience(timeout, CALL_S)
     with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-        called = [row[0] for row in player_rows(endpoint, patience)]
+        called = [row[0] for row in all_rows(endpoint, "players", patience)]
         group = endpoint.trigger_all_client_callbacks(key, value, players=called, timeout=patience.left_s())
         calls = calls_of(group)
         outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]

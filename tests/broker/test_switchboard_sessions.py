@@ -754,7 +754,8 @@ def test_players_are_listed_in_pages() -> None:
     players = [desk.player(None, ("k",) * (number % 2)) for number in range(1500)]
     desk.now += 2.5
     first = query(operator, control.Subject.PLAYERS)
-    assert len(first.rows) == 1000 and first.rows[:2] == ([1, 2.5, 0], [2, 2.5, 1])
+    assert first.rows is not None and len(first.rows) == 1000
+    assert first.rows[:2] == ([1, 2.5, 0, "10.0.0.11", None, 2.5, 0], [2, 2.5, 1, "10.0.0.12", None, 2.5, 0])
     for player in players[::100]:
         player.leave()  # that shifts no row of the next page
     assert first.next is not None

@@ -92,12 +92,12 @@ def test_all_gives_an_outcome_for_each_player(shop: Any) -> None:
 
 
 def test_players_and_ping(shop: Any) -> None:
-    code, output, errors = shop.run("players")
+    code, output, errors = shop.run("players", "--json")
     assert (code, errors) == (0, "")
     rows = json.loads(output)
     assert [(row["player"], row["callbacks"]) for row in rows] == [(7, 2), ("7", 1), ("other", 1)]
     assert all(row["connected_s"] > 0 for row in rows)
-    code, output, errors = shop.run("ping", "--count", "4")
+    code, output, errors = shop.run("ping", "--count", "4", "--json")
     assert (code, errors) == (0, "")
     answer = json.loads(output)
     assert answer["broker"] == shop.broker.backend

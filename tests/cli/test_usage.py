@@ -63,6 +63,13 @@ CASES: list[tuple[list[str], str]] = [
     (["players", "--timeout", "nan"], "--timeout: seconds above 0, or inf, not nan"),
     (["trigger", "all", "k", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
     (["ping", "--timeout", "soon"], "Invalid value for '--timeout'"),
+    (["callbacks", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["callbacks", "x"], "unexpected extra argument"),
+    (["stats", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
+    (["stats", "--interval", "nan"], "--interval: 0.1 to 86400 seconds, not nan"),
+    (["stats", "--count", "2"], "--count: it says how many times --interval prints"),
+    (["stats", "--backend", "x"], "--backend: an address is"),
+    (["doctor", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
     (["ping", "--count", "0"], "Invalid value for '--count'"),
     (["ping", "--backend", "localhost"], "--backend: an address is tcp://HOST:PORT or ipc://PATH"),
     (["ping", "--backend", "tcp://h:99999"], "--backend: a port is 1 to 65535"),
@@ -136,7 +143,10 @@ def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.Captu
         (["trigger", "client"], ["PLAYER_ID", "--string-id", "--timeout", "--backend"]),
         (["trigger", "all"], ["KEY", "--timeout", "--backend", "RINGBACK_BACKEND"]),
         (["players"], ["--timeout", "--backend"]),
-        (["ping"], ["--count", "--timeout", "--backend"]),
+        (["ping"], ["--count", "--json", "--timeout", "--backend"]),
+        (["callbacks"], ["--json", "--backend"]),
+        (["stats"], ["--interval", "--count", "--json"]),
+        (["doctor"], ["--config", "--key-file", "--json"]),
         (["bench"], ["--players", "--backend", "--direction", "--in-flight", "--seconds", "--json"]),
         (["token"], ["new", "mint", "show"]),
         (["token", "new"], ["NAME", "--dir"]),
@@ -163,7 +173,8 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
-    commands = ["broker", "trigger server", "trigger client", "players", "ping", "bench"]
+    commands = ["broker", "trigger server", "trigger client", "players", "callbacks", "stats"]
+    commands += ["ping", "doctor", "bench"]
     commands += ["config show", "config check", "config schema"]
     commands += ["keys new", "keys allow", "keys revoke", "keys list"]
     commands += ["token new", "token mint", "token show"]
@@ -198,7 +209,7 @@ def test_an_error_of_our_own_is_one_line(
     def broken(*_: Any) -> Any:
         raise KeyError("x\ny")
 
-    monkeypatch.setattr("ringback_cli.players.operator", broken)
+    monkeypatch.setattr("ringback_cli.looking.operator", broken)
     assert run(["players"]) == Exit.FAILED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("FAILED: KeyError: ")

@@ -1,0 +1,193 @@
+"""`ringback players`, `callbacks`, `stats`, `ping` and `doctor` as processes, at a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import PATIENCE_S, BrokerProcess
+from keyring import KeyRing
+
+from ringback import Player
+from ringback.credentials import write_key_pair
+from ringback_cli.exits import Exit
+
+
+def table(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines()]
+
+
+def test_players(shop: Any) -> None:
+    code, output, errors = shop.run("players")
+    assert (code, errors) == (Exit.OK, "")
+    head, *rows = output.splitlines()
+    assert head.split("  ")[0] == "player" and head.endswith("unread bytes")
+    assert [row.split()[0] for row in rows] == ["7", '"7"', "other"]
+    code, output, _ = shop.run("players", "--json")
+    found = json.loads(output)
+    assert code == Exit.OK
+    assert [list(row) for row in found] == [
+        ["player", "connected_s", "callbacks", "address", "key", "heard_s", "unread_bytes"]
+    ] * 3
+    assert [row["player"] for row in found] == [7, "7", "other"]
+    for row in found:
+        assert (row["address"], row["key"]) == ("127.0.0.1", None)
+        assert 0 <= row["heard_s"] <= row["connected_s"] and row["unread_bytes"] >= 0
+
+
+def test_players_with_keys(tmp_path: Path, command: Any) -> None:
+    ring = KeyRing(tmp_path)
+    anna = ring.add("anna", "player", 7)
+    cli = write_key_pair(ring.add("cli", "operator"), tmp_path)
+    with BrokerProcess(options=ring.options) as broker, Player(broker.players, key_file=anna):
+        arguments = ("--backend", broker.backend, "--key-file", str(cli))
+        _, output, _ = command("players", "--json", *arguments).end()
+        [row] = json.loads(output)
+        assert (row["player"], row["key"]) == (7, "anna")
+
+
+def test_callbacks(shop: Any) -> None:
+    code, output, errors = shop.run("callbacks")
+    assert (code, errors) == (Exit.OK, "")
+    head, *rows = table(output)
+    assert head == ["key", "side", "endpoints"]
+    assert ["seven", "player", "2"] in rows and ["echo", "server", "1"] in rows
+    _, output, _ = shop.run("callbacks", "--json")
+    assert {"key": "where", "side": "player", "endpoints": 2} in json.loads(output)
+
+
+def test_stats(shop: Any) -> None:
+    code, output, errors = shop.run("stats")
+    assert (code, errors) == (Exit.OK, "")
+    head, *rows = table(output)
+    counted = dict(rows)
+    assert head == ["counter", "total"]
+    assert int(counted["sessions_begun"]) >= 4 and counted["refused_full"] == "0"
+    _, output, _ = shop.run("stats", "--json")
+    assert list(json.loads(output)["counters"]) == list(counted)
+
+
+def test_stats_again_and_again(shop: Any) -> None:
+    code, output, errors = shop.run("stats", "--interval", "0.1", "--count", "3", "--json")
+    assert (code, errors) == (Exit.OK, "")
+    first, second, third = map(json.loads, output.splitlines())
+    assert list(first) == ["counters"] and list(second) == ["counters", "a_second"]
+    assert third["a_second"]["sessions_begun"] == 0.0  # nobody comes between: it asks over one link
+    command = shop.start("stats", "--interval", "60")
+    assert command.popen.stdout.readline().split() == [b"counter", b"total"]
+    command.popen.send_signal(signal.SIGINT)
+    code, _, errors = command.end()
+    assert (code, errors) == (Exit.INTERRUPTED, "")
+
+
+def test_stats_of_a_broker_that_dies(command: Any) -> None:
+    with BrokerProcess() as broker:
+        looking = command("stats", "--interval", "0.1", "--backend", broker.backend, "--timeout", "5")
+        assert looking.popen.stdout.readline()
+        broker.process.kill()
+        code, _, errors = looking.end()
+    assert code == Exit.CONNECTION_LOST and errors.count("\n") == 1
+
+
+def test_ping(shop: Any) -> None:
+    code, output, errors = shop.run("ping", "--count", "20")
+    assert (code, errors) == (Exit.OK, "")
+    head, row = table(output)
+    assert " ".join(head) == "broker round trips min ms p50 ms p90 ms p99 ms max ms"
+    assert row[:2] == [shop.broker.backend, "20"]
+    times = list(map(float, row[2:]))
+    assert times == sorted(times) and times[0] > 0
+    _, output, _ = shop.run("ping", "--count", "1", "--json")
+    found = json.loads(output)
+    [only] = found["round_trips_ms"]
+    assert [found[f"{name}_ms"] for name in ("min", "p50", "p90", "p99", "max")] == [only] * 5
+
+
+def test_a_terminal_has_a_table_as_wide_as_it_is(shop: Any) -> None:
+    ours, theirs = pty.openpty()
+    command = shop.start("callbacks", stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while select.select([ours], [], [], PATIENCE_S)[0] and (data := os.read(ours, 4096)):
+            shown += data
+    except OSError:  # its end
+        pass
+    finally:
+        os.close(ours)
+    assert command.end()[0] == Exit.OK
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert max(map(len, lines)) <= 80 and any("\u2500" in line for line in lines)
+
+
+def test_what_others_name_is_printed_as_text(command: Any) -> None:
+    """Keys and IDs with what a terminal, or rich, would take for more than text."""
+    odd = "[bold]x[/bold]\x1b[31m\n:smile:"
+    with BrokerProcess() as broker:
+        player = Player(broker.players, odd)
+        player.register_client_callback(odd, lambda payload: None)
+        with player:
+            for name in ("players", "callbacks"):
+                code, output, _ = command(name, "--backend", broker.backend).end()
+                assert code == Exit.OK and output.count("\n") == 2
+                assert "[bold]x[/bold]\\x1b[31m\\n:smile:" in output
+                code, output, _ = command(name, "--json", "--backend", broker.backend).end()
+                assert json.loads(output)[0]["player" if name == "players" else "key"] == odd
+
+
+def test_doctor_on_what_is_well(tmp_path: Path, command: Any) -> None:
+    ring = KeyRing(tmp_path)
+    cli = write_key_pair(ring.add("cli", "operator"), tmp_path)
+    with BrokerProcess(options=ring.options) as broker:
+        path = tmp_path / "ringback.toml"
+        path.write_text(
+            f"backend = '{broker.backend}'\nmax_players = 100\n"
+            "key_file = 'broker.key'\naccess = 'access.toml'\n"
+        )
+        code, output, errors = command(
+            "doctor", "--config", str(path), "--key-file", str(cli), "--json"
+        ).end()
+    assert (code, errors) == (Exit.OK, "")
+    found = {row["what"]: row for row in json.loads(output)}
+    assert list(found) == [
+        *("python", "libzmq", "ringback", "extra tokens", "extra metrics", "clock", "settings"),
+        *("descriptors", "key_file", "access", "broker"),
+    ]
+    assert {row["verdict"] for name, row in found.items() if name != "clock"} == {"ok"}
+    assert found["settings"]["found"] == str(path) and found["access"]["found"].endswith(", 1 keys")
+    assert "0 players" in found["broker"]["found"]
+
+
+def test_doctor_on_what_is_not(tmp_path: Path, command: Any) -> None:
+    path, key, access = tmp_path / "ringback.toml", tmp_path / "broker.key", tmp_path / "access.toml"
+    ring = KeyRing(tmp_path)
+    with BrokerProcess(options=ring.options) as broker:
+        key.chmod(0o644)
+        access.write_text("[[key]]\nname = 5\n")
+        path.write_text(f"backend = '{broker.backend}'\nkey_file = '{key}'\naccess = '{access}'\n")
+        code, output, errors = command("doctor", "--config", str(path), "--json", "--timeout", "5").end()
+        found = {row["what"]: row for row in json.loads(output)}
+        assert (code, errors) == (Exit.FAILED, "")
+        assert "chmod 600" in found["key_file"]["found"] and "[[key]] 1" in found["access"]["found"]
+        told = found["key_file"]["verdict"], found["access"]["verdict"], found["broker"]["verdict"]
+        assert told[:2] == ("failed", "failed") and told[2] in ("failed", "warning")  # it wants keys
+    path.write_text("lease = 0\n")
+    code, output, errors = command("doctor", "--config", str(path)).end()
+    assert (code, errors) == (Exit.FAILED, "")
+    assert "settings" in output and "lease: a number of seconds above 0" in output
+
+
+def test_doctor_without_a_broker(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = {"RINGBACK_BACKEND": f"ipc://{tmp_path}/nobody"}
+    code, output, _ = command("doctor", "--timeout", "1", environment=environment).end()
+    assert code == Exit.OK  # it need not run
+    [row] = [line for line in output.splitlines() if line.startswith("broker ")]
+    assert "warning" in row and "no broker answered" in row
