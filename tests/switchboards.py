@@ -37,6 +37,10 @@ class FakeWire:
     closed: list[tuple[Side, Connection]] = field(default_factory=list)
     reports: list[tuple[str, str, str]] = field(default_factory=list)
     sends: int = 0
+    drains: list[float | None] = field(default_factory=list)
+
+    def drain(self, grace_s: float | None) -> None:
+        self.drains.append(grace_s)
 
     def send_player(self, routing_id: bytes, frame: bytes) -> Sent:
         return self._send(Side.PLAYERS, routing_id, b"", frame)

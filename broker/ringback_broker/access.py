@@ -45,6 +45,7 @@ class Entry:
         public: in Z85.
         ids: of a player: the IDs that it may take; without asking for one it gets the first.
         sources: of an operator: whether it may call the server in the name of a source.
+        orders: of an operator: whether it may kick players and drain the broker.
         note: for people.
     """
 
@@ -53,6 +54,7 @@ class Entry:
     public: str
     ids: tuple[PlayerID, ...] = ()
     sources: bool = True
+    orders: bool = True
     note: str = ""
 
 
@@ -118,7 +120,7 @@ class AccessList:
             if entry.role is Role.PLAYER:
                 row["ids"] = list(entry.ids)
             if entry.role is Role.OPERATOR:
-                row["sources"] = entry.sources
+                row |= {"sources": entry.sources, "orders": entry.orders}
             rows.append({**row, "note": entry.note})
         return rows + [
             {"name": name, "role": "token", "public": public} for name, public in self._token_keys.items()
@@ -182,6 +184,11 @@ class AccessList:
         entry = self.entries.get(identity.public)
         return entry is None or entry.sources
 
+    def may_order(self, identity: Identity) -> bool:
+        """Tells whether an operator may kick players and drain the broker; this right can be withheld too."""
+        entry = self.entries.get(identity.public)
+        return entry is None or entry.orders
+
 
 def _by_key(entry: Entry) -> Identity:
     return Identity(entry.name, entry.public, entry.ids)
@@ -203,7 +210,7 @@ def _tables(document: dict[str, Any], name: str) -> list[tuple[str, dict[str, An
 
 def _entry(place: str, fields: dict[str, Any]) -> Entry:
     place = f"{place} ({fields['name']})" if type(fields.get("name")) is str else place
-    _known(fields, {"name", "role", "public", "ids", "sources", "note"}, place)
+    _known(fields, {"name", "role", "public", "ids", "sources", "orders", "note"}, place)
     role = fields.get("role")
     if type(role) is not str or role not in [*Role]:
         raise AccessError(f"{place}: role is one of {', '.join(Role)}, not {role!r:.80}")
@@ -211,9 +218,11 @@ def _entry(place: str, fields: dict[str, Any]) -> Entry:
     if type(ids) is not list or (role == Role.PLAYER) is not bool(ids):
         what = "a player has ids, the IDs that it may take" if role == Role.PLAYER else f"a {role} has no ids"
         raise AccessError(f"{place}: {what}")
-    sources = fields.get("sources", True)
-    if type(sources) is not bool or ("sources" in fields and role != Role.OPERATOR):
-        raise AccessError(f"{place}: sources is true or false, and of an operator")
+    rights = {}
+    for right in ("sources", "orders"):
+        rights[right] = fields.get(right, True)
+        if type(rights[right]) is not bool or (right in fields and role != Role.OPERATOR):
+            raise AccessError(f"{place}: {right} is true or false, and of an operator")
     note = fields.get("note", "")
     if type(note) is not str:
         raise AccessError(f"{place}: note is a str, not {note!r:.80}")
@@ -222,7 +231,7 @@ def _entry(place: str, fields: dict[str, Any]) -> Entry:
         checked = tuple(check_player_id(player_id) for player_id in ids)
     except (TypeError, ValueError) as error:
         raise AccessError(f"{place}: {error}") from None
-    return Entry(name, Role(role), public, checked, sources, note)
+    return Entry(name, Role(role), public, checked, note=note, **rights)
 
 
 def _token_key(place: str, fields: dict[str, Any]) -> tuple[str, str]:

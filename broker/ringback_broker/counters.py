@@ -19,6 +19,7 @@ class Counters:
         refused_*: peers that were not let in, by reason; sessions_refused is their sum.
         sessions_*: begun; refused; ended for whatever reason; of these ended by a lease, since they did
             not read, since they sent too much.
+        sessions_kicked: of these ended by an operator's order.
         sessions_revoked, sessions_replaced: of these ended since their key or token holds no more, since the
             same player came again.
         handshakes_refused: connections whose key is not on the list, or is for the other side.
@@ -58,6 +59,7 @@ class Counters:
     refused_token_expired: int = 0
     refused_revoked: int = 0
     refused_replaced: int = 0
+    refused_kicked: int = 0
     sessions_begun: int = 0
     sessions_refused: int = 0
     sessions_ended: int = 0
@@ -66,6 +68,7 @@ class Counters:
     sessions_too_fast: int = 0
     sessions_revoked: int = 0
     sessions_replaced: int = 0
+    sessions_kicked: int = 0
     handshakes_refused: int = 0
     handshakes_failed: int = 0
     connections_refused: int = 0

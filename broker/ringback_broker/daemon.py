@@ -396,7 +396,8 @@ class Broker:
         if session is None or report.event == "refused":
             log.warning("%s %s", report.event, text, extra=extra)
         else:
-            level = logging.DEBUG if session.role is Role.OPERATOR else logging.INFO
+            comes_or_goes = report.event in ("joined", "left")
+            level = logging.DEBUG if comes_or_goes and session.role is Role.OPERATOR else logging.INFO
             name, remote = session.name, session.connection.remote
             log.log(level, "%s %s %s (%s)", report.event, name, remote, text, extra=extra)
 
@@ -479,14 +480,22 @@ class Broker:
                 self._rereading.start()
         times = sum(number in _STOPPING for number in numbers)
         if self._deadline is None and times == 1:
-            log.info("stopping: draining for at most %g s; a second signal ends at once", self.config.grace)
-            self._notifier.stopping("draining")
-            self._deadline = now + self.config.grace
-            self.switchboard.drain(self.config.grace)
+            self.drain(None)
         elif times:
             log.info("stopping at once")
             self._deadline = now
             self._forced = True
+
+    def drain(self, grace_s: float | None) -> None:
+        """Lets nobody in any more, and stops once all have left, or when the time is over. A second time does
+        nothing."""
+        if self._deadline is not None:
+            return
+        grace_s = self.config.grace if grace_s is None else grace_s
+        log.info("stopping: draining for at most %g s; a second signal ends at once", grace_s)
+        self._notifier.stopping("draining")
+        self._deadline = self._now + grace_s
+        self.switchboard.drain(grace_s)
 
     def _log_end(self, left: int) -> None:
         if not left:

@@ -46,7 +46,7 @@ _LABELLED = (
             name.removeprefix("sessions_"): name
             for name in (
                 *("sessions_expired", "sessions_too_slow", "sessions_too_fast"),
-                *("sessions_revoked", "sessions_replaced"),
+                *("sessions_revoked", "sessions_replaced", "sessions_kicked"),
             )
         },
     ),

@@ -96,6 +96,7 @@ class Session:
         identity: who it has shown to be; None where nobody has to.
         ends_at: when its token is over.
         may_relay: of an operator: whether it may call the server in the name of a source.
+        may_order: of an operator: whether it may kick players and drain the broker.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it did not say so.
         look_at: when to look whether its connection still carries heartbeats, if it names any.
@@ -127,6 +128,7 @@ class Session:
     identity: Identity | None = None
     ends_at: float = float("inf")
     may_relay: bool = True
+    may_order: bool = True
     link: int = 0
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
@@ -162,7 +164,7 @@ class Report:
     """Something that happened to a peer, for the log and the audit log.
 
     Attributes:
-        event: `joined`, `left` or `refused`.
+        event: `joined`, `left`, `refused` or `ordered`.
         reason: why; of one that joined, what its client is.
         session: of one that has one, or had.
         remote: the address that it comes from.
@@ -211,6 +213,9 @@ class Wire(Protocol):
     def silence_ms(self, connection: Connection) -> int | None:
         """How long nothing has come over a connection, heartbeats included; None where nobody can tell."""
         ...
+
+    def drain(self, grace_s: float | None) -> None:
+        """Has the broker let everybody finish, and then stop; None: in the time that its settings give."""
 
     def report(self, report: Report) -> None:
         """Tells what happened, for the logs."""

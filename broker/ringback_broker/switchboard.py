@@ -19,7 +19,7 @@ from ringback.protocol.bundles import BUNDLE, bundle, unbundle
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, FrameType, Role, bounce, header
 from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, IDS_A_FRAME
-from ringback.protocol.names import PlayerID, ProtocolError
+from ringback.protocol.names import PlayerID, ProtocolError, encode_address
 from ringback_broker.access import AccessList, Denied
 from ringback_broker.admission import PARTS, Refusal, may_join, read_hello
 from ringback_broker.answers import answer
@@ -348,13 +348,39 @@ class Switchboard:
                 self._doorman.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
                 session.keys = self._directory.replace(session.role, session.keys, said.keys)
+            case control.Order():
+                self._answer(session, self._obey(session, said), now)
             case _:
                 assert isinstance(said, control.Query)  # BROKER_ACCEPTS has no other control frame
-                reply = encode(answer(said, self.roster, self._directory, self.counters, now))
-                self._notify(session, reply)
-                self._spend(session, reply, now)
-                if not session.ended and self._flow.overrun(session, now):
-                    self._too_slow(session, "the answers to its questions")
+                self._answer(session, answer(said, self.roster, self._directory, self.counters, now), now)
+
+    def _answer(self, session: Session, said: control.Answer, now: float) -> None:
+        reply = encode(said)
+        self._notify(session, reply)
+        self._spend(session, reply, now)
+        if not session.ended and self._flow.overrun(session, now):
+            self._too_slow(session, "the answers to its questions")
+
+    def _obey(self, operator: Session, order: control.Order) -> control.Answer:
+        """Does what an operator wants, and gives what has come of it."""
+        name = operator.name if operator.identity is None else f"operator {operator.identity.name!r}"
+        if not operator.may_order:
+            why = f"the {name} may not give orders"
+            self._wire.report(Report("refused", why, operator, operator.connection.remote, "FORBIDDEN"))
+            return control.Answer(order.id, None, code=Code.FORBIDDEN)
+        if order.what is control.What.DRAIN:
+            self._wire.report(Report("ordered", f"drain, by the {name}", operator))
+            self._wire.drain(None if order.grace_ms is None else order.grace_ms / 1000)
+            return control.Answer(order.id, None)
+        assert order.player_id is not None  # `decode` sees to it
+        player = self.roster.players.get(encode_address(order.player_id))
+        if player is None:
+            return control.Answer(order.id, None, code=Code.UNKNOWN_PLAYER)
+        self.counters.sessions_kicked += 1
+        reason = f" ({order.reason[:MAX_REASON_CHARS]})" if order.reason else ""
+        self._wire.report(Report("ordered", f"kick {player.name}{reason}, by the {name}", operator))
+        self._refuse(player, RejectCode.KICKED, order.reason or "an operator has ended the session")
+        return control.Answer(order.id, None)
 
     def malformed(self, session: Session, parts: int) -> None:
         """Takes note of a message with a wrong number of parts, of which none was kept."""
@@ -485,6 +511,7 @@ class Switchboard:
         session.identity = identity
         if identity is not None and self.access is not None:
             session.may_relay = self.access.may_relay(identity)
+            session.may_order = self.access.may_order(identity)
             if identity.expires_at is not None:  # a wall clock that jumps later has no effect
                 session.ends_at = now + identity.expires_at - self._unix_time()
         session.bundles = session.side is Side.BACKEND and bool(hello.bundles)
@@ -616,6 +643,7 @@ class Switchboard:
             if session.ended or identity is None or before is None:
                 continue
             session.may_relay = access.may_relay(identity)
+            session.may_order = access.may_order(identity)
             if not access.still(identity, session.role, session.player_id, before):
                 self.counters.sessions_revoked += 1
                 self._refuse(session, RejectCode.REVOKED, f"the key {identity.name!r} does not hold any more")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli import bench, broker, config, doctor, keys, looking, ping, token, trigger
+from ringback_cli import bench, broker, config, doctor, keys, looking, ordering, ping, token, trigger
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
 from ringback_cli.output import complain, show_help
 
@@ -52,6 +52,8 @@ app.add_typer(keys.app, name="keys")
 app.command("players", short_help="Print who is connected.")(looking.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(looking.callbacks)
 app.command("stats", short_help="Print what the broker has counted.")(looking.stats)
+app.command("kick", short_help="End the session of a player.")(ordering.kick)
+app.command("drain", short_help="Have the broker drain and stop.")(ordering.drain)
 app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
 app.command("doctor", short_help="Look for what is wrong here.")(doctor.doctor)
 app.command("bench", short_help="Measure calls through the broker.")(bench.bench)

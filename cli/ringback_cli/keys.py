@@ -79,6 +79,9 @@ def allow(
     sources: Annotated[
         bool, typer.Option(help="Whether an operator may call the server in the name of a source.")
     ] = True,
+    orders: Annotated[
+        bool, typer.Option(help="Whether an operator may kick players and drain the broker.")
+    ] = True,
     note: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
     access: AccessOption = DEFAULT_ACCESS,
 ) -> None:
@@ -95,6 +98,8 @@ def allow(
         fields["ids"] = [parse_player_id(text, string_id, "--id") for text in ids]
     if not sources:
         fields["sources"] = False
+    if not orders:
+        fields["orders"] = False
     kind = "token_key" if fields.get("role") == "token" else "key"
     if kind == "token_key":
         fields.pop("role")

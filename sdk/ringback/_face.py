@@ -28,7 +28,7 @@ from ringback.core.permissions import Allow
 from ringback.core.shell import Event
 from ringback.errors import CallbackError, CallTimeout
 from ringback.protocol.addresses import check_address
-from ringback.protocol.control import Subject
+from ringback.protocol.control import Order, Subject, What
 from ringback.protocol.envelopes import MAX_ID, Encoder
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
@@ -47,6 +47,8 @@ OnError = Callable[[CallbackError], Any]
 
 MAX_CHECKED_KEYS = 4096
 MAX_ADDRESSES = 16_384
+MAX_REASON_CHARS = 200
+MAX_GRACE_S = 86_400
 
 
 class Face(ABC, Generic[C, G]):
@@ -469,6 +471,54 @@ class OperatorFace(_Triggering[C, G]):
             raise ValueError(f"after is 0 to 2**64-1, not {after}")
         call = self._question(f"query {subject}", timeout)
         self._submit(self._endpoint.query, call, subject, after)
+        return call
+
+    def kick(self, player_id: PlayerID, reason: str = "", *, timeout: float | None = 5.0) -> C:
+        """Has the broker end the session of a player, which hears the reason and stays away.
+
+        To keep somebody out, take its key off the list.
+
+        Args:
+            player_id: who has to leave.
+            reason: for that player and the log; at most 200 characters of it are kept.
+
+        Returns:
+            A call without a result.
+
+        Raises:
+            UnknownPlayer: no such player is connected.
+            Forbidden: the list withholds orders from this operator.
+        """
+        self._check_running()
+        if type(reason) is not str:
+            raise TypeError(f"reason is a str, not {type(reason).__name__}")
+        reason = reason.encode(errors="replace").decode()[:MAX_REASON_CHARS]
+        return self._order(What.KICK, timeout, player_id=check_player_id(player_id), reason=reason)
+
+    def drain(self, grace: float | None = None, *, timeout: float | None = 5.0) -> C:
+        """Has the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
+
+        Args:
+            grace: seconds that this may take at most; None: what the broker's settings say.
+
+        Returns:
+            A call without a result; it ends when the broker has begun.
+
+        Raises:
+            Forbidden: the list withholds orders from this operator.
+        """
+        self._check_running()
+        if grace is None:
+            return self._order(What.DRAIN, timeout)
+        if type(grace) not in (int, float):
+            raise TypeError(f"grace is a number of seconds or None, not {type(grace).__name__}")
+        if not 0 < grace <= MAX_GRACE_S:
+            raise ValueError(f"grace is seconds above 0, at most {MAX_GRACE_S}, or None, not {grace}")
+        return self._order(What.DRAIN, timeout, grace_ms=round(1000 * grace))
+
+    def _order(self, what: What, timeout: float | None, **said: Any) -> C:
+        call = self._question(what.value, timeout)
+        self._submit(self._endpoint.order, call, Order(call.id, what, **said))
         return call
 
     def ping(self, *, timeout: float | None = 5.0) -> C:

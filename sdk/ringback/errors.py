@@ -59,6 +59,7 @@ class RejectCode(IntEnum):
     TOKEN_EXPIRED = 13
     REVOKED = 14
     REPLACED = 15
+    KICKED = 16
 
 
 class RingbackError(Exception):

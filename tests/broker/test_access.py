@@ -109,7 +109,14 @@ def test_rows() -> None:
     rows = AccessList.parse(TEXT + SIGNER).rows()
     assert len(AccessList.parse(TEXT + SIGNER)) == len(rows) == 6
     assert rows[0] == {"name": "shop", "role": "server", "public": SHOP, "note": "on the big machine"}
-    assert rows[2] == {"name": "mute", "role": "operator", "public": MUTE, "sources": False, "note": ""}
+    assert rows[2] == {
+        "name": "mute",
+        "role": "operator",
+        "public": MUTE,
+        "sources": False,
+        "orders": True,
+        "note": "",
+    }
     assert rows[3] == {"name": "anna", "role": "player", "public": ANNA, "ids": [7, "anna"], "note": ""}
     assert rows[5]["role"] == "token"
 
@@ -157,6 +164,7 @@ def key(**fields: Any) -> str:
         (key(role="player", ids=[1.5]), "an int or a str, not float"),
         (key(sources=False), "sources is true or false, and of an operator"),
         (key(role="operator", sources=1), "sources is true or false"),
+        (key(orders=False), "orders is true or false, and of an operator"),
         (key(note=5), "note is a str"),
         (key(rol="server"), "'rol' is not known"),
         (key() + key(name="y"), "its public key is that of 'x' too"),
@@ -362,7 +370,27 @@ def test_a_list_where_there_was_none_ends_nobody() -> None:
     assert player.session is not None
 
 
-# -- operators and sources
+# -- operators, sources and orders
+
+
+def test_an_operator_may_be_kept_from_giving_orders() -> None:
+    desk = Desk(access=listed(TEXT.replace("sources = false", "orders = false")))
+    mute, cli = joins(desk, Role.OPERATOR, MUTE), joins(desk, Role.OPERATOR, CLI)
+    anna = joins(desk, Role.PLAYER, ANNA, 7)
+
+    def codes(peer: Peer) -> list[Code | None]:
+        peer.take()
+        peer.say(control.Order(1, control.What.KICK, 7))
+        peer.say(control.Order(2, control.What.DRAIN))
+        return [frame.code for frame in peer.told() if isinstance(frame, control.Answer)]
+
+    assert codes(mute) == [Code.FORBIDDEN] * 2
+    assert anna.session is not None and desk.wire.drains == []
+    assert any("the operator 'mute' may not give orders" in report[2] for report in desk.wire.reports)
+    assert codes(cli) == [None, None]
+    assert anna.session is None and desk.wire.drains == [None]
+    desk.switchboard.use(listed(TEXT))
+    assert codes(mute) == [Code.UNKNOWN_PLAYER, None]
 
 
 def test_an_operator_may_be_kept_from_naming_sources() -> None:

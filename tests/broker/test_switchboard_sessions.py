@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from switchboards import Desk, Peer, address, data, relay
@@ -748,6 +749,48 @@ def query(peer: Peer, subject: control.Subject, after: int = 0) -> control.Answe
     return answer
 
 
+def order(peer: Peer, what: control.What, **said: Any) -> control.Answer:
+    peer.take()
+    peer.say(control.Order(9, what, **said))
+    [answer] = [frame for frame in peer.told() if isinstance(frame, control.Answer)]
+    assert answer.id == 9 and answer.rows is None
+    return answer
+
+
+def test_an_operator_kicks_a_player() -> None:
+    desk = Desk()
+    operator, server, player = desk.operator(), desk.server(), desk.player(7)
+    other = desk.player("7")
+    assert order(operator, control.What.KICK, player_id=7, reason="cheats").code is None
+    rejected = player.rejected()
+    assert (rejected.code, rejected.reason) == (RejectCode.KICKED, "cheats")
+    assert control.Left((7,)) in server.told() and player.session is None and other.session is not None
+    assert desk.counters.sessions_kicked == 1
+    assert any("kick player 7 (cheats), by the operator 1" in detail for _, _, detail in desk.wire.reports)
+    assert order(operator, control.What.KICK, player_id=7).code is Code.UNKNOWN_PLAYER
+    assert order(operator, control.What.KICK, player_id="7", reason="x" * 1000).code is None
+    assert len(other.rejected().reason) == 200
+    desk.player(7)  # it may come again
+
+
+def test_an_operator_has_the_broker_drain() -> None:
+    desk = Desk()
+    operator = desk.operator()
+    assert order(operator, control.What.DRAIN).code is None
+    assert order(operator, control.What.DRAIN, grace_ms=2500).code is None
+    assert desk.wire.drains == [None, 2.5]
+
+
+@pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
+def test_others_give_no_orders(role: Role) -> None:
+    desk = Desk()
+    peer, _ = desk.join(role), desk.player(8)
+    peer.take()
+    peer.say(control.Order(9, control.What.KICK, 8))
+    assert peer.rejected().code is RejectCode.PROTOCOL_ERROR
+    assert desk.counters.sessions_kicked == 0
+
+
 def test_players_are_listed_in_pages() -> None:
     desk = Desk()
     operator = desk.operator()
@@ -814,6 +857,7 @@ def test_the_table_of_what_the_broker_accepts_is_what_it_does() -> None:
             body = {
                 FrameType.KEYS: encode(control.Keys(()))[8:],
                 FrameType.QUERY: encode(control.Query(1, control.Subject.PLAYERS))[8:],
+                FrameType.ORDER: encode(control.Order(1, control.What.DRAIN))[8:],
                 FrameType.BUNDLE: b"\x90",
             }.get(FrameType(number) if number in set(FrameType) else FrameType.DATA, b"")
             frame = HEADER.pack(1, number, 0, peer.link if number in (16, 17) else 0) + body

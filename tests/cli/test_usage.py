@@ -64,6 +64,12 @@ CASES: list[tuple[list[str], str]] = [
     (["trigger", "all", "k", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
     (["ping", "--timeout", "soon"], "Invalid value for '--timeout'"),
     (["callbacks", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["kick"], "Missing argument 'PLAYER_ID'"),
+    (["kick", "0"], "PLAYER_ID: a player ID that is an int is 1 to"),
+    (["kick", "7", "--timeout", "0"], "--timeout: seconds above 0"),
+    (["drain", "--grace", "0"], "--grace: seconds above 0, at most 86400, not 0"),
+    (["drain", "--grace", "nan"], "--grace: seconds above 0, at most 86400, not nan"),
+    (["drain", "now"], "unexpected extra argument"),
     (["callbacks", "x"], "unexpected extra argument"),
     (["stats", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
     (["stats", "--interval", "nan"], "--interval: 0.1 to 86400 seconds, not nan"),
@@ -145,6 +151,8 @@ def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.Captu
         (["players"], ["--timeout", "--backend"]),
         (["ping"], ["--count", "--json", "--timeout", "--backend"]),
         (["callbacks"], ["--json", "--backend"]),
+        (["kick"], ["PLAYER_ID", "--reason", "--string-id"]),
+        (["drain"], ["--grace"]),
         (["stats"], ["--interval", "--count", "--json"]),
         (["doctor"], ["--config", "--key-file", "--json"]),
         (["bench"], ["--players", "--backend", "--direction", "--in-flight", "--seconds", "--json"]),
@@ -174,7 +182,7 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
     commands = ["broker", "trigger server", "trigger client", "players", "callbacks", "stats"]
-    commands += ["ping", "doctor", "bench"]
+    commands += ["ping", "doctor", "bench", "kick", "drain"]
     commands += ["config show", "config check", "config schema"]
     commands += ["keys new", "keys allow", "keys revoke", "keys list"]
     commands += ["token new", "token mint", "token show"]

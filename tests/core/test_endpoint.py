@@ -298,7 +298,7 @@ def test_an_operators_new_link_number_counts() -> None:
 # -- refusals later
 
 
-@pytest.mark.parametrize("code", sorted(set(RejectCode) - {RejectCode.REPLACED}))
+@pytest.mark.parametrize("code", sorted(set(RejectCode) - {RejectCode.REPLACED, RejectCode.KICKED}))
 def test_a_reject_later_leads_to_a_new_link(code: RejectCode) -> None:
     player = connected(Role.PLAYER)
     call = player.call(flush=True)
@@ -566,7 +566,7 @@ def test_what_is_not_expected_is_counted() -> None:
         b"",
         b"\x01\x10",
         header(FrameType.DATA)[:7],
-        HEADER.pack(1, 15, 0, 0),
+        HEADER.pack(1, 20, 0, 0),
         HEADER.pack(1, 255, 0, 0),
         encode(control.Joined((1,))),
         encode(control.Answer(1, ())),
@@ -675,10 +675,11 @@ def test_a_key_that_is_refused_later_is_tried_again() -> None:
     assert player.shell.opened == opened + 1
 
 
-def test_who_was_replaced_does_not_come_back() -> None:
+@pytest.mark.parametrize("code", [RejectCode.REPLACED, RejectCode.KICKED])
+def test_who_was_replaced_or_kicked_does_not_come_back(code: RejectCode) -> None:
     player = connected(Role.PLAYER)
     call = player.call(None)
-    player.told(reject(RejectCode.REPLACED))
+    player.told(reject(code))
     assert call.error is not None and call.error.code is Code.CONNECTION_LOST
     assert [event for event, _ in player.shell.events][-1] is Event.DISCONNECTED
     player.wait(60.0)

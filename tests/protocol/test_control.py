@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ringback.errors import RejectCode
+from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.frames import (
     BROKER_ACCEPTS,
@@ -59,7 +59,17 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.DrainingNotice: st.builds(control.DrainingNotice, U64),
     control.Keys: st.builds(control.Keys, KEYS),
     control.Query: st.builds(control.Query, U64, st.sampled_from(control.Subject), U64),
-    control.Answer: st.builds(control.Answer, U64, ROWS, st.none() | U64),
+    control.Order: st.builds(control.Order, U64, st.just(control.What.KICK), PLAYER_ID, st.text(max_size=20))
+    | st.builds(
+        control.Order,
+        U64,
+        st.just(control.What.DRAIN),
+        reason=st.text(max_size=20),
+        grace_ms=st.none() | st.integers(0, 2**32 - 1),
+    ),
+    control.Answer: st.builds(
+        control.Answer, U64, st.none() | ROWS, st.none() | U64, st.none() | st.sampled_from(Code)
+    ),
 }
 ANY_FRAME = st.one_of(*FRAMES.values())
 

@@ -122,6 +122,9 @@ def test_choices_in_control_frames() -> None:
     [first, second] = tables("ANSWER")
     assert [row["subject"] for row in second] == list(control.Subject)
     assert first[0]["field"] == "id"
+    assert re.findall(r"`(\w+)`:", section("ORDER").split("`what` | str")[1].split("\n")[0]) == list(
+        control.What
+    )
 
 
 def test_envelope_types() -> None:

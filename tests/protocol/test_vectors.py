@@ -49,8 +49,9 @@ def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
         for name, value in plain(vector["fields"]).items()
     }
     kinds = {"role": Role, "subject": control.Subject, "code": RejectCode}
+    kinds |= {"what": control.What} | ({"code": Code} if vector["type"] == "ANSWER" else {})
     for name in kinds.keys() & values.keys():
-        values[name] = kinds[name](values[name])
+        values[name] = None if values[name] is None else kinds[name](values[name])
     frame: control.ControlFrame = FRAME_CLASSES[FrameType[vector["type"]]](**values)
     return frame
 

@@ -23,6 +23,7 @@ from ringback.errors import (
     Draining,
     LinkError,
     RejectCode,
+    call_error,
     refused,
 )
 from ringback.protocol import control
@@ -208,11 +209,15 @@ class Endpoint:
         """Asks the broker for a page of rows; the results of the call are the rows and the next page."""
         self._ask(call, control.Query(call.id, subject, after))
 
+    def order(self, call: PendingCall, order: control.Order) -> None:
+        """Has the broker do something; the results of the call are rows of what has come of it."""
+        self._ask(call, order)
+
     def ping(self, call: PendingCall) -> None:
         """Sends a PING; the call ends when it comes back."""
         self._ask(call, control.Ping(call.id.to_bytes(8, "big")))
 
-    def _ask(self, call: PendingCall, question: control.Query | control.Ping) -> None:
+    def _ask(self, call: PendingCall, question: control.Query | control.Order | control.Ping) -> None:
         if self._session.up:
             self.exchange.expect(call, self._peer(_BROKER, b""))
             self.exchange.outbox.add_control(encode(question))
@@ -301,7 +306,11 @@ class Endpoint:
                 self._take_server_down()
             case control.Answer():
                 peer = self._peer(_BROKER, b"")
-                self.exchange.finish(peer, frame.id, (list(frame.rows), frame.next), None)
+                error = None
+                if frame.code is not None:
+                    error = call_error(frame.code, _REFUSED.get(frame.code, "the broker refuses"), "no")
+                results = () if frame.rows is None else (list(frame.rows), frame.next)
+                self.exchange.finish(peer, frame.id, results, error)
             case control.Ping():
                 self.exchange.outbox.add_control(encode(control.Pong(frame.body)))
             case control.Pong():
@@ -343,8 +352,8 @@ class Endpoint:
         if self._start_by is not None and not again:
             self._start_failed(error)
         else:
-            replaced = reject.code is RejectCode.REPLACED  # to come back would end the other one
-            self.link_lost(now, f"{reject.code.name}: {reject.reason}", error, for_good=replaced)
+            for_good = reject.code in _FOR_GOOD
+            self.link_lost(now, f"{reject.code.name}: {reject.reason}", error, for_good=for_good)
 
     def _start_failed(self, error: LinkError) -> None:
         if self._session.state is not None:
@@ -424,3 +433,12 @@ class Endpoint:
 _CODES = frozenset(Code)
 _PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
 """What a start tries again for, as long as it has time."""
+
+_FOR_GOOD = frozenset({RejectCode.REPLACED, RejectCode.KICKED})
+"""After these an endpoint does not come back by itself: it would end its successor, or was sent away."""
+
+_REFUSED = {
+    Code.UNKNOWN_PLAYER: "no such player is connected",
+    Code.FORBIDDEN: "the broker's list withholds orders from this operator",
+}
+"""Why the broker does not do what an operator wants."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgpack
 
-from ringback.errors import RejectCode
+from ringback.errors import Code, RejectCode
 from ringback.protocol.frames import (
     HEADER,
     HEADER_BYTES,
@@ -132,14 +132,37 @@ class Query:
     after: int = 0
 
 
+class What(StrEnum):
+    """What an operator can have the broker do."""
+
+    KICK = "kick"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An operator has the broker end the session of a player, or drain and stop."""
+
+    type: ClassVar[FrameType] = FrameType.ORDER
+    id: int
+    what: What
+    player_id: PlayerID | None = None
+    reason: str = ""
+    grace_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One page of rows; `next` is the `after` that asks for the next page, None at the end."""
+    """One page of rows; None: an order was done.
+
+    `next` is the `after` that asks for the next page, None at the end. `code` is why nothing was done.
+    """
 
     type: ClassVar[FrameType] = FrameType.ANSWER
     id: int
-    rows: tuple[Any, ...]
+    rows: tuple[Any, ...] | None
     next: int | None = None
+    code: Code | None = None
 
 
 ControlFrame = (
@@ -156,6 +179,7 @@ ControlFrame = (
     | DrainingNotice
     | Keys
     | Query
+    | Order
     | Answer
 )
 
@@ -336,10 +360,29 @@ def _query(body: bytes) -> Query:
     return Query(_number(fields, "id"), subject, _number(fields, "after", 0))
 
 
+def _order(body: bytes) -> Order:
+    fields = _map(body)
+    what = _choice(What, _field(fields, "what", str), "what")
+    player_id = _player_id(fields)
+    if (what is What.KICK) is (player_id is None):
+        raise ProtocolError("a player_id goes with what=kick, and with nothing else")
+    return Order(
+        _number(fields, "id"),
+        what,
+        player_id,
+        _field(fields, "reason", str, ""),
+        _number(fields, "grace_ms", None, bits=32),
+    )
+
+
 def _answer(body: bytes) -> Answer:
     fields = _map(body)
-    rows = _field(fields, "rows", list)
-    return Answer(_number(fields, "id"), tuple(rows), _number(fields, "next", None))
+    rows = _field(fields, "rows", list, None)
+    number = _number(fields, "code", None)
+    code = None if number is None else _choice(Code, number, "code")
+    return Answer(
+        _number(fields, "id"), None if rows is None else tuple(rows), _number(fields, "next", None), code
+    )
 
 
 _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
@@ -356,5 +399,6 @@ _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.DRAINING: lambda body: DrainingNotice(_number(_map(body), "grace_ms")),
     FrameType.KEYS: lambda body: Keys(_key_list(_map(body))),
     FrameType.QUERY: _query,
+    FrameType.ORDER: _order,
     FrameType.ANSWER: _answer,
 }

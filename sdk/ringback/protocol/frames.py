@@ -34,6 +34,7 @@ class FrameType(IntEnum):
     KEYS = 12
     QUERY = 13
     ANSWER = 14
+    ORDER = 15
     DATA = 16
     RELAY = 17
     BOUNCE = 18
@@ -46,12 +47,13 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+_FROM_OPERATORS = {FrameType.RELAY, FrameType.BUNDLE, FrameType.QUERY, FrameType.ORDER}
 _FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.PONG, FrameType.KEYS, FrameType.DATA}
 BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
     None: frozenset({FrameType.HELLO}),
     Role.PLAYER: frozenset(_FROM_ALL),
     Role.SERVER: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE}),
-    Role.OPERATOR: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE, FrameType.QUERY}),
+    Role.OPERATOR: frozenset(_FROM_ALL | _FROM_OPERATORS),
 }
 """What the broker accepts from a peer with this role; None: before its HELLO."""
 
