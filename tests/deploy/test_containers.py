@@ -1,0 +1,125 @@
+"""What the files for containers say: settings that a broker takes, a health check that tells how it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harness import BrokerProcess
+from keyring import KeyRing
+
+from ringback import Player
+from ringback_broker.settings import read_settings
+from ringback_cli.exits import Exit
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
+MANIFEST = DEPLOY / "kubernetes" / "ringback.yaml"
+
+
+def manifest() -> dict[str, Any]:
+    """The objects of the manifest, by kind; of services the last."""
+    return {found["kind"]: found for found in yaml.safe_load_all(MANIFEST.read_text())}
+
+
+def settings_of_docker() -> str:
+    return (DEPLOY / "docker" / "ringback.toml").read_text()
+
+
+def settings_of_kubernetes() -> str:
+    text: str = manifest()["ConfigMap"]["data"]["ringback.toml"]
+    return text
+
+
+def health_check(port: str) -> list[str]:
+    """The health check of the image, at a port."""
+    found = re.search(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert found is not None
+    command: list[str] = json.loads(found[1])
+    assert command[0] == "python" and ":5772/" in command[2]
+    return [sys.executable, *command[1:-1], command[-1].replace(":5772/", f":{port}/")]
+
+
+@pytest.mark.parametrize("settings", [settings_of_docker, settings_of_kubernetes])
+def test_a_broker_takes_the_settings(tmp_path: Path, settings: Callable[[], str]) -> None:
+    """With its files in another folder, and other ports."""
+    text = settings()
+    ring = KeyRing(tmp_path)
+    anna = ring.add("anna", "player", 7)
+    (tmp_path / "http.token").write_text("a token of enough characters\n")
+    path = tmp_path / "ringback.toml"
+    path.write_text(re.sub(r'"/?keys/', f'"{tmp_path}/', re.sub(r":577\d\"", ':0"', text)))
+    options = ("--config", str(path))
+    with BrokerProcess("tcp://0.0.0.0:0", "tcp://0.0.0.0:0", options) as broker:
+        (ready,) = [json.loads(line) for line in broker.process.lines if "ready players" in line]
+        port = re.search(r"http=http://0\.0\.0\.0:(\d+)", ready["message"])
+        assert port is not None
+        with Player(broker.players.replace("0.0.0.0", "127.0.0.1"), key_file=anna) as player:
+            assert player.player_id == 7
+            done = subprocess.run(health_check(port[1]), capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+        broker.process.signal(signal.SIGTERM)
+        assert broker.process.wait() == Exit.OK
+    assert subprocess.run(health_check(port[1]), capture_output=True, check=False).returncode == 1
+
+
+def test_ports_and_graces_agree(tmp_path: Path) -> None:
+    for text in (settings_of_docker(), settings_of_kubernetes()):
+        path = tmp_path / "ringback.toml"
+        path.write_text(text)
+        config = read_settings(str(path)).config
+        assert config.players.endswith(":5770") and config.backend.endswith(":5771")
+        assert config.http is not None and config.http.endswith(":5772")
+        pod = manifest()["Deployment"]["spec"]["template"]["spec"]
+        compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())["services"]["broker"]
+        assert config.grace < pod["terminationGracePeriodSeconds"]
+        assert config.grace < int(compose["stop_grace_period"].removesuffix("s"))
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    assert ports == {"players": 5770, "backend": 5771, "http": 5772}
+    assert "EXPOSE 5770 5771 5772" in DOCKERFILE.read_text()
+
+
+def test_what_compose_mounts_is_there() -> None:
+    compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            source = DEPLOY / "docker" / volume.split(":")[0]
+            assert source.exists() or "keys" in source.parts, source
+        for port in service["ports"]:
+            assert port == "5770:5770" or port.startswith("127.0.0.1:")  # the players' alone is for all
+
+
+def test_the_image_has_a_user_of_its_own() -> None:
+    text = DOCKERFILE.read_text()
+    assert re.search(r"^USER (?!0)\d+:\d+$", text, re.MULTILINE) and "STOPSIGNAL SIGTERM" in text
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    allowed = (DEPLOY / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {f"!{name}" for line in copied for name in line.split()} <= set(allowed)
+
+
+def tool(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"there is no {name}")
+    return found
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    done = subprocess.run([tool("hadolint"), str(DOCKERFILE)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_manifest_is_one() -> None:
+    arguments = [tool("kubernetes-validate"), "--strict", str(MANIFEST)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
