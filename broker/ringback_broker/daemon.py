@@ -89,7 +89,7 @@ class Broker:
     def __init__(
         self, config: BrokerConfig | None = None, reread: Callable[[], BrokerConfig] | None = None
     ) -> None:
-        self.config = config or BrokerConfig()
+        self.config = self._asked_for = config or BrokerConfig()
         self._rereading = None if reread is None else Reading(reread, "ringback-settings")
         self._stack = ExitStack()
         self._zap: ZAPHandler | None = None
@@ -436,8 +436,9 @@ class Broker:
             log.error("the settings were not reloaded, the old ones hold: %s", config)
             audit(event="settings not reloaded", reason=str(config))
         elif config is not None:
-            changed = change(self.config, config)
-            self.config, room = self._make_room(changed.config)
+            changed = change(self._asked_for, config)
+            self._asked_for = changed.config
+            self.config, room = self._make_room(self._asked_for)
             self.switchboard.reconfigure(self.config, room)
             self._watch.spin_s = self.config.spin
             log.info("the settings were reloaded: %s", ", ".join(changed.taken) or "nothing has changed")
@@ -488,7 +489,7 @@ class Broker:
 
     def drain(self, grace_s: float | None) -> None:
         """Lets nobody in any more, and stops once all have left, or when the time is over. A second time does
-        nothing."""
+        nothing. From another thread than that of `run` it is `stop` that does this."""
         if self._deadline is not None:
             return
         grace_s = self.config.grace if grace_s is None else grace_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import socket
@@ -18,6 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ringback.protocol.addresses import is_local
 from ringback_broker.config import ConfigError, split_host_port
@@ -33,6 +35,9 @@ MAX_AT_ONCE = 64
 
 MIN_TOKEN_CHARS = 16
 MAX_TOKEN_BYTES = 4096
+REQUEST_S = 10.0
+"""A connection is closed after so long, unless it is being answered: half of a request may never end."""
+
 STOP_S = 2.0
 """How long requests may take to end when the broker ends."""
 
@@ -58,6 +63,20 @@ def read_token(path: str) -> str:
         reason = f"{path}: a token has at least {MIN_TOKEN_CHARS} characters, not {len(token)}"
         raise ConfigError("http_token_file", reason)
     return token
+
+
+class _Protocol(H11Protocol):
+    """What uvicorn has, with an end for connections that never ask for anything whole."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_S, self._expire)
+
+    def _expire(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.loop.call_later(REQUEST_S, self._expire)
 
 
 class Web:
@@ -99,6 +118,7 @@ class Web:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=_Protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

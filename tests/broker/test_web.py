@@ -192,6 +192,33 @@ def test_calls_go_on_while_http_is_flooded(broker: BrokerProcess) -> None:
     eventually(lambda: get(f"{url_of(broker)}/healthz")[0] == 200, "room")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+def test_a_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """Whether it asked for nothing, for half a thing, or for a whole one and then for nothing."""
+    from ringback_broker import web
+
+    monkeypatch.setattr(web, "REQUEST_S", 0.5)
+    made = Broker(BrokerConfig("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0"))
+    try:
+        assert made._web is not None and made.http is not None
+        made._web.start()
+        host, port = made.http.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.settimeout(PATIENCE_S)
+            client.sendall(said)
+            while client.recv(4096):
+                pass
+    finally:
+        made.close()
+
+
 def test_an_address_in_use(broker: BrokerProcess) -> None:
     address = url_of(broker).removeprefix("http://")
     with pytest.raises(BindError, match=f"can't listen at {address} for HTTP: Address already in use"):

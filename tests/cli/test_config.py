@@ -119,6 +119,15 @@ def test_a_broker_takes_other_settings_while_it_runs(file: Path) -> None:
             operator.ping().result()
 
 
+def test_what_descriptors_do_not_allow_is_no_change(file: Path) -> None:
+    """A lower max_players for want of descriptors is not taken for another setting."""
+    file.write_text("max_players = 1000000\n")
+    with BrokerProcess(options=("--config", str(file))) as broker:
+        assert any("max_players is " in line for line in broker.process.lines)
+        broker.process.signal(signal.SIGHUP)
+        broker.process.wait_for("settings were reloaded: nothing has changed")
+
+
 def test_a_rate_holds_for_those_who_are_there(file: Path) -> None:
     """Who was let in under the old one is bound by the new one."""
     file.write_text("player_frames = 2\n")
