@@ -479,6 +479,8 @@ class Broker:
                 self._access.start_reading()
             if self._rereading is not None:
                 self._rereading.start()
+            if self._access is None and self._rereading is None:
+                log.info("there is nothing to read again: no file of settings, no list of keys")
         times = sum(number in _STOPPING for number in numbers)
         if self._deadline is None and times == 1:
             self.drain(None)

@@ -106,7 +106,7 @@ class Web:
         except OSError as error:
             raise BindError(f"can't listen at {address} for HTTP: {error.strerror}") from None
         real_port = self._socket.getsockname()[1]
-        self.url = f"http://{host}:{real_port}"
+        self.url = f"http://[{host}]:{real_port}" if ":" in host else f"http://{host}:{real_port}"
         routes = [
             Route("/healthz", self._health),
             Route("/readyz", self._ready),

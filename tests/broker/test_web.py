@@ -228,7 +228,9 @@ def test_an_address_in_use(broker: BrokerProcess) -> None:
 def test_nothing_stays_open() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
-        Broker(BrokerConfig("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="[::1]:0")).close()
+        made = Broker(BrokerConfig("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="[::1]:0"))
+        assert made.http is not None and made.http.startswith("http://[::1]:")
+        made.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

@@ -128,6 +128,12 @@ def test_what_descriptors_do_not_allow_is_no_change(file: Path) -> None:
         broker.process.wait_for("settings were reloaded: nothing has changed")
 
 
+def test_a_signal_with_nothing_to_read() -> None:
+    with BrokerProcess() as broker:
+        broker.process.signal(signal.SIGHUP)
+        broker.process.wait_for("there is nothing to read again: no file of settings, no list of keys")
+
+
 def test_a_rate_holds_for_those_who_are_there(file: Path) -> None:
     """Who was let in under the old one is bound by the new one."""
     file.write_text("player_frames = 2\n")
