@@ -9,11 +9,14 @@ from ringback.protocol.control import Answer, Query, Subject
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
+from ringback_broker.events import Events
 from ringback_broker.roster import Roster
 from ringback_broker.session import Session
 
 
-def answer(query: Query, roster: Roster, directory: Directory, counters: Counters, now: float) -> Answer:
+def answer(
+    query: Query, roster: Roster, directory: Directory, counters: Counters, events: Events, now: float
+) -> Answer:
     """Gives the page of rows that a query asks for."""
     rows: list[tuple[Any, ...]]
     following: int | None = None
@@ -31,6 +34,9 @@ def answer(query: Query, roster: Roster, directory: Directory, counters: Counter
             following = end if len(listed) > end else None
         case Subject.COUNTERS:
             rows = list(counters.rows())
+        case Subject.EVENTS:
+            rows = events.after(query.after, IDS_A_FRAME)
+            following = rows[-1][0] if len(rows) == IDS_A_FRAME else None
         case _ as never:
             assert_never(never)
     return Answer(query.id, tuple(rows), following)

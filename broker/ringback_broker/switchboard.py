@@ -27,6 +27,7 @@ from ringback_broker.config import BrokerConfig
 from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
 from ringback_broker.doorman import Doorman
+from ringback_broker.events import Events
 from ringback_broker.flow import Flow
 from ringback_broker.roster import Roster
 from ringback_broker.session import (
@@ -70,7 +71,7 @@ class Switchboard:
         nonce: gives bytes that nobody can guess.
         max_connections: of players and of those who have not said yet who they are, at one time.
         access: who may join; None: anybody.
-        unix_time: gives the time by the wall clock, in seconds, for tokens.
+        unix_time: gives the time by the wall clock, in seconds, for tokens and events.
 
     Attributes:
         roster: who is connected; the loop looks a sender up in it.
@@ -98,6 +99,7 @@ class Switchboard:
         self._max_connections = 2 * config.max_players if max_connections is None else max_connections
         self._software = software
         self._directory = Directory()
+        self._events = Events()
         self.access = access
         self._unix_time = unix_time
         self._nonce = nonce
@@ -253,7 +255,7 @@ class Switchboard:
         elif not session.may_relay:
             name = "" if session.identity is None else session.identity.name
             why = f"the operator {name!r} may not name sources"
-            self._wire.report(Report("refused", why, session, session.connection.remote, "FORBIDDEN"))
+            self._report(Report("refused", why, session, session.connection.remote, "FORBIDDEN"))
             self._bounce(session, address, frame, Code.FORBIDDEN)
         elif target is None:
             self._bounce(session, address, frame, Code.NO_SERVER)
@@ -352,7 +354,8 @@ class Switchboard:
                 self._answer(session, self._obey(session, said), now)
             case _:
                 assert isinstance(said, control.Query)  # BROKER_ACCEPTS has no other control frame
-                self._answer(session, answer(said, self.roster, self._directory, self.counters, now), now)
+                found = answer(said, self.roster, self._directory, self.counters, self._events, now)
+                self._answer(session, found, now)
 
     def _answer(self, session: Session, said: control.Answer, now: float) -> None:
         reply = encode(said)
@@ -366,10 +369,10 @@ class Switchboard:
         name = operator.name if operator.identity is None else f"operator {operator.identity.name!r}"
         if not operator.may_order:
             why = f"the {name} may not give orders"
-            self._wire.report(Report("refused", why, operator, operator.connection.remote, "FORBIDDEN"))
+            self._report(Report("refused", why, operator, operator.connection.remote, "FORBIDDEN"))
             return control.Answer(order.id, None, code=Code.FORBIDDEN)
         if order.what is control.What.DRAIN:
-            self._wire.report(Report("ordered", f"drain, by the {name}", operator))
+            self._report(Report("ordered", f"drain, by the {name}", operator))
             self._wire.drain(None if order.grace_ms is None else order.grace_ms / 1000)
             return control.Answer(order.id, None)
         assert order.player_id is not None  # `decode` sees to it
@@ -378,7 +381,7 @@ class Switchboard:
             return control.Answer(order.id, None, code=Code.UNKNOWN_PLAYER)
         self.counters.sessions_kicked += 1
         reason = f" ({order.reason[:MAX_REASON_CHARS]})" if order.reason else ""
-        self._wire.report(Report("ordered", f"kick {player.name}{reason}, by the {name}", operator))
+        self._report(Report("ordered", f"kick {player.name}{reason}, by the {name}", operator))
         self._refuse(player, RejectCode.KICKED, order.reason or "an operator has ended the session")
         return control.Answer(order.id, None)
 
@@ -390,6 +393,10 @@ class Switchboard:
     def _violation(self, session: Session, why: str) -> None:
         self.counters.violations += 1
         self._refuse(session, RejectCode.PROTOCOL_ERROR, why)
+
+    def _report(self, report: Report) -> None:
+        self._events.add(report, self._unix_time())
+        self._wire.report(report)
 
     # -- connections, and what comes over those without a session
 
@@ -405,7 +412,7 @@ class Switchboard:
         why = self._doorman.comes(side, connection, now) or ("there are too many connections" if full else "")
         if why:
             self.counters.connections_refused += 1
-            self._wire.report(Report("refused", why, remote=connection.remote))
+            self._report(Report("refused", why, remote=connection.remote))
             self._wire.close_connection(side, connection)
             return
         self._doorman.arrived(side, connection, now)
@@ -425,13 +432,13 @@ class Switchboard:
         self.counters.handshakes_refused += 1
         self._doorman.denied(side, remote)
         why = f"key {public} is not for the {side.value}"
-        self._wire.report(Report("refused", why, remote=remote, code=RejectCode.UNAUTHORIZED.name))
+        self._report(Report("refused", why, remote=remote, code=RejectCode.UNAUTHORIZED.name))
 
     def _failed(self, side: Side, connection: Connection, why: str) -> None:
         """Takes note of a connection that ends before its peer has said who it is."""
         self.counters.handshakes_failed += 1
         remote = self._doorman.remote(side, connection) or "somebody"
-        self._wire.report(Report("refused", f"no HELLO: {why}", remote=remote))
+        self._report(Report("refused", f"no HELLO: {why}", remote=remote))
 
     def from_stranger(
         self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
@@ -489,7 +496,7 @@ class Switchboard:
         frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
         if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
             self.counters.dropped += 1
-        self._wire.report(Report("refused", reason, remote=connection.remote, code=refusal.code.name))
+        self._report(Report("refused", reason, remote=connection.remote, code=refusal.code.name))
 
     # -- the life of a session
 
@@ -535,7 +542,7 @@ class Switchboard:
             self._end(session, "its connection is gone")
             return
         self._doorman.settled(side, connection)
-        self._wire.report(Report("joined", hello.sdk, session))
+        self._report(Report("joined", hello.sdk, session))
         self._announce(session)
 
     def _announce(self, session: Session) -> None:
@@ -576,7 +583,7 @@ class Switchboard:
     def _farewell(self, session: Session, why: str) -> None:
         self._directory.replace(session.role, session.keys, ())
         self.counters.sessions_ended += 1
-        self._wire.report(Report("left", why, session))
+        self._report(Report("left", why, session))
         if not session.announced:
             return
         if session.player_id is not None:

@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli import bench, broker, config, doctor, keys, looking, ordering, ping, token, trigger
+from ringback_cli import (
+    bench,
+    broker,
+    config,
+    doctor,
+    explaining,
+    keys,
+    looking,
+    ordering,
+    ping,
+    token,
+    trigger,
+)
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
 from ringback_cli.output import complain, show_help
 
@@ -51,6 +63,8 @@ app.add_typer(trigger.app, name="trigger")
 app.add_typer(keys.app, name="keys")
 app.command("players", short_help="Print who is connected.")(looking.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(looking.callbacks)
+app.command("events", short_help="Print who joined, left or was refused.")(looking.events)
+app.command("explain", short_help="Tell why a call would work or not.")(explaining.explain)
 app.command("stats", short_help="Print what the broker has counted.")(looking.stats)
 app.command("kick", short_help="End the session of a player.")(ordering.kick)
 app.command("drain", short_help="Have the broker drain and stop.")(ordering.drain)

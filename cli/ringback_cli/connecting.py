@@ -89,14 +89,14 @@ def calls_of(group: CallGroup) -> dict[PlayerID, Call]:
         raise
 
 
-def all_rows(endpoint: Operator, subject: str, patience: Patience) -> list[list[Any]]:
-    """Asks the broker for all rows of "players" (in order of joining), "callbacks" or "counters".
+def all_rows(endpoint: Operator, subject: str, patience: Patience, after: int = 0) -> list[list[Any]]:
+    """Asks the broker for all rows of "players" (in order of joining), "callbacks", "counters" or "events".
 
     Raises:
         CallbackError: no answer came.
     """
     rows: list[list[Any]] = []
-    following: int | None = 0
+    following: int | None = after
     while following is not None:
         page, following = result_of(endpoint.query(subject, after=following, timeout=patience.left_s()))
         rows += page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +18,19 @@ from ringback_cli.options import (
     KeyFileOption,
     Patience,
     ShortTimeoutOption,
+    StringIDOption,
     check_timeout,
+    parse_player_id,
 )
-from ringback_cli.output import print_json, print_table
+from ringback_cli.output import one_line, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from ringback import PlayerID
+
+FOLLOW_S = 0.5
+
+_EVENT = ("number", "unix_s", "event", "role", "player", "key", "address", "code", "reason")
+_EVENT_HEADS = ("time (UTC)", "event", "role", "player", "key", "address", "code", "reason")
 
 _PLAYER = {
     "player": "player",
@@ -76,6 +86,66 @@ def callbacks(
         print_json([{"key": row[0], "side": row[1], "endpoints": row[2]} for row in rows])
     else:
         print_table(["key", "side", "endpoints"], [[row[0], row[1], row[2]] for row in rows])
+
+
+def events(
+    player: Annotated[
+        str | None, typer.Option("--player", metavar="ID", help="Only what is of this player.")
+    ] = None,
+    string_id: StringIDOption = False,
+    last: Annotated[
+        int, typer.Option("--last", metavar="N", min=1, max=1000, help="So many at the most.")
+    ] = 20,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    as_json: JSONOption = False,
+    timeout: ShortTimeoutOption = None,
+    backend: BackendOption = DEFAULT_BACKEND,
+    key_file: KeyFileOption = None,
+    broker_key: BrokerKeyOption = None,
+) -> None:
+    """Print who joined, left or was refused lately, and why. The broker keeps the latest 1000.
+
+    JSON is a line for each event.
+
+    Example: ringback events --player 7 --follow
+    """
+    check_timeout(timeout)
+    wanted = None if player is None else parse_player_id(player, string_id, "--player")
+    patience = Patience(timeout, CONNECT_S)
+    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
+        rows = all_rows(endpoint, "events", patience)
+        shown = [row for row in rows if _is_of(row, wanted)][-last:]
+        if as_json:
+            for row in shown:
+                print_json(dict(zip(_EVENT, row, strict=False)))
+        elif follow:
+            for row in shown:
+                print_line(_event_line(row))
+        else:
+            print_table(list(_EVENT_HEADS), [_event_cells(row) for row in shown])
+        seen = rows[-1][0] if rows else 0
+        while follow:
+            time.sleep(FOLLOW_S)
+            for row in all_rows(endpoint, "events", Patience(timeout, CONNECT_S), after=seen):
+                seen = row[0]
+                if _is_of(row, wanted) and as_json:
+                    print_json(dict(zip(_EVENT, row, strict=False)))
+                elif _is_of(row, wanted):
+                    print_line(_event_line(row))
+
+
+def _is_of(row: list[Any], player_id: PlayerID | None) -> bool:
+    return player_id is None or (type(row[4]) is type(player_id) and row[4] == player_id)
+
+
+def _event_cells(row: list[Any]) -> list[Any]:
+    _, at, event, role, player, key, address, code, reason, *_ = row
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
+    return [when, event, role, _cell(player), key, address, code, reason]
+
+
+def _event_line(row: list[Any]) -> str:
+    return one_line("  ".join(str(cell) for cell in _event_cells(row) if cell not in (None, "")))
 
 
 def stats(

@@ -458,7 +458,7 @@ class OperatorFace(_Triggering[C, G]):
     _source_route = FrameType.RELAY
 
     def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> C:
-        """Asks the broker for a page of "players", "callbacks" or "counters".
+        """Asks the broker for a page of "players", "callbacks", "counters" or "events".
 
         Returns:
             A call with two results: the rows, and the `after` of the next page (None at the end).

@@ -791,6 +791,23 @@ def test_others_give_no_orders(role: Role) -> None:
     assert desk.counters.sessions_kicked == 0
 
 
+def test_the_latest_events_are_listed() -> None:
+    desk = Desk()
+    operator = desk.operator()
+    for number in range(600):
+        desk.player(number + 1).leave()
+    rows = query(operator, control.Subject.EVENTS).rows
+    assert rows is not None and len(rows) == 1000 and rows[0][0] == 202
+    assert rows[-1] == [1201, 1.8e9, "left", "player", 600, None, "10.0.0.610", None, "its connection closed"]
+    first = query(operator, control.Subject.EVENTS, 0)
+    assert first.next == 1201
+    assert query(operator, control.Subject.EVENTS, 1201).rows == ()
+    stranger = desk.connect()
+    stranger.send(b"")
+    [refused] = query(operator, control.Subject.EVENTS, 1201).rows or ()
+    assert refused[2:6] == ["refused", None, None, None] and refused[7] == "PROTOCOL_ERROR"
+
+
 def test_players_are_listed_in_pages() -> None:
     desk = Desk()
     operator = desk.operator()

@@ -64,6 +64,12 @@ CASES: list[tuple[list[str], str]] = [
     (["trigger", "all", "k", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
     (["ping", "--timeout", "soon"], "Invalid value for '--timeout'"),
     (["callbacks", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["events", "--last", "0"], "Invalid value for '--last'"),
+    (["events", "--player", "0"], "--player: a player ID that is an int is 1 to"),
+    (["explain"], "Missing argument"),
+    (["explain", "server", "x"], "'server' is not one of 'player', 'callback'"),
+    (["explain", "player", "0"], "NAME: a player ID that is an int is 1 to"),
+    (["explain", "callback", ""], "KEY: "),
     (["kick"], "Missing argument 'PLAYER_ID'"),
     (["kick", "0"], "PLAYER_ID: a player ID that is an int is 1 to"),
     (["kick", "7", "--timeout", "0"], "--timeout: seconds above 0"),
@@ -151,6 +157,8 @@ def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.Captu
         (["players"], ["--timeout", "--backend"]),
         (["ping"], ["--count", "--json", "--timeout", "--backend"]),
         (["callbacks"], ["--json", "--backend"]),
+        (["events"], ["--player", "--last", "--follow", "--json"]),
+        (["explain"], ["player|callback", "NAME", "--string-id", "--json"]),
         (["kick"], ["PLAYER_ID", "--reason", "--string-id"]),
         (["drain"], ["--grace"]),
         (["stats"], ["--interval", "--count", "--json"]),
@@ -182,7 +190,7 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
     commands = ["broker", "trigger server", "trigger client", "players", "callbacks", "stats"]
-    commands += ["ping", "doctor", "bench", "kick", "drain"]
+    commands += ["ping", "doctor", "bench", "kick", "drain", "events", "explain"]
     commands += ["config show", "config check", "config schema"]
     commands += ["keys new", "keys allow", "keys revoke", "keys list"]
     commands += ["token new", "token mint", "token show"]

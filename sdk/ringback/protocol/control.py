@@ -122,6 +122,7 @@ class Subject(StrEnum):
     PLAYERS = "players"
     CALLBACKS = "callbacks"
     COUNTERS = "counters"
+    EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)

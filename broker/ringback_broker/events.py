@@ -1,0 +1,31 @@
+"""What has happened to peers lately: for operators who ask why somebody is not there."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Any
+
+from ringback_broker.session import Report
+
+MAX_EVENTS = 1000
+
+COLUMNS = ("event", "role", "player", "key", "address", "code", "reason")
+"""Of a row, after its number and its time: fields of a report, None where it has none."""
+
+
+class Events:
+    """The latest reports, each with a number that only grows."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=MAX_EVENTS)
+        self._number = 0
+
+    def add(self, report: Report, unix_s: float) -> None:
+        fields = report.fields()
+        self._number += 1
+        self._rows.append((self._number, round(unix_s, 3), *map(fields.get, COLUMNS)))
+
+    def after(self, number: int, most: int) -> list[tuple[Any, ...]]:
+        """Gives the oldest rows with a higher number."""
+        return list(islice((row for row in self._rows if row[0] > number), most))

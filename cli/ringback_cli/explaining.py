@@ -1,0 +1,132 @@
+"""`ringback explain`: why a call of a player or of a callback would work now, or would not."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ringback_cli.connecting import Keys, all_rows, operator
+from ringback_cli.exits import Exit
+from ringback_cli.options import (
+    CONNECT_S,
+    DEFAULT_BACKEND,
+    BackendOption,
+    BrokerKeyOption,
+    JSONOption,
+    KeyFileOption,
+    Patience,
+    ShortTimeoutOption,
+    StringIDOption,
+    check_key,
+    check_timeout,
+    parse_player_id,
+)
+from ringback_cli.output import one_line, print_json, print_line
+
+if TYPE_CHECKING:
+    from ringback import Operator, PlayerID
+
+LATEST = 5
+"""So many of the latest events are shown."""
+
+MUCH_BYTES = 1_000_000
+"""So much that a player has not read says that it reads slowly, or not at all."""
+
+
+class Kind(StrEnum):
+    PLAYER = "player"
+    CALLBACK = "callback"
+
+
+def explain(
+    kind: Annotated[Kind, typer.Argument(metavar="player|callback", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A player's ID, or a key.", show_default=False)],
+    string_id: StringIDOption = False,
+    as_json: JSONOption = False,
+    timeout: ShortTimeoutOption = None,
+    backend: BackendOption = DEFAULT_BACKEND,
+    key_file: KeyFileOption = None,
+    broker_key: BrokerKeyOption = None,
+) -> None:
+    """Tell why a call to a player, or of a callback, would work now, or would not.
+
+    It goes by what the broker knows: who is there, what is registered, and what has happened lately. Exit
+    code 11 or 10 if the player or the callback is not there, else 0.
+
+    Example: ringback explain player 7
+    """
+    check_timeout(timeout)
+    patience = Patience(timeout, CONNECT_S)
+    player_id = parse_player_id(name, string_id, "NAME") if kind is Kind.PLAYER else None
+    key = check_key(name) if kind is Kind.CALLBACK else ""
+    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
+        if player_id is not None:
+            works, lines = _player(endpoint, player_id, patience)
+        else:
+            works, lines = _callback(endpoint, key, patience)
+    if as_json:
+        print_json({kind.value: name if player_id is None else player_id, "works": works, "because": lines})
+    else:
+        for line in lines:
+            print_line(one_line(line))
+    if not works:
+        raise typer.Exit(Exit.UNKNOWN_PLAYER if kind is Kind.PLAYER else Exit.UNKNOWN_CALLBACK)
+
+
+def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tuple[bool, list[str]]:
+    there = {(type(row[0]), row[0]): row for row in all_rows(endpoint, "players", patience)}
+    events = all_rows(endpoint, "events", patience)
+    told = [_event(row) for row in events if (type(row[4]), row[4]) == (type(player_id), player_id)]
+    row = there.get((type(player_id), player_id))
+    if row is None:
+        why = [f"player {player_id!r} is not connected: calls to it fail at once with UNKNOWN_PLAYER"]
+        other: PlayerID = str(player_id)
+        if isinstance(player_id, str) and player_id.isdecimal():
+            other = int(player_id)
+        if (type(other), other) in there:
+            why.append(f"player {other!r} is connected: an int and a str are two IDs")
+        return False, why + (told[-LATEST:] or ["nothing has happened to it that the broker remembers"])
+    _, since_s, keys, address, key, heard_s, unread = row[:7]
+    by = f" by the key {key!r}" if key else ""
+    why = [f"player {player_id!r} is connected since {since_s:.0f} s, from {address or 'this machine'}{by}"]
+    why.append(
+        f"it has registered {keys} callbacks" + (": calls end with UNKNOWN_CALLBACK" if not keys else "")
+    )
+    why.append(f"its last frame came {heard_s:.0f} s ago; heartbeats are none")
+    if unread > MUCH_BYTES:
+        why.append(f"it has not read {unread} bytes: it is slow or hangs, and calls may come back OVERLOADED")
+    return True, why + told[-LATEST:]
+
+
+def _callback(endpoint: Operator, key: str, patience: Patience) -> tuple[bool, list[str]]:
+    rows = all_rows(endpoint, "callbacks", patience)
+    found = [row for row in rows if row[0] == key]
+    counted = {row[0]: row[1] for row in all_rows(endpoint, "counters", patience)}
+    why = []
+    for _, side, endpoints, *_ in found:
+        why.append(
+            f"{'the server has' if side == 'server' else f'{endpoints} {side}s have'} registered {key!r}"
+        )
+    if not found:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, {row[0] for row in rows}, 1)
+        why.append(f"nobody has registered {key!r}: its calls fail with UNKNOWN_CALLBACK, or NO_SERVER")
+        why += [f"is it {near[0]!r}?"] if near else []
+    if not any(row[1] == "server" for row in rows):
+        why.append("no server with callbacks is connected")
+    for name, value in counted.items():
+        if name.startswith("bounced_") and value:
+            code = name.removeprefix("bounced_").upper()
+            why.append(f"{value} frames came back {code} since the broker started, of whatever callback")
+    why.append("who may call it, and how often, is for the endpoint to say that has registered it")
+    return bool(found), why
+
+
+def _event(row: list[Any]) -> str:
+    _, at, event, _, _, _, address, code, reason, *_ = row
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
+    return " ".join(part for part in (when, "UTC", event, address, code, f"({reason})") if part)
