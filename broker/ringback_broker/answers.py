@@ -15,9 +15,19 @@ from ringback_broker.session import Session
 
 
 def answer(
-    query: Query, roster: Roster, directory: Directory, counters: Counters, events: Events, now: float
+    query: Query,
+    roster: Roster,
+    directory: Directory,
+    counters: Counters,
+    events: Events,
+    window: int,
+    now: float,
 ) -> Answer:
-    """Gives the page of rows that a query asks for."""
+    """Gives the page of rows that a query asks for.
+
+    Args:
+        window: bytes that may be on the way to a player.
+    """
     rows: list[tuple[Any, ...]]
     following: int | None = None
     match query.subject:
@@ -25,7 +35,7 @@ def answer(
             # By session number, which only grows: who comes or goes between two pages shifts no row.
             later = (session for session in roster.players.values() if session.number > query.after)
             page = list(islice(later, IDS_A_FRAME + 1))
-            rows = [_player(session, now) for session in page[:IDS_A_FRAME]]
+            rows = [_player(session, window, now) for session in page[:IDS_A_FRAME]]
             following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
         case Subject.CALLBACKS:
             listed = directory.rows()
@@ -42,9 +52,9 @@ def answer(
     return Answer(query.id, tuple(rows), following)
 
 
-def _player(session: Session, now: float) -> tuple[Any, ...]:
+def _player(session: Session, window: int, now: float) -> tuple[Any, ...]:
     key = None if session.identity is None else session.identity.name
-    unread = session.spent - session.confirmed
+    used = round(100 * (session.spent - session.confirmed) / window, 1)
     heard_s = round(now - session.last_seen, 3)
     remote = session.connection.remote
-    return session.player_id, round(now - session.since, 3), len(session.keys), remote, key, heard_s, unread
+    return session.player_id, round(now - session.since, 3), len(session.keys), remote, key, heard_s, used

@@ -6,6 +6,7 @@ from collections import deque
 from itertools import islice
 from typing import Any
 
+from ringback.protocol.frames import Role
 from ringback_broker.session import Report
 
 MAX_EVENTS = 1000
@@ -22,6 +23,10 @@ class Events:
         self._number = 0
 
     def add(self, report: Report, unix_s: float) -> None:
+        """Takes one, unless an operator only comes or goes: who looks for something would find itself."""
+        session = report.session
+        if report.event in ("joined", "left") and session is not None and session.role is Role.OPERATOR:
+            return
         fields = report.fields()
         self._number += 1
         self._rows.append((self._number, round(unix_s, 3), *map(fields.get, COLUMNS)))

@@ -354,7 +354,9 @@ class Switchboard:
                 self._answer(session, self._obey(session, said), now)
             case _:
                 assert isinstance(said, control.Query)  # BROKER_ACCEPTS has no other control frame
-                found = answer(said, self.roster, self._directory, self.counters, self._events, now)
+                window = self._flow.windows[Side.PLAYERS]
+                roster, directory, counters = self.roster, self._directory, self.counters
+                found = answer(said, roster, directory, counters, self._events, window, now)
                 self._answer(session, found, now)
 
     def _answer(self, session: Session, said: control.Answer, now: float) -> None:

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 LATEST = 5
 """So many of the latest events are shown."""
 
-MUCH_BYTES = 1_000_000
-"""So much that a player has not read says that it reads slowly, or not at all."""
+MUCH_PERCENT = 50
+"""A player with so much of its window used reads slowly, or not at all. Less says nothing: it is asked how
+far it has read each quarter of its window."""
 
 
 class Kind(StrEnum):
@@ -89,15 +90,17 @@ def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tupl
         if (type(other), other) in there:
             why.append(f"player {other!r} is connected: an int and a str are two IDs")
         return False, why + (told[-LATEST:] or ["nothing has happened to it that the broker remembers"])
-    _, since_s, keys, address, key, heard_s, unread = row[:7]
+    _, since_s, keys, address, key, heard_s, used = row[:7]
     by = f" by the key {key!r}" if key else ""
-    why = [f"player {player_id!r} is connected since {since_s:.0f} s, from {address or 'this machine'}{by}"]
+    why = [f"player {player_id!r} is connected for {since_s:.0f} s, from {address or 'this machine'}{by}"]
     why.append(
         f"it has registered {keys} callbacks" + (": calls end with UNKNOWN_CALLBACK" if not keys else "")
     )
     why.append(f"its last frame came {heard_s:.0f} s ago; heartbeats are none")
-    if unread > MUCH_BYTES:
-        why.append(f"it has not read {unread} bytes: it is slow or hangs, and calls may come back OVERLOADED")
+    if used > MUCH_PERCENT:
+        why.append(
+            f"its window is used to {used:.0f} %: it is slow or hangs; at 100 % calls come back OVERLOADED"
+        )
     return True, why + told[-LATEST:]
 
 

@@ -39,7 +39,7 @@ _PLAYER = {
     "address": "address",
     "key": "key",
     "heard_s": "heard s ago",
-    "unread_bytes": "unread bytes",
+    "window_percent": "window used %",
 }
 """The columns of a player's row: in JSON, and as heads of a table."""
 
@@ -54,7 +54,8 @@ def players(
     """Print who is connected, in order of joining.
 
     For each: for how long, how many callbacks it has registered, its address, the name of its key or token,
-    when its last frame came, and how many bytes were sent to it that it has not read for certain.
+    when its last frame came, and how much of its window is used: what was sent to it and is not known to be
+    read. At 100 % nothing but control frames goes to it.
 
     Example: ringback players --json
     """

@@ -797,14 +797,14 @@ def test_the_latest_events_are_listed() -> None:
     for number in range(600):
         desk.player(number + 1).leave()
     rows = query(operator, control.Subject.EVENTS).rows
-    assert rows is not None and len(rows) == 1000 and rows[0][0] == 202
-    assert rows[-1] == [1201, 1.8e9, "left", "player", 600, None, "10.0.0.610", None, "its connection closed"]
+    assert rows is not None and len(rows) == 1000 and rows[0][0] == 201
+    assert rows[-1] == [1200, 1.8e9, "left", "player", 600, None, "10.0.0.610", None, "its connection closed"]
     first = query(operator, control.Subject.EVENTS, 0)
-    assert first.next == 1201
-    assert query(operator, control.Subject.EVENTS, 1201).rows == ()
+    assert first.next == 1200
+    assert query(operator, control.Subject.EVENTS, 1200).rows == ()
     stranger = desk.connect()
     stranger.send(b"")
-    [refused] = query(operator, control.Subject.EVENTS, 1201).rows or ()
+    [refused] = query(operator, control.Subject.EVENTS, 1200).rows or ()
     assert refused[2:6] == ["refused", None, None, None] and refused[7] == "PROTOCOL_ERROR"
 
 
@@ -815,7 +815,10 @@ def test_players_are_listed_in_pages() -> None:
     desk.now += 2.5
     first = query(operator, control.Subject.PLAYERS)
     assert first.rows is not None and len(first.rows) == 1000
-    assert first.rows[:2] == ([1, 2.5, 0, "10.0.0.11", None, 2.5, 0], [2, 2.5, 1, "10.0.0.12", None, 2.5, 0])
+    assert first.rows[:2] == (
+        [1, 2.5, 0, "10.0.0.11", None, 2.5, 0.0],
+        [2, 2.5, 1, "10.0.0.12", None, 2.5, 0.0],
+    )
     for player in players[::100]:
         player.leave()  # that shifts no row of the next page
     assert first.next is not None

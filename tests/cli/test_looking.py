@@ -28,18 +28,18 @@ def test_players(shop: Any) -> None:
     code, output, errors = shop.run("players")
     assert (code, errors) == (Exit.OK, "")
     head, *rows = output.splitlines()
-    assert head.split("  ")[0] == "player" and head.endswith("unread bytes")
+    assert head.split("  ")[0] == "player" and head.endswith("window used %")
     assert [row.split()[0] for row in rows] == ["7", '"7"', "other"]
     code, output, _ = shop.run("players", "--json")
     found = json.loads(output)
     assert code == Exit.OK
     assert [list(row) for row in found] == [
-        ["player", "connected_s", "callbacks", "address", "key", "heard_s", "unread_bytes"]
+        ["player", "connected_s", "callbacks", "address", "key", "heard_s", "window_percent"]
     ] * 3
     assert [row["player"] for row in found] == [7, "7", "other"]
     for row in found:
         assert (row["address"], row["key"]) == ("127.0.0.1", None)
-        assert 0 <= row["heard_s"] <= row["connected_s"] and row["unread_bytes"] >= 0
+        assert 0 <= row["heard_s"] <= row["connected_s"] and 0 <= row["window_percent"] < 50
 
 
 def test_players_with_keys(tmp_path: Path, command: Any) -> None:
@@ -95,7 +95,7 @@ def test_explain_a_player(command: Any) -> None:
             code, output, errors = command("explain", "player", "7", environment=where).end()
             assert (code, errors) == (Exit.OK, "")
             lines = output.splitlines()
-            assert re.fullmatch(r"player 7 is connected since \d+ s, from 127\.0\.0\.1", lines[0])
+            assert re.fullmatch(r"player 7 is connected for \d+ s, from 127\.0\.0\.1", lines[0])
             assert lines[1] == "it has registered 1 callbacks"
             assert lines[-1].endswith("UTC joined 127.0.0.1 (ringback-python/0.1.0)")
             _, output, _ = command("explain", "player", "8", environment=where).end()

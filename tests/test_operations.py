@@ -1,0 +1,113 @@
+"""The night in docs/operations.md: what it shows is what the commands print when the same happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually
+
+from ringback import CallbackError, Operator, Player
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
+
+SERVER = """
+import sys, ringback
+server = ringback.Server(sys.argv[1])
+shop = {"food": ["apple", "bread"]}
+server.register_server_callback("shop:items", lambda source, payload: shop[payload["category"]])
+server.register_server_callback("shop:buy", lambda source, payload: True)
+server.on_connected(lambda address: print("connected", flush=True))
+server.run_forever()
+"""
+
+
+def section() -> str:
+    text = DOCUMENT.read_text()
+    return text[text.index("## A night") : text.index("## Stopping, upgrading")]
+
+
+def alike(text: str) -> list[str]:
+    """Gives the lines of an output with what differs each time taken out: numbers, and widths of columns."""
+    lines = [re.sub(r"\d+(\.\d+)?", "#", line) for line in text.strip().splitlines()]
+    return [re.sub(r" +", " ", line).strip() for line in lines]
+
+
+class Night:
+    """A broker with its usual ports, as far as the commands know, a server process and three players."""
+
+    def __init__(self) -> None:
+        self.broker = BrokerProcess()
+        self.server = self.start_server()
+        self.players = [Player(self.broker.players, player_id).start() for player_id in (7, 8, "anna")]
+        for player in self.players:
+            player.register_client_callback("local:coords", lambda payload: {"x": 1.0})
+        with Operator(self.broker.backend) as operator:
+            eventually(
+                lambda: ["local:coords", "player", 3] in operator.query("callbacks").result()[0],
+                "all callbacks",
+            )
+
+    def start_server(self) -> Process:
+        server = Process("-c", SERVER, self.broker.backend)
+        server.wait_for("connected")
+        return server
+
+    def the_server_dies(self) -> None:
+        self.server.kill()
+
+        def fails() -> bool:
+            call = self.players[0].trigger_server_callback("shop:items", {"category": "food"}, timeout=5.0)
+            with pytest.raises(CallbackError) as caught:
+                call.result()
+            return caught.value.code_name == "NO_SERVER"
+
+        eventually(fails, "the broker knows that the server is gone")
+
+    def the_server_is_started_again(self) -> None:
+        self.server = self.start_server()
+
+    def close(self) -> None:
+        for player in self.players:
+            player.close()
+        self.server.kill()
+        self.broker.process.kill()
+
+    def run(self, line: str) -> str:
+        arguments = shlex.split(line)
+        assert arguments[0] == "ringback"
+        where = {"RINGBACK_PLAYERS": self.broker.players, "RINGBACK_BACKEND": self.broker.backend}
+        done = subprocess.run(
+            [sys.executable, "-m", "ringback_cli", *arguments[1:]],
+            env={**ENVIRONMENT, **where},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def night() -> Iterator[Night]:
+    night = Night()
+    yield night
+    night.close()
+
+
+def test_the_night(night: Night) -> None:
+    happened = []
+    for what, block in re.findall(r"<!-- (.*?) -->|```console\n(.*?)```", section(), re.DOTALL):
+        if what:
+            getattr(night, what.replace(" ", "_"))()
+            happened.append(what)
+            continue
+        for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            printed = night.run(command)
+            assert alike(printed) == alike(shown), f"{command} prints:\n{printed}"
+    assert happened == ["the server dies", "the server is started again"]
