@@ -224,16 +224,20 @@ class Desk:
 
     # -- the link, with the test as the broker
 
-    def connect(self, *, link: int = 0, lease_ms: int = 30_000, server: bool = True) -> None:
+    def connect(
+        self, *, link: int = 0, lease_ms: int = 30_000, server: bool = True, report_ms: int | None = None
+    ) -> None:
         """Starts and is welcomed."""
         self.core.start(self.clock.now, 5.0)
-        self.welcome(link=link, lease_ms=lease_ms, server=server)
+        self.welcome(link=link, lease_ms=lease_ms, server=server, report_ms=report_ms)
         assert self.shell.starts.pop() is None
         self.shell.take_sent()
 
-    def welcome(self, *, link: int = 0, lease_ms: int = 30_000, server: bool = True) -> None:
+    def welcome(
+        self, *, link: int = 0, lease_ms: int = 30_000, server: bool = True, report_ms: int | None = None
+    ) -> None:
         player_id = (self.core.player_id or 1) if self.role is Role.PLAYER else None
-        self.told(control.Welcome(link, player_id, server, lease_ms, "test"))
+        self.told(control.Welcome(link, player_id, server, lease_ms, "test", report_ms=report_ms))
 
     def told(self, frame: ControlFrame) -> None:
         """The broker says something."""
@@ -259,6 +263,7 @@ class Desk:
         call_id = next(self.ids) if call_id is None else call_id
         deadline = None if timeout_s is None else self.clock.now + timeout_s
         call = TestCall(call_id, key, deadline)
+        call.began = self.clock.now
         budget_ms = None if timeout_s is None else int(timeout_s * 1000)
         envelope = self.shell.encoder.call(call_id, key, payload, budget_ms)
         self.core.call(call, kind, b"" if to is None else encode_address(to), envelope)
@@ -296,6 +301,15 @@ class Desk:
         pending = sum(len(peer.calls) for peer in exchange.peers.values())
         assert exchange.pending == pending
         assert counters.calls == counters.results + counters.errors + pending
+        tallies = exchange.tallies
+        if tallies is not None:
+            tallied = {Role.PLAYER: 0, Role.SERVER: 0}
+            for tally in tallies.all():
+                assert tally.in_flight >= 0
+                tallied[tally.side] += tally.in_flight
+            assert tallied[Role.SERVER] == exchange.running
+            calls = [call for peer in exchange.peers.values() for call in peer.calls.values()]
+            assert tallied[Role.PLAYER] == sum(call.tally is not None for call in calls)
         waiting = sum(peer.outgoing_bytes for peer in exchange.peers.values())
         assert exchange.outbox.queued_bytes == waiting
         for peer in exchange.peers.values():
@@ -492,7 +506,9 @@ class FakeBroker:
                 line.number = next(self._links)
         line.welcomed = True
         server = self._server is not None
-        self._say(line, control.Welcome(line.number, line.player_id, server, 30_000, "fake"))
+        report_ms = None if hello.role is Role.PLAYER else 1000
+        welcome = control.Welcome(line.number, line.player_id, server, 30_000, "fake", report_ms=report_ms)
+        self._say(line, welcome)
 
     def _gone(self, line: Line) -> None:
         if not line.welcomed:

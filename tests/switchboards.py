@@ -12,6 +12,7 @@ from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.names import PlayerID, decode_address, encode_address
+from ringback.protocol.reports import TracedCall
 from ringback_broker.access import AccessList
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Report, Sent, Session, Side
@@ -38,6 +39,7 @@ class FakeWire:
     reports: list[tuple[str, str, str]] = field(default_factory=list)
     sends: int = 0
     drains: list[float | None] = field(default_factory=list)
+    calls: list[TracedCall] = field(default_factory=list)
 
     def drain(self, grace_s: float | None) -> None:
         self.drains.append(grace_s)
@@ -65,6 +67,12 @@ class FakeWire:
     def silence_ms(self, connection: Connection) -> int | None:
         self.looked_at.append(connection)
         return self.silences.get(connection)
+
+    def round_trip_ms(self, connection: Connection) -> float | None:
+        return 0.25
+
+    def log_call(self, call: TracedCall) -> None:
+        self.calls.append(call)
 
     def report(self, report: Report) -> None:
         self.reports.append((report.event, report.session.name if report.session else "", report.detail))

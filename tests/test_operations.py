@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,9 @@ import sys, ringback
 server = ringback.Server(sys.argv[1])
 shop = {"food": ["apple", "bread"]}
 server.register_server_callback("shop:items", lambda source, payload: shop[payload["category"]])
-server.register_server_callback("shop:buy", lambda source, payload: True)
+@server.register_server_callback("shop:buy")
+def buy(source, payload):
+    raise ringback.CallbackError("come tomorrow", code="OUT_OF_STOCK")
 server.on_connected(lambda address: print("connected", flush=True))
 server.run_forever()
 """
@@ -43,13 +46,18 @@ class Night:
 
     def __init__(self) -> None:
         self.broker = BrokerProcess()
+        self.over = threading.Event()
+        self.buying = threading.Thread(target=self.buy)
         self.server = self.start_server()
         self.players = [Player(self.broker.players, player_id).start() for player_id in (7, 8, "anna")]
         for player in self.players:
             player.register_client_callback("local:coords", lambda payload: {"x": 1.0})
         with Operator(self.broker.backend) as operator:
             eventually(
-                lambda: ["local:coords", "player", 3] in operator.query("callbacks").result()[0],
+                lambda: (
+                    ["local:coords", "player", 3]
+                    in [row[:3] for row in operator.query("callbacks").result()[0]]
+                ),
                 "all callbacks",
             )
 
@@ -72,7 +80,25 @@ class Night:
     def the_server_is_started_again(self) -> None:
         self.server = self.start_server()
 
+    def a_player_goes_on_buying(self) -> None:
+        self.buying.start()
+        with Operator(self.broker.backend) as operator:
+
+            def reported() -> bool:
+                rows = operator.query("callbacks").result()[0]
+                return any(row[0] == "shop:buy" and row[5] > 10 for row in rows)
+
+            eventually(reported, "some calls were reported")
+
+    def buy(self) -> None:
+        while not self.over.wait(0.02):
+            with pytest.raises(CallbackError):
+                self.players[0].trigger_server_callback("shop:buy", {"item": "lamp"}).result()
+
     def close(self) -> None:
+        self.over.set()
+        if self.buying.is_alive():
+            self.buying.join()
         for player in self.players:
             player.close()
         self.server.kill()
@@ -110,4 +136,4 @@ def test_the_night(night: Night) -> None:
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             printed = night.run(command)
             assert alike(printed) == alike(shown), f"{command} prints:\n{printed}"
-    assert happened == ["the server dies", "the server is started again"]
+    assert happened == ["the server dies", "the server is started again", "a player goes on buying"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, assert_never
 
@@ -11,50 +13,87 @@ from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
 from ringback_broker.events import Events
 from ringback_broker.roster import Roster
-from ringback_broker.session import Session
+from ringback_broker.session import Connection, Session
+from ringback_broker.tallies import Tallies
+from ringback_broker.watches import PAGE, Watches
+
+Row = tuple[Any, ...]
 
 
-def answer(
-    query: Query,
-    roster: Roster,
-    directory: Directory,
-    counters: Counters,
-    events: Events,
-    window: int,
-    now: float,
-) -> Answer:
-    """Gives the page of rows that a query asks for.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the broker knows, as rows.
 
     Args:
-        window: bytes that may be on the way to a player.
+        round_trip_ms: gives how long a packet over a connection takes, there and back.
     """
-    rows: list[tuple[Any, ...]]
-    following: int | None = None
-    match query.subject:
-        case Subject.PLAYERS:
-            # By session number, which only grows: who comes or goes between two pages shifts no row.
-            later = (session for session in roster.players.values() if session.number > query.after)
-            page = list(islice(later, IDS_A_FRAME + 1))
-            rows = [_player(session, window, now) for session in page[:IDS_A_FRAME]]
-            following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
-        case Subject.CALLBACKS:
-            listed = directory.rows()
-            end = query.after + IDS_A_FRAME
-            rows = list(listed[query.after : end])
-            following = end if len(listed) > end else None
-        case Subject.COUNTERS:
-            rows = list(counters.rows())
-        case Subject.EVENTS:
-            rows = events.after(query.after, IDS_A_FRAME)
-            following = rows[-1][0] if len(rows) == IDS_A_FRAME else None
-        case _ as never:
-            assert_never(never)
-    return Answer(query.id, tuple(rows), following)
+
+    roster: Roster
+    directory: Directory
+    counters: Counters
+    events: Events
+    tallies: Tallies
+    watches: Watches
+    round_trip_ms: Callable[[Connection], float | None]
+
+    def answer(self, query: Query, window: int, now: float) -> Answer:
+        """Gives the page of rows that a query asks for.
+
+        Args:
+            window: bytes that may be on the way to a player.
+        """
+        rows: list[Row]
+        following: int | None = None
+        match query.subject:
+            case Subject.PLAYERS:
+                # By session number, which only grows: who comes or goes between two pages shifts no row.
+                players = self.roster.players.values()
+                later = (session for session in players if session.number > query.after)
+                page = list(islice(later, IDS_A_FRAME + 1))
+                rows = [self._player(session, window, now) for session in page[:IDS_A_FRAME]]
+                following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
+            case Subject.CALLBACKS:
+                listed = self._callbacks(now)
+                end = query.after + IDS_A_FRAME
+                rows = listed[query.after : end]
+                following = end if len(listed) > end else None
+            case Subject.COUNTERS:
+                rows = list(self.counters.rows())
+            case Subject.EVENTS:
+                rows = self.events.after(query.after, IDS_A_FRAME)
+                following = rows[-1][0] if len(rows) == IDS_A_FRAME else None
+            case Subject.CALLS:
+                rows = self.watches.rows(query.after)
+                following = rows[-1][0] if len(rows) == PAGE else None
+            case _ as never:
+                assert_never(never)
+        return Answer(query.id, tuple(rows), following)
+
+    def _player(self, session: Session, window: int, now: float) -> Row:
+        key = None if session.identity is None else session.identity.name
+        connected_s, heard_s = round(now - session.since, 3), round(now - session.last_seen, 3)
+        used = round(100 * (session.spent - session.confirmed) / window, 1)
+        return (
+            *(session.player_id, connected_s, len(session.keys), session.connection.remote, key, heard_s),
+            *(used, session.calls, session.errors, self.round_trip_ms(session.connection)),
+        )
+
+    def _callbacks(self, now: float) -> list[Row]:
+        registered = {(key, role): count for key, role, count in self.directory.rows()}
+        totals = {(key, str(side)): found for (key, side), found in self.tallies.totals().items()}
+        recent = {(key, str(side)): found for (key, side), found in self.tallies.recent(now).items()}
+        rows: list[Row] = []
+        for key, side in sorted({*registered, *totals}):
+            total, late = totals.get((key, side)), recent.get((key, side))
+            rows.append(
+                (
+                    *(key, side, registered.get((key, side), 0)),
+                    *((total.in_flight, total.calls, total.errors) if total else (0, 0, 0)),
+                    *((round(late.rate, 3), _ms(late.p50_s), _ms(late.p99_s)) if late else (0.0, None, None)),
+                )
+            )
+        return rows
 
 
-def _player(session: Session, window: int, now: float) -> tuple[Any, ...]:
-    key = None if session.identity is None else session.identity.name
-    used = round(100 * (session.spent - session.confirmed) / window, 1)
-    heard_s = round(now - session.last_seen, 3)
-    remote = session.connection.remote
-    return session.player_id, round(now - session.since, 3), len(session.keys), remote, key, heard_s, used
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 3)

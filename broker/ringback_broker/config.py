@@ -136,6 +136,13 @@ class BrokerConfig:
         Kind("LEVEL", "debug, info, warning or error"),
         About("The least that is logged; debug: operators that come and go too.", reloads=True),
     ] = "info"
+    report: Annotated[
+        float,
+        Ge(0),
+        Le(60),
+        Kind("SECONDS", "a number of seconds from 0 to 60"),
+        About("How often the server and operators tell what they have counted of calls; 0: never."),
+    ] = 1.0
     lease: Annotated[Seconds, About("A peer from which nothing came for so long is out.")] = 60.0
     grace: Annotated[Seconds, About("For calls in flight, after the first signal to stop.", reloads=True)] = (
         5.0

@@ -20,6 +20,7 @@ import zmq
 
 from ringback.protocol.addresses import is_local
 from ringback.protocol.frames import Role
+from ringback.protocol.reports import TracedCall
 from ringback_broker.access import AccessError, AccessList
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig, ConfigError
@@ -58,6 +59,9 @@ CLOSED_WITHIN_S = 0.1
 
 REPORTS_A_TICK = 100
 """Log lines about sessions in one tick; what is over it is counted in one line."""
+
+CALLS_A_TICK = 500
+"""Log lines about watched calls, likewise."""
 
 MAX_DETAIL_CHARS = 300
 
@@ -112,7 +116,7 @@ class Broker:
         self._snapshot_at = 0.0
         self._deadline: float | None = None
         self._forced = False
-        self._reports = 0
+        self._reports = self._calls_logged = 0
         self._now = self._tick_at = self._flush_at = 0.0
         self._waiting = False
 
@@ -378,6 +382,9 @@ class Broker:
     def silence_ms(self, connection: Connection) -> int | None:
         return self._players.silence_ms(connection.descriptor)
 
+    def round_trip_ms(self, connection: Connection) -> float | None:
+        return self._players.round_trip_ms(connection.descriptor)
+
     def close_connection(self, side: Side, connection: Connection) -> None:
         listener = self._players if side is Side.PLAYERS else self._backend
         listener.note_events(self._now)
@@ -401,10 +408,29 @@ class Broker:
             name, remote = session.name, session.connection.remote
             log.log(level, "%s %s %s (%s)", report.event, name, remote, text, extra=extra)
 
+    def log_call(self, call: TracedCall) -> None:
+        self._calls_logged += 1
+        if self._calls_logged > CALLS_A_TICK:
+            return
+        who = f"player {call.player_id!r}"
+        way = f"{who} -> server" if call.side is Role.SERVER else f"server -> {who}"
+        fields = {
+            "event": "called",
+            "side": call.side.value,
+            "player": call.player_id,
+            "key": call.key,
+            "outcome": call.outcome,
+            "ms": round(1000 * call.took_s, 3),
+        }
+        text = "".join(c if c.isprintable() else "?" for c in f"{way} {call.key} {call.outcome}")
+        log.info("called %s %.3f ms", text, fields["ms"], extra={"fields": fields})
+
     def _end_of_reports(self) -> None:
         if self._reports > REPORTS_A_TICK:
             log.warning("%d more sessions began, ended or were refused", self._reports - REPORTS_A_TICK)
-        self._reports = 0
+        if self._calls_logged > CALLS_A_TICK:
+            log.warning("%d more calls that are watched ended", self._calls_logged - CALLS_A_TICK)
+        self._reports = self._calls_logged = 0
 
     # -- keys
 

@@ -1,5 +1,8 @@
-"""The broker's figures for Prometheus, made of a snapshot. The number of series is fixed: no label has a
-value that a peer chooses."""
+"""The broker's figures for Prometheus, made of a snapshot.
+
+The number of series is bounded: the only label with values that peers choose is the callback, and 500 of
+those are told apart. Players are no label.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,13 @@ from prometheus_client.core import (
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from ringback.protocol.reports import LATENCY_BOUNDS_S
 from ringback_broker.counters import Counters
 from ringback_broker.snapshot import LAG_BOUNDS_S, Snapshot
+from ringback_broker.tallies import Callback, Totals
+
+OTHERS = "(others)"
+"""The label of all callbacks that are not told apart."""
 
 
 def _by_prefix(prefix: str) -> dict[str, str]:
@@ -101,12 +109,33 @@ class BrokerCollector(Collector):
         yield _gauge("draining", "1 while nobody is let in any more.", value=int(snapshot.draining))
         counts, sum_s = snapshot.lags
         bounds = [*map(str, LAG_BOUNDS_S), "+Inf"]
+        yield from _callbacks(snapshot.callbacks)
         yield HistogramMetricFamily(
             "ringback_loop_lag_seconds",
             "How late the loop was for what was due, looked at four times a second.",
             buckets=list(zip(bounds, map(float, accumulate(counts)), strict=True)),
             sum_value=sum_s,
         )
+
+
+def _callbacks(callbacks: Mapping[Callback, Totals]) -> Iterator[Metric]:
+    """Gives what endpoints have reported of calls."""
+    labels = ["callback", "side"]
+    ended = CounterMetricFamily("ringback_calls", "Calls that have ended.", labels=[*labels, "code"])
+    running = GaugeMetricFamily("ringback_calls_in_flight", "Calls that wait for an answer.", labels=labels)
+    text = (
+        "How long calls with results took: at the server for its own callbacks, there and back for players'."
+    )
+    took = HistogramMetricFamily("ringback_call_latency_seconds", text, labels=labels)
+    bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]
+    for (key, side), found in callbacks.items():
+        names = [key or OTHERS, side.value]
+        for code, count in {"OK": sum(found.answered), **found.failed}.items():
+            ended.add_metric([*names, code], count)
+        running.add_metric(names, found.in_flight)
+        counts = map(float, accumulate(found.answered))
+        took.add_metric(names, list(zip(bounds, counts, strict=True)), found.took_s)
+    return iter((ended, running, took))
 
 
 def _gauge(

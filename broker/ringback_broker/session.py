@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ringback.protocol.frames import Role
 from ringback.protocol.names import PlayerID
+from ringback.protocol.reports import TracedCall
 
 
 class Side(Enum):
@@ -109,6 +110,9 @@ class Session:
             (spent, body, time).
         sends_much: whether its latest frame was a large one.
         bundles: whether it takes many frames in one message.
+        reports: whether it is asked to report what it counts of calls.
+        calls, errors: of a player: its calls both ways that have ended, as trusted endpoints report them, and
+            those of them that failed.
         bundle, bundle_bytes: frames of players, each with its sender, that wait for the end of the step to
             leave in one message.
         exhausted: so much is not confirmed that nothing but control frames goes out.
@@ -145,6 +149,9 @@ class Session:
     probes: deque[tuple[int, bytes, float]] = field(default_factory=deque)
     sends_much: bool = False
     bundles: bool = False
+    reports: bool = False
+    calls: int = 0
+    errors: int = 0
     bundle: list[tuple[Session, Frame]] = field(default_factory=list)
     bundle_bytes: int = 0
     exhausted: bool = False
@@ -213,6 +220,13 @@ class Wire(Protocol):
     def silence_ms(self, connection: Connection) -> int | None:
         """How long nothing has come over a connection, heartbeats included; None where nobody can tell."""
         ...
+
+    def round_trip_ms(self, connection: Connection) -> float | None:
+        """How long a packet takes there and back, as the system has measured; None where nobody can tell."""
+        ...
+
+    def log_call(self, call: TracedCall) -> None:
+        """Writes a call that somebody watches into the log."""
 
     def drain(self, grace_s: float | None) -> None:
         """Has the broker let everybody finish, and then stop; None: in the time that its settings give."""

@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ringback_broker.tallies import Callback, Totals
+
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the classes that lags are counted in; one more class has what is above."""
 
@@ -38,6 +40,7 @@ class Snapshot:
         waiting_frames: control frames and bounces for which there was no room.
         full_windows: peers that do not read fast enough to be sent more, by side.
         counters: what was counted since the start, by name.
+        callbacks: what endpoints have reported of calls.
         lags: how late the loop was, counted by class, and their sum in seconds: see `Lags`.
     """
 
@@ -49,3 +52,4 @@ class Snapshot:
     full_windows: Mapping[str, int]
     counters: Mapping[str, int]
     lags: tuple[tuple[int, ...], float]
+    callbacks: Mapping[Callback, Totals]

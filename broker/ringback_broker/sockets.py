@@ -43,7 +43,7 @@ _WRONG_BROKER_KEY, _OTHER_MECHANISM = 0x11000001, 0x11000002
 """ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC and _MECHANISM_MISMATCH (zmq.h)."""
 
 
-_LAST_DATA_RECV, _TCP_INFO_BYTES = 52, 56
+_LAST_DATA_RECV, _MIN_RTT, _TCP_INFO_BYTES = 52, 148, 152
 
 UNREAD_FRAMES = 64
 """What one player may have sent and the broker not read yet. libzmq keeps so much for good of a connection
@@ -226,18 +226,33 @@ class Listener:
 
         tcpi_last_data_recv of Linux's struct tcp_info (tcp(7), linux/tcp.h); None where there is no such.
         """
-        if sys.platform != "linux":
-            return None
-        size = ctypes.c_uint(_TCP_INFO_BYTES)
-        info = ctypes.create_string_buffer(_TCP_INFO_BYTES)
-        if _libc.getsockopt(descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
-            return None
-        return int.from_bytes(info.raw[_LAST_DATA_RECV : size.value], sys.byteorder)
+        return _tcp_info(descriptor, _LAST_DATA_RECV)
+
+    @staticmethod
+    def round_trip_ms(descriptor: int) -> float | None:
+        """Tells how long a packet over a TCP connection takes there and back: tcpi_min_rtt, likewise.
+
+        The least of the last five minutes. tcpi_rtt has in it how long the other side keeps its ACKs back.
+        """
+        rtt_us = _tcp_info(descriptor, _MIN_RTT)
+        return None if rtt_us is None else rtt_us / 1000
 
     @staticmethod
     def shut_down(descriptor: int) -> None:
         """Closes the connection below a descriptor that libzmq owns, so that libzmq notices."""
         _libc.shutdown(descriptor, socket.SHUT_RDWR)
+
+
+def _tcp_info(descriptor: int, offset: int) -> int | None:
+    """Gives a field of 32 bits of struct tcp_info."""
+    if sys.platform != "linux":
+        return None
+    size = ctypes.c_uint(_TCP_INFO_BYTES)
+    info = ctypes.create_string_buffer(_TCP_INFO_BYTES)
+    if _libc.getsockopt(descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
+        return None
+    found = info.raw[offset : min(offset + 4, size.value)]
+    return int.from_bytes(found, sys.byteorder) if len(found) == 4 else None  # an older kernel tells less
 
 
 def _not_sent(error: zmq.ZMQError) -> Sent:

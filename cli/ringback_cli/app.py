@@ -22,6 +22,7 @@ from ringback_cli import (
     looking,
     ordering,
     ping,
+    tapping,
     token,
     trigger,
 )
@@ -65,6 +66,7 @@ app.command("players", short_help="Print who is connected.")(looking.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(looking.callbacks)
 app.command("events", short_help="Print who joined, left or was refused.")(looking.events)
 app.command("explain", short_help="Tell why a call would work or not.")(explaining.explain)
+app.command("tap", short_help="Print calls as they end.")(tapping.tap)
 app.command("stats", short_help="Print what the broker has counted.")(looking.stats)
 app.command("kick", short_help="End the session of a player.")(ordering.kick)
 app.command("drain", short_help="Have the broker drain and stop.")(ordering.drain)

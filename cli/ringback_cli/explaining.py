@@ -101,6 +101,10 @@ def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tupl
         why.append(
             f"its window is used to {used:.0f} %: it is slow or hangs; at 100 % calls come back OVERLOADED"
         )
+    if len(row) > 9:  # an older broker was told less
+        calls, errors, rtt_ms = row[7:10]
+        trip = "" if rtt_ms is None else f"; a packet takes {rtt_ms:.3g} ms there and back"
+        why.append(f"{calls} of its calls have ended, {errors} of them with an error{trip}")
     return True, why + told[-LATEST:]
 
 
@@ -109,24 +113,39 @@ def _callback(endpoint: Operator, key: str, patience: Patience) -> tuple[bool, l
     found = [row for row in rows if row[0] == key]
     counted = {row[0]: row[1] for row in all_rows(endpoint, "counters", patience)}
     why = []
-    for _, side, endpoints, *_ in found:
+    registered = [row for row in found if row[2]]
+    for _, side, endpoints, *_ in registered:
         why.append(
             f"{'the server has' if side == 'server' else f'{endpoints} {side}s have'} registered {key!r}"
         )
-    if not found:
+    for row in found:
+        why += _figures(row)
+    if not registered:
         from difflib import get_close_matches
 
-        near = get_close_matches(key, {row[0] for row in rows}, 1)
+        near = get_close_matches(key, {row[0] for row in rows if row[2]}, 1)
         why.append(f"nobody has registered {key!r}: its calls fail with UNKNOWN_CALLBACK, or NO_SERVER")
         why += [f"is it {near[0]!r}?"] if near else []
-    if not any(row[1] == "server" for row in rows):
+    if not any(row[1] == "server" and row[2] for row in rows):
         why.append("no server with callbacks is connected")
     for name, value in counted.items():
         if name.startswith("bounced_") and value:
             code = name.removeprefix("bounced_").upper()
             why.append(f"{value} frames came back {code} since the broker started, of whatever callback")
     why.append("who may call it, and how often, is for the endpoint to say that has registered it")
-    return bool(found), why
+    return bool(registered), why
+
+
+def _figures(row: list[Any]) -> list[str]:
+    """Tells how calls of a callback went, as far as the broker was told; an older one is told nothing."""
+    if len(row) < 9 or not (row[3] or row[4]):
+        return []
+    in_flight, calls, errors, rate, p50_ms, p99_ms = row[3:9]
+    told = [f"{calls} calls have ended, {errors} of them with an error; {in_flight} are in flight"]
+    if p50_ms is not None:
+        took = f"50 of 100 took {p50_ms:.3g} ms at most, 99 of 100 {p99_ms:.3g} ms"
+        told.append(f"in the last minute {rate:.3g} calls a second; {took}")
+    return told
 
 
 def _event(row: list[Any]) -> str:

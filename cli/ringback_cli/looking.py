@@ -40,8 +40,24 @@ _PLAYER = {
     "key": "key",
     "heard_s": "heard s ago",
     "window_percent": "window used %",
+    "calls": "calls",
+    "errors": "errors",
+    "rtt_ms": "rtt ms",
 }
 """The columns of a player's row: in JSON, and as heads of a table."""
+
+_CALLBACK = {
+    "key": "key",
+    "side": "side",
+    "endpoints": "endpoints",
+    "in_flight": "in flight",
+    "calls": "calls",
+    "errors": "errors",
+    "rate": "a second",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+}
+"""The same of a callback's row."""
 
 
 def players(
@@ -55,20 +71,12 @@ def players(
 
     For each: for how long, how many callbacks it has registered, its address, the name of its key or token,
     when its last frame came, and how much of its window is used: what was sent to it and is not known to be
-    read. At 100 % nothing but control frames goes to it.
+    read. At 100 % nothing but control frames goes to it. Then its calls both ways that have ended, how many
+    of them failed, and how long a packet takes there and back.
 
     Example: ringback players --json
     """
-    # A newer broker may have more columns, an older one fewer.
-    rows = [
-        dict(zip(_PLAYER, row, strict=False))
-        for row in _ask("players", timeout, backend, key_file, broker_key)
-    ]
-    if as_json:
-        print_json(rows)
-    else:
-        shown = [[_cell(row.get(name)) for name in _PLAYER] for row in rows]
-        print_table(list(_PLAYER.values()), shown)
+    _print_rows(_PLAYER, _ask("players", timeout, backend, key_file, broker_key), as_json)
 
 
 def callbacks(
@@ -78,15 +86,26 @@ def callbacks(
     key_file: KeyFileOption = None,
     broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Print the callbacks that are registered: key, by which side, and by how many endpoints.
+    """Print the callbacks that are registered or called: key, by which side, and by how many endpoints.
+
+    For each: calls in flight, those that have ended, how many of them failed; of the last minute how many a
+    second, and the latencies that 50 and 99 of 100 did not exceed. Latencies of the server's callbacks are
+    measured at the server, of players' there and back.
 
     Example: ringback callbacks
     """
     rows = _ask("callbacks", timeout, backend, key_file, broker_key)
+    _print_rows(_CALLBACK, [[row[0] or "(others)", *row[1:]] for row in rows], as_json)
+
+
+def _print_rows(columns: dict[str, str], rows: list[list[Any]], as_json: bool) -> None:
+    """Prints what a broker knows. A newer one may have more columns, an older one fewer."""
+    named = [dict(zip(columns, row, strict=False)) for row in rows]
     if as_json:
-        print_json([{"key": row[0], "side": row[1], "endpoints": row[2]} for row in rows])
+        print_json(named)
     else:
-        print_table(["key", "side", "endpoints"], [[row[0], row[1], row[2]] for row in rows])
+        shown = [[_shown(name, row.get(name)) for name in columns] for row in named]
+        print_table(list(columns.values()), shown)
 
 
 def events(
@@ -205,6 +224,10 @@ def _print_counters(counted: dict[str, int], before: dict[str, int], elapsed_s: 
         print_table(["counter", "total", "a second"], [[k, v, rates[k]] for k, v in counted.items() if v])
     else:
         print_table(["counter", "total"], [[name, value] for name, value in counted.items()])
+
+
+def _shown(column: str, value: Any) -> Any:
+    return f"{value:.3f}" if column.endswith("_ms") and value is not None else _cell(value)
 
 
 def _ask(

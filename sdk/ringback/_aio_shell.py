@@ -276,7 +276,10 @@ class AsyncioShell(ShellBase):
                 self.endpoint.exchange.counters.late_replies += 1
             return
         envelope = encode_answer(self.encoder(), execution, results, error)
-        self.endpoint.exchange.reply(execution, envelope)
+        exchange = self.endpoint.exchange
+        if execution.task is not None:  # it may have waited for long since the latest step
+            exchange.now = time.monotonic()
+        exchange.reply(execution, envelope)
 
     def finished(self, call: PendingCall) -> None:
         self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())

@@ -28,12 +28,15 @@ class CallBase(PendingCall):
         deadline: float | None,
         callback: Callable[..., Any] | None,
         on_error: Callable[[CallbackError], Any] | None,
+        began: float = 0.0,
     ) -> None:
         # Flat, without super(): this is made for every call.
         self.id = call_id
         self.key = key
+        self.began = began
         self.deadline = deadline
         self.peer = None
+        self.tally = None
         self.callback = callback
         self.on_error = on_error
         self._done = False

@@ -49,6 +49,7 @@ MAX_CHECKED_KEYS = 4096
 MAX_ADDRESSES = 16_384
 MAX_REASON_CHARS = 200
 MAX_GRACE_S = 86_400
+MAX_WATCH_S = 86_400
 
 
 class Face(ABC, Generic[C, G]):
@@ -175,8 +176,9 @@ class Face(ABC, Generic[C, G]):
                 self._checked_keys.add(key)
         if callback is not None or on_error is not None:
             _check_functions(callback, on_error)
-        deadline, budget_ms = _context.deadline_and_budget(timeout, time.monotonic())
-        call = self._call_class(self, next(self._ids), key, deadline, callback, on_error)
+        now = time.monotonic()
+        deadline, budget_ms = _context.deadline_and_budget(timeout, now)
+        call = self._call_class(self, next(self._ids), key, deadline, callback, on_error, now)
         try:
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
@@ -195,8 +197,9 @@ class Face(ABC, Generic[C, G]):
         on_error: OnError | None = None,
     ) -> C:
         """Gives the call for a question to the broker itself."""
-        deadline, _ = _context.deadline_and_budget(timeout, time.monotonic())
-        return self._call_class(self, next(self._ids), what, deadline, callback, on_error)
+        now = time.monotonic()
+        deadline, _ = _context.deadline_and_budget(timeout, now)
+        return self._call_class(self, next(self._ids), what, deadline, callback, on_error, now)
 
     def cancel_call(self, call: PendingCall) -> None:
         """What `Call.cancel` does."""
@@ -458,7 +461,9 @@ class OperatorFace(_Triggering[C, G]):
     _source_route = FrameType.RELAY
 
     def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> C:
-        """Asks the broker for a page of "players", "callbacks", "counters" or "events".
+        """Asks the broker for a page of "players", "callbacks", "counters", "events" or "calls".
+
+        docs/protocol.md says what a row of each has. "calls" are those that are watched: see `watch`.
 
         Returns:
             A call with two results: the rows, and the `after` of the next page (None at the end).
@@ -515,6 +520,45 @@ class OperatorFace(_Triggering[C, G]):
         if not 0 < grace <= MAX_GRACE_S:
             raise ValueError(f"grace is seconds above 0, at most {MAX_GRACE_S}, or None, not {grace}")
         return self._order(What.DRAIN, timeout, grace_ms=round(1000 * grace))
+
+    def watch(
+        self,
+        player_id: PlayerID | None = None,
+        key: str | None = None,
+        *,
+        payloads: bool = False,
+        log: bool = False,
+        for_s: float = 10.0,
+        timeout: float | None = 5.0,
+    ) -> C:
+        """Has calls be reported to the broker one by one, for `query("calls")`; it keeps the latest 1000.
+
+        Args:
+            player_id: those from and to this player; None: of any.
+            key: those of keys like this, with *, ? and [...] as in a shell; None: any.
+            payloads: whether to report what they carry, up to 4 KiB each way.
+            log: whether the broker writes them into its log.
+            for_s: seconds, at most a day; 0: not any more.
+
+        Returns:
+            A call without a result.
+
+        Raises:
+            Forbidden: the list withholds orders from this operator.
+            Overloaded: the broker keeps 16 watches, and no more.
+        """
+        self._check_running()
+        if type(for_s) not in (int, float) or not 0 <= for_s <= MAX_WATCH_S:
+            raise ValueError(f"for_s is seconds from 0 to {MAX_WATCH_S}, not {for_s!r}")
+        return self._order(
+            What.WATCH,
+            timeout,
+            player_id=None if player_id is None else check_player_id(player_id),
+            key=None if key is None else check_key(key),
+            payloads=bool(payloads),
+            log=bool(log),
+            for_ms=round(1000 * for_s),
+        )
 
     def _order(self, what: What, timeout: float | None, **said: Any) -> C:
         call = self._question(what.value, timeout)

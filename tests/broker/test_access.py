@@ -382,15 +382,17 @@ def test_an_operator_may_be_kept_from_giving_orders() -> None:
         peer.take()
         peer.say(control.Order(1, control.What.KICK, 7))
         peer.say(control.Order(2, control.What.DRAIN))
+        peer.say(control.Order(3, control.What.WATCH, for_ms=1000))
+        peer.say(control.Query(4, control.Subject.CALLS))
         return [frame.code for frame in peer.told() if isinstance(frame, control.Answer)]
 
-    assert codes(mute) == [Code.FORBIDDEN] * 2
+    assert codes(mute) == [Code.FORBIDDEN] * 4
     assert anna.session is not None and desk.wire.drains == []
     assert any("the operator 'mute' may not give orders" in report[2] for report in desk.wire.reports)
-    assert codes(cli) == [None, None]
+    assert codes(cli) == [None] * 4
     assert anna.session is None and desk.wire.drains == [None]
     desk.switchboard.use(listed(TEXT))
-    assert codes(mute) == [Code.UNKNOWN_PLAYER, None]
+    assert codes(mute) == [Code.UNKNOWN_PLAYER, None, None, None]
 
 
 def test_an_operator_may_be_kept_from_naming_sources() -> None:

@@ -42,7 +42,7 @@ def test_operators_are_numbered() -> None:
     desk = Desk()
     operator = desk.connect(Side.BACKEND)
     operator.say(control.Hello(Role.OPERATOR))
-    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", True)]
+    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", True, 1000)]
 
 
 def test_a_server_is_told_who_is_there_before_its_welcome() -> None:
@@ -54,7 +54,7 @@ def test_a_server_is_told_who_is_there_before_its_welcome() -> None:
     server.say(control.Hello(Role.SERVER))
     assert server.told() == [
         control.Joined((3, "x", 1)),
-        control.Welcome(0, None, True, 30_000, "test", True),
+        control.Welcome(0, None, True, 30_000, "test", True, 1000),
     ]
     assert operator.told() == [control.ServerUp()]
     desk.player(2)
@@ -816,8 +816,8 @@ def test_players_are_listed_in_pages() -> None:
     first = query(operator, control.Subject.PLAYERS)
     assert first.rows is not None and len(first.rows) == 1000
     assert first.rows[:2] == (
-        [1, 2.5, 0, "10.0.0.11", None, 2.5, 0.0],
-        [2, 2.5, 1, "10.0.0.12", None, 2.5, 0.0],
+        [1, 2.5, 0, "10.0.0.11", None, 2.5, 0.0, 0, 0, 0.25],
+        [2, 2.5, 1, "10.0.0.12", None, 2.5, 0.0, 0, 0, 0.25],
     )
     for player in players[::100]:
         player.leave()  # that shifts no row of the next page
@@ -831,16 +831,21 @@ def test_players_are_listed_in_pages() -> None:
 def test_keys_are_listed_as_they_are_now() -> None:
     desk = Desk()
     operator = desk.operator()
+
+    def listed_now() -> list[Any]:
+        rows = query(operator, control.Subject.CALLBACKS).rows
+        assert all(row[3:] == [0, 0, 0, 0.0, None, None] for row in rows)
+        return [row[:3] for row in rows]
+
     desk.server(("buy", "sell", "buy"))
     operator.take()
     first, _second = desk.player(1, ("where",)), desk.player(2, ("where", "who"))
     listed = [["buy", "server", 1], ["sell", "server", 1], ["where", "player", 2], ["who", "player", 1]]
-    assert list(query(operator, control.Subject.CALLBACKS).rows) == listed
+    assert listed_now() == listed
     first.say(control.Keys(("who", "why")))
-    rows = query(operator, control.Subject.CALLBACKS).rows
-    assert list(rows)[2:] == [["where", "player", 1], ["who", "player", 2], ["why", "player", 1]]
+    assert listed_now()[2:] == [["where", "player", 1], ["who", "player", 2], ["why", "player", 1]]
     first.leave()
-    assert list(query(operator, control.Subject.CALLBACKS).rows)[2:] == [
+    assert listed_now()[2:] == [
         ["where", "player", 1],
         ["who", "player", 1],
     ]
@@ -879,6 +884,7 @@ def test_the_table_of_what_the_broker_accepts_is_what_it_does() -> None:
                 FrameType.QUERY: encode(control.Query(1, control.Subject.PLAYERS))[8:],
                 FrameType.ORDER: encode(control.Order(1, control.What.DRAIN))[8:],
                 FrameType.BUNDLE: b"\x90",
+                FrameType.REPORT: encode(control.Report())[8:],
             }.get(FrameType(number) if number in set(FrameType) else FrameType.DATA, b"")
             frame = HEADER.pack(1, number, 0, peer.link if number in (16, 17) else 0) + body
             if role is Role.PLAYER:

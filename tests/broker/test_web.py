@@ -83,7 +83,11 @@ def test_what_happens_is_counted(broker: BrokerProcess) -> None:
             operator.ping().result()
     eventually(lambda: samples(url)["ringback_sessions_ended_total",] == 3, "the next snapshot")
     after = samples(url)
-    grown = {name: value - before[name] for name, value in after.items() if name[0].startswith("ringback_")}
+    grown = {
+        name: value - before.get(name, 0.0)
+        for name, value in after.items()
+        if name[0].startswith("ringback_")
+    }
     assert grown["ringback_sessions_begun_total",] == 3
     assert grown["ringback_bounced_total", "NO_SERVER"] == 1
     assert grown["ringback_sessions_refused_total", "ID_TAKEN"] == 1
@@ -104,7 +108,25 @@ def test_the_form_that_is_asked_for(broker: BrokerProcess) -> None:
     assert text.startswith("text/plain; version=")
 
 
-def test_the_number_of_series_is_fixed(broker: BrokerProcess) -> None:
+def test_calls_are_counted_by_callback(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    with Server(broker.backend) as server, Player(broker.players, 1) as player:
+        server.register_server_callback("echo", lambda source, payload: payload)
+        player.register_client_callback("where", lambda payload: 1 / payload)
+        for number in range(3):
+            assert player.trigger_server_callback("echo", number).result() == number
+        with pytest.raises(CallbackError):
+            server.trigger_client_callback("where", 1, 0).result()
+        wanted = {
+            ("ringback_calls_total", "echo", "OK", "server"): 3.0,
+            ("ringback_calls_total", "where", "HANDLER_ERROR", "player"): 1.0,
+            ("ringback_calls_in_flight", "echo", "server"): 0.0,
+            ("ringback_call_latency_seconds_count", "echo", "server"): 3.0,
+        }
+        eventually(lambda: wanted.items() <= samples(url).items(), "the report and the next snapshot")
+
+
+def test_who_joins_adds_no_series(broker: BrokerProcess) -> None:
     before = {name for name in samples(url_of(broker)) if name[0].startswith("ringback_")}
     with Player(broker.players, 'an ID with " and \\ in it') as player:
         player.register_client_callback("any key", lambda payload: None)

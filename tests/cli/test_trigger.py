@@ -61,7 +61,7 @@ def test_errors_have_codes_of_their_own(shop: Any) -> None:
         (["server", "echo", "1180591620717411303424"], Exit.INVALID_PAYLOAD, "INVALID_PAYLOAD: "),
         (["server", "fail"], Exit.HANDLER_ERROR, "HANDLER_ERROR: "),
         (["server", "refuse"], Exit.APPLICATION_ERROR, "OUT_OF_STOCK: none\\nleft \\x1b[31m"),
-        (["server", "never", "--timeout", "1"], Exit.TIMEOUT, "TIMEOUT: "),
+        (["server", "never", "--timeout", "5"], Exit.TIMEOUT, "TIMEOUT: "),
         (["server", "echo", "--as-player", "7"], Exit.REFUSED, "ID_TAKEN: "),
         (["all", "seven"], Exit.SOME_FAILED, "SOME_FAILED: 1 of 3 calls failed"),
     ]

@@ -22,6 +22,7 @@ from ringback.protocol.frames import (
 )
 from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES
 from ringback.protocol.names import ProtocolError
+from ringback.protocol.reports import CLASSES, FAILURES, CallbackFigures, PlayerFigures, TracedCall, Watched
 
 SETTINGS = settings(deadline=None, max_examples=100)
 
@@ -37,6 +38,24 @@ IDS = st.lists(PLAYER_ID, min_size=1, max_size=20).map(tuple)
 BODY = st.binary(max_size=MAX_PING_BYTES)
 CELL = st.none() | st.booleans() | U64 | st.floats(allow_nan=False) | TEXT
 ROWS = st.lists(st.lists(CELL, max_size=4), max_size=5).map(tuple)
+
+COUNT = st.integers(0, 2**53)
+SECONDS = st.floats(0, 1e9)
+PAYLOAD = st.none() | st.binary(max_size=20)
+CALLBACK_FIGURES = st.builds(
+    CallbackFigures,
+    st.just("") | KEY,
+    st.sampled_from(Role),
+    COUNT,
+    SECONDS,
+    st.lists(COUNT, min_size=CLASSES, max_size=CLASSES).map(tuple),
+    st.dictionaries(st.sampled_from(sorted(FAILURES)), COUNT, max_size=3),
+)
+TRACED = st.builds(
+    TracedCall,
+    *(SECONDS, st.sampled_from(Role), PLAYER_ID, KEY, st.text(min_size=1, max_size=64), SECONDS),
+    *(PAYLOAD, PAYLOAD),
+)
 
 FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.Hello: st.builds(control.Hello, st.just(Role.PLAYER), st.none() | PLAYER_ID, KEYS, TEXT)
@@ -66,6 +85,30 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         st.just(control.What.DRAIN),
         reason=st.text(max_size=20),
         grace_ms=st.none() | st.integers(0, 2**32 - 1),
+    )
+    | st.builds(
+        control.Order,
+        U64,
+        st.just(control.What.WATCH),
+        st.none() | PLAYER_ID,
+        key=st.none() | KEY,
+        payloads=st.none() | st.booleans(),
+        log=st.none() | st.booleans(),
+        for_ms=st.none() | U32,
+    ),
+    control.Report: st.builds(
+        control.Report,
+        st.lists(CALLBACK_FIGURES, max_size=3).map(tuple),
+        st.lists(st.builds(PlayerFigures, PLAYER_ID, COUNT, COUNT), max_size=3).map(tuple),
+        st.lists(TRACED, max_size=3).map(tuple),
+        st.none() | U32,
+    ),
+    control.Watch: st.builds(
+        control.Watch,
+        st.lists(st.builds(Watched, st.none() | PLAYER_ID, st.none() | KEY, st.booleans()), max_size=3).map(
+            tuple
+        ),
+        U32,
     ),
     control.Answer: st.builds(
         control.Answer, U64, st.none() | ROWS, st.none() | U64, st.none() | st.sampled_from(Code)

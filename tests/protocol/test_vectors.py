@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from ringback.protocol.envelopes import Encoder, decode, join
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, bounce, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import ProtocolError, decode_address, encode_address
+from ringback.protocol.reports import CallbackFigures, PlayerFigures, TracedCall, Watched
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FRAME_CLASSES = {frame.type: frame for frame in get_args(control.ControlFrame)}
@@ -52,6 +54,14 @@ def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
     kinds |= {"what": control.What} | ({"code": Code} if vector["type"] == "ANSWER" else {})
     for name in kinds.keys() & values.keys():
         values[name] = None if values[name] is None else kinds[name](values[name])
+    rows: dict[str, Callable[[list[Any]], Any]] = {
+        "callbacks": lambda row: CallbackFigures(row[0], Role(row[1]), *row[2:4], tuple(row[4]), row[5]),
+        "players": lambda row: PlayerFigures(*row),
+        "calls": lambda row: TracedCall(row[0], Role(row[1]), *row[2:]),
+        "watches": lambda row: Watched(*row),
+    }
+    for name in rows.keys() & values.keys():
+        values[name] = tuple(map(rows[name], values[name]))
     frame: control.ControlFrame = FRAME_CLASSES[FrameType[vector["type"]]](**values)
     return frame
 

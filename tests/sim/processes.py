@@ -188,6 +188,9 @@ class _Listener(Listener):
             self._process.world.note("broker", f"closes {connection}")
             connection.close_above()
 
+    def round_trip_ms(self, descriptor: int) -> float | None:  # type: ignore[override]
+        return None
+
     def silence_ms(self, descriptor: int) -> int | None:  # type: ignore[override]
         connection = self._at(descriptor)
         if connection is None or not self._process.world.weather.silence_told:

@@ -12,6 +12,7 @@ from ringback.protocol.names import PlayerID
 
 if TYPE_CHECKING:
     from ringback.core.peers import Peer
+    from ringback.core.tallies import Tally
 
 
 class PendingCall:
@@ -21,7 +22,9 @@ class PendingCall:
         id: the number that its answer names.
         key: what was called.
         deadline: on the monotonic clock, in seconds; None for no limit.
+        began: when it was made, on the same clock.
         peer: whom it was sent to.
+        tally: where it is counted; None if it is not.
     """
 
     __slots__ = (
@@ -29,12 +32,14 @@ class PendingCall:
         "_error",
         "_results",
         "_waiters",
+        "began",
         "callback",
         "deadline",
         "id",
         "key",
         "on_error",
         "peer",
+        "tally",
     )
 
     def __init__(
@@ -44,11 +49,14 @@ class PendingCall:
         deadline: float | None,
         callback: Callable[..., Any] | None,
         on_error: Callable[[CallbackError], Any] | None,
+        began: float = 0.0,
     ) -> None:
         self.id = call_id
         self.key = key
+        self.began = began
         self.deadline = deadline
         self.peer: Peer | None = None
+        self.tally: Tally | None = None
         self.callback = callback
         self.on_error = on_error
         self._done = False
@@ -114,13 +122,16 @@ class Execution:
     Attributes:
         id: the number that the answer names.
         source: the caller's player ID on a server; None on a player.
-        deadline: on the monotonic clock, in seconds; None for no limit.
+        began: when it came, on the monotonic clock, in seconds.
+        deadline: on the same clock; None for no limit.
+        tally: where it is counted; None if it is not.
         size: about how many bytes its call took.
         cancelled: the caller does not want the answer any more, or is gone.
     """
 
     __slots__ = (
         "_replied",
+        "began",
         "cancelled",
         "deadline",
         "handler",
@@ -131,6 +142,7 @@ class Execution:
         "shell",
         "size",
         "source",
+        "tally",
         "task",
     )
 
@@ -144,13 +156,16 @@ class Execution:
         deadline: float | None,
         handler: Handler,
         size: int = 0,
+        began: float = 0.0,
     ) -> None:
         self.shell = shell
         self.peer = peer
         self.id = call_id
         self.key = key
         self.payload = payload
+        self.began = began
         self.deadline = deadline
+        self.tally: Tally | None = None
         self.handler = handler
         self.source: PlayerID | None = peer.source
         self.size = size

@@ -36,6 +36,9 @@ from ringback.protocol.names import PlayerID, ProtocolError, decode_address, enc
 _DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
 _BUNDLE = int(FrameType.BUNDLE)
 _SERVER_ROUTE = header(FrameType.DATA, SERVER_LINK)
+MIN_REPORT_S = 0.1
+"""No broker has reports more often."""
+
 _BROKER = b""
 """The route of questions to the broker."""
 
@@ -89,6 +92,8 @@ class Endpoint:
         self._last_problem = ""
         self._last_refusal: LinkError | None = None
         self._announced = False
+        self._report_s = math.inf
+        self._report_at = math.inf
 
     @property
     def connected(self) -> bool:
@@ -107,6 +112,7 @@ class Endpoint:
     def close(self) -> None:
         """Says BYE and ends everything that is in flight."""
         if self._session.up:
+            self._report(self.exchange.now)
             self.exchange.outbox.flush()
             self._shell.send(b"", encode(control.Bye()))
         if self._session.state is not None:
@@ -127,6 +133,7 @@ class Endpoint:
             return
         self._shell.close_link()
         session.lost(now)
+        self._report_at = math.inf
         if for_good:
             session.waits()
         self._drop_peers(f"the link to the broker was lost: {why}")
@@ -311,6 +318,9 @@ class Endpoint:
                     error = call_error(frame.code, _REFUSED.get(frame.code, "the broker refuses"), "no")
                 results = () if frame.rows is None else (list(frame.rows), frame.next)
                 self.exchange.finish(peer, frame.id, results, error)
+            case control.Watch():
+                self.exchange.watch(frame.watches)
+                self._report_each(frame.report_ms, now)
             case control.Ping():
                 self.exchange.outbox.add_control(encode(control.Pong(frame.body)))
             case control.Pong():
@@ -329,6 +339,9 @@ class Endpoint:
         self._announced = True
         self.exchange.outbox.bundles = bool(welcome.bundles) and self._role is not Role.PLAYER
         self.player_id = welcome.player_id
+        if welcome.report_ms and self._role is not Role.PLAYER:
+            self.exchange.count()
+            self._report_each(welcome.report_ms, now)
         self._headers = {
             FrameType.DATA: header(FrameType.DATA, welcome.link),
             FrameType.RELAY: header(FrameType.RELAY, welcome.link),
@@ -389,6 +402,8 @@ class Endpoint:
             earliest = session_at
         if self._start_by is not None and self._start_by < earliest:
             earliest = self._start_by
+        if self._report_at < earliest and self.exchange.peers:  # else nothing can have changed
+            earliest = self._report_at
         return None if earliest == math.inf else earliest
 
     def tick(self, now: float) -> None:
@@ -401,6 +416,8 @@ class Endpoint:
                 " start one with `ringback broker`, or give its address"
             )
             self._start_failed(self._last_refusal or unreachable)
+        if now >= self._report_at and self.exchange.peers:
+            self._report(now)
         match self._session.due(now):
             case Due.OPEN:
                 self._open(now)
@@ -426,6 +443,16 @@ class Endpoint:
             self.link_lost(now, "the broker is stopping")
         return True
 
+    def _report_each(self, interval_ms: int, now: float) -> None:
+        self._report_s = max(MIN_REPORT_S, interval_ms / 1000)
+        self._report_at = now + self._report_s
+
+    def _report(self, now: float) -> None:
+        """Tells the broker what was counted."""
+        self._report_at = now + self._report_s
+        for report in self.exchange.take_reports(now):
+            self.exchange.outbox.add_control(encode(report))
+
     def _in_flight(self) -> bool:
         return not all(peer.idle or peer.local for peer in self.exchange.peers.values())
 
@@ -440,5 +467,6 @@ _FOR_GOOD = frozenset({RejectCode.REPLACED, RejectCode.KICKED})
 _REFUSED = {
     Code.UNKNOWN_PLAYER: "no such player is connected",
     Code.FORBIDDEN: "the broker's list withholds orders from this operator",
+    Code.OVERLOADED: "so many kinds of calls are watched already",
 }
 """Why the broker does not do what an operator wants."""

@@ -6,6 +6,7 @@ A pending call leaves its table in `_finish`, whatever ended it, and nowhere els
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import Any
 
 import msgpack
@@ -18,6 +19,7 @@ from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
 from ringback.core.rates import Rate, per_second
 from ringback.core.shell import Shell
+from ringback.core.tallies import OTHERS, Tallies, Tally
 from ringback.errors import (
     EXECUTED,
     CallbackError,
@@ -34,8 +36,10 @@ from ringback.errors import (
 )
 from ringback.protocol import envelopes
 from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Decoded, Encoder, Envelope, Unreadable
+from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import decode_address
+from ringback.protocol.reports import LATENCY_BOUNDS_S, MAX_TRACED_BYTES, Report, Watched
 
 SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
@@ -55,9 +59,6 @@ SHORT_BYTES = 256
 MAX_RETURNED = 4096
 """Answers that may wait for one caller that does not read, where all together are over their bound."""
 
-_OWN_FRAMES = Limits(max_array_len=2**31 - 1, max_map_len=2**31 - 1)
-"""What this endpoint itself sent is read back whatever is in it: a receiver's limits are not its own."""
-
 
 class Exchange:
     """Pending calls, executions and their deadlines.
@@ -68,6 +69,7 @@ class Exchange:
         running: how many calls of others are being handled.
         now: the time of the latest step; what is delivered to oneself is delivered then.
         counters: what was counted.
+        tallies: calls by callback, for the broker; None where it wants to hear nothing, as of a player.
     """
 
     def __init__(self, shell: Shell, handlers: dict[str, Handler], limits: Limits) -> None:
@@ -75,19 +77,22 @@ class Exchange:
         self.pending = 0
         self.running = 0
         self.counters = Counters()
+        self.tallies: Tallies | None = None
         self.outbox = Outbox(shell, self._deliver_local)
         self._shell = shell
         self._handlers = handlers
         self._limits = limits
         calls_per_s = limits.max_calls_per_s
         self._rate = None if calls_per_s is None else per_second(calls_per_s)
-        self._encoder = Encoder(_OWN_FRAMES)  # refusals and cancels leave, however small the limits are
+        self._encoder = Encoder(envelopes.OWN)  # refusals and cancels leave, however small the limits are
         self._sweep_at = math.inf
         self._sweep_after = -math.inf
         self._tidy_at = -math.inf
         self._returned: list[Peer] = []
         self._returned_bytes = 0
         self._resend_at = math.inf
+        self._watched = False
+        self._requests: dict[int, Any] = {}
         self.now = 0.0
 
     # -- calls out
@@ -102,15 +107,22 @@ class Exchange:
         """Sends a call, unless a bound says no."""
         limits = self._limits
         if self.pending >= limits.max_pending:
-            self.fail_unsent(call, Overloaded(f"{self.pending} calls wait for answers already"))
+            self.fail_unsent(call, Overloaded(f"{self.pending} calls wait for answers already"), peer)
             return
         if len(peer.calls) >= limits.max_in_flight:
-            self.fail_unsent(call, Overloaded(f"{len(peer.calls)} calls to one peer wait already"))
+            self.fail_unsent(call, Overloaded(f"{len(peer.calls)} calls to one peer wait already"), peer)
             return
         if self.outbox.queued_bytes > limits.max_queued_bytes:
-            self.fail_unsent(call, Overloaded(f"{self.outbox.queued_bytes} bytes wait for the link already"))
+            waiting = f"{self.outbox.queued_bytes} bytes wait for the link already"
+            self.fail_unsent(call, Overloaded(waiting), peer)
             return
         self.expect(call, peer)
+        tallies = self.tallies
+        if tallies is not None and peer.is_player:
+            tally = call.tally = tallies.called.get(call.key) or tallies.add(call.key, Role.PLAYER)
+            tally.in_flight += 1
+            if self._watched and len(envelope) <= MAX_TRACED_BYTES:
+                self._requests[call.id] = envelopes.read_own(envelope)[3]
         self.outbox.add(peer, envelope)
 
     def expect(self, call: PendingCall, peer: Peer) -> None:
@@ -125,9 +137,12 @@ class Exchange:
             # A shell sets its timer after a flush, and the outbox asks for none when the link is full.
             self._shell.want_flush()
 
-    def fail_unsent(self, call: PendingCall, error: CallbackError) -> None:
+    def fail_unsent(self, call: PendingCall, error: CallbackError, peer: Peer | None = None) -> None:
         """Ends a call that was never in the table."""
         self.counters.calls += 1
+        if peer is not None and peer.is_player and self.tallies is not None:
+            tally = self.tallies.called.get(call.key) or self.tallies.add(call.key, Role.PLAYER)
+            self._count(tally, peer, call.key, 0.0, error)
         self._settle(call, (), error)
 
     def cancel(self, call: PendingCall) -> None:
@@ -156,7 +171,7 @@ class Exchange:
         for call_id in list(peer.calls):
             self._finish(peer, call_id, (), call_error(code, message, "maybe"))
         for execution_id in list(peer.executions):
-            self._abandon(peer, execution_id)
+            self._abandon(peer, execution_id, code)
         self.peers.pop(peer.key, None)
 
     def _finish(
@@ -166,6 +181,16 @@ class Exchange:
         if call is None:
             return False
         self.pending -= 1
+        tally = call.tally
+        if tally is not None:
+            tally.in_flight -= 1
+            took_s = self.now - call.began
+            if error is None and not self._watched:  # flat, as for an answer: this is for every call
+                tally.took_s += took_s
+                tally.answered[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+                peer.ended += 1
+            else:
+                self._count(tally, peer, call.key, took_s, error, results, self._requests.pop(call_id, ...))
         self._settle(call, results, error)
         return True
 
@@ -193,7 +218,7 @@ class Exchange:
             elif kind == CALL:
                 self._take_call(peer, envelope, size, now)
             elif kind == CANCEL:
-                self._abandon(peer, envelope[1])
+                self._abandon(peer, envelope[1], Code.CANCELLED)
             else:
                 self.finish(peer, envelope[1], (), envelopes.to_error(envelope))
         for damaged in unreadable:
@@ -206,7 +231,7 @@ class Exchange:
         text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
         if code is Code.UNKNOWN_PLAYER and peer.address:
             text = f"no player with the ID {decode_address(peer.address)!r} is connected"
-        decoded = envelopes.decode(body, _OWN_FRAMES)
+        decoded = envelopes.decode(body, envelopes.OWN)
         data = {"retry_after": 1.0} if code is Code.RATE_LIMITED else None  # then a whole burst may pass
         for call_id in _calls_in(decoded):
             self._finish(peer, call_id, (), call_error(code, text, "no", data))
@@ -253,14 +278,18 @@ class Exchange:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < self._sweep_at:
                 self._sweep_at = max(deadline, self._sweep_after)
-            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler, size)
+            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler, size, now)
+            tallies = self.tallies
+            if tallies is not None:
+                tally = execution.tally = tallies.handled.get(key) or tallies.add(key, Role.SERVER)
+                tally.in_flight += 1
             executions[call_id] = execution
             peer.execution_bytes += size
             self.running += 1
             self.counters.executions += 1
             self._shell.run(execution)
             return
-        self._refuse(peer, call_id, error)
+        self._refuse(peer, call_id, error, key, handler is not None)
 
     def _permits(self, rule: Rule, key: str, peer: Peer) -> bool:
         """Tells whether a caller may call what has an `allow`; this endpoint itself always may."""
@@ -287,12 +316,15 @@ class Exchange:
         if execution is not None:
             peer.execution_bytes -= execution.size
             self.running -= 1
+            if execution.tally is not None:
+                execution.tally.in_flight -= 1
         return execution
 
-    def _abandon(self, peer: Peer, call_id: int) -> None:
+    def _abandon(self, peer: Peer, call_id: int, why: Code) -> None:
         """Stops what is handled for a caller that does not wait for it any more, or is gone."""
         execution = self._end_execution(peer, call_id)
         if execution is not None:
+            self._count_execution(execution, call_error(why, "nobody waits for it any more", "maybe"))
             execution.cancelled = True
             execution.payload = None  # it may wait for long to be thrown away
             self._shell.cancel(execution)
@@ -304,13 +336,76 @@ class Exchange:
         elif damaged.type in (RESULT, ERROR):
             self.finish(peer, damaged.id, (), _unacceptable(damaged))
 
-    def _refuse(self, peer: Peer, call_id: int, error: CallbackError) -> None:
+    def _refuse(
+        self, peer: Peer, call_id: int, error: CallbackError, key: str = "", registered: bool = False
+    ) -> None:
         """Answers a call without running a handler."""
         self.counters.refused += 1
+        tallies = self.tallies
+        if tallies is not None:
+            key_of_its_own = key if registered else OTHERS
+            tally = tallies.handled.get(key_of_its_own) or tallies.add(key_of_its_own, Role.SERVER)
+            self._count(tally, peer, key, 0.0, error)
         self.outbox.add(peer, self._encoder.error(call_id, error))
 
     def _deliver_local(self, peer: Peer, body: bytes) -> None:
         self.take(peer, body, self.now)
+
+    # -- counting, for the broker
+
+    def count(self) -> None:
+        """Counts calls from now on, for a session that has just begun."""
+        if self.tallies is None:
+            self.tallies = Tallies()
+        self.tallies.begin_session()
+        self._watched = False
+
+    def watch(self, watches: tuple[Watched, ...]) -> None:
+        """Has calls of these be reported one by one from now on."""
+        if self.tallies is not None:
+            self.tallies.watches = watches
+            self._watched = bool(watches)
+
+    def take_reports(self, now: float) -> list[Report]:
+        """Gives what was counted since it was taken before."""
+        return [] if self.tallies is None else self.tallies.take(self.peers.values(), now)
+
+    def _count(
+        self,
+        tally: Tally,
+        peer: Peer,
+        key: str,
+        took_s: float,
+        error: CallbackError | None,
+        results: Any = ...,
+        request: Any = ...,
+    ) -> None:
+        """Counts the end of a call, and shows it to who watches."""
+        if error is None:
+            tally.took_s += took_s
+            tally.answered[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+        else:
+            tally.fail(error)
+            peer.failed += 1
+        peer.ended += 1
+        tallies = self.tallies
+        if tallies is not None and self._watched and key:
+            tallies.trace(self.now, tally.side, peer, key, took_s, error, results, request)
+
+    def _count_execution(self, execution: Execution, error: CallbackError | None, results: Any = ...) -> None:
+        tally = execution.tally
+        if tally is not None:
+            took_s = self.now - execution.began
+            self._count(tally, execution.peer, execution.key, took_s, error, results, execution.payload)
+
+    def _count_answer(self, execution: Execution, envelope: bytes) -> None:
+        """Counts an execution by its encoded answer, and shows it to who watches."""
+        if envelope[1] != RESULT:
+            self._count_execution(execution, envelopes.to_error(envelopes.read_own(envelope)))
+        elif len(envelope) <= MAX_TRACED_BYTES:
+            self._count_execution(execution, None, envelopes.read_own(envelope)[2])
+        else:
+            self._count_execution(execution, None)
 
     # -- answers of handlers here
 
@@ -322,6 +417,15 @@ class Exchange:
             return
         if self.outbox.queued_bytes > self._limits.max_queued_bytes:
             envelope = self._no_room(execution.id, "yes")
+        tally = execution.tally
+        if tally is not None:
+            if envelope[1] == RESULT and not self._watched:
+                took_s = self.now - execution.began
+                tally.took_s += took_s
+                tally.answered[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+                peer.ended += 1
+            else:
+                self._count_answer(execution, envelope)
         self.outbox.add(peer, envelope)
 
     def _no_room(self, call_id: int, executed: Executed) -> bytes:
@@ -399,7 +503,7 @@ class Exchange:
                 if deadline is None:
                     continue
                 if deadline <= now:
-                    self._abandon(peer, execution.id)
+                    self._abandon(peer, execution.id, Code.TIMEOUT)
                 elif deadline < earliest:
                     earliest = deadline
             if tidy or not peer.buckets:

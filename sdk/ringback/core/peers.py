@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.rates import Bucket, Rate
-from ringback.protocol.names import PlayerID
+from ringback.protocol.frames import FrameType
+from ringback.protocol.names import PlayerID, decode_address
+from ringback.protocol.reports import PlayerFigures
 
 FIRST_RESEND_S = 0.05
 LONGEST_RESEND_S = 1.0
 """An answer that found its caller's queue full is sent again after the first delay, which doubles each
 time up to the longest."""
+
+_DATA = bytes((FrameType.DATA,))
 
 
 class Peer:
@@ -23,21 +27,26 @@ class Peer:
         address, header: the route.
         local: whether this is the endpoint itself, called by a name that it gave. It has no header.
         of_operator: whether it is an operator. All others have the link number 0.
+        is_player: whether it is a player, as the trusted side sees it.
         source: the player ID that handlers of its calls are given; None on players.
         outgoing: encoded envelopes that wait to be sent, `outgoing_bytes` in all.
         calls: calls to it that wait for an answer, by id.
         executions: its calls that are being handled, by id; they came in `execution_bytes`.
         returned: answers that found its queue at the broker full, to be sent again at `resend_at`.
         buckets: what is left to it of rates, by the callback's key; by "" of the endpoint's own.
+        ended, failed: calls that ended since the last report, both ways, and those of them with an error.
     """
 
     __slots__ = (
         "address",
         "buckets",
         "calls",
+        "ended",
         "execution_bytes",
         "executions",
+        "failed",
         "header",
+        "is_player",
         "local",
         "of_operator",
         "outgoing",
@@ -54,6 +63,7 @@ class Peer:
         self.source = source
         self.local = not header and bool(address)
         self.of_operator = header[4:] not in (b"", b"\0\0\0\0")
+        self.is_player = bool(address) and header[1:2] == _DATA
         self.outgoing: list[bytes] = []
         self.outgoing_bytes = 0
         self.calls: dict[int, PendingCall] = {}
@@ -63,11 +73,24 @@ class Peer:
         self.resend_at = 0.0
         self.resend_delay_s = 0.0
         self.buckets: dict[str, Bucket] = {}
+        self.ended = 0
+        self.failed = 0
 
     @property
     def key(self) -> bytes:
         """The route as one value. No two routes share one: msgpack tells where an address ends."""
         return self.address + self.header
+
+    @property
+    def player_id(self) -> PlayerID:
+        """The ID in its address: of a player, or a source that an operator names."""
+        return decode_address(self.address) if self.source is None else self.source
+
+    def take_figures(self) -> PlayerFigures:
+        """Gives what there is to report of it, and begins anew."""
+        figures = PlayerFigures(self.player_id, self.ended, self.failed)
+        self.ended = self.failed = 0
+        return figures
 
     @property
     def idle(self) -> bool:

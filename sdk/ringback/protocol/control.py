@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-import msgpack
-
 from ringback.errors import Code, RejectCode
+from ringback.protocol.fields import checked, choice_of, field_of, number_of, pack, read_map, unpack
 from ringback.protocol.frames import (
     HEADER,
     HEADER_BYTES,
@@ -19,8 +18,11 @@ from ringback.protocol.frames import (
     Role,
     header,
 )
-from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES, MAX_TOKEN_CHARS
+from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_PING_BYTES, MAX_TOKEN_CHARS
 from ringback.protocol.names import PlayerID, ProtocolError, check_key, check_player_id
+from ringback.protocol.reports import Report as Report
+from ringback.protocol.reports import Watch as Watch
+from ringback.protocol.reports import read_report, read_watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Welcome:
     lease_ms: int
     broker: str
     bundles: bool | None = None
+    report_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class Subject(StrEnum):
     CALLBACKS = "callbacks"
     COUNTERS = "counters"
     EVENTS = "events"
+    CALLS = "calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +142,12 @@ class What(StrEnum):
 
     KICK = "kick"
     DRAIN = "drain"
+    WATCH = "watch"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An operator has the broker end the session of a player, or drain and stop."""
+    """An operator has the broker end the session of a player, drain and stop, or have calls watched."""
 
     type: ClassVar[FrameType] = FrameType.ORDER
     id: int
@@ -150,6 +155,10 @@ class Order:
     player_id: PlayerID | None = None
     reason: str = ""
     grace_ms: int | None = None
+    key: str | None = None
+    payloads: bool | None = None
+    log: bool | None = None
+    for_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +191,8 @@ ControlFrame = (
     | Query
     | Order
     | Answer
+    | Report
+    | Watch
 )
 
 
@@ -194,10 +205,10 @@ def encode(frame: ControlFrame) -> bytes:
         case Bye() | ServerUp() | ServerDown():
             return head
         case Joined() | Left():
-            return head + _pack(frame.player_ids)
+            return head + pack(frame.player_ids)
         case _:
             fields = {name: getattr(frame, name) for name in frame.__slots__}
-            return head + _pack({name: value for name, value in fields.items() if value is not None})
+            return head + pack({name: value for name, value in fields.items() if value is not None})
 
 
 def decode(frame: bytes) -> ControlFrame:
@@ -219,73 +230,18 @@ def decode(frame: bytes) -> ControlFrame:
     return reader(frame[HEADER_BYTES:])
 
 
-def _pack(value: Any) -> bytes:
-    body: bytes = msgpack.packb(value)
-    return body
-
-
-def _unpack(body: bytes) -> Any:
-    try:
-        return msgpack.unpackb(
-            body, max_array_len=MAX_KEYS, max_map_len=MAX_KEYS, ext_hook=_no_ext, timestamp=1
-        )
-    except Exception as error:  # msgpack raises five kinds; each means the same here
-        raise ProtocolError(f"a body that is not msgpack within the limits: {error}") from None
-
-
-def _no_ext(code: int, data: bytes) -> Any:
-    raise ValueError(f"extension type {code} is not allowed")
-
-
-def _map(body: bytes) -> dict[str, Any]:
-    fields = _unpack(body)
-    if type(fields) is not dict:
-        raise ProtocolError(f"the body is a map, not {type(fields).__name__}")
-    return fields
-
-
-def _field(fields: dict[str, Any], name: str, kind: type, default: Any = ...) -> Any:
-    value = fields.get(name, default)
-    if value is ...:
-        raise ProtocolError(f"the field {name} is missing")
-    if type(value) is not kind and value is not default:
-        raise ProtocolError(f"the field {name} is {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def _number(fields: dict[str, Any], name: str, default: Any = ..., bits: int = 64) -> Any:
-    value = _field(fields, name, int, default)
-    if value is not None and not 0 <= value < 2**bits:
-        raise ProtocolError(f"the field {name} is 0 to 2**{bits}-1, not {value}")
-    return value
-
-
-def _choice(kind: Callable[[Any], Any], value: Any, name: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ProtocolError(f"the field {name} has an unknown value: {value!r:.80}") from None
-
-
-def _name(check: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return check(value)
-    except (TypeError, ValueError) as error:
-        raise ProtocolError(str(error)) from None
-
-
 def _player_id(fields: dict[str, Any]) -> PlayerID | None:
     player_id = fields.get("player_id")
-    return None if player_id is None else _name(check_player_id, player_id)
+    return None if player_id is None else checked(check_player_id, player_id)
 
 
 def _key_list(fields: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(_name(check_key, key) for key in _field(fields, "keys", list, ()))
+    return tuple(checked(check_key, key) for key in field_of(fields, "keys", list, ()))
 
 
 def _hello(body: bytes) -> Hello:
-    fields = _map(body)
-    role = _choice(Role, _field(fields, "role", str), "role")
+    fields = read_map(body)
+    role = choice_of(Role, field_of(fields, "role", str), "role")
     player_id = _player_id(fields)
     if player_id is not None and role is not Role.PLAYER:
         raise ProtocolError("only a player has a player_id")
@@ -293,43 +249,44 @@ def _hello(body: bytes) -> Hello:
         role,
         player_id,
         _key_list(fields),
-        sdk=_field(fields, "sdk", str, "")[:64],
-        heartbeat_ms=_number(fields, "heartbeat_ms", None, bits=32),
+        sdk=field_of(fields, "sdk", str, "")[:64],
+        heartbeat_ms=number_of(fields, "heartbeat_ms", None, bits=32),
         token=_token(fields),
-        bundles=_field(fields, "bundles", bool, None),
+        bundles=field_of(fields, "bundles", bool, None),
     )
 
 
 def _token(fields: dict[str, Any]) -> str | None:
-    token: str | None = _field(fields, "token", str, None)
+    token: str | None = field_of(fields, "token", str, None)
     if token is not None and len(token) > MAX_TOKEN_CHARS:
         raise ProtocolError(f"a token has at most {MAX_TOKEN_CHARS} characters, not {len(token)}")
     return token
 
 
 def _welcome(body: bytes) -> Welcome:
-    fields = _map(body)
+    fields = read_map(body)
     return Welcome(
-        link=_number(fields, "link", bits=32),  # it goes into headers
+        link=number_of(fields, "link", bits=32),  # it goes into headers
         player_id=_player_id(fields),
-        server=_field(fields, "server", bool),
-        lease_ms=_number(fields, "lease_ms"),
-        broker=_field(fields, "broker", str),
-        bundles=_field(fields, "bundles", bool, None),
+        server=field_of(fields, "server", bool),
+        lease_ms=number_of(fields, "lease_ms"),
+        broker=field_of(fields, "broker", str),
+        bundles=field_of(fields, "bundles", bool, None),
+        report_ms=number_of(fields, "report_ms", None, bits=32),
     )
 
 
 def _reject(body: bytes) -> Reject:
-    fields = _map(body)
-    versions = _field(fields, "versions", list, [])
+    fields = read_map(body)
+    versions = field_of(fields, "versions", list, [])
     if any(type(version) is not int for version in versions):
         raise ProtocolError("the field versions is a list of ints")
-    code = _choice(RejectCode, _number(fields, "code"), "code")
+    code = choice_of(RejectCode, number_of(fields, "code"), "code")
     return Reject(
         code,
-        _field(fields, "reason", str),
+        field_of(fields, "reason", str),
         tuple(versions),
-        heartbeat_ms=_number(fields, "heartbeat_ms", None, bits=32),
+        heartbeat_ms=number_of(fields, "heartbeat_ms", None, bits=32),
     )
 
 
@@ -349,40 +306,48 @@ def _empty(make: Callable[[], ControlFrame]) -> Callable[[bytes], ControlFrame]:
 
 
 def _ids(body: bytes) -> tuple[PlayerID, ...]:
-    ids = _unpack(body)
+    ids = unpack(body)
     if type(ids) is not list or not 1 <= len(ids) <= IDS_A_FRAME:
         raise ProtocolError(f"the body is a list of 1 to {IDS_A_FRAME} player IDs")
-    return tuple(_name(check_player_id, player_id) for player_id in ids)
+    return tuple(checked(check_player_id, player_id) for player_id in ids)
 
 
 def _query(body: bytes) -> Query:
-    fields = _map(body)
-    subject = _choice(Subject, _field(fields, "subject", str), "subject")
-    return Query(_number(fields, "id"), subject, _number(fields, "after", 0))
+    fields = read_map(body)
+    subject = choice_of(Subject, field_of(fields, "subject", str), "subject")
+    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0))
 
 
 def _order(body: bytes) -> Order:
-    fields = _map(body)
-    what = _choice(What, _field(fields, "what", str), "what")
+    fields = read_map(body)
+    what = choice_of(What, field_of(fields, "what", str), "what")
     player_id = _player_id(fields)
-    if (what is What.KICK) is (player_id is None):
-        raise ProtocolError("a player_id goes with what=kick, and with nothing else")
+    if (what is What.KICK and player_id is None) or (what is What.DRAIN and player_id is not None):
+        raise ProtocolError("a player_id goes with what=kick, may go with what=watch, and with nothing else")
     return Order(
-        _number(fields, "id"),
+        number_of(fields, "id"),
         what,
         player_id,
-        _field(fields, "reason", str, ""),
-        _number(fields, "grace_ms", None, bits=32),
+        field_of(fields, "reason", str, ""),
+        number_of(fields, "grace_ms", None, bits=32),
+        _pattern(field_of(fields, "key", str, None)),
+        field_of(fields, "payloads", bool, None),
+        field_of(fields, "log", bool, None),
+        number_of(fields, "for_ms", None, bits=32),
     )
 
 
+def _pattern(pattern: str | None) -> str | None:
+    return None if pattern is None else checked(check_key, pattern)
+
+
 def _answer(body: bytes) -> Answer:
-    fields = _map(body)
-    rows = _field(fields, "rows", list, None)
-    number = _number(fields, "code", None)
-    code = None if number is None else _choice(Code, number, "code")
+    fields = read_map(body)
+    rows = field_of(fields, "rows", list, None)
+    number = number_of(fields, "code", None)
+    code = None if number is None else choice_of(Code, number, "code")
     return Answer(
-        _number(fields, "id"), None if rows is None else tuple(rows), _number(fields, "next", None), code
+        number_of(fields, "id"), None if rows is None else tuple(rows), number_of(fields, "next", None), code
     )
 
 
@@ -397,9 +362,11 @@ _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.LEFT: lambda body: Left(_ids(body)),
     FrameType.SERVER_UP: _empty(ServerUp),
     FrameType.SERVER_DOWN: _empty(ServerDown),
-    FrameType.DRAINING: lambda body: DrainingNotice(_number(_map(body), "grace_ms")),
-    FrameType.KEYS: lambda body: Keys(_key_list(_map(body))),
+    FrameType.DRAINING: lambda body: DrainingNotice(number_of(read_map(body), "grace_ms")),
+    FrameType.KEYS: lambda body: Keys(_key_list(read_map(body))),
     FrameType.QUERY: _query,
     FrameType.ORDER: _order,
     FrameType.ANSWER: _answer,
+    FrameType.REPORT: read_report,
+    FrameType.WATCH: read_watch,
 }

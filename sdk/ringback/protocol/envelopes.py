@@ -71,6 +71,10 @@ def join(envelopes: list[bytes]) -> bytes:
     return head + b"".join(envelopes)
 
 
+OWN = Limits(max_array_len=2**31 - 1, max_map_len=2**31 - 1)
+"""What this endpoint itself sent is read back whatever is in it: a receiver's limits are not its own."""
+
+
 class Encoder:
     """Writes envelopes. Not to be shared by threads: it keeps one packer and its buffer.
 
@@ -245,6 +249,12 @@ def call_head(call_id: int) -> bytes:
     """Gives the bytes that the encoded CALL of an id begins with."""
     head: bytes = _CALL_START + msgpack.packb(call_id)
     return head
+
+
+def read_own(encoded: bytes) -> Envelope:
+    """Gives an encoded envelope of one's own back."""
+    envelope: Envelope = _unpack(encoded, OWN)
+    return envelope
 
 
 def to_error(envelope: Envelope) -> CallbackError:

@@ -39,6 +39,8 @@ class FrameType(IntEnum):
     RELAY = 17
     BOUNCE = 18
     BUNDLE = 19
+    REPORT = 20
+    WATCH = 21
 
 
 class Role(StrEnum):
@@ -47,13 +49,13 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
-_FROM_OPERATORS = {FrameType.RELAY, FrameType.BUNDLE, FrameType.QUERY, FrameType.ORDER}
 _FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.PONG, FrameType.KEYS, FrameType.DATA}
+_FROM_TRUSTED = _FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE, FrameType.REPORT}
 BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
     None: frozenset({FrameType.HELLO}),
     Role.PLAYER: frozenset(_FROM_ALL),
-    Role.SERVER: frozenset(_FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE}),
-    Role.OPERATOR: frozenset(_FROM_ALL | _FROM_OPERATORS),
+    Role.SERVER: frozenset(_FROM_TRUSTED),
+    Role.OPERATOR: frozenset(_FROM_TRUSTED | {FrameType.QUERY, FrameType.ORDER}),
 }
 """What the broker accepts from a peer with this role; None: before its HELLO."""
 
@@ -72,7 +74,13 @@ def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], S
     common = {FrameType.PING, FrameType.PONG, FrameType.DATA, FrameType.BOUNCE}
     own = {
         Role.PLAYER: {FrameType.SERVER_UP, FrameType.SERVER_DOWN},
-        Role.SERVER: {FrameType.JOINED, FrameType.LEFT, FrameType.RELAY, FrameType.BUNDLE},
+        Role.SERVER: {
+            FrameType.JOINED,
+            FrameType.LEFT,
+            FrameType.RELAY,
+            FrameType.BUNDLE,
+            FrameType.WATCH,
+        },
         Role.OPERATOR: {
             FrameType.LEFT,
             FrameType.SERVER_UP,
@@ -80,6 +88,7 @@ def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], S
             FrameType.RELAY,
             FrameType.BUNDLE,
             FrameType.ANSWER,
+            FrameType.WATCH,
         },
     }
     tables = {}

@@ -1,0 +1,157 @@
+"""What a trusted endpoint counts of calls, to report it to the broker.
+
+Calls of the server's callbacks are counted where they are handled, those of players' where they are made:
+what a player says of itself counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from ringback.errors import CallbackError, Code
+from ringback.protocol.envelopes import MAX_CODE_CHARS
+from ringback.protocol.frames import Role
+from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.reports import (
+    APPLICATION,
+    CLASSES,
+    MAX_CALLBACKS,
+    MAX_TRACED_BYTES,
+    CallbackFigures,
+    Report,
+    TracedCall,
+    Watched,
+)
+
+if TYPE_CHECKING:
+    from ringback.core.peers import Peer
+
+MAX_TRACED = 500
+MAX_TRACED_BYTES_A_REPORT = 256 * 1024
+"""Watched calls that are kept for one report, and what their payloads may take; more are counted as lost."""
+
+OTHERS = ""
+"""The key of all callbacks that are not counted apart."""
+
+
+class Tally:
+    """One callback: what is in flight, and what has ended since the last report."""
+
+    __slots__ = ("answered", "failed", "in_flight", "key", "reported", "side", "took_s")
+
+    def __init__(self, key: str, side: Role) -> None:
+        self.key = key
+        self.side = side
+        self.in_flight = 0
+        self.reported = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.took_s = 0.0
+        self.answered = [0] * CLASSES
+        self.failed: dict[str, int] = {}
+
+    def fail(self, error: CallbackError) -> None:
+        """Counts a call that failed."""
+        code = error.code.name if isinstance(error.code, Code) else APPLICATION
+        self.failed[code] = self.failed.get(code, 0) + 1
+
+    def take(self) -> CallbackFigures | None:
+        """Gives what there is to report, and begins anew; None if nothing has changed."""
+        if self.in_flight == self.reported and not self.failed and not any(self.answered):
+            return None
+        figures = CallbackFigures(
+            self.key, self.side, self.in_flight, self.took_s, tuple(self.answered), self.failed
+        )
+        self.reported = self.in_flight
+        self._reset()
+        return figures
+
+
+class Tallies:
+    """All that one endpoint counts.
+
+    Attributes:
+        handled, called: the server's callbacks here, and players' that are called from here, by key.
+        watches: which calls are traced as they end.
+    """
+
+    def __init__(self) -> None:
+        self.watches: tuple[Watched, ...] = ()
+        self.handled: dict[str, Tally] = {}
+        self.called: dict[str, Tally] = {}
+        self._traced: list[tuple[float, TracedCall]] = []
+        self._traced_bytes = 0
+        self._lost = 0
+
+    def add(self, key: str, side: Role) -> Tally:
+        """Gives the tally of a callback that has none yet: one of its own, or that of all others."""
+        tallies = self.handled if side is Role.SERVER else self.called
+        if len(tallies) >= MAX_CALLBACKS:
+            key = OTHERS
+        return tallies.setdefault(key, Tally(key, side))
+
+    def all(self) -> list[Tally]:
+        """Gives the tallies of all callbacks."""
+        return [*self.handled.values(), *self.called.values()]
+
+    def trace(
+        self,
+        now: float,
+        side: Role,
+        peer: Peer,
+        key: str,
+        took_s: float,
+        error: CallbackError | None,
+        results: Any,
+        request: Any,
+    ) -> None:
+        """Keeps a call that has ended for the next report, if somebody watches it and there is room.
+
+        Args:
+            results, request: `...` for what is too long to be shown, or not known any more.
+        """
+        player_id = peer.player_id
+        wanted = [watch.payloads for watch in self.watches if watch.matches(player_id, key)]
+        if not wanted:
+            return
+        shown = answer = None
+        if any(wanted):
+            shown = _shown(request)
+            answer = _shown(results if error is None else error.message)
+        size = len(shown or b"") + len(answer or b"")
+        if len(self._traced) >= MAX_TRACED or self._traced_bytes + size > MAX_TRACED_BYTES_A_REPORT:
+            self._lost += 1
+            return
+        outcome = "OK" if error is None else str(error.code_name)[:MAX_CODE_CHARS]
+        self._traced.append((now, TracedCall(0.0, side, player_id, key, outcome, took_s, shown, answer)))
+        self._traced_bytes += size
+
+    def begin_session(self) -> None:
+        """The broker knows nothing yet of what is in flight."""
+        self.watches = ()
+        for tally in self.all():
+            tally.reported = 0
+
+    def take(self, peers: Iterable[Peer], now: float) -> list[Report]:
+        """Gives what there is to report, and begins anew."""
+        callbacks = [figures for tally in self.all() if (figures := tally.take()) is not None]
+        players = [peer.take_figures() for peer in peers if peer.ended and peer.is_player]
+        calls = [call._replace(age_s=now - at) for at, call in self._traced]
+        lost, self._lost = self._lost, 0
+        self._traced, self._traced_bytes = [], 0
+        if not (callbacks or players or calls or lost):
+            return []
+        pages = [tuple(players[start : start + IDS_A_FRAME]) for start in range(0, len(players), IDS_A_FRAME)]
+        first = Report(tuple(callbacks), pages[0] if pages else (), tuple(calls), lost or None)
+        return [first, *(Report(players=page) for page in pages[1:])]
+
+
+def _shown(value: Any) -> bytes | None:
+    if value is ...:
+        return None
+    encoded: bytes = msgpack.packb(value)
+    return encoded if len(encoded) <= MAX_TRACED_BYTES else None
