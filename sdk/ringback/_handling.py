@@ -22,9 +22,11 @@ def run_plain(execution: Execution) -> Any:
     if not execution.begin(time.monotonic()):
         return None
     token = _context.deadline.set(execution.deadline)
-    handler = execution.handler
+    tracer = _context.tracer
+    if tracer is not None:
+        tracer.handles(execution)
     try:
-        result = handler.function(*arguments)
+        result = execution.handler.function(*arguments)
         if hasattr(result, "__await__"):
             return result
         _answer(execution, result)

@@ -670,11 +670,12 @@ class _Work:
             kind = program.pick((FrameType.DATA, None))
         else:
             kind = program.pick((FrameType.DATA, FrameType.RELAY))
-        for _ in range(1 + program.byte() % 3):
+        number = program.byte()
+        context = CONTEXT if number & 0x80 else None
+        for _ in range(1 + number % 3):
+            payload, key = program.byte(), program.pick("kkz")
             self.calls.append(
-                self.desk.call(
-                    to, kind=kind, payload=program.byte(), timeout_s=timeout_s, key=program.pick("kkz")
-                )
+                self.desk.call(to, kind=kind, payload=payload, timeout_s=timeout_s, key=key, context=context)
             )
 
     def _route(self, program: Program) -> tuple[bytes, bytes]:

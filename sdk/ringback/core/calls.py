@@ -71,10 +71,10 @@ class PendingCall:
             self._wake()
 
     def _wake(self) -> None:
-        # Two threads may be in here; each waiter is popped by one of them.
+        # Two threads may be in here; each waiter is popped by one of them, the first to come first.
         while self._waiters:
             try:
-                wake = self._waiters.pop()
+                wake = self._waiters.pop(0)
             except IndexError:
                 return
             wake()
@@ -104,6 +104,9 @@ class Replier(Protocol):
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         """A handler has failed with what its caller is not told: it belongs into the log."""
 
+    def cancel(self, execution: Execution) -> None:
+        """Stops a handler that can be stopped; on the I/O thread."""
+
 
 class Execution:
     """A call that this endpoint handles. It is the `cb` that a handler is given.
@@ -116,12 +119,14 @@ class Execution:
         source: the caller's player ID on a server; None on a player.
         deadline: on the monotonic clock, in seconds; None for no limit.
         size: about how many bytes its call took.
+        context: what its call carried of tracing; None for nothing.
         cancelled: the caller does not want the answer any more, or is gone.
     """
 
     __slots__ = (
         "_replied",
         "cancelled",
+        "context",
         "deadline",
         "handler",
         "id",
@@ -144,6 +149,7 @@ class Execution:
         deadline: float | None,
         handler: Handler,
         size: int = 0,
+        context: dict[str, str] | None = None,
     ) -> None:
         self.shell = shell
         self.peer = peer
@@ -154,6 +160,7 @@ class Execution:
         self.handler = handler
         self.source: PlayerID | None = peer.source
         self.size = size
+        self.context = context
         self.cancelled = False
         self.task: Any = None
         self._replied = False

@@ -223,6 +223,7 @@ class Exchange:
         self._tidy(peer, now)
 
     def _take_call(self, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
+        context = envelope.pop() if len(envelope) == 6 else None
         _, call_id, key, payload, budget_ms = envelope
         handler = self._handlers.get(key)
         limits = self._limits
@@ -253,7 +254,7 @@ class Exchange:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < self._sweep_at:
                 self._sweep_at = max(deadline, self._sweep_after)
-            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler, size)
+            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler, size, context)
             executions[call_id] = execution
             peer.execution_bytes += size
             self.running += 1
@@ -295,7 +296,7 @@ class Exchange:
         if execution is not None:
             execution.cancelled = True
             execution.payload = None  # it may wait for long to be thrown away
-            self._shell.cancel(execution)
+            execution.shell.cancel(execution)
 
     def _take_unreadable(self, peer: Peer, damaged: Unreadable) -> None:
         self.counters.invalid += 1
