@@ -313,6 +313,17 @@ async def test_a_handler_that_ends_its_thread_or_task(stage: Stage, spans: Spans
 
 
 @traced
+async def test_a_result_that_can_not_be_carried(stage: Stage, spans: Spans) -> None:
+    """It is found when the handler is over: the caller's span tells it."""
+    server, player = await stage.pair()
+    server.register_server_callback("odd", lambda source, payload: object())
+    await stage.failure(player.trigger_server_callback("odd"))
+    caller, handler = await spans.wait_for("CLIENT odd", "SERVER odd")
+    assert failed(caller)[1] == "HANDLER_ERROR" and "can't be carried" in str(caller.status.description)
+    assert failed(handler)[1] is None
+
+
+@traced
 async def test_a_timeout(stage: Stage, spans: Spans) -> None:
     server, player = await stage.pair()
     server.register_server_callback("never", lambda source, payload, cb: None)
