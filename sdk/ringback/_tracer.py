@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -74,20 +73,19 @@ class Tracer:
         return _bounded(carrier) or None
 
     @_harmless
-    def handles(self, execution: Execution) -> None:
-        """Begins the span of a handler that is about to run; it ends with the answer."""
+    def handles(self, execution: Execution) -> Callable[..., Any]:
+        """Begins the span of a handler that is about to run; it ends with the answer. Gives the handler's
+        function, to be run in its context."""
         # Into an empty context: the present one is that of whatever had the loop take what came.
         parent = propagate.extract(execution.context or {}, Context())
         attributes = _attributes(execution.key)
         if execution.source is not None:
             attributes["ringback.source"] = str(execution.source)
         span = self._tracer.start_span(execution.key, parent, SpanKind.SERVER, attributes)
-        where = trace.set_span_in_context(span, parent)
-        handler = execution.handler
-        execution.handler = replace(handler, function=partial(_call_in, where, handler.function))
         execution.shell = traced = _TracedShell(execution, span)
         if execution.cancelled:  # meanwhile, on the I/O thread, which saw the shell that was there before
             traced.end(_abandoned())
+        return partial(_call_in, trace.set_span_in_context(span, parent), execution.handler.function)
 
     def keep(self, function: Callable[..., R]) -> Callable[..., R]:
         """Gives a function that runs in the context that is present now, whoever calls it."""
