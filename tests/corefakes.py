@@ -258,6 +258,7 @@ class Desk:
         timeout_s: float | None = None,
         key: str = "k",
         call_id: int | None = None,
+        context: dict[str, str] | None = None,
         flush: bool = False,
     ) -> TestCall:
         call_id = next(self.ids) if call_id is None else call_id
@@ -265,7 +266,7 @@ class Desk:
         call = TestCall(call_id, key, deadline)
         call.began = self.clock.now
         budget_ms = None if timeout_s is None else int(timeout_s * 1000)
-        envelope = self.shell.encoder.call(call_id, key, payload, budget_ms)
+        envelope = self.shell.encoder.call(call_id, key, payload, budget_ms, context)
         self.core.call(call, kind, b"" if to is None else encode_address(to), envelope)
         if flush:
             self.flush()

@@ -20,11 +20,17 @@ OPTIONAL = {
     **{name: {"jwt", "cryptography"} for name in ("ringback.tokens", "ringback_broker.tokens")},
     "ringback_broker.metrics": {"prometheus_client"},
     "ringback_broker.web": {"prometheus_client", "starlette", "uvicorn"},
+    **{name: {"opentelemetry"} for name in ("ringback.tracing", "ringback._tracer")},
 }
 """What is there with an extra alone, and who may import it."""
 
-WITH_AN_EXTRA = ("ringback_broker.metrics", "ringback_broker.web")
-"""Modules that are imported where their extra is needed; others import such things inside functions."""
+WITH_AN_EXTRA = {
+    "ringback_broker.metrics": {"ringback_broker.web"},
+    "ringback_broker.web": {"ringback_broker.daemon"},
+    "ringback._tracer": {"ringback.tracing", "ringback._context"},
+}
+"""Modules that are imported where their extra is needed, and by whom, inside functions or for types alone;
+others import what is optional in the same way."""
 
 IMPURE = {
     *("zmq", "asyncio", "threading", "time", "logging", "socket", "select", "selectors"),
@@ -173,14 +179,13 @@ for name in {sorted(set(MODULES) - set(WITH_AN_EXTRA))!r}:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_needs_an_extra_is_imported_only_when_used() -> None:
-    for extra in WITH_AN_EXTRA:
-        path = MODULES["ringback_broker.daemon"]
-        outside = ast.parse(path.read_text()).body
-        named = {f"{node.module}" for node in outside if isinstance(node, ast.ImportFrom)}
-        assert extra not in named
-        importing = {name for name in MODULES if extra in IMPORTS[name]}
-        assert importing <= {"ringback_broker.daemon", "ringback_broker.web"}
+@pytest.mark.parametrize("extra", WITH_AN_EXTRA)
+def test_what_needs_an_extra_is_imported_only_when_used(extra: str) -> None:
+    importing = {name for name in MODULES if extra in IMPORTS[name]}
+    assert importing == WITH_AN_EXTRA[extra]
+    for name in importing - set(WITH_AN_EXTRA):
+        outside = ast.parse(MODULES[name].read_text()).body
+        assert extra not in {f"{node.module}" for node in outside if isinstance(node, ast.ImportFrom)}
 
 
 def test_no_endpoint_imports_what_mints_tokens() -> None:

@@ -71,7 +71,9 @@ def test_program_of_the_guide(snippet: str, number: signal.Signals, here: HereBr
     script = tmp_path / "snippet.py"
     script.write_text(at(here, snippet))
     with Process(str(script)) as process, Operator(here.backend) as operator:
-        eventually(lambda: bool(operator.query("callbacks").results[0]), "the server is there")
+        eventually(
+            lambda: any(row[2] for row in operator.query("callbacks").results[0]), "the server is there"
+        )
         assert operator.trigger_callback("shop:items", 1).result() == ["apple"]
         process.signal(number)
         assert process.wait() == 0, process.output()

@@ -108,6 +108,7 @@ def _packages() -> Iterator[Finding]:
     for extra, names in {
         "tokens": ("pyjwt", "cryptography"),
         "metrics": ("prometheus-client", "uvicorn"),
+        "tracing": ("opentelemetry-api",),
     }.items():
         missing = [name for name in names if not _version(name)]
         found = ", ".join(f"{name} {_version(name) or 'is not installed'}" for name in names)

@@ -1,16 +1,24 @@
-"""The deadline of the call that is being handled here: a handler sees it, and its calls inherit it."""
+"""What calls are made in: the deadline of the call that is being handled here, which a handler sees and its
+calls inherit; and what traces them."""
 
 from __future__ import annotations
 
 import math
 import time
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringback._tracer import Tracer
 
 DEFAULT_TIMEOUT_S = 15.0
 LONGEST_S = 1e9
 """Some thirty years: a longer timeout is none."""
 
 deadline: ContextVar[float | None] = ContextVar("ringback_deadline", default=None)
+
+tracer: Tracer | None = None
+"""What makes spans of calls, of all endpoints in this process; set by `ringback.tracing`."""
 
 
 def remaining() -> float | None:

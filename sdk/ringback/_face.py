@@ -179,10 +179,12 @@ class Face(ABC, Generic[C, G]):
         now = time.monotonic()
         deadline, budget_ms = _context.deadline_and_budget(timeout, now)
         call = self._call_class(self, next(self._ids), key, deadline, callback, on_error, now)
+        tracer = _context.tracer
+        context = None if tracer is None else tracer.triggered(call, kind, address)
         try:
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
-            envelope = self._encoder().call(call.id, key, payload, budget_ms)
+            envelope = self._encoder().call(call.id, key, payload, budget_ms, context)
         except CallbackError as error:
             self._submit(self._endpoint.exchange.fail_unsent, call, error)
         else:
@@ -286,7 +288,9 @@ class _Triggering(Face[C, G]):
             return self.trigger_client_callback(key, player_id, payload, timeout=_left(until))
 
         if players is None:
-            self._list_players(partial(group.begin, trigger), group.fail, until)
+            tracer = _context.tracer  # the calls belong to what is traced here, and not where the list comes
+            begin = partial(group.begin, trigger if tracer is None else tracer.keep(trigger))
+            self._list_players(begin, group.fail, until)
         else:
             group.begin(trigger, [check_player_id(player_id) for player_id in players])
         return group

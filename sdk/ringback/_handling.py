@@ -22,9 +22,11 @@ def run_plain(execution: Execution) -> Any:
     if not execution.begin(time.monotonic()):
         return None
     token = _context.deadline.set(execution.deadline)
-    handler = execution.handler
+    function, tracer = execution.handler.function, _context.tracer
+    if tracer is not None:
+        function = tracer.handles(execution) or function
     try:
-        result = handler.function(*arguments)
+        result = function(*arguments)
         if hasattr(result, "__await__"):
             return result
         _answer(execution, result)

@@ -267,7 +267,8 @@ def test_doctor_on_what_is_well(tmp_path: Path, command: Any) -> None:
     assert (code, errors) == (Exit.OK, "")
     found = {row["what"]: row for row in json.loads(output)}
     assert list(found) == [
-        *("python", "libzmq", "ringback", "extra tokens", "extra metrics", "clock", "settings"),
+        *("python", "libzmq", "ringback"),
+        *("extra tokens", "extra metrics", "extra tracing", "clock", "settings"),
         *("descriptors", "key_file", "access", "broker"),
     ]
     assert {row["verdict"] for name, row in found.items() if name != "clock"} == {"ok"}

@@ -17,6 +17,7 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.names import encode_address
 
 write = Encoder(Limits())
+CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
 
 def data(*envelopes: bytes, link: int = 0) -> bytes:
@@ -82,6 +83,15 @@ def test_waiters_are_woken_once_whenever_they_come(player: Desk) -> None:
     player.gets(data(write.result(call.id, ())))
     call.add_waiter(lambda: woken.append("late"))
     assert woken == ["early", "late"]
+
+
+def test_waiters_are_woken_in_the_order_in_which_they_came(player: Desk) -> None:
+    woken: list[int] = []
+    call = player.call(flush=True)
+    for number in range(3):
+        call.add_waiter(lambda number=number: woken.append(number))  # type: ignore[misc]
+    player.gets(data(write.result(call.id, ())))
+    assert woken == [0, 1, 2]
 
 
 def test_late_and_repeated_answers_are_counted(player: Desk) -> None:
@@ -324,6 +334,13 @@ def test_a_call_is_handled_on_its_route(server: Desk) -> None:
     [(address, frame)] = server.shell.take_sent()
     assert (address, frame[:8]) == (encode_address("s"), header(FrameType.RELAY, 9))
     assert server.counters.executions == 1
+
+
+def test_what_a_call_carries_is_kept_for_its_handler(player: Desk) -> None:
+    player.gets(data(write.call(5, "k", [1], None, CONTEXT), write.call(6, "k", [2], 900)))
+    [traced, plain] = player.handle()
+    assert (traced.context, traced.payload, traced.deadline) == (CONTEXT, [1], None)
+    assert (plain.context, plain.payload, plain.deadline) == (None, [2], player.clock.now + 0.9)
 
 
 def test_an_unknown_key(player: Desk) -> None:
@@ -644,6 +661,27 @@ def test_a_call_is_cancelled_before_it_leaves(player: Desk) -> None:
     player.flush()
     assert player.shell.take_sent() == []
     player.check_at_rest()
+
+
+def test_a_call_with_a_context_is_found_in_the_queue_too(server: Desk) -> None:
+    """By its first bytes: as it is cancelled, as its time is over, and as whom it is for leaves."""
+    cancelled, late = server.call(7, context=CONTEXT), server.call(7, context=CONTEXT, timeout_s=0.01)
+    left, kept = server.call(7, context=CONTEXT), server.call(8, context=CONTEXT)
+    server.shell.room = 0
+    server.exchange.cancel(cancelled)
+    server.wait(0.02)
+    server.told(control.Left((7,)))
+    assert [call.outcome for call in (cancelled, late, left)] == [
+        (Code.CANCELLED, "no"),
+        (Code.TIMEOUT, "no"),
+        (Code.PLAYER_LEFT, "no"),
+    ]
+    server.shell.room = None
+    server.flush()
+    [(address, frame)] = server.shell.take_sent()
+    server.gets(bounce(Code.UNKNOWN_PLAYER, frame), address)
+    assert kept.outcome == (Code.UNKNOWN_PLAYER, "no")
+    server.check_at_rest()
 
 
 def test_a_cancel_follows_its_call(player: Desk) -> None:

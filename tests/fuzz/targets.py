@@ -26,7 +26,13 @@ from ringback.protocol import envelopes as bodies
 from ringback.protocol.bundles import bundle, unbundle
 from ringback.protocol.envelopes import CALL, CANCEL, ERROR, MAX_ID, RESULT, Encoder, join
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, bounce
-from ringback.protocol.limits import BUNDLE_FRAMES, MAX_ENVELOPES, Limits
+from ringback.protocol.limits import (
+    BUNDLE_FRAMES,
+    MAX_CONTEXT_BYTES,
+    MAX_CONTEXT_PAIRS,
+    MAX_ENVELOPES,
+    Limits,
+)
 from ringback.protocol.names import PlayerID, ProtocolError, check_player_id, decode_address, encode_address
 from ringback_broker.session import Side
 from ringback_broker.switchboard import MAX_BACKLOG
@@ -128,9 +134,10 @@ LIMITS = (
     Limits(),
     Limits(max_call_bytes=64),
     Limits(max_depth=2),
-    Limits(max_array_len=6, max_map_len=2),
-    Limits(max_call_bytes=24, max_depth=1, max_array_len=7, max_map_len=1),
+    Limits(max_array_len=6, max_map_len=8),
+    Limits(max_call_bytes=24, max_depth=1, max_array_len=7, max_map_len=9),
 )
+CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
 BUILDS = 0x80
 """A first byte from here on: the rest is a program that builds values to write."""
 
@@ -177,10 +184,11 @@ def _check_sound(envelope: list[Any], limits: Limits) -> None:
     again: list[Any] = envelope
     try:
         match envelope:
-            case [kind, int(number), str(key), payload, budget] if kind == CALL:
+            case [kind, int(number), str(key), payload, budget, *context] if kind == CALL:
                 assert 1 <= len(key.encode()) <= 256 and (budget is None or 0 <= budget <= MAX_ID)
                 _check_value(payload, limits, limits.max_depth)
-                written = write.call(number, key, payload, budget)
+                _check_context(*context)
+                written = write.call(number, key, payload, budget, *context)
             case [kind, int(number), list(results)] if kind == RESULT:
                 _check_value(results, limits, limits.max_depth + 1)
                 written = write.result(number, tuple(results))
@@ -200,6 +208,13 @@ def _check_sound(envelope: list[Any], limits: Limits) -> None:
         return
     assert all(type(number) is int for number in envelope[:2]) and 0 <= envelope[1] <= MAX_ID
     assert repr(bodies.decode(join([written]), limits)) == repr(bodies.Decoded([again], [], 0))
+
+
+def _check_context(context: dict[str, str] | None = None) -> None:
+    if context is not None:
+        texts = [*context, *context.values()]
+        assert len(context) <= MAX_CONTEXT_PAIRS
+        assert sum(len(text.encode()) for text in texts) <= MAX_CONTEXT_BYTES
 
 
 def _check_value(value: Any, limits: Limits, depth: int) -> None:
@@ -227,9 +242,9 @@ def _write_and_read(program: Program, limits: Limits) -> None:
         try:
             match program.byte() % 4:
                 case 0:
-                    budget = program.pick((None, 0, 5000, MAX_ID))
-                    written.append(write.call(number, "k", payload, budget))
-                    expected.append([CALL, number, "k", _plain(payload), budget])
+                    end = program.pick(([None], [0], [5000], [MAX_ID], [None, CONTEXT], [5000, {}]))
+                    written.append(write.call(number, "k", payload, *end))
+                    expected.append([CALL, number, "k", _plain(payload), *end])
                 case 1:
                     written.append(write.result(number, (payload, payload)))
                     expected.append([RESULT, number, [_plain(payload)] * 2])
@@ -655,11 +670,12 @@ class _Work:
             kind = program.pick((FrameType.DATA, None))
         else:
             kind = program.pick((FrameType.DATA, FrameType.RELAY))
-        for _ in range(1 + program.byte() % 3):
+        number = program.byte()
+        context = CONTEXT if number & 0x80 else None
+        for _ in range(1 + number % 3):
+            payload, key = program.byte(), program.pick("kkz")
             self.calls.append(
-                self.desk.call(
-                    to, kind=kind, payload=program.byte(), timeout_s=timeout_s, key=program.pick("kkz")
-                )
+                self.desk.call(to, kind=kind, payload=payload, timeout_s=timeout_s, key=key, context=context)
             )
 
     def _route(self, program: Program) -> tuple[bytes, bytes]:
@@ -679,8 +695,8 @@ class _Work:
             number = program.pick((program.byte(), len(self.calls)))
             match program.byte() % 6:
                 case 0 | 1:
-                    budget = program.pick((None, 0, 10, 1000, MAX_ID))
-                    pieces.append(write.call(number, program.pick("kkz"), program.byte(), budget))
+                    end = program.pick(([None], [0], [10], [1000], [MAX_ID], [1000, CONTEXT]))
+                    pieces.append(write.call(number, program.pick("kkz"), program.byte(), *end))
                 case 2:
                     pieces.append(write.result(number, (program.byte(),) * (program.byte() % 3)))
                 case 3:

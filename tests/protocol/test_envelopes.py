@@ -18,12 +18,20 @@ from ringback.protocol.envelopes import (
     Decoded,
     Encoder,
     Unreadable,
+    call_heads,
+    call_id_in,
     decode,
     join,
     to_error,
     too_deep,
 )
-from ringback.protocol.limits import MAX_ENVELOPE_BYTES, MAX_ENVELOPES, Limits
+from ringback.protocol.limits import (
+    MAX_CONTEXT_BYTES,
+    MAX_CONTEXT_PAIRS,
+    MAX_ENVELOPE_BYTES,
+    MAX_ENVELOPES,
+    Limits,
+)
 
 SETTINGS = settings(deadline=None, max_examples=100)
 ENCODER = Encoder(Limits())
@@ -41,8 +49,10 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 CODES = st.sampled_from(Code).map(int) | TEXT.filter(bool)
+CONTEXTS = st.dictionaries(TEXT, TEXT, max_size=MAX_CONTEXT_PAIRS)
 ENVELOPES = (
     st.tuples(st.just(1), IDS, KEYS, VALUES, st.none() | IDS)
+    | st.tuples(st.just(1), IDS, KEYS, VALUES, st.none() | IDS, CONTEXTS)
     | st.tuples(st.just(2), IDS, st.lists(VALUES, max_size=3))
     | st.tuples(st.just(3), IDS, CODES, TEXT, st.integers(0, 2), VALUES)
     | st.tuples(st.just(4), IDS)
@@ -51,8 +61,8 @@ ENVELOPES = (
 
 def encode(envelope: list[Any]) -> bytes:
     match envelope:
-        case [1, call_id, key, payload, budget_ms]:
-            return ENCODER.call(call_id, key, payload, budget_ms)
+        case [1, call_id, key, payload, budget_ms, *context]:
+            return ENCODER.call(call_id, key, payload, budget_ms, *context)
         case [2, call_id, results]:
             return ENCODER.result(call_id, tuple(results))
         case [3, call_id, code, message, executed, data]:
@@ -76,7 +86,7 @@ def check(body: bytes, limits: Limits | None = None) -> Decoded:
     assert len(decoded.envelopes) + len(decoded.unreadable) <= MAX_ENVELOPES
     for envelope in decoded.envelopes:
         assert type(envelope) is list
-        assert len(envelope) == {1: 5, 2: 3, 3: 6, 4: 2}[envelope[0]]
+        assert len(envelope) in {1: (5, 6), 2: (3,), 3: (6,), 4: (2,)}[envelope[0]]
         if envelope[0] == 3:
             assert isinstance(to_error(envelope), CallbackError)
         repr(envelope)  # nothing in it is too deep to be looked at
@@ -188,7 +198,8 @@ def test_mutated_bodies(envelopes: list[list[Any]], data: st.DataObject) -> None
 @given(st.lists(ENVELOPES, min_size=1, max_size=6), st.data())
 def test_one_by_one_gives_the_same_as_all_at_once(envelopes: list[list[Any]], data: st.DataObject) -> None:
     """The two ways to read a body have the rules written down twice: they must not drift apart."""
-    odd = data.draw(st.lists(st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=6), max_size=2))
+    field = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(TEXT, SCALARS, max_size=2)
+    odd = data.draw(st.lists(st.lists(field, max_size=6), max_size=2))
     pieces = [encode(envelope) for envelope in envelopes] + [msgpack.packb(value) for value in odd]
     at_once = decode(join(pieces), Limits())
     alone = [decode(join([piece]), Limits()) for piece in pieces]
@@ -202,7 +213,11 @@ def test_one_by_one_gives_the_same_as_all_at_once(envelopes: list[list[Any]], da
 
 @pytest.mark.parametrize("count", [1, 14, 15, 62, 200])
 @pytest.mark.parametrize(
-    "bad", [[1, 5, "", None, None], [1, 5, "k", nested(65), None], [2, 5], [3, 5, 0, "", 0, None], [7, 5]]
+    "bad",
+    [
+        *([1, 5, "", None, None], [1, 5, "k", nested(65), None], [1, 5, "k", nested(65), None, {}]),
+        *([1, 5, "k", None, None, None], [2, 5], [3, 5, 0, "", 0, None], [7, 5]),
+    ],
 )
 def test_one_bad_envelope_among_many_good_ones(count: int, bad: list[Any]) -> None:
     decoded = check(join([GOOD] * count + [msgpack.packb(bad)] + [GOOD] * count))
@@ -223,6 +238,52 @@ def test_reasons_are_bounded() -> None:
     bad = msgpack.packb([1, 5, "k" * 5000, None, "b" * 5000])
     [unreadable] = check(join([bad])).unreadable
     assert len(unreadable.reason) <= 200
+
+
+# -- the context of a call
+
+BOUNDS = [
+    ({}, ""),
+    ({"traceparent": "x"}, ""),
+    ({str(number): "" for number in range(MAX_CONTEXT_PAIRS)}, ""),
+    ({str(number): "" for number in range(MAX_CONTEXT_PAIRS + 1)}, "a context has at most 8 pairs, not 9"),
+    ({"é": "x" * (MAX_CONTEXT_BYTES - 2)}, ""),
+    ({"é": "x" * (MAX_CONTEXT_BYTES - 1)}, "a context has at most 1024 bytes, not 1025"),
+    ({"x": 1}, "a context is a map of str to str"),
+    ({b"x": "x"}, "a context is a map of str to str"),
+    ({"x": ["x"]}, "a context is a map of str to str"),
+    (["x"], "a context is a map of str to str"),
+    (None, "a context is a map of str to str"),
+]
+
+
+@pytest.mark.parametrize(("context", "reason"), BOUNDS)
+def test_a_context_in_its_bounds_is_accepted(context: Any, reason: str) -> None:
+    envelope = [1, 5, "k", [1], 900, context]
+    decoded = check(join([GOOD, msgpack.packb(envelope), GOOD]))
+    if reason:
+        assert decoded == ([[4, 9]] * 2, [(1, 5, reason)], 0)
+    else:
+        assert decoded == ([[4, 9], envelope, [4, 9]], [], 0)
+
+
+def test_no_other_envelope_has_a_context() -> None:
+    context = {"traceparent": "x"}
+    for odd in ([2, 5, [], context], [3, 5, "X", "", 0, None, context], [4, 5, context]):
+        assert check(join([msgpack.packb(odd)])).unreadable[0].id == 5
+    [too_long] = check(join([msgpack.packb([1, 5, "k", None, None, context, None])])).unreadable
+    assert too_long == (1, 5, "a CALL has 5 or 6 fields, not 7")
+
+
+@pytest.mark.parametrize("call_id", [0, 127, 128, 255, 256, 2**16, 2**32, 2**64 - 1])
+def test_calls_are_known_by_their_first_bytes(call_id: int) -> None:
+    plain = ENCODER.call(call_id, "k", None, None)
+    traced = ENCODER.call(call_id, "k", None, None, {"traceparent": "x"})
+    error = ENCODER.error(call_id, CallbackError())  # an array of six too
+    others = [ENCODER.result(call_id, ()), ENCODER.cancel(call_id), error]
+    assert [call_id_in(encoded) for encoded in (plain, traced, *others)] == [call_id] * 2 + [None] * 3
+    heads = call_heads(call_id)
+    assert [encoded.startswith(heads) for encoded in (plain, traced, *others)] == [True] * 2 + [False] * 3
 
 
 # -- limits of what arrives
@@ -247,11 +308,11 @@ def test_depth() -> None:
 
 
 def test_array_and_map_lengths() -> None:
-    limits = Limits(max_array_len=6, max_map_len=3)
+    limits = Limits(max_array_len=6, max_map_len=8)
     assert one([0] * 6, limits).envelopes
     assert one([0] * 7, limits).unreadable[0].id == 5
-    assert one({n: n for n in range(3)}, limits).envelopes
-    assert one({n: n for n in range(4)}, limits).unreadable[0].id == 5
+    assert one({n: n for n in range(8)}, limits).envelopes
+    assert one({n: n for n in range(9)}, limits).unreadable[0].id == 5
     assert check(join([GOOD] * 20), limits).envelopes == [[4, 9]] * 20
 
 

@@ -93,6 +93,7 @@ def test_an_address_that_nests_without_end() -> None:
         ("max_call_bytes", MAX_ENVELOPE_BYTES + 1),
         ("max_depth", 65),
         ("max_array_len", 5),
+        ("max_map_len", 7),
     ],
 )
 def test_limits_that_make_no_sense(name: str, value: Any) -> None:
@@ -103,4 +104,4 @@ def test_limits_that_make_no_sense(name: str, value: Any) -> None:
 def test_limits_at_their_bounds() -> None:
     assert Limits() == Limits(max_call_bytes=MAX_ENVELOPE_BYTES, max_depth=64)
     assert Limits(max_calls_per_s=0.5).max_calls_per_s == 0.5
-    assert Limits(max_calls_per_s=100, max_depth=1, max_array_len=6, max_map_len=1).max_depth == 1
+    assert Limits(max_calls_per_s=100, max_depth=1, max_array_len=6, max_map_len=8).max_depth == 1

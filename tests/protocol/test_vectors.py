@@ -69,8 +69,8 @@ def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
 def encode_envelope(envelope: list[Any]) -> bytes:
     encoder = Encoder(Limits())
     match envelope:
-        case [1, call_id, key, payload, budget_ms]:
-            return encoder.call(call_id, key, payload, budget_ms)
+        case [1, call_id, key, payload, budget_ms, *context]:
+            return encoder.call(call_id, key, payload, budget_ms, *context)
         case [2, call_id, results]:
             return encoder.result(call_id, tuple(results))
         case [3, call_id, code, message, executed, data]:

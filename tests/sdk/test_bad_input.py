@@ -64,12 +64,12 @@ async def test_payloads_at_the_limits(stage: Stage) -> None:
 @played
 async def test_a_receivers_own_limits(stage: Stage) -> None:
     """What a sender may send and this receiver does not accept is an error that says so; no handler runs."""
-    limits = Limits(max_depth=3, max_array_len=10, max_map_len=3, max_call_bytes=500)
+    limits = Limits(max_depth=3, max_array_len=10, max_map_len=8, max_call_bytes=500)
     server = await stage.server(limits=limits)
     player = await stage.player(7)
     ran = Seen()
     server.register_server_callback("note", lambda source, payload: ran(payload))
-    for payload in (nested(4), list(range(11)), dict.fromkeys("abcd"), "x" * 500):
+    for payload in (nested(4), list(range(11)), dict.fromkeys("abcdefghi"), "x" * 500):
         error = await stage.failure(player.trigger_server_callback("note", payload))
         assert type(error) is ringback.InvalidPayload and error.executed == "no"
     assert not ran.items

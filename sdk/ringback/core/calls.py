@@ -79,10 +79,10 @@ class PendingCall:
             self._wake()
 
     def _wake(self) -> None:
-        # Two threads may be in here; each waiter is popped by one of them.
+        # Two threads may be in here; each waiter is popped by one of them, the first to come first.
         while self._waiters:
             try:
-                wake = self._waiters.pop()
+                wake = self._waiters.pop(0)
             except IndexError:
                 return
             wake()
@@ -112,6 +112,9 @@ class Replier(Protocol):
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         """A handler has failed with what its caller is not told: it belongs into the log."""
 
+    def cancel(self, execution: Execution) -> None:
+        """Stops a handler that can be stopped; on the I/O thread."""
+
 
 class Execution:
     """A call that this endpoint handles. It is the `cb` that a handler is given.
@@ -126,6 +129,7 @@ class Execution:
         deadline: on the same clock; None for no limit.
         tally: where it is counted; None if it is not.
         size: about how many bytes its call took.
+        context: what its call carried of tracing; None for nothing.
         cancelled: the caller does not want the answer any more, or is gone.
     """
 
@@ -133,6 +137,7 @@ class Execution:
         "_replied",
         "began",
         "cancelled",
+        "context",
         "deadline",
         "handler",
         "id",
@@ -157,6 +162,7 @@ class Execution:
         handler: Handler,
         size: int = 0,
         began: float = 0.0,
+        context: dict[str, str] | None = None,
     ) -> None:
         self.shell = shell
         self.peer = peer
@@ -169,6 +175,7 @@ class Execution:
         self.handler = handler
         self.source: PlayerID | None = peer.source
         self.size = size
+        self.context = context
         self.cancelled = False
         self.task: Any = None
         self._replied = False

@@ -248,6 +248,7 @@ class Exchange:
         self._tidy(peer, now)
 
     def _take_call(self, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
+        context = envelope.pop() if len(envelope) == 6 else None
         _, call_id, key, payload, budget_ms = envelope
         handler = self._handlers.get(key)
         limits = self._limits
@@ -278,7 +279,9 @@ class Exchange:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < self._sweep_at:
                 self._sweep_at = max(deadline, self._sweep_after)
-            execution = Execution(self._shell, peer, call_id, key, payload, deadline, handler, size, now)
+            execution = Execution(
+                self._shell, peer, call_id, key, payload, deadline, handler, size, now, context
+            )
             tallies = self.tallies
             if tallies is not None:
                 tally = execution.tally = tallies.handled.get(key) or tallies.add(key, Role.SERVER)
@@ -327,7 +330,7 @@ class Exchange:
             self._count_execution(execution, call_error(why, "nobody waits for it any more", "maybe"))
             execution.cancelled = True
             execution.payload = None  # it may wait for long to be thrown away
-            self._shell.cancel(execution)
+            execution.shell.cancel(execution)
 
     def _take_unreadable(self, peer: Peer, damaged: Unreadable) -> None:
         self.counters.invalid += 1

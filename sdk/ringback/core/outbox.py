@@ -9,7 +9,7 @@ from itertools import islice
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
 from ringback.protocol.bundles import bundle
-from ringback.protocol.envelopes import call_head, call_id_in, join
+from ringback.protocol.envelopes import call_heads, call_id_in, join
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, BUNDLE_FRAMES
 
 
@@ -136,9 +136,9 @@ class Outbox:
 
     def withdraw_call(self, peer: Peer, call_id: int) -> bool:
         """Takes one call out again; False if it has left."""
-        head = call_head(call_id)
+        heads = call_heads(call_id)
         for position, envelope in enumerate(peer.outgoing):
-            if envelope.startswith(head):
+            if envelope.startswith(heads):
                 del peer.outgoing[position]
                 peer.outgoing_bytes -= len(envelope)
                 self.queued_bytes -= len(envelope)

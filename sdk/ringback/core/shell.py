@@ -18,7 +18,8 @@ class Event(Enum):
 
 
 class Shell(Replier, Protocol):
-    """Effects of the core. All but `Replier`'s are called on the I/O thread and must not block."""
+    """Effects of the core. All but the answers of `Replier` are called on the I/O thread, and must not
+    block."""
 
     def open_link(self, heartbeat_ms: int) -> None:
         """Opens a fresh socket with a fresh routing ID, that sends heartbeats so often."""
@@ -45,9 +46,6 @@ class Shell(Replier, Protocol):
     def jobs_waiting(self) -> int:
         """How many handlers wait to be run."""
         ...
-
-    def cancel(self, execution: Execution) -> None:
-        """Stops a handler that can be stopped."""
 
     def finished(self, call: PendingCall) -> None:
         """A call has its outcome: have its callback run, later and elsewhere."""

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import msgpack
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
-from ringback.protocol.limits import MAX_ENVELOPES, MAX_KEY_BYTES, Limits
+from ringback.protocol.limits import (
+    MAX_CONTEXT_BYTES,
+    MAX_CONTEXT_PAIRS,
+    MAX_ENVELOPES,
+    MAX_KEY_BYTES,
+    Limits,
+)
 
 
 class EnvelopeType(IntEnum):
@@ -30,8 +36,9 @@ MAX_MESSAGE_CHARS = 1000
 _SURE_KEY_CHARS = MAX_KEY_BYTES // 4
 """A key of so many characters is within its bytes, whatever the characters are."""
 
-_CALL_START = bytes((0x95, CALL))
-"""An array of five, and the type. An id follows: a byte up to 127, or 0xcc to 0xcf and 1, 2, 4 or 8 bytes."""
+_CALL_STARTS = (bytes((0x95, CALL)), bytes((0x96, CALL)))
+"""An array of five, or of six with a context, and the type. An id follows: a byte up to 127, or 0xcc to 0xcf
+and 1, 2, 4 or 8 bytes."""
 
 _CODES = frozenset(Code)
 _NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
@@ -91,8 +98,18 @@ class Encoder:
         # faster too.
         self._pack = msgpack.Packer(strict_types=True, default=_plain).pack
 
-    def call(self, call_id: int, key: str, payload: Any, budget_ms: int | None) -> bytes:
-        return self._envelope([CALL, call_id, key, payload, budget_ms], payload, "payload")
+    def call(
+        self,
+        call_id: int,
+        key: str,
+        payload: Any,
+        budget_ms: int | None,
+        context: dict[str, str] | None = None,
+    ) -> bytes:
+        fields = [CALL, call_id, key, payload, budget_ms]
+        if context is not None:
+            fields.append(context)
+        return self._envelope(fields, payload, "payload")
 
     def result(self, call_id: int, results: tuple[Any, ...]) -> bytes:
         # As in `decode`, the array of results is itself not a level of what is in it.
@@ -233,22 +250,22 @@ def _values(envelopes: list[Any]) -> list[Any]:
         elif _fault(envelope):
             raise ValueError
         elif size == 6:
-            values.append(envelope[5])
+            values.append(envelope[3 if envelope[0] == CALL else 5])
     return values
 
 
 def call_id_in(encoded: bytes) -> int | None:
     """Gives the id of an encoded envelope of one's own that is a CALL; None for another. Reads no payload."""
-    if not encoded.startswith(_CALL_START):
+    if not encoded.startswith(_CALL_STARTS):
         return None
     first = encoded[2]
     return first if first < 0x80 else int.from_bytes(encoded[3 : 3 + (1 << (first - 0xCC))], "big")
 
 
-def call_head(call_id: int) -> bytes:
-    """Gives the bytes that the encoded CALL of an id begins with."""
-    head: bytes = _CALL_START + msgpack.packb(call_id)
-    return head
+def call_heads(call_id: int) -> tuple[bytes, ...]:
+    """Gives the bytes that the encoded CALL of an id begins with: without a context, and with one."""
+    number = msgpack.packb(call_id)
+    return tuple(start + number for start in _CALL_STARTS)
 
 
 def read_own(encoded: bytes) -> Envelope:
@@ -293,19 +310,32 @@ def _fault(envelope: Any) -> str:
     if kind == RESULT:
         return "" if size == 3 and type(envelope[2]) is list else "a RESULT has a list of results"
     if kind == CALL:
-        if size != 5:
-            return f"a CALL has 5 fields, not {size}"
+        if size not in (5, 6):
+            return f"a CALL has 5 or 6 fields, not {size}"
         key, budget_ms = envelope[2], envelope[4]
         if type(key) is not str or not 0 < len(key.encode()) <= MAX_KEY_BYTES:
             return f"a key is a str of 1 to {MAX_KEY_BYTES} bytes"
         if budget_ms is not None and (type(budget_ms) is not int or budget_ms < 0):
             return "a budget is an int from 0, or nil"
-        return ""
+        return _context_fault(envelope[5]) if size == 6 else ""
     if kind == ERROR:
         return _error_fault(envelope)
     if kind == CANCEL:
         return "" if size == 2 else "a CANCEL has 2 fields"
     return f"{kind} is not a type of envelope"
+
+
+def _context_fault(context: Any) -> str:
+    if type(context) is not dict or not all(
+        type(name) is str and type(value) is str for name, value in context.items()
+    ):
+        return "a context is a map of str to str"
+    if len(context) > MAX_CONTEXT_PAIRS:
+        return f"a context has at most {MAX_CONTEXT_PAIRS} pairs, not {len(context)}"
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in context.items())
+    if size > MAX_CONTEXT_BYTES:
+        return f"a context has at most {MAX_CONTEXT_BYTES} bytes, not {size}"
+    return ""
 
 
 def _error_fault(envelope: Envelope) -> str:

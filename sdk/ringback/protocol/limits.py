@@ -11,6 +11,10 @@ MAX_KEYS = 1024
 """How many keys a HELLO or KEYS frame may list."""
 
 MAX_PING_BYTES = 64
+MAX_CONTEXT_PAIRS = 8
+MAX_CONTEXT_BYTES = 1024
+"""What a CALL may carry of tracing: pairs, and the bytes of their names and values together."""
+
 MAX_TOKEN_CHARS = 2048
 """A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
 
@@ -52,7 +56,7 @@ class Limits:
         max_depth: how deep lists and maps may be nested; at most 64.
         max_array_len: items of one list; at least 6, since an envelope is a list itself. Frames with more
             envelopes than this are read one envelope at a time, which is slower.
-        max_map_len: pairs of one map.
+        max_map_len: pairs of one map; at least 8, since a call's context is a map.
         max_in_flight: calls that may wait for their answer at one time, of one caller, and to one peer.
         max_in_flight_bytes: what those of one caller may take, in bytes.
         max_running: calls of all callers that may wait for their answer at one time.
@@ -87,3 +91,5 @@ class Limits:
             raise ValueError(f"max_depth is at most 64, not {self.max_depth}")
         if self.max_array_len < 6:
             raise ValueError(f"max_array_len is at least 6, not {self.max_array_len}")
+        if self.max_map_len < MAX_CONTEXT_PAIRS:
+            raise ValueError(f"max_map_len is at least {MAX_CONTEXT_PAIRS}, not {self.max_map_len}")
