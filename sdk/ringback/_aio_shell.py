@@ -277,7 +277,7 @@ class AsyncioShell(ShellBase):
             return
         envelope = encode_answer(self.encoder(), execution, results, error)
         exchange = self.endpoint.exchange
-        if execution.task is not None:  # it may have waited for long since the latest step
+        if not self._taking:  # the latest step may be long ago
             exchange.now = time.monotonic()
         exchange.reply(execution, envelope)
 

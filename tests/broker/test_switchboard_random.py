@@ -13,6 +13,7 @@ from ringback.errors import RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER, HEADER_BYTES, FrameType, Role
+from ringback.protocol.reports import CLASSES, CallbackFigures, PlayerFigures, TracedCall
 from ringback_broker.session import Side
 
 SOUND = [
@@ -34,6 +35,17 @@ SOUND = [
     control.Query(1, control.Subject.PLAYERS),
     control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
     control.Query(1, control.Subject.COUNTERS),
+    control.Query(1, control.Subject.EVENTS),
+    control.Query(1, control.Subject.CALLS),
+    control.Order(1, control.What.KICK, 1),
+    control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
+    control.Report(
+        (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
+        (PlayerFigures(1, 2, 1),),
+        (TracedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
+        3,
+    ),
+    control.Watch((), 1000),
     control.Answer(1, ()),
 ]
 

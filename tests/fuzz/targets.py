@@ -34,6 +34,7 @@ from ringback.protocol.limits import (
     Limits,
 )
 from ringback.protocol.names import PlayerID, ProtocolError, check_player_id, decode_address, encode_address
+from ringback.protocol.reports import CLASSES, CallbackFigures, PlayerFigures, TracedCall
 from ringback_broker.session import Side
 from ringback_broker.switchboard import MAX_BACKLOG
 
@@ -355,6 +356,17 @@ SAID: tuple[control.ControlFrame, ...] = (
     control.Query(1, control.Subject.PLAYERS),
     control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
     control.Query(1, control.Subject.COUNTERS),
+    control.Query(1, control.Subject.EVENTS),
+    control.Query(1, control.Subject.CALLS),
+    control.Order(1, control.What.KICK, 1),
+    control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
+    control.Report(
+        (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
+        (PlayerFigures(1, 2, 1),),
+        (TracedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
+        3,
+    ),
+    control.Watch((), 1000),
     control.Answer(1, ()),
 )
 ENCODED = tuple(map(control.encode, SAID))

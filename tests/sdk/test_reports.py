@@ -1,0 +1,63 @@
+"""What endpoints report of calls, through a real broker, in both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from faces import Stage, played
+from harness import PATIENCE_S
+
+from ringback.errors import Code
+
+
+async def reported(stage: Stage, operator: Any, key: str, calls: int) -> list[Any]:
+    """Gives the row of a callback once so many calls of it were reported."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            rows, _ = await stage.result(operator.query("callbacks"))
+            for row in rows:
+                if row[0] == key and row[4] >= calls:
+                    found: list[Any] = row
+                    return found
+            await asyncio.sleep(0.05)
+
+
+@played
+async def test_latencies_of_answers_that_come_later(stage: Stage) -> None:
+    """A handler that keeps its `cb`: the time to the answer counts, and not that to its return."""
+    server, player = await stage.pair()
+    operator = await stage.operator()
+
+    def later(source: Any, payload: Any, cb: Any) -> None:
+        threading.Timer(0.3, cb, (payload,)).start()
+
+    server.register_server_callback("later", later)
+    server.register_server_callback("soon", lambda source, payload: payload)
+    for number in range(5):
+        assert await stage.result(player.trigger_server_callback("soon", number)) == number
+    assert await stage.result(player.trigger_server_callback("later", 1)) == 1
+    soon, late = await reported(stage, operator, "soon", 5), await reported(stage, operator, "later", 1)
+    assert soon[3:6] == [0, 5, 0] and late[3:6] == [0, 1, 0]
+    assert 250 <= late[7] <= 1000 * PATIENCE_S and soon[7] < late[7]
+
+
+@played
+async def test_watching_says_what_is_wrong(stage: Stage) -> None:
+    await stage.pair()
+    operator = await stage.operator()
+    for arguments, settings, problem in (
+        ((0,), {}, "1 to 2"),
+        ((), {"key": ""}, "a key is 1 to 256"),
+        ((), {"for_s": -1}, "for_s is seconds from 0 to 86400"),
+        ((), {"for_s": "5"}, "for_s is seconds"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=problem):
+            operator.watch(*arguments, **settings)
+    for number in range(16):
+        assert await stage.result(operator.watch(number + 1)) is None
+    assert (await stage.failure(operator.watch(17))).code is Code.OVERLOADED
+    assert await stage.result(operator.watch(16, for_s=0)) is None
+    assert await stage.result(operator.watch(17)) is None
