@@ -1,0 +1,195 @@
+"""The operator that the dashboard is: it looks at the broker as any other does, while somebody asks it to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ringback.aio import Operator
+from ringback.credentials import KeyPair
+from ringback.errors import CallbackError, Draining, LinkError
+from ringback_broker.snapshot import Snapshot
+
+CONNECT_S = 3.0
+QUERY_S = 3.0
+POLL_S = 1.0
+"""How often the broker is asked, however many look."""
+
+PAUSE_SHARE = 20
+"""An answer that took long, as there are many players, is asked for more rarely: the pause is so many times
+as long. So looking takes no more than a twentieth of what the broker can do."""
+
+IDLE_S = 90.0
+"""It leaves when nobody has asked for so long; no call takes longer."""
+
+RATES_WITHIN_S = 10.0
+"""What was added a second since an answer that is older says nothing of now."""
+
+MAX_EVENTS = 100
+
+_PLAYER = (
+    *("player", "connected_s", "callbacks", "address", "key", "heard_s", "window_percent"),
+    *("calls", "errors", "rtt_ms"),
+)
+_CALLBACK = ("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms")
+_EVENT = ("number", "unix_s", "event", "role", "player", "key", "address", "code", "reason")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the broker knew at one moment.
+
+    Attributes:
+        unix_s: the moment.
+        players, callbacks: all rows, with what the broker has of `_PLAYER` and `_CALLBACK`.
+        counters: what it has counted, by name.
+        rates: what was added to each a second, since the answer before; empty for the first one.
+        calls_a_second: of all callbacks together; None: not known.
+        events: the latest, oldest first.
+    """
+
+    unix_s: float
+    players: list[Row]
+    callbacks: list[Row]
+    counters: dict[str, int]
+    rates: dict[str, float]
+    calls_a_second: float | None
+    events: list[Row]
+
+
+class Observer:
+    """Asks the broker, for as many as want to know. It belongs to the loop that it is first used on.
+
+    Args:
+        address: where operators reach the broker.
+        keys: its own, with the broker's public key; None: without encryption.
+        look: gives the latest snapshot of the broker.
+    """
+
+    def __init__(self, address: str, keys: KeyPair | None, look: Callable[[], Snapshot]) -> None:
+        self.look = look
+        self._address = address
+        self._keys = keys
+        self._operator: Operator | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._dialling = asyncio.Lock()
+        self._polling = asyncio.Lock()
+        self._used_at = 0.0
+        self._polled_at = self._next_poll_at = -RATES_WITHIN_S
+        self._state: State | None = None
+        self._failure: LinkError | CallbackError | None = None
+        self._events: deque[Row] = deque(maxlen=MAX_EVENTS)
+
+    async def operator(self) -> Operator:
+        """Gives the operator, connected.
+
+        Raises:
+            LinkError: the broker can't be reached, or refuses.
+            Draining: it is about to stop.
+        """
+        self._used_at = time.monotonic()
+        async with self._dialling:
+            if self._operator is None or not self._operator.connected:
+                await self._leave()
+                if self.look().draining:  # which would wait for one more to leave
+                    raise Draining("the broker is stopping")
+                operator = Operator(self._address, connect_timeout=CONNECT_S, key_file=self._keys)
+                self._operator = await operator.start()
+                self._leave_unused()
+            return self._operator
+
+    async def state(self) -> State:
+        """Gives what the broker knows, at most as old as the pause between two answers.
+
+        Raises:
+            LinkError, CallbackError: it could not be asked.
+        """
+        async with self._polling:
+            begun_at = time.monotonic()
+            if begun_at >= self._next_poll_at:
+                try:
+                    self._state = await self._poll()
+                    self._failure = None
+                except (LinkError, CallbackError) as error:
+                    self._failure = error
+                now = time.monotonic()
+                self._next_poll_at = now + max(POLL_S, PAUSE_SHARE * (now - begun_at))
+            self._used_at = begun_at
+            if self._failure is not None:
+                self._next_poll_at = min(self._next_poll_at, time.monotonic() + POLL_S)
+                raise self._failure
+            assert self._state is not None
+            return self._state
+
+    async def close(self) -> None:
+        """Leaves the broker."""
+        async with self._dialling:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._operator is not None:
+            await self._operator.close()
+            self._operator = None
+
+    def _leave_unused(self) -> None:
+        left_s = self._used_at + IDLE_S - time.monotonic()
+        if left_s > 0:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._leave_unused)
+        else:
+            self._leaving = asyncio.create_task(self.close())
+
+    async def _poll(self) -> State:
+        operator = await self.operator()
+        players = _rows(_PLAYER, await _ask(operator, "players"))
+        callbacks = _rows(_CALLBACK, await _ask(operator, "callbacks"))
+        counters: dict[str, int] = {row[0]: row[1] for row in await _ask(operator, "counters")}
+        seen = self._events[-1]["number"] if self._events else 0
+        self._events += _rows(_EVENT, await _ask(operator, "events", after=seen))
+        now, before = time.monotonic(), self._state
+        elapsed_s, self._polled_at = now - self._polled_at, now
+        rates: dict[str, float] = {}
+        calls_a_second = None
+        if before is not None and elapsed_s <= RATES_WITHIN_S:
+            rates = {
+                name: round((value - before.counters[name]) / elapsed_s, 1)
+                for name, value in counters.items()
+                if name in before.counters
+            }
+            calls_a_second = _calls_a_second(before.callbacks, callbacks, elapsed_s)
+        return State(time.time(), players, callbacks, counters, rates, calls_a_second, list(self._events))
+
+
+async def _ask(operator: Operator, subject: str, after: int = 0) -> list[list[Any]]:
+    """Gives all rows of a subject, page by page."""
+    rows: list[list[Any]] = []
+    following: int | None = after
+    while following is not None:
+        page, following = await operator.query(subject, after=following, timeout=QUERY_S)
+        rows += page
+    return rows
+
+
+def _rows(columns: tuple[str, ...], rows: list[list[Any]]) -> list[Row]:
+    """Names what is in rows: a newer broker may have more columns, an older one fewer."""
+    return [dict(zip(columns, row, strict=False)) for row in rows]
+
+
+def _calls_a_second(before: list[Row], after: list[Row], elapsed_s: float) -> float | None:
+    """Gives how many calls have ended a second, of callbacks that were there before; None: not known."""
+    counted = {(row["key"], row["side"]): row["calls"] for row in before if "calls" in row}
+    added = [
+        max(0, row["calls"] - counted[row["key"], row["side"]])  # who counted may have left
+        for row in after
+        if (row["key"], row["side"]) in counted and "calls" in row
+    ]
+    return round(sum(added) / elapsed_s, 1) if added else None
