@@ -18,6 +18,7 @@ help:
 	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
 	@echo "make neighbours   what a player that does not read, or floods, does to the others"
 	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
+	@echo "make browser  as root: installs Chromium for the tests of the dashboard, as make test does; else they are skipped"
 	@echo "make screenshots  the pictures of the dashboard in docs"
 	@echo "make audit   whether a weakness of an installed package is known; needs the network"
 	@echo "make fmt     format the code"

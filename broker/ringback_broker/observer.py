@@ -26,7 +26,7 @@ as long. So looking takes no more than a twentieth of what the broker can do."""
 IDLE_S = 90.0
 """It leaves when nobody has asked for so long; no call takes longer."""
 
-RATES_WITHIN_S = 10.0
+RATES_WITHIN_S = 60.0
 """What was added a second since an answer that is older says nothing of now."""
 
 MAX_EVENTS = 100

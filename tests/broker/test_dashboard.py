@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, BrokerProcess, eventually
+from harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually
 from keyring import KeyRing
 
 from ringback import CallbackError, Operator, Player, Server
@@ -223,6 +225,43 @@ def test_as_many_calls_as_are_allowed_at_one_time(broker: BrokerProcess) -> None
         for answer in waiting:
             answer("done")
         assert [call.result() for call in calls] == [{"results": ["done"]}] * MAX_TRIGGERS
+
+
+@pytest.mark.parametrize(
+    "payload", ["1" + 30 * "0", r'"\ud800"', 70 * "[" + 70 * "]", '"' + 1024 * 1024 * "x" + '"']
+)
+def test_payloads_that_can_t_be_carried(broker: BrokerProcess, payload: str) -> None:
+    body = f'{{"side": "server", "key": "k", "source": 1, "payload": {payload}}}'.encode()
+    status, found, _ = ask(f"{url_of(broker)}/api/trigger", body, Content_Type="application/json")
+    assert status == 200 and found["error"]["code"] in ("INVALID_PAYLOAD", "TOO_LARGE")
+
+
+def test_the_document(broker: BrokerProcess, tmp_path: Path) -> None:
+    """What docs/dashboard.md shows is answered so, and its commands are taken."""
+    text = (ROOT / "docs" / "dashboard.md").read_text()
+    asked, answered = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    with Server(broker.backend) as server:
+        server.register_server_callback("shop:items", lambda source, payload: {"apple": 3, "bread": 5})
+        for line, shown in zip(asked.splitlines(), answered.splitlines(), strict=True):
+            found, expected = trigger(url_of(broker), **json.loads(line)), json.loads(shown)
+            expected.pop("took_ms")
+            if "error" in expected:
+                expected["error"]["message"] = found["error"]["message"]
+            assert found == expected
+    KeyRing(tmp_path)
+    (tmp_path / "http.token").write_text(TOKEN)
+    *commands, last = text.partition("key of its own:")[2].split("```")[1].removeprefix("sh\n").splitlines()
+    commands, start = commands[:2], (commands[2] + last).replace("\\", "").split()[2:]
+    for line in commands:
+        run = [sys.executable, "-m", "ringback_cli", *line.split()[1:]]
+        subprocess.run(
+            run, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, timeout=PATIENCE_S
+        )
+    paths = [str(tmp_path / word) if word.endswith((".key", ".toml", ".token")) else word for word in start]
+    options = [word.replace("127.0.0.1:5772", "127.0.0.1:0") for word in paths]
+    with BrokerProcess(options=tuple(options)) as other:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert ask(f"{url_of(other)}/api/state", **headers)[0] == 200
 
 
 # -- what is not done

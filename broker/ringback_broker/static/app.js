@@ -204,7 +204,7 @@ const players = new Table(
     { name: "callbacks", title: "callbacks", text: count, kind: "number" },
     { name: "calls", title: "calls", text: count, kind: "number" },
     { name: "errors", title: "errors", text: count, kind: "number", look: worried },
-    { name: "rtt_ms", title: "round trip ms", text: milliseconds, kind: "number" },
+    { name: "rtt_ms", title: "RTT ms", text: milliseconds, kind: "number" },
     { name: "heard_s", title: "heard ago", text: duration, kind: "number" },
     { name: "window_percent", title: "window %", text: rate, kind: "number" },
     { name: "address", title: "address", text: plain },
@@ -274,7 +274,9 @@ function showPace(state) {
   const counted = state.calls_a_second !== null;
   const frames = ["frames_up", "frames_down", "frames_relayed"].map((name) => state.rates[name]);
   const now = counted ? state.calls_a_second : frames.includes(undefined) ? null : frames.reduce((sum, one) => sum + one, 0);
-  setText($("pace-name"), counted ? "Calls a second" : "Frames a second");
+  const name = counted ? "Calls a second" : "Frames a second";
+  if ($("pace-name").textContent !== name) pace.length = 0;
+  setText($("pace-name"), name);
   setText($("pace"), rate(now));
   if (now === null) return;
   pace.push(now);
