@@ -114,7 +114,7 @@ class Dashboard:
         callbacks = _matching(state.callbacks, "key", request.query_params.get("callback", ""))
         return _json(
             {
-                "unix_s": state.unix_s,
+                "number": state.number,
                 "version": self._version,
                 "draining": snapshot.draining,
                 "sessions": dict(snapshot.sessions),

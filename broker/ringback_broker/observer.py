@@ -46,7 +46,7 @@ class State:
     """What the broker knew at one moment.
 
     Attributes:
-        unix_s: the moment.
+        number: it grows with each answer.
         players, callbacks: all rows, with what the broker has of `_PLAYER` and `_CALLBACK`.
         counters: what it has counted, by name.
         rates: what was added to each a second, since the answer before; empty for the first one.
@@ -54,7 +54,7 @@ class State:
         events: the latest, oldest first.
     """
 
-    unix_s: float
+    number: int
     players: list[Row]
     callbacks: list[Row]
     counters: dict[str, int]
@@ -166,7 +166,15 @@ class Observer:
                 if name in before.counters
             }
             calls_a_second = _calls_a_second(before.callbacks, callbacks, elapsed_s)
-        return State(time.time(), players, callbacks, counters, rates, calls_a_second, list(self._events))
+        return State(
+            1 if before is None else before.number + 1,
+            players,
+            callbacks,
+            counters,
+            rates,
+            calls_a_second,
+            list(self._events),
+        )
 
 
 async def _ask(operator: Operator, subject: str, after: int = 0) -> list[list[Any]]:
