@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test pure random waiting sim faults setup fmt lint type check bench bench-quick bench-servers crowd handshakes neighbours soak fuzz fuzz-keep audit clean help
+.PHONY: demo test pure random waiting browser screenshots sim faults setup fmt lint type check bench bench-quick bench-servers crowd handshakes neighbours soak fuzz fuzz-keep audit clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
@@ -18,6 +18,8 @@ help:
 	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
 	@echo "make neighbours   what a player that does not read, or floods, does to the others"
 	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
+	@echo "make browser  as root: installs Chromium for the tests of the dashboard, as make test does; else they are skipped"
+	@echo "make screenshots  the pictures of the dashboard in docs"
 	@echo "make audit   whether a weakness of an installed package is known; needs the network"
 	@echo "make fmt     format the code"
 
@@ -55,8 +57,19 @@ pure: setup
 random: setup
 	$(BIN)/python -m pytest -q -m hypothesis
 
-waiting: setup
+waiting: setup browser
 	$(BIN)/python -m pytest -q -n 3 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
+
+# The page of the dashboard is tested in a real browser, Debian's. Without one these tests are skipped.
+browser:
+	@if ! command -v chromedriver > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get -qq update && apt-get -qq --yes --no-install-recommends install chromium chromium-driver; \
+	fi; \
+	command -v chromedriver > /dev/null \
+		|| echo "to test the dashboard's page too, install as root: chromium chromium-driver"
+
+screenshots: setup browser
+	$(BIN)/python tests/dashboard/screenshots.py docs/images
 
 # One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
 faults: SECONDS := 30

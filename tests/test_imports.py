@@ -20,6 +20,7 @@ OPTIONAL = {
     **{name: {"jwt", "cryptography"} for name in ("ringback.tokens", "ringback_broker.tokens")},
     "ringback_broker.metrics": {"prometheus_client"},
     "ringback_broker.web": {"prometheus_client", "starlette", "uvicorn"},
+    "ringback_broker.dashboard": {"starlette"},
     **{name: {"opentelemetry"} for name in ("ringback.tracing", "ringback._tracer")},
 }
 """What is there with an extra alone, and who may import it."""
@@ -27,6 +28,7 @@ OPTIONAL = {
 WITH_AN_EXTRA = {
     "ringback_broker.metrics": {"ringback_broker.web"},
     "ringback_broker.web": {"ringback_broker.daemon"},
+    "ringback_broker.dashboard": {"ringback_broker.daemon", "ringback_broker.web"},
     "ringback._tracer": {"ringback.tracing", "ringback._context"},
 }
 """Modules that are imported where their extra is needed, and by whom, inside functions or for types alone;
@@ -157,6 +159,12 @@ def test_the_sdk_needs_little(name: str) -> None:
 @pytest.mark.parametrize("name", of("ringback_broker"))
 def test_the_broker_imports_the_wire_only(name: str) -> None:
     allowed = ("ringback_broker", "ringback.protocol", "ringback.errors", "ringback.credentials")
+    # The dashboard asks the broker as an operator among others, from the thread of HTTP, so that the
+    # switchboard has nothing for it. Nothing else of the broker may use an endpoint.
+    allowed += {
+        "ringback_broker.observer": ("ringback.aio",),
+        "ringback_broker.dashboard": ("ringback.json_values",),
+    }.get(name, ())
     assert {other for other in own(name) if not below(other, *allowed)} == set()
     roots = {imported.split(".")[0] for imported in IMPORTS[name]}
     allowed = {"zmq", "msgpack", "pydantic", "annotated_types", "ringback", "ringback_broker"}
@@ -186,6 +194,14 @@ def test_what_needs_an_extra_is_imported_only_when_used(extra: str) -> None:
     for name in importing - set(WITH_AN_EXTRA):
         outside = ast.parse(MODULES[name].read_text()).body
         assert extra not in {f"{node.module}" for node in outside if isinstance(node, ast.ImportFrom)}
+
+
+def test_the_broker_s_one_endpoint_is_the_dashboard_s() -> None:
+    """The dashboard is an operator, and the broker none: only where it is wanted are endpoints imported."""
+    assert {name for name in MODULES if "ringback_broker.observer" in IMPORTS[name]} == {
+        "ringback_broker.daemon",
+        "ringback_broker.dashboard",
+    }
 
 
 def test_no_endpoint_imports_what_mints_tokens() -> None:

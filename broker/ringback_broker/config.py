@@ -124,7 +124,13 @@ class BrokerConfig:
     audit: Annotated[File, About("Who joined, left or was refused: a line of JSON for each.")] = None
     http: Annotated[HTTPAddress, About("Where metrics and health are served by HTTP; port 0: any.")] = None
     http_token_file: Annotated[
-        File, About("A token that requests for metrics must have, alone in a file.")
+        File, About("A token that requests for metrics and the dashboard must have, alone in a file.")
+    ] = None
+    dashboard: Annotated[
+        Flag, About("Serve a page there too, which shows players and calls, and triggers callbacks.")
+    ] = False
+    dashboard_key_file: Annotated[
+        File, About("Where there are keys: that of an operator, for the dashboard.")
     ] = None
     log_format: Annotated[
         Literal["text", "json"],
@@ -225,6 +231,34 @@ class BrokerConfig:
                 "http",
                 f"others can reach {self.http}, so it needs a token: give http_token_file"
                 " (--http-token-file); or say insecure (--insecure)",
+            )
+        if self.dashboard:
+            self._check_dashboard()
+        elif self.dashboard_key_file is not None:
+            raise ConfigError("dashboard_key_file", "it goes with dashboard (--dashboard)")
+
+    def _check_dashboard(self) -> None:
+        """Who reaches the page without a token must be able to join as an operator anyway."""
+        if self.http is None:
+            raise ConfigError("dashboard", "HTTP serves it: give http too (--http HOST:PORT)")
+        if self.key_file is None and self.dashboard_key_file is not None:
+            raise ConfigError(
+                "dashboard_key_file", "it goes with key_file and access, and is not used without"
+            )
+        if self.key_file is not None and self.dashboard_key_file is None:
+            raise ConfigError(
+                "dashboard",
+                "on a broker with keys it needs that of an operator: make one with `ringback keys new"
+                " dashboard --role operator`, allow it, and give dashboard_key_file (--dashboard-key-file)",
+            )
+        exposed = not is_local(f"tcp://{self.http}")
+        guarded = self.key_file is not None or self.backend.startswith("ipc://")
+        if self.http_token_file is None and (exposed or guarded):
+            who = f"others can reach {self.http}" if exposed else "not everybody on this machine may join"
+            raise ConfigError(
+                "dashboard",
+                f"{who}, and the page triggers callbacks, so it needs a token: give http_token_file"
+                " (--http-token-file)",
             )
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ringback.protocol.addresses import is_local
+from ringback.protocol.addresses import dialled, is_local
 from ringback.protocol.frames import Role
 from ringback.protocol.reports import TracedCall
 from ringback_broker.access import AccessError, AccessList
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig, ConfigError
 from ringback_broker.descriptors import RESERVED, STRANGERS_SHARE, connections, make_room
-from ringback_broker.keyfiles import AccessFile, load_broker_key
+from ringback_broker.keyfiles import AccessFile, load_broker_key, load_dashboard_key
 from ringback_broker.logs import audit
 from ringback_broker.notify import Notifier
 from ringback_broker.reading import Reading
@@ -66,6 +66,8 @@ CALLS_A_TICK = 500
 MAX_DETAIL_CHARS = 300
 
 if TYPE_CHECKING:
+    from ringback.credentials import KeyPair
+    from ringback_broker.dashboard import Dashboard
     from ringback_broker.web import Web
 
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -97,6 +99,7 @@ class Broker:
         self._rereading = None if reread is None else Reading(reread, "ringback-settings")
         self._stack = ExitStack()
         self._zap: ZAPHandler | None = None
+        self._keys: KeyPair | None = None
         self._access: AccessFile | None = None
         self._web: Web | None = None
         try:
@@ -152,7 +155,8 @@ class Broker:
         self._stack.callback(context.term)
         secret = None
         if config.key_file is not None and config.access is not None:
-            secret = load_broker_key(config.key_file)
+            self._keys = load_broker_key(config.key_file)
+            secret = self._keys.secret
             self._access = AccessFile(config.access)
             self._zap = ZAPHandler(context, self._admits)
             self._stack.callback(self._zap.close)
@@ -161,22 +165,34 @@ class Broker:
         self._backend = Listener(context, Side.BACKEND, config.backend, config.backend_queue, secret)
         self._stack.callback(self._backend.close)
         if config.http is not None:
-            self._web = self._open_web(config.http, config.http_token_file)
+            self._web = self._open_web(config, config.http)
         for address in (config.players, config.backend):
             if secret is None and not is_local(address):
                 log.warning("INSECURE: anybody who can reach %s may join as anybody", address)
 
-    def _open_web(self, address: str, token_file: str | None) -> Web:
+    def _open_web(self, config: BrokerConfig, address: str) -> Web:
         try:
             from ringback_broker.web import Web, read_token
+
+            dashboard = self._make_dashboard(config) if config.dashboard else None
         except ImportError as error:
+            extra = "dashboard" if config.dashboard else "metrics"
             raise ConfigError(
-                "http", f"{error.name} is not installed: pip install 'ringback[metrics]'"
+                "http", f"{error.name} is not installed: pip install 'ringback[{extra}]'"
             ) from None
-        token = None if token_file is None else read_token(token_file)
-        web = Web(address, token, lambda: self._snapshot, SOFTWARE)
+        token = None if config.http_token_file is None else read_token(config.http_token_file)
+        web = Web(address, token, lambda: self._snapshot, SOFTWARE, dashboard)
         self._stack.callback(web.close)
         return web
+
+    def _make_dashboard(self, config: BrokerConfig) -> Dashboard:
+        from ringback_broker.dashboard import Dashboard
+        from ringback_broker.observer import Observer
+
+        keys = None
+        if self._keys is not None and config.dashboard_key_file is not None:
+            keys = load_dashboard_key(config.dashboard_key_file, self._keys)
+        return Dashboard(Observer(dialled(self.backend), keys, lambda: self._snapshot), SOFTWARE)
 
     @property
     def http(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ringback.credentials import KeyFileError, load_key_pair
+from ringback.credentials import KeyFileError, KeyPair, load_key_pair
 from ringback_broker.access import MAX_BYTES, AccessError, AccessList
 from ringback_broker.config import ConfigError
 from ringback_broker.reading import Reading
@@ -13,19 +13,36 @@ LOOK_S = 1.0
 """How often the list is looked at for changes."""
 
 
-def load_broker_key(path: str) -> str:
-    """Gives the broker's secret key.
+def load_broker_key(path: str) -> KeyPair:
+    """Gives the broker's own keys.
 
     Raises:
         ConfigError: the file can't be read, or is not a broker's.
     """
+    return _load("key_file", path, "broker")
+
+
+def load_dashboard_key(path: str, broker: KeyPair) -> KeyPair:
+    """Gives the keys of the operator that the dashboard is.
+
+    Raises:
+        ConfigError: the file can't be read, or is not an operator's.
+    """
+    return _load("dashboard_key_file", path, "operator").with_broker(broker.public)
+
+
+def _load(setting: str, path: str, role: str) -> KeyPair:
     try:
         pair = load_key_pair(path)
     except KeyFileError as error:
-        raise ConfigError("key_file", str(error)) from None
-    if pair.role != "broker":
-        raise ConfigError("key_file", f"{path} is the key of a {pair.role}, not of a broker")
-    return pair.secret
+        raise ConfigError(setting, str(error)) from None
+    if pair.role != role:
+        raise ConfigError(setting, f"{path} is the key of {_a(pair.role)}, not of {_a(role)}")
+    return pair
+
+
+def _a(role: str) -> str:
+    return f"an {role}" if role == "operator" else f"a {role}"
 
 
 class AccessFile:

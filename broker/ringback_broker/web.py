@@ -1,4 +1,4 @@
-"""The broker's HTTP side: metrics and health. In a thread of its own, which sees snapshots alone."""
+"""The broker's HTTP side: metrics, health, and the dashboard where it is wanted. In a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from prometheus_client.exposition import choose_encoder
@@ -26,6 +27,9 @@ from ringback_broker.config import ConfigError, split_host_port
 from ringback_broker.metrics import registry
 from ringback_broker.snapshot import Snapshot
 from ringback_broker.sockets import BindError
+
+if TYPE_CHECKING:
+    from ringback_broker.dashboard import Dashboard
 
 STALE_S = 5.0
 """A loop that has not gone round for so long hangs."""
@@ -87,6 +91,7 @@ class Web:
         token: what a request for anything but health must have as its bearer; None: nothing.
         look: gives the latest snapshot.
         version: of ringback.
+        dashboard: what is served too, if it is.
 
     Attributes:
         url: where it really listens.
@@ -95,7 +100,14 @@ class Web:
         BindError: the address can't be listened at.
     """
 
-    def __init__(self, address: str, token: str | None, look: Callable[[], Snapshot], version: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str | None,
+        look: Callable[[], Snapshot],
+        version: str,
+        dashboard: Dashboard | None = None,
+    ) -> None:
         self._token = token
         self._look = look
         self._registry = registry(look, version)
@@ -112,9 +124,15 @@ class Web:
             Route("/readyz", self._ready),
             Route("/metrics", self._behind_token(self._metrics)),
         ]
+        if dashboard is not None:
+            routes += dashboard.routes(self._behind_token)
         # Without a token, a page that somebody looks at elsewhere must not read this by a name of its own.
         hosts = _LOCAL_HOSTS if token is None and is_local(f"tcp://{address}") else ["*"]
-        app = Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
+        app = Starlette(
+            routes=routes,
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+            lifespan=None if dashboard is None else dashboard.lifespan,
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -122,7 +140,7 @@ class Web:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                lifespan="off",
+                lifespan="on",
                 limit_concurrency=MAX_AT_ONCE,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=int(STOP_S),

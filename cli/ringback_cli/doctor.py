@@ -177,8 +177,9 @@ def _files(config: BrokerConfig) -> Iterator[Finding]:
 def _broker(config: BrokerConfig, patience: Patience, keys: Keys) -> Finding:
     """Asks who is at the address where the broker would listen."""
     from ringback.errors import BrokerUnreachable, CallbackError, Refused
+    from ringback.protocol.addresses import dialled
 
-    address = config.backend.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
+    address = dialled(config.backend)
     if address.endswith(":0"):
         return Finding("broker", Verdict.OK, f"{address} is any port: not asked")
     try:

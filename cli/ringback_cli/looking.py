@@ -29,35 +29,15 @@ if TYPE_CHECKING:
 
 FOLLOW_S = 0.5
 
-_EVENT = ("number", "unix_s", "event", "role", "player", "key", "address", "code", "reason")
 _EVENT_HEADS = ("time (UTC)", "event", "role", "player", "key", "address", "code", "reason")
 
-_PLAYER = {
-    "player": "player",
-    "connected_s": "connected s",
-    "callbacks": "callbacks",
-    "address": "address",
-    "key": "key",
-    "heard_s": "heard s ago",
-    "window_percent": "window used %",
-    "calls": "calls",
-    "errors": "errors",
-    "rtt_ms": "rtt ms",
-}
-"""The columns of a player's row: in JSON, and as heads of a table."""
-
-_CALLBACK = {
-    "key": "key",
-    "side": "side",
-    "endpoints": "endpoints",
-    "in_flight": "in flight",
-    "calls": "calls",
-    "errors": "errors",
-    "rate": "a second",
-    "p50_ms": "p50 ms",
-    "p99_ms": "p99 ms",
-}
-"""The same of a callback's row."""
+_PLAYER_HEADS = (
+    *("player", "connected s", "callbacks", "address", "key", "heard s ago", "window used %"),
+    *("calls", "errors", "rtt ms"),
+)
+_CALLBACK_HEADS = (
+    *("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms"),
+)
 
 
 def players(
@@ -76,7 +56,8 @@ def players(
 
     Example: ringback players --json
     """
-    _print_rows(_PLAYER, _ask("players", timeout, backend, key_file, broker_key), as_json)
+    rows = _ask("players", timeout, backend, key_file, broker_key)
+    _print_rows("players", _PLAYER_HEADS, rows, as_json)
 
 
 def callbacks(
@@ -95,17 +76,19 @@ def callbacks(
     Example: ringback callbacks
     """
     rows = _ask("callbacks", timeout, backend, key_file, broker_key)
-    _print_rows(_CALLBACK, [[row[0] or "(others)", *row[1:]] for row in rows], as_json)
+    _print_rows("callbacks", _CALLBACK_HEADS, [[row[0] or "(others)", *row[1:]] for row in rows], as_json)
 
 
-def _print_rows(columns: dict[str, str], rows: list[list[Any]], as_json: bool) -> None:
+def _print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_json: bool) -> None:
     """Prints what a broker knows. A newer one may have more columns, an older one fewer."""
-    named = [dict(zip(columns, row, strict=False)) for row in rows]
+    from ringback.protocol.control import COLUMNS, Subject, named
+
+    found = [named(Subject(subject), row) for row in rows]
     if as_json:
-        print_json(named)
+        print_json(found)
     else:
-        shown = [[_shown(name, row.get(name)) for name in columns] for row in named]
-        print_table(list(columns.values()), shown)
+        columns = COLUMNS[Subject(subject)]
+        print_table(list(heads), [[_shown(name, row.get(name)) for name in columns] for row in found])
 
 
 def events(
@@ -129,6 +112,8 @@ def events(
 
     Example: ringback events --player 7 --follow
     """
+    from ringback.protocol.control import Subject, named
+
     check_timeout(timeout)
     wanted = None if player is None else parse_player_id(player, string_id, "--player")
     patience = Patience(timeout, CONNECT_S)
@@ -137,7 +122,7 @@ def events(
         shown = [row for row in rows if _is_of(row, wanted)][-last:]
         if as_json:
             for row in shown:
-                print_json(dict(zip(_EVENT, row, strict=False)))
+                print_json(named(Subject.EVENTS, row))
         elif follow:
             for row in shown:
                 print_line(_event_line(row))
@@ -149,7 +134,7 @@ def events(
             for row in all_rows(endpoint, "events", Patience(timeout, CONNECT_S), after=seen):
                 seen = row[0]
                 if _is_of(row, wanted) and as_json:
-                    print_json(dict(zip(_EVENT, row, strict=False)))
+                    print_json(named(Subject.EVENTS, row))
                 elif _is_of(row, wanted):
                     print_line(_event_line(row))
 

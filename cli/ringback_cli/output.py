@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import sys
@@ -12,33 +11,11 @@ from typing import Any
 
 import typer
 
+from ringback.json_values import jsonable
 from ringback_cli.exits import Exit, Failure
 
 _CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What JSON does not demand to be escaped, but a terminal or a reader of lines may take for a command."""
-
-
-def jsonable(value: Any) -> Any:
-    """Gives a value that JSON has for one that msgpack has.
-
-    What JSON lacks becomes an object of one pair: bytes {"base64": "..."}; a float that is no number
-    {"float": "NaN"}, "Infinity" or "-Infinity"; a map with a key that is not a str
-    {"map": [[key, value], ...]}, so that 7 and "7" stay apart.
-    """
-    match value:
-        case bytes():
-            from base64 import b64encode
-
-            return {"base64": b64encode(value).decode()}
-        case float() if not math.isfinite(value):
-            return {"float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
-        case list() | tuple():
-            return [jsonable(item) for item in value]
-        case dict():
-            if all(type(key) is str for key in value):
-                return {key: jsonable(item) for key, item in value.items()}
-            return {"map": [[jsonable(key), jsonable(item)] for key, item in value.items()]}
-    return value
 
 
 def to_json(value: Any) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from ringback.json_values import parse_json
 from ringback_cli.exits import Exit, Failure
 
 MAX_TEXT_BYTES = 16 * 1024 * 1024
@@ -61,7 +61,7 @@ def parse(data: bytes, name: str) -> Any:
     where = f"PAYLOAD in {name}" if name else "PAYLOAD"
     try:
         text = data.decode("utf-8-sig")
-        return json.loads(text, parse_constant=_no_constant, parse_float=_float)
+        return parse_json(text)
     except UnicodeDecodeError as error:
         raise Failure(Exit.USAGE, f"{where} is not UTF-8: byte {error.start + 1}") from None
     except json.JSONDecodeError as error:
@@ -72,16 +72,5 @@ def parse(data: bytes, name: str) -> Any:
         raise Failure(Exit.USAGE, message) from None
     except RecursionError:
         raise Failure(Exit.INVALID_PAYLOAD, f"{where} is nested too deep") from None
-    except ValueError as error:  # of the two functions below, and of an int of thousands of digits
+    except ValueError as error:  # a number that can't be carried, or an int of thousands of digits
         raise Failure(Exit.USAGE, f"{where} is not JSON that can be carried: {error}") from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"the number {text[:40]} is out of range")
-    return number

@@ -89,6 +89,45 @@ def test_settings_that_do_not_go_together(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "--dashboard: HTTP serves it: give http too"),
+        ({"http": "0.0.0.0:1", "insecure": "true"}, "--dashboard: others can reach 0.0.0.0:1, and the page"),
+        ({"http": ":1"}, "--http: HOST:PORT is allowed"),
+        (
+            {"http": "127.0.0.1:1", "backend": "ipc://b"},
+            "--dashboard: not everybody on this machine may join",
+        ),
+        ({"http": "127.0.0.1:1", "dashboard_key_file": "d"}, "--dashboard-key-file: it goes with key_file"),
+        (
+            {"http": "127.0.0.1:1", "key_file": "b", "access": "a"},
+            "--dashboard: on a broker with keys it needs",
+        ),
+        (
+            {"http": "127.0.0.1:1", "key_file": "b", "access": "a", "dashboard_key_file": "d"},
+            "--dashboard: not everybody on this machine may join, and the page triggers callbacks, so it"
+            " needs a token: give http_token_file (--http-token-file)",
+        ),
+        ({"dashboard": "false", "dashboard_key_file": "d"}, "--dashboard-key-file: it goes with dashboard"),
+    ],
+)
+def test_a_dashboard_that_too_many_could_use(options: dict[str, str], told: str) -> None:
+    assert problems(options={"dashboard": "true", **options})[0].startswith(told)
+
+
+def test_dashboards_that_are_all_right() -> None:
+    assert BrokerConfig(http="127.0.0.1:0", dashboard=True).dashboard
+    assert BrokerConfig(
+        http="0.0.0.0:0",
+        http_token_file="t",
+        dashboard=True,
+        key_file="b",
+        access="a",
+        dashboard_key_file="d",
+    ).dashboard
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"lease = ", "it is not TOML: Invalid value (at end of document)"),

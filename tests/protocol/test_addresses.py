@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address, is_local
+from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address, dialled, is_local
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,17 @@ def test_any_text_is_an_address_or_a_value_error(address: str, bind: bool) -> No
 )
 def test_who_can_reach_an_address(address: str, local: bool) -> None:
     assert is_local(address) is local
+
+
+@pytest.mark.parametrize(
+    ("listener", "address"),
+    [
+        ("tcp://*:5771", "tcp://127.0.0.1:5771"),
+        ("tcp://0.0.0.0:5771", "tcp://127.0.0.1:5771"),
+        ("tcp://[::]:5771", "tcp://[::1]:5771"),
+        ("tcp://192.0.2.1:5771", "tcp://192.0.2.1:5771"),
+        ("ipc:///run/*", "ipc:///run/*"),
+    ],
+)
+def test_where_a_listener_is_reached_from_here(listener: str, address: str) -> None:
+    assert dialled(listener) == address

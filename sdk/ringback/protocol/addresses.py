@@ -50,6 +50,14 @@ def is_local(address: str) -> bool:
     return host == "localhost" or host == "::1" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
+def dialled(address: str) -> str:
+    """Gives the address at which a program on this machine reaches who listens at an address."""
+    for everywhere, loopback in (("*", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):  # noqa: S104
+        if address.startswith(f"tcp://{everywhere}:"):
+            return address.replace(everywhere, loopback, 1)
+    return address
+
+
 def _check_ipc(address: str) -> str:
     path = address.removeprefix("ipc://")
     size = len(path.encode(errors="replace"))

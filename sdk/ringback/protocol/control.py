@@ -129,6 +129,26 @@ class Subject(StrEnum):
     CALLS = "calls"
 
 
+COLUMNS: dict[Subject, tuple[str, ...]] = {
+    Subject.PLAYERS: (
+        *("player", "connected_s", "callbacks", "address", "key", "heard_s", "window_percent"),
+        *("calls", "errors", "rtt_ms"),
+    ),
+    Subject.CALLBACKS: (
+        *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),
+    ),
+    Subject.COUNTERS: ("name", "value"),
+    Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "key", "address", "code", "reason"),
+    Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "request", "answer"),
+}
+"""What the items of a row are. A newer broker may have more, an older one fewer."""
+
+
+def named(subject: Subject, row: list[Any]) -> dict[str, Any]:
+    """Gives what a row has, by name."""
+    return dict(zip(COLUMNS[subject], row, strict=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     type: ClassVar[FrameType] = FrameType.QUERY

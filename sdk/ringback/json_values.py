@@ -1,0 +1,52 @@
+"""Values of payloads and results as JSON, and back: for commands and for the dashboard."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+
+def jsonable(value: Any) -> Any:
+    """Gives a value that JSON has for one that msgpack has.
+
+    What JSON lacks becomes an object of one pair: bytes {"base64": "..."}; a float that is no number
+    {"float": "NaN"}, "Infinity" or "-Infinity"; a map with a key that is not a str
+    {"map": [[key, value], ...]}, so that 7 and "7" stay apart.
+    """
+    match value:
+        case bytes():
+            from base64 import b64encode
+
+            return {"base64": b64encode(value).decode()}
+        case float() if not math.isfinite(value):
+            return {"float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+        case list() | tuple():
+            return [jsonable(item) for item in value]
+        case dict():
+            if all(type(key) is str for key in value):
+                return {key: jsonable(item) for key, item in value.items()}
+            return {"map": [[jsonable(key), jsonable(item)] for key, item in value.items()]}
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """Gives the value of a JSON text (RFC 8259): no NaN, and no number that is out of range.
+
+    Raises:
+        json.JSONDecodeError: it is not JSON.
+        ValueError: a number in it can't be carried.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(text, parse_constant=_no_constant, parse_float=_float)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return number
