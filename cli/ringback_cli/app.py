@@ -23,6 +23,7 @@ from ringback_cli import (
     ordering,
     ping,
     token,
+    top,
     trigger,
 )
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
@@ -66,6 +67,7 @@ app.command("callbacks", short_help="Print which callbacks are registered.")(loo
 app.command("events", short_help="Print who joined, left or was refused.")(looking.events)
 app.command("explain", short_help="Tell why a call would work or not.")(explaining.explain)
 app.command("stats", short_help="Print what the broker has counted.")(looking.stats)
+app.command("top", short_help="Watch a broker, as a table that is drawn again and again.")(top.top)
 app.command("kick", short_help="End the session of a player.")(ordering.kick)
 app.command("drain", short_help="Have the broker drain and stop.")(ordering.drain)
 app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)

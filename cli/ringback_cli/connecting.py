@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ringback_cli.exits import Exit, Failure
@@ -95,9 +96,16 @@ def all_rows(endpoint: Operator, subject: str, patience: Patience, after: int = 
     Raises:
         CallbackError: no answer came.
     """
-    rows: list[list[Any]] = []
+    return list(each_row(endpoint, subject, patience, after))
+
+
+def each_row(endpoint: Operator, subject: str, patience: Patience, after: int = 0) -> Iterator[list[Any]]:
+    """Gives the rows that `all_rows` gives, one by one: who needs no more asks for no further page.
+
+    Raises:
+        CallbackError: no answer came.
+    """
     following: int | None = after
     while following is not None:
         page, following = result_of(endpoint.query(subject, after=following, timeout=patience.left_s()))
-        rows += page
-    return rows
+        yield from page

@@ -67,7 +67,7 @@ def players(
     if as_json:
         print_json(rows)
     else:
-        shown = [[_cell(row.get(name)) for name in _PLAYER] for row in rows]
+        shown = [[cell(row.get(name)) for name in _PLAYER] for row in rows]
         print_table(list(_PLAYER.values()), shown)
 
 
@@ -142,7 +142,7 @@ def _is_of(row: list[Any], player_id: PlayerID | None) -> bool:
 def _event_cells(row: list[Any]) -> list[Any]:
     _, at, event, role, player, key, address, code, reason, *_ = row
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-    return [when, event, role, _cell(player), key, address, code, reason]
+    return [when, event, role, cell(player), key, address, code, reason]
 
 
 def _event_line(row: list[Any]) -> str:
@@ -216,7 +216,7 @@ def _ask(
         return all_rows(endpoint, subject, patience)
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """Gives a value for a table: text IDs in quotes where they look like ints."""
     if isinstance(value, str) and value.isdecimal():
         return f'"{value}"'
