@@ -15,6 +15,7 @@ import typer
 from ringback_cli import (
     bench,
     broker,
+    completing,
     config,
     doctor,
     explaining,
@@ -74,10 +75,12 @@ app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
 app.command("doctor", short_help="Look for what is wrong here.")(doctor.doctor)
 app.command("bench", short_help="Measure calls through the broker.")(bench.bench)
 app.add_typer(token.app, name="token")
+app.command("completion", short_help="Print a script for completion at Tab.")(completing.completion)
 
 
 def run(arguments: list[str]) -> int:
     """Runs a command line, and gives its exit code. What went wrong is one line on standard error."""
+    completing.answer_shells()
     try:
         outcome = app(args=arguments, prog_name="ringback", standalone_mode=False)
     except Exception as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli.completing import player_ids
 from ringback_cli.connecting import Keys, all_rows, operator
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
@@ -91,7 +92,10 @@ def callbacks(
 
 def events(
     player: Annotated[
-        str | None, typer.Option("--player", metavar="ID", help="Only what is of this player.")
+        str | None,
+        typer.Option(
+            "--player", metavar="ID", help="Only what is of this player.", autocompletion=player_ids
+        ),
     ] = None,
     string_id: StringIDOption = False,
     last: Annotated[

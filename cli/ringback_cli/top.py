@@ -50,6 +50,11 @@ REDRAW_S = 1.0
 """So often at the least: the head tells how old an answer is."""
 
 
+def _columns(context: typer.Context) -> list[str]:
+    """Completes the columns of the table that was chosen."""
+    return [column.name for column in COLUMNS[View(context.params.get("view", View.PLAYERS))]]
+
+
 def top(
     view: Annotated[View, typer.Option(help="Which table comes first.")] = View.PLAYERS,
     sort: Annotated[
@@ -58,6 +63,7 @@ def top(
             metavar="COLUMN",
             help="Of that table, as JSON names it. [default: calls a second]",
             show_default=False,
+            autocompletion=_columns,
         ),
     ] = None,
     interval: Annotated[

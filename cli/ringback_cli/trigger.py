@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ringback_cli.completing import client_keys, player_ids, server_keys
 from ringback_cli.connecting import Keys, all_rows, calls_of, operator, player, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
@@ -14,7 +15,6 @@ from ringback_cli.options import (
     DEFAULT_PLAYERS,
     BackendOption,
     BrokerKeyOption,
-    KeyArgument,
     KeyFileOption,
     Patience,
     PayloadArgument,
@@ -32,6 +32,15 @@ DEFAULT_SOURCE = "cli"
 
 EPILOG = "Before what begins with a minus put --, as in: trigger server KEY -- -5"
 
+ServerKeyArgument = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="The callback's key.", show_default=False, autocompletion=server_keys),
+]
+ClientKeyArgument = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="The callback's key.", show_default=False, autocompletion=client_keys),
+]
+
 app = typer.Typer(
     invoke_without_command=True,
     help="Trigger a callback and print its result as JSON: one bare, none null, several an array.",
@@ -48,13 +57,14 @@ def _trigger(context: typer.Context) -> None:
 @app.command(short_help="Trigger a callback of the server.", epilog=EPILOG)
 def server(
     context: typer.Context,
-    key: KeyArgument,
+    key: ServerKeyArgument,
     payload: PayloadArgument = None,
     source: Annotated[
         str | None,
         typer.Option(
             metavar="ID",
             help=f"The source that the handler is given, connected or not. [default: {DEFAULT_SOURCE}]",
+            autocompletion=player_ids,
         ),
     ] = None,
     as_player: Annotated[
@@ -97,8 +107,10 @@ def server(
 
 @app.command(epilog=EPILOG)
 def client(
-    key: KeyArgument,
-    player_id: Annotated[str, typer.Argument(metavar="PLAYER_ID", help="Whose callback.")],
+    key: ClientKeyArgument,
+    player_id: Annotated[
+        str, typer.Argument(metavar="PLAYER_ID", help="Whose callback.", autocompletion=player_ids)
+    ],
     payload: PayloadArgument = None,
     string_id: StringIDOption = False,
     timeout: TimeoutOption = None,
@@ -120,7 +132,7 @@ def client(
 
 @app.command("all", short_help="Trigger a callback of every player.", epilog=EPILOG)
 def all_players(
-    key: KeyArgument,
+    key: ClientKeyArgument,
     payload: PayloadArgument = None,
     timeout: TimeoutOption = None,
     backend: BackendOption = DEFAULT_BACKEND,
