@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ringback_cli.exits import Exit, Failure
@@ -81,9 +81,11 @@ def result_of(call: Call) -> Any:
         raise
 
 
-def calls_of(group: CallGroup) -> dict[PlayerID, Call]:
-    """Waits for the calls of a group."""
+def calls_of(group: CallGroup, ended: Callable[[], None]) -> dict[PlayerID, Call]:
+    """Waits for the calls of a group; calls `ended` after each."""
     try:
+        for _ in group:
+            ended()
         return group.all()
     except KeyboardInterrupt:
         group.cancel()

@@ -120,12 +120,15 @@ def allow(
     print_json({"allowed": fields.get("name"), "access": str(access)})
 
 
-@app.command()
+@app.command(short_help="Take a key off the broker's list.")
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name.")],
     access: AccessOption = DEFAULT_ACCESS,
 ) -> None:
-    """Take a key off the broker's list. A broker that runs ends its sessions within two seconds."""
+    """Take a key off the broker's list. A broker that runs ends its sessions within two seconds.
+
+    Example: ringback keys revoke anna
+    """
     document = _read(access, must_be=True)
     found = [_remove(document, name, kind) for kind in ("key", "token_key")]
     if not any(found):
@@ -134,9 +137,12 @@ def revoke(
     print_json({"revoked": name, "access": str(access)})
 
 
-@app.command("list")
+@app.command("list", short_help="Print the broker's list.")
 def list_keys(access: AccessOption = DEFAULT_ACCESS) -> None:
-    """Print the broker's list as an array."""
+    """Print the broker's list as an array.
+
+    Example: ringback keys list --access /etc/ringback/access.toml
+    """
     from ringback_broker.access import AccessError, AccessList
 
     text = _text(access, must_be=True)

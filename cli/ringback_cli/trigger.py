@@ -25,7 +25,7 @@ from ringback_cli.options import (
     check_timeout,
     parse_player_id,
 )
-from ringback_cli.output import print_json, show_help
+from ringback_cli.output import print_json, progress, show_help
 from ringback_cli.payloads import read_payload
 
 DEFAULT_SOURCE = "cli"
@@ -78,7 +78,10 @@ def server(
     broker_key: BrokerKeyOption = None,
     players: PlayersOption = DEFAULT_PLAYERS,
 ) -> None:
-    """Trigger a callback of the server: as an operator that names the source, or as a player."""
+    """Trigger a callback of the server: as an operator that names the source, or as a player.
+
+    Example: ringback trigger server shop:items '{"category": "food"}' --source 7
+    """
     check_timeout(timeout)
     check_key(key)
     if as_player is None:
@@ -105,7 +108,7 @@ def server(
     print_json(result)
 
 
-@app.command(epilog=EPILOG)
+@app.command(short_help="Trigger a callback of one player.", epilog=EPILOG)
 def client(
     key: ClientKeyArgument,
     player_id: Annotated[
@@ -118,7 +121,10 @@ def client(
     key_file: KeyFileOption = None,
     broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Trigger a callback of one player."""
+    """Trigger a callback of one player.
+
+    Example: ringback trigger client local:coords 7
+    """
     check_timeout(timeout)
     check_key(key)
     called = parse_player_id(player_id, string_id, "PLAYER_ID")
@@ -139,7 +145,10 @@ def all_players(
     key_file: KeyFileOption = None,
     broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Trigger a callback of every player that is connected, and print an array of their outcomes."""
+    """Trigger a callback of every player that is connected, and print an array of their outcomes.
+
+    Example: ringback trigger all hud:message '"hello"'
+    """
     check_timeout(timeout)
     check_key(key)
     value = read_payload(payload)
@@ -147,7 +156,8 @@ def all_players(
     with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
         called = [row[0] for row in all_rows(endpoint, "players", patience)]
         group = endpoint.trigger_all_client_callbacks(key, value, players=called, timeout=patience.left_s())
-        calls = calls_of(group)
+        with progress("calls", len(called)) as step:
+            calls = calls_of(group, step)
         outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]
     print_json(outcomes)
     failed = sum("error" in outcome for outcome in outcomes)
