@@ -27,7 +27,7 @@ MOST = 100
 WITHIN_S = 0.5
 """So many values, and so long for a broker to tell them."""
 
-_HARMLESS = re.compile(r"[\w.:/@%+,=][\w.:/@%+,=-]*")
+_HARMLESS = re.compile(r"[\w.:/@%+,][\w.:/@%+,=-]*")
 """What no shell takes for more than text. Players choose their IDs: none may get a command into a prompt."""
 
 _BASH = r"""

@@ -20,7 +20,20 @@ from ringback import Operator, Player, Server
 from ringback_cli.app import app, run
 from ringback_cli.completing import MOST
 
-HOSTILE = ("$(touch pwned)", "`touch pwned`", "a b", "-rf", "x;y", "x'y", "x*", "x\ny", "x\\y", '"', "~")
+HOSTILE = (
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a b",
+    "-rf",
+    "x;y",
+    "x'y",
+    "x*",
+    "x\ny",
+    "x\\y",
+    "=ls",
+    '"',
+    "~",
+)
 COMMANDS = ["broker", "players", "callbacks", "events", "explain", "stats", "top", "kick", "drain", "ping"]
 
 
