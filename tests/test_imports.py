@@ -204,6 +204,22 @@ def test_the_broker_s_one_endpoint_is_the_dashboard_s() -> None:
     }
 
 
+SLOW_TO_LOAD = ("rich", "zmq", "msgpack", "tomlkit", "termios")
+
+
+@pytest.mark.parametrize("arguments", [[], ["top"], ["trigger", "server"]])
+def test_a_help_text_does_without_what_takes_long_to_load(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from ringback_cli.app import run
+run(sys.argv[1:])
+print(set({SLOW_TO_LOAD}) & set(sys.modules) or "none")
+"""
+    command = [sys.executable, "-c", code, *arguments, "--help"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "none"
+
+
 def test_no_endpoint_imports_what_mints_tokens() -> None:
     """It asks the wall clock, and holds secrets."""
     importing = {name for name in MODULES if "ringback.tokens" in IMPORTS[name]}

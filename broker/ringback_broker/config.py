@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, partial
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -269,6 +269,7 @@ class Setting:
         name: in a file; with `option` and `variable` for the command line and the environment.
         type: what it is, with its bounds.
         kind, about: what is said of it.
+        choices: all values it may have, where they are few words.
         default: what holds where nothing is said.
     """
 
@@ -278,6 +279,7 @@ class Setting:
         self.default = default
         self.kind: Kind = next(item for item in hint.__metadata__ if isinstance(item, Kind))
         self.about: About = next(item for item in hint.__metadata__ if isinstance(item, About))
+        self.choices = get_args(hint.__origin__) if get_origin(hint.__origin__) is Literal else ()
         self.option = "--" + name.replace("_", "-")
         self.variable = self.about.environment or f"RINGBACK_{name.upper()}"
 

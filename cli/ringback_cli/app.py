@@ -15,6 +15,7 @@ import typer
 from ringback_cli import (
     bench,
     broker,
+    completing,
     config,
     doctor,
     explaining,
@@ -24,6 +25,7 @@ from ringback_cli import (
     ping,
     tapping,
     token,
+    top,
     trigger,
 )
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
@@ -68,16 +70,19 @@ app.command("events", short_help="Print who joined, left or was refused.")(looki
 app.command("explain", short_help="Tell why a call would work or not.")(explaining.explain)
 app.command("tap", short_help="Print calls as they end.")(tapping.tap)
 app.command("stats", short_help="Print what the broker has counted.")(looking.stats)
+app.command("top", short_help="Watch a broker, as a table that is drawn again and again.")(top.top)
 app.command("kick", short_help="End the session of a player.")(ordering.kick)
 app.command("drain", short_help="Have the broker drain and stop.")(ordering.drain)
 app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
 app.command("doctor", short_help="Look for what is wrong here.")(doctor.doctor)
 app.command("bench", short_help="Measure calls through the broker.")(bench.bench)
 app.add_typer(token.app, name="token")
+app.command("completion", short_help="Print a script for completion at Tab.")(completing.completion)
 
 
 def run(arguments: list[str]) -> int:
     """Runs a command line, and gives its exit code. What went wrong is one line on standard error."""
+    completing.answer_shells()
     try:
         outcome = app(args=arguments, prog_name="ringback", standalone_mode=False)
     except Exception as error:

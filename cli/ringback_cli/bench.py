@@ -21,7 +21,7 @@ from ringback_cli.options import (
     KeyFileOption,
     PlayersOption,
 )
-from ringback_cli.output import print_json, print_line
+from ringback_cli.output import print_json, print_line, progress
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -86,6 +86,8 @@ def bench(
     """Measure calls through a running broker, with a server and players of its own.
 
     The broker must have no server yet. --key-file is the server's key.
+
+    Example: ringback bench --direction down --count 100 --in-flight 64,512
     """
     numbers = _in_flight(in_flight)
     if not 0 < seconds <= LONGEST_S:
@@ -98,7 +100,7 @@ def bench(
         spec |= {"players": count, "blob_bytes": payload_bytes}
     headed = as_json
     for way in (Direction.UP, Direction.DOWN) if direction is Direction.BOTH else (direction,):
-        for figures in _measure(way, specs, numbers, seconds):
+        for figures in _measure(way, specs, numbers, seconds, quiet=as_json):
             row = {"direction": way.value, "players": count, **figures}
             if not headed:
                 print_line("".join(f"{name:>{width}}" for name, width in _COLUMNS.items()))
@@ -143,7 +145,7 @@ def _spec(
 
 
 def _measure(
-    way: Direction, specs: dict[str, dict[str, Any]], numbers: list[int], seconds: float
+    way: Direction, specs: dict[str, dict[str, Any]], numbers: list[int], seconds: float, quiet: bool
 ) -> Iterator[dict[str, Any]]:
     """Starts server and players; gives the figures for each number of calls in flight.
 
@@ -159,8 +161,9 @@ def _measure(
             for role, spec in specs.items():
                 processes[role] = stack.enter_context(_process({**spec, "calls": role == caller}))
                 line_of(processes[role], "^ready$")
-            for number in numbers:
-                figures = measure_calls(processes[caller], processes, number, seconds)
+            for done, number in enumerate(numbers):
+                with progress(f"{way.value}, {number} in flight", len(numbers), done=done, quiet=quiet):
+                    figures = measure_calls(processes[caller], processes, number, seconds)
                 yield {"in_flight": number, **{key: round(value, 1) for key, value in figures.items()}}
         except ProcessEnded as ended:
             raise _failure(ended) from None

@@ -23,6 +23,8 @@ def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -
     It logs to standard error, when it is ready a line with its addresses. An address is
     tcp://HOST:PORT or ipc://PATH. Options beat the environment, and that beats the file, which is read again
     on SIGHUP.
+
+    Example: ringback broker --players tcp://0.0.0.0:5770 --key-file broker.key --access access.toml
     """
     from ringback_broker import BindError, Broker, ConfigError
     from ringback_broker.logs import audit_to, log_to_stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ringback_cli.exits import Exit, Failure
@@ -80,9 +81,11 @@ def result_of(call: Call) -> Any:
         raise
 
 
-def calls_of(group: CallGroup) -> dict[PlayerID, Call]:
-    """Waits for the calls of a group."""
+def calls_of(group: CallGroup, ended: Callable[[], None]) -> dict[PlayerID, Call]:
+    """Waits for the calls of a group; calls `ended` after each."""
     try:
+        for _ in group:
+            ended()
         return group.all()
     except KeyboardInterrupt:
         group.cancel()
@@ -95,9 +98,16 @@ def all_rows(endpoint: Operator, subject: str, patience: Patience, after: int = 
     Raises:
         CallbackError: no answer came.
     """
-    rows: list[list[Any]] = []
+    return list(each_row(endpoint, subject, patience, after))
+
+
+def each_row(endpoint: Operator, subject: str, patience: Patience, after: int = 0) -> Iterator[list[Any]]:
+    """Gives the rows that `all_rows` gives, one by one: who needs no more asks for no further page.
+
+    Raises:
+        CallbackError: no answer came.
+    """
     following: int | None = after
     while following is not None:
         page, following = result_of(endpoint.query(subject, after=following, timeout=patience.left_s()))
-        rows += page
-    return rows
+        yield from page

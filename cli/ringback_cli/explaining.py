@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli.completing import explained
 from ringback_cli.connecting import Keys, all_rows, operator
 from ringback_cli.exits import Exit
 from ringback_cli.options import (
@@ -44,7 +45,12 @@ class Kind(StrEnum):
 
 def explain(
     kind: Annotated[Kind, typer.Argument(metavar="player|callback", show_default=False)],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A player's ID, or a key.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A player's ID, or a key.", show_default=False, autocompletion=explained
+        ),
+    ],
     string_id: StringIDOption = False,
     as_json: JSONOption = False,
     timeout: ShortTimeoutOption = None,

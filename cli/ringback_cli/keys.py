@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli.completing import one_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import StringIDOption, parse_player_id
 from ringback_cli.output import print_json, show_help
@@ -29,6 +30,7 @@ IDsOption = Annotated[
     typer.Option("--id", metavar="ID", help="A player ID that the key may take; can be repeated."),
 ]
 DEFAULT_ACCESS = Path("access.toml")
+_ROLES = ("broker", "server", "operator", "player")
 _HEAD = "# Who may join: docs/security.md. The broker reads this file again when it changes.\n"
 
 
@@ -41,7 +43,12 @@ def _keys(context: typer.Context) -> None:
 @app.command(short_help="Make a key pair.")
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="What lists and logs say.")],
-    role: Annotated[str, typer.Option(metavar="ROLE", help="broker, server, operator or player.")],
+    role: Annotated[
+        str,
+        typer.Option(
+            metavar="ROLE", help="broker, server, operator or player.", autocompletion=one_of(*_ROLES)
+        ),
+    ],
     ids: IDsOption = None,
     string_id: StringIDOption = False,
     broker_key: Annotated[
@@ -73,7 +80,10 @@ def allow(
         str, typer.Argument(metavar="KEY", show_default=False, help="A NAME.pub file, or a public key.")
     ],
     name: Annotated[str | None, typer.Option(metavar="NAME", help="For people and logs.")] = None,
-    role: Annotated[str | None, typer.Option(metavar="ROLE", help="server, operator or player.")] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="server, operator or player.", autocompletion=one_of(*_ROLES[1:])),
+    ] = None,
     ids: IDsOption = None,
     string_id: StringIDOption = False,
     sources: Annotated[
@@ -110,12 +120,15 @@ def allow(
     print_json({"allowed": fields.get("name"), "access": str(access)})
 
 
-@app.command()
+@app.command(short_help="Take a key off the broker's list.")
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name.")],
     access: AccessOption = DEFAULT_ACCESS,
 ) -> None:
-    """Take a key off the broker's list. A broker that runs ends its sessions within two seconds."""
+    """Take a key off the broker's list. A broker that runs ends its sessions within two seconds.
+
+    Example: ringback keys revoke anna
+    """
     document = _read(access, must_be=True)
     found = [_remove(document, name, kind) for kind in ("key", "token_key")]
     if not any(found):
@@ -124,9 +137,12 @@ def revoke(
     print_json({"revoked": name, "access": str(access)})
 
 
-@app.command("list")
+@app.command("list", short_help="Print the broker's list.")
 def list_keys(access: AccessOption = DEFAULT_ACCESS) -> None:
-    """Print the broker's list as an array."""
+    """Print the broker's list as an array.
+
+    Example: ringback keys list --access /etc/ringback/access.toml
+    """
     from ringback_broker.access import AccessError, AccessList
 
     text = _text(access, must_be=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli.completing import player_ids
 from ringback_cli.connecting import Keys, all_rows, operator
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
@@ -76,14 +78,25 @@ def callbacks(
     Example: ringback callbacks
     """
     rows = _ask("callbacks", timeout, backend, key_file, broker_key)
-    _print_rows("callbacks", _CALLBACK_HEADS, [[row[0] or "(others)", *row[1:]] for row in rows], as_json)
+    _print_rows("callbacks", _CALLBACK_HEADS, rows, as_json)
+
+
+def named_rows(subject: str, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Gives what the broker's rows have, by name. A newer one may have more columns, an older one fewer."""
+    from ringback.protocol.control import Subject, named
+
+    found = [named(Subject(subject), row) for row in rows]
+    for row in found:
+        if row.get("key") == "":  # all that are not counted apart
+            row["key"] = "(others)"
+    return found
 
 
 def _print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_json: bool) -> None:
-    """Prints what a broker knows. A newer one may have more columns, an older one fewer."""
-    from ringback.protocol.control import COLUMNS, Subject, named
+    """Prints what a broker knows."""
+    from ringback.protocol.control import COLUMNS, Subject
 
-    found = [named(Subject(subject), row) for row in rows]
+    found = named_rows(subject, rows)
     if as_json:
         print_json(found)
     else:
@@ -93,7 +106,10 @@ def _print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_
 
 def events(
     player: Annotated[
-        str | None, typer.Option("--player", metavar="ID", help="Only what is of this player.")
+        str | None,
+        typer.Option(
+            "--player", metavar="ID", help="Only what is of this player.", autocompletion=player_ids
+        ),
     ] = None,
     string_id: StringIDOption = False,
     last: Annotated[
@@ -146,7 +162,7 @@ def _is_of(row: list[Any], player_id: PlayerID | None) -> bool:
 def _event_cells(row: list[Any]) -> list[Any]:
     _, at, event, role, player, key, address, code, reason, *_ = row
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-    return [when, event, role, _cell(player), key, address, code, reason]
+    return [when, event, role, cell(player), key, address, code, reason]
 
 
 def _event_line(row: list[Any]) -> str:
@@ -212,7 +228,7 @@ def _print_counters(counted: dict[str, int], before: dict[str, int], elapsed_s: 
 
 
 def _shown(column: str, value: Any) -> Any:
-    return f"{value:.3f}" if column.endswith("_ms") and value is not None else _cell(value)
+    return f"{value:.3f}" if column.endswith("_ms") and value is not None else cell(value)
 
 
 def _ask(
@@ -224,7 +240,7 @@ def _ask(
         return all_rows(endpoint, subject, patience)
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """Gives a value for a table: text IDs in quotes where they look like ints."""
     if isinstance(value, str) and value.isdecimal():
         return f'"{value}"'

@@ -72,7 +72,6 @@ JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of
 StringIDOption = Annotated[
     bool, typer.Option("--string-id", help="A player ID that looks like an int is a str all the same.")
 ]
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The callback's key.", show_default=False)]
 PayloadArgument = Annotated[
     str | None,
     typer.Argument(

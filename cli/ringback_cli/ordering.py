@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ringback_cli.completing import player_ids
 from ringback_cli.connecting import Keys, operator, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
@@ -27,7 +28,10 @@ MAX_GRACE_S = 86_400
 
 def kick(
     player_id: Annotated[
-        str, typer.Argument(metavar="PLAYER_ID", help="Who has to leave.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PLAYER_ID", help="Who has to leave.", show_default=False, autocompletion=player_ids
+        ),
     ],
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="For the player and the broker's log.")

@@ -6,13 +6,18 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 
 from ringback.json_values import jsonable
 from ringback_cli.exits import Exit, Failure
+
+PROGRESS_AFTER_S = 2.0
+PROGRESS_EVERY_S = 0.1
 
 _CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What JSON does not demand to be escaped, but a terminal or a reader of lines may take for a command."""
@@ -94,6 +99,51 @@ def _forget_output() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+@contextmanager
+def progress(what: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Shows a bar on standard error once what is done in the block has taken a while; at its end it is gone.
+
+    Nothing is shown where that is no terminal.
+
+    Args:
+        total: how many steps there are.
+        done: of these before the block.
+        quiet: shows nothing at all.
+
+    Returns:
+        What is to be called after each step.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda: None
+        return
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+
+    over = threading.Event()
+    shower = threading.Thread(target=_show_progress, args=(what, total, lambda: done, over), daemon=True)
+    shower.start()
+    try:
+        yield step
+    finally:
+        over.set()
+        shower.join()
+
+
+def _show_progress(what: str, total: int, done: Callable[[], int], over: threading.Event) -> None:
+    if over.wait(PROGRESS_AFTER_S):
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(what, total=total, completed=done())
+        while not over.wait(PROGRESS_EVERY_S):
+            bar.update(task, completed=done(), refresh=True)
 
 
 def one_line(text: str) -> str:

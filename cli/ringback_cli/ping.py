@@ -19,7 +19,7 @@ from ringback_cli.options import (
     ShortTimeoutOption,
     check_timeout,
 )
-from ringback_cli.output import print_json, print_table
+from ringback_cli.output import print_json, print_table, progress
 
 _SHARES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
@@ -41,11 +41,15 @@ def ping(
     check_timeout(timeout)
     patience = Patience(timeout, CONNECT_S)
     round_trips_ms: list[float] = []
-    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
+    with (
+        operator(backend, patience, Keys(key_file, broker_key)) as endpoint,
+        progress("round trips", count, quiet=as_json) as step,
+    ):
         for _ in range(count):
             begun_at = time.perf_counter()
             result_of(endpoint.ping(timeout=patience.left_s()))
             round_trips_ms.append(round((time.perf_counter() - begun_at) * 1000, 3))
+            step()
     ranked = sorted(round_trips_ms)
     shares = {name: ranked[round(share * (count - 1))] for name, share in _SHARES.items()}
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringback_broker.config import SETTINGS, Setting
+from ringback_cli.completing import one_of
 from ringback_cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         metavar=None if is_flag else setting.kind.metavar,
         help=f"{setting.about.text} [env: {setting.variable}{default}]",
         show_default=False,
+        autocompletion=one_of(*setting.choices) if setting.choices else None,
     )
     return inspect.Parameter(
         setting.name,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli.completing import any_keys, player_ids
 from ringback_cli.connecting import Keys, operator, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
@@ -38,10 +39,16 @@ MAX_LOG_S = 86_400
 
 def tap(
     player: Annotated[
-        str | None, typer.Option("--player", metavar="ID", help="Only calls from and to this player.")
+        str | None,
+        typer.Option(
+            "--player", metavar="ID", help="Only calls from and to this player.", autocompletion=player_ids
+        ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", metavar="GLOB", help="Only of keys like this: *, ? and [...].")
+        str | None,
+        typer.Option(
+            "--key", metavar="GLOB", help="Only of keys like this: *, ? and [...].", autocompletion=any_keys
+        ),
     ] = None,
     payloads: Annotated[
         bool, typer.Option("--payloads", help="Show what they carry too, where it is at most 4 KiB.")

@@ -44,7 +44,10 @@ def new(
     ],
     folder: Annotated[str, typer.Option("--dir", metavar="DIR", help="Where the file is made.")] = ".",
 ) -> None:
-    """Make a key in a new file NAME.key, and print {"file", "public"}. The file is a secret."""
+    """Make a key in a new file NAME.key, and print {"file", "public"}. The file is a secret.
+
+    Example: ringback token new backend
+    """
     from ringback import tokens
 
     with _as_usage("NAME"):
@@ -75,7 +78,10 @@ def mint(
     ] = None,
     string_id: StringIDOption = False,
 ) -> None:
-    """Print a token, and nothing else. Whoever has it is that player until its time is over."""
+    """Print a token, and nothing else. Whoever has it is that player until its time is over.
+
+    Example: ringback token mint --key backend.key --id 7 --ttl 1h
+    """
     player_id = parse_player_id(player, string_id, "--id")
     ttl_s = parse_ttl(ttl)
     from ringback import tokens
@@ -95,7 +101,10 @@ def mint(
 
 @app.command(short_help="Print what a token says; its signature is not checked.")
 def show() -> None:
-    """Read a token from standard input, and print what it says. Its signature is not checked."""
+    """Read a token from standard input, and print what it says. Its signature is not checked.
+
+    Example: ringback token show < token.txt
+    """
     from ringback import tokens
 
     if sys.stdin is None:  # started with it closed

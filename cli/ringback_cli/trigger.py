@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ringback_cli.completing import client_keys, player_ids, server_keys
 from ringback_cli.connecting import Keys, all_rows, calls_of, operator, player, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
@@ -14,7 +15,6 @@ from ringback_cli.options import (
     DEFAULT_PLAYERS,
     BackendOption,
     BrokerKeyOption,
-    KeyArgument,
     KeyFileOption,
     Patience,
     PayloadArgument,
@@ -25,12 +25,21 @@ from ringback_cli.options import (
     check_timeout,
     parse_player_id,
 )
-from ringback_cli.output import print_json, show_help
+from ringback_cli.output import print_json, progress, show_help
 from ringback_cli.payloads import read_payload
 
 DEFAULT_SOURCE = "cli"
 
 EPILOG = "Before what begins with a minus put --, as in: trigger server KEY -- -5"
+
+ServerKeyArgument = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="The callback's key.", show_default=False, autocompletion=server_keys),
+]
+ClientKeyArgument = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="The callback's key.", show_default=False, autocompletion=client_keys),
+]
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -48,13 +57,14 @@ def _trigger(context: typer.Context) -> None:
 @app.command(short_help="Trigger a callback of the server.", epilog=EPILOG)
 def server(
     context: typer.Context,
-    key: KeyArgument,
+    key: ServerKeyArgument,
     payload: PayloadArgument = None,
     source: Annotated[
         str | None,
         typer.Option(
             metavar="ID",
             help=f"The source that the handler is given, connected or not. [default: {DEFAULT_SOURCE}]",
+            autocompletion=player_ids,
         ),
     ] = None,
     as_player: Annotated[
@@ -68,7 +78,10 @@ def server(
     broker_key: BrokerKeyOption = None,
     players: PlayersOption = DEFAULT_PLAYERS,
 ) -> None:
-    """Trigger a callback of the server: as an operator that names the source, or as a player."""
+    """Trigger a callback of the server: as an operator that names the source, or as a player.
+
+    Example: ringback trigger server shop:items '{"category": "food"}' --source 7
+    """
     check_timeout(timeout)
     check_key(key)
     if as_player is None:
@@ -95,10 +108,12 @@ def server(
     print_json(result)
 
 
-@app.command(epilog=EPILOG)
+@app.command(short_help="Trigger a callback of one player.", epilog=EPILOG)
 def client(
-    key: KeyArgument,
-    player_id: Annotated[str, typer.Argument(metavar="PLAYER_ID", help="Whose callback.")],
+    key: ClientKeyArgument,
+    player_id: Annotated[
+        str, typer.Argument(metavar="PLAYER_ID", help="Whose callback.", autocompletion=player_ids)
+    ],
     payload: PayloadArgument = None,
     string_id: StringIDOption = False,
     timeout: TimeoutOption = None,
@@ -106,7 +121,10 @@ def client(
     key_file: KeyFileOption = None,
     broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Trigger a callback of one player."""
+    """Trigger a callback of one player.
+
+    Example: ringback trigger client local:coords 7
+    """
     check_timeout(timeout)
     check_key(key)
     called = parse_player_id(player_id, string_id, "PLAYER_ID")
@@ -120,14 +138,17 @@ def client(
 
 @app.command("all", short_help="Trigger a callback of every player.", epilog=EPILOG)
 def all_players(
-    key: KeyArgument,
+    key: ClientKeyArgument,
     payload: PayloadArgument = None,
     timeout: TimeoutOption = None,
     backend: BackendOption = DEFAULT_BACKEND,
     key_file: KeyFileOption = None,
     broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Trigger a callback of every player that is connected, and print an array of their outcomes."""
+    """Trigger a callback of every player that is connected, and print an array of their outcomes.
+
+    Example: ringback trigger all hud:message '"hello"'
+    """
     check_timeout(timeout)
     check_key(key)
     value = read_payload(payload)
@@ -135,7 +156,8 @@ def all_players(
     with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
         called = [row[0] for row in all_rows(endpoint, "players", patience)]
         group = endpoint.trigger_all_client_callbacks(key, value, players=called, timeout=patience.left_s())
-        calls = calls_of(group)
+        with progress("calls", len(called)) as step:
+            calls = calls_of(group, step)
         outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]
     print_json(outcomes)
     failed = sum("error" in outcome for outcome in outcomes)

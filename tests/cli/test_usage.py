@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ringback_cli.app import explain, run
+from ringback_cli.app import app, explain, run
 from ringback_cli.exits import Exit
 
 MINT = ("token", "mint", "--key", "no/such.key", "--id", "7", "--ttl", "1h")
@@ -80,6 +81,13 @@ CASES: list[tuple[list[str], str]] = [
     (["stats", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
     (["stats", "--interval", "nan"], "--interval: 0.1 to 86400 seconds, not nan"),
     (["stats", "--count", "2"], "--count: it says how many times --interval prints"),
+    (["top", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
+    (["top", "--count", "0"], "Invalid value for '--count'"),
+    (["top", "--view", "servers"], "'servers' is not one of 'players', 'callbacks'"),
+    (["top", "--sort", "size"], "--sort: the columns of players are player, calls_s, calls, errors"),
+    (["top", "--view", "callbacks", "--sort", "player"], "--sort: the columns of callbacks are key, side"),
+    (["top", "--timeout", "0"], "--timeout: seconds above 0"),
+    (["top", "--backend", "x"], "--backend: an address is"),
     (["stats", "--backend", "x"], "--backend: an address is"),
     (["doctor", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
     (["ping", "--count", "0"], "Invalid value for '--count'"),
@@ -122,6 +130,18 @@ CASES: list[tuple[list[str], str]] = [
     ([*MINT, "--allow-key", "x"], "--allow-key: a public key is 40"),
     ([*MINT, "--secret", "x"], "No such option"),
 ]
+
+
+def all_commands() -> Iterator[list[str]]:
+    """Gives the words of each command, as typer knows them."""
+    groups: list[tuple[list[str], Any]] = [([], app)]
+    groups += [([str(group.name)], group.typer_instance) for group in app.registered_groups]
+    for words, group in groups:
+        for command in group.registered_commands:
+            yield [*words, command.name or command.callback.__name__]
+
+
+COMMANDS = list(all_commands())
 
 
 @pytest.mark.parametrize(("arguments", "part"), CASES, ids=lambda value: str(value)[:40])
@@ -189,27 +209,30 @@ def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.Captur
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
     assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
-    commands = ["broker", "trigger server", "trigger client", "players", "callbacks", "stats"]
-    commands += ["ping", "doctor", "bench", "kick", "drain", "events", "explain"]
-    commands += ["config show", "config check", "config schema"]
-    commands += ["keys new", "keys allow", "keys revoke", "keys list"]
-    commands += ["token new", "token mint", "token show"]
-    for command in map(str.split, commands):
+    for command in COMMANDS:
         run([*command, "--help"])
         for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
             assert f"`{option}" in document, (command, option)
 
 
-def test_the_document_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_document_lists_all_commands() -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-    listed = re.findall(r"^\| `ringback (\w+)(?: ([a-z]+))?", document, re.MULTILINE)
-    for group in ([], ["config"], ["trigger"], ["token"]):
-        run([*group, "--help"])
-        shown = capsys.readouterr().out.split("Commands:\n")[1].split("\n\n")[0]
-        commands = re.findall(r"^  (\w+) ", shown, re.MULTILINE)
-        assert commands
-        for command in commands:
-            assert [*group, command] in [list(words)[: len(group) + 1] for words in listed], command
+    rows = re.findall(r"^\| (`ringback .*?`) \|", document, re.MULTILINE)
+    listed = [words.split() for row in rows for words in re.findall(r"`ringback (.*?)`", row)]
+    for command in COMMANDS:
+        assert command in [words[: len(command)] for words in listed], command
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_command_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--help"]) == Exit.OK
+    shown = capsys.readouterr().out
+    examples = re.findall(r"Example: (.+?)\n\n", shown, re.DOTALL)  # it may be folded
+    assert len(examples) == 1, f"the help of {command} has no example"
+    words = shlex.split(examples[0].replace("<(", ""), comments=True)
+    assert words[words.index("ringback") + 1 :][: len(command)] == command
+    for option in [word for word in words if word.startswith("--")]:
+        assert re.search(rf"^  ({option}|--[a-z-]+/{option}) ", shown, re.MULTILINE), option
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,9 +179,12 @@ def test_ctrl_c_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
         def result(self) -> Call:
             raise KeyboardInterrupt
 
-        all = result
+        __iter__ = result
 
-    for wait in (result_of, calls_of):
+    def wait_for_all(group: Any) -> None:
+        calls_of(group, lambda: None)
+
+    for wait in (result_of, wait_for_all):
         call: Any = Waiting()
         with pytest.raises(KeyboardInterrupt):
             wait(call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -144,7 +144,7 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
 """What the items of a row are. A newer broker may have more, an older one fewer."""
 
 
-def named(subject: Subject, row: list[Any]) -> dict[str, Any]:
+def named(subject: Subject, row: Sequence[Any]) -> dict[str, Any]:
     """Gives what a row has, by name."""
     return dict(zip(COLUMNS[subject], row, strict=False))
 
