@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, assert_never
 
 from ringback.protocol.control import Answer, Query, Subject
+from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback_broker.counters import Counters
 from ringback_broker.directory import Directory
@@ -82,6 +83,8 @@ class Answers:
         registered = {(key, role): count for key, role, count in self.directory.rows()}
         totals = {(key, str(side)): found for (key, side), found in self.tallies.totals().items()}
         recent = {(key, str(side)): found for (key, side), found in self.tallies.recent(now).items()}
+        server = self.roster.server
+        terms = (server.terms if server else None) or {}
         rows: list[Row] = []
         for key, side in sorted({*registered, *totals}):
             total, late = totals.get((key, side)), recent.get((key, side))
@@ -90,6 +93,7 @@ class Answers:
                     *(key, side, registered.get((key, side), 0)),
                     *((total.in_flight, total.calls, total.errors) if total else (0, 0, 0)),
                     *((round(late.rate, 3), _ms(late.p50_s), _ms(late.p99_s)) if late else (0.0, None, None)),
+                    *(total.failed if total else {}, terms.get(key) if side == Role.SERVER else None),
                 )
             )
         return rows

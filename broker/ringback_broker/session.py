@@ -99,6 +99,7 @@ class Session:
         may_relay: of an operator: whether it may call the server in the name of a source.
         may_order: of an operator: whether it may kick players and drain the broker.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
+        terms: of a server: who may call some of its keys and how often, in words.
         heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it did not say so.
         look_at: when to look whether its connection still carries heartbeats, if it names any.
         backlog: control frames and bounces (address, frame) that found the queue full; while there are
@@ -136,6 +137,7 @@ class Session:
     link: int = 0
     data_header: bytes = b""
     keys: tuple[str, ...] = ()
+    terms: dict[str, str] | None = None
     heartbeat_ms: int | None = None
     look_at: float = float("inf")
     backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)

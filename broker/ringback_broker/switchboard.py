@@ -359,6 +359,7 @@ class Switchboard:
                 self._doorman.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
                 session.keys = self._directory.replace(session.role, session.keys, said.keys)
+                session.terms = said.terms if session.role is Role.SERVER else None
             case control.Order():
                 self._answer(session, self._obey(session, said, now), now)
             case control.Report():
@@ -580,6 +581,7 @@ class Switchboard:
         session.reports = session.side is Side.BACKEND and self._config.report > 0
         self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
+        session.terms = hello.terms if hello.role is Role.SERVER else None
         self.counters.sessions_begun += 1
         if hello.role is Role.SERVER:
             present = [player.player_id for player in roster.players.values() if player.player_id is not None]

@@ -138,16 +138,20 @@ def _callback(endpoint: Operator, key: str, patience: Patience) -> tuple[bool, l
         if name.startswith("bounced_") and value:
             code = name.removeprefix("bounced_").upper()
             why.append(f"{value} frames came back {code} since the broker started, of whatever callback")
-    why.append("who may call it, and how often, is for the endpoint to say that has registered it")
     return bool(registered), why
 
 
 def _figures(row: list[Any]) -> list[str]:
-    """Tells how calls of a callback went, as far as the broker was told; an older one is told nothing."""
-    if len(row) < 9 or not (row[3] or row[4]):
-        return []
-    in_flight, calls, errors, rate, p50_ms, p99_ms = row[3:9]
-    told = [f"{calls} calls have ended, {errors} of them with an error; {in_flight} are in flight"]
+    """Tells for whom a callback is and how its calls went, as far as the broker was told."""
+    told = []
+    padded: list[Any] = [*row, *[None] * 11]
+    _, _, _, in_flight, calls, errors, rate, p50_ms, p99_ms, failed, terms = padded[:11]
+    if terms:
+        told.append(f"it is {terms}; other calls end with FORBIDDEN or RATE_LIMITED")
+    if calls or in_flight:
+        codes = ", ".join(f"{count} {code}" for code, count in sorted((failed or {}).items()))
+        how = f"{errors} of them with an error" + (f" ({codes})" if codes else "")
+        told.append(f"{calls} calls have ended, {how}; {in_flight} are in flight")
     if p50_ms is not None:
         took = f"50 of 100 took {p50_ms:.3g} ms at most, 99 of 100 {p99_ms:.3g} ms"
         told.append(f"in the last minute {rate:.3g} calls a second; {took}")

@@ -100,7 +100,7 @@ def _print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_
     if as_json:
         print_json(found)
     else:
-        columns = COLUMNS[Subject(subject)]
+        columns = COLUMNS[Subject(subject)][: len(heads)]
         print_table(list(heads), [[_shown(name, row.get(name)) for name in columns] for row in found])
 
 

@@ -75,7 +75,7 @@ def test_what_is_reported_is_listed(desk: Desk) -> None:
     desk.now += 20.0
     server.say(control.Report((figures(in_flight=1, answered=100),)))
     [first, ours] = rows(operator, control.Subject.CALLBACKS)
-    assert first[:6] == ["", "player", 0, 0, 1, 1]
+    assert first[:6] == ["", "player", 0, 0, 1, 1] and first[9] == {"FORBIDDEN": 1}
     assert ours[:7] == ["k", "server", 1, 1, 200, 10, 10.0]
     assert 0.5 < ours[7] < 1.0 and ours[7] < ours[8] <= 1.0
     server.leave()
@@ -93,7 +93,7 @@ def test_rates_are_of_the_last_minute(desk: Desk) -> None:
         desk.now += 10.0
         server.say(control.Report())
     assert found[0] > found[3] > 0 and found[5] == pytest.approx(12, rel=0.2)
-    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None]
+    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None]
 
 
 def test_a_long_rest_is_no_part_of_the_last_minute(desk: Desk) -> None:
@@ -111,6 +111,26 @@ def test_more_callbacks_than_are_told_apart(desk: Desk) -> None:
     assert len(found) == MAX_CALLBACKS + 1 and found[""] == 7
     totals = desk.switchboard.snapshot(desk.now, Lags()).callbacks
     assert totals["k1", Role.SERVER].calls == 1 and totals["", Role.SERVER].calls == 7
+
+
+@pytest.mark.parametrize("subject", control.Subject)
+def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
+    operator, server = desk.operator(), desk.server(("k",))
+    desk.player(7)
+    server.say(control.Report(calls=(traced(),)))
+    [*_, row] = rows(operator, subject)
+    assert list(control.named(subject, row).values()) == list(row)
+    assert len(control.COLUMNS[subject]) == len(row)
+
+
+def test_terms_are_those_that_the_server_has_now(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.connect(Side.BACKEND)
+    server.say(control.Hello(Role.SERVER, keys=("k",), terms={"k": "for operators alone"}))
+    player = desk.connect()
+    player.say(control.Hello(Role.PLAYER, 7, ("k",), terms={"k": "what it says"}))
+    assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, "for operators alone"]
+    server.say(control.Keys(("k",)))
+    assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, None]
 
 
 def test_calls_of_players_are_added_up(desk: Desk) -> None:

@@ -78,6 +78,17 @@ CASES: list[tuple[list[str], str]] = [
     (["drain", "--grace", "nan"], "--grace: seconds above 0, at most 86400, not nan"),
     (["drain", "now"], "unexpected extra argument"),
     (["callbacks", "x"], "unexpected extra argument"),
+    (["tap", "--key", ""], "KEY: a key is 1 to 256 UTF-8 bytes"),
+    (["tap", "--log", "9", "--count", "2"], "--log: it prints nothing"),
+    (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    (["config", "show", "--timeout", "1"], "No such option: --timeout"),
+    (["config", "check"], "Missing argument 'FILE'"),
+    (["config", "schema", "x"], "unexpected extra argument"),
+    (["keys", "new"], "Missing argument 'NAME'"),
+    (["keys", "allow"], "Missing argument 'KEY'"),
+    (["keys", "revoke"], "Missing argument 'NAME'"),
+    (["keys", "list", "x"], "unexpected extra argument"),
+    (["token", "show", "x", "y"], "unexpected extra argument"),
     (["stats", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
     (["stats", "--interval", "nan"], "--interval: 0.1 to 86400 seconds, not nan"),
     (["stats", "--count", "2"], "--count: it says how many times --interval prints"),
@@ -221,6 +232,11 @@ def test_the_document_lists_all_commands() -> None:
     listed = [words.split() for row in rows for words in re.findall(r"`ringback (.*?)`", row)]
     for command in COMMANDS:
         assert command in [words[: len(command)] for words in listed], command
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_command_is_used_in_a_wrong_way(command: list[str]) -> None:
+    assert any(arguments[: len(command)] == command for arguments, _ in CASES)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -102,6 +102,24 @@ def server() -> Called:
 # -- allow
 
 
+def test_terms_in_words() -> None:
+    server = Desk(Role.SERVER, keys=())
+    server.register("open")
+    server.register("for some", allow=[7, "anna"], limit="5/s")
+    server.register("for operators", allow=OPERATORS)
+    server.register("for whom it wants", allow=lambda source: True)
+    assert server.core.registry.terms() == {
+        "for some": "for 2 callers that it names, at most 5/s of one caller",
+        "for operators": "for operators alone",
+        "for whom it wants": "for whom a function of it allows",
+    }
+    player = Desk(Role.PLAYER, keys=())
+    player.register("k", limit="1/h")
+    player.core.start(player.clock.now, 5.0)
+    [hello] = player.shell.told()
+    assert isinstance(hello, control.Hello) and hello.terms is None
+
+
 def test_ids_may_call(server: Called) -> None:
     server.register("k", allow={7, "ann"})
     assert [server.outcome(source) for source in (7, "ann")] == ["ran", "ran"]

@@ -57,9 +57,13 @@ TRACED = st.builds(
     *(PAYLOAD, PAYLOAD),
 )
 
+TERMS = st.none() | st.dictionaries(KEY, st.text(min_size=1, max_size=200), max_size=3)
+
 FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.Hello: st.builds(control.Hello, st.just(Role.PLAYER), st.none() | PLAYER_ID, KEYS, TEXT)
-    | st.builds(control.Hello, st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT),
+    | st.builds(
+        control.Hello, st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT, terms=TERMS
+    ),
     control.Welcome: st.builds(control.Welcome, U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT),
     control.Reject: st.builds(
         control.Reject,
@@ -76,7 +80,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.ServerUp: st.just(control.ServerUp()),
     control.ServerDown: st.just(control.ServerDown()),
     control.DrainingNotice: st.builds(control.DrainingNotice, U64),
-    control.Keys: st.builds(control.Keys, KEYS),
+    control.Keys: st.builds(control.Keys, KEYS, TERMS),
     control.Query: st.builds(control.Query, U64, st.sampled_from(control.Subject), U64),
     control.Order: st.builds(control.Order, U64, st.just(control.What.KICK), PLAYER_ID, st.text(max_size=20))
     | st.builds(

@@ -173,7 +173,9 @@ class Endpoint:
         heartbeat_ms = self._heartbeat_ms if self._role is Role.PLAYER else None
         keys = self.registry.keys()
         bundles = None if self._role is Role.PLAYER else True
-        hello = control.Hello(self._role, self.player_id, keys, self._software, heartbeat_ms, token, bundles)
+        hello = control.Hello(
+            *(self._role, self.player_id, keys, self._software, heartbeat_ms, token, bundles), self._terms()
+        )
         self._keys_dirty = False
         try:
             self._shell.open_link(self._heartbeat_ms)
@@ -435,7 +437,7 @@ class Endpoint:
         self.exchange.now = now
         if self._keys_dirty and self._session.up:
             self._keys_dirty = False
-            outbox.add_control(encode(control.Keys(self.registry.keys())))
+            outbox.add_control(encode(control.Keys(self.registry.keys(), self._terms())))
         if not outbox.flush():
             return False
         if self._session.state is SessionState.DRAINING and not self._in_flight():
@@ -452,6 +454,9 @@ class Endpoint:
         self._report_at = now + self._report_s
         for report in self.exchange.take_reports(now):
             self.exchange.outbox.add_control(encode(report))
+
+    def _terms(self) -> dict[str, str] | None:
+        return self.registry.terms() if self._role is Role.SERVER else None
 
     def _in_flight(self) -> bool:
         return not all(peer.idle or peer.local for peer in self.exchange.peers.values())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ringback.core.permissions import Allow, Rule, make_rule
+from ringback.core.permissions import Allow, Rule, in_words, make_rule
 from ringback.core.rates import Rate, make_rate
 from ringback.protocol.limits import MAX_KEYS
 from ringback.protocol.names import check_key
@@ -152,3 +152,15 @@ class Registry:
     def keys(self) -> tuple[str, ...]:
         """The keys that the broker is told of, for operators' questions: at most 1024 of them."""
         return tuple(self.handlers)[:MAX_KEYS]
+
+    def terms(self) -> dict[str, str] | None:
+        """Who may call some of them and how often, in words, for the same questions."""
+        return {key: text for key in self.keys() if (text := _terms(self.handlers.get(key)))} or None
+
+
+def _terms(handler: Handler | None) -> str:
+    if handler is None:  # it was taken back meanwhile
+        return ""
+    allow = "" if handler.allow is None else f"for {in_words(handler.allow)}"
+    limit = "" if handler.limit is None else f"at most {handler.limit.text} of one caller"
+    return ", ".join(part for part in (allow, limit) if part)

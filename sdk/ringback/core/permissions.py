@@ -63,6 +63,15 @@ def _check_predicate(function: Any) -> None:
         raise TypeError(f"the allow {name}{signature} does not take (source)") from None
 
 
+def in_words(rule: Rule) -> str:
+    """Tells whom a rule lets call."""
+    if isinstance(rule, Callers):
+        return "operators alone"
+    if isinstance(rule, frozenset):
+        return f"{len(rule)} callers that it names"
+    return "whom a function of it allows"
+
+
 def permits(rule: Rule, source: PlayerID | None, of_operator: bool) -> bool:
     """Tells whether a rule lets a caller call. A predicate is asked, and what it raises is let through.
 

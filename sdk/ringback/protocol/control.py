@@ -18,7 +18,13 @@ from ringback.protocol.frames import (
     Role,
     header,
 )
-from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_PING_BYTES, MAX_TOKEN_CHARS
+from ringback.protocol.limits import (
+    IDS_A_FRAME,
+    MAX_FRAME_BYTES,
+    MAX_PING_BYTES,
+    MAX_TERMS_CHARS,
+    MAX_TOKEN_CHARS,
+)
 from ringback.protocol.names import PlayerID, ProtocolError, check_key, check_player_id
 from ringback.protocol.reports import Report as Report
 from ringback.protocol.reports import Watch as Watch
@@ -37,6 +43,7 @@ class Hello:
     heartbeat_ms: int | None = None
     token: str | None = field(default=None, repr=False)
     bundles: bool | None = None
+    terms: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +120,14 @@ class DrainingNotice:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that an endpoint has registered now; replaces those of its HELLO."""
+    """The keys that an endpoint has registered now; replaces those of its HELLO.
+
+    `terms` says in words who may call some of them, and how often.
+    """
 
     type: ClassVar[FrameType] = FrameType.KEYS
     keys: tuple[str, ...]
+    terms: dict[str, str] | None = None
 
 
 class Subject(StrEnum):
@@ -136,6 +147,7 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
     ),
     Subject.CALLBACKS: (
         *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),
+        *("failed", "terms"),
     ),
     Subject.COUNTERS: ("name", "value"),
     Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "key", "address", "code", "reason"),
@@ -273,7 +285,17 @@ def _hello(body: bytes) -> Hello:
         heartbeat_ms=number_of(fields, "heartbeat_ms", None, bits=32),
         token=_token(fields),
         bundles=field_of(fields, "bundles", bool, None),
+        terms=_terms(fields),
     )
+
+
+def _terms(fields: dict[str, Any]) -> dict[str, str] | None:
+    terms: dict[str, str] | None = field_of(fields, "terms", dict, None)
+    for key, text in (terms or {}).items():
+        checked(check_key, key)
+        if type(text) is not str or not 0 < len(text) <= MAX_TERMS_CHARS:
+            raise ProtocolError(f"terms are a str of 1 to {MAX_TERMS_CHARS} characters for each key")
+    return terms
 
 
 def _token(fields: dict[str, Any]) -> str | None:
@@ -332,6 +354,11 @@ def _ids(body: bytes) -> tuple[PlayerID, ...]:
     return tuple(checked(check_player_id, player_id) for player_id in ids)
 
 
+def _keys(body: bytes) -> Keys:
+    fields = read_map(body)
+    return Keys(_key_list(fields), _terms(fields))
+
+
 def _query(body: bytes) -> Query:
     fields = read_map(body)
     subject = choice_of(Subject, field_of(fields, "subject", str), "subject")
@@ -383,7 +410,7 @@ _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.SERVER_UP: _empty(ServerUp),
     FrameType.SERVER_DOWN: _empty(ServerDown),
     FrameType.DRAINING: lambda body: DrainingNotice(number_of(read_map(body), "grace_ms")),
-    FrameType.KEYS: lambda body: Keys(_key_list(read_map(body))),
+    FrameType.KEYS: _keys,
     FrameType.QUERY: _query,
     FrameType.ORDER: _order,
     FrameType.ANSWER: _answer,

@@ -15,6 +15,7 @@ MAX_CONTEXT_PAIRS = 8
 MAX_CONTEXT_BYTES = 1024
 """What a CALL may carry of tracing: pairs, and the bytes of their names and values together."""
 
+MAX_TERMS_CHARS = 200
 MAX_TOKEN_CHARS = 2048
 """A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
 
