@@ -22,7 +22,7 @@ import sys, ringback
 server = ringback.Server(sys.argv[1])
 shop = {"food": ["apple", "bread"]}
 server.register_server_callback("shop:items", lambda source, payload: shop[payload["category"]])
-@server.register_server_callback("shop:buy", limit="600/min")
+@server.register_server_callback("shop:buy", limit="6000/min")
 def buy(source, payload):
     raise ringback.CallbackError("come tomorrow", code="OUT_OF_STOCK")
 server.on_connected(lambda address: print("connected", flush=True))

@@ -92,7 +92,8 @@ class Tallies:
                 callback = ("", found.side)
             for table in (self._sums, self._slots[-1]):
                 table.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
-            in_flight[callback] = found.in_flight
+            if callback == (found.key, found.side):  # else one would stand for another
+                in_flight[callback] = found.in_flight
 
     def forget(self, session: Session) -> None:
         """An endpoint is gone, with what was in flight at it."""

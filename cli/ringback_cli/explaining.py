@@ -147,7 +147,7 @@ def _figures(row: list[Any]) -> list[str]:
     padded: list[Any] = [*row, *[None] * 11]
     _, _, _, in_flight, calls, errors, rate, p50_ms, p99_ms, failed, terms = padded[:11]
     if terms:
-        told.append(f"it is {terms}; other calls end with FORBIDDEN or RATE_LIMITED")
+        told.append(f"its terms: {terms}; other calls end with FORBIDDEN or RATE_LIMITED")
     if calls or in_flight:
         codes = ", ".join(f"{count} {code}" for code, count in sorted((failed or {}).items()))
         how = f"{errors} of them with an error" + (f" ({codes})" if codes else "")

@@ -109,6 +109,8 @@ def test_more_callbacks_than_are_told_apart(desk: Desk) -> None:
     server.say(control.Report(tuple(figures(f"k{n}", answered=1) for n in range(MAX_CALLBACKS + 7))))
     found = {row[0]: row[4] for row in rows(operator, control.Subject.CALLBACKS)}
     assert len(found) == MAX_CALLBACKS + 1 and found[""] == 7
+    server.say(control.Report((figures("one more", in_flight=5),)))
+    assert [row[3] for row in rows(operator, control.Subject.CALLBACKS) if row[0] == ""] == [0]
     totals = desk.switchboard.snapshot(desk.now, Lags()).callbacks
     assert totals["k1", Role.SERVER].calls == 1 and totals["", Role.SERVER].calls == 7
 
