@@ -64,7 +64,7 @@ STRANGERS: list[tuple[Role, tuple[bytes, ...], RejectCode]] = [
     (Role.PLAYER, (frame(FrameType.HELLO, version=9, body=b"whatever"),), RejectCode.UNSUPPORTED_VERSION),
     (Role.PLAYER, (frame(FrameType.PING, version=9),), RejectCode.PROTOCOL_ERROR),
     (Role.PLAYER, (frame(0),), RejectCode.PROTOCOL_ERROR),
-    (Role.PLAYER, (frame(20),), RejectCode.PROTOCOL_ERROR),
+    (Role.PLAYER, (frame(22),), RejectCode.PROTOCOL_ERROR),
     (Role.PLAYER, (frame(255),), RejectCode.PROTOCOL_ERROR),
     (Role.PLAYER, (b"x" * MAX_FRAME_BYTES,), RejectCode.PROTOCOL_ERROR),
     *(

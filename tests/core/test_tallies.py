@@ -11,7 +11,7 @@ from ringback.errors import CallbackError, Code, HandlerError
 from ringback.protocol import control
 from ringback.protocol.control import decode
 from ringback.protocol.envelopes import Encoder, join
-from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.frames import FrameType, Role, bounce, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import encode_address
 from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, MAX_TRACED_BYTES, CallbackFigures, Watched
@@ -175,6 +175,31 @@ def test_what_is_in_flight_is_told_to_another_session_too() -> None:
     server.welcome(report_ms=1000)
     [figures] = report(server).callbacks
     assert figures.in_flight == 1 and figures.failed == {"CONNECTION_LOST": 1}
+
+
+def test_a_call_that_comes_back_at_once_is_counted_for_its_player() -> None:
+    server = counting()
+    server.call(7)
+    server.flush()
+    [(_, frame)] = server.shell.take_sent()
+    server.gets(bounce(Code.OVERLOADED, frame), encode_address(7))
+    assert [tuple(player) for player in report(server).players] == [(7, 1, 1)]
+    server.wait(60.0)
+    assert server.exchange.peers == {}
+
+
+def test_another_broker_that_wants_no_reports() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None))
+    [execution] = server.handle()
+    server.call(7, flush=True)
+    server.core.link_lost(server.clock.now, "cut")
+    server.wait(1.0)
+    server.welcome()
+    execution(1)
+    server.flush()
+    server.wait(60.0)
+    assert reports(server) == [] and server.exchange.tallies is None and server.exchange.peers == {}
 
 
 def test_callbacks_over_the_bound_are_counted_together() -> None:

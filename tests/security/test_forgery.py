@@ -58,7 +58,10 @@ def test_a_source_in_the_body(yard: Yard) -> None:
         ann.send(data(call(1, "echo", lies)))
         assert envelopes(ann.receive()[0]) == [[RESULT, 1, [lies]]]
         ann.send(data([*call(2, "echo"), "canary"]))
-        assert envelopes(ann.receive()[0]) == [[ERROR, 2, 4, "a CALL has 5 fields, not 6", 0, None]]
+        why = "a context is a map of str to str"
+        assert envelopes(ann.receive()[0]) == [[ERROR, 2, 4, why, 0, None]]
+        ann.send(data([*call(3, "echo"), {"source": "canary"}]))
+        assert envelopes(ann.receive()[0]) == [[RESULT, 3, [None]]]
     assert set(yard.sources) == {7}
 
 

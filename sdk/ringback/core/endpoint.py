@@ -341,9 +341,10 @@ class Endpoint:
         self._announced = True
         self.exchange.outbox.bundles = bool(welcome.bundles) and self._role is not Role.PLAYER
         self.player_id = welcome.player_id
-        if welcome.report_ms and self._role is not Role.PLAYER:
-            self.exchange.count()
-            self._report_each(welcome.report_ms, now)
+        report_ms = 0 if self._role is Role.PLAYER else welcome.report_ms or 0
+        self.exchange.count(wanted=report_ms > 0)
+        if report_ms:
+            self._report_each(report_ms, now)
         self._headers = {
             FrameType.DATA: header(FrameType.DATA, welcome.link),
             FrameType.RELAY: header(FrameType.RELAY, welcome.link),

@@ -356,12 +356,15 @@ class Exchange:
 
     # -- counting, for the broker
 
-    def count(self) -> None:
-        """Counts calls from now on, for a session that has just begun."""
+    def count(self, wanted: bool) -> None:
+        """Counts calls from now on or not, as the broker of a session wants that has just begun."""
+        self._watched = False
+        if not wanted:
+            self.tallies = None
+            return
         if self.tallies is None:
             self.tallies = Tallies()
         self.tallies.begin_session()
-        self._watched = False
 
     def watch(self, watches: tuple[Watched, ...]) -> None:
         """Has calls of these be reported one by one from now on."""
@@ -528,7 +531,8 @@ class Exchange:
                 for key, bucket in peer.buckets.items()
                 if bucket.full_at > now and bucket.rate is self._rate_of(key)
             }
-        if peer.idle and not peer.buckets:
+        untold = peer.ended and self.tallies is not None
+        if peer.idle and not peer.buckets and not untold:
             self.peers.pop(peer.key, None)
 
     def _rate_of(self, key: str) -> Rate | None:
