@@ -153,6 +153,8 @@ def test_a_server_that_calls_itself_counts_once() -> None:
     found = report(server)
     [figures] = found.callbacks
     assert figures[:3] == ("k", Role.SERVER, 0) and sum(figures.answered) == 1 and found.players == ()
+    server.wait(60.0)
+    assert server.exchange.peers == {}
 
 
 def test_nothing_is_counted_where_the_broker_does_not_ask() -> None:

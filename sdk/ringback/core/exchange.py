@@ -531,7 +531,7 @@ class Exchange:
                 for key, bucket in peer.buckets.items()
                 if bucket.full_at > now and bucket.rate is self._rate_of(key)
             }
-        untold = peer.ended and self.tallies is not None
+        untold = peer.is_player and peer.ended and self.tallies is not None
         if peer.idle and not peer.buckets and not untold:
             self.peers.pop(peer.key, None)
 
