@@ -178,7 +178,8 @@ async def test_a_lost_link_is_opened_again(stage: Stage) -> None:
     )
     await back.count(2)
     assert auto.player_id == number
-    assert sorted(server.players) == sorted([7, number])
+    # The broker welcomes a player before it tells the server of it.
+    await presence.until(lambda items: sorted(server.players) == sorted([7, number]))
     await stage.still_works(server, player)
     await stage.still_works(server, auto)
     assert server.connected and player.connected
