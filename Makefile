@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test pure random waiting browser screenshots sim faults setup fmt lint type check bench bench-quick bench-servers crowd handshakes neighbours soak fuzz fuzz-keep audit clean help
+.PHONY: demo test pure random waiting browser screenshots sim faults setup fmt lint type check bench bench-quick bench-servers crowd handshakes metrics-cost neighbours soak fuzz fuzz-keep audit clean help
 
 help:
 	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
 	@echo "make crowd   what 10,000 idle players cost the broker"
 	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
+	@echo "make metrics-cost   what counting calls and telling of them costs"
 	@echo "make neighbours   what a player that does not read, or floods, does to the others"
 	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
 	@echo "make browser  as root: installs Chromium for the tests of the dashboard, as make test does; else they are skipped"
@@ -124,6 +125,9 @@ fuzz-keep: setup
 
 handshakes: setup
 	$(BIN)/python bench/handshakes.py
+
+metrics-cost: setup
+	$(BIN)/python bench/metrics.py
 
 crowd: setup
 	$(BIN)/python bench/crowd.py

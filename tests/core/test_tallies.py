@@ -204,6 +204,22 @@ def test_another_broker_that_wants_no_reports() -> None:
     assert reports(server) == [] and server.exchange.tallies is None and server.exchange.peers == {}
 
 
+def test_latencies_are_added_up_where_nobody_takes_them() -> None:
+    server = counting()
+    server.core.link_lost(server.clock.now, "cut")
+    for _ in range(40):
+        call = server.call(7, kind=None, flush=True)
+        for execution in server.handle():
+            execution(1)
+        server.flush()
+        assert call.results == (1,)
+        server.wait(1.0)
+    [tally] = [tally for tally in server.exchange.tallies.all() if tally.side is Role.SERVER]
+    assert len(tally._took) <= 11
+    figures = tally.take()
+    assert figures is not None and sum(figures.answered) == 40
+
+
 def test_callbacks_over_the_bound_are_counted_together() -> None:
     server = counting()
     for number in range(MAX_CALLBACKS + 50):

@@ -6,7 +6,6 @@ A pending call leaves its table in `_finish`, whatever ended it, and nowhere els
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from typing import Any
 
 import msgpack
@@ -39,7 +38,7 @@ from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Decoded, En
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import decode_address
-from ringback.protocol.reports import LATENCY_BOUNDS_S, MAX_TRACED_BYTES, Report, Watched
+from ringback.protocol.reports import MAX_TRACED_BYTES, Report, Watched
 
 SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
@@ -119,8 +118,7 @@ class Exchange:
         self.expect(call, peer)
         tallies = self.tallies
         if tallies is not None and peer.is_player:
-            tally = call.tally = tallies.called.get(call.key) or tallies.add(call.key, Role.PLAYER)
-            tally.in_flight += 1
+            call.tally = tallies.called.get(call.key) or tallies.add(call.key, Role.PLAYER)
             if self._watched and len(envelope) <= MAX_TRACED_BYTES:
                 self._requests[call.id] = envelopes.read_own(envelope)[3]
         self.outbox.add(peer, envelope)
@@ -183,11 +181,9 @@ class Exchange:
         self.pending -= 1
         tally = call.tally
         if tally is not None:
-            tally.in_flight -= 1
             took_s = self.now - call.began
             if error is None and not self._watched:  # flat, as for an answer: this is for every call
-                tally.took_s += took_s
-                tally.answered[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+                tally.answered(took_s)
                 peer.ended += 1
             else:
                 self._count(tally, peer, call.key, took_s, error, results, self._requests.pop(call_id, ...))
@@ -284,8 +280,7 @@ class Exchange:
             )
             tallies = self.tallies
             if tallies is not None:
-                tally = execution.tally = tallies.handled.get(key) or tallies.add(key, Role.SERVER)
-                tally.in_flight += 1
+                execution.tally = tallies.handled.get(key) or tallies.add(key, Role.SERVER)
             executions[call_id] = execution
             peer.execution_bytes += size
             self.running += 1
@@ -319,8 +314,6 @@ class Exchange:
         if execution is not None:
             peer.execution_bytes -= execution.size
             self.running -= 1
-            if execution.tally is not None:
-                execution.tally.in_flight -= 1
         return execution
 
     def _abandon(self, peer: Peer, call_id: int, why: Code) -> None:
@@ -388,10 +381,9 @@ class Exchange:
     ) -> None:
         """Counts the end of a call, and shows it to who watches."""
         if error is None:
-            tally.took_s += took_s
-            tally.answered[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+            tally.answered(took_s)
         else:
-            tally.fail(error)
+            tally.failed(error)
             peer.failed += 1
         peer.ended += 1
         tallies = self.tallies
@@ -426,9 +418,7 @@ class Exchange:
         tally = execution.tally
         if tally is not None:
             if envelope[1] == RESULT and not self._watched:
-                took_s = self.now - execution.began
-                tally.took_s += took_s
-                tally.answered[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+                tally.answered(self.now - execution.began)
                 peer.ended += 1
             else:
                 self._count_answer(execution, envelope)
@@ -490,6 +480,8 @@ class Exchange:
         tidy = now >= self._tidy_at  # with slow limits many peers have buckets: not at each sweep
         if tidy:
             self._tidy_at = now + IDLE_S
+            for tally in () if self.tallies is None else self.tallies.all():
+                tally.fold()
         self._sweep_at = math.inf  # what is called meanwhile, as an outcome is told, may set it
         for peer in list(self.peers.values()):
             entries += 1 + len(peer.calls) + len(peer.executions)

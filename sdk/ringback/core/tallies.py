@@ -6,7 +6,10 @@ what a player says of itself counts for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from bisect import bisect_right
+from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -18,6 +21,7 @@ from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.reports import (
     APPLICATION,
     CLASSES,
+    LATENCY_BOUNDS_S,
     MAX_CALLBACKS,
     MAX_TRACED_BYTES,
     CallbackFigures,
@@ -27,6 +31,7 @@ from ringback.protocol.reports import (
 )
 
 if TYPE_CHECKING:
+    from ringback.core.calls import Execution, PendingCall
     from ringback.core.peers import Peer
 
 MAX_TRACED = 500
@@ -38,34 +43,64 @@ OTHERS = ""
 
 
 class Tally:
-    """One callback: what is in flight, and what has ended since the last report."""
+    """One callback: what has ended since the last report.
 
-    __slots__ = ("answered", "failed", "in_flight", "key", "reported", "side", "took_s")
+    Attributes:
+        answered: counts a call with results, by how long it took in seconds. It only keeps the number, to be
+            looked at with all others: to find the class of each as it comes takes twice as long.
+        in_flight: calls that wait for an answer, as counted for the last report.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_failed",
+        "_took",
+        "_took_s",
+        "answered",
+        "in_flight",
+        "key",
+        "reported",
+        "side",
+    )
 
     def __init__(self, key: str, side: Role) -> None:
         self.key = key
         self.side = side
         self.in_flight = 0
         self.reported = 0
+        self._took: list[float] = []
+        self.answered = self._took.append
         self._reset()
 
     def _reset(self) -> None:
-        self.took_s = 0.0
-        self.answered = [0] * CLASSES
-        self.failed: dict[str, int] = {}
+        self._took_s = 0.0
+        self._answered = [0] * CLASSES
+        self._failed: dict[str, int] = {}
 
-    def fail(self, error: CallbackError) -> None:
+    def failed(self, error: CallbackError) -> None:
         """Counts a call that failed."""
         code = error.code.name if isinstance(error.code, Code) else APPLICATION
-        self.failed[code] = self.failed.get(code, 0) + 1
+        self._failed[code] = self._failed.get(code, 0) + 1
+
+    def fold(self) -> None:
+        """Adds up how long calls took. It is done at least every ten seconds, so that not many are kept."""
+        took = self._took
+        took.sort()
+        below = 0
+        for number, bound in enumerate((*LATENCY_BOUNDS_S, math.inf)):
+            within = bisect_right(took, bound, below)
+            self._answered[number] += within - below
+            below = within
+        self._took_s += sum(took)
+        took.clear()
 
     def take(self) -> CallbackFigures | None:
         """Gives what there is to report, and begins anew; None if nothing has changed."""
-        if self.in_flight == self.reported and not self.failed and not any(self.answered):
+        self.fold()
+        if self.in_flight == self.reported and not self._failed and not any(self._answered):
             return None
-        figures = CallbackFigures(
-            self.key, self.side, self.in_flight, self.took_s, tuple(self.answered), self.failed
-        )
+        answered = tuple(self._answered)
+        figures = CallbackFigures(self.key, self.side, self.in_flight, self._took_s, answered, self._failed)
         self.reported = self.in_flight
         self._reset()
         return figures
@@ -136,8 +171,19 @@ class Tallies:
         for tally in self.all():
             tally.reported = 0
 
-    def take(self, peers: Iterable[Peer], now: float) -> list[Report]:
+    def count_in_flight(self, peers: Iterable[Peer]) -> None:
+        """Counts what waits for an answer. To keep count at each call would cost more."""
+        for tally in self.all():
+            tally.in_flight = 0
+        for peer in peers:
+            waiting: Iterable[PendingCall | Execution] = chain(peer.calls.values(), peer.executions.values())
+            for one in waiting:
+                if one.tally is not None:
+                    one.tally.in_flight += 1
+
+    def take(self, peers: Collection[Peer], now: float) -> list[Report]:
         """Gives what there is to report, and begins anew."""
+        self.count_in_flight(peers)
         callbacks = [figures for tally in self.all() if (figures := tally.take()) is not None]
         players = [peer.take_figures() for peer in peers if peer.ended and peer.is_player]
         calls = [call._replace(age_s=now - at) for at, call in self._traced]
