@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from ringback.errors import Code
+from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.names import PlayerID, decode_address, encode_address
-from ringback.protocol.reports import TracedCall
+from ringback.protocol.reports import CLASSES, CallbackFigures, PlayerFigures, TracedCall
 from ringback_broker.access import AccessList
 from ringback_broker.config import BrokerConfig
 from ringback_broker.session import Connection, Report, Sent, Session, Side
@@ -242,6 +242,41 @@ def check_tables(desk: Any) -> None:
     counters = desk.counters
     assert counters.sessions_begun - counters.sessions_ended == len(sessions)
     assert not switchboard._ending
+
+
+SOUND: tuple[control.ControlFrame, ...] = (
+    control.Hello(Role.PLAYER, 7, ("a",)),
+    control.Hello(Role.SERVER),
+    control.Hello(Role.OPERATOR),
+    control.Welcome(0, 1, True, 1, "x"),
+    control.Reject(RejectCode.FULL, "x"),
+    control.Bye(),
+    control.Ping(b"x"),
+    control.Pong(b"x"),
+    control.Joined((1, "x")),
+    control.Left((1, "x")),
+    control.ServerUp(),
+    control.ServerDown(),
+    control.DrainingNotice(1),
+    control.Keys(("a", "b")),
+    control.Keys(()),
+    control.Query(1, control.Subject.PLAYERS),
+    control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
+    control.Query(1, control.Subject.COUNTERS),
+    control.Query(1, control.Subject.EVENTS),
+    control.Query(1, control.Subject.CALLS),
+    control.Order(1, control.What.KICK, 1),
+    control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
+    control.Report(
+        (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
+        (PlayerFigures(1, 2, 1),),
+        (TracedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
+        3,
+    ),
+    control.Watch((), 1000),
+    control.Answer(1, ()),
+)
+"""Frames that are right in themselves, from whomever they may come."""
 
 
 def data(link: int = 0, body: bytes = b"\x90") -> bytes:

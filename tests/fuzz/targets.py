@@ -15,7 +15,7 @@ from typing import Any
 import corefakes
 import msgpack
 import switchboards
-from switchboards import address, check_tables, data, relay
+from switchboards import SOUND, address, check_tables, data, relay
 
 from ringback.core.calls import Execution
 from ringback.core.exchange import IDLE_S
@@ -34,7 +34,6 @@ from ringback.protocol.limits import (
     Limits,
 )
 from ringback.protocol.names import PlayerID, ProtocolError, check_player_id, decode_address, encode_address
-from ringback.protocol.reports import CLASSES, CallbackFigures, PlayerFigures, TracedCall
 from ringback_broker.session import Side
 from ringback_broker.switchboard import MAX_BACKLOG
 
@@ -337,39 +336,7 @@ def _plain(value: Any) -> Any:
 # -- the switchboard
 
 PLAYER_IDS: tuple[PlayerID | None, ...] = (None, 1, 2, "1", "x", "\N{SNOWMAN}", 2**63 - 1, "canary")
-SAID: tuple[control.ControlFrame, ...] = (
-    control.Hello(Role.PLAYER, 7, ("a",)),
-    control.Hello(Role.SERVER),
-    control.Hello(Role.OPERATOR),
-    control.Welcome(0, 1, True, 1, "x"),
-    control.Reject(RejectCode.FULL, "x"),
-    control.Bye(),
-    control.Ping(b"x"),
-    control.Pong(b"x"),
-    control.Joined((1, "x")),
-    control.Left((1, "x")),
-    control.ServerUp(),
-    control.ServerDown(),
-    control.DrainingNotice(1),
-    control.Keys(("a", "b")),
-    control.Keys(()),
-    control.Query(1, control.Subject.PLAYERS),
-    control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
-    control.Query(1, control.Subject.COUNTERS),
-    control.Query(1, control.Subject.EVENTS),
-    control.Query(1, control.Subject.CALLS),
-    control.Order(1, control.What.KICK, 1),
-    control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
-    control.Report(
-        (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
-        (PlayerFigures(1, 2, 1),),
-        (TracedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
-        3,
-    ),
-    control.Watch((), 1000),
-    control.Answer(1, ()),
-)
-ENCODED = tuple(map(control.encode, SAID))
+ENCODED = tuple(map(control.encode, SOUND))
 
 # A server, a player and an operator join; the first two vanish, and are found gone by data of the third; the
 # end of the server, two ticks later, is that of the player.
