@@ -86,7 +86,7 @@ def test_an_operator_from_whom_orders_are_withheld(tmp_path: Path, command: Any)
     assert command(*allow, "--access", str(tmp_path / "access.toml")).end()[0] == Exit.OK
     with BrokerProcess(options=ring.options) as broker, Player(broker.players, key_file=anna) as player:
         arguments = ("--backend", broker.backend, "--key-file", str(path))
-        for order in (["kick", "7"], ["drain"]):
+        for order in (["kick", "7"], ["drain"], ["tap"], ["tap", "--log", "9"]):
             code, _, errors = command(*order, *arguments).end()
             assert code == Exit.FORBIDDEN
             assert errors == "FORBIDDEN: the broker's list withholds orders from this operator\n"
