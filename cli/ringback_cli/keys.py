@@ -90,7 +90,7 @@ def allow(
         bool, typer.Option(help="Whether an operator may call the server in the name of a source.")
     ] = True,
     orders: Annotated[
-        bool, typer.Option(help="Whether an operator may kick players and drain the broker.")
+        bool, typer.Option(help="Whether an operator may kick players, drain the broker and watch calls.")
     ] = True,
     note: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
     access: AccessOption = DEFAULT_ACCESS,
