@@ -101,7 +101,7 @@ def _print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_
         print_json(found)
     else:
         columns = COLUMNS[Subject(subject)][: len(heads)]
-        print_table(list(heads), [[_shown(name, row.get(name)) for name in columns] for row in found])
+        print_table(list(heads), [[shown_cell(name, row.get(name)) for name in columns] for row in found])
 
 
 def events(
@@ -227,7 +227,8 @@ def _print_counters(counted: dict[str, int], before: dict[str, int], elapsed_s: 
         print_table(["counter", "total"], [[name, value] for name, value in counted.items()])
 
 
-def _shown(column: str, value: Any) -> Any:
+def shown_cell(column: str, value: Any) -> Any:
+    """Gives a value for a table, as its column has it: milliseconds to three places."""
     return f"{value:.3f}" if column.endswith("_ms") and value is not None else cell(value)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from ringback_cli.looking import cell, named_rows
+from ringback_cli.looking import named_rows, shown_cell
 from ringback_cli.output import one_line
 
 Row = Mapping[str, Any]
@@ -199,7 +199,7 @@ def _is_falling(state: State) -> bool:
 
 
 def _shown(row: Row, column: Column) -> str:
-    value = cell(row.get(column.name))
+    value = shown_cell(column.name, row.get(column.name))
     return "-" if value is None else one_line(str(value))
 
 
@@ -355,7 +355,7 @@ def _fit(text: str, width: int) -> str:
 def as_table(state: State) -> tuple[list[str], list[list[Any]]]:
     """Gives heads and rows for a plain table."""
     columns = COLUMNS[state.view]
-    shown = [[cell(row.get(column.name)) for column in columns] for row in rows_of(state)]
+    shown = [[shown_cell(column.name, row.get(column.name)) for column in columns] for row in rows_of(state)]
     return [column.head for column in columns], shown
 
 

@@ -300,10 +300,11 @@ def test_watched_calls_over_the_bounds_are_lost_and_counted() -> None:
     server = counting(limits=Limits(max_in_flight=2000))
     watch(server, Watched(None, None, True))
     for number in range(600):
-        called(server, write.call(number, "nope", None, None))
+        called(server, write.call(number, "nope", number, None))
     server.wait(0.25)
     [found] = reports(server)
     assert (len(found.calls), found.lost) == (500, 100)
+    assert [msgpack.unpackb(item.request or b"") for item in found.calls] == list(range(500))
     for _ in range(300):
         call = server.call(7, payload="x" * 2000, flush=True)
         called(server, write.result(call.id, ()))

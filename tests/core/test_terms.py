@@ -106,10 +106,12 @@ def test_terms_in_words() -> None:
     server = Desk(Role.SERVER, keys=())
     server.register("open")
     server.register("for some", allow=[7, "anna"], limit="5/s")
+    server.register("for one", allow={7})
     server.register("for operators", allow=OPERATORS)
     server.register("for whom it wants", allow=lambda source: True)
     assert server.core.registry.terms() == {
         "for some": "for 2 callers that it names, at most 5/s of one caller",
+        "for one": "for 1 caller that it names",
         "for operators": "for operators alone",
         "for whom it wants": "for whom a function of it allows",
     }

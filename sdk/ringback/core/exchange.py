@@ -287,7 +287,7 @@ class Exchange:
             self.counters.executions += 1
             self._shell.run(execution)
             return
-        self._refuse(peer, call_id, error, key, handler is not None)
+        self._refuse(peer, call_id, error, key, payload, handler is not None)
 
     def _permits(self, rule: Rule, key: str, peer: Peer) -> bool:
         """Tells whether a caller may call what has an `allow`; this endpoint itself always may."""
@@ -333,7 +333,13 @@ class Exchange:
             self.finish(peer, damaged.id, (), _unacceptable(damaged))
 
     def _refuse(
-        self, peer: Peer, call_id: int, error: CallbackError, key: str = "", registered: bool = False
+        self,
+        peer: Peer,
+        call_id: int,
+        error: CallbackError,
+        key: str = "",
+        payload: Any = ...,
+        registered: bool = False,
     ) -> None:
         """Answers a call without running a handler."""
         self.counters.refused += 1
@@ -341,7 +347,7 @@ class Exchange:
         if tallies is not None:
             key_of_its_own = key if registered else OTHERS
             tally = tallies.handled.get(key_of_its_own) or tallies.add(key_of_its_own, Role.SERVER)
-            self._count(tally, peer, key, 0.0, error)
+            self._count(tally, peer, key, 0.0, error, request=payload)
         self.outbox.add(peer, self._encoder.error(call_id, error))
 
     def _deliver_local(self, peer: Peer, body: bytes) -> None:

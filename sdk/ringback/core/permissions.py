@@ -68,7 +68,7 @@ def in_words(rule: Rule) -> str:
     if isinstance(rule, Callers):
         return "operators alone"
     if isinstance(rule, frozenset):
-        return f"{len(rule)} callers that it names"
+        return f"{len(rule)} caller{'s' if len(rule) != 1 else ''} that it names"
     return "whom a function of it allows"
 
 
