@@ -161,7 +161,8 @@ def test_a_key_that_does_not_fit(attack: Attack, yard: Yard) -> None:
 def test_control_the_right_key_lets_in(role: Role, yard: Yard) -> None:
     """Of a second player and operator; the yard's own server is the control for servers."""
     yard.works(role, yard.ann if role is PLAYER else yard.second, 7 if role is PLAYER else None)
-    assert yard.server.connected and yard.server.players == ["canary"]
+    eventually(lambda: yard.server.players == ["canary"], "the server knows that all others have left")
+    assert yard.server.connected
 
 
 def test_a_player_that_names_no_id_gets_the_first_of_its_key(yard: Yard) -> None:
