@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
+import pytest
 from corefakes import DATA_0, Desk
 
 from ringback.errors import CallbackError, Code, HandlerError
@@ -270,6 +271,23 @@ def test_watched_calls_are_told_one_by_one() -> None:
     for execution in server.handle():
         execution()
     assert report(server).calls == ()
+
+
+@pytest.mark.parametrize("ends", ["watch", "session"])
+def test_no_payload_is_kept_once_nobody_watches(ends: str) -> None:
+    server = counting()
+    watch(server, Watched(None, None, True))
+    call = server.call(7, payload="secret", flush=True)
+    assert server.exchange._requests == {call.id: "secret"}
+    if ends == "watch":
+        watch(server)
+    else:
+        server.core.link_lost(server.clock.now, "cut")
+        server.wait(1.0)
+        server.welcome(report_ms=1000)
+    assert server.exchange._requests == {}
+    called(server, write.result(call.id, ()))
+    assert server.exchange._requests == {}
 
 
 def test_payloads_are_told_where_they_are_wanted_and_short() -> None:

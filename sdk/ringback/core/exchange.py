@@ -358,6 +358,7 @@ class Exchange:
     def count(self, wanted: bool) -> None:
         """Counts calls from now on or not, as the broker of a session wants that has just begun."""
         self._watched = False
+        self._requests.clear()
         if not wanted:
             self.tallies = None
             return
@@ -370,6 +371,8 @@ class Exchange:
         if self.tallies is not None:
             self.tallies.watches = watches
             self._watched = bool(watches)
+            if not watches:
+                self._requests.clear()
 
     def take_reports(self, now: float) -> list[Report]:
         """Gives what was counted since it was taken before."""
