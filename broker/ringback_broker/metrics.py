@@ -20,13 +20,10 @@ from prometheus_client.core import (
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from ringback.protocol.reports import LATENCY_BOUNDS_S
+from ringback.protocol.reports import LATENCY_BOUNDS_S, OTHERS_NAME
 from ringback_broker.counters import Counters
 from ringback_broker.snapshot import LAG_BOUNDS_S, Snapshot
 from ringback_broker.tallies import Callback, Totals
-
-OTHERS = "(others)"
-"""The label of all callbacks that are not told apart."""
 
 
 def _by_prefix(prefix: str) -> dict[str, str]:
@@ -129,7 +126,7 @@ def _callbacks(callbacks: Mapping[Callback, Totals]) -> Iterator[Metric]:
     took = HistogramMetricFamily("ringback_call_latency_seconds", text, labels=labels)
     bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]
     for (key, side), found in callbacks.items():
-        names = [key or OTHERS, side.value]
+        names = [key or OTHERS_NAME, side.value]
         for code, count in {"OK": sum(found.answered), **found.failed}.items():
             ended.add_metric([*names, code], count)
         running.add_metric(names, found.in_flight)

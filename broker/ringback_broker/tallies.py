@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ringback.protocol.frames import Role
-from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, CallbackFigures, quantile_s
+from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, OTHERS, CallbackFigures, quantile_s
 from ringback_broker.session import Session
 
 SLOT_S = 10.0
@@ -89,7 +89,7 @@ class Tallies:
         for found in figures:
             callback = (found.key, found.side)
             if callback not in self._sums and len(self._sums) >= MAX_CALLBACKS:
-                callback = ("", found.side)
+                callback = (OTHERS, found.side)
             for table in (self._sums, self._slots[-1]):
                 table.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
             if callback == (found.key, found.side):  # else one would stand for another

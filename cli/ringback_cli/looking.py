@@ -1,4 +1,4 @@
-"""`ringback players`, `ringback callbacks` and `ringback stats`: what a running broker knows."""
+"""`ringback players`, `callbacks`, `events` and `stats`: what a running broker knows."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ringback import PlayerID
 
 FOLLOW_S = 0.5
+"""How often the broker is asked for further events."""
 
 _EVENT_HEADS = ("time (UTC)", "event", "role", "player", "key", "address", "code", "reason")
 
@@ -84,11 +85,12 @@ def callbacks(
 def named_rows(subject: str, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
     """Gives what the broker's rows have, by name. A newer one may have more columns, an older one fewer."""
     from ringback.protocol.control import Subject, named
+    from ringback.protocol.reports import OTHERS, OTHERS_NAME
 
     found = [named(Subject(subject), row) for row in rows]
     for row in found:
-        if row.get("key") == "":  # all that are not counted apart
-            row["key"] = "(others)"
+        if row.get("key") == OTHERS:
+            row["key"] = OTHERS_NAME
     return found
 
 
@@ -166,7 +168,7 @@ def _event_cells(row: list[Any]) -> list[Any]:
 
 
 def _event_line(row: list[Any]) -> str:
-    return one_line("  ".join(str(cell) for cell in _event_cells(row) if cell not in (None, "")))
+    return one_line("  ".join(str(part) for part in _event_cells(row) if part not in (None, "")))
 
 
 def stats(

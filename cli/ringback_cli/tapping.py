@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from ringback.protocol.reports import Watched
 
 ASK_S = 0.25
+"""How often the broker is asked for further calls."""
+
 WATCH_S = 10.0
 """The broker is asked to watch for so long, again and again: it stops by itself soon after this ends."""
-
-MAX_LOG_S = 86_400
 
 
 def tap(
@@ -78,11 +78,11 @@ def tap(
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """
-    from ringback.protocol.reports import Watched
+    from ringback.protocol.reports import MAX_WATCH_S, Watched
 
     check_timeout(timeout)
-    if log_s is not None and not 0 <= log_s <= MAX_LOG_S:
-        raise Failure(Exit.USAGE, f"--log: 0 to {MAX_LOG_S} seconds, not {log_s:g}")
+    if log_s is not None and not 0 <= log_s <= MAX_WATCH_S:
+        raise Failure(Exit.USAGE, f"--log: 0 to {MAX_WATCH_S} seconds, not {log_s:g}")
     if log_s is not None and (payloads or count is not None or as_json):
         raise Failure(
             Exit.USAGE, "--log: it prints nothing, so --payloads, --count and --json are not for it"

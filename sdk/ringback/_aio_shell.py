@@ -277,7 +277,7 @@ class AsyncioShell(ShellBase):
             return
         envelope = encode_answer(self.encoder(), execution, results, error)
         exchange = self.endpoint.exchange
-        if not self._taking:  # the latest step may be long ago
+        if execution.tally is not None and not self._taking:  # the latest step may be long ago
             exchange.now = time.monotonic()
         exchange.reply(execution, envelope)
 

@@ -33,6 +33,7 @@ from ringback.protocol.envelopes import MAX_ID, Encoder
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
 from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
+from ringback.protocol.reports import MAX_WATCH_S
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -49,7 +50,6 @@ MAX_CHECKED_KEYS = 4096
 MAX_ADDRESSES = 16_384
 MAX_REASON_CHARS = 200
 MAX_GRACE_S = 86_400
-MAX_WATCH_S = 86_400
 
 
 class Face(ABC, Generic[C, G]):

@@ -278,16 +278,17 @@ def test_no_payload_is_kept_once_nobody_watches(ends: str) -> None:
     server = counting()
     watch(server, Watched(None, None, True))
     call = server.call(7, payload="secret", flush=True)
-    assert server.exchange._requests == {call.id: "secret"}
+    assert server.exchange.tallies is not None
+    assert server.exchange.tallies.requests == {call.id: "secret"}
     if ends == "watch":
         watch(server)
     else:
         server.core.link_lost(server.clock.now, "cut")
         server.wait(1.0)
         server.welcome(report_ms=1000)
-    assert server.exchange._requests == {}
+    assert server.exchange.tallies.requests == {}
     called(server, write.result(call.id, ()))
-    assert server.exchange._requests == {}
+    assert server.exchange.tallies.requests == {}
 
 
 def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
@@ -311,7 +312,7 @@ def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
     assert all(
         item.request is None and item.answer is None for item in found.calls if item.side is Role.PLAYER
     )
-    assert server.exchange._requests == {}
+    assert server.exchange.tallies.requests == {}
 
 
 def test_watched_calls_over_the_bounds_are_lost_and_counted() -> None:

@@ -219,7 +219,7 @@ class Endpoint:
         self._ask(call, control.Query(call.id, subject, after))
 
     def order(self, call: PendingCall, order: control.Order) -> None:
-        """Has the broker do something; the results of the call are rows of what has come of it."""
+        """Has the broker do something; the call has no result."""
         self._ask(call, order)
 
     def ping(self, call: PendingCall) -> None:
@@ -321,8 +321,10 @@ class Endpoint:
                 results = () if frame.rows is None else (list(frame.rows), frame.next)
                 self.exchange.finish(peer, frame.id, results, error)
             case control.Watch():
-                self.exchange.watch(frame.watches)
-                self._report_each(frame.report_ms, now)
+                tallies = self.exchange.tallies
+                if tallies is not None:
+                    tallies.watch(frame.watches)
+                    self._report_each(frame.report_ms, now)
             case control.Ping():
                 self.exchange.outbox.add_control(encode(control.Pong(frame.body)))
             case control.Pong():

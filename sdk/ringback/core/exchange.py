@@ -18,7 +18,7 @@ from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
 from ringback.core.rates import Rate, per_second
 from ringback.core.shell import Shell
-from ringback.core.tallies import OTHERS, Tallies, Tally
+from ringback.core.tallies import Tallies
 from ringback.errors import (
     EXECUTED,
     CallbackError,
@@ -38,7 +38,7 @@ from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Decoded, En
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.names import decode_address
-from ringback.protocol.reports import MAX_TRACED_BYTES, Report, Watched
+from ringback.protocol.reports import MAX_TRACED_BYTES, OTHERS, Report
 
 SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
@@ -90,8 +90,6 @@ class Exchange:
         self._returned: list[Peer] = []
         self._returned_bytes = 0
         self._resend_at = math.inf
-        self._watched = False
-        self._requests: dict[int, Any] = {}
         self.now = 0.0
 
     # -- calls out
@@ -119,8 +117,8 @@ class Exchange:
         tallies = self.tallies
         if tallies is not None and peer.is_player:
             call.tally = tallies.called.get(call.key) or tallies.add(call.key, Role.PLAYER)
-            if self._watched and len(envelope) <= MAX_TRACED_BYTES:
-                self._requests[call.id] = envelopes.read_own(envelope)[3]
+            if tallies.watches and len(envelope) <= MAX_TRACED_BYTES:
+                tallies.requests[call.id] = envelopes.read_own(envelope)[3]
         self.outbox.add(peer, envelope)
 
     def expect(self, call: PendingCall, peer: Peer) -> None:
@@ -138,9 +136,10 @@ class Exchange:
     def fail_unsent(self, call: PendingCall, error: CallbackError, peer: Peer | None = None) -> None:
         """Ends a call that was never in the table."""
         self.counters.calls += 1
-        if peer is not None and peer.is_player and self.tallies is not None:
-            tally = self.tallies.called.get(call.key) or self.tallies.add(call.key, Role.PLAYER)
-            self._count(tally, peer, call.key, 0.0, error)
+        tallies = self.tallies
+        if tallies is not None and peer is not None and peer.is_player:
+            tally = tallies.called.get(call.key) or tallies.add(call.key, Role.PLAYER)
+            tallies.count(tally, peer, call.key, self.now, 0.0, error)
         self._settle(call, (), error)
 
     def cancel(self, call: PendingCall) -> None:
@@ -179,14 +178,15 @@ class Exchange:
         if call is None:
             return False
         self.pending -= 1
-        tally = call.tally
-        if tally is not None:
+        tally, tallies = call.tally, self.tallies
+        if tally is not None and tallies is not None:
             took_s = self.now - call.began
-            if error is None and not self._watched:  # flat, as for an answer: this is for every call
+            if error is None and not tallies.watches:  # flat, as for an answer: this is for every call
                 tally.answered(took_s)
                 peer.ended += 1
             else:
-                self._count(tally, peer, call.key, took_s, error, results, self._requests.pop(call_id, ...))
+                request = tallies.requests.pop(call_id, ...)
+                tallies.count(tally, peer, call.key, self.now, took_s, error, results, request)
         self._settle(call, results, error)
         return True
 
@@ -320,7 +320,9 @@ class Exchange:
         """Stops what is handled for a caller that does not wait for it any more, or is gone."""
         execution = self._end_execution(peer, call_id)
         if execution is not None:
-            self._count_execution(execution, call_error(why, "nobody waits for it any more", "maybe"))
+            if self.tallies is not None:
+                error = call_error(why, "nobody waits for it any more", "maybe")
+                self.tallies.count_execution(execution, self.now, error)
             execution.cancelled = True
             execution.payload = None  # it may wait for long to be thrown away
             execution.shell.cancel(execution)
@@ -345,9 +347,9 @@ class Exchange:
         self.counters.refused += 1
         tallies = self.tallies
         if tallies is not None:
-            key_of_its_own = key if registered else OTHERS
-            tally = tallies.handled.get(key_of_its_own) or tallies.add(key_of_its_own, Role.SERVER)
-            self._count(tally, peer, key, 0.0, error, request=payload)
+            counted = key if registered else OTHERS
+            tally = tallies.handled.get(counted) or tallies.add(counted, Role.SERVER)
+            tallies.count(tally, peer, key, self.now, 0.0, error, request=payload)
         self.outbox.add(peer, self._encoder.error(call_id, error))
 
     def _deliver_local(self, peer: Peer, body: bytes) -> None:
@@ -357,62 +359,16 @@ class Exchange:
 
     def count(self, wanted: bool) -> None:
         """Counts calls from now on or not, as the broker of a session wants that has just begun."""
-        self._watched = False
-        self._requests.clear()
         if not wanted:
             self.tallies = None
-            return
-        if self.tallies is None:
+        elif self.tallies is None:
             self.tallies = Tallies()
-        self.tallies.begin_session()
-
-    def watch(self, watches: tuple[Watched, ...]) -> None:
-        """Has calls of these be reported one by one from now on."""
-        if self.tallies is not None:
-            self.tallies.watches = watches
-            self._watched = bool(watches)
-            if not watches:
-                self._requests.clear()
+        else:
+            self.tallies.begin_session()
 
     def take_reports(self, now: float) -> list[Report]:
         """Gives what was counted since it was taken before."""
         return [] if self.tallies is None else self.tallies.take(self.peers.values(), now)
-
-    def _count(
-        self,
-        tally: Tally,
-        peer: Peer,
-        key: str,
-        took_s: float,
-        error: CallbackError | None,
-        results: Any = ...,
-        request: Any = ...,
-    ) -> None:
-        """Counts the end of a call, and shows it to who watches."""
-        if error is None:
-            tally.answered(took_s)
-        else:
-            tally.failed(error)
-            peer.failed += 1
-        peer.ended += 1
-        tallies = self.tallies
-        if tallies is not None and self._watched and key:
-            tallies.trace(self.now, tally.side, peer, key, took_s, error, results, request)
-
-    def _count_execution(self, execution: Execution, error: CallbackError | None, results: Any = ...) -> None:
-        tally = execution.tally
-        if tally is not None:
-            took_s = self.now - execution.began
-            self._count(tally, execution.peer, execution.key, took_s, error, results, execution.payload)
-
-    def _count_answer(self, execution: Execution, envelope: bytes) -> None:
-        """Counts an execution by its encoded answer, and shows it to who watches."""
-        if envelope[1] != RESULT:
-            self._count_execution(execution, envelopes.to_error(envelopes.read_own(envelope)))
-        elif len(envelope) <= MAX_TRACED_BYTES:
-            self._count_execution(execution, None, envelopes.read_own(envelope)[2])
-        else:
-            self._count_execution(execution, None)
 
     # -- answers of handlers here
 
@@ -424,13 +380,13 @@ class Exchange:
             return
         if self.outbox.queued_bytes > self._limits.max_queued_bytes:
             envelope = self._no_room(execution.id, "yes")
-        tally = execution.tally
-        if tally is not None:
-            if envelope[1] == RESULT and not self._watched:
+        tally, tallies = execution.tally, self.tallies
+        if tally is not None and tallies is not None:
+            if envelope[1] == RESULT and not tallies.watches:
                 tally.answered(self.now - execution.began)
                 peer.ended += 1
             else:
-                self._count_answer(execution, envelope)
+                tallies.count_answer(execution, envelope, self.now)
         self.outbox.add(peer, envelope)
 
     def _no_room(self, call_id: int, executed: Executed) -> bytes:

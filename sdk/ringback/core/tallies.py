@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from ringback.errors import CallbackError, Code
-from ringback.protocol.envelopes import MAX_CODE_CHARS
+from ringback.protocol.envelopes import MAX_CODE_CHARS, RESULT, read_own, to_error
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.reports import (
@@ -24,6 +24,7 @@ from ringback.protocol.reports import (
     LATENCY_BOUNDS_S,
     MAX_CALLBACKS,
     MAX_TRACED_BYTES,
+    OTHERS,
     CallbackFigures,
     Report,
     TracedCall,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 MAX_TRACED = 500
 MAX_TRACED_BYTES_A_REPORT = 256 * 1024
 """Watched calls that are kept for one report, and what their payloads may take; more are counted as lost."""
-
-OTHERS = ""
-"""The key of all callbacks that are not counted apart."""
 
 
 class Tally:
@@ -112,10 +110,12 @@ class Tallies:
     Attributes:
         handled, called: the server's callbacks here, and players' that are called from here, by key.
         watches: which calls are traced as they end.
+        requests: payloads of calls from here that are watched, by the call's id, until they end.
     """
 
     def __init__(self) -> None:
         self.watches: tuple[Watched, ...] = ()
+        self.requests: dict[int, Any] = {}
         self.handled: dict[str, Tally] = {}
         self.called: dict[str, Tally] = {}
         self._traced: list[tuple[float, TracedCall]] = []
@@ -133,7 +133,50 @@ class Tallies:
         """Gives the tallies of all callbacks."""
         return [*self.handled.values(), *self.called.values()]
 
-    def trace(
+    def count(
+        self,
+        tally: Tally,
+        peer: Peer,
+        key: str,
+        now: float,
+        took_s: float,
+        error: CallbackError | None,
+        results: Any = ...,
+        request: Any = ...,
+    ) -> None:
+        """Counts the end of a call, and shows it to who watches.
+
+        Args:
+            results, request: `...` for what is too long to be shown, or not known any more.
+        """
+        if error is None:
+            tally.answered(took_s)
+        else:
+            tally.failed(error)
+            peer.failed += 1
+        peer.ended += 1
+        if self.watches and key:
+            self._trace(now, tally.side, peer, key, took_s, error, results, request)
+
+    def count_execution(
+        self, execution: Execution, now: float, error: CallbackError | None, results: Any = ...
+    ) -> None:
+        """Counts the end of a call that was handled here."""
+        tally = execution.tally
+        if tally is not None:
+            took_s, request = now - execution.began, execution.payload
+            self.count(tally, execution.peer, execution.key, now, took_s, error, results, request)
+
+    def count_answer(self, execution: Execution, envelope: bytes, now: float) -> None:
+        """Counts the end of a call by its encoded answer."""
+        if envelope[1] != RESULT:
+            self.count_execution(execution, now, to_error(read_own(envelope)))
+        elif len(envelope) <= MAX_TRACED_BYTES:
+            self.count_execution(execution, now, None, read_own(envelope)[2])
+        else:
+            self.count_execution(execution, now, None)
+
+    def _trace(
         self,
         now: float,
         side: Role,
@@ -144,11 +187,7 @@ class Tallies:
         results: Any,
         request: Any,
     ) -> None:
-        """Keeps a call that has ended for the next report, if somebody watches it and there is room.
-
-        Args:
-            results, request: `...` for what is too long to be shown, or not known any more.
-        """
+        """Keeps a call that has ended for the next report, if somebody watches it and there is room."""
         player_id = peer.player_id
         wanted = [watch.payloads for watch in self.watches if watch.matches(player_id, key)]
         if not wanted:
@@ -165,9 +204,15 @@ class Tallies:
         self._traced.append((now, TracedCall(0.0, side, player_id, key, outcome, took_s, shown, answer)))
         self._traced_bytes += size
 
+    def watch(self, watches: tuple[Watched, ...]) -> None:
+        """Has calls of these be reported one by one from now on."""
+        self.watches = watches
+        if not watches:
+            self.requests.clear()
+
     def begin_session(self) -> None:
         """The broker knows nothing yet of what is in flight."""
-        self.watches = ()
+        self.watch(())
         for tally in self.all():
             tally.reported = 0
 

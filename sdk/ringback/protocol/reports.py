@@ -31,7 +31,16 @@ APPLICATION = "APPLICATION"
 FAILURES = frozenset({APPLICATION, *(code.name for code in Code)})
 
 MAX_CALLBACKS = 500
-"""Callbacks that are counted apart; further ones are counted together, under the empty key."""
+"""Callbacks that are counted apart."""
+
+OTHERS = ""
+"""The key that all further ones are counted under."""
+
+OTHERS_NAME = "(others)"
+"""How people are told of it."""
+
+MAX_WATCH_S = 86_400
+"""The longest time that calls are watched for."""
 
 MAX_TRACED_BYTES = 4096
 """A payload that takes more is not shown."""
