@@ -45,7 +45,7 @@ type: setup
 # The tests without processes and threads say what they cover, by examples alone: that is the same each time, and
 # Hypothesis under a tracer is slow. All others wait a lot, so three at a time on two cores.
 PURE_TESTS := tests/protocol tests/core tests/broker/test_tables.py tests/broker/test_access.py tests/broker/test_tokens.py tests/broker/test_settings.py $(wildcard tests/broker/test_switchboard_*.py)
-PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py,*/ringback_broker/events.py,*/ringback_broker/flow.py,*/ringback_broker/access.py,*/ringback_broker/tokens.py,*/ringback_broker/config.py,*/ringback_broker/settings.py,*/ringback_broker/tallies.py,*/ringback_broker/watches.py
+PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/desk.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py,*/ringback_broker/events.py,*/ringback_broker/flow.py,*/ringback_broker/access.py,*/ringback_broker/tokens.py,*/ringback_broker/config.py,*/ringback_broker/settings.py,*/ringback_broker/tallies.py,*/ringback_broker/watches.py
 
 test: setup
 	$(MAKE) --jobs=2 --output-sync lint type pure random

@@ -81,8 +81,7 @@ class Answers:
 
     def _callbacks(self, now: float) -> list[Row]:
         registered = {(key, role): count for key, role, count in self.directory.rows()}
-        totals = {(key, str(side)): found for (key, side), found in self.tallies.totals().items()}
-        recent = {(key, str(side)): found for (key, side), found in self.tallies.recent(now).items()}
+        totals, recent = self.tallies.totals(), self.tallies.recent(now)
         server = self.roster.server
         terms = (server.terms if server else None) or {}
         rows: list[Row] = []
@@ -90,10 +89,10 @@ class Answers:
             total, late = totals.get((key, side)), recent.get((key, side))
             rows.append(
                 (
-                    *(key, side, registered.get((key, side), 0)),
+                    *(key, side.value, registered.get((key, side), 0)),
                     *((total.in_flight, total.calls, total.errors) if total else (0, 0, 0)),
                     *((round(late.rate, 3), _ms(late.p50_s), _ms(late.p99_s)) if late else (0.0, None, None)),
-                    *(total.failed if total else {}, terms.get(key) if side == Role.SERVER else None),
+                    *(total.failed if total else {}, terms.get(key) if side is Role.SERVER else None),
                 )
             )
         return rows

@@ -27,6 +27,7 @@ class Counters:
             in mind, no ZeroMQ at all, too slow.
         connections_refused: closed at once, as there were as many as descriptors allow, or as one address
             may have or make.
+        calls_untold: calls that are watched, and for which there was no room in a report.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
         strangers: frames from connections without a session.
@@ -72,6 +73,7 @@ class Counters:
     handshakes_refused: int = 0
     handshakes_failed: int = 0
     connections_refused: int = 0
+    calls_untold: int = 0
     malformed: int = 0
     violations: int = 0
     strangers: int = 0

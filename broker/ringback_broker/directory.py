@@ -30,6 +30,6 @@ class Directory:
                 listed.append(key)
         return tuple(listed)
 
-    def rows(self) -> list[tuple[str, str, int]]:
-        """Gives (key, role, how many endpoints), sorted."""
-        return sorted((key, str(role), count) for (key, role), count in self._counts.items())
+    def rows(self) -> list[tuple[str, Role, int]]:
+        """Gives (key, role, how many endpoints)."""
+        return [(key, role, count) for (key, role), count in self._counts.items()]

@@ -6,12 +6,13 @@ from collections import deque
 from itertools import islice
 from typing import Any
 
+from ringback.protocol.control import COLUMNS, Subject
 from ringback.protocol.frames import Role
 from ringback_broker.session import Report
 
 MAX_EVENTS = 1000
 
-COLUMNS = ("event", "role", "player", "key", "address", "code", "reason")
+_FIELDS = COLUMNS[Subject.EVENTS][2:]
 """Of a row, after its number and its time: fields of a report, None where it has none."""
 
 
@@ -29,7 +30,7 @@ class Events:
             return
         fields = report.fields()
         self._number += 1
-        self._rows.append((self._number, round(unix_s, 3), *map(fields.get, COLUMNS)))
+        self._rows.append((self._number, round(unix_s, 3), *map(fields.get, _FIELDS)))
 
     def after(self, number: int, most: int) -> list[tuple[Any, ...]]:
         """Gives the oldest rows with a higher number."""

@@ -18,17 +18,15 @@ from ringback.protocol import control
 from ringback.protocol.bundles import BUNDLE, bundle, unbundle
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, FrameType, Role, bounce, header
-from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, IDS_A_FRAME
-from ringback.protocol.names import PlayerID, ProtocolError, encode_address
-from ringback.protocol.reports import Watched
+from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, IDS_A_FRAME, MAX_REASON_CHARS
+from ringback.protocol.names import PlayerID, ProtocolError
 from ringback_broker.access import AccessList, Denied
 from ringback_broker.admission import PARTS, Refusal, may_join, read_hello
-from ringback_broker.answers import Answers
 from ringback_broker.config import BrokerConfig
 from ringback_broker.counters import Counters
+from ringback_broker.desk import Desk
 from ringback_broker.directory import Directory
 from ringback_broker.doorman import Doorman
-from ringback_broker.events import Events
 from ringback_broker.flow import Flow
 from ringback_broker.roster import Roster
 from ringback_broker.session import (
@@ -43,13 +41,9 @@ from ringback_broker.session import (
     Wire,
 )
 from ringback_broker.snapshot import Lags, Snapshot
-from ringback_broker.tallies import Tallies
-from ringback_broker.watches import MAX_WATCH_S, REPORT_S, Watches
 
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """Control frames and bounces that may wait for a peer whose queue is full; one more ends its session."""
-
-MAX_REASON_CHARS = 200
 
 HEARTBEATS_MISSED = 1.75
 """A player over whose connection nothing came for so many of its heartbeats is given up."""
@@ -102,13 +96,11 @@ class Switchboard:
         self._max_connections = 2 * config.max_players if max_connections is None else max_connections
         self._software = software
         self._directory = Directory()
-        self._events = Events()
-        self._tallies = Tallies()
-        self._watches = Watches()
-        self._answers = Answers(
-            *(self.roster, self._directory, self.counters, self._events, self._tallies, self._watches),
-            wire.round_trip_ms,
+        self._desk = Desk(
+            *(config, wire, self.roster, self.counters, self._directory),
+            *(self._notify, self._refuse, unix_time),
         )
+        self._report = self._desk.log
         self.access = access
         self._unix_time = unix_time
         self._nonce = nonce
@@ -360,28 +352,12 @@ class Switchboard:
             case control.Keys():
                 session.keys = self._directory.replace(session.role, session.keys, said.keys)
                 session.terms = said.terms if session.role is Role.SERVER else None
-            case control.Order():
-                self._answer(session, self._obey(session, said, now), now)
             case control.Report():
-                self._take_report(session, said, now)
+                self._desk.take(session, said, now)
             case _:
-                assert isinstance(said, control.Query)  # BROKER_ACCEPTS has no other control frame
-                if said.subject is control.Subject.CALLS and not session.may_order:
-                    self._answer(session, self._forbid(session, said.id), now)
-                    return
+                assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
                 window = self._flow.windows[Side.PLAYERS]
-                self._answer(session, self._answers.answer(said, window, now), now)
-
-    def _take_report(self, session: Session, report: control.Report, now: float) -> None:
-        self._tallies.take(session, report.callbacks, now)
-        for figures in report.players:
-            player = self.roster.players.get(encode_address(figures.player_id))
-            if player is not None:
-                player.calls += figures.calls
-                player.errors += figures.errors
-        if report.calls or report.lost:
-            for call in self._watches.take(report.calls, report.lost or 0, self._unix_time()):
-                self._wire.log_call(call)
+                self._answer(session, self._desk.answer(session, said, window, now), now)
 
     def _answer(self, session: Session, said: control.Answer, now: float) -> None:
         reply = encode(said)
@@ -389,57 +365,6 @@ class Switchboard:
         self._spend(session, reply, now)
         if not session.ended and self._flow.overrun(session, now):
             self._too_slow(session, "the answers to its questions")
-
-    def _obey(self, operator: Session, order: control.Order, now: float) -> control.Answer:
-        """Does what an operator wants, and gives what has come of it."""
-        if not operator.may_order:
-            return self._forbid(operator, order.id)
-        name = _who(operator)
-        if order.what is control.What.WATCH:
-            return self._watch(name, operator, order, now)
-        if order.what is control.What.DRAIN:
-            self._report(Report("ordered", f"drain, by the {name}", operator))
-            self._wire.drain(None if order.grace_ms is None else order.grace_ms / 1000)
-            return control.Answer(order.id, None)
-        assert order.player_id is not None  # `decode` sees to it
-        player = self.roster.players.get(encode_address(order.player_id))
-        if player is None:
-            return control.Answer(order.id, None, code=Code.UNKNOWN_PLAYER)
-        self.counters.sessions_kicked += 1
-        reason = f" ({order.reason[:MAX_REASON_CHARS]})" if order.reason else ""
-        self._report(Report("ordered", f"kick {player.name}{reason}, by the {name}", operator))
-        self._refuse(player, RejectCode.KICKED, order.reason or "an operator has ended the session")
-        return control.Answer(order.id, None)
-
-    def _forbid(self, operator: Session, question: int) -> control.Answer:
-        why = f"the {_who(operator)} may not give orders"
-        self._report(Report("refused", why, operator, operator.connection.remote, "FORBIDDEN"))
-        return control.Answer(question, None, code=Code.FORBIDDEN)
-
-    def _watch(self, name: str, operator: Session, order: control.Order, now: float) -> control.Answer:
-        """Has calls be watched for a time, and trusted endpoints told of it."""
-        watched = Watched(order.player_id, order.key, bool(order.payloads))
-        for_s = min(MAX_WATCH_S, (order.for_ms or 0) / 1000)
-        before = self._watches.all()
-        if not self._watches.set(watched, bool(order.log), now + for_s):
-            return control.Answer(order.id, None, code=Code.OVERLOADED)
-        self._watches.expire(now)
-        if self._watches.all() != before:
-            whose = "any player" if watched.player_id is None else f"player {watched.player_id!r}"
-            what = f"watch calls of {watched.pattern or '*'} and {whose} for {for_s:g} s"
-            self._report(Report("ordered", f"{what}, by the {name}", operator))
-            self._tell_watches()
-        return control.Answer(order.id, None)
-
-    def _tell_watches(self) -> None:
-        for session in self.roster.trusted():
-            self._tell_watches_to(session)
-
-    def _tell_watches_to(self, session: Session) -> None:
-        watches = self._watches.all()
-        if session.reports:
-            each_s = min(REPORT_S, self._config.report) if watches else self._config.report
-            self._notify(session, encode(control.Watch(watches, int(1000 * each_s))))
 
     def malformed(self, session: Session, parts: int) -> None:
         """Takes note of a message with a wrong number of parts, of which none was kept."""
@@ -449,10 +374,6 @@ class Switchboard:
     def _violation(self, session: Session, why: str) -> None:
         self.counters.violations += 1
         self._refuse(session, RejectCode.PROTOCOL_ERROR, why)
-
-    def _report(self, report: Report) -> None:
-        self._events.add(report, self._unix_time())
-        self._wire.report(report)
 
     # -- connections, and what comes over those without a session
 
@@ -578,7 +499,7 @@ class Switchboard:
             if identity.expires_at is not None:  # a wall clock that jumps later has no effect
                 session.ends_at = now + identity.expires_at - self._unix_time()
         session.bundles = session.side is Side.BACKEND and bool(hello.bundles)
-        session.reports = session.side is Side.BACKEND and self._config.report > 0
+        session.reports = session.side is Side.BACKEND and self._desk.wants_reports()
         self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
         session.terms = hello.terms if hello.role is Role.SERVER else None
@@ -594,11 +515,10 @@ class Switchboard:
             lease_ms=int(self._config.lease * 1000),
             broker=self._software,
             bundles=session.side is Side.BACKEND or None,
-            report_ms=int(1000 * self._config.report) if session.reports else None,
+            report_ms=self._desk.report_ms() if session.reports else None,
         )
         self._notify(session, encode(welcome))
-        if self._watches.all():
-            self._tell_watches_to(session)
+        self._desk.greet(session)
         if session in self._gone:  # already, with nothing said
             self._end(session, "its connection is gone")
             return
@@ -643,7 +563,7 @@ class Switchboard:
 
     def _farewell(self, session: Session, why: str) -> None:
         self._directory.replace(session.role, session.keys, ())
-        self._tallies.forget(session)
+        self._desk.forget(session)
         self.counters.sessions_ended += 1
         self._report(Report("left", why, session))
         if not session.announced:
@@ -658,9 +578,7 @@ class Switchboard:
 
     def tick(self, now: float) -> None:
         """Does what is due: leases, and connections without a session."""
-        self._tallies.tick(now)
-        if self._watches.expire(now):
-            self._tell_watches()
+        self._desk.tick(now)
         for side, connection, silent in self._doorman.overdue(now):
             if silent:
                 self._failed(side, connection, f"it said nothing for {self._config.hello:g} s")
@@ -745,7 +663,7 @@ class Switchboard:
             full_windows={side.value: count for side, count in full.items()},
             counters=dict(self.counters.rows()),
             lags=lags.read(),
-            callbacks=self._tallies.totals(),
+            callbacks=self._desk.totals(),
         )
 
     # -- sending
@@ -807,11 +725,6 @@ class Switchboard:
         if side is Side.PLAYERS:
             return self._wire.send_player(routing_id, frame)
         return self._wire.send_backend(routing_id, address, frame)
-
-
-def _who(operator: Session) -> str:
-    """Gives how an operator is called: by its key, if it has one."""
-    return operator.name if operator.identity is None else f"operator {operator.identity.name!r}"
 
 
 def _joined(player_ids: list[PlayerID]) -> list[bytes]:

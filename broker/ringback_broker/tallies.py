@@ -12,7 +12,7 @@ from ringback_broker.session import Session
 
 SLOT_S = 10.0
 SLOTS = 6
-"""The last minute is that of so many slots, the latest of which is not over."""
+"""The last minute is that of so many slots at most, the latest of which is not over."""
 
 Callback = tuple[str, Role]
 """A key, empty for all that are not counted apart, and the side that handles it."""
@@ -79,18 +79,17 @@ class Tallies:
     def __init__(self) -> None:
         self._sums: dict[Callback, _Sum] = {}
         self._in_flight: dict[Session, dict[Callback, int]] = {}
-        self._slots: deque[dict[Callback, _Sum]] = deque([{}], SLOTS)
-        self._began: deque[float] = deque(maxlen=SLOTS)
+        self._slots: deque[tuple[float, dict[Callback, _Sum]]] = deque()
 
     def take(self, session: Session, figures: Iterable[CallbackFigures], now: float) -> None:
         """Adds a report of an endpoint."""
-        self.tick(now)
+        slot = self._slot(now)
         in_flight = self._in_flight.setdefault(session, {})
         for found in figures:
             callback = (found.key, found.side)
             if callback not in self._sums and len(self._sums) >= MAX_CALLBACKS:
                 callback = (OTHERS, found.side)
-            for table in (self._sums, self._slots[-1]):
+            for table in (self._sums, slot):
                 table.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
             if callback == (found.key, found.side):  # else one would stand for another
                 in_flight[callback] = found.in_flight
@@ -99,16 +98,14 @@ class Tallies:
         """An endpoint is gone, with what was in flight at it."""
         self._in_flight.pop(session, None)
 
-    def tick(self, now: float) -> None:
-        """Begins another slot when it is time."""
-        if not self._began:
-            self._began.append(now)
-        elif now - self._began[-1] >= SLOT_S:
-            if now - self._began[-1] >= SLOT_S * SLOTS:
-                self._slots.clear()
-                self._began.clear()
-            self._slots.append({})
-            self._began.append(now)
+    def _slot(self, now: float) -> dict[Callback, _Sum]:
+        """Gives the slot of this time; those that are older than a minute are thrown away."""
+        slots = self._slots
+        while slots and now - slots[0][0] >= SLOT_S * SLOTS:
+            slots.popleft()
+        if not slots or now - slots[-1][0] >= SLOT_S:
+            slots.append((now, {}))
+        return slots[-1][1]
 
     def totals(self) -> dict[Callback, Totals]:
         """Gives what has been reported since the broker started."""
@@ -125,12 +122,12 @@ class Tallies:
 
     def recent(self, now: float) -> dict[Callback, Recent]:
         """Gives what was reported in the last minute, of callbacks that were called in it."""
-        self.tick(now)
+        self._slot(now)
         sums: dict[Callback, _Sum] = {}
-        for slot in self._slots:
+        for _, slot in self._slots:
             for callback, found in slot.items():
                 sums.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
-        elapsed_s = max(1.0, now - self._began[0])
+        elapsed_s = max(1.0, now - self._slots[0][0])
         return {
             callback: Recent(
                 (sum(found.answered) + sum(found.failed.values())) / elapsed_s,

@@ -14,20 +14,14 @@ MAX_CALLS = 1000
 PAGE = 100
 """So many calls are told in one answer, as each may carry its payloads."""
 
-MAX_WATCH_S = 86_400.0
 REPORT_S = 0.25
 """How often endpoints report while anything is watched."""
 
 
 class Watches:
-    """What is watched, and the calls that were.
-
-    Attributes:
-        lost: calls that there was no room for on the way here.
-    """
+    """What is watched, and the calls that were."""
 
     def __init__(self) -> None:
-        self.lost = 0
         self._until: dict[tuple[Watched, bool], float] = {}
         self._calls: deque[tuple[Any, ...]] = deque(maxlen=MAX_CALLS)
         self._number = 0
@@ -50,9 +44,8 @@ class Watches:
         """Gives what is watched."""
         return tuple(dict.fromkeys(watched for watched, _ in self._until))
 
-    def take(self, calls: Iterable[TracedCall], lost: int, unix_s: float) -> list[TracedCall]:
+    def take(self, calls: Iterable[TracedCall], unix_s: float) -> list[TracedCall]:
         """Keeps calls that were reported; gives those that belong into the log."""
-        self.lost += lost
         logged = []
         for call in calls:
             self._number += 1

@@ -23,8 +23,6 @@ from ringback_cli.options import (
 )
 from ringback_cli.output import print_json
 
-MAX_GRACE_S = 86_400
-
 
 def kick(
     player_id: Annotated[
@@ -76,6 +74,8 @@ def drain(
 
     Example: ringback drain --grace 30
     """
+    from ringback.protocol.limits import MAX_GRACE_S
+
     check_timeout(timeout)
     if grace is not None and not 0 < grace <= MAX_GRACE_S:
         raise Failure(Exit.USAGE, f"--grace: seconds above 0, at most {MAX_GRACE_S}, not {grace:g}")

@@ -31,7 +31,14 @@ from ringback.protocol.addresses import check_address
 from ringback.protocol.control import Order, Subject, What
 from ringback.protocol.envelopes import MAX_ID, Encoder
 from ringback.protocol.frames import FrameType, Role
-from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
+from ringback.protocol.limits import (
+    MAX_GRACE_S,
+    MAX_HEARTBEAT_S,
+    MAX_REASON_CHARS,
+    PLAYER_HEARTBEAT_S,
+    TRUSTED_HEARTBEAT_S,
+    Limits,
+)
 from ringback.protocol.names import PlayerID, check_key, check_player_id, encode_address
 from ringback.protocol.reports import MAX_WATCH_S
 
@@ -48,8 +55,6 @@ OnError = Callable[[CallbackError], Any]
 
 MAX_CHECKED_KEYS = 4096
 MAX_ADDRESSES = 16_384
-MAX_REASON_CHARS = 200
-MAX_GRACE_S = 86_400
 
 
 class Face(ABC, Generic[C, G]):

@@ -16,6 +16,12 @@ MAX_CONTEXT_BYTES = 1024
 """What a CALL may carry of tracing: pairs, and the bytes of their names and values together."""
 
 MAX_TERMS_CHARS = 200
+MAX_REASON_CHARS = 200
+"""What is kept of why a session is refused or ended."""
+
+MAX_GRACE_S = 86_400
+"""The longest time that a broker may be asked to take for draining."""
+
 MAX_TOKEN_CHARS = 2048
 """A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
 
