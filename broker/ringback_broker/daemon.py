@@ -28,13 +28,13 @@ from ringback_broker.descriptors import RESERVED, STRANGERS_SHARE, connections, 
 from ringback_broker.keyfiles import AccessFile, load_broker_key, load_dashboard_key
 from ringback_broker.logs import audit
 from ringback_broker.notify import Notifier
+from ringback_broker.poller import Poller
 from ringback_broker.reading import Reading
 from ringback_broker.session import LARGE_BYTES, Connection, Frame, LargeFrame, Report, Sent, Session, Side
 from ringback_broker.settings import change
 from ringback_broker.snapshot import Lags
 from ringback_broker.sockets import BindError, Event, Listener
 from ringback_broker.switchboard import Switchboard
-from ringback_broker.watch import Watch
 from ringback_broker.zap import ZAPHandler
 
 log = logging.getLogger("ringback.broker")
@@ -228,10 +228,10 @@ class Broker:
 
     def _loop(self) -> bool:
         sources = self._sources()
-        self._watch = watch = Watch(sources[:2], sources[2:], self.config.spin)
+        self._poller = poller = Poller(sources[:2], sources[2:], self.config.spin)
         wake_at: float | None = self._begin(time.monotonic())
         while wake_at is not None:
-            wake_at = self._step(watch.wait(wake_at), time.monotonic())
+            wake_at = self._step(poller.wait(wake_at), time.monotonic())
         self._log_end(len(self.switchboard.roster))
         return not self._forced
 
@@ -413,8 +413,7 @@ class Broker:
         self._reports += 1
         if self._reports > REPORTS_A_TICK:
             return
-        # What a peer says of itself must not look like another line.
-        text = "".join(c if c.isprintable() else "?" for c in report.detail[:MAX_DETAIL_CHARS])
+        text = _printable(report.detail[:MAX_DETAIL_CHARS])
         session = report.session
         if session is None or report.event == "refused":
             log.warning("%s %s", report.event, text, extra=extra)
@@ -438,7 +437,7 @@ class Broker:
             "outcome": call.outcome,
             "ms": round(1000 * call.took_s, 3),
         }
-        text = "".join(c if c.isprintable() else "?" for c in f"{way} {call.key} {call.outcome}")
+        text = _printable(f"{way} {call.key} {call.outcome}")
         log.info("called %s %.3f ms", text, fields["ms"], extra={"fields": fields})
 
     def _end_of_reports(self) -> None:
@@ -482,7 +481,7 @@ class Broker:
             self._asked_for = changed.config
             self.config, room = self._make_room(self._asked_for)
             self.switchboard.reconfigure(self.config, room)
-            self._watch.spin_s = self.config.spin
+            self._poller.spin_s = self.config.spin
             log.info("the settings were reloaded: %s", ", ".join(changed.taken) or "nothing has changed")
             audit(event="settings reloaded", taken=changed.taken, waiting=changed.waiting)
             if changed.waiting:
@@ -550,6 +549,11 @@ class Broker:
 
 
 _STOPPING = (0, signal.SIGTERM, signal.SIGINT)
+
+
+def _printable(text: str) -> str:
+    """Gives a text that looks like no other line: parts of it are what a peer says of itself."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _wake_only(_number: int, _frame: StackFrame | None) -> Any:

@@ -3,7 +3,6 @@ beats what comes before."""
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -90,7 +89,7 @@ def read_settings(
                 continue
             take(name, value, path, f"{path}: {name}", text=False)
             if SETTINGS[name].kind.is_path and name in values:
-                values[name] = os.path.join(os.path.dirname(path), values[name])  # noqa: PTH118, PTH120
+                values[name] = str(Path(path).parent / values[name])
     for name, setting in SETTINGS.items():
         if environment.get(setting.variable):
             take(name, environment[setting.variable], setting.variable, setting.variable, text=True)

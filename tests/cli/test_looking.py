@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, BrokerProcess, eventually
+from harness import BrokerProcess, eventually
 from keyring import KeyRing
+from terminals import Terminal
 
 from ringback import CallbackError, Player, Server
 from ringback.credentials import write_key_pair
@@ -221,19 +220,10 @@ def test_ping(shop: Any) -> None:
 
 
 def test_a_terminal_has_a_table_as_wide_as_it_is(shop: Any) -> None:
-    ours, theirs = pty.openpty()
-    command = shop.start("callbacks", stdout=theirs)
-    os.close(theirs)
-    shown = b""
-    try:
-        while select.select([ours], [], [], PATIENCE_S)[0] and (data := os.read(ours, 4096)):
-            shown += data
-    except OSError:  # its end
-        pass
-    finally:
-        os.close(ours)
-    assert command.end()[0] == Exit.OK
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    command = (sys.executable, "-m", "ringback_cli", "callbacks")
+    with Terminal(*command, environment=shop.environment, size=(24, 80)) as terminal:
+        assert terminal.end() == Exit.OK
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown).splitlines()
     assert max(map(len, lines)) <= 80 and any("\u2500" in line for line in lines)
 
 

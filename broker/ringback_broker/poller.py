@@ -14,7 +14,7 @@ LOOK_S = 0.01
 """While it stays awake it looks at sockets that carry no frames so often, not each time."""
 
 
-class Watch:
+class Poller:
     """The sockets of a broker.
 
     A process that sleeps takes longer to be woken than to pass a frame on, above all on a virtual machine,
