@@ -20,7 +20,7 @@ import zmq
 
 from ringback.protocol.addresses import dialled, is_local
 from ringback.protocol.frames import Role
-from ringback.protocol.reports import TracedCall
+from ringback.protocol.reports import TracedCall, way
 from ringback_broker.access import AccessError, AccessList
 from ringback_broker.admission import PARTS
 from ringback_broker.config import BrokerConfig, ConfigError
@@ -427,8 +427,6 @@ class Broker:
         self._calls_logged += 1
         if self._calls_logged > CALLS_A_TICK:
             return
-        who = f"player {call.player_id!r}"
-        way = f"{who} -> server" if call.side is Role.SERVER else f"server -> {who}"
         fields = {
             "event": "called",
             "side": call.side.value,
@@ -437,7 +435,7 @@ class Broker:
             "outcome": call.outcome,
             "ms": round(1000 * call.took_s, 3),
         }
-        text = _printable(f"{way} {call.key} {call.outcome}")
+        text = _printable(f"{way(call.side, call.player_id)} {call.key} {call.outcome}")
         log.info("called %s %.3f ms", text, fields["ms"], extra={"fields": fields})
 
     def _end_of_reports(self) -> None:

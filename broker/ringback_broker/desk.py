@@ -125,14 +125,12 @@ class Desk:
 
     def _obey(self, operator: Session, order: control.Order, now: float) -> Code | None:
         """Does it; gives why it could not be done."""
-        match order.what:
-            case control.What.WATCH:
-                return self._watch(operator, order, now)
-            case control.What.DRAIN:
-                self.log(Report("ordered", f"drain, by the {_who(operator)}", operator))
-                self._wire.drain(None if order.grace_ms is None else order.grace_ms / 1000)
-            case control.What.KICK:
-                return self._kick(operator, order)
+        if order.what is control.What.WATCH:
+            return self._watch(operator, order, now)
+        if order.what is control.What.KICK:
+            return self._kick(operator, order)
+        self.log(Report("ordered", f"drain, by the {_who(operator)}", operator))
+        self._wire.drain(None if order.grace_ms is None else order.grace_ms / 1000)
         return None
 
     def _kick(self, operator: Session, order: control.Order) -> Code | None:

@@ -163,11 +163,11 @@ def _decoded(encoded: bytes) -> Any:
 
 
 def _line(row: list[Any], *, payloads: bool) -> str:
+    from ringback.protocol.reports import way
+
     _, at, side, player_id, key, outcome, took_s, request, answer, *_ = row
     when = time.strftime("%H:%M:%S", time.gmtime(at)) + f".{int(1000 * at) % 1000:03}"
-    who = f"player {player_id!r}"
-    way = f"{who} -> server" if side == "server" else f"server -> {who}"
-    line = f"{when}  {way}  {key}  {outcome}  {1000 * took_s:.3f} ms"
+    line = f"{when}  {way(side, player_id)}  {key}  {outcome}  {1000 * took_s:.3f} ms"
     if payloads:
         shown = ["..." if value is None else to_json(_decoded(value)) for value in (request, answer)]
         line = f"{line}  {shown[0]} -> {shown[1]}"

@@ -19,6 +19,7 @@ from ringback.protocol.reports import (
     TracedCall,
     Watched,
     quantile_s,
+    way,
 )
 from ringback_broker.session import Side
 from ringback_broker.snapshot import Lags
@@ -211,6 +212,11 @@ def test_watches_are_bounded(desk: Desk) -> None:
     assert order(operator, player_id=99, for_ms=60_000).code is Code.OVERLOADED
     assert order(operator, player_id=16, for_ms=0).code is None
     assert order(operator, player_id=99, for_ms=60_000).code is None
+
+
+def test_who_called_whom() -> None:
+    assert way(Role.SERVER, 7) == way("server", 7) == "player 7 -> server"
+    assert way(Role.PLAYER, "7") == way("player", "7") == "server -> player '7'"
 
 
 def test_quantiles() -> None:

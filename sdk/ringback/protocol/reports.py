@@ -141,6 +141,11 @@ class Watch:
     report_ms: int
 
 
+def way(side: str, player_id: PlayerID) -> str:
+    """Tells people who called whom."""
+    return f"player {player_id!r} -> server" if side == Role.SERVER else f"server -> player {player_id!r}"
+
+
 def quantile_s(answered: Sequence[int], share: float) -> float | None:
     """Gives the latency that so large a share of calls did not exceed, about: even within a class.
 
