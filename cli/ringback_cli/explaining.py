@@ -11,6 +11,7 @@ import typer
 from ringback_cli.completing import explained
 from ringback_cli.connecting import Keys, all_rows, operator
 from ringback_cli.exits import Exit
+from ringback_cli.looking import named_rows
 from ringback_cli.options import (
     CONNECT_S,
     DEFAULT_BACKEND,
@@ -84,7 +85,8 @@ def explain(
 
 
 def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tuple[bool, list[str]]:
-    there = {(type(row[0]), row[0]): row for row in all_rows(endpoint, "players", patience)}
+    rows = named_rows("players", all_rows(endpoint, "players", patience))
+    there = {(type(row["player"]), row["player"]): row for row in rows}
     events = all_rows(endpoint, "events", patience)
     told = [_event(row) for row in events if (type(row[4]), row[4]) == (type(player_id), player_id)]
     row = there.get((type(player_id), player_id))
@@ -96,43 +98,47 @@ def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tupl
         if (type(other), other) in there:
             why.append(f"player {other!r} is connected: an int and a str are two IDs")
         return False, why + (told[-LATEST:] or ["nothing has happened to it that the broker remembers"])
-    _, since_s, keys, address, key, heard_s, used = row[:7]
-    by = f" by the key {key!r}" if key else ""
-    why = [f"player {player_id!r} is connected for {since_s:.0f} s, from {address or 'this machine'}{by}"]
-    why.append(
-        f"it has registered {keys} callbacks" + (": calls end with UNKNOWN_CALLBACK" if not keys else "")
-    )
-    why.append(f"its last frame came {heard_s:.0f} s ago; heartbeats are none")
+    return True, _state(row) + told[-LATEST:]
+
+
+def _state(row: dict[str, Any]) -> list[str]:
+    """Tells how a player that is connected does."""
+    by = f" by the key {row['key']!r}" if row["key"] else ""
+    where = row["address"] or "this machine"
+    why = [f"player {row['player']!r} is connected for {row['connected_s']:.0f} s, from {where}{by}"]
+    none = "" if row["callbacks"] else ": calls end with UNKNOWN_CALLBACK"
+    why.append(f"it has registered {row['callbacks']} callbacks{none}")
+    why.append(f"its last frame came {row['heard_s']:.0f} s ago; heartbeats are none")
+    used = row["window_percent"]
     if used > MUCH_PERCENT:
         why.append(
             f"its window is used to {used:.0f} %: it is slow or hangs; at 100 % calls come back OVERLOADED"
         )
-    if len(row) > 9:  # an older broker was told less
-        calls, errors, rtt_ms = row[7:10]
+    if "calls" in row:  # an older broker was told less
+        rtt_ms = row["rtt_ms"]
         trip = "" if rtt_ms is None else f"; a packet takes {rtt_ms:.3g} ms there and back"
-        why.append(f"{calls} of its calls have ended, {errors} of them with an error{trip}")
-    return True, why + told[-LATEST:]
+        why.append(f"{row['calls']} of its calls have ended, {row['errors']} of them with an error{trip}")
+    return why
 
 
 def _callback(endpoint: Operator, key: str, patience: Patience) -> tuple[bool, list[str]]:
-    rows = all_rows(endpoint, "callbacks", patience)
-    found = [row for row in rows if row[0] == key]
+    rows = named_rows("callbacks", all_rows(endpoint, "callbacks", patience))
+    found = [row for row in rows if row["key"] == key]
     counted = {row[0]: row[1] for row in all_rows(endpoint, "counters", patience)}
     why = []
-    registered = [row for row in found if row[2]]
-    for _, side, endpoints, *_ in registered:
-        why.append(
-            f"{'the server has' if side == 'server' else f'{endpoints} {side}s have'} registered {key!r}"
-        )
+    registered = [row for row in found if row["endpoints"]]
+    for row in registered:
+        who = "the server has" if row["side"] == "server" else f"{row['endpoints']} {row['side']}s have"
+        why.append(f"{who} registered {key!r}")
     for row in found:
         why += _figures(row)
     if not registered:
         from difflib import get_close_matches
 
-        near = get_close_matches(key, {row[0] for row in rows if row[2]}, 1)
+        near = get_close_matches(key, {row["key"] for row in rows if row["endpoints"]}, 1)
         why.append(f"nobody has registered {key!r}: its calls fail with UNKNOWN_CALLBACK, or NO_SERVER")
         why += [f"is it {near[0]!r}?"] if near else []
-    if not any(row[1] == "server" and row[2] for row in rows):
+    if not any(row["side"] == "server" and row["endpoints"] for row in rows):
         why.append("no server with callbacks is connected")
     for name, value in counted.items():
         if name.startswith("bounced_") and value:
@@ -141,20 +147,18 @@ def _callback(endpoint: Operator, key: str, patience: Patience) -> tuple[bool, l
     return bool(registered), why
 
 
-def _figures(row: list[Any]) -> list[str]:
+def _figures(row: dict[str, Any]) -> list[str]:
     """Tells for whom a callback is and how its calls went, as far as the broker was told."""
     told = []
-    padded: list[Any] = [*row, *[None] * 11]
-    _, _, _, in_flight, calls, errors, rate, p50_ms, p99_ms, failed, terms = padded[:11]
-    if terms:
-        told.append(f"its terms: {terms}; other calls end with FORBIDDEN or RATE_LIMITED")
-    if calls or in_flight:
-        codes = ", ".join(f"{count} {code}" for code, count in sorted((failed or {}).items()))
-        how = f"{errors} of them with an error" + (f" ({codes})" if codes else "")
-        told.append(f"{calls} calls have ended, {how}; {in_flight} are in flight")
-    if p50_ms is not None:
-        took = f"50 of 100 took {p50_ms:.3g} ms at most, 99 of 100 {p99_ms:.3g} ms"
-        told.append(f"in the last minute {rate:.3g} calls a second; {took}")
+    if row.get("terms"):
+        told.append(f"its terms: {row['terms']}; other calls end with FORBIDDEN or RATE_LIMITED")
+    if row.get("calls") or row.get("in_flight"):
+        codes = ", ".join(f"{count} {code}" for code, count in sorted(row["failed"].items()))
+        how = f"{row['errors']} of them with an error" + (f" ({codes})" if codes else "")
+        told.append(f"{row['calls']} calls have ended, {how}; {row['in_flight']} are in flight")
+    if row.get("p50_ms") is not None:
+        took = f"50 of 100 took {row['p50_ms']:.3g} ms at most, 99 of 100 {row['p99_ms']:.3g} ms"
+        told.append(f"in the last minute {row['rate']:.3g} calls a second; {took}")
     return told
 
 
