@@ -1,4 +1,4 @@
-"""Writes what `run.py --json` has measured into docs/performance.md, and draws docs/performance.png.
+"""Writes what `run.py --json` has measured into docs/performance.md and README.md, and draws a picture of it.
 
     python bench/report.py [--json docs/performance.jsonl]
 
@@ -16,13 +16,17 @@ from typing import Any, NamedTuple
 
 from run import CONTENDERS, SCENARIOS, Rows, against, medians
 
-DOCS = Path(__file__).parent.parent / "docs"
-DOCUMENT = DOCS / "performance.md"
+HERE = Path(__file__).parent.parent
+DOCS = HERE / "docs"
+DOCUMENT, README = DOCS / "performance.md", HERE / "README.md"
 PICTURE = DOCS / "performance.png"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 ROLES = ("broker", "server", "players")
 COMPARED = {"nats": "NATS", "loops": "the loops", "proxy": "proxy"}
 """What the tables have ratios against."""
+
+SHOWN_FIRST = ("up", "down", "down-100"), 64, "nats"
+"""What README.md has: scenarios, calls in flight, and against whom."""
 
 DRAWN_IN_FLIGHT = (64, 512)
 COLOURS = {"ringback": ("#0b5394", "#7fb2dd"), "other": ("#666666", "#c4c4c4")}
@@ -171,13 +175,30 @@ def line(cells: Any) -> str:
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
 
-def write(part: str) -> None:
-    """Puts the new part between the two comments."""
-    document = DOCUMENT.read_text()
+def summary(results: Results) -> str:
+    """Gives the table of README.md: ratios of rates, and of processor times."""
+    names, in_flight, other = SHOWN_FIRST
+    found = {name: results[name, in_flight] for name in names if other in results.get((name, in_flight), {})}
+    heads = [f"{figure}, {name}" for figure in ("rate", "CPU") for name in found]
+    lines = [line(["", *heads]), line(["---", *("---:" for _ in heads)])]
+    for contender in CONTENDERS:
+        if all(contender in contenders for contenders in found.values()):
+            cells = [
+                f"{against(contenders[contender], contenders[other], figure)[0]:.2f}"
+                for figure in ("calls_per_s", "cpu_us")
+                for contenders in found.values()
+            ]
+            lines.append(line([contender, *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, part: str) -> None:
+    """Puts the new part between the two comments of a document."""
+    document = path.read_text()
     between = re.compile(f"{BEGIN}.*{END}", re.S)
     if not between.search(document):
-        raise SystemExit(f"{DOCUMENT} has no {BEGIN} and {END}")
-    DOCUMENT.write_text(between.sub(lambda _: f"{BEGIN}\n\n{part}\n{END}", document))
+        raise SystemExit(f"{path} has no {BEGIN} and {END}")
+    path.write_text(between.sub(lambda _: f"{BEGIN}\n\n{part}\n{END}", document))
 
 
 def draw(measured: Measured, path: Path) -> None:
@@ -241,7 +262,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
     measured = read(options.json)
-    write(text(measured))
+    write(DOCUMENT, text(measured))
+    write(README, summary(measured.results))
     draw(measured, options.picture)
 
 
