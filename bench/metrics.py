@@ -1,6 +1,6 @@
 """What counting calls and telling of them costs: processor time a call, with and without, in turns.
 
-    python bench/metrics.py [--rounds 7] [--seconds 2]
+    python bench/metrics.py [--rounds 11] [--seconds 2]
 
 Without: the broker wants no reports and serves no HTTP. With: reports each second, as is the default, and
 `/metrics`, which is fetched each second. 64 calls in flight; all processes together.
@@ -65,7 +65,7 @@ def cpu_us(scenario: Scenario, seconds: float, counted: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     wanted = parser.parse_args()
     for name in ("up", "down", "down-100"):

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from run import CONTENDERS, SCENARIOS, Rows, against, medians
 
-HERE = Path(__file__).parent.parent
-DOCS = HERE / "docs"
-DOCUMENT, README = DOCS / "performance.md", HERE / "README.md"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+DOCUMENT, README = DOCS / "performance.md", ROOT / "README.md"
 PICTURE = DOCS / "performance.png"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 ROLES = ("broker", "server", "players")
@@ -176,9 +176,11 @@ def line(cells: Any) -> str:
 
 
 def summary(results: Results) -> str:
-    """Gives the table of README.md: ratios of rates, and of processor times."""
+    """Gives the table of README.md, of ratios; nothing if a part of them was not measured."""
     names, in_flight, other = SHOWN_FIRST
     found = {name: results[name, in_flight] for name in names if other in results.get((name, in_flight), {})}
+    if len(found) < len(names):
+        return ""
     heads = [f"{figure}, {name}" for figure in ("rate", "CPU") for name in found]
     lines = [line(["", *heads]), line(["---", *("---:" for _ in heads)])]
     for contender in CONTENDERS:
@@ -263,7 +265,8 @@ def main() -> None:
     options = parser.parse_args()
     measured = read(options.json)
     write(DOCUMENT, text(measured))
-    write(README, summary(measured.results))
+    if table_of_ratios := summary(measured.results):
+        write(README, table_of_ratios)
     draw(measured, options.picture)
 
 
