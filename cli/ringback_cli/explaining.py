@@ -11,7 +11,7 @@ import typer
 from ringback_cli.completing import explained
 from ringback_cli.connecting import Keys, all_rows, operator
 from ringback_cli.exits import Exit
-from ringback_cli.looking import named_rows
+from ringback_cli.looking import is_of, named_rows
 from ringback_cli.options import (
     CONNECT_S,
     DEFAULT_BACKEND,
@@ -87,8 +87,7 @@ def explain(
 def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tuple[bool, list[str]]:
     rows = named_rows("players", all_rows(endpoint, "players", patience))
     there = {(type(row["player"]), row["player"]): row for row in rows}
-    events = all_rows(endpoint, "events", patience)
-    told = [_event(row) for row in events if (type(row[4]), row[4]) == (type(player_id), player_id)]
+    told = [_event(row) for row in all_rows(endpoint, "events", patience) if is_of(row, player_id)]
     row = there.get((type(player_id), player_id))
     if row is None:
         why = [f"player {player_id!r} is not connected: calls to it fail at once with UNKNOWN_PLAYER"]

@@ -137,7 +137,7 @@ def events(
     patience = Patience(timeout, CONNECT_S)
     with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
         rows = all_rows(endpoint, "events", patience)
-        shown = [row for row in rows if _is_of(row, wanted)][-last:]
+        shown = [row for row in rows if is_of(row, wanted)][-last:]
         if as_json:
             for row in shown:
                 print_json(named(Subject.EVENTS, row))
@@ -151,13 +151,14 @@ def events(
             time.sleep(FOLLOW_S)
             for row in all_rows(endpoint, "events", Patience(timeout, CONNECT_S), after=seen):
                 seen = row[0]
-                if _is_of(row, wanted) and as_json:
+                if is_of(row, wanted) and as_json:
                     print_json(named(Subject.EVENTS, row))
-                elif _is_of(row, wanted):
+                elif is_of(row, wanted):
                     print_line(_event_line(row))
 
 
-def _is_of(row: list[Any], player_id: PlayerID | None) -> bool:
+def is_of(row: list[Any], player_id: PlayerID | None) -> bool:
+    """Tells whether an event is of a player; None: of anybody."""
     return player_id is None or (type(row[4]) is type(player_id) and row[4] == player_id)
 
 
