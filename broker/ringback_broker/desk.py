@@ -54,7 +54,13 @@ class Desk:
         self._tallies = Tallies()
         self._watches = Watches()
         self._answers = Answers(
-            *(roster, directory, counters, self._events, self._tallies, self._watches), wire.round_trip_ms
+            roster,
+            directory,
+            counters,
+            self._events,
+            self._tallies,
+            self._watches,
+            wire.round_trip_ms,
         )
 
     # -- sessions

@@ -97,8 +97,14 @@ class Switchboard:
         self._software = software
         self._directory = Directory()
         self._desk = Desk(
-            *(config, wire, self.roster, self.counters, self._directory),
-            *(self._notify, self._refuse, unix_time),
+            config,
+            wire,
+            self.roster,
+            self.counters,
+            self._directory,
+            notify=self._notify,
+            refuse=self._refuse,
+            unix_time=unix_time,
         )
         self._report = self._desk.log
         self.access = access

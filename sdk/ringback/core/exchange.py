@@ -445,8 +445,8 @@ class Exchange:
         tidy = now >= self._tidy_at  # with slow limits many peers have buckets: not at each sweep
         if tidy:
             self._tidy_at = now + IDLE_S
-            for tally in () if self.tallies is None else self.tallies.all():
-                tally.fold()
+            if self.tallies is not None:
+                self.tallies.fold()
         self._sweep_at = math.inf  # what is called meanwhile, as an outcome is told, may set it
         for peer in list(self.peers.values()):
             entries += 1 + len(peer.calls) + len(peer.executions)

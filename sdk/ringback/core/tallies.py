@@ -216,6 +216,11 @@ class Tallies:
         for tally in self.all():
             tally.reported = 0
 
+    def fold(self) -> None:
+        """Adds up how long calls took; see `Tally.fold`."""
+        for tally in self.all():
+            tally.fold()
+
     def count_in_flight(self, peers: Iterable[Peer]) -> None:
         """Counts what waits for an answer. To keep count at each call would cost more."""
         for tally in self.all():
