@@ -42,10 +42,15 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# The tests without processes and threads say what they cover, by examples alone: that is the same each time, and
-# Hypothesis under a tracer is slow. All others wait a lot, so three at a time on two cores.
-PURE_TESTS := tests/protocol tests/core tests/broker/test_tables.py tests/broker/test_access.py tests/broker/test_tokens.py tests/broker/test_settings.py $(wildcard tests/broker/test_switchboard_*.py)
-PURE_CODE := */ringback/protocol/*,*/ringback/errors.py,*/ringback_broker/switchboard.py,*/ringback_broker/admission.py,*/ringback_broker/answers.py,*/ringback_broker/desk.py,*/ringback_broker/roster.py,*/ringback_broker/doorman.py,*/ringback_broker/directory.py,*/ringback_broker/events.py,*/ringback_broker/flow.py,*/ringback_broker/access.py,*/ringback_broker/tokens.py,*/ringback_broker/config.py,*/ringback_broker/settings.py,*/ringback_broker/tallies.py,*/ringback_broker/watches.py
+# The pure folders: no socket, clock, thread, loop, file or log. tests/test_imports.py reads this list too. Their tests
+# measure coverage, by examples alone: that is the same each time, and Hypothesis under a tracer is slow. All other tests
+# wait a lot, so three run at a time on two cores.
+PURE := sdk/ringback/protocol sdk/ringback/core \
+	broker/ringback_broker/peers broker/ringback_broker/admission broker/ringback_broker/operations \
+	broker/ringback_broker/switchboard broker/ringback_broker/settings
+PURE_TESTS := $(addprefix tests/,$(subst ringback/,,$(subst ringback_broker/,,$(PURE))))
+comma := ,
+PURE_CODE := sdk/ringback/errors.py$(subst $() ,,$(foreach folder,$(filter-out sdk/ringback/core,$(PURE)),$(comma)$(folder)/*))
 
 test: setup
 	$(MAKE) --jobs=2 --output-sync lint type pure random
@@ -70,7 +75,7 @@ browser:
 		|| echo "to test the dashboard's page too, install as root: chromium chromium-driver"
 
 screenshots: setup browser
-	$(BIN)/python tests/dashboard/screenshots.py docs/images
+	$(BIN)/python tests/broker/http/screenshots.py docs/images
 
 # One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
 faults: SECONDS := 30

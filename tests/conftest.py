@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import BrokerProcess, ipc_addresses
+from support.harness import BrokerProcess, ipc_addresses
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a job in the background of a shell may be started; processes of tests would inherit it.

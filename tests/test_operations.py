@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually
 
 from ringback import CallbackError, Operator, Player
 

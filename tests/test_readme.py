@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faces import HereBroker
-from harness import PATIENCE_S, BrokerProcess, Process, eventually
+from support.faces import HereBroker
+from support.harness import PATIENCE_S, BrokerProcess, Process, eventually
 
 import ringback
 import ringback.aio

@@ -7,12 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ringback_broker.config import BrokerConfig as BrokerConfig
-    from ringback_broker.config import ConfigError as ConfigError
-    from ringback_broker.daemon import BindError as BindError
-    from ringback_broker.daemon import Broker as Broker
+    from ringback_broker.daemon.broker import Broker as Broker
+    from ringback_broker.net.router_socket import BindError as BindError
+    from ringback_broker.settings.schema import BrokerSettings as BrokerSettings
+    from ringback_broker.settings.schema import InvalidSetting as InvalidSetting
 
-_MODULES = {"BrokerConfig": "config", "ConfigError": "config", "BindError": "daemon", "Broker": "daemon"}
+_MODULES = {
+    "BrokerSettings": "settings.schema",
+    "InvalidSetting": "settings.schema",
+    "BindError": "net.router_socket",
+    "Broker": "daemon.broker",
+}
 
 __all__ = sorted(_MODULES)
 

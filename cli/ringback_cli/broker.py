@@ -13,7 +13,7 @@ from ringback_cli.exits import Exit, Failure
 from ringback_cli.settings import ConfigOption, settings_of, takes_settings
 
 if TYPE_CHECKING:
-    from ringback_broker import BrokerConfig
+    from ringback_broker import BrokerSettings
 
 
 @takes_settings
@@ -26,14 +26,14 @@ def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -
 
     Example: ringback broker --players tcp://0.0.0.0:5770 --key-file broker.key --access access.toml
     """
-    from ringback_broker import BindError, Broker, ConfigError
-    from ringback_broker.logs import audit_to, log_to_stderr
-    from ringback_broker.settings import read_settings
+    from ringback_broker import BindError, Broker, InvalidSetting
+    from ringback_broker.daemon.logs import audit_to, log_to_stderr
+    from ringback_broker.settings.sources import read_settings
 
     settings = settings_of(config, options or {})
     path = None if settings.path is None else str(settings.path)
 
-    def reread() -> BrokerConfig:
+    def reread() -> BrokerSettings:
         again = read_settings(path, options, os.environ).config
         logging.getLogger().setLevel(again.log_level.upper())
         return again
@@ -54,7 +54,7 @@ def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -
             daemon.handle_signals()
             daemon.notify(os.environ)
             forced = not daemon.run()
-    except ConfigError as error:
+    except InvalidSetting as error:
         raise Failure(Exit.USAGE, f"{settings.where(error.setting)}: {error.reason}") from None
     except BindError as error:
         raise Failure(Exit.BIND_FAILED, str(error)) from None

@@ -33,7 +33,7 @@ def show(
 
     Example: ringback config show --config ringback.toml --lease 30
     """
-    from ringback_broker.config import SETTINGS
+    from ringback_broker.settings.schema import SETTINGS
 
     settings = settings_of(config, options or {})
     rows = [
@@ -70,7 +70,7 @@ def check(
 
     Example: ringback config check /etc/ringback/ringback.toml
     """
-    from ringback_broker.settings import SettingsError, read_settings
+    from ringback_broker.settings.sources import SettingsError, read_settings
 
     try:
         settings = read_settings(file)
@@ -87,6 +87,6 @@ def schema() -> None:
 
     Example: ringback config schema > ringback.schema.json
     """
-    from ringback_broker.config import json_schema
+    from ringback_broker.settings.schema import json_schema
 
     print_json(json_schema())

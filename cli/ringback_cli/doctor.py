@@ -26,7 +26,7 @@ from ringback_cli.output import print_json, print_table
 from ringback_cli.settings import ConfigOption, settings_of
 
 if TYPE_CHECKING:
-    from ringback_broker import BrokerConfig
+    from ringback_broker import BrokerSettings
 
 MIN_LIBZMQ = (4, 3, 2)
 """Older ones have known ways to be made to fail from afar (libzmq's NEWS, 4.3.2 and 4.3.3)."""
@@ -139,10 +139,10 @@ def _clock() -> Finding:
     return Finding("clock", Verdict.OK, now if state < 0 else f"{now}, kept right")
 
 
-def _descriptors(config: BrokerConfig) -> Finding:
+def _descriptors(config: BrokerSettings) -> Finding:
     import resource
 
-    from ringback_broker.descriptors import RESERVED, connections
+    from ringback_broker.daemon.descriptors import RESERVED, connections
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = sum(connections(config.max_players, config.max_operators)) + RESERVED
@@ -154,9 +154,9 @@ def _descriptors(config: BrokerConfig) -> Finding:
     return Finding("descriptors", Verdict.OK, f"{limit}; {config.max_players} players take {wanted}")
 
 
-def _files(config: BrokerConfig) -> Iterator[Finding]:
-    from ringback_broker.config import ConfigError
-    from ringback_broker.keyfiles import AccessFile, load_broker_key
+def _files(config: BrokerSettings) -> Iterator[Finding]:
+    from ringback_broker.daemon.key_files import AccessFile, load_broker_key
+    from ringback_broker.settings.schema import InvalidSetting
 
     if config.key_file is None or config.access is None:
         yield Finding("keys", Verdict.OK, "none: whoever reaches the broker may join", "docs/security.md")
@@ -167,14 +167,14 @@ def _files(config: BrokerConfig) -> Iterator[Finding]:
     ):
         try:
             made: Any = look(path)
-        except ConfigError as error:
+        except InvalidSetting as error:
             yield Finding(name, Verdict.FAILED, error.reason, "ringback keys --help")
         else:
             keys = f", {len(made.list)} keys" if isinstance(made, AccessFile) else ""
             yield Finding(name, Verdict.OK, f"{path}{keys}")
 
 
-def _broker(config: BrokerConfig, patience: Patience, keys: Keys) -> Finding:
+def _broker(config: BrokerSettings, patience: Patience, keys: Keys) -> Finding:
     """Asks who is at the address where the broker would listen."""
     from ringback.errors import BrokerUnreachable, CallbackError, Refused
     from ringback.protocol.addresses import dialled

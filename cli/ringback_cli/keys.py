@@ -143,7 +143,7 @@ def list_keys(access: AccessOption = DEFAULT_ACCESS) -> None:
 
     Example: ringback keys list --access /etc/ringback/access.toml
     """
-    from ringback_broker.access import AccessError, AccessList
+    from ringback_broker.admission.access_list import AccessError, AccessList
 
     text = _text(access, must_be=True)
     try:
@@ -215,7 +215,7 @@ def _write(path: Path, document: TOMLDocument) -> None:
     """Writes the list whole or not at all, and only one that the broker takes."""
     import tomlkit
 
-    from ringback_broker.access import AccessError, AccessList
+    from ringback_broker.admission.access_list import AccessError, AccessList
 
     text = tomlkit.dumps(document)
     try:

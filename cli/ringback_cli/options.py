@@ -90,7 +90,7 @@ def parse_player_id(text: str, string_id: bool, name: str) -> PlayerID:
     Raises:
         Failure: it is no player ID; the message begins with `name`.
     """
-    from ringback.protocol.names import check_player_id
+    from ringback.protocol.player_ids import check_player_id
 
     try:
         if string_id or not _INT.fullmatch(text):

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from ringback.json_values import jsonable
+from ringback.protocol.json_values import jsonable
 from ringback_cli.exits import Exit, Failure
 
 PROGRESS_AFTER_S = 2.0

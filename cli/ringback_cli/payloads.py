@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from ringback.json_values import parse_json
+from ringback.protocol.json_values import parse_json
 from ringback_cli.exits import Exit, Failure
 
 MAX_TEXT_BYTES = 16 * 1024 * 1024

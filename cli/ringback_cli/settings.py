@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringback_broker.config import SETTINGS, Setting
+from ringback_broker.settings.schema import SETTINGS, Setting
 from ringback_cli.completing import one_of
 from ringback_cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
-    from ringback_broker.settings import Settings
+    from ringback_broker.settings.sources import LoadedSettings
 
 ConfigOption = Annotated[
     str | None,
@@ -62,13 +62,13 @@ def _parameter(setting: Setting) -> inspect.Parameter:
     )
 
 
-def settings_of(config: str | None, options: dict[str, Any]) -> Settings:
+def settings_of(config: str | None, options: dict[str, Any]) -> LoadedSettings:
     """Gives what holds, by the file, the environment and options.
 
     Raises:
         Failure: some of it is wrong.
     """
-    from ringback_broker.settings import SettingsError, read_settings
+    from ringback_broker.settings.sources import SettingsError, read_settings
 
     try:
         return read_settings(config, options, os.environ)

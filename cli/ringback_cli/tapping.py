@@ -28,7 +28,7 @@ from ringback_cli.output import one_line, print_json, print_line, to_json
 
 if TYPE_CHECKING:
     from ringback import Call, Operator
-    from ringback.protocol.reports import Watched
+    from ringback.protocol.reports import CallFilter
 
 ASK_S = 0.25
 """How often the broker is asked for further calls."""
@@ -78,7 +78,7 @@ def tap(
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """
-    from ringback.protocol.reports import MAX_WATCH_S, Watched
+    from ringback.protocol.reports import MAX_WATCH_S, CallFilter
 
     check_timeout(timeout)
     if log_s is not None and not 0 <= log_s <= MAX_WATCH_S:
@@ -88,7 +88,7 @@ def tap(
             Exit.USAGE, "--log: it prints nothing, so --payloads, --count and --json are not for it"
         )
     player_id = None if player is None else parse_player_id(player, string_id, "--player")
-    watched = Watched(player_id, None if key is None else check_key(key), payloads)
+    watched = CallFilter(player_id, None if key is None else check_key(key), payloads)
     patience = Patience(timeout, CONNECT_S)
     with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
         if log_s is not None:
@@ -98,14 +98,16 @@ def tap(
             _follow(endpoint, watched, count, timeout, as_json)
 
 
-def _watch(endpoint: Operator, watched: Watched, for_s: float, patience: Patience, log: bool = False) -> Call:
+def _watch(
+    endpoint: Operator, watched: CallFilter, for_s: float, patience: Patience, log: bool = False
+) -> Call:
     player_id, key, payloads = watched
     left_s = patience.left_s()
     return endpoint.watch(player_id, key, payloads=payloads, log=log, for_s=for_s, timeout=left_s)
 
 
 def _follow(
-    endpoint: Operator, watched: Watched, count: int | None, timeout: float | None, as_json: bool
+    endpoint: Operator, watched: CallFilter, count: int | None, timeout: float | None, as_json: bool
 ) -> None:
     seen = _latest(endpoint, Patience(timeout, CONNECT_S))
     printed, watched_until = 0, 0.0

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ringback._version import __version__
 
 if TYPE_CHECKING:
-    from ringback._blocking import Call as Call
-    from ringback._blocking import CallGroup as CallGroup
-    from ringback._blocking import Operator as Operator
-    from ringback._blocking import Player as Player
-    from ringback._blocking import Server as Server
-    from ringback._context import remaining as remaining
+    from ringback._runtime.context import remaining as remaining
+    from ringback.blocking import Call as Call
+    from ringback.blocking import CallGroup as CallGroup
+    from ringback.blocking import Operator as Operator
+    from ringback.blocking import Player as Player
+    from ringback.blocking import Server as Server
     from ringback.core.calls import Execution as Execution
-    from ringback.core.handlers import Registration as Registration
     from ringback.core.permissions import OPERATORS as OPERATORS
+    from ringback.core.registry import Registration as Registration
     from ringback.errors import (
         BrokerUnreachable as BrokerUnreachable,
     )
@@ -98,19 +98,19 @@ if TYPE_CHECKING:
         UsageError as UsageError,
     )
     from ringback.protocol.limits import Limits as Limits
-    from ringback.protocol.names import PlayerID as PlayerID
+    from ringback.protocol.player_ids import PlayerID as PlayerID
 
 _NAMES = {
-    "ringback._blocking": (
+    "ringback.blocking": (
         "Call",
         "CallGroup",
         "Operator",
         "Player",
         "Server",
     ),
-    "ringback._context": ("remaining",),
+    "ringback._runtime.context": ("remaining",),
     "ringback.core.calls": ("Execution",),
-    "ringback.core.handlers": ("Registration",),
+    "ringback.core.registry": ("Registration",),
     "ringback.core.permissions": ("OPERATORS",),
     "ringback.errors": (
         "BrokerUnreachable",
@@ -141,7 +141,7 @@ _NAMES = {
         "UsageError",
     ),
     "ringback.protocol.limits": ("Limits",),
-    "ringback.protocol.names": ("PlayerID",),
+    "ringback.protocol.player_ids": ("PlayerID",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

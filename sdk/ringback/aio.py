@@ -12,22 +12,22 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ringback._aio_shell import AsyncioShell
-from ringback._calls import CallBase, unwrap
-from ringback._face import Face, OperatorFace, PlayerFace, ServerFace
-from ringback._group import GroupBase
-from ringback._waiter import Waiter
+from ringback._roles.calls import CallBase, unwrap
+from ringback._roles.groups import GroupBase
+from ringback._roles.roles import Face, OperatorFace, PlayerFace, ServerFace
+from ringback._runtime.asyncio_shell import AsyncioShell
+from ringback._runtime.waiter import Waiter
 from ringback.core.calls import PendingCall
 from ringback.core.permissions import OPERATORS
 from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
-from ringback.protocol.names import PlayerID
+from ringback.protocol.player_ids import PlayerID
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from ringback._security import Token
+    from ringback._runtime.link_keys import Token
     from ringback.credentials import KeyPair
 
 __all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]

@@ -15,7 +15,8 @@ from typing import Any
 
 import zmq
 
-from ringback.protocol.names import PlayerID, check_key_name, check_player_id, check_public_key
+from ringback.protocol.names import check_key_name, check_public_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
 
 ROLES = ("broker", "server", "operator", "player")
 PUBLIC_SUFFIX, SECRET_SUFFIX = ".pub", ".key"

@@ -70,6 +70,10 @@ class UsageError(RingbackError, RuntimeError):
     """A function was called in a state in which it can't work; the message says what to do."""
 
 
+class ProtocolError(RingbackError):
+    """A peer sent something that the protocol does not allow."""
+
+
 class CallbackError(RingbackError):
     """The outcome of a call that gave no results.
 

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from ringback.credentials import write_files
 from ringback.errors import UsageError
 from ringback.protocol.limits import MAX_TOKEN_CHARS
-from ringback.protocol.names import PlayerID, check_key_name, check_player_id, check_public_key
+from ringback.protocol.names import check_key_name, check_public_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.protocol.tokens import (
     ALGORITHM,
     DEFAULT_AUDIENCE,

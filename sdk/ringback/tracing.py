@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ringback import _context
+from ringback._runtime import context as _context
 from ringback.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def enable(tracer_provider: TracerProvider | None = None) -> None:
         UsageError: opentelemetry-api is not installed.
     """
     try:
-        from ringback._tracer import Tracer
+        from ringback._runtime.tracer import Tracer
     except ImportError as error:
         raise UsageError(INSTALL) from error
     _context.tracer = Tracer(tracer_provider)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
-from harness import ENVIRONMENT, PATIENCE_S, BrokerProcess
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess
 
 from ringback import CallbackError, Player, Server
 from ringback_cli import app

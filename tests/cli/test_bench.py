@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BrokerProcess, eventually
-from keyring import KeyRing
+from support.harness import BrokerProcess, eventually
+from support.keyring import KeyRing
 
 from ringback import Server
 from ringback.credentials import write_key_pair

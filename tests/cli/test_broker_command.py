@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from harness import BrokerProcess
+from support.harness import BrokerProcess
 
 from ringback import Player
 from ringback_cli.exits import Exit

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, eventually
-from terminals import Terminal
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, eventually
+from support.terminals import Terminal
 
 from ringback import Operator, Player, Server
 from ringback_cli.app import app, run

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import BrokerProcess, eventually
+from support.harness import BrokerProcess, eventually
 
 from ringback import Operator, Player, Refused
-from ringback_broker.config import SETTINGS, json_schema
+from ringback_broker.settings.schema import SETTINGS, json_schema
 from ringback_cli.app import run
 from ringback_cli.exits import Exit
 

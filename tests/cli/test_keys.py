@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, BrokerProcess
-from keyring import KeyRing
+from support.harness import PATIENCE_S, BrokerProcess
+from support.keyring import KeyRing
 
 from ringback import Player, Server, Unauthorized, __version__
 from ringback.credentials import load_key_pair, write_key_pair
-from ringback_broker.access import AccessList
+from ringback_broker.admission.access_list import AccessList
 from ringback_cli import app
 from ringback_cli.exits import Exit
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BrokerProcess, eventually
-from keyring import KeyRing
-from terminals import Terminal
+from support.harness import BrokerProcess, eventually
+from support.keyring import KeyRing
+from support.terminals import Terminal
 
 from ringback import CallbackError, Player, Server
 from ringback.credentials import write_key_pair

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, BrokerProcess
-from keyring import KeyRing
+from support.harness import PATIENCE_S, BrokerProcess
+from support.keyring import KeyRing
 
 from ringback import Forbidden, Operator, Player, PlayerLeft, Server, UnknownPlayer
 from ringback.credentials import write_key_pair

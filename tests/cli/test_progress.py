@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import BrokerProcess
-from terminals import Terminal
+from support.harness import BrokerProcess
+from support.terminals import Terminal
 
 from ringback import Player
 from ringback_cli.exits import Exit

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import BrokerProcess, eventually
+from support.harness import BrokerProcess, eventually
 
 from ringback import CallbackError, Operator, Player, Server
 from ringback_cli.exits import Exit

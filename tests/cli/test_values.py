@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ringback import Call, CallbackError, Code, InvalidPayload
 from ringback.errors import ERROR_CLASSES
-from ringback.protocol.names import check_player_id
-from ringback_broker.config import DEFAULT_BACKEND, DEFAULT_PLAYERS
+from ringback.protocol.player_ids import check_player_id
+from ringback_broker.settings.schema import DEFAULT_BACKEND, DEFAULT_PLAYERS
 from ringback_cli import options, payloads
 from ringback_cli.exits import MEANINGS, Exit, Failure, exit_of
 from ringback_cli.options import Patience, parse_player_id

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import BrokerProcess
-from keyring import KeyRing
+from support.harness import BrokerProcess
+from support.keyring import KeyRing
 
 from ringback import Player
-from ringback_broker.settings import read_settings
+from ringback_broker.settings.sources import read_settings
 from ringback_cli.exits import Exit
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
-from switchboards import FakeWire
+from support.switchboards import FakeWire
 
 from ringback.protocol.frames import Role
 from ringback.protocol.reports import CLASSES, FAILURES
-from ringback_broker.config import BrokerConfig
-from ringback_broker.metrics import registry
-from ringback_broker.snapshot import Lags
-from ringback_broker.switchboard import Switchboard
-from ringback_broker.tallies import Totals
+from ringback_broker.http.metrics import registry
+from ringback_broker.operations.figures import Totals
+from ringback_broker.operations.snapshot import Lags
+from ringback_broker.settings.schema import BrokerSettings
+from ringback_broker.switchboard.switchboard import Switchboard
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "ringback.rules.yml"
@@ -35,7 +35,7 @@ OF_PROMETHEUS = {"instance", "job", "le"}
 @pytest.fixture(scope="module")
 def there() -> dict[str, dict[str, set[str]]]:
     """All figures of a broker: by name, the values of each label."""
-    switchboard = Switchboard(BrokerConfig(), FakeWire())
+    switchboard = Switchboard(BrokerSettings(), FakeWire())
     failed = dict.fromkeys(FAILURES, 1)
     totals = {("k", side): Totals(0, 0.0, (0,) * CLASSES, failed) for side in (Role.SERVER, Role.PLAYER)}
     snapshot = replace(switchboard.snapshot(0.0, Lags()), callbacks=totals)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE_S, BrokerProcess
+from support.harness import PATIENCE_S, BrokerProcess
 
 from ringback import Player
-from ringback_broker.notify import Notifier
+from ringback_broker.daemon.systemd import Notifier
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "systemd" / "ringback.service"
 MOST_EXPOSED = 2.0

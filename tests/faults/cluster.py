@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import histories
-from harness import PATIENCE_S, BrokerProcess, Process
-from histories import File, Line, Recorder
+from support import histories
+from support.harness import PATIENCE_S, BrokerProcess, Process
+from support.histories import File, Line, Recorder
 
 from ringback import Operator
 

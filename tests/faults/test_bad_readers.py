@@ -12,15 +12,15 @@ from typing import Any
 
 import msgpack
 import pytest
-from harness import PATIENCE_S, BrokerProcess, eventually
-from rawpeers import Stage
+from support.harness import PATIENCE_S, BrokerProcess, eventually
+from support.rawpeers import Stage
 
 from ringback import Player
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
 from ringback.protocol.envelopes import CALL
 from ringback.protocol.frames import FrameType, Role, header
-from ringback_broker.sockets import HEARTBEAT_MS
+from ringback_broker.net.router_socket import HEARTBEAT_MS
 
 Measure = Callable[..., None]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import histories
 import pytest
-from histories import File, Line, Recorder, check
+from support import histories
+from support.histories import File, Line, Recorder, check
 
 
 class Story:

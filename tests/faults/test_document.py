@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import ROOT
+from support.harness import ROOT
 
 DOCUMENT = (ROOT / "docs" / "reliability.md").read_text()
 TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from faults.proxy import NONE, STALLED, Faults, Proxy
-from harness import PATIENCE_S, eventually
+from support.harness import PATIENCE_S, eventually
 
 
 class Pair:

@@ -21,8 +21,8 @@ import zmq
 from faults.cluster import Cluster, WorkerProcess
 from faults.network import Namespace
 from faults.proxy import NONE, STALLED, Faults, Proxy
-from harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually, ipc_addresses
-from rawpeers import RawPeer
+from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually, ipc_addresses
+from support.rawpeers import RawPeer
 
 from ringback import Operator, Player, Refused, RejectCode, Server, ServerTaken
 from ringback.protocol.envelopes import RESULT
@@ -463,7 +463,7 @@ def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
 
 WALL_CLOCK = {
     ROOT / "sdk" / "ringback" / "tokens.py": 1,
-    ROOT / "broker" / "ringback_broker" / "daemon.py": 1,
+    ROOT / "broker" / "ringback_broker" / "daemon" / "broker.py": 1,
 }
 """Who asks it, and in how many places. A token says in wall time until when it is good: who mints it and
 the broker have no other clock in common. The broker asks when a token comes, and never again. No

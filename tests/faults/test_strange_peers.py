@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from harness import BrokerProcess, Process, eventually
-from rawpeers import RawPeer, Stage
+from support.harness import BrokerProcess, Process, eventually
+from support.rawpeers import RawPeer, Stage
 
 from ringback.protocol import control
 from ringback.protocol.control import encode

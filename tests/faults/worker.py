@@ -24,7 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from histories import File, Recorder
+from support.histories import File, Recorder
 
 import ringback
 import ringback.aio

@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import corefakes
 import msgpack
-import switchboards
-from switchboards import SOUND, address, check_tables, data, relay
+from support import corefakes, switchboards
+from support.switchboards import SOUND, address, check_tables, data, relay
 
 from ringback.core.calls import Execution
 from ringback.core.exchange import IDLE_S
-from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, RejectCode, TooLarge
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, ProtocolError, RejectCode, TooLarge
 from ringback.protocol import addresses as places
 from ringback.protocol import control
 from ringback.protocol import envelopes as bodies
+from ringback.protocol.bounces import bounce
 from ringback.protocol.bundles import bundle, unbundle
 from ringback.protocol.envelopes import CALL, CANCEL, ERROR, MAX_ID, RESULT, Encoder, join
-from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, bounce
+from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role
 from ringback.protocol.limits import (
     BUNDLE_FRAMES,
     MAX_CONTEXT_BYTES,
@@ -33,9 +33,9 @@ from ringback.protocol.limits import (
     MAX_ENVELOPES,
     Limits,
 )
-from ringback.protocol.names import PlayerID, ProtocolError, check_player_id, decode_address, encode_address
-from ringback_broker.session import Side
-from ringback_broker.switchboard import MAX_BACKLOG
+from ringback.protocol.player_ids import PlayerID, check_player_id, decode_player_id, encode_player_id
+from ringback_broker.peers.connection import Side
+from ringback_broker.switchboard.switchboard import MAX_BACKLOG
 
 FOLDER = Path(__file__).parent
 VECTORS = FOLDER.parent / "vectors"
@@ -107,19 +107,19 @@ def addresses(code: bytes) -> None:
     """A player ID or a ProtocolError; the bytes of an ID are the only ones for it. And a text is a player
     ID, or the address of a broker, or it is refused with the errors that are documented."""
     try:
-        player_id = decode_address(code)
+        player_id = decode_player_id(code)
     except ProtocolError:
         pass
     else:
-        assert encode_address(player_id) == code
+        assert encode_player_id(player_id) == code
         assert check_player_id(player_id) == player_id
     text = code.decode("utf-8", "surrogateescape")
     try:
-        sound = encode_address(check_player_id(text))
+        sound = encode_player_id(check_player_id(text))
     except ValueError:
         pass
     else:
-        assert decode_address(sound) == text
+        assert decode_player_id(sound) == text
     for bind in (False, True):
         try:
             place = places.check_address(text, bind=bind)

@@ -30,15 +30,15 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from harness import BrokerProcess, eventually
-from rawpeers import RawPeer, Stage
+from support.harness import BrokerProcess, eventually
+from support.rawpeers import RawPeer, Stage
 
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import HEADER, FrameType, Role, header
 from ringback.protocol.limits import MAX_FRAME_BYTES, Limits
-from ringback.protocol.names import encode_address
+from ringback.protocol.player_ids import encode_player_id
 
 WITNESS = b"W" + bytes(range(15))
 """A routing ID that others claim while its owner is there."""
@@ -100,7 +100,7 @@ BODIES = [
     join([_write.result(1, (1,)), _write.cancel(1)]),
     b"\xdd\xff\xff\xff\xff",
 ]
-ADDRESSES = [b"", encode_address("canary"), encode_address(7), b"\xc1", b"\xa6canary\x00"]
+ADDRESSES = [b"", encode_player_id("canary"), encode_player_id(7), b"\xc1", b"\xa6canary\x00"]
 MECHANISMS = [b"NULL", b"PLAIN", b"CURVE", b"GSSAPI", b"", b"null", b"NULL\0\0X", b"A" * 20, b"\xff" * 20]
 SOCKETS = [b"DEALER", b"REQ", b"ROUTER", b"PUB", b"SUB", b"PAIR", b"dealer", b"", b"DEALER\0", b"X" * 300]
 

@@ -38,7 +38,7 @@ def test_the_wheel_has_all_that_the_demo_needs(tmp_path: Path) -> None:
     assert str(tmp_path) in installed
     typed = Path(installed.strip()).parents[1].glob("ringback*/py.typed")
     assert len(list(typed)) == 3
-    page = Path(installed.strip()).parents[1] / "ringback_broker" / "static"
+    page = Path(installed.strip()).parents[1] / "ringback_broker" / "http" / "static"
     assert {path.name for path in page.iterdir()} == {"app.js", "icon.svg", "index.html", "style.css"}
     assert "All was as it should be." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
     assert "Usage" in run(tmp_path / "clean" / "bin" / "ringback", "--help", cwd=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from faces import FACES, Face, HereBroker, sdk_log
+from support.faces import FACES, Face, HereBroker, sdk_log
 
 __all__ = ["sdk_log"]
 

@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 import pytest
-from faces import FACES, Face, HereBroker, Seen, Stage, played
+from support.faces import FACES, Face, HereBroker, Seen, Stage, played
 
 import ringback
 from ringback import Limits

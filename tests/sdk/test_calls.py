@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from faces import HereBroker, LogLines, Seen, Stage, played
-from harness import PATIENCE_S
+from support.faces import HereBroker, LogLines, Seen, Stage, played
+from support.harness import PATIENCE_S
 
 import ringback
 from ringback import CallbackError, Code

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 import pytest
-from faces import Asyncio, HereBroker, Seen, Stage, played
-from harness import PATIENCE_S
+from support.faces import Asyncio, HereBroker, Seen, Stage, played
+from support.harness import PATIENCE_S
 
 from ringback import CallTimeout, Code, Limits, remaining
 

@@ -6,8 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from faces import Seen, Stage, played
-from harness import PATIENCE_S
+from support.faces import Seen, Stage, played
+from support.harness import PATIENCE_S
 
 import ringback
 from ringback import CallbackError, Code

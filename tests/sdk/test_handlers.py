@@ -8,11 +8,11 @@ import threading
 from typing import Any
 
 import pytest
-from corefakes import Desk
-from faces import Asyncio, Blocking, HereBroker, LogLines, Seen, Stage, played
+from support.corefakes import Desk
+from support.faces import Asyncio, Blocking, HereBroker, LogLines, Seen, Stage, played
 
 from ringback import Code, Execution, Limits, UsageError
-from ringback._handling import run_plain
+from ringback._runtime.handlers import run_plain
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role, header
 

@@ -13,13 +13,13 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from faces import Asyncio, Blocking, HereBroker, Seen, Stage, played
-from harness import ENVIRONMENT, PATIENCE_S, eventually
+from support.faces import Asyncio, Blocking, HereBroker, Seen, Stage, played
+from support.harness import ENVIRONMENT, PATIENCE_S, eventually
 
 import ringback
 import ringback.aio
 from ringback import BrokerUnreachable, CallbackError, Code, UsageError
-from ringback._pool import Lane, Pool, waiting
+from ringback._runtime.worker_pool import Lane, Pool, waiting
 
 
 def test_blocking_with_and_start(here: HereBroker) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from faces import LogLines, Seen, Stage, played
+from support.faces import LogLines, Seen, Stage, played
 
 import ringback
 import ringback.aio

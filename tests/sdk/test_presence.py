@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from faces import Asyncio, Blocking, HereBroker, Seen, Stage, played
+from support.faces import Asyncio, Blocking, HereBroker, Seen, Stage, played
 
 from ringback import Code
 

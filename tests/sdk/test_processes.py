@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BrokerProcess, Process
+from support.harness import BrokerProcess, Process
 
-ACTOR = str(Path(__file__).parents[1] / "actor.py")
+ACTOR = str(Path(__file__).parents[1] / "support" / "actor.py")
 LONG_S = 25.0
 """A timeout that must not be what ends a call."""
 

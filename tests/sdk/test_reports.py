@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from faces import Stage, played
-from harness import PATIENCE_S
+from support.faces import Stage, played
+from support.harness import PATIENCE_S
 
 from ringback.errors import Code
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faces import Face, HereBroker, LogLines, Seen, Stage, sdk_log
-from keyring import KeyRing
+from support.faces import Face, HereBroker, LogLines, Seen, Stage, sdk_log
+from support.keyring import KeyRing
 
 from ringback import BrokerUnreachable, Code, Player, Refused, RejectCode, Server, Unauthorized
 from ringback.credentials import KeyFileError, KeyPair, load_key_pair, write_key_pair

@@ -11,14 +11,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from faces import FACES, Face, HereBroker, LogLines, Seen, Stage
-from harness import PATIENCE_S, BrokerProcess, Process
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
+from support.faces import FACES, Face, HereBroker, LogLines, Seen, Stage
+from support.harness import PATIENCE_S, BrokerProcess, Process
 
 import ringback
 from ringback import CallbackError, tracing
@@ -453,7 +453,7 @@ async def test_without_enable_nothing_is_carried(stage: Stage, contexts: list[An
     with provided()[0].get_tracer("test").start_as_current_span("current"):
         await stage.result(player.trigger_server_callback("k"))
     assert contexts == [...]
-    assert ringback._context.tracer is None
+    assert ringback._runtime.context.tracer is None
 
 
 class Kinds(Sampler):
@@ -604,7 +604,7 @@ def test_a_player_that_does_not_trace(broker: BrokerProcess, spans: Spans) -> No
 def test_enabling_wants_a_provider() -> None:
     with pytest.raises(TypeError, match="a tracer_provider is a TracerProvider, not str"):
         tracing.enable("otlp")  # type: ignore[arg-type]
-    assert ringback._context.tracer is None
+    assert ringback._runtime.context.tracer is None
 
 
 def test_enabling_again_and_disabling(broker: BrokerProcess, spans: Spans) -> None:
@@ -624,7 +624,7 @@ def test_enabling_again_and_disabling(broker: BrokerProcess, spans: Spans) -> No
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ringback._tracer", raising=False)
+    monkeypatch.delitem(sys.modules, "ringback._runtime.tracer", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(UsageError, match=r"pip install 'ringback\[tracing\]'"):
         tracing.enable()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import sys
 
-from ringback_broker import Broker, BrokerConfig
-from ringback_broker.access import AccessList
-from ringback_broker.logs import log_to_stderr
-from ringback_broker.session import Side
+from ringback_broker import Broker, BrokerSettings
+from ringback_broker.admission.access_list import AccessList
+from ringback_broker.daemon.logs import log_to_stderr
+from ringback_broker.peers.connection import Side
 
 settings, *poisoned = sys.argv[1:]
 admits = AccessList.admits
@@ -25,6 +25,6 @@ def admits_or_raises(access: AccessList, side: Side, public: str) -> bool:
 
 AccessList.admits = admits_or_raises  # type: ignore[method-assign]
 with log_to_stderr("text", "debug"):
-    broker = Broker(BrokerConfig(**json.loads(settings)))
+    broker = Broker(BrokerSettings(**json.loads(settings)))
     broker.handle_signals()
     broker.run()

@@ -11,9 +11,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from fuzz.zmtp import COMMAND, LONG, MORE, SIGNATURE, command, frame, greeting, properties
-from harness import PATIENCE_S, eventually
-from rawpeers import Stage
 from security.yard import OddBroker, Vault, Yard, closed_by_broker, dial, refusals, rejected
+from support.harness import PATIENCE_S, eventually
+from support.rawpeers import Stage
 
 from ringback import BrokerUnreachable, RejectCode
 from ringback.protocol import control

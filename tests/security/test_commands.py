@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import ENVIRONMENT, PATIENCE_S, READY, ROOT, Process
+from support.harness import ENVIRONMENT, PATIENCE_S, READY, ROOT, Process
 
 import ringback
 from ringback.credentials import read_key_file
-from ringback_broker.access import AccessList
+from ringback_broker.admission.access_list import AccessList
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()
 SNIPPETS = re.findall(r"```(sh|python|toml)\n(.*?)```", DOCUMENT, re.S)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import ROOT
 from security.yard import REFUSALS
+from support.harness import ROOT
 
-from ringback_broker.access import AccessError, AccessList
+from ringback_broker.admission.access_list import AccessError, AccessList
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()
 TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}

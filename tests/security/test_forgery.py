@@ -8,18 +8,19 @@ from contextlib import ExitStack
 import msgpack
 import pytest
 import zmq
-from harness import Process, eventually
-from rawpeers import RawPeer
 from security.yard import Yard, rejected
+from support.harness import Process, eventually
+from support.rawpeers import RawPeer
 
 from ringback import Operator, RejectCode
 from ringback.credentials import KeyPair
 from ringback.errors import Code, Forbidden
 from ringback.protocol import control
+from ringback.protocol.bounces import bounce
 from ringback.protocol.control import encode
 from ringback.protocol.envelopes import CALL, ERROR, RESULT
-from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, bounce, header
-from ringback.protocol.names import encode_address
+from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
+from ringback.protocol.player_ids import encode_player_id
 
 PLAYER, SERVER, OPERATOR = Role.PLAYER, Role.SERVER, Role.OPERATOR
 
@@ -54,7 +55,7 @@ def test_a_source_in_the_body(yard: Yard) -> None:
     yard.sources.clear()
     with yard.control(), yard.canary(), yard.peer(PLAYER, keys=yard.ann) as ann:
         ann.join(PLAYER, 7)
-        lies = {"source": "canary", "player_id": "canary", "address": encode_address("canary")}
+        lies = {"source": "canary", "player_id": "canary", "address": encode_player_id("canary")}
         ann.send(data(call(1, "echo", lies)))
         assert envelopes(ann.receive()[0]) == [[RESULT, 1, [lies]]]
         ann.send(data([*call(2, "echo"), "canary"]))
@@ -70,7 +71,7 @@ def test_a_source_in_a_part_of_its_own(yard: Yard) -> None:
     log = "refused SOURCE PROTOCOL_ERROR: a message of 2 parts"
     with yard.attack(log, malformed=1) as source, yard.peer(PLAYER, keys=yard.ann, source=source) as ann:
         ann.join(PLAYER, 7)
-        ann.send(encode_address("canary"), data(call(1, "echo")))
+        ann.send(encode_player_id("canary"), data(call(1, "echo")))
         assert rejected(ann)[0] is RejectCode.PROTOCOL_ERROR
 
 
@@ -109,8 +110,10 @@ def test_a_reply_of_an_operator_to_a_call_of_the_server(yard: Yard) -> None:
         link = operator.join(OPERATOR).link
         asked = yard.server.trigger_client_callback("where", 7)
         [[_, call_id, *_]] = envelopes(ann.receive()[0])
-        operator.send(encode_address(7), data([RESULT, call_id, ["forged"]], kind=FrameType.RELAY, link=link))
-        operator.send(encode_address(7), data([RESULT, call_id, ["forged"]], link=link))
+        operator.send(
+            encode_player_id(7), data([RESULT, call_id, ["forged"]], kind=FrameType.RELAY, link=link)
+        )
+        operator.send(encode_player_id(7), data([RESULT, call_id, ["forged"]], link=link))
         assert envelopes(ann.receive()[0]) == [[RESULT, call_id, ["forged"]]]  # that is all it can do
         assert not asked.done()
         ann.send(data([RESULT, call_id, ["here"]]))
@@ -155,8 +158,8 @@ def test_an_operator_without_the_right_to_name_sources(yard: Yard) -> None:
         with yard.peer(OPERATOR, keys=pair, source=source) as peer:
             link = peer.join(OPERATOR).link
             frame = data(call(1, "echo"), kind=FrameType.RELAY, link=link)
-            peer.send(encode_address(7), frame)
-            assert peer.receive() == [encode_address(7), bounce(Code.FORBIDDEN, frame)]
+            peer.send(encode_player_id(7), frame)
+            assert peer.receive() == [encode_player_id(7), bounce(Code.FORBIDDEN, frame)]
     assert yard.sources == []
     with yard.control(), Operator(yard.broker.backend, key_file=yard.second) as operator:
         assert operator.trigger_callback("echo", 7, "in the name of 7").result() == "in the name of 7"
@@ -181,7 +184,7 @@ def test_an_operator_that_speaks_by_the_link_of_another(yard: Yard) -> None:
         yard.peer(OPERATOR, keys=yard.second, source=source) as peer,
     ):
         link = peer.join(OPERATOR).link
-        peer.send(encode_address(7), data(call(1, "echo"), kind=FrameType.RELAY, link=link - 1))
+        peer.send(encode_player_id(7), data(call(1, "echo"), kind=FrameType.RELAY, link=link - 1))
         assert rejected(peer)[0] is RejectCode.PROTOCOL_ERROR
 
 

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import pytest
 import zmq
-from harness import PATIENCE_S, eventually
 from security.yard import (
     HANDSHAKE_FAILURES,
     Yard,
@@ -24,6 +23,7 @@ from security.yard import (
     rejected,
     run_cli,
 )
+from support.harness import PATIENCE_S, eventually
 
 from ringback import BrokerUnreachable, LinkError, Player, RejectCode
 from ringback.credentials import KeyPair
@@ -31,7 +31,7 @@ from ringback.errors import Unauthorized
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import Role
-from ringback.protocol.names import PlayerID
+from ringback.protocol.player_ids import PlayerID
 
 CLOSING_S = 1.5
 """A refused connection is closed so much later at the most; and a busy machine takes its time."""

@@ -7,14 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Process
 from security.yard import HANDSHAKE_FAILURES, Vault, Yard, refusals
+from support.harness import Process
 
 from ringback.errors import Unauthorized
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import Role
-from ringback_broker.access import AccessError, AccessList
+from ringback_broker.admission.access_list import AccessError, AccessList
 from ringback_cli.exits import Exit
 
 PLAYER = Role.PLAYER

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from harness import Process
 from security.yard import Vault, Yard, check_logs, refusals, rejected
+from support.harness import Process
 
 from ringback import Player
 from ringback.credentials import KeyFileError, load_key_pair, new_ephemeral_pair

@@ -15,17 +15,17 @@ from typing import Any
 
 import jwt
 import pytest
-from harness import PATIENCE_S
 from security.yard import Vault, Yard, refusals, rejected
+from support.harness import PATIENCE_S
 
 from ringback import Player, RejectCode
 from ringback.credentials import KeyPair, new_ephemeral_pair, new_key_pair
 from ringback.errors import Unauthorized
 from ringback.protocol.control import Hello
 from ringback.protocol.frames import Role
-from ringback.protocol.names import PlayerID
+from ringback.protocol.player_ids import PlayerID
 from ringback.tokens import TokenKey
-from ringback_broker.access import AccessList, Denied
+from ringback_broker.admission.access_list import AccessList, Denied
 
 PLAYER = Role.PLAYER
 

@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import pytest
 import zmq
-from harness import PATIENCE_S, READY, ROOT, BrokerProcess, Process, eventually
-from rawpeers import RawPeer, Stage
+from support.harness import PATIENCE_S, READY, ROOT, BrokerProcess, Process, eventually
+from support.rawpeers import RawPeer, Stage
 
 import ringback
 import ringback.aio
@@ -27,7 +27,7 @@ from ringback import LinkError, RejectCode
 from ringback.credentials import KeyPair, new_key_pair, write_key_pair
 from ringback.protocol import control
 from ringback.protocol.frames import Role
-from ringback.protocol.names import PlayerID
+from ringback.protocol.player_ids import PlayerID
 from ringback.tokens import TokenKey, mint_token, new_token_key
 
 CLEAR_S = 5.0

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
-from ringback_broker.session import Side
+from ringback_broker.peers.connection import Side
 
 Message = tuple[bytes, ...]
 SYN, EOF = "SYN", "EOF"

@@ -9,25 +9,26 @@ from itertools import count
 from typing import Any
 
 import zmq
-from histories import Line, Recorder
 from sim.network import Connection, Message, Process, World
-from switchboards import check_tables
+from support.histories import Line, Recorder
+from support.switchboards import check_tables
 
-from ringback import _context
+from ringback._runtime import context as _context
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
-from ringback.core.shell import Event, Shell
+from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.bundles import unbundle
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
-from ringback.protocol.names import PlayerID, encode_address
-from ringback_broker import daemon
-from ringback_broker.config import BrokerConfig
-from ringback_broker.daemon import Broker
-from ringback_broker.session import Report, Side
-from ringback_broker.sockets import Listener
+from ringback.protocol.player_ids import PlayerID, encode_player_id
+from ringback_broker.daemon import broker as daemon
+from ringback_broker.daemon.broker import Broker
+from ringback_broker.net.router_socket import RouterSocket
+from ringback_broker.operations.events import PeerEvent
+from ringback_broker.peers.connection import Side
+from ringback_broker.settings.schema import BrokerSettings
 
 _EVENT = struct.Struct("=hi")
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
@@ -160,7 +161,7 @@ class _Monitor:
         return self.events.popleft()
 
 
-class _Listener(Listener):
+class _Listener(RouterSocket):
     """The daemon's own, on a socket of the simulator."""
 
     def __init__(self, side: Side, router: Any, process: BrokerProcess) -> None:
@@ -219,7 +220,7 @@ class _Bell:
 class _Daemon(Broker):
     """The daemon as it is, but for its sockets and its log."""
 
-    def __init__(self, config: BrokerConfig, process: BrokerProcess) -> None:
+    def __init__(self, config: BrokerSettings, process: BrokerProcess) -> None:
         self._process = process
         super().__init__(config)
         self.switchboard._flow._nonce = lambda: process.world.random.randbytes(16)
@@ -231,10 +232,10 @@ class _Daemon(Broker):
             _Listener(side, process.routers[side], process) for side in (Side.PLAYERS, Side.BACKEND)
         )
 
-    def _make_room(self, config: BrokerConfig) -> tuple[BrokerConfig, int]:
+    def _make_room(self, config: BrokerSettings) -> tuple[BrokerSettings, int]:
         return config, self._process.max_connections
 
-    def report(self, report: Report) -> None:
+    def report(self, report: PeerEvent) -> None:
         world, session, event, detail = self._process.world, report.session, report.event, report.detail
         if session is not None and detail == "its connection closed":
             self._process.departed.add(session.routing_id)
@@ -259,7 +260,7 @@ class _Daemon(Broker):
 class BrokerProcess(Process):
     """A broker's life."""
 
-    def __init__(self, world: World, config: BrokerConfig, max_connections: int) -> None:
+    def __init__(self, world: World, config: BrokerSettings, max_connections: int) -> None:
         super().__init__(world, "broker")
         self.max_connections = max_connections
         self.descriptors: set[int] = set()
@@ -444,13 +445,13 @@ class EndpointProcess(Process, Shell):
         except CallbackError as error:
             self.core.exchange.fail_unsent(call, error)
         else:
-            self.core.call(call, kind, b"" if to is None else encode_address(to), envelope)
+            self.core.call(call, kind, b"" if to is None else encode_player_id(to), envelope)
         return call
 
     def forge(self, to: PlayerID | None, call_id: int) -> None:
         """Answers a call that it was never given, as far as the protocol lets it."""
         if self.core.connected and (to is None) is (self.role is Role.PLAYER):
-            address = b"" if to is None else encode_address(to)
+            address = b"" if to is None else encode_player_id(to)
             body = join([self._encoder.result(call_id, ("forged",))])
             self.send(address, self.core._headers[FrameType.DATA] + body)
 
@@ -630,7 +631,7 @@ class EndpointProcess(Process, Shell):
     def finished(self, call: PendingCall) -> None:
         raise AssertionError("no call here has a callback")
 
-    def event(self, event: Event, argument: Any) -> None:
+    def event(self, event: EndpointEvent, argument: Any) -> None:
         self.world.note(self.name, f"{event.name} {argument}")
 
     def started(self, error: Exception | None) -> None:

@@ -8,17 +8,18 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from histories import Line, check
 from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
+from support.histories import Line, check
 
 from ringback.core import exchange
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
-from ringback.protocol.names import PlayerID
-from ringback_broker import daemon, switchboard
-from ringback_broker.config import BrokerConfig
-from ringback_broker.session import Side
+from ringback.protocol.player_ids import PlayerID
+from ringback_broker.daemon import broker as daemon
+from ringback_broker.peers.connection import Side
+from ringback_broker.settings.schema import BrokerSettings
+from ringback_broker.switchboard import switchboard
 
 RUN_S = 4.0
 """For how long there are faults."""
@@ -63,7 +64,7 @@ class Simulation:
         )
         world.weather = replace(self.weather)
         lease_s = one_of([30.0] * 12 + [5.0, 5.0, 1.0, 0.25])
-        self.config = BrokerConfig(
+        self.config = BrokerSettings(
             lease=lease_s,
             grace=one_of([0.3, 5.0]),
             hello=one_of([0.5, 5.0]),

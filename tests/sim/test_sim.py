@@ -15,10 +15,10 @@ from ringback.core.exchange import Exchange
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import Code, call_error
-from ringback_broker.daemon import Broker
-from ringback_broker.session import Session
-from ringback_broker.sockets import Listener
-from ringback_broker.switchboard import Switchboard
+from ringback_broker.daemon.broker import Broker
+from ringback_broker.net.router_socket import RouterSocket
+from ringback_broker.peers.session import Session
+from ringback_broker.switchboard.switchboard import Switchboard
 
 SEEDS = 1000
 CHUNK = 50
@@ -88,7 +88,7 @@ def _never_ran(code: Code, message: str, _executed: str, data: Any = None) -> An
 def events_overtake_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     take = Broker._take
 
-    def mutant(self: Broker, listener: Listener, now: float) -> bool:
+    def mutant(self: Broker, listener: RouterSocket, now: float) -> bool:
         self._take_events(listener.events(), listener.side, now)
         return take(self, listener, now)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringback.core.handlers import Handler
+from ringback.core.registry import Handler
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.envelopes import MAX_CODE_CHARS
-from ringback.protocol.names import PlayerID
+from ringback.protocol.player_ids import PlayerID
 
 if TYPE_CHECKING:
+    from ringback.core.call_recorder import Tally
     from ringback.core.peers import Peer
-    from ringback.core.tallies import Tally
 
 
 class PendingCall:

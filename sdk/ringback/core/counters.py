@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Counters:
+class EndpointCounters:
     """Counts since the endpoint was made.
 
     Attributes:

@@ -12,16 +12,17 @@ from collections.abc import Callable
 
 from ringback.core.calls import PendingCall
 from ringback.core.exchange import Exchange
-from ringback.core.handlers import Registry
+from ringback.core.link_state import Due, LinkState
 from ringback.core.peers import Peer
-from ringback.core.session import Due, Session
-from ringback.core.shell import Event, Shell
+from ringback.core.registry import Registry
+from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import (
     BrokerUnreachable,
     Code,
     ConnectionLost,
     Draining,
     LinkError,
+    ProtocolError,
     RejectCode,
     call_error,
     refused,
@@ -31,7 +32,7 @@ from ringback.protocol.bundles import unbundle
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, SERVER_LINK, FrameType, Role, SessionState, header
 from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, Limits
-from ringback.protocol.names import PlayerID, ProtocolError, decode_address, encode_address
+from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id
 
 _DATA, _RELAY, _BOUNCE = int(FrameType.DATA), int(FrameType.RELAY), int(FrameType.BOUNCE)
 _BUNDLE = int(FrameType.BUNDLE)
@@ -85,7 +86,7 @@ class Endpoint:
         self._needs_token = needs_token
         self._tokens_asked = 0
         self._named_itself = player_id is not None
-        self._session = Session(role, random)
+        self._session = LinkState(role, random)
         self._headers = {FrameType.DATA: _SERVER_ROUTE, FrameType.RELAY: b""}
         self._keys_dirty = False
         self._start_by: float | None = None
@@ -144,7 +145,7 @@ class Endpoint:
         self._last_refusal = refusal
         if self._announced:
             self._announced = False
-            self._shell.event(Event.DISCONNECTED, why)
+            self._shell.event(EndpointEvent.DISCONNECTED, why)
 
     def link_refused(self, now: float, why: str) -> None:
         """The connection was refused for its keys, before there was a session."""
@@ -246,7 +247,7 @@ class Endpoint:
     def _peer(self, address: bytes, head: bytes) -> Peer:
         peer = self.exchange.peers.get(address + head)
         if peer is None:
-            source = decode_address(address) if address and self._role is Role.SERVER else None
+            source = decode_player_id(address) if address and self._role is Role.SERVER else None
             peer = self.exchange.open(Peer(address, head, source))
         return peer
 
@@ -307,7 +308,7 @@ class Endpoint:
             case control.Joined():
                 for player_id in frame.player_ids:
                     self.players[player_id] = None
-                    self._shell.event(Event.PLAYER_JOINED, player_id)
+                    self._shell.event(EndpointEvent.PLAYER_JOINED, player_id)
             case control.Left():
                 for player_id in frame.player_ids:
                     self._take_left(player_id)
@@ -353,7 +354,7 @@ class Endpoint:
         }
         if self._start_by is not None:
             self._started(None)
-        self._shell.event(Event.CONNECTED, self._broker)
+        self._shell.event(EndpointEvent.CONNECTED, self._broker)
 
     def _rejected(self, reject: control.Reject, now: float) -> None:
         again = reject.code in _PASSING
@@ -381,7 +382,7 @@ class Endpoint:
         self._started(error)
 
     def _take_left(self, player_id: PlayerID) -> None:
-        peer = self.exchange.peers.get(encode_address(player_id) + self._headers[FrameType.DATA])
+        peer = self.exchange.peers.get(encode_player_id(player_id) + self._headers[FrameType.DATA])
         if peer is not None:
             self.exchange.fail_peer(peer, Code.PLAYER_LEFT, f"player {player_id!r} left before it answered")
         self._player_left(player_id)
@@ -389,7 +390,7 @@ class Endpoint:
     def _player_left(self, player_id: PlayerID) -> None:
         if player_id in self.players:
             del self.players[player_id]
-            self._shell.event(Event.PLAYER_LEFT, player_id)
+            self._shell.event(EndpointEvent.PLAYER_LEFT, player_id)
 
     def _take_server_down(self) -> None:
         route = _SERVER_ROUTE if self._role is Role.PLAYER else self._headers[FrameType.RELAY]

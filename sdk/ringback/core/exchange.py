@@ -10,15 +10,15 @@ from typing import Any
 
 import msgpack
 
+from ringback.core.call_recorder import CallRecorder
 from ringback.core.calls import Execution, PendingCall
-from ringback.core.counters import Counters
-from ringback.core.handlers import Handler
+from ringback.core.counters import EndpointCounters
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
-from ringback.core.rates import Rate, per_second
+from ringback.core.rate_limits import Rate, per_second
+from ringback.core.registry import Handler
 from ringback.core.shell import Shell
-from ringback.core.tallies import Tallies
 from ringback.errors import (
     EXECUTED,
     CallbackError,
@@ -37,8 +37,8 @@ from ringback.protocol import envelopes
 from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Decoded, Encoder, Envelope, Unreadable
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
-from ringback.protocol.names import decode_address
-from ringback.protocol.reports import MAX_TRACED_BYTES, OTHERS, Report
+from ringback.protocol.player_ids import decode_player_id
+from ringback.protocol.reports import MAX_WATCHED_BYTES, OTHERS, Report
 
 SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
@@ -75,8 +75,8 @@ class Exchange:
         self.peers: dict[bytes, Peer] = {}
         self.pending = 0
         self.running = 0
-        self.counters = Counters()
-        self.tallies: Tallies | None = None
+        self.counters = EndpointCounters()
+        self.tallies: CallRecorder | None = None
         self.outbox = Outbox(shell, self._deliver_local)
         self._shell = shell
         self._handlers = handlers
@@ -117,7 +117,7 @@ class Exchange:
         tallies = self.tallies
         if tallies is not None and peer.is_player:
             call.tally = tallies.called.get(call.key) or tallies.add(call.key, Role.PLAYER)
-            if tallies.watches and len(envelope) <= MAX_TRACED_BYTES:
+            if tallies.watches and len(envelope) <= MAX_WATCHED_BYTES:
                 tallies.requests[call.id] = envelopes.read_own(envelope)[3]
         self.outbox.add(peer, envelope)
 
@@ -226,7 +226,7 @@ class Exchange:
         """Takes back the body of a frame that could not be delivered."""
         text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
         if code is Code.UNKNOWN_PLAYER and peer.address:
-            text = f"no player with the ID {decode_address(peer.address)!r} is connected"
+            text = f"no player with the ID {decode_player_id(peer.address)!r} is connected"
         decoded = envelopes.decode(body, envelopes.OWN)
         data = {"retry_after": 1.0} if code is Code.RATE_LIMITED else None  # then a whole burst may pass
         for call_id in _calls_in(decoded):
@@ -362,7 +362,7 @@ class Exchange:
         if not wanted:
             self.tallies = None
         elif self.tallies is None:
-            self.tallies = Tallies()
+            self.tallies = CallRecorder()
         else:
             self.tallies.begin_session()
 

@@ -7,9 +7,9 @@ call came on, and counts only when it comes on the route that the call went out 
 from __future__ import annotations
 
 from ringback.core.calls import Execution, PendingCall
-from ringback.core.rates import Bucket, Rate
+from ringback.core.rate_limits import Bucket, Rate
 from ringback.protocol.frames import FrameType
-from ringback.protocol.names import PlayerID, decode_address
+from ringback.protocol.player_ids import PlayerID, decode_player_id
 from ringback.protocol.reports import PlayerFigures
 
 FIRST_RESEND_S = 0.05
@@ -84,7 +84,7 @@ class Peer:
     @property
     def player_id(self) -> PlayerID:
         """The ID in its address: of a player, or a source that an operator names."""
-        return decode_address(self.address) if self.source is None else self.source
+        return decode_player_id(self.address) if self.source is None else self.source
 
     def take_figures(self) -> PlayerFigures:
         """Gives what there is to report of it, and begins anew."""

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Any, Final
 
-from ringback.protocol.names import PlayerID, check_player_id
+from ringback.protocol.player_ids import PlayerID, check_player_id
 
 
 class Callers(Enum):

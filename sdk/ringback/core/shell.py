@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ringback.core.calls import Execution, PendingCall, Replier
 
 
-class Event(Enum):
+class EndpointEvent(Enum):
     """What users may listen to."""
 
     CONNECTED = auto()
@@ -50,7 +50,7 @@ class Shell(Replier, Protocol):
     def finished(self, call: PendingCall) -> None:
         """A call has its outcome: have its callback run, later and elsewhere."""
 
-    def event(self, event: Event, argument: Any) -> None:
+    def event(self, event: EndpointEvent, argument: Any) -> None:
         """Something happened that users may listen to."""
 
     def started(self, error: Exception | None) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import msgpack
 
+from ringback.errors import ProtocolError
 from ringback.protocol.frames import HEADER_BYTES, FrameType, header
 from ringback.protocol.limits import BUNDLE_FRAMES, MAX_FRAME_BYTES
-from ringback.protocol.names import ProtocolError
 
 BUNDLE = header(FrameType.BUNDLE)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from ringback.errors import Code, RejectCode
+from ringback.errors import Code, ProtocolError, RejectCode
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, pack, read_map, unpack
 from ringback.protocol.frames import (
     HEADER,
@@ -25,7 +25,8 @@ from ringback.protocol.limits import (
     MAX_TERMS_CHARS,
     MAX_TOKEN_CHARS,
 )
-from ringback.protocol.names import PlayerID, ProtocolError, check_key, check_player_id
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.protocol.reports import Report as Report
 from ringback.protocol.reports import Watch as Watch
 from ringback.protocol.reports import read_report, read_watch

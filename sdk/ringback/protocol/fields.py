@@ -7,8 +7,8 @@ from typing import Any
 
 import msgpack
 
+from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_KEYS
-from ringback.protocol.names import ProtocolError
 
 
 def pack(value: Any) -> bytes:

@@ -112,8 +112,3 @@ ENDPOINT_TRANSITIONS = _endpoint_transitions()
 def header(frame_type: FrameType, link: int = 0, code: int = 0) -> bytes:
     """Gives the 8 bytes that a frame begins with."""
     return HEADER.pack(VERSION, frame_type, code, link)
-
-
-def bounce(code: int, frame: bytes) -> bytes:
-    """Gives the BOUNCE of a frame that could not be delivered: it comes back whole, behind a header."""
-    return HEADER.pack(VERSION, FrameType.BOUNCE, code, 0) + frame

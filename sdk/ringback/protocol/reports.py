@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
 
-from ringback.errors import Code
+from ringback.errors import Code, ProtocolError
 from ringback.protocol.envelopes import MAX_CODE_CHARS
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, read_map
 from ringback.protocol.frames import FrameType, Role
-from ringback.protocol.names import PlayerID, ProtocolError, check_key, check_player_id
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
 
 LATENCY_BOUNDS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
@@ -42,7 +43,7 @@ OTHERS_NAME = "(others)"
 MAX_WATCH_S = 86_400
 """The longest time that calls are watched for."""
 
-MAX_TRACED_BYTES = 4096
+MAX_WATCHED_BYTES = 4096
 """A payload that takes more is not shown."""
 
 
@@ -74,7 +75,7 @@ class PlayerFigures(NamedTuple):
     errors: int
 
 
-class TracedCall(NamedTuple):
+class WatchedCall(NamedTuple):
     """One call that somebody watches, as it ended.
 
     Attributes:
@@ -97,7 +98,7 @@ class TracedCall(NamedTuple):
     answer: bytes | None
 
 
-class Watched(NamedTuple):
+class CallFilter(NamedTuple):
     """Which calls are watched.
 
     Attributes:
@@ -128,7 +129,7 @@ class Report:
     type: ClassVar[FrameType] = FrameType.REPORT
     callbacks: tuple[CallbackFigures, ...] = ()
     players: tuple[PlayerFigures, ...] = ()
-    calls: tuple[TracedCall, ...] = ()
+    calls: tuple[WatchedCall, ...] = ()
     lost: int | None = None
 
 
@@ -137,7 +138,7 @@ class Watch:
     """Which calls are watched from now on: any of these. `watches` replaces those of the frame before."""
 
     type: ClassVar[FrameType] = FrameType.WATCH
-    watches: tuple[Watched, ...]
+    watches: tuple[CallFilter, ...]
     report_ms: int
 
 
@@ -195,20 +196,20 @@ def _player_figures(row: Any) -> PlayerFigures:
     return PlayerFigures(checked(check_player_id, player_id), calls, errors)
 
 
-def _traced(row: Any) -> TracedCall:
+def _traced(row: Any) -> WatchedCall:
     age_s, side, player_id, key, outcome, took_s, request, answer = _row(
         row, "calls", (float, str, object, str, str, float, object, object)
     )
     for payload in (request, answer):
-        if payload is not None and not (type(payload) is bytes and len(payload) <= MAX_TRACED_BYTES):
-            raise ProtocolError(f"calls: a payload is at most {MAX_TRACED_BYTES} bytes, or nil")
+        if payload is not None and not (type(payload) is bytes and len(payload) <= MAX_WATCHED_BYTES):
+            raise ProtocolError(f"calls: a payload is at most {MAX_WATCHED_BYTES} bytes, or nil")
     if not (0.0 <= age_s < math.inf and 0.0 <= took_s < math.inf):
         raise ProtocolError("calls: times are seconds from 0")
     if not 0 < len(outcome) <= MAX_CODE_CHARS:
         raise ProtocolError(f"calls: an outcome has 1 to {MAX_CODE_CHARS} characters")
     checked(check_key, key)
     checked(check_player_id, player_id)
-    return TracedCall(age_s, choice_of(Role, side, "side"), player_id, key, outcome, took_s, request, answer)
+    return WatchedCall(age_s, choice_of(Role, side, "side"), player_id, key, outcome, took_s, request, answer)
 
 
 def _row(row: Any, what: str, kinds: tuple[type, ...]) -> list[Any]:
@@ -232,5 +233,5 @@ def read_watch(body: bytes) -> Watch:
             checked(check_player_id, player_id)
         if pattern is not None:
             checked(check_key, pattern)
-        watches.append(Watched(player_id, pattern, payloads))
+        watches.append(CallFilter(player_id, pattern, payloads))
     return Watch(tuple(watches), number_of(fields, "report_ms", bits=32))

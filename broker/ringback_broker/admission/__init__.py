@@ -1,0 +1,1 @@
+"""Who may join: strangers, HELLO, the access list, tokens. Pure."""

@@ -1,0 +1,1 @@
+"""The process: the loop, signals, reloads, systemd, logs, descriptors, key files."""

@@ -1,0 +1,282 @@
+"""The dashboard: a page, and what it asks for: GET /api/state, POST /api/trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ringback.errors import CallbackError, LinkError, Refused
+from ringback.protocol.json_values import jsonable, parse_json
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback_broker.http.observer import Observer, Row
+
+log = logging.getLogger("ringback.broker")
+
+MAX_ROWS = 500
+"""Of players, and of callbacks, in one answer; a filter finds the others."""
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""A call takes 1 MiB at most. Its JSON may be longer, with escapes and spaces."""
+
+BODY_S = 10.0
+"""How long the body of a request may take to come."""
+
+MAX_TRIGGERS = 8
+"""At one time."""
+
+TIMEOUT_S = 15.0
+MAX_TIMEOUT_S = 60.0
+
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+FOLDER = Path(__file__).parent / "static"
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class BadRequest(Exception):
+    """A request that is not done.
+
+    Args:
+        status: of HTTP.
+        message: what is wrong, and what is allowed.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Dashboard:
+    """What answers the page.
+
+    Args:
+        observer: asks the broker.
+        version: of ringback.
+    """
+
+    def __init__(self, observer: Observer, version: str) -> None:
+        self._observer = observer
+        self._version = version
+        self._triggers = 0
+
+    def routes(self, behind_token: Callable[[Handler], Handler]) -> list[Route]:
+        """Gives all that is served. The page holds no secret; what it asks for is behind the token."""
+        pages = [Route(path, _page(FOLDER / name, kind)) for path, (name, kind) in FILES.items()]
+        return [
+            *pages,
+            Route("/api/state", behind_token(_answering(self._state)), methods=["GET"]),
+            Route("/api/trigger", behind_token(_answering(self._trigger)), methods=["POST"]),
+        ]
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Leaves the broker when HTTP ends."""
+        yield
+        await self._observer.close()
+
+    async def _state(self, request: Request) -> Response:
+        try:
+            state = await self._observer.state()
+        except (LinkError, CallbackError) as error:
+            return _json({"error": _error(error)}, 503)
+        snapshot = self._observer.look()
+        players = _matching(state.players, "player", request.query_params.get("player", ""))
+        callbacks = _matching(state.callbacks, "key", request.query_params.get("callback", ""))
+        return _json(
+            {
+                "number": state.number,
+                "version": self._version,
+                "draining": snapshot.draining,
+                "sessions": dict(snapshot.sessions),
+                "players": _bounded(players, len(state.players)),
+                "callbacks": _bounded(callbacks, len(state.callbacks)),
+                "counters": state.counters,
+                "rates": state.rates,
+                "calls_a_second": state.calls_a_second,
+                "events": state.events,
+            }
+        )
+
+    async def _trigger(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":  # a form of another site can't send this without being allowed to
+            raise BadRequest(415, "the body is JSON: Content-Type: application/json")
+        if self._triggers >= MAX_TRIGGERS:
+            raise BadRequest(429, f"{MAX_TRIGGERS} calls at one time are allowed: try again")
+        self._triggers += 1
+        try:
+            call = Wanted.read(await _body(request))
+            begun_at = time.monotonic()
+            outcome = await self._outcome(call)
+            took_ms = round(1000 * (time.monotonic() - begun_at), 1)
+        finally:
+            self._triggers -= 1
+        code = outcome["error"]["code"] if "error" in outcome else "results"
+        by = "somebody" if request.client is None else request.client.host
+        log.info(
+            "the dashboard triggered %s %r (%r) for %s: %s", call.side, call.key, call.player_id, by, code
+        )
+        return _json({**outcome, "took_ms": took_ms})
+
+    async def _outcome(self, wanted: Wanted) -> dict[str, Any]:
+        try:
+            operator = await self._observer.operator()
+            trigger = (
+                operator.trigger_client_callback if wanted.side == "player" else operator.trigger_callback
+            )
+            call = trigger(wanted.key, wanted.player_id, wanted.payload, timeout=wanted.timeout_s)
+            await call
+        except (LinkError, CallbackError) as error:
+            return {"error": _error(error)}
+        return {"results": list(call.results)}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A call that a request asks for.
+
+    Attributes:
+        side: "server" or "player": whose callback.
+        player_id: the player, or the source that the server's handler is given.
+    """
+
+    side: str
+    key: str
+    player_id: PlayerID
+    payload: Any
+    timeout_s: float
+
+    @classmethod
+    def read(cls, body: bytes) -> Wanted:
+        """Reads it from the body of a request.
+
+        Raises:
+            BadRequest: something is wrong with it.
+        """
+        try:
+            fields = parse_json(body.decode())
+        except UnicodeDecodeError as error:
+            raise BadRequest(400, f"the body is not UTF-8: byte {error.start + 1}") from None
+        except json.JSONDecodeError as error:
+            reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+            raise BadRequest(400, f"the body is not JSON: {reason}") from None
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            raise BadRequest(400, f"the body can't be carried: {reason}") from None
+        if type(fields) is not dict or fields.get("side") not in ("server", "player"):
+            raise BadRequest(400, 'the body is an object whose side is "server" or "player"')
+        whom = "player_id" if fields["side"] == "player" else "source"
+        allowed = ("side", "key", whom, "payload", "timeout")
+        if unknown := sorted(set(fields) - set(allowed)):
+            raise BadRequest(400, f"{unknown[0]!r:.80} is unknown; allowed are {', '.join(allowed)}")
+        try:
+            key, player_id = check_key(fields.get("key")), check_player_id(fields.get(whom))
+        except (TypeError, ValueError) as error:
+            raise BadRequest(400, str(error)) from None
+        timeout = fields.get("timeout", TIMEOUT_S)
+        if type(timeout) not in (int, float) or not 0 < timeout <= MAX_TIMEOUT_S:
+            raise BadRequest(
+                400, f"timeout is seconds above 0, at most {MAX_TIMEOUT_S:g}, not {timeout!r:.80}"
+            )
+        return cls(fields["side"], key, player_id, fields.get("payload"), timeout)
+
+
+def _page(path: Path, kind: str) -> Handler:
+    content = path.read_bytes()
+
+    async def page(_request: Request) -> Response:
+        return Response(content, media_type=kind, headers=HEADERS)
+
+    return page
+
+
+def _answering(handler: Handler) -> Handler:
+    """Has a handler answer what it can't do, and none but pages of our own."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            _check_site(request)
+            return await handler(request)
+        except BadRequest as error:
+            return _json({"error": {"code": "BAD_REQUEST", "message": str(error)}}, error.status)
+
+    return answer
+
+
+def _check_site(request: Request) -> None:
+    """Refuses what a page of another site has a browser ask for. Programs send neither header."""
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    if (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none"):
+        raise BadRequest(403, "a page of another site asks: only the dashboard's own may")
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY_BYTES:
+                    raise BadRequest(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise BadRequest(408, f"the body has not come within {BODY_S:g} s") from None
+    return body
+
+
+def _matching(rows: list[Row], column: str, text: str) -> list[Row]:
+    """Gives the rows that have a text in a column."""
+    wanted = text.casefold()
+    return [row for row in rows if wanted in str(row[column]).casefold()] if wanted else rows
+
+
+def _bounded(rows: list[Row], total: int) -> dict[str, Any]:
+    return {"total": total, "matching": len(rows), "rows": rows[:MAX_ROWS]}
+
+
+def _error(error: LinkError | CallbackError) -> dict[str, Any]:
+    if isinstance(error, CallbackError):
+        return {
+            "code": error.code_name,
+            "message": error.message,
+            "executed": error.executed,
+            "data": error.data,
+        }
+    code = error.code.name if isinstance(error, Refused) else "NO_BROKER"
+    message = error.message if isinstance(error, Refused) else str(error)
+    return {"code": code, "message": message, "executed": "no", "data": None}
+
+
+def _json(value: dict[str, Any], status: int = 200) -> Response:
+    return JSONResponse(jsonable(value), status, HEADERS)

@@ -1,0 +1,170 @@
+"""The broker's figures for Prometheus, made of a snapshot.
+
+The number of series is bounded: the only label with values that peers choose is the callback, and 500 of
+those are told apart. Players are no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from itertools import accumulate
+
+from prometheus_client.core import (
+    CollectorRegistry,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from ringback.protocol.reports import LATENCY_BOUNDS_S, OTHERS_NAME
+from ringback_broker.operations.counters import BrokerCounters
+from ringback_broker.operations.figures import Callback, Totals
+from ringback_broker.operations.snapshot import LAG_BOUNDS_S, Snapshot
+
+
+def _by_prefix(prefix: str) -> dict[str, str]:
+    """Gives the counters whose names begin so, by the rest of their names in capitals."""
+    names = (field.name for field in fields(BrokerCounters))
+    return {name.removeprefix(prefix).upper(): name for name in names if name.startswith(prefix)}
+
+
+_LABELLED = (
+    (
+        *("frames", "Frames delivered.", "direction"),
+        {"up": "frames_up", "down": "frames_down", "relayed": "frames_relayed"},
+    ),
+    ("bytes", "Bytes of frames delivered.", "direction", {"up": "bytes_up", "down": "bytes_down"}),
+    (
+        "bounced",
+        "Frames that could not be delivered and went back to their sender.",
+        "reason",
+        _by_prefix("bounced_"),
+    ),
+    ("sessions_refused", "Peers that were told why they may not join.", "code", _by_prefix("refused_")),
+    (
+        *("sessions_put_out", "Sessions that the broker ended itself.", "reason"),
+        {
+            name.removeprefix("sessions_"): name
+            for name in (
+                *("sessions_expired", "sessions_too_slow", "sessions_too_fast"),
+                *("sessions_revoked", "sessions_replaced", "sessions_kicked"),
+            )
+        },
+    ),
+    (
+        "connections_refused",
+        "Connections closed before a session: no_key of it is on the list, no_hello came, or too_many.",
+        "reason",
+        {"no_key": "handshakes_refused", "no_hello": "handshakes_failed", "too_many": "connections_refused"},
+    ),
+    (
+        "discarded",
+        "What was not passed on: malformed messages, violations of the protocol, frames of strangers; bounces"
+        " and refusals that found no receiver.",
+        "reason",
+        {
+            "malformed": "malformed",
+            "violation": "violations",
+            "stranger": "strangers",
+            "no_receiver": "dropped",
+        },
+    ),
+)
+"""BrokerCounters with a label: name, text, label, and the broker's own counter for each of its values."""
+
+
+class BrokerCollector(Collector):
+    """Gives the figures of the latest snapshot.
+
+    Args:
+        look: gives it.
+        version: of ringback.
+    """
+
+    def __init__(self, look: Callable[[], Snapshot], version: str) -> None:
+        self._look = look
+        self._version = version
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._look()
+        counters = snapshot.counters
+        yield _gauge("info", "The version that runs.", "version", {self._version: 1})
+        yield _gauge("sessions", "Peers that are connected.", "role", snapshot.sessions)
+        yield _gauge(
+            "connections_without_session", "Connections that have not joined.", value=snapshot.strangers
+        )
+        yield _counter("sessions_begun", "Peers that joined.", value=counters["sessions_begun"])
+        yield _counter("sessions_ended", "Peers that left, for any reason.", value=counters["sessions_ended"])
+        for name, text, label, values in _LABELLED:
+            yield _counter(name, text, label, {value: counters[own] for value, own in values.items()})
+        yield _gauge("waiting_frames", "Frames that wait for room.", value=snapshot.waiting_frames)
+        yield _gauge("full_windows", "Peers that do not read fast enough.", "side", snapshot.full_windows)
+        yield _gauge("draining", "1 while nobody is let in any more.", value=int(snapshot.draining))
+        counts, sum_s = snapshot.lags
+        bounds = [*map(str, LAG_BOUNDS_S), "+Inf"]
+        yield from _callbacks(snapshot.callbacks)
+        yield HistogramMetricFamily(
+            "ringback_loop_lag_seconds",
+            "How late the loop was for what was due, looked at four times a second.",
+            buckets=list(zip(bounds, map(float, accumulate(counts)), strict=True)),
+            sum_value=sum_s,
+        )
+
+
+def _callbacks(callbacks: Mapping[Callback, Totals]) -> Iterator[Metric]:
+    """Gives what endpoints have reported of calls."""
+    labels = ["callback", "side"]
+    ended = CounterMetricFamily("ringback_calls", "Calls that have ended.", labels=[*labels, "code"])
+    running = GaugeMetricFamily("ringback_calls_in_flight", "Calls that wait for an answer.", labels=labels)
+    text = (
+        "How long calls with results took: at the server for its own callbacks, there and back for players'."
+    )
+    took = HistogramMetricFamily("ringback_call_latency_seconds", text, labels=labels)
+    bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]
+    for (key, side), found in callbacks.items():
+        names = [key or OTHERS_NAME, side.value]
+        for code, count in {"OK": sum(found.answered), **found.failed}.items():
+            ended.add_metric([*names, code], count)
+        running.add_metric(names, found.in_flight)
+        counts = map(float, accumulate(found.answered))
+        took.add_metric(names, list(zip(bounds, counts, strict=True)), found.took_s)
+    return iter((ended, running, took))
+
+
+def _gauge(
+    name: str, text: str, label: str = "", values: Mapping[str, int] | None = None, value: int = 0
+) -> Metric:
+    return _filled(
+        GaugeMetricFamily(f"ringback_{name}", text, labels=[label] if label else []), values, value
+    )
+
+
+def _counter(
+    name: str, text: str, label: str = "", values: Mapping[str, int] | None = None, value: int = 0
+) -> Metric:
+    return _filled(
+        CounterMetricFamily(f"ringback_{name}", text, labels=[label] if label else []), values, value
+    )
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, int] | None, value: int
+) -> Metric:
+    pairs: Iterable[tuple[list[str], int]] = [([], value)]
+    if values is not None:
+        pairs = (([name], number) for name, number in values.items())
+    for labels, number in pairs:
+        family.add_metric(labels, number)
+    return family
+
+
+def registry(look: Callable[[], Snapshot], version: str) -> CollectorRegistry:
+    """Gives what an exposition is made of: the broker's figures, and its process's."""
+    made = CollectorRegistry()
+    made.register(BrokerCollector(look, version))
+    ProcessCollector(registry=made)
+    return made

@@ -1,0 +1,188 @@
+"""The operator that the dashboard is: it looks at the broker as any other does, while somebody asks it to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ringback.aio import Operator
+from ringback.credentials import KeyPair
+from ringback.errors import CallbackError, Draining, LinkError
+from ringback.protocol.control import Subject, named
+from ringback_broker.operations.snapshot import Snapshot
+
+CONNECT_S = 3.0
+QUERY_S = 3.0
+POLL_S = 1.0
+"""How often the broker is asked, however many look."""
+
+PAUSE_SHARE = 20
+"""An answer that took long, as there are many players, is asked for more rarely: the pause is so many times
+as long. So looking takes no more than a twentieth of what the broker can do."""
+
+IDLE_S = 90.0
+"""It leaves when nobody has asked for so long; no call takes longer."""
+
+RATES_WITHIN_S = 60.0
+"""What was added a second since an answer that is older says nothing of now."""
+
+MAX_EVENTS = 100
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the broker knew at one moment.
+
+    Attributes:
+        number: it grows with each answer.
+        players, callbacks: all rows, by the names of their columns.
+        counters: what it has counted, by name.
+        rates: what was added to each a second, since the answer before; empty for the first one.
+        calls_a_second: of all callbacks together, since the answer before; None for the first one.
+        events: the latest, oldest first.
+    """
+
+    number: int
+    players: list[Row]
+    callbacks: list[Row]
+    counters: dict[str, int]
+    rates: dict[str, float]
+    calls_a_second: float | None
+    events: list[Row]
+
+
+class Observer:
+    """Asks the broker, for as many as want to know. It belongs to the loop that it is first used on.
+
+    Args:
+        address: where operators reach the broker.
+        keys: its own, with the broker's public key; None: without encryption.
+        look: gives the latest snapshot of the broker.
+    """
+
+    def __init__(self, address: str, keys: KeyPair | None, look: Callable[[], Snapshot]) -> None:
+        self.look = look
+        self._address = address
+        self._keys = keys
+        self._operator: Operator | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._dialling = asyncio.Lock()
+        self._polling = asyncio.Lock()
+        self._used_at = 0.0
+        self._polled_at = self._next_poll_at = -RATES_WITHIN_S
+        self._state: State | None = None
+        self._failure: LinkError | CallbackError | None = None
+        self._events: deque[Row] = deque(maxlen=MAX_EVENTS)
+
+    async def operator(self) -> Operator:
+        """Gives the operator, connected.
+
+        Raises:
+            LinkError: the broker can't be reached, or refuses.
+            Draining: it is about to stop.
+        """
+        self._used_at = time.monotonic()
+        async with self._dialling:
+            if self._operator is None or not self._operator.connected:
+                await self._leave()
+                if self.look().draining:  # which would wait for one more to leave
+                    raise Draining("the broker is stopping")
+                operator = Operator(self._address, connect_timeout=CONNECT_S, key_file=self._keys)
+                self._operator = await operator.start()
+                self._leave_unused()
+            return self._operator
+
+    async def state(self) -> State:
+        """Gives what the broker knows, at most as old as the pause between two answers.
+
+        Raises:
+            LinkError, CallbackError: it could not be asked.
+        """
+        async with self._polling:
+            begun_at = time.monotonic()
+            if begun_at >= self._next_poll_at:
+                try:
+                    self._state = await self._poll()
+                    self._failure = None
+                except (LinkError, CallbackError) as error:
+                    self._failure = error
+                now = time.monotonic()
+                self._next_poll_at = now + max(POLL_S, PAUSE_SHARE * (now - begun_at))
+            self._used_at = begun_at
+            if self._failure is not None:
+                self._next_poll_at = min(self._next_poll_at, time.monotonic() + POLL_S)
+                raise self._failure
+            assert self._state is not None
+            return self._state
+
+    async def close(self) -> None:
+        """Leaves the broker."""
+        async with self._dialling:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._operator is not None:
+            await self._operator.close()
+            self._operator = None
+
+    def _leave_unused(self) -> None:
+        left_s = self._used_at + IDLE_S - time.monotonic()
+        if left_s > 0:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._leave_unused)
+        else:
+            self._leaving = asyncio.create_task(self.close())
+
+    async def _poll(self) -> State:
+        operator = await self.operator()
+        players = await _ask(operator, Subject.PLAYERS)
+        callbacks = await _ask(operator, Subject.CALLBACKS)
+        counters: dict[str, int] = {
+            row["name"]: row["value"] for row in await _ask(operator, Subject.COUNTERS)
+        }
+        seen = self._events[-1]["number"] if self._events else 0
+        self._events += await _ask(operator, Subject.EVENTS, after=seen)
+        now, before = time.monotonic(), self._state
+        elapsed_s, self._polled_at = now - self._polled_at, now
+        rates: dict[str, float] = {}
+        calls_a_second = None
+        if before is not None and elapsed_s <= RATES_WITHIN_S:
+            rates = {
+                name: round((value - before.counters[name]) / elapsed_s, 1)
+                for name, value in counters.items()
+                if name in before.counters
+            }
+            calls_a_second = round((_calls(callbacks) - _calls(before.callbacks)) / elapsed_s, 1)
+        return State(
+            1 if before is None else before.number + 1,
+            players,
+            callbacks,
+            counters,
+            rates,
+            calls_a_second,
+            list(self._events),
+        )
+
+
+async def _ask(operator: Operator, subject: Subject, after: int = 0) -> list[Row]:
+    """Gives all rows of a subject, page by page."""
+    rows: list[Row] = []
+    following: int | None = after
+    while following is not None:
+        page, following = await operator.query(subject, after=following, timeout=QUERY_S)
+        rows += [named(subject, row) for row in page]
+    return rows
+
+
+def _calls(callbacks: list[Row]) -> int:
+    """Gives how many calls have ended since the broker started."""
+    return sum(row["calls"] for row in callbacks)

@@ -1,0 +1,1 @@
+"""Sockets: the two ROUTER sockets, the poller, the ZAP handler."""

@@ -1,0 +1,1 @@
+"""What operators ask and order, and what endpoints report. Pure."""

@@ -1,0 +1,103 @@
+"""Answers to what operators ask the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, assert_never
+
+from ringback.protocol.control import Answer, Query, Subject
+from ringback.protocol.frames import Role
+from ringback.protocol.limits import IDS_A_FRAME
+from ringback_broker.operations.counters import BrokerCounters
+from ringback_broker.operations.events import EventLog
+from ringback_broker.operations.figures import ReportedFigures
+from ringback_broker.operations.registered_keys import RegisteredKeys
+from ringback_broker.operations.watches import PAGE, Watches
+from ringback_broker.peers.connection import Connection
+from ringback_broker.peers.roster import Roster
+from ringback_broker.peers.session import Session
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the broker knows, as rows.
+
+    Args:
+        round_trip_ms: gives how long a packet over a connection takes, there and back.
+    """
+
+    roster: Roster
+    directory: RegisteredKeys
+    counters: BrokerCounters
+    events: EventLog
+    tallies: ReportedFigures
+    watches: Watches
+    round_trip_ms: Callable[[Connection], float | None]
+
+    def answer(self, query: Query, window: int, now: float) -> Answer:
+        """Gives the page of rows that a query asks for.
+
+        Args:
+            window: bytes that may be on the way to a player.
+        """
+        rows: list[Row]
+        following: int | None = None
+        match query.subject:
+            case Subject.PLAYERS:
+                # By session number, which only grows: who comes or goes between two pages shifts no row.
+                players = self.roster.players.values()
+                later = (session for session in players if session.number > query.after)
+                page = list(islice(later, IDS_A_FRAME + 1))
+                rows = [self._player(session, window, now) for session in page[:IDS_A_FRAME]]
+                following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
+            case Subject.CALLBACKS:
+                listed = self._callbacks(now)
+                end = query.after + IDS_A_FRAME
+                rows = listed[query.after : end]
+                following = end if len(listed) > end else None
+            case Subject.COUNTERS:
+                rows = list(self.counters.rows())
+            case Subject.EVENTS:
+                rows = self.events.after(query.after, IDS_A_FRAME)
+                following = rows[-1][0] if len(rows) == IDS_A_FRAME else None
+            case Subject.CALLS:
+                rows = self.watches.rows(query.after)
+                following = rows[-1][0] if len(rows) == PAGE else None
+            case _ as never:
+                assert_never(never)
+        return Answer(query.id, tuple(rows), following)
+
+    def _player(self, session: Session, window: int, now: float) -> Row:
+        key = None if session.identity is None else session.identity.name
+        connected_s, heard_s = round(now - session.since, 3), round(now - session.last_seen, 3)
+        used = round(100 * (session.spent - session.confirmed) / window, 1)
+        return (
+            *(session.player_id, connected_s, len(session.keys), session.connection.remote, key, heard_s),
+            *(used, session.calls, session.errors, self.round_trip_ms(session.connection)),
+        )
+
+    def _callbacks(self, now: float) -> list[Row]:
+        registered = {(key, role): count for key, role, count in self.directory.rows()}
+        totals, recent = self.tallies.totals(), self.tallies.recent(now)
+        server = self.roster.server
+        terms = (server.terms if server else None) or {}
+        rows: list[Row] = []
+        for key, side in sorted({*registered, *totals}):
+            total, late = totals.get((key, side)), recent.get((key, side))
+            rows.append(
+                (
+                    *(key, side.value, registered.get((key, side), 0)),
+                    *((total.in_flight, total.calls, total.errors) if total else (0, 0, 0)),
+                    *((round(late.rate, 3), _ms(late.p50_s), _ms(late.p99_s)) if late else (0.0, None, None)),
+                    *(total.failed if total else {}, terms.get(key) if side is Role.SERVER else None),
+                )
+            )
+        return rows
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 3)

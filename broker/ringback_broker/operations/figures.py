@@ -1,0 +1,138 @@
+"""Calls by callback, as trusted endpoints report them: since the broker started, and in the last minute."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ringback.protocol.frames import Role
+from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, OTHERS, CallbackFigures, quantile_s
+from ringback_broker.peers.session import Session
+
+SLOT_S = 10.0
+SLOTS = 6
+"""The last minute is that of so many slots at most, the latest of which is not over."""
+
+Callback = tuple[str, Role]
+"""A key, empty for all that are not counted apart, and the side that handles it."""
+
+
+class Totals(NamedTuple):
+    """One callback since the broker started.
+
+    Attributes:
+        in_flight: calls that wait for an answer now.
+        took_s: the latencies of those answered with results, added up.
+        answered: these, counted by class of latency.
+        failed: the others, by the name of the code.
+    """
+
+    in_flight: int
+    took_s: float
+    answered: tuple[int, ...]
+    failed: dict[str, int]
+
+    @property
+    def errors(self) -> int:
+        return sum(self.failed.values())
+
+    @property
+    def calls(self) -> int:
+        """Calls that have ended."""
+        return sum(self.answered) + self.errors
+
+
+class Recent(NamedTuple):
+    """One callback in the last minute.
+
+    Attributes:
+        rate: calls that ended, a second.
+        p50_s, p99_s: latencies that so many per cent of them did not exceed; None where none has results.
+    """
+
+    rate: float
+    p50_s: float | None
+    p99_s: float | None
+
+
+class _Sum:
+    """What was reported of one callback."""
+
+    __slots__ = ("answered", "failed", "took_s")
+
+    def __init__(self) -> None:
+        self.took_s = 0.0
+        self.answered = [0] * CLASSES
+        self.failed: dict[str, int] = {}
+
+    def add(self, took_s: float, answered: Iterable[int], failed: dict[str, int]) -> None:
+        self.took_s += took_s
+        self.answered = [a + b for a, b in zip(self.answered, answered, strict=True)]
+        for code, count in failed.items():
+            self.failed[code] = self.failed.get(code, 0) + count
+
+
+class ReportedFigures:
+    """What has been reported. Bounded, whatever endpoints call and however long they run."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Callback, _Sum] = {}
+        self._in_flight: dict[Session, dict[Callback, int]] = {}
+        self._slots: deque[tuple[float, dict[Callback, _Sum]]] = deque()
+
+    def take(self, session: Session, figures: Iterable[CallbackFigures], now: float) -> None:
+        """Adds a report of an endpoint."""
+        slot = self._slot(now)
+        in_flight = self._in_flight.setdefault(session, {})
+        for found in figures:
+            callback = (found.key, found.side)
+            if callback not in self._sums and len(self._sums) >= MAX_CALLBACKS:
+                callback = (OTHERS, found.side)
+            for table in (self._sums, slot):
+                table.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
+            if callback == (found.key, found.side):  # else one would stand for another
+                in_flight[callback] = found.in_flight
+
+    def forget(self, session: Session) -> None:
+        """An endpoint is gone, with what was in flight at it."""
+        self._in_flight.pop(session, None)
+
+    def _slot(self, now: float) -> dict[Callback, _Sum]:
+        """Gives the slot of this time; those that are older than a minute are thrown away."""
+        slots = self._slots
+        while slots and now - slots[0][0] >= SLOT_S * SLOTS:
+            slots.popleft()
+        if not slots or now - slots[-1][0] >= SLOT_S:
+            slots.append((now, {}))
+        return slots[-1][1]
+
+    def totals(self) -> dict[Callback, Totals]:
+        """Gives what has been reported since the broker started."""
+        in_flight: dict[Callback, int] = {}
+        for reported in self._in_flight.values():
+            for callback, count in reported.items():
+                in_flight[callback] = in_flight.get(callback, 0) + count
+        return {
+            callback: Totals(
+                in_flight.get(callback, 0), found.took_s, tuple(found.answered), dict(found.failed)
+            )
+            for callback, found in self._sums.items()
+        }
+
+    def recent(self, now: float) -> dict[Callback, Recent]:
+        """Gives what was reported in the last minute, of callbacks that were called in it."""
+        self._slot(now)
+        sums: dict[Callback, _Sum] = {}
+        for _, slot in self._slots:
+            for callback, found in slot.items():
+                sums.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
+        elapsed_s = max(1.0, now - self._slots[0][0])
+        return {
+            callback: Recent(
+                (sum(found.answered) + sum(found.failed.values())) / elapsed_s,
+                quantile_s(found.answered, 0.5),
+                quantile_s(found.answered, 0.99),
+            )
+            for callback, found in sums.items()
+        }

@@ -1,0 +1,1 @@
+"""Who is connected: connections, identities, sessions, the roster. Pure."""

@@ -1,0 +1,1 @@
+"""The settings of a broker: the schema, and how values are combined. Pure."""

@@ -1,0 +1,1 @@
+"""Routing, the life of a session, sending, flow control. Pure."""

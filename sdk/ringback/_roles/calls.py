@@ -1,0 +1,83 @@
+"""What both faces' `Call` can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ringback._runtime.handlers import log
+from ringback.core.calls import PendingCall
+from ringback.errors import CallbackError
+
+
+class Canceller(Protocol):
+    def cancel_call(self, call: PendingCall) -> None:
+        """Asks the core to cancel a call; from wherever the face allows triggering."""
+
+
+class CallBase(PendingCall):
+    """A call that was triggered. It ends exactly once: with results, or with an error."""
+
+    __slots__ = ("_face", "_seen")
+
+    def __init__(
+        self,
+        face: Canceller,
+        call_id: int,
+        key: str,
+        deadline: float | None,
+        callback: Callable[..., Any] | None,
+        on_error: Callable[[CallbackError], Any] | None,
+        began: float = 0.0,
+    ) -> None:
+        # Flat, without super(): this is made for every call.
+        self.id = call_id
+        self.key = key
+        self.began = began
+        self.deadline = deadline
+        self.peer = None
+        self.tally = None
+        self.callback = callback
+        self.on_error = on_error
+        self._done = False
+        self._results = ()
+        self._error = None
+        self._waiters = []
+        self._face = face
+        self._seen = callback is not None or on_error is not None
+
+    def done(self) -> bool:
+        """Tells whether the call has ended."""
+        return self._done
+
+    def cancel(self) -> None:
+        """Ends the call with `Cancelled`, unless it has ended already, and tells the handler's side."""
+        self._seen = True
+        if not self._done:
+            self._face.cancel_call(self)
+
+    def seen(self) -> None:
+        """Takes note that somebody has the outcome: an error need not be logged any more. Not for users."""
+        self._seen = True
+
+    def _outcome(self) -> tuple[Any, ...]:
+        self._seen = True
+        if self._error is not None:
+            raise self._error
+        return self._results
+
+    def __repr__(self) -> str:
+        state = "pending" if not self._done else f"failed: {self._error}" if self._error else "done"
+        return f"<Call {self.key!r} {state}>"
+
+    def __del__(self) -> None:
+        # An error that nobody could have seen is said here.
+        if self._done and self._error is not None and not self._seen:
+            log.warning("the call of %r failed, and nobody looked: %s", self.key, self._error)
+
+
+def unwrap(results: tuple[Any, ...]) -> Any:
+    """No result gives None, one the value itself, several a tuple."""
+    if len(results) == 1:
+        return results[0]
+    return results or None

@@ -1,0 +1,84 @@
+"""The calls of one trigger on many players."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Generic, TypeVar
+
+from ringback._roles.calls import CallBase
+from ringback.errors import CallbackError, Cancelled, ConnectionLost, UsageError
+from ringback.protocol.player_ids import PlayerID
+
+C = TypeVar("C", bound=CallBase)
+
+
+class GroupBase(ABC, Generic[C]):
+    """Calls of many players, in the order in which they end.
+
+    Attributes:
+        calls: every player's call, once it is known who is called.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[PlayerID, C] = {}
+        self._ended: list[tuple[PlayerID, C]] = []
+        self._begun = False
+        self._cancelled = False
+        self._error: CallbackError | None = None
+
+    def begin(self, trigger: Callable[[PlayerID], C], player_ids: Iterable[PlayerID]) -> None:
+        """Triggers the calls. Not for users."""
+        if self._cancelled:
+            self.fail(Cancelled("the group was cancelled before its calls were made", executed="no"))
+            return
+        try:
+            for player_id in dict.fromkeys(player_ids):
+                self.calls[player_id] = trigger(player_id)
+        except UsageError as error:  # closed meanwhile
+            for call in self.calls.values():
+                call.cancel()
+            self.calls.clear()
+            self.fail(ConnectionLost(str(error), executed="maybe"))
+            return
+        self._begun = True
+        for player_id, call in self.calls.items():
+            call.add_waiter(partial(self._end, player_id, call))
+        self._changed()
+
+    def fail(self, error: CallbackError) -> None:
+        """It could not be found out who is connected. Not for users."""
+        self._error = error
+        self._begun = True
+        self._changed()
+
+    def cancel(self) -> None:
+        """Cancels the calls that have not ended, and those that are not made yet."""
+        self._cancelled = True
+        for call in list(self.calls.values()):
+            call.cancel()
+
+    def _end(self, player_id: PlayerID, call: C) -> None:
+        self._ended.append((player_id, call))
+        self._changed()
+
+    @property
+    def _complete(self) -> bool:
+        return self._begun and len(self._ended) == len(self.calls)
+
+    def _result(self) -> dict[PlayerID, C]:
+        if self._error is not None:
+            raise self._error
+        for call in self.calls.values():
+            call.seen()
+        return self.calls
+
+    def _given(self, position: int) -> tuple[PlayerID, C]:
+        player_id, call = self._ended[position]
+        call.seen()
+        return player_id, call
+
+    @abstractmethod
+    def _changed(self) -> None:
+        """Wakes who waits; from the thread that ended a call."""

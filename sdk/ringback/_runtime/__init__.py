@@ -1,0 +1,1 @@
+"""How a face runs the core: sockets, threads, the event loop, handlers, tracing."""

@@ -1,0 +1,314 @@
+"""The shell of the asyncio face: all on the event loop, with readers on the sockets' own descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ringback._runtime import context as _context
+from ringback._runtime.handlers import deliver, encode_answer, log, run_async, run_plain
+from ringback._runtime.link import POLLIN, POLLOUT
+from ringback._runtime.link_keys import check_token
+from ringback._runtime.shell import ShellBase
+from ringback._runtime.waiter import Waiter
+from ringback.core.calls import Execution, PendingCall
+from ringback.core.shell import EndpointEvent
+from ringback.errors import CallbackError, Overloaded
+from ringback.protocol.envelopes import Encoder
+
+BURST = 64
+"""Messages taken at once before the loop does something else, at most. To try to take one that is not there
+takes as long as to take ten, so one is taken at once, and twice as many each time that more were there."""
+
+
+class AsyncioShell(ShellBase):
+    """The readers on the loop, and the tasks of handlers."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.thread = 0
+        self._encoder: Encoder | None = None
+        self._runnable: list[Execution] = []
+        self._woken: deque[Waiter] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._flush_wanted = False
+        self._read_wanted = False
+        self._taking = False
+        self._burst = 1
+
+    async def start(self, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        # Callbacks and listeners run in the context of the start, and not in that of whichever handler
+        # was the last to set a timer: its deadline is not theirs.
+        self._context = contextvars.copy_context()
+        self._context.run(_context.deadline.set, None)
+        self._runnable = []
+        self._flush_wanted = self._read_wanted = False  # an earlier loop may have ended before it got there
+        self.running = True
+        try:
+            self.endpoint.start(time.monotonic(), timeout_s)
+            self._settle()
+            await self._started
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if not self.running:
+            return
+        self.endpoint.close()
+        self.running = False
+        self.close_link()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._timer_at = None
+        for task in self.other_tasks():
+            task.cancel()
+
+    def other_tasks(self) -> list[asyncio.Task[Any]]:
+        """Gives the tasks of handlers and callbacks, without the present one, which may be closing us."""
+        try:
+            current = asyncio.current_task()
+        except RuntimeError:  # no loop runs any more
+            current = None
+        return [task for task in self._tasks if task is not current]
+
+    def encoder(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = Encoder(self._limits)
+        return self._encoder
+
+    # -- the socket
+
+    def _readable(self) -> None:
+        """Takes what has come, runs its handlers, sends their answers: each step once for all of it."""
+        endpoint, link = self.endpoint, self._link
+        if link is None:
+            return
+        self._taking = True
+        try:
+            now = time.monotonic()
+            for number in range(self._burst):
+                message = link.receive()
+                if message is None:
+                    self._burst = max(1, number)
+                    break
+                endpoint.receive(message[0], message[1], now)
+                if self._link is not link:
+                    break
+            self._run_runnable()
+            self._go_on()
+        finally:
+            self._taking = False
+            if self._woken:  # Ctrl-C
+                self._loop.call_soon(self._go_on)
+        self._settle()
+
+    def _monitored(self) -> None:
+        link = self._link
+        loss = None if link is None else link.lost()
+        if link is not None and loss is not None:
+            # What came before the end is taken first; a REJECT says more than a closed connection.
+            while self._link is link and link.events() & POLLIN:
+                self._readable()
+            if self._link is link:
+                self._take_loss(loss)
+        self._settle()
+
+    def _flush(self) -> None:
+        self._flush_wanted = False
+        self._settle()
+
+    def _settle(self) -> None:
+        """After every step: send what waits, look what else can be done by now, set the timer.
+
+        The descriptor is edge-triggered, and a send or a look may swallow the edge of what has come, or of
+        the room there is.
+        """
+        if not self.running:
+            return
+        full = not self.endpoint.flush(time.monotonic())
+        link = self._link
+        if link is not None:
+            state = link.events()
+            if state & POLLIN and not self._read_wanted:
+                self._read_wanted = True
+                self._burst = min(BURST, 2 * self._burst)
+                self._loop.call_soon(self._read_on)
+            if full and state & POLLOUT:
+                self.want_flush()
+        self._set_timer()
+
+    def _read_on(self) -> None:
+        self._read_wanted = False
+        self._readable()
+
+    def _set_timer(self) -> None:
+        due_at = self.endpoint.due_at()
+        if due_at is None or (self._timer_at is not None and self._timer_at <= due_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due_at
+        self._timer = self._loop.call_later(max(0.0, due_at - time.monotonic()) + 0.001, self._timed)
+
+    def _timed(self) -> None:
+        self._timer = self._timer_at = None
+        self.endpoint.tick(time.monotonic())
+        self._settle()
+
+    # -- tasks that wait for calls
+
+    def wake(self, waiter: Waiter) -> None:
+        if not self._woken and not self._taking:
+            self._loop.call_soon(self._go_on)
+        self._woken.append(waiter)
+
+    def _go_on(self) -> None:
+        woken = self._woken
+        while woken:
+            woken.popleft().go_on()
+
+    # -- what the core asks for
+
+    def open_link(self, heartbeat_ms: int) -> None:
+        link = self._link = self._new_link(heartbeat_ms)
+        self._loop.add_reader(link.socket.fileno(), self._readable)
+        self._loop.add_reader(link.monitor.fileno(), self._monitored)
+        self._loop.call_soon(self._monitored)  # what was told before there was a reader
+
+    def fetch_token(self, number: int) -> None:
+        if isinstance(self._token, str):
+            self.endpoint.take_token(number, self._token, None, time.monotonic())
+        else:
+            self._start_task(self._fetch_token(number))
+
+    async def _fetch_token(self, number: int) -> None:
+        token, error = "", None
+        assert callable(self._token)
+        try:
+            if inspect.iscoroutinefunction(self._token):
+                token = check_token(await self._token())
+            else:
+                token = check_token(await asyncio.to_thread(self._token))
+        except Exception as failure:
+            error = failure
+        self.endpoint.take_token(number, token, error, time.monotonic())
+        self._settle()
+
+    def close_link(self) -> None:
+        if self._link is not None:
+            self._loop.remove_reader(self._link.socket.fileno())
+            self._loop.remove_reader(self._link.monitor.fileno())
+            self._link.close()
+            self._link = None
+
+    def want_flush(self) -> None:
+        if not self._flush_wanted and not self._taking:
+            self._flush_wanted = True
+            self._loop.call_soon(self._flush)
+
+    def run(self, execution: Execution) -> None:
+        if not self._runnable and not self._taking:
+            self._loop.call_soon(self._run_runnable)
+        self._runnable.append(execution)
+
+    def _run_runnable(self) -> None:
+        runnable, self._runnable = self._runnable, []
+        for execution in runnable:
+            handler = execution.handler
+            if handler.in_thread:
+                self._spawn(execution, self._in_thread(execution))
+            elif handler.is_async:
+                self._spawn(execution, self._async(execution))
+            else:
+                awaitable = run_plain(execution)
+                if awaitable is not None:
+                    self._spawn(execution, run_async(execution, awaitable))
+
+    def _spawn(self, execution: Execution, coroutine: Any) -> None:
+        execution.task = self._start_task(coroutine)
+
+    def _start_task(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _async(self, execution: Execution) -> None:
+        awaitable = run_plain(execution)
+        if awaitable is not None:
+            await run_async(execution, awaitable)
+
+    async def _in_thread(self, execution: Execution) -> None:
+        context = contextvars.copy_context()
+        try:
+            future = self._loop.run_in_executor(None, context.run, run_plain, execution)
+        except RuntimeError:  # the system has no thread left
+            execution.refuse(Overloaded("there is no thread for the handler", executed="no"))
+            return
+        awaitable = await future
+        if awaitable is not None:
+            await run_async(execution, awaitable)
+
+    def jobs_waiting(self) -> int:
+        return len(self._runnable)
+
+    def cancel(self, execution: Execution) -> None:
+        if execution.task is not None:
+            execution.task.cancel()
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        if threading.get_ident() != self.thread:
+            try:
+                self._loop.call_soon_threadsafe(self.reply, execution, results, error)
+            except RuntimeError:  # the loop is closed, so nobody waits
+                self.endpoint.exchange.counters.late_replies += 1
+            return
+        envelope = encode_answer(self.encoder(), execution, results, error)
+        exchange = self.endpoint.exchange
+        if execution.tally is not None and not self._taking:  # the latest step may be long ago
+            exchange.now = time.monotonic()
+        exchange.reply(execution, envelope)
+
+    def finished(self, call: PendingCall) -> None:
+        self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())
+
+    def event(self, event: EndpointEvent, argument: Any) -> None:
+        for listener in self._listeners[event]:
+            self._loop.call_soon(self._call_user, listener, argument, context=self._context.copy())
+
+    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
+        """Runs a callback or listener; one that is a coroutine function becomes a task."""
+        try:
+            result = function(argument)
+        except Exception:
+            log.exception("a listener failed")
+            return
+        if hasattr(result, "__await__"):
+            self._start_task(_finish_user(result))
+
+    def started(self, error: Exception | None) -> None:
+        if self._started.done():
+            return
+        if error is None:
+            self._started.set_result(None)
+        else:
+            self._started.set_exception(error)
+
+
+async def _finish_user(awaitable: Any) -> None:
+    try:
+        await awaitable
+    except Exception:
+        log.exception("a callback failed")

@@ -1,0 +1,180 @@
+"""The spans of calls. It is imported by `ringback.tracing.enable`, as it needs opentelemetry-api.
+
+Attributes are those of OpenTelemetry's semantic conventions for RPC, and some of our own below `ringback.`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
+
+from ringback._runtime.handlers import log
+from ringback._version import __version__
+from ringback.core.calls import Execution, PendingCall
+from ringback.errors import CallbackError, Cancelled
+from ringback.protocol.envelopes import MAX_MESSAGE_CHARS
+from ringback.protocol.frames import FrameType
+from ringback.protocol.limits import MAX_CONTEXT_BYTES, MAX_CONTEXT_PAIRS
+from ringback.protocol.player_ids import decode_player_id
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _harmless(step: Callable[P, R]) -> Callable[P, R | None]:
+    """Has what fails in a step of tracing logged: samplers, processors and propagators are the application's,
+    and a call goes on without them."""
+
+    @wraps(step)
+    def guarded(*arguments: P.args, **keywords: P.kwargs) -> R | None:
+        try:
+            return step(*arguments, **keywords)
+        except Exception:
+            log.exception("tracing failed; the call goes on")
+            return None
+
+    return guarded
+
+
+class Tracer:
+    """What the faces call while tracing is enabled.
+
+    Raises:
+        TypeError: it is made with what is no provider.
+    """
+
+    def __init__(self, provider: TracerProvider | None) -> None:
+        if not isinstance(provider, TracerProvider | None):
+            raise TypeError(f"a tracer_provider is a TracerProvider, not {type(provider).__name__}")
+        self._tracer = trace.get_tracer("ringback", __version__, provider)
+
+    @_harmless
+    def triggered(self, call: PendingCall, kind: FrameType | None, address: bytes) -> dict[str, str] | None:
+        """Begins the span of a call, which ends with it. Gives what the call carries; None for nothing."""
+        here = context.get_current()
+        attributes = _attributes(call.key)
+        if address:
+            whom = "ringback.player_id" if kind is FrameType.DATA else "ringback.source"
+            attributes[whom] = str(decode_player_id(address))
+        span = self._tracer.start_span(call.key, here, SpanKind.CLIENT, attributes)
+        call.add_waiter(lambda: _end(span, call._error))
+        if call.callback is not None:
+            call.callback = partial(_call_in, here, call.callback)
+        if call.on_error is not None:
+            call.on_error = partial(_call_in, here, call.on_error)
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(span, here))
+        return _bounded(carrier) or None
+
+    @_harmless
+    def handles(self, execution: Execution) -> Callable[..., Any]:
+        """Begins the span of a handler that is about to run; it ends with the answer. Gives the handler's
+        function, to be run in its context."""
+        # Into an empty context: the present one is that of whatever had the loop take what came.
+        parent = propagate.extract(execution.context or {}, Context())
+        attributes = _attributes(execution.key)
+        if execution.source is not None:
+            attributes["ringback.source"] = str(execution.source)
+        span = self._tracer.start_span(execution.key, parent, SpanKind.SERVER, attributes)
+        execution.shell = traced = _TracedShell(execution, span)
+        if execution.cancelled:  # meanwhile, on the I/O thread, which saw the shell that was there before
+            traced.end(_abandoned())
+        return partial(_call_in, trace.set_span_in_context(span, parent), execution.handler.function)
+
+    def keep(self, function: Callable[..., R]) -> Callable[..., R]:
+        """Gives a function that runs in the context that is present now, whoever calls it."""
+        return partial(_run_in, context.get_current(), function)
+
+
+class _TracedShell:
+    """The shell of one execution, with its span, which ends once."""
+
+    __slots__ = ("_lock", "_shell", "_span")
+
+    def __init__(self, execution: Execution, span: Span) -> None:
+        self._shell = execution.shell
+        self._span: Span | None = span
+        self._lock = threading.Lock()
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        self.end(error)
+        self._shell.reply(execution, results, error)
+
+    def duplicate_reply(self, execution: Execution) -> None:
+        self._shell.duplicate_reply(execution)
+
+    def handler_failed(self, execution: Execution, error: Exception) -> None:
+        with self._lock:
+            if self._span is not None:
+                _record(self._span, error)
+        self._shell.handler_failed(execution, error)
+
+    def cancel(self, execution: Execution) -> None:
+        self.end(_abandoned())
+        self._shell.cancel(execution)
+
+    def end(self, error: CallbackError | None) -> None:
+        with self._lock:
+            span, self._span = self._span, None
+        if span is not None:
+            _end(span, error)
+
+
+def _attributes(key: str) -> dict[str, str]:
+    return {"rpc.system.name": "ringback", "rpc.method": key}
+
+
+def _abandoned() -> Cancelled:
+    return Cancelled("the caller does not wait any more: it cancelled, left, or ran out of time")
+
+
+@_harmless
+def _end(span: Span, error: CallbackError | None) -> None:
+    if error is not None:
+        code = error.code_name
+        span.set_attributes({"error.type": code, "rpc.response.status_code": code})
+        span.set_attribute("ringback.executed", error.executed)
+        span.set_status(StatusCode.ERROR, error.message[:MAX_MESSAGE_CHARS])
+    span.end()
+
+
+@_harmless
+def _record(span: Span, error: Exception) -> None:
+    span.record_exception(error)
+
+
+def _bounded(carrier: dict[str, str]) -> dict[str, str]:
+    """Gives what fits into a call, in the order of the propagators: the trace comes before baggage."""
+    kept: dict[str, str] = {}
+    room = MAX_CONTEXT_BYTES
+    for name, value in carrier.items():
+        size = len(name.encode()) + len(value.encode())
+        if size <= room and len(kept) < MAX_CONTEXT_PAIRS:
+            kept[name] = value
+            room -= size
+    return kept
+
+
+def _run_in(where: Context, function: Callable[..., R], *arguments: Any) -> R:
+    token = context.attach(where)
+    try:
+        return function(*arguments)
+    finally:
+        context.detach(token)
+
+
+def _call_in(where: Context, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a handler or callback in a context; what it gives to be awaited is awaited there too."""
+    result = _run_in(where, function, *arguments)
+    return _await_in(where, result) if hasattr(result, "__await__") else result
+
+
+async def _await_in(where: Context, awaitable: Any) -> Any:
+    context.attach(where)  # of a task that does nothing else
+    return await awaitable

@@ -1,0 +1,124 @@
+"""The life of an endpoint's link: greeting, ready, draining, waiting to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from ringback.protocol.frames import ENDPOINT_TRANSITIONS, Role, SessionState
+
+WELCOME_WITHIN_S = 5.0
+"""A link on which no WELCOME came after so long is given up."""
+
+FIRST_DELAY_S = 0.05
+LONGEST_DELAY_S = 1.0
+"""Between attempts the delay doubles from the first to the longest, times a random 0.5 to 1."""
+
+PROVEN_S = 5.0
+"""A link that stood for so long worked: after it the delays begin anew."""
+
+
+class Due(Enum):
+    """What is to be done now."""
+
+    NOTHING = auto()
+    OPEN = auto()
+    PING = auto()
+    GIVE_UP = auto()
+
+
+class LinkState:
+    """States and times of one endpoint's link.
+
+    Attributes:
+        state: as in the protocol; None while there is no link.
+        closed: the endpoint was closed; nothing is opened any more.
+    """
+
+    def __init__(self, role: Role, random: Callable[[], float]) -> None:
+        self.state: SessionState | None = None
+        self.closed = False
+        self._table = ENDPOINT_TRANSITIONS[role]
+        self._random = random
+        self._attempts = 0
+        self._open_at: float | None = None
+        self._welcomed_at: float | None = None
+        self._welcome_by = 0.0
+        self._lease_s = 30.0
+        self._last_sent = 0.0
+        self._last_received = 0.0
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker has welcomed this link, and it stands."""
+        return self.state is SessionState.READY or self.state is SessionState.DRAINING
+
+    def start(self, now: float) -> None:
+        self.closed = False
+        self._attempts = 0
+        self._welcomed_at = None
+        self._open_at = now
+
+    def waits(self) -> None:
+        """No link is opened until `opened` says so."""
+        self._open_at = None
+
+    def opened(self, now: float) -> None:
+        """A fresh link was opened and HELLO sent."""
+        self.state = SessionState.GREETING
+        self._open_at = None
+        self._welcome_by = now + WELCOME_WITHIN_S
+
+    def accept(self, frame_type: int, now: float) -> bool:
+        """Moves on by a frame that came; False if the frame is not expected in this state."""
+        if self.state is None:
+            return False
+        following = self._table.get((self.state, frame_type))  # type: ignore[arg-type]
+        if following is None:
+            return False
+        self.state = following
+        self._last_received = now
+        return True
+
+    def welcomed(self, lease_s: float, now: float) -> None:
+        self._welcomed_at = now
+        self._lease_s = max(lease_s, 0.1)
+        self._last_sent = now
+
+    def sent(self, now: float) -> None:
+        """A frame went out: the lease is renewed."""
+        self._last_sent = now
+
+    def lost(self, now: float) -> None:
+        """The link is gone: wait a little, then open another."""
+        self.state = None
+        if self._welcomed_at is not None and now - self._welcomed_at >= PROVEN_S:
+            self._attempts = 0
+        self._welcomed_at = None
+        if not self.closed:
+            delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
+            self._attempts += 1
+            self._open_at = now + delay * (0.5 + 0.5 * self._random())
+
+    def close(self) -> None:
+        self.closed = True
+        self.state = None
+        self._open_at = None
+
+    def due_at(self) -> float | None:
+        """When `due` has something next."""
+        if self.state is None:
+            return self._open_at
+        if self.state is SessionState.GREETING:
+            return self._welcome_by
+        return min(self._last_sent + self._lease_s / 2, self._last_received + self._lease_s)
+
+    def due(self, now: float) -> Due:
+        at = self.due_at()
+        if at is None or now < at:
+            return Due.NOTHING
+        if self.state is None:
+            return Due.OPEN
+        if self.state is SessionState.GREETING or now >= self._last_received + self._lease_s:
+            return Due.GIVE_UP
+        return Due.PING

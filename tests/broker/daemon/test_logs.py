@@ -1,0 +1,113 @@
+"""A log that nobody reads, against the broker that writes it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import zmq
+from support.harness import ENVIRONMENT, PATIENCE_S, READY, eventually
+from support.rawpeers import RawPeer
+
+from ringback import Operator
+from ringback.protocol.frames import Role
+from ringback_broker.daemon.logs import WaitingLog
+from ringback_cli.exits import Exit
+
+COMMAND = ("-m", "ringback_cli", "broker", "--players=tcp://127.0.0.1:0", "--backend=tcp://127.0.0.1:0")
+PIPE_BYTES = 4096
+
+
+def test_a_log_that_nobody_reads_stops_nothing() -> None:
+    broker = subprocess.Popen(
+        [sys.executable, *COMMAND], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, bufsize=1
+    )
+    assert broker.stderr is not None
+    match = re.search(READY, broker.stderr.readline())
+    assert match is not None
+    fcntl.fcntl(broker.stderr, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    context: zmq.Context[Any] = zmq.Context()
+    with Operator(match[2]) as operator:
+        for _ in range(100):  # each says two lines of a hundred bytes
+            with RawPeer(context, match[1]) as peer:
+                peer.join(Role.PLAYER)
+        rows, _ = operator.query("counters").result()
+        assert dict(rows)["sessions_begun"] == 101
+    context.term()
+    broker.send_signal(signal.SIGTERM)
+    assert broker.wait(PATIENCE_S) == Exit.OK
+    broker.stderr.close()
+
+
+@pytest.fixture
+def pipe() -> Any:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    yield reading, writing
+    os.close(reading)
+
+
+def test_lines_that_were_dropped_are_counted(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    log = WaitingLog(writing, max_waiting=10)
+    handled, read = 0, b""
+
+    def say(text: str) -> None:
+        nonlocal handled
+        handled += 1
+        log.handle(logging.makeLogRecord({"msg": text}))
+
+    for number in range(1000):
+        say(f"{number:0100}")
+
+    def told() -> bool:
+        nonlocal read
+        say("more")
+        read += os.read(reading, 1 << 16)
+        return b"were dropped" in read
+
+    eventually(told, "the drops were told")
+    log.close()
+    os.close(writing)
+    while rest := os.read(reading, 1 << 16):
+        read += rest
+    dropped = sum(map(int, re.findall(rb"(\d+) lines of the log were dropped", read)))
+    assert dropped > 900
+    assert dropped + len(re.findall(rb"^(?:0\d{99}|more)$", read, re.MULTILINE)) == handled
+
+
+def test_all_lines_are_written_in_order_before_the_end(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    log = WaitingLog(writing)
+    for number in range(200):
+        log.handle(logging.makeLogRecord({"msg": str(number)}))
+    log.handle(logging.makeLogRecord({"msg": "odd: \udcff"}))
+    log.close()
+    os.close(writing)
+    lines = os.read(reading, 1 << 16).decode().splitlines()
+    assert lines == [*map(str, range(200)), r"odd: \udcff"]
+
+
+def test_a_descriptor_that_does_not_block_loses_no_line(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    log = WaitingLog(writing)
+    read = b""
+    for number in range(500):
+        log.handle(logging.makeLogRecord({"msg": f"{number:0100}"}))
+
+    def all_read() -> bool:
+        nonlocal read
+        read += os.read(reading, 1 << 16)
+        return len(read) == 500 * 101
+
+    eventually(all_read, "every line was written")
+    log.close()
+    os.close(writing)

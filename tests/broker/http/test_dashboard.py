@@ -1,0 +1,430 @@
+"""What the dashboard's page asks a broker for: who may ask, what is answered, and what is not done."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually
+from support.keyring import KeyRing
+
+from ringback import CallbackError, Operator, Player, Server
+from ringback.credentials import write_key_pair
+from ringback_broker.daemon.broker import Broker
+from ringback_broker.http.dashboard import FILES, MAX_BODY_BYTES, MAX_ROWS, MAX_TRIGGERS
+from ringback_broker.settings.schema import BrokerSettings
+
+TOKEN = "correct-horse-battery"
+OPTIONS = ("--http", "127.0.0.1:0", "--dashboard")
+
+
+def url_of(broker: BrokerProcess) -> str:
+    found = re.search(r"http=(\S+)", "\n".join(broker.process.lines))
+    assert found is not None
+    return found[1].replace("0.0.0.0", "127.0.0.1")
+
+
+def ask(
+    url: str, body: bytes | None = None, method: str | None = None, **headers: str
+) -> tuple[int, Any, HTTPMessage]:
+    """Gives status, value or text, and headers of an answer."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, named, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            status, text, sent = response.status, response.read().decode(), response.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            status, text, sent = error.code, error.read().decode(), error.headers
+    is_json = sent["Content-Type"].startswith("application/json")
+    return status, json.loads(text) if is_json else text, sent
+
+
+def state(url: str, query: str = "") -> dict[str, Any]:
+    status, found, _ = ask(f"{url}/api/state?{query}")
+    assert status == 200, found
+    return dict(found)
+
+
+def trigger(url: str, **wanted: Any) -> dict[str, Any]:
+    body = json.dumps({"timeout": PATIENCE_S, **wanted}).encode()
+    status, found, _ = ask(f"{url}/api/trigger", body, Content_Type="application/json")
+    assert status == 200, found
+    assert found.pop("took_ms") >= 0
+    return dict(found)
+
+
+@pytest.fixture
+def broker() -> Iterator[BrokerProcess]:
+    with BrokerProcess(options=OPTIONS) as broker:
+        yield broker
+
+
+@contextmanager
+def running(**settings: Any) -> Iterator[tuple[Broker, str]]:
+    """A broker in a thread of the test, so that bounds in it can be made smaller."""
+    made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0", **settings))
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    try:
+        assert made.http is not None
+        yield made, made.http
+    finally:
+        made.stop()
+        made.stop()
+        thread.join(PATIENCE_S)
+
+
+# -- the page
+
+
+def test_the_page_needs_nothing_from_elsewhere(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    for path, (_, kind) in FILES.items():
+        status, text, headers = ask(url + path)
+        assert (status, headers["Content-Type"].partition(";")[0]) == (200, kind)
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}
+        assert "innerHTML" not in text and "insertAdjacent" not in text and " style=" not in text
+
+
+def test_without_the_setting_there_is_no_dashboard() -> None:
+    with BrokerProcess(options=("--http", "127.0.0.1:0")) as broker:
+        for path in (*FILES, "/api/state", "/api/trigger"):
+            assert ask(url_of(broker) + path)[0] == 404
+
+
+# -- what is shown
+
+
+def test_the_state(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    with Server(broker.backend) as server, Player(broker.players, 7) as player:
+        server.register_server_callback("shop:items", lambda source, payload: payload)
+        player.register_client_callback("local:coords", lambda payload: None)
+        with pytest.raises(CallbackError):
+            server.trigger_client_callback("local:coords", 8).result()
+
+        def complete() -> bool:
+            found = state(url)
+            keys = {(row["key"], row["side"], row["endpoints"]) for row in found["callbacks"]["rows"]}
+            return (
+                keys == {("shop:items", "server", 1), ("local:coords", "player", 1)}
+                and found["sessions"] == {"player": 1, "server": 1, "operator": 1}
+                and "frames_up" in found["rates"]
+            )
+
+        eventually(complete, "all is shown")
+        found = state(url)
+    (row,) = found["players"]["rows"]
+    assert (row["player"], row["callbacks"], row["address"]) == (7, 1, "127.0.0.1")
+    assert (found["players"]["total"], found["players"]["matching"]) == (1, 1)
+    assert found["counters"]["bounced_unknown_player"] == 1
+    assert [(event["event"], event["role"], event["player"]) for event in found["events"]] == [
+        ("joined", "server", None),
+        ("joined", "player", 7),
+    ]
+    assert not found["draining"]
+
+
+def test_all_who_look_share_what_the_broker_is_asked(broker: BrokerProcess) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = {found["number"] for found in pool.map(lambda _: state(url_of(broker)), range(40))}
+    assert len(answers) < 20
+
+
+def test_rows_are_bounded_and_filters_find_the_others(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    with Server(broker.backend) as server, Player(broker.players, "Anna"), Player(broker.players, 70):
+        for number in range(MAX_ROWS + 20):
+            server.register_server_callback(f"key-{number:04}", lambda source, payload: None)
+        eventually(lambda: state(url)["callbacks"]["total"] == MAX_ROWS + 20, "all keys are there")
+        eventually(lambda: state(url)["players"]["total"] == 2, "both players are there")
+        assert len(state(url)["callbacks"]["rows"]) == MAX_ROWS
+        (row,) = state(url, "callback=KEY-0519")["callbacks"]["rows"]
+        assert row["key"] == "key-0519"
+        found = state(url, "player=nn")["players"]
+        assert (found["matching"], [row["player"] for row in found["rows"]]) == (1, ["Anna"])
+        assert [row["player"] for row in state(url, "player=7")["players"]["rows"]] == [70]
+        assert state(url, "player=nobody")["players"] == {"total": 2, "matching": 0, "rows": []}
+
+
+# -- triggering
+
+
+def test_results(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    with Server(broker.backend) as server, Player(broker.players, 7) as player:
+        server.register_server_callback("echo", lambda source, payload: [source, payload])
+        server.register_server_callback("odd", lambda source, payload, cb: cb(b"\0", {1: float("nan")}))
+        player.register_client_callback("none", lambda payload, cb: cb())
+        found = trigger(url, side="server", key="echo", source="7", payload={"a": [1.5, None]})
+        assert found == {"results": [["7", {"a": [1.5, None]}]]}
+        found = trigger(url, side="server", key="odd", source=2**63 - 1)
+        assert found == {"results": [{"base64": "AA=="}, {"map": [[1, {"float": "NaN"}]]}]}
+        assert trigger(url, side="player", key="none", player_id=7) == {"results": []}
+    broker.process.wait_for(r"the dashboard triggered player 'none' \(7\) for 127\.0\.0\.1: results")
+
+
+def test_errors(broker: BrokerProcess) -> None:
+    def sold_out(source: Any, payload: Any) -> None:
+        raise CallbackError("all gone", code="SOLD_OUT", data={"left": 0})
+
+    url = url_of(broker)
+    found = trigger(url, side="server", key="shop:buy", source=1)["error"]
+    assert (found["code"], found["executed"]) == ("NO_SERVER", "no")
+    with Server(broker.backend) as server:
+        server.register_server_callback("shop:buy", sold_out)
+        server.register_server_callback("late", lambda source, payload, cb: None)
+        found = trigger(url, side="server", key="shop:buy", source=1)["error"]
+        assert found == {"code": "SOLD_OUT", "message": "all gone", "executed": "yes", "data": {"left": 0}}
+        found = trigger(url, side="player", key="k", player_id=9)["error"]
+        assert (found["code"], found["executed"]) == ("UNKNOWN_PLAYER", "no")
+        found = trigger(url, side="server", key="late", source=1, timeout=0.1)["error"]
+        assert (found["code"], found["executed"]) == ("TIMEOUT", "maybe")
+
+
+def test_as_many_calls_as_are_allowed_at_one_time(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    waiting: list[Any] = []
+    with Server(broker.backend) as server, ThreadPoolExecutor(MAX_TRIGGERS) as pool:
+        server.register_server_callback("late", lambda source, payload, cb: waiting.append(cb))
+        wanted = {"side": "server", "key": "late", "source": 1}
+        calls = [pool.submit(trigger, url, **wanted) for _ in range(MAX_TRIGGERS)]
+        eventually(lambda: len(waiting) == MAX_TRIGGERS or not state(url), "all calls wait")
+        body = json.dumps(wanted).encode()
+        status, found, _ = ask(f"{url}/api/trigger", body, Content_Type="application/json")
+        assert (status, found["error"]["message"]) == (429, "8 calls at one time are allowed: try again")
+        for answer in waiting:
+            answer("done")
+        assert [call.result() for call in calls] == [{"results": ["done"]}] * MAX_TRIGGERS
+
+
+@pytest.mark.parametrize(
+    "payload", ["1" + 30 * "0", r'"\ud800"', 70 * "[" + 70 * "]", '"' + 1024 * 1024 * "x" + '"']
+)
+def test_payloads_that_can_t_be_carried(broker: BrokerProcess, payload: str) -> None:
+    body = f'{{"side": "server", "key": "k", "source": 1, "payload": {payload}}}'.encode()
+    status, found, _ = ask(f"{url_of(broker)}/api/trigger", body, Content_Type="application/json")
+    assert status == 200 and found["error"]["code"] in ("INVALID_PAYLOAD", "TOO_LARGE")
+
+
+def test_the_document(broker: BrokerProcess, tmp_path: Path) -> None:
+    """What docs/dashboard.md shows is answered so, and its commands are taken."""
+    text = (ROOT / "docs" / "dashboard.md").read_text()
+    asked, answered = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    with Server(broker.backend) as server:
+        server.register_server_callback("shop:items", lambda source, payload: {"apple": 3, "bread": 5})
+        for line, shown in zip(asked.splitlines(), answered.splitlines(), strict=True):
+            found, expected = trigger(url_of(broker), **json.loads(line)), json.loads(shown)
+            expected.pop("took_ms")
+            if "error" in expected:
+                expected["error"]["message"] = found["error"]["message"]
+            assert found == expected
+    KeyRing(tmp_path)
+    (tmp_path / "http.token").write_text(TOKEN)
+    *commands, last = text.partition("key of its own:")[2].split("```")[1].removeprefix("sh\n").splitlines()
+    commands, start = commands[:2], (commands[2] + last).replace("\\", "").split()[2:]
+    for line in commands:
+        run = [sys.executable, "-m", "ringback_cli", *line.split()[1:]]
+        subprocess.run(
+            run, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, timeout=PATIENCE_S
+        )
+    paths = [str(tmp_path / word) if word.endswith((".key", ".toml", ".token")) else word for word in start]
+    options = [word.replace("127.0.0.1:5772", "127.0.0.1:0") for word in paths]
+    with BrokerProcess(options=tuple(options)) as other:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert ask(f"{url_of(other)}/api/state", **headers)[0] == 200
+
+
+# -- what is not done
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is not JSON: line 1, column 1: Expecting value"),
+        (b"\xff", "the body is not UTF-8: byte 1"),
+        (b"[" * 100_000, "the body can't be carried: it is nested too deep"),
+        (b'{"side": NaN}', "the body can't be carried: NaN is not a JSON number"),
+        (b"[]", 'the body is an object whose side is "server" or "player"'),
+        (b'{"side": "both"}', 'the body is an object whose side is "server" or "player"'),
+        (b'{"side": "server", "player_id": 7}', "'player_id' is unknown; allowed are side, key, source, pay"),
+        (b'{"side": "server", "source": 7}', "a key is a str, not NoneType"),
+        (b'{"side": "player", "key": "k"}', "a player ID is an int or a str, not NoneType"),
+        (b'{"side": "player", "key": "k", "player_id": 0}', "a player ID that is an int is 1 to 2**63-1"),
+        (
+            b'{"side": "server", "key": "k", "source": 1, "timeout": 61}',
+            "timeout is seconds above 0, at most",
+        ),
+        (
+            b'{"side": "server", "key": "k", "source": 1, "timeout": true}',
+            "timeout is seconds above 0, at mo",
+        ),
+    ],
+)
+def test_wrong_bodies(broker: BrokerProcess, body: bytes, message: str) -> None:
+    status, found, _ = ask(f"{url_of(broker)}/api/trigger", body, Content_Type="application/json")
+    assert (status, found["error"]["code"]) == (400, "BAD_REQUEST")
+    assert found["error"]["message"].startswith(message)
+
+
+def test_other_sites_and_other_forms(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    kind = {"Content_Type": "application/json"}
+    body = b'{"side": "server", "key": "k", "source": 1}'
+
+    def status(path: str = "/api/trigger", body: bytes | None = body, **headers: str) -> int:
+        return ask(url + path, body, **headers)[0]
+
+    for odd in ({}, {"Content_Type": "text/plain"}, {"Content_Type": "application/x-www-form-urlencoded"}):
+        assert status(**odd) == 415
+    for site in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"}):
+        assert status(**kind, **site) == 403
+        assert status("/api/state", None, **site) == 403
+    assert status(**kind, Host="evil.example") == status("/", None, Host="evil.example") == 400
+    assert status(**kind, Origin=url, Sec_Fetch_Site="same-origin") == 200
+    assert ask(f"{url}/api/trigger")[0] == 405
+    assert ask(f"{url}/api/state", body, **kind)[0] == 405
+    assert ask(f"{url}/api/trigger", body, "PUT", **kind)[0] == 405
+
+
+def test_a_body_that_is_too_large(broker: BrokerProcess) -> None:
+    host, port = url_of(broker).removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), PATIENCE_S) as client:
+        head = "POST /api/trigger HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        client.sendall(f"{head}Content-Length: {10 * MAX_BODY_BYTES}\r\n\r\n".encode())
+        client.sendall(b" " * (MAX_BODY_BYTES + 1))
+        assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_half_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringback_broker.http import dashboard
+
+    monkeypatch.setattr(dashboard, "BODY_S", 0.2)
+    with running(dashboard=True) as (_, url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), PATIENCE_S) as client:
+            head = "POST /api/trigger HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: 10\r\n\r\n{{".encode())
+            assert client.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
+def test_the_token(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN + "\n")
+    options = ("--http", "0.0.0.0:0", "--http-token-file", str(path), "--dashboard")
+    with BrokerProcess(options=options) as broker:
+        url = url_of(broker)
+        assert ask(url)[0] == ask(f"{url}/app.js")[0] == 200
+        for wrong in ({}, {"Authorization": "Bearer no"}):
+            assert ask(f"{url}/api/state", **wrong)[0] == 401
+            assert ask(f"{url}/api/trigger", b"{}", Content_Type="application/json", **wrong)[0] == 401
+        assert ask(f"{url}/api/state", Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+# -- as an operator among others
+
+
+def test_it_joins_while_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringback_broker.http import observer
+
+    monkeypatch.setattr(observer, "IDLE_S", 0.5)
+    with running(dashboard=True) as (broker, url):
+        assert ask(url)[0] == 200
+
+        def operators() -> int:
+            _, text, _ = ask(f"{url}/metrics")
+            found = re.search(r'ringback_sessions\{role="operator"\} (\d+)', text)
+            assert found is not None
+            return int(found[1])
+
+        assert operators() == 0
+        for _ in range(2):
+            eventually(lambda: state(url)["sessions"]["operator"] == 1, "it has joined")
+            eventually(lambda: operators() == 0, "it has left")
+        assert broker.switchboard.counters.sessions_begun >= 2
+
+
+def test_a_broker_that_drains_does_not_wait_for_it() -> None:
+    with (
+        BrokerProcess(options=(*OPTIONS, "--grace", "60")) as broker,
+        Player(broker.players, 1) as player,
+        Server(broker.backend) as server,
+    ):
+        url = url_of(broker)
+        waiting: list[Any] = []
+        server.register_server_callback("late", lambda source, payload, cb: waiting.append(cb))
+        call = player.trigger_server_callback("late")
+        eventually(lambda: bool(waiting and state(url)), "the call waits, and somebody looks")
+        broker.process.signal(signal.SIGTERM)
+
+        def stopping() -> bool:
+            status, found, _ = ask(f"{url}/api/state")
+            return status == 503 and found["error"]["code"] == "DRAINING"
+
+        eventually(stopping, "it says that the broker is stopping")
+        waiting[0]("done")
+        assert call.result() == "done"
+        assert broker.process.wait() == 0
+        assert "everybody has left" in "\n".join(broker.process.output())
+
+
+def test_keys(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    key, console = (
+        write_key_pair(ring.add("dashboard", "operator"), tmp_path),
+        ring.add("console", "operator"),
+    )
+    more = ("--http-token-file", str(token), "--dashboard-key-file", str(key))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with BrokerProcess(options=(*OPTIONS, *ring.options, *more)) as broker:
+        url = url_of(broker)
+        with Operator(broker.backend, key_file=console) as operator:
+            assert ask(f"{url}/api/state", **headers)[1]["sessions"]["player"] == 0
+            ring.remove("dashboard")
+
+            def shut_out() -> bool:
+                status, found, _ = ask(f"{url}/api/state", **headers)
+                return status == 503 and found["error"]["code"] in ("NO_BROKER", "UNAUTHORIZED")
+
+            eventually(shut_out, "the key that is not on the list any more does not open")
+            operator.ping().result()
+
+
+def test_a_key_that_is_not_an_operator_s(tmp_path: Path) -> None:
+    from ringback_broker.settings.schema import InvalidSetting
+
+    ring = KeyRing(tmp_path)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    key = write_key_pair(ring.add("shop", "server"), tmp_path)
+    with pytest.raises(InvalidSetting, match=r"shop\.key is the key of a server, not of an operator"):
+        Broker(
+            BrokerSettings(
+                "tcp://127.0.0.1:0",
+                "tcp://127.0.0.1:0",
+                **ring.settings,
+                http="127.0.0.1:0",
+                http_token_file=str(token),
+                dashboard=True,
+                dashboard_key_file=str(key),
+            )
+        )

@@ -1,0 +1,276 @@
+"""The HTTP side of a broker process: metrics, health, and who may ask for them."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPMessage
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from support.harness import PATIENCE_S, BrokerProcess, eventually
+
+from ringback import CallbackError, Operator, Player, Refused, Server
+from ringback.errors import Code, RejectCode
+from ringback.protocol.frames import Role
+from ringback_broker.daemon.broker import Broker
+from ringback_broker.net.router_socket import BindError
+from ringback_broker.operations.counters import BrokerCounters
+from ringback_broker.operations.snapshot import LAG_BOUNDS_S, Lags
+from ringback_broker.settings.schema import BrokerSettings
+
+TOKEN = "correct-horse-battery"
+
+
+def url_of(broker: BrokerProcess) -> str:
+    found = re.search(r"http=(\S+)", "\n".join(broker.process.lines))
+    assert found is not None
+    return found[1]
+
+
+def get(url: str, **headers: str) -> tuple[int, str, HTTPMessage]:
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            return response.status, response.read().decode(), response.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), error.headers
+
+
+def samples(url: str) -> dict[tuple[str, ...], float]:
+    """Gives all figures by name and label values."""
+    status, text, _ = get(f"{url}/metrics")
+    assert status == 200
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def broker() -> Iterator[BrokerProcess]:
+    with BrokerProcess(options=("--http", "127.0.0.1:0")) as broker:
+        yield broker
+
+
+def test_what_happens_is_counted(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    before = samples(url)
+    assert {name: before["ringback_sessions", name] for name in ("player", "server", "operator")} == {
+        "player": 0,
+        "server": 0,
+        "operator": 0,
+    }
+    with Player(broker.players, 1) as player, Operator(broker.backend) as operator:
+        with pytest.raises(CallbackError):
+            player.trigger_server_callback("nobody").result()
+        with pytest.raises(Refused):
+            Player(broker.players, 1).start()
+        with Server(broker.backend) as server:
+            server.register_server_callback("echo", lambda source, payload: payload)
+            assert player.trigger_server_callback("echo", "x" * 1000).result() == "x" * 1000
+            there = {("ringback_sessions", role.value): 1.0 for role in Role}
+            eventually(lambda: there.items() <= samples(url).items(), "the next snapshot")
+            operator.ping().result()
+    eventually(lambda: samples(url)["ringback_sessions_ended_total",] == 3, "the next snapshot")
+    after = samples(url)
+    grown = {
+        name: value - before.get(name, 0.0)
+        for name, value in after.items()
+        if name[0].startswith("ringback_")
+    }
+    assert grown["ringback_sessions_begun_total",] == 3
+    assert grown["ringback_bounced_total", "NO_SERVER"] == 1
+    assert grown["ringback_sessions_refused_total", "ID_TAKEN"] == 1
+    assert (grown["ringback_frames_total", "up"], grown["ringback_frames_total", "down"]) == (1, 1)
+    assert grown["ringback_bytes_total", "up"] > 1000 and grown["ringback_bytes_total", "down"] > 1000
+    assert grown["ringback_loop_lag_seconds_count",] > 0
+    assert after["process_resident_memory_bytes",] > 1e7 and after["process_open_fds",] > 5
+
+
+def test_the_form_that_is_asked_for(broker: BrokerProcess) -> None:
+    _, text, headers = get(f"{url_of(broker)}/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name: family for family in openmetrics.text_string_to_metric_families(text)}
+    assert families["ringback_frames"].type == "counter"
+    buckets = [s for s in families["ringback_loop_lag_seconds"].samples if s.name.endswith("_bucket")]
+    assert len(buckets) == len(LAG_BOUNDS_S) + 1
+    text = get(f"{url_of(broker)}/metrics")[2]["Content-Type"]
+    assert text.startswith("text/plain; version=")
+
+
+def test_calls_are_counted_by_callback(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    with Server(broker.backend) as server, Player(broker.players, 1) as player:
+        server.register_server_callback("echo", lambda source, payload: payload)
+        player.register_client_callback("where", lambda payload: 1 / payload)
+        for number in range(3):
+            assert player.trigger_server_callback("echo", number).result() == number
+        with pytest.raises(CallbackError):
+            server.trigger_client_callback("where", 1, 0).result()
+        wanted = {
+            ("ringback_calls_total", "echo", "OK", "server"): 3.0,
+            ("ringback_calls_total", "where", "HANDLER_ERROR", "player"): 1.0,
+            ("ringback_calls_in_flight", "echo", "server"): 0.0,
+            ("ringback_call_latency_seconds_count", "echo", "server"): 3.0,
+        }
+        eventually(lambda: wanted.items() <= samples(url).items(), "the report and the next snapshot")
+
+
+def test_who_joins_adds_no_series(broker: BrokerProcess) -> None:
+    before = {name for name in samples(url_of(broker)) if name[0].startswith("ringback_")}
+    with Player(broker.players, 'an ID with " and \\ in it') as player:
+        player.register_client_callback("any key", lambda payload: None)
+        eventually(lambda: samples(url_of(broker))["ringback_sessions", "player"] == 1, "the next snapshot")
+        assert {name for name in samples(url_of(broker)) if name[0].startswith("ringback_")} == before
+
+
+def test_health(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    assert get(f"{url}/healthz")[:2] == (200, '{"healthy":true}')
+    assert get(f"{url}/readyz")[:2] == (200, '{"ready":true}')
+    assert get(f"{url}/nothing")[0] == 404
+
+
+def test_a_broker_that_drains_is_healthy_and_not_ready() -> None:
+    with (
+        BrokerProcess(options=("--http", "127.0.0.1:0", "--grace", "60")) as broker,
+        Server(broker.backend) as server,
+        Player(broker.players, 1) as player,
+    ):
+        url = url_of(broker)
+        server.register_server_callback("late", lambda source, payload, cb: waiting.append(cb))
+        waiting: list[object] = []
+        call = player.trigger_server_callback("late")
+        eventually(lambda: bool(waiting) or not get(f"{url}/healthz"), "the call")
+        broker.process.signal(signal.SIGTERM)
+        eventually(lambda: get(f"{url}/readyz")[0] == 503, "the next snapshot")
+        assert json.loads(get(f"{url}/readyz")[1]) == {"ready": False, "why": "draining"}
+        assert get(f"{url}/healthz")[0] == 200
+        waiting[0]("done")  # type: ignore[operator]
+        assert call.result() == "done"
+
+
+def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that answers does not hang with it."""
+    from ringback_broker.http import server as web
+
+    monkeypatch.setattr(web, "STALE_S", 0.0)  # each snapshot is too old from now on
+    made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0"))
+    try:
+        assert made._web is not None
+        made._web.start()  # its loop does not run at all
+        status, text, _ = get(f"{made.http}/healthz")
+        assert status == 503 and re.search(r"the loop hangs since \d+\.\d s", text)
+        assert json.loads(get(f"{made.http}/readyz")[1])["why"] == "the loop hangs"
+    finally:
+        made.close()
+
+
+def test_a_page_of_another_name_can_t_read_it(broker: BrokerProcess) -> None:
+    """DNS rebinding: a browser that was told that evil.example is 127.0.0.1."""
+    assert get(f"{url_of(broker)}/metrics", Host="evil.example")[0] == 400
+    assert get(f"{url_of(broker)}/metrics", Host="localhost:1")[0] == 200
+
+
+def test_a_token(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN + "\n")
+    with BrokerProcess(options=("--http", "0.0.0.0:0", "--http-token-file", str(path))) as broker:
+        url = url_of(broker).replace("0.0.0.0", "127.0.0.1")
+        for wrong in ({}, {"Authorization": "Bearer no"}, {"Authorization": f"Basic {TOKEN}"}):
+            status, text, headers = get(f"{url}/metrics", **wrong)
+            assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert text == "a token is needed: Authorization: Bearer TOKEN\n"
+        assert get(f"{url}/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
+        assert get(f"{url}/metrics", Authorization=f"bearer {TOKEN}", Host="metrics.example")[0] == 200
+        assert get(f"{url}/healthz")[0] == get(f"{url}/readyz")[0] == 200
+        assert TOKEN not in "\n".join(broker.process.lines)
+
+
+def test_calls_go_on_while_http_is_flooded(broker: BrokerProcess) -> None:
+    """By connections that ask for half a thing: they are bounded, and the switchboard is elsewhere."""
+    port = int(url_of(broker).rpartition(":")[2])
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+    try:
+        for number, client in enumerate(clients):
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + b"\r\n" * (number % 2))
+        with Server(broker.backend) as server, Player(broker.players, 1) as player:
+            server.register_server_callback("echo", lambda source, payload: payload)
+            for number in range(100):
+                assert player.trigger_server_callback("echo", number, timeout=PATIENCE_S).result() == number
+    finally:
+        for client in clients:
+            client.close()
+    eventually(lambda: get(f"{url_of(broker)}/healthz")[0] == 200, "room")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+def test_a_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """Whether it asked for nothing, for half a thing, or for a whole one and then for nothing."""
+    from ringback_broker.http import server as web
+
+    monkeypatch.setattr(web, "REQUEST_S", 0.5)
+    made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0"))
+    try:
+        assert made._web is not None and made.http is not None
+        made._web.start()
+        host, port = made.http.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.settimeout(PATIENCE_S)
+            client.sendall(said)
+            while client.recv(4096):
+                pass
+    finally:
+        made.close()
+
+
+def test_an_address_in_use(broker: BrokerProcess) -> None:
+    address = url_of(broker).removeprefix("http://")
+    with pytest.raises(BindError, match=f"can't listen at {address} for HTTP: Address already in use"):
+        Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http=address))
+
+
+def test_nothing_stays_open() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="[::1]:0"))
+        assert made.http is not None and made.http.startswith("http://[::1]:")
+        made.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_all_codes_are_counted() -> None:
+    counters = BrokerCounters()
+    for code in RejectCode:
+        counters.count_refusal(code)
+    for bounced in (Code.NO_SERVER, Code.FORBIDDEN):
+        counters.count_bounce(bounced)
+    rows = dict(counters.rows())
+    assert rows["sessions_refused"] == len(RejectCode)
+    assert [rows[f"refused_{code.name.lower()}"] for code in RejectCode] == [1] * len(RejectCode)
+
+
+def test_lags() -> None:
+    lags = Lags()
+    for lag_s in (0.0, 0.001, 0.002, 7.0):
+        lags.add(lag_s)
+    counts, sum_s = lags.read()
+    assert counts[0] == 2 and counts[1] == 1 and counts[-1] == 1 and sum(counts) == 4
+    assert sum_s == pytest.approx(7.003)

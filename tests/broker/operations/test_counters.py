@@ -1,0 +1,21 @@
+"""What the broker counts."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from ringback.errors import Code
+from ringback_broker.operations.counters import BrokerCounters
+
+BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
+
+
+def test_counters() -> None:
+    counters = BrokerCounters()
+    for code in BOUNCES:
+        counters.count_bounce(code)
+    rows = dict(counters.rows())
+    assert set(rows) == {field.name for field in fields(BrokerCounters)}
+    assert {name for name, value in rows.items() if value} == {
+        f"bounced_{code.name.lower()}" for code in BOUNCES
+    }

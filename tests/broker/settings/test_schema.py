@@ -1,0 +1,60 @@
+"""The schema of the settings: defaults, and what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ringback.errors import Code
+from ringback_broker.settings.schema import BrokerSettings, InvalidSetting
+
+BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
+
+
+def test_settings_have_sound_defaults() -> None:
+    config = BrokerSettings()
+    assert (config.players, config.backend) == ("tcp://127.0.0.1:5770", "tcp://127.0.0.1:5771")
+    everywhere = BrokerSettings(players="tcp://*:0", backend="tcp://*:*", insecure=True)
+    assert everywhere.players == "tcp://*:0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"players": "here"}, "players: an address is"),
+        ({"players": 5770}, "players: tcp://HOST:PORT or ipc://PATH is allowed, not 5770"),
+        ({"backend": "tcp://127.0.0.1:99999"}, "backend: a port is"),
+        ({"backend": "ipc://" + "x" * 200}, "backend: the path"),
+        ({"players": "tcp://127.0.0.1:1", "backend": "tcp://127.0.0.1:1"}, "two addresses"),
+        ({"players": "tcp://*:1"}, "players: others can reach"),
+        ({"backend": "tcp://[::]:1"}, "backend: others can reach"),
+        ({"key_file": "broker.key"}, "access: it and key_file go together"),
+        ({"access": "access.toml"}, "access: it and key_file go together"),
+        ({"key_file": 1}, "key_file: the path of a file is allowed, not 1"),
+        ({"lease": 0}, "lease: a number of seconds above 0 and below 1e9 is allowed, not 0$"),
+        ({"lease": -1.0}, "lease: .* not -1.0"),
+        ({"grace": float("nan")}, "grace: .* not nan"),
+        ({"grace": float("inf")}, "grace: .* not inf"),
+        ({"grace": True}, "grace: .* not True"),
+        ({"hello": "5"}, "hello: a number of seconds .* not '5'"),
+        ({"max_players": 0}, "max_players: a whole number from 1 to"),
+        ({"crowd_heartbeat": 61}, "crowd_heartbeat: a number of seconds above 0, at most 60"),
+        ({"max_players": 1.5}, "max_players: .* not 1.5"),
+        ({"player_queue": True}, "player_queue: .* not True"),
+        ({"backend_queue": 10**10}, "backend_queue: .* not 10000000000"),
+        ({"max_operators": None}, "max_operators: .* not None"),
+        ({"player_frames": float("nan")}, "player_frames: a number a second above 0, or inf"),
+        ({"insecure": 1}, "insecure: true or false is allowed, not 1"),
+        ({"spin": 2.0}, "spin: a number of seconds from 0 to 1 is allowed"),
+        ({"http": "5772"}, "http: HOST:PORT is allowed, with a port of 0 to 65535, not '5772'"),
+        ({"http": "*:1"}, "http: HOST:PORT is allowed"),
+        ({"http": "127.0.0.1:99999"}, "http: HOST:PORT is allowed"),
+        ({"http": 5772}, "http: HOST:PORT is allowed, not 5772"),
+        ({"http": "0.0.0.0:1"}, "http: others can reach 0.0.0.0:1, so it needs a token"),
+        ({"log_format": "yaml"}, "log_format: text or json is allowed, not 'yaml'"),
+    ],
+)
+def test_settings_that_are_wrong(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSetting, match=message):
+        BrokerSettings(**settings)

@@ -1,0 +1,281 @@
+"""Bundles at the switchboard: what many players send at one moment leaves in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgpack
+import pytest
+from support.switchboards import Desk, Peer
+
+from ringback.errors import Code, RejectCode
+from ringback.protocol import control
+from ringback.protocol.bundles import BUNDLE, bundle, unbundle
+from ringback.protocol.control import encode
+from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, MAX_FRAME_BYTES
+from ringback.protocol.player_ids import encode_player_id as address
+from ringback_broker.peers.connection import Side
+from ringback_broker.switchboard.switchboard import MAX_BACKLOG
+
+DATA = header(FrameType.DATA)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def bundling(desk: Desk, role: Role = Role.SERVER) -> Peer:
+    """A server or operator that takes bundles."""
+    peer = desk.connect(Side.BACKEND)
+    peer.say(control.Hello(role, bundles=True))
+    welcome = peer.told()[-1]
+    assert isinstance(welcome, control.Welcome) and welcome.bundles
+    peer.link = welcome.link
+    return peer
+
+
+def frames_in(message: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """What a BUNDLE carries."""
+    to, frame = message
+    assert to == b"" and frame[:8] == BUNDLE
+    parts = unbundle(frame)
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def flush(desk: Desk) -> None:
+    desk.switchboard.send_bundles(desk.now)
+
+
+def test_frames_of_many_players_leave_in_one_message_at_the_end_of_a_step(desk: Desk) -> None:
+    server = bundling(desk)
+    players = [desk.player(number) for number in (7, 8)]
+    server.take()
+    for player in players:
+        player.send(DATA + b"x")
+    players[0].send(DATA + b"y")
+    assert not server.take()
+    flush(desk)
+    [message] = server.take()
+    expected = [(address(7), DATA + b"x"), (address(8), DATA + b"x"), (address(7), DATA + b"y")]
+    assert frames_in(message) == expected
+    assert desk.counters.frames_up == 3 and desk.counters.bytes_up == 27
+    flush(desk)
+    assert not server.take()
+
+
+def test_a_lone_frame_leaves_as_it_is(desk: Desk) -> None:
+    server = bundling(desk)
+    player = desk.player(7)
+    server.take()
+    player.send(DATA + b"x")
+    flush(desk)
+    assert server.take() == [(address(7), DATA + b"x")]
+
+
+def test_who_does_not_take_bundles_gets_none(desk: Desk) -> None:
+    server = desk.server()
+    player = desk.player(7)
+    server.take()
+    player.send(DATA + b"x")
+    assert server.take() == [(address(7), DATA + b"x")]
+
+
+def test_an_operator_is_sent_bundles_too(desk: Desk) -> None:
+    operator = bundling(desk, Role.OPERATOR)
+    mine = header(FrameType.DATA, operator.link)
+    for number in (7, 8):
+        desk.player(number).send(mine + b"x")
+    flush(desk)
+    [message] = operator.take()
+    assert frames_in(message) == [(address(7), mine + b"x"), (address(8), mine + b"x")]
+
+
+@pytest.mark.parametrize(("size", "fit"), [(0, BUNDLE_FRAMES), (8000, BATCH_BYTES // 8008 + 1)])
+def test_a_bundle_has_bounds(size: int, fit: int) -> None:
+    desk = Desk(player_frames=10_000, player_bytes=10**8)
+    server = bundling(desk)
+    player = desk.player(7)
+    server.take()
+    for _ in range(fit):
+        player.send(DATA + bytes(size))
+    [message] = server.take()
+    assert len(frames_in(message)) == fit
+
+
+def test_nothing_overtakes_what_came_before_it(desk: Desk) -> None:
+    """LEFT comes after the last words of who left, and so does what an operator relays."""
+    server = bundling(desk)
+    operator = desk.operator()
+    one, two = desk.player(1), desk.player(2)
+    server.take()
+    one.send(DATA + b"last words")
+    two.send(DATA + b"x")
+    one.leave()
+    bundled, left = server.take()
+    assert frames_in(bundled) == [(address(1), DATA + b"last words"), (address(2), DATA + b"x")]
+    assert left == (b"", encode(control.Left((1,))))
+    two.send(DATA + b"y")
+    relayed = header(FrameType.RELAY, operator.link)
+    operator.send(address(9), relayed)
+    assert server.take() == [(address(2), DATA + b"y"), (address(9), relayed)]
+
+
+def test_what_finds_no_room_bounces_to_each_sender(desk: Desk) -> None:
+    server = bundling(desk)
+    players = [desk.player(number) for number in (7, 8)]
+    desk.wire.full.add(server.routing_id)
+    for player in players:
+        player.take()
+        player.send(DATA + b"x")
+    flush(desk)
+    for player in players:
+        assert player.bounced() == (b"", Code.OVERLOADED, DATA + b"x")
+    assert desk.counters.frames_up == 0
+
+
+def test_what_finds_nobody_bounces_to_each_sender_that_is_still_there(desk: Desk) -> None:
+    server = bundling(desk)
+    players = [desk.player(number) for number in (7, 8)]
+    for player in players:
+        player.take()
+        player.send(DATA + b"x")
+    desk.wire.gone.add(server.routing_id)
+    players[1].leave()
+    flush(desk)
+    assert players[0].bounced() == (b"", Code.NO_SERVER, DATA + b"x")
+    desk.two_ticks()
+    assert server.session is None
+
+
+def test_a_server_that_is_refused_is_sent_what_came_before(desk: Desk) -> None:
+    server = bundling(desk)
+    player = desk.player(7)
+    server.take()
+    player.send(DATA + b"x")
+    server.send(b"", b"nonsense")
+    data, reject = server.take()
+    assert data == (address(7), DATA + b"x")
+    assert control.decode(reject[1]).type is FrameType.REJECT
+    flush(desk)
+    assert not server.take()
+
+
+def test_a_server_that_leaves_takes_its_bundle_with_it(desk: Desk) -> None:
+    server = bundling(desk)
+    player = desk.player(7)
+    server.take()
+    player.send(DATA + b"x")
+    server.leave()
+    flush(desk)
+    assert not server.take()
+    assert control.ServerDown() in player.told()
+
+
+def test_a_window_counts_what_is_bundled() -> None:
+    desk = Desk(backend_window=64 * 1024, backend_queue=1000)
+    server = bundling(desk)
+    player = desk.player(7)
+    server.take()
+    for _ in range(3):
+        player.send(DATA + bytes(8000))
+    flush(desk)
+    bundled, ping = server.take()
+    assert len(frames_in(bundled)) == 3
+    assert isinstance(control.decode(ping[1]), control.Ping)
+
+
+def leaves(server: Peer, player: Peer) -> None:
+    player.leave()
+
+
+def breaks_a_rule(server: Peer, player: Peer) -> None:
+    server.send(b"", b"nonsense")
+
+
+@pytest.mark.parametrize("then", [leaves, breaks_a_rule])
+def test_a_probe_behind_a_bundle_may_end_the_server(
+    monkeypatch: pytest.MonkeyPatch, then: Callable[[Peer, Peer], None]
+) -> None:
+    """The bundle leaves, and the PING behind it finds neither room nor a place to wait."""
+    monkeypatch.setitem(MAX_BACKLOG, Role.SERVER, 0)
+    desk = Desk(backend_window=64 * 1024, backend_queue=1000)
+    server = bundling(desk)
+    player = desk.player(7)
+    server.take()
+    desk.wire.room[server.routing_id] = 1
+    for _ in range(3):
+        player.send(DATA + bytes(8000))
+    then(server, player)  # nothing more is sent to who has ended
+    assert len(frames_in(server.take()[0])) == 3
+    assert server.session is None and desk.counters.sessions_too_slow == 1
+    desk.two_ticks()
+    assert not desk.switchboard._gone and not desk.switchboard.roster.server
+
+
+# -- from the server
+
+
+def test_a_bundle_of_the_server_reaches_each_player(desk: Desk) -> None:
+    server = bundling(desk)
+    players = {number: desk.player(number) for number in (7, 8)}
+    pairs = [(address(7), DATA + b"x"), (address(8), DATA + b"y"), (address(9), DATA + b"z")]
+    server.take()
+    server.send(b"", bundle(pairs))
+    assert players[7].take() == [(b"", DATA + b"x")]
+    assert players[8].take() == [(b"", DATA + b"y")]
+    assert server.bounced() == (address(9), Code.UNKNOWN_PLAYER, DATA + b"z")
+    assert desk.counters.frames_down == 2
+
+
+def test_a_bundle_of_the_server_answers_operators_too(desk: Desk) -> None:
+    server, operator, player = bundling(desk), desk.operator(), desk.player(7)
+    relayed = header(FrameType.RELAY, operator.link) + b"x"
+    operator.take()
+    server.send(b"", bundle([(address(9), relayed), (address(7), DATA)]))
+    assert operator.take() == [(address(9), relayed)]
+    assert (b"", DATA) in player.take()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        BUNDLE,
+        BUNDLE + b"\xc1",
+        BUNDLE + bytes(MAX_FRAME_BYTES),
+        BUNDLE + b"\x80",
+        BUNDLE + b"\x91\xc4\x00",
+        BUNDLE + b"\x92\xa1a\xa1b",
+        BUNDLE + b"\x90\x00",
+        BUNDLE + msgpack.packb([b"\7"] * (2 * BUNDLE_FRAMES + 2)),
+        bundle([(b"", DATA)]),
+        bundle([(address(7), bundle([(address(7), DATA)]))]),
+        bundle([(address(7), encode(control.Bye()))]),
+        bundle([(address(7), header(FrameType.DATA, 5))]),
+    ],
+)
+def test_another_form_ends_the_session(desk: Desk, frame: bytes) -> None:
+    server, player = bundling(desk), desk.player(7)
+    server.take()
+    player.take()
+    server.send(b"", frame)
+    assert server.rejected().code is RejectCode.PROTOCOL_ERROR
+    assert desk.counters.violations == 1
+    assert player.told() == [control.ServerDown()]
+
+
+def test_what_follows_a_violation_in_a_bundle_is_not_carried(desk: Desk) -> None:
+    server, player = bundling(desk), desk.player(7)
+    player.take()
+    server.send(b"", bundle([(address(7), b"nonsense"), (address(7), DATA)]))
+    assert player.told() == [control.ServerDown()]
+
+
+def test_a_player_has_no_bundles(desk: Desk) -> None:
+    peer = desk.connect()
+    peer.say(control.Hello(Role.PLAYER, 7, bundles=True))
+    [welcome] = peer.told()
+    assert isinstance(welcome, control.Welcome) and welcome.bundles is None
+    peer.send(bundle([(address(8), DATA)]))
+    assert peer.rejected().code is RejectCode.PROTOCOL_ERROR

@@ -1,0 +1,228 @@
+"""Calls by callback at the broker: what trusted endpoints report, and what operators see and watch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.switchboards import Desk, Peer
+
+from ringback.errors import Code
+from ringback.protocol import control
+from ringback.protocol.frames import Role
+from ringback.protocol.reports import (
+    CLASSES,
+    LATENCY_BOUNDS_S,
+    MAX_CALLBACKS,
+    CallbackFigures,
+    CallFilter,
+    PlayerFigures,
+    WatchedCall,
+    quantile_s,
+    way,
+)
+from ringback_broker.operations.snapshot import Lags
+from ringback_broker.peers.connection import Side
+
+MS = LATENCY_BOUNDS_S.index(0.001)
+"""The class of latencies from 0.5 to 1 ms."""
+
+
+def figures(
+    key: str = "k", side: Role = Role.SERVER, in_flight: int = 0, answered: int = 0, **failed: int
+) -> CallbackFigures:
+    counts = [0] * CLASSES
+    counts[MS] = answered
+    return CallbackFigures(key, side, in_flight, answered * 0.001, tuple(counts), failed)
+
+
+def traced(key: str = "k", player_id: Any = 7, **fields: Any) -> WatchedCall:
+    call = WatchedCall(0.5, Role.SERVER, player_id, key, "OK", 0.001, b"\x01", b"\x91\x02")
+    return call._replace(**fields)
+
+
+def rows(operator: Peer, subject: control.Subject, after: int = 0) -> list[Any]:
+    operator.take()
+    operator.say(control.Query(1, subject, after))
+    [answer] = operator.told()
+    assert isinstance(answer, control.Answer) and answer.rows is not None
+    return list(answer.rows)
+
+
+def order(operator: Peer, **fields: Any) -> control.Answer:
+    """Has calls be watched; gives the answer, and takes the WATCH that may come before it."""
+    operator.take()
+    operator.say(control.Order(1, control.What.WATCH, **fields))
+    [answer] = [frame for frame in operator.told() if isinstance(frame, control.Answer)]
+    return answer
+
+
+def watches(peer: Peer) -> control.Watch | None:
+    """Gives the latest WATCH that a peer was told, if any."""
+    told = [frame for frame in peer.told() if isinstance(frame, control.Watch)]
+    return told[-1] if told else None
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_what_is_reported_is_listed(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server(("k",))
+    server.say(
+        control.Report((figures(in_flight=3, answered=90, TIMEOUT=10), figures("", Role.PLAYER, FORBIDDEN=1)))
+    )
+    desk.now += 20.0
+    server.say(control.Report((figures(in_flight=1, answered=100),)))
+    [first, ours] = rows(operator, control.Subject.CALLBACKS)
+    assert first[:6] == ["", "player", 0, 0, 1, 1] and first[9] == {"FORBIDDEN": 1}
+    assert ours[:7] == ["k", "server", 1, 1, 200, 10, 10.0]
+    assert 0.5 < ours[7] < 1.0 and ours[7] < ours[8] <= 1.0
+    server.leave()
+    [_, ours] = rows(operator, control.Subject.CALLBACKS)
+    assert ours[:6] == ["k", "server", 0, 0, 200, 10]
+
+
+def test_rates_are_of_the_last_minute(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    server.say(control.Report((figures(answered=600),)))
+    desk.two_ticks()
+    found = []
+    for _ in range(8):
+        found.append(rows(operator, control.Subject.CALLBACKS)[0][6])
+        desk.now += 10.0
+        server.say(control.Report())
+    assert found[0] > found[3] > 0 and found[5] == pytest.approx(12, rel=0.2)
+    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None]
+
+
+def test_a_long_rest_is_no_part_of_the_last_minute(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    server.say(control.Report((figures(answered=5),)))
+    desk.now += 1000.0
+    server.say(control.Report((figures(answered=8),)))
+    assert rows(operator, control.Subject.CALLBACKS)[0][4:7] == [13, 0, 8.0]
+
+
+def test_more_callbacks_than_are_told_apart(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    server.say(control.Report(tuple(figures(f"k{n}", answered=1) for n in range(MAX_CALLBACKS + 7))))
+    found = {row[0]: row[4] for row in rows(operator, control.Subject.CALLBACKS)}
+    assert len(found) == MAX_CALLBACKS + 1 and found[""] == 7
+    server.say(control.Report((figures("one more", in_flight=5),)))
+    assert [row[3] for row in rows(operator, control.Subject.CALLBACKS) if row[0] == ""] == [0]
+    totals = desk.switchboard.snapshot(desk.now, Lags()).callbacks
+    assert totals["k1", Role.SERVER].calls == 1 and totals["", Role.SERVER].calls == 7
+
+
+@pytest.mark.parametrize("subject", control.Subject)
+def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
+    operator, server = desk.operator(), desk.server(("k",))
+    desk.player(7)
+    server.say(control.Report(calls=(traced(),)))
+    [*_, row] = rows(operator, subject)
+    assert list(control.named(subject, row).values()) == list(row)
+    assert len(control.COLUMNS[subject]) == len(row)
+
+
+def test_terms_are_those_that_the_server_has_now(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.connect(Side.BACKEND)
+    server.say(control.Hello(Role.SERVER, keys=("k",), terms={"k": "for operators alone"}))
+    player = desk.connect()
+    player.say(control.Hello(Role.PLAYER, 7, ("k",), terms={"k": "what it says"}))
+    assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, "for operators alone"]
+    server.say(control.Keys(("k",)))
+    assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, None]
+
+
+def test_calls_of_players_are_added_up(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    desk.player(7)
+    for _ in range(2):
+        server.say(control.Report(players=(PlayerFigures(7, 10, 1), PlayerFigures(8, 5, 5))))
+    [row] = rows(operator, control.Subject.PLAYERS)
+    assert (row[0], row[7:]) == (7, [20, 2, 0.25])
+
+
+def test_a_broker_that_wants_no_reports() -> None:
+    desk = Desk(report=0.0)
+    server = desk.connect(Side.BACKEND)
+    server.say(control.Hello(Role.SERVER))
+    [welcome] = server.told()
+    assert isinstance(welcome, control.Welcome) and welcome.report_ms is None
+    operator = desk.operator()
+    assert order(operator, for_ms=1000).code is None and watches(server) is None
+
+
+def test_watching(desk: Desk) -> None:
+    operator, server, player = desk.operator(), desk.server(), desk.player(7)
+    for peer in (operator, server, player):
+        peer.take()
+    assert order(operator, key="k*", player_id=7, payloads=True, for_ms=5000).code is None
+    assert watches(server) == control.Watch((CallFilter(7, "k*", True),), 250)
+    assert not player.take()
+    assert any("watch calls of k* and player 7 for 5 s" in report[2] for report in desk.wire.reports)
+    order(operator, key="k*", player_id=7, payloads=True, for_ms=5000)
+    assert watches(server) is None  # nothing new
+    desk.now += 5.1
+    desk.switchboard.tick(desk.now)
+    assert watches(server) == control.Watch((), 1000)
+    order(operator, for_ms=60_000)
+    assert watches(server) == control.Watch((CallFilter(None, None, False),), 250)
+    order(operator, for_ms=0)
+    assert watches(server) == control.Watch((), 1000)
+
+
+def test_who_comes_later_is_told_what_is_watched(desk: Desk) -> None:
+    order(desk.operator(), for_ms=60_000)
+    server = desk.connect(Side.BACKEND)
+    server.say(control.Hello(Role.SERVER))
+    assert [type(frame) for frame in server.told()] == [control.Welcome, control.Watch]
+
+
+def test_watched_calls_are_listed_in_pages(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    assert rows(operator, control.Subject.CALLS) == []
+    server.say(control.Report(calls=tuple(traced(f"k{n}") for n in range(250)), lost=3))
+    assert desk.counters.calls_untold == 3
+    first = rows(operator, control.Subject.CALLS)
+    assert len(first) == 100 and first[0][0] == 1
+    assert first[0][1:] == [1.8e9 - 0.5, "server", 7, "k0", "OK", 0.001, b"\x01", b"\x91\x02"]
+    last = rows(operator, control.Subject.CALLS, 200)
+    assert [row[0] for row in last] == list(range(201, 251))
+    assert rows(operator, control.Subject.CALLS, 250) == []
+    for _ in range(4):
+        server.say(control.Report(calls=(traced(),) * 250))
+    assert rows(operator, control.Subject.CALLS)[0][0] == 251
+
+
+def test_watched_calls_go_into_the_log_where_somebody_wants_it(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    order(operator, player_id=7, log=True, for_ms=60_000)
+    order(operator, key="other", for_ms=60_000)
+    server.say(control.Report(calls=(traced(), traced(player_id="7"), traced("other", 8))))
+    assert [(call.key, call.player_id) for call in desk.wire.calls] == [("k", 7)]
+
+
+def test_watches_are_bounded(desk: Desk) -> None:
+    operator = desk.operator()
+    for number in range(16):
+        assert order(operator, player_id=number + 1, for_ms=60_000).code is None
+    assert order(operator, player_id=99, for_ms=60_000).code is Code.OVERLOADED
+    assert order(operator, player_id=16, for_ms=0).code is None
+    assert order(operator, player_id=99, for_ms=60_000).code is None
+
+
+def test_who_called_whom() -> None:
+    assert way(Role.SERVER, 7) == way("server", 7) == "player 7 -> server"
+    assert way(Role.PLAYER, "7") == way("player", "7") == "server -> player '7'"
+
+
+def test_quantiles() -> None:
+    counts = [0] * CLASSES
+    assert quantile_s(counts, 0.5) is None
+    counts[MS] = 10
+    assert quantile_s(counts, 0.5) == pytest.approx(0.00075) and quantile_s(counts, 1.0) == 0.001
+    counts[-1] = 90
+    assert quantile_s(counts, 0.5) == 10.0

@@ -1,0 +1,97 @@
+"""Connections that come to nothing: how many an address may have, and what is counted and told of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.switchboards import Desk, Peer
+
+from ringback.protocol import control
+from ringback.protocol.frames import Role
+from ringback_broker.peers.connection import Side
+
+
+def came(desk: Desk, side: Side, address: str) -> Peer:
+    """Connects from an address; Desk's own connections have none."""
+    peer = desk.connect(side)
+    peer.connection = replace(peer.connection, remote=address)
+    desk.switchboard.accepted(side, peer.connection, desk.now)
+    return peer
+
+
+@pytest.mark.parametrize("side", Side)
+def test_an_address_has_so_many_connections_on_a_side(side: Side) -> None:
+    desk = Desk(address_connections=2)
+    first, second, third = (came(desk, side, "192.0.2.1") for _ in range(3))
+    assert desk.wire.closed == [(side, third.connection)]
+    assert desk.counters.connections_refused == 1
+    assert desk.wire.reports == [("refused", "", "192.0.2.1 more than 2 connections of one address")]
+    came(desk, side, "192.0.2.2")
+    came(desk, next(other for other in Side if other is not side), "192.0.2.1")
+    assert len(desk.wire.closed) == 1
+    third.leave()
+    first.leave()
+    came(desk, side, "192.0.2.1")
+    assert len(desk.wire.closed) == 1
+    assert second.session is None
+
+
+def test_an_address_makes_so_many_connections_a_second() -> None:
+    desk = Desk(address_handshakes=4.0)
+    for _ in range(4):
+        came(desk, Side.PLAYERS, "192.0.2.1").leave()
+    came(desk, Side.PLAYERS, "192.0.2.1").leave()
+    reports = [detail for _, _, detail in desk.wire.reports]
+    assert reports[-1] == "192.0.2.1 more than 4 connections a second of one address"
+    assert len(desk.wire.closed) == 1
+    came(desk, Side.BACKEND, "192.0.2.1")  # a server there is not kept out
+    assert len(desk.wire.closed) == 1
+    desk.now += 0.25
+    came(desk, Side.PLAYERS, "192.0.2.1").leave()
+    assert len(desk.wire.closed) == 1
+    desk.now += 2.0
+    desk.switchboard.tick(desk.now)  # by then all of it is forgotten
+    for _ in range(4):
+        came(desk, Side.PLAYERS, "192.0.2.1").leave()
+    assert len(desk.wire.closed) == 1
+
+
+def test_a_connection_that_ends_before_hello_is_told_of() -> None:
+    desk = Desk(hello=5.0)
+    silent = came(desk, Side.PLAYERS, "192.0.2.1")
+    left, failed = came(desk, Side.PLAYERS, "192.0.2.2"), came(desk, Side.PLAYERS, "192.0.2.3")
+    left.leave()
+    desk.switchboard.disconnected(Side.PLAYERS, failed.connection, "it has another key for this broker")
+    desk.switchboard.tick(desk.now + 5)
+    silent.leave()
+    assert desk.counters.handshakes_failed == 3
+    assert [detail for _, _, detail in desk.wire.reports] == [
+        "192.0.2.2 no HELLO: it left, or does not speak ZeroMQ",
+        "192.0.2.3 no HELLO: it has another key for this broker",
+        "192.0.2.1 no HELLO: it said nothing for 5 s",
+    ]
+
+
+def test_a_connection_that_was_refused_or_had_a_session_is_not_told_of_again() -> None:
+    desk = Desk(max_operators=1)
+    desk.operator()
+    player = desk.player()
+    refused = came(desk, Side.BACKEND, "192.0.2.1")
+    refused.say(control.Hello(Role.OPERATOR))
+    denied = came(desk, Side.PLAYERS, "192.0.2.1")
+    desk.switchboard.deny(Side.PLAYERS, "192.0.2.1", "KEY")
+    other = came(desk, Side.PLAYERS, "192.0.2.1")
+    for peer in (player, refused, denied):
+        peer.leave()
+    assert (desk.counters.handshakes_failed, desk.counters.handshakes_refused) == (0, 1)
+    assert ("refused", "", "192.0.2.1 UNAUTHORIZED: key KEY is not for the players") in desk.wire.reports
+    other.leave()
+    assert desk.counters.handshakes_failed == 1
+
+
+def test_those_on_a_unix_socket_have_no_address_to_bound() -> None:
+    desk = Desk(address_connections=1, address_handshakes=1.0)
+    for _ in range(5):
+        came(desk, Side.PLAYERS, "")
+    assert desk.wire.closed == [] and desk.counters.connections_refused == 0

@@ -1,0 +1,342 @@
+"""What a trusted endpoint counts of calls, and what it reports when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from support.corefakes import DATA_0, Desk
+
+from ringback.errors import CallbackError, Code, HandlerError
+from ringback.protocol import control
+from ringback.protocol.bounces import bounce
+from ringback.protocol.control import decode
+from ringback.protocol.envelopes import Encoder, join
+from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.limits import Limits
+from ringback.protocol.player_ids import encode_player_id
+from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, MAX_WATCHED_BYTES, CallbackFigures, CallFilter
+
+write = Encoder(Limits())
+
+
+def counting(role: Role = Role.SERVER, **settings: Any) -> Desk:
+    desk = Desk(role, **settings)
+    desk.connect(link=0 if role is Role.SERVER else 1, report_ms=1000)
+    return desk
+
+
+def called(desk: Desk, *envelopes: bytes, player_id: Any = 7) -> None:
+    desk.gets(DATA_0 + join(list(envelopes)), encode_player_id(player_id))
+
+
+def reports(desk: Desk) -> list[control.Report]:
+    """Gives what was reported since the last time; other frames are thrown away."""
+    desk.flush()
+    frames = [decode(frame) for _, frame in desk.shell.take_sent() if frame[1] == FrameType.REPORT]
+    return [frame for frame in frames if isinstance(frame, control.Report)]
+
+
+def report(desk: Desk) -> control.Report:
+    """Gives the one report of the next second."""
+    desk.wait(1.0)
+    [found] = reports(desk)
+    return found
+
+
+def answered(**classes: int) -> tuple[int, ...]:
+    """Gives counts by class: c3=1 is one in class 3."""
+    return tuple(classes.get(f"c{number}", 0) for number in range(CLASSES))
+
+
+def test_a_call_of_a_player_s_callback_is_counted_by_its_caller() -> None:
+    server = counting()
+    call = server.call(7, flush=True)
+    server.check_sums()
+    assert report(server).callbacks == (CallbackFigures("k", Role.PLAYER, 1, 0.0, answered(), {}),)
+    server.clock.now += 0.2
+    called(server, write.result(call.id, ()))
+    server.check_sums()
+    found = report(server)
+    [figures] = found.callbacks
+    assert figures[:3] == ("k", Role.PLAYER, 0) and abs(figures.took_s - 1.2) < 1e-9
+    assert figures.answered == answered(c13=1) and figures.failed == {}
+    assert [tuple(player) for player in found.players] == [(7, 1, 0)]
+    desk_is_quiet(server)
+
+
+def desk_is_quiet(desk: Desk) -> None:
+    desk.wait(5.0)
+    assert reports(desk) == []
+
+
+def test_a_call_of_the_server_s_callback_is_counted_by_the_server() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None), write.call(2, "k", None, None), player_id="anna")
+    first, second = server.handle()
+    server.clock.now += 0.004
+    server.core.tick(server.clock.now)
+    first(1)
+    second.fail(CallbackError("shut", code="SHUT"))
+    server.check_sums()
+    found = report(server)
+    [figures] = found.callbacks
+    assert figures[:3] == ("k", Role.SERVER, 0) and figures.answered == answered(c5=1)
+    assert figures.failed == {"APPLICATION": 1}
+    assert [tuple(player) for player in found.players] == [("anna", 2, 1)]
+
+
+def test_how_calls_fail_is_counted_by_code() -> None:
+    server = counting(limits=Limits(max_in_flight=1))
+    server.register("mine", allow=[8])
+    called(server, write.call(1, "mine", None, None), write.call(2, "nope", None, None))
+    called(server, write.call(3, "k", None, 100), write.call(4, "k", None, None))
+    server.wait(0.5)
+    server.call(7, timeout_s=0.1, flush=True)
+    server.call(7, flush=True)  # over max_in_flight
+    server.wait(0.2)
+    for figures in (
+        found := {(row.key, row.side): row for item in reports(server) for row in item.callbacks}
+    ):
+        assert found[figures].answered == answered() and found[figures].in_flight == 0
+    server.wait(1.0)
+    found |= {(row.key, row.side): row for item in reports(server) for row in item.callbacks}
+    assert {key: row.failed for key, row in found.items()} == {
+        ("mine", Role.SERVER): {"FORBIDDEN": 1},
+        ("", Role.SERVER): {"UNKNOWN_CALLBACK": 1},
+        ("k", Role.SERVER): {"OVERLOADED": 1, "TIMEOUT": 1},
+        ("k", Role.PLAYER): {"OVERLOADED": 1, "TIMEOUT": 1},
+    }
+    server.check_at_rest()
+
+
+def test_a_caller_that_leaves_or_cancels() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None), write.call(2, "k", None, None))
+    called(server, write.cancel(1))
+    server.told(control.Left((7,)))
+    [figures] = report(server).callbacks if server.exchange.peers else last_words(server)
+    assert figures.failed == {"CANCELLED": 1, "PLAYER_LEFT": 1} and figures.in_flight == 0
+
+
+def last_words(desk: Desk) -> tuple[CallbackFigures, ...]:
+    desk.core.close()
+    frames = [decode(frame) for _, frame in desk.shell.take_sent()]
+    assert isinstance(frames[0], control.Report) and frames[-1] == control.Bye()
+    return frames[0].callbacks
+
+
+def test_what_is_counted_is_told_before_bye() -> None:
+    operator = counting(Role.OPERATOR)
+    call = operator.call(7, flush=True)
+    operator.shell.take_sent()
+    operator.gets(
+        header(FrameType.DATA, 1) + join([write.error(call.id, HandlerError("x"))]), encode_player_id(7)
+    )
+    [figures] = last_words(operator)
+    assert (figures.key, figures.side, figures.failed) == ("k", Role.PLAYER, {"HANDLER_ERROR": 1})
+
+
+def test_an_operator_leaves_calls_of_the_server_to_the_server() -> None:
+    operator = counting(Role.OPERATOR)
+    operator.call(7, kind=FrameType.RELAY, flush=True)
+    operator.wait(2.0)
+    assert reports(operator) == []
+
+
+def test_a_server_that_calls_itself_counts_once() -> None:
+    server = counting()
+    call = server.call(7, kind=None, flush=True)
+    [execution] = server.handle()
+    execution(1)
+    server.flush()
+    assert call.results == (1,)
+    found = report(server)
+    [figures] = found.callbacks
+    assert figures[:3] == ("k", Role.SERVER, 0) and sum(figures.answered) == 1 and found.players == ()
+    server.wait(60.0)
+    assert server.exchange.peers == {}
+
+
+def test_nothing_is_counted_where_the_broker_does_not_ask() -> None:
+    for role in Role:
+        desk = Desk(role)
+        desk.connect(report_ms=1000 if role is Role.PLAYER else None)
+        desk.call(None if role is Role.PLAYER else 7, flush=True)
+        desk.wait(3.0)
+        assert reports(desk) == [] and desk.exchange.tallies is None
+
+
+def test_what_is_in_flight_is_told_to_another_session_too() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None))
+    server.call(9, kind=None, flush=True)  # to itself: that outlives the link
+    assert report(server).callbacks[0].in_flight == 2
+    server.core.link_lost(server.clock.now, "cut")
+    server.wait(1.0)
+    server.shell.take_sent()
+    server.welcome(report_ms=1000)
+    [figures] = report(server).callbacks
+    assert figures.in_flight == 1 and figures.failed == {"CONNECTION_LOST": 1}
+
+
+def test_a_call_that_comes_back_at_once_is_counted_for_its_player() -> None:
+    server = counting()
+    server.call(7)
+    server.flush()
+    [(_, frame)] = server.shell.take_sent()
+    server.gets(bounce(Code.OVERLOADED, frame), encode_player_id(7))
+    assert [tuple(player) for player in report(server).players] == [(7, 1, 1)]
+    server.wait(60.0)
+    assert server.exchange.peers == {}
+
+
+def test_another_broker_that_wants_no_reports() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None))
+    [execution] = server.handle()
+    server.call(7, flush=True)
+    server.core.link_lost(server.clock.now, "cut")
+    server.wait(1.0)
+    server.welcome()
+    execution(1)
+    server.flush()
+    server.wait(60.0)
+    assert reports(server) == [] and server.exchange.tallies is None and server.exchange.peers == {}
+
+
+def test_latencies_are_added_up_where_nobody_takes_them() -> None:
+    server = counting()
+    server.core.link_lost(server.clock.now, "cut")
+    for _ in range(40):
+        call = server.call(7, kind=None, flush=True)
+        for execution in server.handle():
+            execution(1)
+        server.flush()
+        assert call.results == (1,)
+        server.wait(1.0)
+    [tally] = [tally for tally in server.exchange.tallies.all() if tally.side is Role.SERVER]
+    assert len(tally._took) <= 11
+    figures = tally.take()
+    assert figures is not None and sum(figures.answered) == 40
+
+
+def test_callbacks_over_the_bound_are_counted_together() -> None:
+    server = counting()
+    for number in range(MAX_CALLBACKS + 50):
+        server.call(7, key=f"k{number}", flush=True)
+    rows = {row.key: row.in_flight for row in report(server).callbacks}
+    assert len(rows) == MAX_CALLBACKS + 1 and rows[""] == 50
+
+
+def test_many_players_take_more_than_one_report() -> None:
+    server = counting()
+    for number in range(1, 1502):
+        called(server, write.call(1, "nope", None, None), player_id=number)
+    server.wait(1.0)
+    found = reports(server)
+    assert [len(item.players) for item in found] == [1000, 501]
+    assert found[0].callbacks[0].failed == {"UNKNOWN_CALLBACK": 1501}
+
+
+# -- calls that somebody watches
+
+
+def watch(desk: Desk, *watches: CallFilter, report_ms: int = 250) -> None:
+    desk.told(control.Watch(watches, report_ms))
+
+
+def test_watched_calls_are_told_one_by_one() -> None:
+    server = counting()
+    watch(server, CallFilter(7, "k*", True))
+    called(server, write.call(1, "k", {"a": 1}, None), write.call(2, "other", None, None))
+    called(server, write.call(1, "k", None, None), player_id="7")
+    ours, theirs = server.handle()
+    theirs(1)
+    server.clock.now += 0.1
+    server.core.tick(server.clock.now)
+    ours("one", 2)
+    call = server.call(7, payload=[5], flush=True)
+    called(server, write.error(call.id, CallbackError("shut", code="SHUT")))
+    server.wait(0.25)
+    [found] = reports(server)
+    first, second = found.calls
+    assert first[1:5] == (Role.SERVER, 7, "k", "OK") and abs(first.took_s - 0.1) < 1e-9
+    assert 0.1 < first.age_s <= 0.25
+    assert msgpack.unpackb(first.request) == {"a": 1} and msgpack.unpackb(first.answer) == ["one", 2]
+    assert second[1:5] == (Role.PLAYER, 7, "k", "SHUT")
+    assert msgpack.unpackb(second.request) == [5] and msgpack.unpackb(second.answer) == "shut"
+    watch(server)
+    called(server, write.call(2, "k", None, None))
+    for execution in server.handle():
+        execution()
+    assert report(server).calls == ()
+
+
+@pytest.mark.parametrize("ends", ["watch", "session"])
+def test_no_payload_is_kept_once_nobody_watches(ends: str) -> None:
+    server = counting()
+    watch(server, CallFilter(None, None, True))
+    call = server.call(7, payload="secret", flush=True)
+    assert server.exchange.tallies is not None
+    assert server.exchange.tallies.requests == {call.id: "secret"}
+    if ends == "watch":
+        watch(server)
+    else:
+        server.core.link_lost(server.clock.now, "cut")
+        server.wait(1.0)
+        server.welcome(report_ms=1000)
+    assert server.exchange.tallies.requests == {}
+    called(server, write.result(call.id, ()))
+    assert server.exchange.tallies.requests == {}
+
+
+def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
+    server = counting()
+    watch(server, CallFilter(None, None, False))
+    call = server.call(7, payload="secret", flush=True)
+    called(server, write.result(call.id, ("secret",)))
+    server.wait(0.25)
+    [found] = reports(server)
+    assert [(item.request, item.answer) for item in found.calls] == [(None, None)]
+    watch(server, CallFilter(None, None, True), CallFilter(8, None, False))
+    long = "x" * MAX_WATCHED_BYTES
+    call = server.call(7, payload=long, flush=True)
+    called(server, write.result(call.id, (long,)))
+    called(server, write.call(1, "k", long, None))
+    [execution] = server.handle()
+    execution(long)
+    server.wait(0.25)
+    [found] = reports(server)
+    assert len(found.calls) == 2
+    assert all(
+        item.request is None and item.answer is None for item in found.calls if item.side is Role.PLAYER
+    )
+    assert server.exchange.tallies.requests == {}
+
+
+def test_watched_calls_over_the_bounds_are_lost_and_counted() -> None:
+    server = counting(limits=Limits(max_in_flight=2000))
+    watch(server, CallFilter(None, None, True))
+    for number in range(600):
+        called(server, write.call(number, "nope", number, None))
+    server.wait(0.25)
+    [found] = reports(server)
+    assert (len(found.calls), found.lost) == (500, 100)
+    assert [msgpack.unpackb(item.request or b"") for item in found.calls] == list(range(500))
+    for _ in range(300):
+        call = server.call(7, payload="x" * 2000, flush=True)
+        called(server, write.result(call.id, ()))
+    server.wait(0.25)
+    [found] = reports(server)
+    assert len(found.calls) == 130 and found.lost == 170
+
+
+def test_an_answer_that_is_no_result_is_counted_by_its_code() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None))
+    [execution] = server.handle()
+    execution.refuse(HandlerError("no"))
+    [figures] = report(server).callbacks
+    assert figures.failed == {Code.HANDLER_ERROR.name: 1}

@@ -1,0 +1,141 @@
+"""States and times of a link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ringback.core.link_state import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    PROVEN_S,
+    WELCOME_WITHIN_S,
+    Due,
+    LinkState,
+)
+from ringback.protocol.frames import ENDPOINT_TRANSITIONS, FrameType, Role, SessionState
+
+
+def make(random: Callable[[], float] = lambda: 1.0, role: Role = Role.PLAYER) -> LinkState:
+    return LinkState(role, random)
+
+
+def greeting(role: Role = Role.PLAYER) -> LinkState:
+    session = make(role=role)
+    session.start(0.0)
+    session.opened(0.0)
+    return session
+
+
+def ready(role: Role = Role.PLAYER, lease_s: float = 30.0) -> LinkState:
+    session = greeting(role)
+    assert session.accept(FrameType.WELCOME, 0.0)
+    session.welcomed(lease_s, 0.0)
+    return session
+
+
+def test_nothing_is_due_before_the_start() -> None:
+    session = make()
+    assert session.due_at() is None and session.due(1e9) is Due.NOTHING
+    session.start(5.0)
+    assert session.due_at() == 5.0
+    assert session.due(4.9) is Due.NOTHING
+    assert session.due(5.0) is Due.OPEN
+
+
+def test_a_broker_that_does_not_welcome_is_given_up() -> None:
+    session = greeting()
+    assert not session.up
+    assert session.due_at() == WELCOME_WITHIN_S
+    assert session.due(WELCOME_WITHIN_S - 0.01) is Due.NOTHING
+    assert session.due(WELCOME_WITHIN_S) is Due.GIVE_UP
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_every_frame_in_every_state(role: Role) -> None:
+    for state in SessionState:
+        for number in range(-1, 256):
+            session = make(role=role)
+            session.start(0.0)
+            session.opened(0.0)
+            session.state = state
+            following = ENDPOINT_TRANSITIONS[role].get((state, number))  # type: ignore[call-overload]
+            assert session.accept(number, 1.0) is (following is not None)
+            assert session.state == (following or state)
+
+
+def test_nothing_is_accepted_without_a_link() -> None:
+    session = ready()
+    session.lost(1.0)
+    assert not any(session.accept(number, 1.0) for number in range(256))
+
+
+@pytest.mark.parametrize("random", [0.0, 0.25, 1.0])
+def test_delays_double_within_their_bounds(random: float) -> None:
+    session = make(lambda: random)
+    session.start(0.0)
+    for attempt in range(2000):
+        session.opened(0.0)
+        session.lost(10.0)
+        full = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(attempt, 30))
+        assert session.due_at() == pytest.approx(10.0 + full * (0.5 + random / 2))
+
+
+@pytest.mark.parametrize("stood_s", [0.0, PROVEN_S - 0.1, PROVEN_S])
+def test_a_link_that_stood_makes_the_delay_short_again(stood_s: float) -> None:
+    """One that is closed right after its welcome each time must not be tried at full speed for ever."""
+    session = make()
+    session.start(0.0)
+    for _ in range(10):
+        session.opened(0.0)
+        session.lost(0.0)
+    assert session.due_at() == LONGEST_DELAY_S
+    session.opened(0.0)
+    session.accept(FrameType.WELCOME, 0.0)
+    session.welcomed(30.0, 0.0)
+    session.lost(stood_s)
+    assert session.due_at() == stood_s + (FIRST_DELAY_S if stood_s == PROVEN_S else LONGEST_DELAY_S)
+
+
+def test_pings_keep_the_lease() -> None:
+    session = ready(lease_s=30.0)
+    for turn in range(1, 5):
+        at = 15.0 * turn
+        assert session.due_at() == pytest.approx(at)
+        assert session.due(at - 0.01) is Due.NOTHING
+        assert session.due(at) is Due.PING
+        session.sent(at)
+        assert session.due(at) is Due.NOTHING
+        session.accept(FrameType.PONG, at + 0.1)
+
+
+def test_a_silent_broker_is_given_up() -> None:
+    session = ready(lease_s=30.0)
+    assert session.due(15.0) is Due.PING
+    session.sent(15.0)
+    assert session.due_at() == 30.0
+    assert session.due(29.9) is Due.NOTHING
+    assert session.due(30.0) is Due.GIVE_UP
+
+
+def test_what_is_not_expected_renews_nothing() -> None:
+    session = ready(lease_s=3.0)
+    assert not session.accept(FrameType.JOINED, 2.0)
+    assert session.due(3.0) is Due.GIVE_UP
+
+
+def test_a_lease_of_nothing_does_not_spin() -> None:
+    session = ready(lease_s=0.0)
+    due_at = session.due_at()
+    assert due_at is not None and due_at > 0.03
+
+
+def test_a_closed_session_opens_nothing() -> None:
+    session = ready()
+    session.close()
+    assert session.closed and not session.up and session.due_at() is None
+    session.lost(1.0)
+    assert session.due_at() is None
+    session.start(2.0)
+    assert not session.closed and session.due(2.0) is Due.OPEN

@@ -1,0 +1,219 @@
+"""Queues, batches, and a link that takes no more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.corefakes import Desk, TestCall, envelopes_of
+
+from ringback.errors import Code
+from ringback.protocol.control import Pong
+from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, MAX_FRAME_BYTES, Limits
+
+
+@pytest.fixture
+def player() -> Desk:
+    desk = Desk(Role.PLAYER)
+    desk.connect()
+    return desk
+
+
+def ids(desk: Desk) -> list[list[int]]:
+    return [[envelope[1] for envelope in body] for body in desk.bodies()]
+
+
+def test_what_waits_leaves_in_one_frame(player: Desk) -> None:
+    wanted = player.shell.flushes_wanted
+    for _ in range(3):
+        player.call()
+    assert player.shell.flushes_wanted == wanted + 1
+    assert player.shell.sent == []
+    assert player.flush()
+    assert ids(player) == [[1, 2, 3]]
+    player.call()
+    assert player.shell.flushes_wanted == wanted + 2
+
+
+def test_a_frame_per_route() -> None:
+    server = Desk(Role.SERVER)
+    server.connect()
+    for to in (7, "7", 7):
+        server.call(to)
+    server.flush()
+    assert [(address, len(envelopes_of(frame))) for address, frame in server.shell.take_sent()] == [
+        (b"\x07", 2),
+        (b"\xa17", 1),
+    ]
+
+
+def test_a_frame_starts_at_256_envelopes(player: Desk) -> None:
+    for _ in range(2 * BATCH_ENVELOPES + 1):
+        player.call()
+    player.flush()
+    assert [len(frame) for frame in ids(player)] == [BATCH_ENVELOPES, BATCH_ENVELOPES, 1]
+
+
+def test_a_frame_starts_at_64_kib(player: Desk) -> None:
+    for _ in range(7):
+        player.call(payload=bytes(BATCH_BYTES // 3))
+    player.flush()
+    frames = player.shell.take_sent()
+    assert [len(envelopes_of(frame)) for _, frame in frames] == [2, 2, 2, 1]
+    assert all(len(frame) <= BATCH_BYTES + 16 for _, frame in frames)
+
+
+@pytest.mark.parametrize("size", [BATCH_BYTES, 1_000_000])
+def test_an_oversized_envelope_has_a_frame_of_its_own(player: Desk, size: int) -> None:
+    for payload in (b"a", bytes(size), b"b", b"c"):
+        player.call(payload=payload)
+    player.flush()
+    frames = player.shell.take_sent()
+    assert [len(envelopes_of(frame)) for _, frame in frames] == [1, 1, 2]
+    assert all(len(frame) <= MAX_FRAME_BYTES - 8 for _, frame in frames)
+
+
+def test_a_refused_send_is_resumed(player: Desk) -> None:
+    for _ in range(600):
+        player.call()
+    player.shell.room = 1
+    assert not player.flush()
+    assert not player.exchange.outbox.empty
+    assert not player.flush()
+    player.call()
+    player.shell.room = None
+    assert player.flush()
+    assert [number for frame in ids(player) for number in frame] == list(range(1, 602))
+    player.check_sums()
+    assert player.exchange.outbox.empty
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([7, 8, "x"]), st.integers(1, 300), st.sampled_from([0, 10, 30_000])),
+        max_size=6,
+    ),
+    st.lists(st.integers(0, 3), max_size=8),
+)
+def test_nothing_is_lost_or_sent_twice(queued: list[tuple[int | str, int, int]], rooms: list[int]) -> None:
+    server = Desk(Role.SERVER, limits=Limits(max_queued_bytes=2**31))
+    server.connect()
+    expected: dict[bytes, list[int]] = {}
+    rooms = [*rooms]
+    for to, number, size in queued:
+        for _ in range(number):
+            call = server.call(to, payload=bytes(size))
+            assert call.peer is not None
+            expected.setdefault(call.peer.address, []).append(call.id)
+        server.shell.room = rooms.pop() if rooms else 1
+        server.flush()
+        server.check_sums()
+    server.shell.room = None
+    assert server.flush()
+    got: dict[bytes, list[int]] = {}
+    for address, frame in server.shell.take_sent():
+        assert len(frame) <= BATCH_BYTES + 16
+        got.setdefault(address, []).extend(envelope[1] for envelope in envelopes_of(frame))
+    assert got == expected
+    assert server.exchange.outbox.empty and server.exchange.outbox.queued_bytes == 0
+
+
+def test_control_frames_wait_too_and_go_first() -> None:
+    operator = Desk(Role.OPERATOR)
+    operator.connect(link=3)
+    operator.call(7)
+    ping = TestCall(50)
+    operator.core.ping(ping)
+    operator.shell.room = 0
+    assert not operator.flush()
+    operator.shell.room = 1
+    assert not operator.flush()
+    [(_, frame)] = operator.shell.take_sent()
+    assert frame[1] == FrameType.PING
+    operator.shell.room = None
+    assert operator.flush()
+    [(_, frame)] = operator.shell.take_sent()
+    assert frame[1] == FrameType.DATA
+    operator.told(Pong((50).to_bytes(8, "big")))
+    assert ping.results == ()
+
+
+def test_thousands_of_calls_to_oneself_need_no_link() -> None:
+    server = Desk(Role.SERVER, limits=Limits(max_in_flight=5000))
+    calls = [server.call(7, kind=None) for _ in range(3000)]
+    unknown = [server.call(7, kind=None, key="unknown") for _ in range(1500)]
+    assert server.flush()
+    assert server.shell.sent == []
+    for execution in server.handle():
+        assert execution.source == 7
+        execution(execution.id)
+    assert server.flush()
+    assert [call.results for call in calls] == [(call.id,) for call in calls]
+    assert {call.outcome for call in unknown} == {(Code.UNKNOWN_CALLBACK, "no")}
+    server.check_at_rest()
+
+
+def test_calls_to_oneself_live_through_a_lost_link() -> None:
+    server = Desk(Role.SERVER)
+    server.connect()
+    call, lost = server.call(7, kind=None), server.call(7)
+    server.core.link_lost(server.clock.now, "test")
+    assert lost.outcome == (Code.CONNECTION_LOST, "no")
+    server.flush()
+    [execution] = server.handle()
+    execution(1)
+    server.flush()
+    assert call.results == (1,)
+    server.check_at_rest()
+
+
+def test_a_full_outbox_refuses_calls() -> None:
+    player = Desk(Role.PLAYER, limits=Limits(max_queued_bytes=1000))
+    player.connect()
+    first = player.call(payload=bytes(2000))
+    second = player.call()
+    assert second.outcome == (Code.OVERLOADED, "no")
+    player.flush()
+    third = player.call(flush=True)
+    assert not first.done and not third.done
+    assert [len(frame) for frame in ids(player)] == [1, 1]
+
+
+def test_control_frames_keep_their_order_and_end_with_their_link() -> None:
+    operator = Desk(Role.OPERATOR)
+    operator.connect(link=3)
+    for number in (1, 2):
+        operator.core.ping(TestCall(number))
+    operator.shell.room = 1
+    assert not operator.flush()
+    operator.shell.room = None
+    assert operator.flush()
+    assert [frame[-1] for _, frame in operator.shell.take_sent()] == [1, 2]
+    operator.core.ping(TestCall(3))
+    operator.core.link_lost(operator.clock.now, "test")
+    assert operator.exchange.outbox.empty
+    operator.connect(link=4)
+    operator.flush()
+    assert operator.shell.take_sent() == []
+
+
+def test_a_queue_is_as_short_as_what_waits_in_it() -> None:
+    """On a link that stands still, calls that are taken back leave nothing behind."""
+    server = Desk(Role.SERVER)
+    server.connect()
+    server.shell.room = 0
+    kept = server.call(1)
+    for _ in range(100):
+        server.exchange.cancel(server.call(2))
+        server.call(3, timeout_s=0.01)
+        server.wait(0.02)
+    outbox = server.exchange.outbox
+    assert len(outbox._waiting) == 1
+    server.exchange.cancel(kept)
+    assert outbox.empty and outbox.queued_bytes == 0
+    kept = server.call(1)
+    server.shell.room = None
+    assert server.flush()
+    assert ids(server) == [[kept.id]]

@@ -1,0 +1,103 @@
+"""Player IDs, keys, addresses, and the limits that an endpoint sets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringback.errors import ProtocolError
+from ringback.protocol.limits import MAX_ENVELOPE_BYTES, Limits
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import check_player_id, decode_player_id, encode_player_id
+
+PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
+    st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16
+)
+
+
+@pytest.mark.parametrize("player_id", [1, 2**63 - 1, "a", "x" * 64, "\u00e9" * 32, "\x00"])
+def test_a_good_player_id_is_given_back(player_id: Any) -> None:
+    assert check_player_id(player_id) == player_id
+
+
+@pytest.mark.parametrize("player_id", [0, -1, 2**63, "", "x" * 65, "\u00e9" * 33, "\ud800"])
+def test_a_player_id_out_of_range(player_id: Any) -> None:
+    with pytest.raises(ValueError, match="a player ID"):
+        check_player_id(player_id)
+
+
+@pytest.mark.parametrize("player_id", [True, 1.0, b"a", None, [1], type("Sub", (int,), {})(5)])
+def test_a_player_id_of_another_type(player_id: Any) -> None:
+    with pytest.raises(TypeError, match="a player ID is an int or a str"):
+        check_player_id(player_id)
+
+
+@pytest.mark.parametrize("key", ["a", "shop:items", "k" * 256, "\u00e9" * 128])
+def test_a_good_key_is_given_back(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "k" * 257, "\u00e9" * 129, "\udfff"])
+def test_a_key_out_of_range(key: str) -> None:
+    with pytest.raises(ValueError, match="a key"):
+        check_key(key)
+
+
+@pytest.mark.parametrize("key", [None, 1, b"k"])
+def test_a_key_of_another_type(key: Any) -> None:
+    with pytest.raises(TypeError, match="a key is a str"):
+        check_key(key)
+
+
+@given(PLAYER_ID)
+def test_address_round_trip(player_id: int | str) -> None:
+    assert decode_player_id(encode_player_id(player_id)) == player_id
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=80))
+def test_a_garbage_address_gives_an_id_or_a_protocol_error(address: bytes) -> None:
+    try:
+        player_id = decode_player_id(address)
+    except ProtocolError:
+        return
+    assert encode_player_id(player_id) == address
+
+
+def test_an_address_that_nests_without_end() -> None:
+    with pytest.raises(ProtocolError):
+        decode_player_id(b"\x91" * 100_000)
+    with pytest.raises(ProtocolError):
+        decode_player_id(msgpack.packb({(): 1}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, 0) for name in Limits.__slots__],
+        *[(name, -1) for name in Limits.__slots__],
+        *[(name, "9") for name in Limits.__slots__],
+        *[(name, True) for name in Limits.__slots__],
+        *[(name, 2.5) for name in Limits.__slots__ if name != "max_calls_per_s"],
+        *[(name, None) for name in Limits.__slots__ if name != "max_calls_per_s"],
+        ("max_calls_per_s", math.nan),
+        ("max_call_bytes", MAX_ENVELOPE_BYTES + 1),
+        ("max_depth", 65),
+        ("max_array_len", 5),
+        ("max_map_len", 7),
+    ],
+)
+def test_limits_that_make_no_sense(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        Limits(**{name: value})
+
+
+def test_limits_at_their_bounds() -> None:
+    assert Limits() == Limits(max_call_bytes=MAX_ENVELOPE_BYTES, max_depth=64)
+    assert Limits(max_calls_per_s=0.5).max_calls_per_s == 0.5
+    assert Limits(max_calls_per_s=100, max_depth=1, max_array_len=6, max_map_len=8).max_depth == 1

@@ -1,0 +1,182 @@
+"""The golden bytes in tests/vectors: what is encoded equals them, and they decode to what they stand for."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from ringback.errors import EXECUTED, Code, ProtocolError, RejectCode, call_error
+from ringback.protocol import control
+from ringback.protocol.bounces import bounce
+from ringback.protocol.bundles import bundle, unbundle
+from ringback.protocol.envelopes import Encoder, decode, join
+from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
+from ringback.protocol.limits import Limits
+from ringback.protocol.player_ids import decode_player_id, encode_player_id
+from ringback.protocol.reports import CallbackFigures, CallFilter, PlayerFigures, WatchedCall
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+FRAME_CLASSES = {frame.type: frame for frame in get_args(control.ControlFrame)}
+
+
+def plain(value: Any) -> Any:
+    """Gives the value that JSON with the marks $bin, $float and $map stands for."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"$bin": digits}:
+            return bytes.fromhex(digits)
+        case {"$float": name}:
+            return float(name)
+        case {"$map": pairs}:
+            return {plain(key): plain(item) for key, item in pairs}
+    return {key: plain(item) for key, item in value.items()}
+
+
+def load(file: str, part: str) -> list[Any]:
+    vectors = json.loads((VECTORS / file).read_text(encoding="utf-8"))[part]
+    return [pytest.param(vector, id=vector["name"]) for vector in vectors]
+
+
+def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in plain(vector["fields"]).items()
+    }
+    kinds = {"role": Role, "subject": control.Subject, "code": RejectCode}
+    kinds |= {"what": control.What} | ({"code": Code} if vector["type"] == "ANSWER" else {})
+    for name in kinds.keys() & values.keys():
+        values[name] = None if values[name] is None else kinds[name](values[name])
+    rows: dict[str, Callable[[list[Any]], Any]] = {
+        "callbacks": lambda row: CallbackFigures(row[0], Role(row[1]), *row[2:4], tuple(row[4]), row[5]),
+        "players": lambda row: PlayerFigures(*row),
+        "calls": lambda row: WatchedCall(row[0], Role(row[1]), *row[2:]),
+        "watches": lambda row: CallFilter(*row),
+    }
+    for name in rows.keys() & values.keys():
+        values[name] = tuple(map(rows[name], values[name]))
+    frame: control.ControlFrame = FRAME_CLASSES[FrameType[vector["type"]]](**values)
+    return frame
+
+
+def encode_envelope(envelope: list[Any]) -> bytes:
+    encoder = Encoder(Limits())
+    match envelope:
+        case [1, call_id, key, payload, budget_ms, *context]:
+            return encoder.call(call_id, key, payload, budget_ms, *context)
+        case [2, call_id, results]:
+            return encoder.result(call_id, tuple(results))
+        case [3, call_id, code, message, executed, data]:
+            return encoder.error(call_id, call_error(code, message, EXECUTED[executed], data))
+        case [4, call_id]:
+            return encoder.cancel(call_id)
+    raise AssertionError(envelope)
+
+
+@pytest.mark.parametrize("vector", load("headers.json", "headers"))
+def test_header(vector: dict[str, Any]) -> None:
+    number = FrameType[vector["type"]]
+    expected = bytes.fromhex(vector["hex"])
+    assert header(number, vector["link"], vector["code"]) == expected
+    assert HEADER.unpack(expected) == (vector["version"], number, vector["code"], vector["link"])
+
+
+@pytest.mark.parametrize("vector", load("addresses.json", "addresses"))
+def test_address(vector: dict[str, Any]) -> None:
+    expected = bytes.fromhex(vector["hex"])
+    assert encode_player_id(vector["player_id"]) == expected
+    player_id = decode_player_id(expected)
+    assert player_id == vector["player_id"]
+    assert type(player_id) is type(vector["player_id"])
+
+
+@pytest.mark.parametrize("vector", load("control.json", "frames"))
+def test_control_frame(vector: dict[str, Any]) -> None:
+    frame = control_frame(vector)
+    data = bytes.fromhex(vector["hex"])
+    assert control.decode(data) == frame
+    if not vector.get("decode_only"):
+        assert control.encode(frame) == data
+
+
+def test_every_control_frame_has_a_vector_with_all_its_fields() -> None:
+    seen = {
+        param.values[0]["type"]: set(param.values[0]["fields"]) for param in load("control.json", "frames")
+    }
+    assert seen == {
+        kind.name: {field.name for field in fields_of(frame)} for kind, frame in FRAME_CLASSES.items()
+    }
+
+
+@pytest.mark.parametrize("vector", load("envelopes.json", "envelopes"))
+def test_envelope(vector: dict[str, Any]) -> None:
+    envelope = plain(vector["envelope"])
+    data = bytes.fromhex(vector["hex"])
+    decoded = decode(join([data]), Limits())
+    # repr tells 1, 1.0 and True, and 0.0 and -0.0, apart, and says that nan is nan.
+    assert repr(decoded.envelopes) == repr([envelope])
+    assert decoded[1:] == ([], 0)
+    if not vector.get("decode_only"):
+        assert encode_envelope(envelope) == data
+
+
+def test_every_error_code_has_a_vector() -> None:
+    envelopes = [param.values[0]["envelope"] for param in load("envelopes.json", "envelopes")]
+    assert {envelope[0] for envelope in envelopes} == {1, 2, 3, 4}
+    codes = {envelope[2] for envelope in envelopes if envelope[0] == 3}
+    assert {code for code in codes if isinstance(code, int)} == set(Code)
+
+
+@pytest.mark.parametrize("vector", load("data.json", "frames"))
+def test_data_frame(vector: dict[str, Any]) -> None:
+    envelopes = plain(vector["envelopes"])
+    data = bytes.fromhex(vector["hex"])
+    head = header(FrameType[vector["type"]], vector["link"])
+    assert head + join([encode_envelope(envelope) for envelope in envelopes]) == data
+    assert decode(data[HEADER_BYTES:], Limits()) == (envelopes, [], 0)
+
+
+@pytest.mark.parametrize("vector", load("bounces.json", "frames"))
+def test_bounce(vector: dict[str, Any]) -> None:
+    bounced = bytes.fromhex(vector["bounced"])
+    data = bytes.fromhex(vector["hex"])
+    assert bounce(Code[vector["code"]], bounced) == data
+    assert struct.unpack("!BBHI", data[:8]) == (1, 18, Code[vector["code"]], 0)
+    assert data[8:] == bounced
+
+
+@pytest.mark.parametrize("vector", load("bundles.json", "frames"))
+def test_bundle(vector: dict[str, Any]) -> None:
+    pairs = [(bytes.fromhex(one["address"]), bytes.fromhex(one["frame"])) for one in vector["carried"]]
+    data = bytes.fromhex(vector["hex"])
+    assert bundle(pairs) == data
+    assert unbundle(data) == [part for pair in pairs for part in pair]
+
+
+@pytest.mark.parametrize("vector", load("invalid.json", "frames"))
+def test_invalid_frame(vector: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        control.decode(bytes.fromhex(vector["hex"]))
+
+
+@pytest.mark.parametrize("vector", load("invalid.json", "addresses"))
+def test_invalid_address(vector: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        decode_player_id(bytes.fromhex(vector["hex"]))
+
+
+@pytest.mark.parametrize("vector", load("invalid.json", "bodies"))
+def test_invalid_body(vector: dict[str, Any]) -> None:
+    decoded = decode(bytes.fromhex(vector["hex"]), Limits())
+    assert decoded.envelopes == [[4, 9]] * vector["sound"]
+    assert [[bad.type, bad.id] for bad in decoded.unreadable] == vector["unreadable"]
+    assert all(bad.reason for bad in decoded.unreadable)
+    assert decoded.lost_bytes == vector["lost_bytes"]

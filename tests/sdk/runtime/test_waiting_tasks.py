@@ -1,0 +1,204 @@
+"""Tasks that await calls: whatever asyncio does with a task, it can do with one of these."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from support.faces import HereBroker
+from support.harness import PATIENCE_S
+
+from ringback import CallTimeout
+from ringback.aio import Player, Server
+
+
+class Pair:
+    """A server that answers "echo" at once and "hold" when it is told, and a player."""
+
+    def __init__(self, here: HereBroker) -> None:
+        self.server, self.player = Server(here.backend), Player(here.players, 7)
+        self.held: list[Any] = []
+        self.server.register_server_callback("echo", lambda source, payload: payload)
+        self.server.register_server_callback("hold", lambda source, payload, cb: self.held.append(cb))
+        self.all_held = asyncio.Event()
+
+    async def __aenter__(self) -> Pair:
+        await self.server.start()
+        await self.player.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.player.close()
+        await self.server.close()
+
+    async def hold(self, count: int) -> list[asyncio.Task[Any]]:
+        """Gives tasks that await calls which are being handled."""
+        tasks = [asyncio.create_task(self.wait(number)) for number in range(count)]
+        while len(self.held) < count:
+            await self.player.trigger_server_callback("echo")
+        return tasks
+
+    async def wait(self, number: int) -> int:
+        return int(await self.player.trigger_server_callback("hold", number))
+
+    def release(self) -> None:
+        """Answers all at one moment, so that the answers come in one frame."""
+        for number, cb in enumerate(self.held):
+            cb(number)
+
+
+def run(scene: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scene, PATIENCE_S))
+
+
+def test_all_go_on_with_their_own_results(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            tasks = await pair.hold(50)
+            pair.release()
+            assert await asyncio.gather(*tasks) == list(range(50))
+
+    run(scene())
+
+
+def test_many_await_one_call(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            call = pair.player.trigger_server_callback("echo", "x")
+
+            async def wait() -> Any:
+                return await call
+
+            assert await asyncio.gather(*(wait() for _ in range(5))) == ["x"] * 5
+            assert await call == "x"
+
+    run(scene())
+
+
+def test_a_task_that_is_cancelled_cancels_its_call(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            first, second = await pair.hold(2)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            pair.release()
+            assert await second == 1
+            assert pair.player.counters.errors == 1
+
+    run(scene())
+
+
+def test_a_task_cancelled_by_one_that_went_on_just_before_it(here: HereBroker) -> None:
+    """Both answers came in one frame: the second task had only not been told yet."""
+
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            tasks: list[asyncio.Task[Any]] = []
+
+            async def cancels_the_other(number: int) -> None:
+                await pair.wait(number)
+                for task in tasks:
+                    if task is not asyncio.current_task():
+                        task.cancel()
+
+            tasks += [asyncio.create_task(cancels_the_other(number)) for number in range(2)]
+            while len(pair.held) < 2:
+                await pair.player.trigger_server_callback("echo")
+            pair.release()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert sorted(map(type, outcomes), key=str) == sorted(
+                [type(None), asyncio.CancelledError], key=str
+            )
+
+    run(scene())
+
+
+def test_a_timeout_of_asyncio_and_one_of_the_call(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pair.wait(1), 0.05)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await pair.player.trigger_server_callback("hold")
+            with pytest.raises(CallTimeout):
+                await pair.player.trigger_server_callback("hold", timeout=0.05)
+            assert await asyncio.shield(pair.player.trigger_server_callback("echo", 1)) == 1
+
+    run(scene())
+
+
+def test_what_is_triggered_as_a_task_goes_on_leaves_at_once(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            for number in range(200):
+                assert await pair.player.trigger_server_callback("echo", number) == number
+
+    run(scene())
+
+
+def test_a_task_may_close_the_endpoint_it_was_told_by(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            tasks = await pair.hold(3)
+
+            async def close() -> None:
+                await pair.player.trigger_server_callback("echo")
+                await pair.player.close()
+
+            await close()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(outcome, Exception) for outcome in outcomes)
+
+    run(scene())
+
+
+def test_ctrl_c_in_one_task_leaves_the_others_their_results(here: HereBroker) -> None:
+    """It ends the run of the loop; who runs the loop again finds the other tasks as they were."""
+    loop = asyncio.new_event_loop()
+    pair = None
+
+    async def interrupted() -> None:
+        assert pair is not None
+        await pair.wait(0)
+        raise KeyboardInterrupt
+
+    async def begin() -> tuple[asyncio.Task[Any], list[asyncio.Task[Any]]]:
+        nonlocal pair
+        pair = await Pair(here).__aenter__()
+        first = asyncio.create_task(interrupted())
+        while not pair.held:
+            await pair.player.trigger_server_callback("echo")
+        others = [asyncio.create_task(pair.wait(number)) for number in (1, 2)]
+        while len(pair.held) < 3:
+            await pair.player.trigger_server_callback("echo")
+        return first, others
+
+    async def finish() -> list[int]:
+        assert pair is not None
+        results = await asyncio.gather(*others)
+        await pair.__aexit__()
+        return results
+
+    try:
+        first, others = loop.run_until_complete(begin())
+        assert pair is not None
+        pair.release()
+        loop.call_later(PATIENCE_S, loop.stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        assert loop.run_until_complete(asyncio.wait_for(finish(), PATIENCE_S)) == [1, 2]
+        assert isinstance(first.exception(), KeyboardInterrupt)
+    finally:
+        loop.close()
+
+
+def test_with_asyncios_debug_mode(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            assert await pair.player.trigger_server_callback("echo", 1) == 1
+
+    asyncio.run(asyncio.wait_for(scene(), PATIENCE_S), debug=True)

@@ -1,0 +1,162 @@
+"""Real processes for the tests: brokers on free ports, and what waits for them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Self
+
+PATIENCE_S = 30.0
+"""How long anything may take before a test fails: the machine may be busy with something else."""
+
+READY = re.compile(r"ready players=(\S+) backend=(\S+)")
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("RINGBACK_")}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("sdk", "broker", "cli", "tests"))
+"""Of processes: they import what pytest does, wherever an installed ringback may be."""
+
+
+class Process:
+    """A process whose lines can be waited for. Standard error is read with standard output.
+
+    Args:
+        arguments: of Python.
+        prefix: a command that runs another, and what it is told before that.
+        environment: what is set on top of `ENVIRONMENT`.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        stdin: int | None = subprocess.DEVNULL,
+        prefix: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.lines: list[str] = []
+        self._arrived: SimpleQueue[str | None] = SimpleQueue()
+        self.popen = subprocess.Popen(
+            [*prefix, sys.executable, "-u", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=stdin,
+            text=True,
+            env={**ENVIRONMENT, **(environment or {})},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self._arrived.put(line.rstrip("\n"))
+        self._arrived.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Waits for the next line that matches."""
+        while True:
+            try:
+                line = self._arrived.get(timeout=PATIENCE_S)
+            except Empty:
+                raise AssertionError(f"no line like {pattern!r} came; these did: {self.lines}") from None
+            if line is None:
+                self._arrived.put(None)
+                raise AssertionError(f"the process ended without {pattern!r}: {self.lines}")
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                return match
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def wait(self) -> int:
+        """Waits for the end, and gives the exit code."""
+        code = self.popen.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
+
+    def output(self) -> list[str]:
+        """Gives all lines of a process that has ended."""
+        self.wait()
+        while (line := self._arrived.get(timeout=PATIENCE_S)) is not None:
+            self.lines.append(line)
+        self._arrived.put(None)
+        return self.lines
+
+    def kill(self) -> None:
+        """Ends it without a word (SIGKILL)."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.kill()
+        self.wait()
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # what it had not read when it ended
+                    pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@dataclass
+class BrokerProcess:
+    """A broker started with `ringback broker`."""
+
+    players: str = "tcp://127.0.0.1:0"
+    backend: str = "tcp://127.0.0.1:0"
+    options: tuple[str, ...] = ()
+    environment: dict[str, str] | None = None
+    process: Process = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Starts it; a second time at the same addresses as before."""
+        self.process = Process(
+            "-m",
+            "ringback_cli",
+            "broker",
+            "--players",
+            self.players,
+            "--backend",
+            self.backend,
+            *self.options,
+            environment=self.environment,
+        )
+        self.players, self.backend = self.process.wait_for(READY.pattern).groups()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+
+
+def ipc_addresses(folder: Path) -> tuple[str, str]:
+    """Gives two ipc addresses in a folder, short enough for a socket."""
+    return f"ipc://{folder}/p", f"ipc://{folder}/b"
+
+
+def eventually(check: Callable[[], bool], what: str) -> None:
+    """Waits until something is so that no event tells of, by asking the other side again and again.
+
+    Each check makes a round trip of its own, so this polls without sleeping.
+    """
+    import time
+
+    deadline = time.monotonic() + PATIENCE_S
+    while not check():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it did not come about that {what}")

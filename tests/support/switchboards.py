@@ -1,0 +1,293 @@
+"""A switchboard without sockets: a wire that records what is sent, and peers that join by a word."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from ringback.errors import Code, RejectCode
+from ringback.protocol import control
+from ringback.protocol.control import ControlFrame, decode, encode
+from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
+from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id
+from ringback.protocol.reports import CLASSES, CallbackFigures, PlayerFigures, WatchedCall
+from ringback_broker.admission.access_list import AccessList
+from ringback_broker.operations.events import PeerEvent
+from ringback_broker.peers.connection import Connection, Sent, Side
+from ringback_broker.peers.session import Session
+from ringback_broker.settings.schema import BrokerSettings
+from ringback_broker.switchboard.switchboard import Switchboard
+
+
+@dataclass
+class FakeWire:
+    """Records what is sent. A peer's queue is full, or its connection gone, as the test says."""
+
+    inbox: dict[tuple[Side, bytes], list[tuple[bytes, bytes]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    full: set[bytes] = field(default_factory=set)
+    gone: set[bytes] = field(default_factory=set)
+    room: dict[bytes, int] = field(default_factory=dict)
+    """How many more frames a peer's queue takes."""
+
+    silences: dict[Connection, int] = field(default_factory=dict)
+    """How long nothing has come over a connection, where that can be told."""
+
+    looked_at: list[Connection] = field(default_factory=list)
+    closed: list[tuple[Side, Connection]] = field(default_factory=list)
+    reports: list[tuple[str, str, str]] = field(default_factory=list)
+    sends: int = 0
+    drains: list[float | None] = field(default_factory=list)
+    calls: list[WatchedCall] = field(default_factory=list)
+
+    def drain(self, grace_s: float | None) -> None:
+        self.drains.append(grace_s)
+
+    def send_player(self, routing_id: bytes, frame: bytes) -> Sent:
+        return self._send(Side.PLAYERS, routing_id, b"", frame)
+
+    def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+        return self._send(Side.BACKEND, routing_id, address, frame)
+
+    def _send(self, side: Side, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+        self.sends += 1
+        if routing_id in self.gone:
+            return Sent.GONE
+        if routing_id in self.full or self.room.get(routing_id) == 0:
+            return Sent.FULL
+        if routing_id in self.room:
+            self.room[routing_id] -= 1
+        self.inbox[side, routing_id].append((address, frame))
+        return Sent.YES
+
+    def close_connection(self, side: Side, connection: Connection) -> None:
+        self.closed.append((side, connection))
+
+    def silence_ms(self, connection: Connection) -> int | None:
+        self.looked_at.append(connection)
+        return self.silences.get(connection)
+
+    def round_trip_ms(self, connection: Connection) -> float | None:
+        return 0.25
+
+    def log_call(self, call: WatchedCall) -> None:
+        self.calls.append(call)
+
+    def report(self, report: PeerEvent) -> None:
+        self.reports.append((report.event, report.session.name if report.session else "", report.detail))
+
+
+@dataclass(eq=False)
+class Peer:
+    """The far end of a connection. What it is told is a list of (address, frame)."""
+
+    desk: Desk
+    side: Side
+    routing_id: bytes
+    connection: Connection
+    link: int = 0
+    player_id: PlayerID | None = None
+
+    @property
+    def session(self) -> Session | None:
+        return self.desk.switchboard.roster.by_routing_id[self.side].get(self.routing_id)
+
+    def send(self, *parts: bytes) -> None:
+        self.desk.deliver(self, list(parts))
+
+    def say(self, frame: ControlFrame) -> None:
+        """Sends a control frame."""
+        self.send(*([encode(frame)] if self.side is Side.PLAYERS else [b"", encode(frame)]))
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """Gives what came since the last time."""
+        return self.desk.wire.inbox.pop((self.side, self.routing_id), [])
+
+    def told(self) -> list[ControlFrame]:
+        """Gives the control frames that came since the last time; fails if something else came."""
+        frames = []
+        for address, frame in self.take():
+            assert address == b""
+            frames.append(decode(frame))
+        return frames
+
+    def rejected(self) -> control.Reject:
+        """Gives the REJECT, which is all that came."""
+        [frame] = self.told()
+        assert isinstance(frame, control.Reject)
+        return frame
+
+    def bounced(self) -> tuple[bytes, Code, bytes]:
+        """Gives address, reason and frame of a BOUNCE, which is all that came."""
+        [(address, frame)] = self.take()
+        version, number, code, link = HEADER.unpack_from(frame)
+        assert (version, number, link) == (1, FrameType.BOUNCE, 0)
+        return address, Code(code), frame[HEADER_BYTES:]
+
+    def leave(self) -> None:
+        """Its connection closes."""
+        self.desk.switchboard.disconnected(self.side, self.connection)
+
+
+class Desk:
+    """A switchboard, its wire, and a clock that a test moves.
+
+    `deliver` looks senders up as the loop does.
+    """
+
+    def __init__(self, *, access: AccessList | None = None, **settings: Any) -> None:
+        self.wire = FakeWire()
+        self.config = BrokerSettings(**{"lease": 30.0, **settings})
+        self.unix_s = 1.8e9
+        self.switchboard = Switchboard(
+            self.config, self.wire, "test", access=access, unix_time=lambda: self.unix_s
+        )
+        self.now = 1000.0
+        self._descriptors = count(10)
+
+    @property
+    def counters(self) -> Any:
+        return self.switchboard.counters
+
+    def connect(
+        self,
+        side: Side = Side.PLAYERS,
+        descriptor: int | None = None,
+        key: str = "",
+        remote: str | None = None,
+    ) -> Peer:
+        """A connection is accepted; nothing is said yet."""
+        number = next(self._descriptors)
+        remote = f"10.0.0.{number}" if remote is None else remote
+        connection = Connection(number if descriptor is None else descriptor, remote, key)
+        self.switchboard.accepted(side, connection, self.now)
+        return Peer(self, side, b"R%d" % number, connection)
+
+    def deliver(self, peer: Peer, parts: list[bytes]) -> None:
+        switchboard = self.switchboard
+        session = peer.session
+        if session is None:
+            switchboard.from_stranger(peer.side, peer.routing_id, parts, peer.connection, self.now)
+        elif len(parts) != (1 if peer.side is Side.PLAYERS else 2):
+            switchboard.malformed(session, len(parts))
+        elif peer.side is Side.PLAYERS:
+            switchboard.from_player(session, parts[0], self.now)
+        else:
+            switchboard.from_backend(session, parts[0], parts[1], self.now)
+
+    def two_ticks(self) -> None:
+        """After that, sessions whose connection was found gone have ended."""
+        for _ in range(2):
+            self.switchboard.tick(self.now)
+
+    def join(
+        self,
+        role: Role,
+        player_id: PlayerID | None = None,
+        keys: tuple[str, ...] = (),
+        heartbeat_ms: int | None = None,
+    ) -> Peer:
+        """Somebody joins and is welcomed."""
+        peer = self.connect(Side.PLAYERS if role is Role.PLAYER else Side.BACKEND)
+        peer.say(control.Hello(role, player_id, keys, "test-sdk/1", heartbeat_ms))
+        *others, welcome = peer.told()
+        assert isinstance(welcome, control.Welcome)
+        assert all(isinstance(other, control.Joined) for other in others)
+        peer.link, peer.player_id = welcome.link, welcome.player_id
+        return peer
+
+    def player(
+        self,
+        player_id: PlayerID | None = None,
+        keys: tuple[str, ...] = (),
+        heartbeat_ms: int | None = None,
+    ) -> Peer:
+        return self.join(Role.PLAYER, player_id, keys, heartbeat_ms)
+
+    def server(self, keys: tuple[str, ...] = ()) -> Peer:
+        return self.join(Role.SERVER, None, keys)
+
+    def operator(self) -> Peer:
+        return self.join(Role.OPERATOR)
+
+
+def check_tables(desk: Any) -> None:
+    """Every session stands in all tables that it belongs to, and nothing else stands there. For a `Desk`,
+    or what else has a switchboard and its counters."""
+    switchboard = desk.switchboard
+    roster = switchboard.roster
+    sessions = set(roster.sessions())
+    by_routing_id = {s for table in roster.by_routing_id.values() for s in table.values()}
+    assert by_routing_id == set(roster._by_connection.values()) == sessions
+    assert len(sessions) == len(roster) == len(roster._by_connection)
+    assert not any(session.ended for session in sessions)
+    assert all(session.announced for session in sessions)
+    for where, session in roster.players.items():
+        assert (session.side, session.role) == (Side.PLAYERS, Role.PLAYER)
+        assert session.address == where and decode_player_id(where) == session.player_id
+    for head, session in roster.links.items():
+        assert session.side is Side.BACKEND and session.data_header == head
+    servers = [session for session in sessions if session.role is Role.SERVER]
+    assert servers == ([] if roster.server is None else [roster.server])
+    assert {session for session in sessions if session.backlog} == set(switchboard._backlogged)
+    strangers = {
+        (side, descriptor)
+        for side, connections in switchboard._doorman._strangers.items()
+        for descriptor in connections
+    }
+    assert not strangers & set(roster._by_connection)
+    listed = Counter((key, session.role) for session in sessions for key in session.keys)
+    assert switchboard._directory._counts == listed
+    counters = desk.counters
+    assert counters.sessions_begun - counters.sessions_ended == len(sessions)
+    assert not switchboard._ending
+
+
+SOUND: tuple[control.ControlFrame, ...] = (
+    control.Hello(Role.PLAYER, 7, ("a",)),
+    control.Hello(Role.SERVER),
+    control.Hello(Role.OPERATOR),
+    control.Welcome(0, 1, True, 1, "x"),
+    control.Reject(RejectCode.FULL, "x"),
+    control.Bye(),
+    control.Ping(b"x"),
+    control.Pong(b"x"),
+    control.Joined((1, "x")),
+    control.Left((1, "x")),
+    control.ServerUp(),
+    control.ServerDown(),
+    control.DrainingNotice(1),
+    control.Keys(("a", "b")),
+    control.Keys(()),
+    control.Query(1, control.Subject.PLAYERS),
+    control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
+    control.Query(1, control.Subject.COUNTERS),
+    control.Query(1, control.Subject.EVENTS),
+    control.Query(1, control.Subject.CALLS),
+    control.Order(1, control.What.KICK, 1),
+    control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
+    control.Report(
+        (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
+        (PlayerFigures(1, 2, 1),),
+        (WatchedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
+        3,
+    ),
+    control.Watch((), 1000),
+    control.Answer(1, ()),
+)
+"""Frames that are right in themselves, from whomever they may come."""
+
+
+def data(link: int = 0, body: bytes = b"\x90") -> bytes:
+    return header(FrameType.DATA, link) + body
+
+
+def relay(link: int, body: bytes = b"\x90") -> bytes:
+    return header(FrameType.RELAY, link) + body
+
+
+def address(player_id: PlayerID) -> bytes:
+    return encode_player_id(player_id)
