@@ -1,4 +1,7 @@
-"""Which module may import which, read from the source."""
+"""The rules of import between the folders of the three packages, read from the source.
+
+All imports count: those inside functions and those for type checkers alone too.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +12,77 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.harness import ENVIRONMENT
+from support.harness import ENVIRONMENT, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "ringback": ROOT / "sdk" / "ringback",
     "ringback_broker": ROOT / "broker" / "ringback_broker",
     "ringback_cli": ROOT / "cli" / "ringback_cli",
 }
-OPTIONAL = {
-    **{name: {"jwt", "cryptography"} for name in ("ringback.tokens", "ringback_broker.admission.tokens")},
+
+ORDER = {
+    "ringback": [
+        {"errors", "_version"},
+        {"protocol"},
+        {"core"},
+        {"credentials"},
+        {"_runtime"},
+        {"_roles"},
+        {"blocking", "aio"},
+        {"__init__"},
+        {"tokens", "tracing"},  # users import these two; no endpoint does
+    ],
+    "ringback_broker": [
+        {"peers", "settings"},
+        {"admission", "operations"},
+        {"switchboard"},
+        {"net"},
+        {"http"},
+        {"daemon"},
+        {"__init__"},
+    ],
+}
+"""The rooms of each package, from the bottom up. A room is a folder, or a module directly in the package. A room
+imports only itself and the rooms below it. Rooms on one level do not import each other."""
+
+ENDPOINT_FOLDERS = ("ringback.protocol", "ringback.errors", "ringback.credentials")
+"""What the broker imports of the SDK: the wire, and no endpoint."""
+
+DASHBOARD = "ringback_broker.http.observer"
+"""The one module of the broker that imports an endpoint: the dashboard is an operator."""
+
+EXTRAS = {
+    "ringback.tokens": {"jwt", "cryptography"},
+    "ringback._runtime.tracer": {"opentelemetry"},
+    "ringback.tracing": {"opentelemetry"},
+    "ringback_broker.admission.tokens": {"jwt", "cryptography"},
+    "ringback_broker.http.dashboard": {"starlette"},
     "ringback_broker.http.metrics": {"prometheus_client"},
     "ringback_broker.http.server": {"prometheus_client", "starlette", "uvicorn"},
-    "ringback_broker.http.dashboard": {"starlette"},
-    **{name: {"opentelemetry"} for name in ("ringback.tracing", "ringback._runtime.tracer")},
 }
-"""What is there with an extra alone, and who may import it."""
+"""The modules that import packages which only an extra installs."""
 
-WITH_AN_EXTRA = {
+LOADED_LATE = {
+    "ringback._runtime.tracer": {"ringback.tracing", "ringback._runtime.context"},
+    "ringback_broker.http.dashboard": {"ringback_broker.daemon.broker", "ringback_broker.http.server"},
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
     "ringback_broker.http.server": {"ringback_broker.daemon.broker"},
-    "ringback_broker.http.dashboard": {"ringback_broker.daemon.broker", "ringback_broker.http.server"},
-    "ringback._runtime.tracer": {"ringback.tracing", "ringback._runtime.context"},
 }
-"""Modules that are imported where their extra is needed, and by whom, inside functions or for types alone;
-others import what is optional in the same way."""
+"""The modules that cannot be imported without their extra, and the modules that import them: inside a function, or
+for type checkers alone. The other modules in `EXTRAS` import the packages themselves in this way."""
 
 IMPURE = {
     *("zmq", "asyncio", "threading", "time", "logging", "socket", "select", "selectors"),
     *("concurrent", "multiprocessing", "subprocess", "os", "signal", "queue", "_thread", "datetime"),
 }
+"""Modules with sockets, clocks, threads, loops, files or logs. Pure folders must not import them."""
+
+SLOW_TO_LOAD = ("rich", "zmq", "msgpack", "tomlkit", "termios")
+"""Modules that `--help` does not wait for."""
 
 
-def modules() -> dict[str, Path]:
-    """Gives every module of the three packages by its name."""
+def find_modules() -> dict[str, Path]:
+    """Return the file of each module of the three packages, by the module's dotted name."""
     found = {}
     for package, folder in PACKAGES.items():
         for path in sorted(folder.rglob("*.py")):
@@ -51,11 +91,11 @@ def modules() -> dict[str, Path]:
     return found
 
 
-MODULES = modules()
+MODULES = find_modules()
 
 
-def imports(source: str, module: str, is_package: bool = False) -> set[str]:
-    """Gives the dotted names that a module imports, inside functions and under TYPE_CHECKING too."""
+def read_imports(source: str, module: str, is_package: bool = False) -> set[str]:
+    """Return the dotted names of all modules that a source text imports."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -73,38 +113,61 @@ def imports(source: str, module: str, is_package: bool = False) -> set[str]:
 
 
 IMPORTS = {
-    name: imports(path.read_text(), name, path.name == "__init__.py") for name, path in MODULES.items()
+    name: read_imports(path.read_text(), name, path.name == "__init__.py") for name, path in MODULES.items()
 }
 
 
-def below(name: str, *packages: str) -> bool:
+def is_in(name: str, *packages: str) -> bool:
+    """Return whether a module is one of the packages, or is inside one."""
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def of(*packages: str) -> list[str]:
-    """Gives the modules of packages; fails if there are none, since then a rule would hold nothing."""
-    found = [name for name in MODULES if below(name, *packages)]
+def modules_in(*packages: str) -> list[str]:
+    """Return the modules of packages. Fail if there are none, since a rule would then check nothing."""
+    found = [name for name in MODULES if is_in(name, *packages)]
     assert found, packages
     return found
 
 
+def own_imports(name: str) -> set[str]:
+    """Return the modules of the three packages that a module imports."""
+    return {imported for imported in IMPORTS[name] if is_in(imported, *PACKAGES)}
+
+
+def third_party_imports(name: str) -> set[str]:
+    """Return the packages that a module imports and that the standard library does not have."""
+    return {imported.split(".")[0] for imported in IMPORTS[name]} - sys.stdlib_module_names
+
+
 def pure_folders() -> list[str]:
-    """Return the packages of the folders that the Makefile lists as pure, the one list of them."""
+    """Return the folders that the Makefile lists as pure. There is no other list of them."""
     [listed] = re.findall(r"^PURE := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.M)
     folders = listed.replace("\\\n", " ").split()
     assert all((ROOT / folder).is_dir() for folder in folders)
-    return [".".join(folder.split("/")[1:]) for folder in folders]
+    return folders
 
 
-PURE = pure_folders()
+PURE = [".".join(folder.split("/")[1:]) for folder in pure_folders()]
 
 
-def own(name: str) -> set[str]:
-    """Gives what a module imports of the three packages."""
-    return {imported for imported in IMPORTS[name] if below(imported, *PACKAGES)}
+def room_of(module: str) -> tuple[str, str]:
+    """Return the package and the room of a module."""
+    package, _, rest = module.partition(".")
+    room = rest.split(".")[0] or "__init__"
+    return package, room
 
 
-def test_the_reader_sees_imports() -> None:
+def level_of(module: str) -> int:
+    """Return how high the room of a module stands in its package."""
+    package, room = room_of(module)
+    [level] = [number for number, rooms in enumerate(ORDER[package]) if room in rooms]
+    return level
+
+
+# -- how these tests read the source
+
+
+def test_the_reader_sees_all_imports() -> None:
     source = """
 import zmq.asyncio as z
 from ringback import errors
@@ -116,32 +179,56 @@ def late():
 if TYPE_CHECKING:
     from threading import Lock
 """
-    assert imports(source, "ringback.protocol.names") == {
+    assert read_imports(source, "ringback.protocol.names") == {
         *("zmq.asyncio", "time", "threading"),
         *("ringback.errors", "ringback.protocol.frames", "ringback.protocol.limits", "ringback.core.peers"),
     }
-    assert imports("from .core import shell", "ringback", is_package=True) == {"ringback.core.shell"}
+    assert read_imports("from .core import shell", "ringback", is_package=True) == {"ringback.core.shell"}
 
 
-@pytest.mark.parametrize("name", of("ringback.errors"))
-def test_errors_import_nothing_of_ours(name: str) -> None:
-    assert own(name) == set()
+def test_each_room_has_one_level() -> None:
+    found = {room_of(module) for module in modules_in(*ORDER)}
+    listed = [(package, room) for package, levels in ORDER.items() for level in levels for room in level]
+    assert sorted(listed) == sorted(found)
 
 
-@pytest.mark.parametrize("name", of("ringback.protocol"))
-def test_the_protocol_imports_only_errors(name: str) -> None:
-    assert {other for other in own(name) if not below(other, "ringback.protocol", "ringback.errors")} == set()
+# -- folders
 
 
-@pytest.mark.parametrize("name", of("ringback.core"))
-def test_the_core_imports_only_the_protocol_and_errors(name: str) -> None:
-    allowed = ("ringback.core", "ringback.protocol", "ringback.errors")
-    assert {other for other in own(name) if not below(other, *allowed)} == set()
+@pytest.mark.parametrize("name", modules_in(*ORDER))
+def test_a_folder_imports_only_folders_below_it(name: str) -> None:
+    package, room = room_of(name)
+    for other in own_imports(name):
+        if is_in(other, package) and room_of(other)[1] != room:
+            assert level_of(other) < level_of(name), other
 
 
-@pytest.mark.parametrize("name", of("ringback.errors", *PURE))
-def test_what_is_pure_imports_nothing_impure(name: str) -> None:
-    """Follow the imports too: a pure module must not reach an impure one through another."""
+@pytest.mark.parametrize("name", modules_in("ringback", "ringback_broker"))
+def test_nothing_imports_the_command_line(name: str) -> None:
+    assert not [other for other in own_imports(name) if is_in(other, "ringback_cli")]
+
+
+@pytest.mark.parametrize("name", modules_in("ringback"))
+def test_the_sdk_does_not_import_the_broker(name: str) -> None:
+    assert not [other for other in own_imports(name) if not is_in(other, "ringback")]
+
+
+@pytest.mark.parametrize("name", modules_in("ringback_broker"))
+def test_the_broker_imports_no_endpoint_but_the_dashboard_s(name: str) -> None:
+    allowed = {"ringback_broker", *ENDPOINT_FOLDERS, *({"ringback.aio"} if name == DASHBOARD else ())}
+    assert not [other for other in own_imports(name) if not is_in(other, *allowed)]
+
+
+def test_the_broker_loads_the_dashboard_s_endpoint_late() -> None:
+    assert {name for name in MODULES if DASHBOARD in IMPORTS[name]} == {
+        "ringback_broker.daemon.broker",
+        "ringback_broker.http.dashboard",
+    }
+
+
+@pytest.mark.parametrize("name", modules_in("ringback.errors", *PURE))
+def test_pure_folders_import_nothing_impure(name: str) -> None:
+    """Follow the imports: a pure module must not reach an impure one through another module either."""
     seen, queue = set(), [name]
     while queue:
         module = queue.pop()
@@ -152,35 +239,31 @@ def test_what_is_pure_imports_nothing_impure(name: str) -> None:
         queue += IMPORTS[module]
 
 
-@pytest.mark.parametrize("name", of("ringback"))
-def test_the_sdk_needs_little(name: str) -> None:
-    roots = {imported.split(".")[0] for imported in IMPORTS[name]}
-    allowed = {"zmq", "msgpack", "ringback"} | OPTIONAL.get(name, set())
-    assert roots - sys.stdlib_module_names - allowed == set()
+def test_the_source_roots_are_not_packages() -> None:
+    assert [folder for folder in PACKAGES.values() if (folder.parent / "__init__.py").exists()] == []
+    assert [folder for folder in PACKAGES.values() if not (folder / "py.typed").exists()] == []
 
 
-@pytest.mark.parametrize("name", of("ringback_broker"))
-def test_the_broker_imports_the_wire_only(name: str) -> None:
-    allowed = ("ringback_broker", "ringback.protocol", "ringback.errors", "ringback.credentials")
-    # The dashboard asks the broker as an operator among others, from the thread of HTTP, so that the
-    # switchboard has nothing for it. Nothing else of the broker may use an endpoint.
-    allowed += {
-        "ringback_broker.http.observer": ("ringback.aio",),
-        "ringback_broker.http.dashboard": ("ringback.protocol.json_values",),
-    }.get(name, ())
-    assert {other for other in own(name) if not below(other, *allowed)} == set()
-    roots = {imported.split(".")[0] for imported in IMPORTS[name]}
-    allowed = {"zmq", "msgpack", "pydantic", "annotated_types", "ringback", "ringback_broker"}
-    allowed |= OPTIONAL.get(name, set())
-    assert roots - sys.stdlib_module_names - allowed == set()
+# -- other packages
 
 
-def test_what_is_optional_is_imported_only_when_used() -> None:
+@pytest.mark.parametrize("name", modules_in("ringback"))
+def test_the_sdk_needs_two_packages(name: str) -> None:
+    assert third_party_imports(name) - EXTRAS.get(name, set()) <= {"zmq", "msgpack", "ringback"}
+
+
+@pytest.mark.parametrize("name", modules_in("ringback_broker"))
+def test_the_broker_needs_four_packages(name: str) -> None:
+    needed = {"zmq", "msgpack", "pydantic", "annotated_types", "ringback", "ringback_broker"}
+    assert third_party_imports(name) - EXTRAS.get(name, set()) <= needed
+
+
+def test_everything_else_works_without_the_extras() -> None:
     code = f"""
 import importlib, sys
-for name in {sorted(set().union(*OPTIONAL.values()))!r}:
+for name in {sorted(set().union(*EXTRAS.values()))!r}:
     sys.modules[name] = None  # as if it were not installed
-for name in {sorted(set(MODULES) - set(WITH_AN_EXTRA))!r}:
+for name in {sorted(set(MODULES) - set(LOADED_LATE))!r}:
     if not name.endswith("__main__"):
         importlib.import_module(name)
 """
@@ -190,28 +273,17 @@ for name in {sorted(set(MODULES) - set(WITH_AN_EXTRA))!r}:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("extra", WITH_AN_EXTRA)
-def test_what_needs_an_extra_is_imported_only_when_used(extra: str) -> None:
-    importing = {name for name in MODULES if extra in IMPORTS[name]}
-    assert importing == WITH_AN_EXTRA[extra]
-    for name in importing - set(WITH_AN_EXTRA):
-        outside = ast.parse(MODULES[name].read_text()).body
-        assert extra not in {f"{node.module}" for node in outside if isinstance(node, ast.ImportFrom)}
-
-
-def test_the_broker_s_one_endpoint_is_the_dashboard_s() -> None:
-    """The dashboard is an operator, and the broker none: only where it is wanted are endpoints imported."""
-    assert {name for name in MODULES if "ringback_broker.http.observer" in IMPORTS[name]} == {
-        "ringback_broker.daemon.broker",
-        "ringback_broker.http.dashboard",
-    }
-
-
-SLOW_TO_LOAD = ("rich", "zmq", "msgpack", "tomlkit", "termios")
+@pytest.mark.parametrize("late", LOADED_LATE)
+def test_a_module_that_needs_an_extra_is_loaded_late(late: str) -> None:
+    importing = {name for name in MODULES if late in IMPORTS[name]}
+    assert importing == LOADED_LATE[late]
+    for name in importing - set(LOADED_LATE):
+        at_the_top = ast.parse(MODULES[name].read_text()).body
+        assert late not in {f"{node.module}" for node in at_the_top if isinstance(node, ast.ImportFrom)}
 
 
 @pytest.mark.parametrize("arguments", [[], ["top"], ["trigger", "server"]])
-def test_a_help_text_does_without_what_takes_long_to_load(arguments: list[str]) -> None:
+def test_help_does_not_wait_for_slow_modules(arguments: list[str]) -> None:
     code = f"""
 import sys
 from ringback_cli.app import run
@@ -221,19 +293,3 @@ print(set({SLOW_TO_LOAD}) & set(sys.modules) or "none")
     command = [sys.executable, "-c", code, *arguments, "--help"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "none"
-
-
-def test_no_endpoint_imports_what_mints_tokens() -> None:
-    """It asks the wall clock, and holds secrets."""
-    importing = {name for name in MODULES if "ringback.tokens" in IMPORTS[name]}
-    assert {name for name in importing if not below(name, "ringback_cli")} == set()
-
-
-@pytest.mark.parametrize("name", of("ringback", "ringback_broker"))
-def test_nothing_imports_the_command_line(name: str) -> None:
-    assert not [other for other in own(name) if below(other, "ringback_cli")]
-
-
-def test_the_source_roots_are_no_packages() -> None:
-    assert [folder for folder in PACKAGES.values() if (folder.parent / "__init__.py").exists()] == []
-    assert [folder for folder in PACKAGES.values() if not (folder / "py.typed").exists()] == []
