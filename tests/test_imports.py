@@ -42,8 +42,8 @@ ORDER = {
         {"__init__"},
     ],
 }
-"""The rooms of each package, from the bottom up. A room is a folder, or a module directly in the package. A room
-imports only itself and the rooms below it. Rooms on one level do not import each other."""
+"""The rooms of each package, from the bottom up. A room is a folder, or a module directly in the package.
+A room imports only itself and the rooms below it. Rooms on one level do not import each other."""
 
 ENDPOINT_FOLDERS = ("ringback.protocol", "ringback.errors", "ringback.credentials")
 """What the broker imports of the SDK: the wire, and no endpoint."""
@@ -68,8 +68,9 @@ LOADED_LATE = {
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
     "ringback_broker.http.server": {"ringback_broker.daemon.broker"},
 }
-"""The modules that cannot be imported without their extra, and the modules that import them: inside a function, or
-for type checkers alone. The other modules in `EXTRAS` import the packages themselves in this way."""
+"""The modules that cannot be imported without their extra, and the modules that import them: inside a
+function, or for type checkers alone. The other modules in `EXTRAS` import the packages themselves in this
+way."""
 
 IMPURE = {
     *("zmq", "asyncio", "threading", "time", "logging", "socket", "select", "selectors"),
