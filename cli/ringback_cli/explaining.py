@@ -102,8 +102,8 @@ def _player(endpoint: Operator, player_id: PlayerID, patience: Patience) -> tupl
 
 def _state(row: dict[str, Any]) -> list[str]:
     """Tells how a player that is connected does."""
-    by = f" by the key {row['key']!r}" if row["key"] else ""
-    where = row["address"] or "this machine"
+    by = f" as {row['identity']!r}" if row["identity"] else ""
+    where = row["ip"] or "this machine"
     why = [f"player {row['player']!r} is connected for {row['connected_s']:.0f} s, from {where}{by}"]
     none = "" if row["callbacks"] else ": calls end with UNKNOWN_CALLBACK"
     why.append(f"it has registered {row['callbacks']} callbacks{none}")
@@ -162,6 +162,6 @@ def _figures(row: dict[str, Any]) -> list[str]:
 
 
 def _event(row: list[Any]) -> str:
-    _, at, event, _, _, _, address, code, reason, *_ = row
+    _, at, event, _, _, _, ip, code, reason, *_ = row
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-    return " ".join(part for part in (when, "UTC", event, address, code, f"({reason})") if part)
+    return " ".join(part for part in (when, "UTC", event, ip, code, f"({reason})") if part)

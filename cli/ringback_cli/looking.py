@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 FOLLOW_S = 0.5
 """How often the broker is asked for further events."""
 
-_EVENT_HEADS = ("time (UTC)", "event", "role", "player", "key", "address", "code", "reason")
+_EVENT_HEADS = ("time (UTC)", "event", "role", "player", "identity", "IP", "code", "reason")
 
 _PLAYER_HEADS = (
-    *("player", "connected s", "callbacks", "address", "key", "heard s ago", "window used %"),
+    *("player", "connected s", "callbacks", "IP", "identity", "heard s ago", "window used %"),
     *("calls", "errors", "rtt ms"),
 )
 _CALLBACK_HEADS = (
@@ -52,10 +52,10 @@ def players(
 ) -> None:
     """Print who is connected, in order of joining.
 
-    For each: for how long, how many callbacks it has registered, its address, the name of its key or token,
-    when its last frame came, and how much of its window is used: what was sent to it and is not known to be
-    read. At 100 % nothing but control frames goes to it. Then its calls both ways that have ended, how many
-    of them failed, and how long a packet takes there and back.
+    For each player: how long it has been connected, how many callbacks it has registered, its IP, its
+    identity (the name of its key or token), when its last frame came, and how much of its window is used:
+    bytes that were sent to it and that it has not confirmed. At 100 % nothing but control frames goes to it. Then its
+    calls in both directions that have ended, how many of them failed, and its round-trip time.
 
     Example: ringback players --json
     """
@@ -163,9 +163,9 @@ def is_of(row: list[Any], player_id: PlayerID | None) -> bool:
 
 
 def _event_cells(row: list[Any]) -> list[Any]:
-    _, at, event, role, player, key, address, code, reason, *_ = row
+    _, at, event, role, player, identity, ip, code, reason, *_ = row
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-    return [when, event, role, cell(player), key, address, code, reason]
+    return [when, event, role, cell(player), identity, ip, code, reason]
 
 
 def _event_line(row: list[Any]) -> str:

@@ -143,7 +143,7 @@ def _latest(endpoint: Operator, patience: Patience) -> int:
 
 
 def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
-    _, at, side, player_id, key, outcome, took_s, request, answer, *_ = row
+    _, at, side, player_id, key, outcome, took_s, payload, reply, *_ = row
     fields: dict[str, Any] = {
         "unix_s": at,
         "side": side,
@@ -153,7 +153,7 @@ def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
         "ms": round(1000 * took_s, 3),
     }
     if payloads:
-        carried = {"request": request, "answer": answer}
+        carried = {"payload": payload, "reply": reply}
         fields |= {name: _decoded(value) for name, value in carried.items() if value is not None}
     return fields
 
@@ -167,10 +167,10 @@ def _decoded(encoded: bytes) -> Any:
 def _line(row: list[Any], *, payloads: bool) -> str:
     from ringback.protocol.reports import way
 
-    _, at, side, player_id, key, outcome, took_s, request, answer, *_ = row
+    _, at, side, player_id, key, outcome, took_s, payload, reply, *_ = row
     when = time.strftime("%H:%M:%S", time.gmtime(at)) + f".{int(1000 * at) % 1000:03}"
     line = f"{when}  {way(side, player_id)}  {key}  {outcome}  {1000 * took_s:.3f} ms"
     if payloads:
-        shown = ["..." if value is None else to_json(_decoded(value)) for value in (request, answer)]
+        shown = ["..." if value is None else to_json(_decoded(value)) for value in (payload, reply)]
         line = f"{line}  {shown[0]} -> {shown[1]}"
     return one_line(line)

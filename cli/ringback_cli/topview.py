@@ -46,8 +46,8 @@ COLUMNS: dict[View, tuple[Column, ...]] = {
         Column("callbacks", "callbacks", 10),
         Column("connected_s", "connected s", 12),
         Column("heard_s", "heard s ago", 12),
-        Column("address", "address", 16, is_text=True),
-        Column("key", "key", 16, is_text=True),
+        Column("ip", "IP", 16, is_text=True),
+        Column("identity", "identity", 16, is_text=True),
     ),
     View.CALLBACKS: (
         Column("key", "key", 0, is_text=True),

@@ -218,11 +218,11 @@ def test_the_audit_log(tmp_path: Path) -> None:
     assert first == {"event": "of an earlier run"}
     for line in lines:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
-    who = {"role": "player", "player": 7, "key": "anna", "address": "127.0.0.1"}
+    who = {"role": "player", "player": 7, "identity": "anna", "ip": "127.0.0.1"}
     [refused, joined, odd, mended, revoked, left, told, *later] = lines
     assert refused == {
         "event": "refused",
-        "address": "127.0.0.1",
+        "ip": "127.0.0.1",
         "code": "UNAUTHORIZED",
         "reason": "'anna' may not be player 8",
     }

@@ -34,13 +34,13 @@ def test_players(shop: Any) -> None:
     assert code == Exit.OK
     assert [list(row) for row in found] == [
         [
-            *("player", "connected_s", "callbacks", "address", "key", "heard_s", "window_percent"),
+            *("player", "connected_s", "callbacks", "ip", "identity", "heard_s", "window_percent"),
             *("calls", "errors", "rtt_ms"),
         ]
     ] * 3
     assert [row["player"] for row in found] == [7, "7", "other"]
     for row in found:
-        assert (row["address"], row["key"]) == ("127.0.0.1", None)
+        assert (row["ip"], row["identity"]) == ("127.0.0.1", None)
         assert 0 <= row["heard_s"] <= row["connected_s"] and 0 <= row["window_percent"] < 50
         assert 0 <= row["errors"] <= row["calls"] and 0 < row["rtt_ms"] < 1000
 
@@ -53,7 +53,7 @@ def test_players_with_keys(tmp_path: Path, command: Any) -> None:
         arguments = ("--backend", broker.backend, "--key-file", str(cli))
         _, output, _ = command("players", "--json", *arguments).end()
         [row] = json.loads(output)
-        assert (row["player"], row["key"]) == (7, "anna")
+        assert (row["player"], row["identity"]) == (7, "anna")
 
 
 def test_callbacks(shop: Any) -> None:

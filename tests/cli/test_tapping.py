@@ -97,7 +97,7 @@ def test_calls_of_one_player_with_payloads(stage: Stage, command: Any) -> None:
             "OK",
         )
         assert call["ms"] > 0 and abs(call["unix_s"] - time.time()) < 60
-        assert call["answer"] == [{"items": call["request"]}]
+        assert call["reply"] == [{"items": call["payload"]}]
     with Operator(stage.broker.backend) as operator:
         rows = operator.query("calls").result()[0]
         assert {(row[3], row[4]) for row in rows} == {(7, "shop:items")}

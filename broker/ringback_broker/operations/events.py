@@ -51,8 +51,8 @@ class PeerEvent:
             if session.player_id is not None:
                 fields["player"] = session.player_id
             if session.identity is not None:
-                fields["key"] = session.identity.name
-        fields["address"] = self.remote if session is None else session.connection.remote
+                fields["identity"] = session.identity.name
+        fields["ip"] = self.remote if session is None else session.connection.remote
         if self.code:
             fields["code"] = self.code
         return {**fields, "reason": self.reason}

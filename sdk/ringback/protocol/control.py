@@ -143,7 +143,7 @@ class Subject(StrEnum):
 
 COLUMNS: dict[Subject, tuple[str, ...]] = {
     Subject.PLAYERS: (
-        *("player", "connected_s", "callbacks", "address", "key", "heard_s", "window_percent"),
+        *("player", "connected_s", "callbacks", "ip", "identity", "heard_s", "window_percent"),
         *("calls", "errors", "rtt_ms"),
     ),
     Subject.CALLBACKS: (
@@ -151,8 +151,8 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
         *("failed", "terms"),
     ),
     Subject.COUNTERS: ("name", "value"),
-    Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "key", "address", "code", "reason"),
-    Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "request", "answer"),
+    Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
+    Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
 }
 """What the items of a row are. A newer broker may have more, an older one fewer."""
 

@@ -132,7 +132,7 @@ def test_the_state(broker: BrokerProcess) -> None:
         eventually(complete, "all is shown")
         found = state(url)
     (row,) = found["players"]["rows"]
-    assert (row["player"], row["callbacks"], row["address"]) == (7, 1, "127.0.0.1")
+    assert (row["player"], row["callbacks"], row["ip"]) == (7, 1, "127.0.0.1")
     assert (found["players"]["total"], found["players"]["matching"]) == (1, 1)
     assert found["counters"]["bounced_unknown_player"] == 1
     assert [(event["event"], event["role"], event["player"]) for event in found["events"]] == [
