@@ -54,8 +54,8 @@ def players(
 
     For each player: how long it has been connected, how many callbacks it has registered, its IP, its
     identity (the name of its key or token), when its last frame came, and how much of its window is used:
-    bytes that were sent to it and that it has not confirmed. At 100 % nothing but control frames goes to it. Then its
-    calls in both directions that have ended, how many of them failed, and its round-trip time.
+    bytes that were sent to it and that it has not confirmed. At 100 % nothing but control frames goes to
+    it. Then its calls in both directions that have ended, how many of them failed, and its round-trip time.
 
     Example: ringback players --json
     """
