@@ -238,7 +238,7 @@ def test_the_document(broker: BrokerProcess, tmp_path: Path) -> None:
             assert found == expected
     KeyRing(tmp_path)
     (tmp_path / "http.token").write_text(TOKEN)
-    *commands, last = text.partition("key of its own:")[2].split("```")[1].removeprefix("sh\n").splitlines()
+    *commands, last = text.partition("pair of its own:")[2].split("```")[1].removeprefix("sh\n").splitlines()
     commands, start = commands[:2], (commands[2] + last).replace("\\", "").split()[2:]
     for line in commands:
         run = [sys.executable, "-m", "ringback_cli", *line.split()[1:]]
