@@ -44,8 +44,8 @@ MEASURES = ("memory_mib", "descriptors", "threads", "tasks", "entries")
 
 
 def entries_of(endpoint: Any) -> int:
-    exchange = endpoint._endpoint.exchange
-    return sum(1 + len(peer.calls) + len(peer.executions) for peer in exchange.peers.values())
+    load = endpoint._endpoint.load()
+    return int(load.peers + load.calls + load.executions)
 
 
 async def tell(endpoints: list[Any]) -> None:

@@ -182,16 +182,15 @@ class Life:
     # -- resting
 
     def tables(self) -> dict[str, int]:
-        exchange = self.endpoint._endpoint.exchange
-        peers = list(exchange.peers.values())
+        load = self.endpoint._endpoint.load()
         return {
             "open": self._open,
-            "pending": exchange.pending,
-            "calls": sum(len(peer.calls) for peer in peers),
-            "executions": sum(len(peer.executions) for peer in peers),
-            "returned": sum(len(peer.returned) for peer in peers),
-            "outgoing": sum(len(peer.outgoing) for peer in peers),
-            "queued_bytes": exchange.outbox.queued_bytes,
+            "pending": load.pending,
+            "calls": load.calls,
+            "executions": load.executions,
+            "returned": load.returned,
+            "outgoing": load.queued,
+            "queued_bytes": load.queued_bytes,
             "tasks": len(self.endpoint._shell._tasks) if self.worker.face == "asyncio" else 0,
         }
 

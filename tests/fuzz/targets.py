@@ -713,7 +713,7 @@ class _Work:
 
     def cancel(self, program: Program) -> None:
         if self.calls:
-            self.desk.exchange.cancel(program.pick(self.calls[::-1]))
+            self.core.cancel(program.pick(self.calls[::-1]))
 
     def ask(self, program: Program) -> None:
         timeout_s = program.pick((None, 0.01, 1.0))

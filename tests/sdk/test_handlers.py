@@ -320,7 +320,7 @@ def test_a_call_given_up_as_its_handler_starts_does_not_change_its_payload(
 
     def given_up_meanwhile(self: Execution, now: float) -> bool:
         may_run = begin(self, now)
-        desk.exchange._abandon(self.peer, self.id, Code.CANCELLED)
+        desk.gets(header(FrameType.DATA) + join([Encoder(Limits()).cancel(5)]))
         return may_run
 
     monkeypatch.setattr(Execution, "begin", given_up_meanwhile)

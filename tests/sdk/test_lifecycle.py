@@ -85,7 +85,7 @@ async def test_every_call_in_flight_ends_when_its_endpoint_closes(stage: Stage) 
         error = await stage.failure(call)
         assert error.code is Code.CONNECTION_LOST
     await seen.count(500)
-    assert player._endpoint.exchange.pending == 0
+    assert player._endpoint.load().pending == 0
 
 
 @played

@@ -430,8 +430,9 @@ def test_a_call_that_is_given_up_as_its_span_begins(here: HereBroker) -> None:
             call = player.trigger_server_callback("k")
             await asked.count(1)
             call.cancel()
-            exchange = server._endpoint.exchange
-            await stage.until(player, lambda: exchange.running == 0, "the server has given it up")
+            await stage.until(
+                player, lambda: server._endpoint.load().running == 0, "the server has given it up"
+            )
             go_on.set()
             [handler] = await spans.wait_for("SERVER k")
             assert failed(handler)[1] == "CANCELLED"

@@ -443,7 +443,7 @@ class EndpointProcess(Process, Shell):
                 raise CallTimeout("there was no time for the call at all", executed="no")
             envelope = self._encoder.call(call.id, key, payload, budget_ms)
         except CallbackError as error:
-            self.core.exchange.fail_unsent(call, error)
+            self.core.fail_unsent(call, error)
         else:
             self.core.call(call, kind, b"" if to is None else encode_player_id(to), envelope)
         return call
@@ -476,21 +476,21 @@ class EndpointProcess(Process, Shell):
     @property
     def busy(self) -> bool:
         """Whether calls wait for an answer, here or at their callers."""
-        exchange = self.core.exchange
-        return bool(exchange.pending) or any(peer.executions for peer in exchange.peers.values())
+        load = self.core.load()
+        return bool(load.pending or load.executions)
 
     def tables(self) -> dict[str, int]:
-        exchange = self.core.exchange
+        load = self.core.load()
         return {
-            "pending": exchange.pending,
-            "peers": len(exchange.peers),
-            "running": exchange.running,
-            "queued": exchange.outbox.queued_bytes,
-            "returned": len(exchange._returned) + exchange._returned_bytes,
+            "pending": load.pending,
+            "peers": load.peers,
+            "running": load.running,
+            "queued": load.queued_bytes,
+            "returned": load.returned,
         }
 
     def rest(self) -> None:
-        counters = self.core.exchange.counters
+        counters = self.core.counters
         counts = {"calls": counters.calls, "results": counters.results, "errors": counters.errors}
         self.note.rest(self.tables(), counts)
 
@@ -618,10 +618,10 @@ class EndpointProcess(Process, Shell):
             envelope = self._encoder.result(execution.id, results)
         else:
             envelope = self._encoder.error(execution.id, error)
-        self.core.exchange.reply(execution, envelope)
+        self.core.reply(execution, envelope, self.world.now)
 
     def duplicate_reply(self, execution: Execution) -> None:
-        self.core.exchange.counters.duplicate_replies += 1
+        self.core.counters.duplicate_replies += 1
 
     def cancel(self, execution: Execution) -> None:
         if self._stops_handlers:

@@ -196,7 +196,7 @@ class Simulation:
             case x if x < 0.85:
                 call = self._one(caller.calls)
                 if call is not None:
-                    caller.core.exchange.cancel(call)
+                    caller.core.cancel(call)
             case x if x < 0.93:
                 self._register(caller)
             case x if x < 0.96:

@@ -69,7 +69,7 @@ class FakeShell:
             envelope = self.encoder.result(execution.id, results)
         else:
             envelope = self.encoder.error(execution.id, error)
-        self.endpoint.exchange.reply(execution, envelope)
+        self.endpoint.reply(execution, envelope, self.clock.now)
 
     def duplicate_reply(self, execution: Execution) -> None:
         self.duplicates += 1
@@ -214,7 +214,7 @@ class Desk:
         )
         self.shell.endpoint = self.core
         self.exchange = self.core.exchange
-        self.counters = self.core.exchange.counters
+        self.counters = self.core.counters
         self.ids = count(first_id)
         for key in keys:
             self.register(key)

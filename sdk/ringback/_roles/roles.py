@@ -149,7 +149,7 @@ class Face(ABC, Generic[C, G]):
     @property
     def counters(self) -> EndpointCounters:
         """What this endpoint has counted so far."""
-        return self._endpoint.exchange.counters
+        return self._endpoint.counters
 
     def on_connected(self, listener: F) -> F:
         """Has `listener(address)` called whenever the broker has welcomed this endpoint. Decorates too."""
@@ -194,7 +194,7 @@ class Face(ABC, Generic[C, G]):
                 raise CallTimeout("there was no time for the call at all", executed="no")
             envelope = self._encoder().call(call.id, key, payload, budget_ms, context)
         except CallbackError as error:
-            self._submit(self._endpoint.exchange.fail_unsent, call, error)
+            self._submit(self._endpoint.fail_unsent, call, error)
         else:
             self._submit(self._endpoint.call, call, kind, address, envelope)
         return call
@@ -213,7 +213,7 @@ class Face(ABC, Generic[C, G]):
 
     def cancel_call(self, call: PendingCall) -> None:
         """What `Call.cancel` does."""
-        self._submit(self._endpoint.exchange.cancel, call)
+        self._submit(self._endpoint.cancel, call)
 
 
 class _Triggering(Face[C, G]):

@@ -42,6 +42,7 @@ class AsyncioShell(ShellBase):
         self._flush_wanted = False
         self._read_wanted = False
         self._taking = False
+        self._taking_since = 0.0
         self._burst = 1
 
     async def start(self, timeout_s: float) -> None:
@@ -97,7 +98,7 @@ class AsyncioShell(ShellBase):
             return
         self._taking = True
         try:
-            now = time.monotonic()
+            now = self._taking_since = time.monotonic()
             for number in range(self._burst):
                 message = link.receive()
                 if message is None:
@@ -273,13 +274,11 @@ class AsyncioShell(ShellBase):
             try:
                 self._loop.call_soon_threadsafe(self.reply, execution, results, error)
             except RuntimeError:  # the loop is closed, so nobody waits
-                self.endpoint.exchange.counters.late_replies += 1
+                self.endpoint.counters.late_replies += 1
             return
         envelope = encode_answer(self.encoder(), execution, results, error)
-        exchange = self.endpoint.exchange
-        if execution.tally is not None and not self._taking:  # the latest step may be long ago
-            exchange.now = time.monotonic()
-        exchange.reply(execution, envelope)
+        now = self._taking_since if self._taking else time.monotonic()
+        self.endpoint.reply(execution, envelope, now)
 
     def finished(self, call: PendingCall) -> None:
         self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())

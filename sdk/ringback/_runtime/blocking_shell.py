@@ -96,7 +96,7 @@ class BlockingShell(ShellBase):
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
         envelope = encode_answer(self.encoder(), execution, results, error)
-        self.submit(self.endpoint.exchange.reply, execution, envelope)
+        self.submit(self.endpoint.reply, execution, envelope, time.monotonic())
 
     # -- the I/O thread
 

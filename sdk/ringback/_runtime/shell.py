@@ -65,7 +65,7 @@ class ShellBase(Shell):
         return self._link is not None and self._link.send(address, frame)
 
     def duplicate_reply(self, execution: Execution) -> None:
-        self.endpoint.exchange.counters.duplicate_replies += 1
+        self.endpoint.counters.duplicate_replies += 1
         log_duplicate(execution)
 
     def handler_failed(self, execution: Execution, error: Exception) -> None:

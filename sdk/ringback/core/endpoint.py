@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ringback.core.calls import PendingCall
 from ringback.core.exchange import Exchange
@@ -50,14 +51,41 @@ HANDLER_ARGUMENTS: dict[Role, tuple[str, ...]] = {
 }
 
 
+class Load(NamedTuple):
+    """What an endpoint holds at one moment.
+
+    Attributes:
+        pending: calls that wait for a reply, as the limits count them.
+        running: calls of others that are being handled, as the limits count them.
+        calls: calls in the tables; as many as `pending`, unless there is a fault.
+        executions: executions in the tables; as many as `running`, unless there is a fault.
+        peers: routes in the table.
+        queued: envelopes that wait to be sent.
+        queued_bytes: the bytes of these envelopes.
+        returned: replies that bounced and wait to be sent again.
+    """
+
+    pending: int
+    running: int
+    calls: int
+    executions: int
+    peers: int
+    queued: int
+    queued_bytes: int
+    returned: int
+
+
 class Endpoint:
     """The core of a server, a player or an operator.
 
     Attributes:
-        player_id: of a player, once the broker has welcomed it.
-        players: on a server, the IDs of those connected, in the order in which they joined.
-        exchange: the calls.
+        player_id: the ID of a player, once the broker has welcomed it.
+        players: on a server, the IDs of the connected players, in the order in which they joined.
         registry: the callbacks.
+        counters: what this endpoint has counted so far.
+        reply: send the reply of a handler: the execution, its encoded reply and the time.
+        cancel: end a call because its caller says so.
+        fail_unsent: end a call that was not sent, with an error.
     """
 
     def __init__(
@@ -78,6 +106,11 @@ class Endpoint:
         self.players: dict[PlayerID, None] = {}
         self.registry = Registry(HANDLER_ARGUMENTS[role], keys_changed)
         self.exchange = Exchange(shell, self.registry.handlers, limits or Limits())
+        self.counters = self.exchange.counters
+        # Bound once, not forwarded: each of these is called for every call.
+        self.reply = self.exchange.reply
+        self.cancel = self.exchange.cancel
+        self.fail_unsent = self.exchange.fail_unsent
         self._role = role
         self._shell = shell
         self._broker = broker
@@ -100,6 +133,21 @@ class Endpoint:
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint, and the link stands."""
         return self._session.up
+
+    def load(self) -> Load:
+        """Return what this endpoint holds now. For tests and diagnosis; any thread may call it."""
+        exchange = self.exchange
+        peers = list(exchange.peers.values())
+        return Load(
+            pending=exchange.pending,
+            running=exchange.running,
+            calls=sum(len(peer.calls) for peer in peers),
+            executions=sum(len(peer.executions) for peer in peers),
+            peers=len(peers),
+            queued=sum(len(peer.outgoing) for peer in peers),
+            queued_bytes=exchange.outbox.queued_bytes,
+            returned=sum(len(peer.returned) for peer in peers),
+        )
 
     # -- the link
 

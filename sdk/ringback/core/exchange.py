@@ -372,8 +372,8 @@ class Exchange:
 
     # -- answers of handlers here
 
-    def reply(self, execution: Execution, envelope: bytes) -> None:
-        """Sends the answer of a handler, if somebody still waits for it."""
+    def reply(self, execution: Execution, envelope: bytes, now: float) -> None:
+        """Send the reply of a handler, if its caller still waits."""
         peer = execution.peer
         if self._end_execution(peer, execution.id) is None:
             self.counters.late_replies += 1
@@ -383,10 +383,10 @@ class Exchange:
         tally, tallies = execution.tally, self.tallies
         if tally is not None and tallies is not None:
             if envelope[1] == RESULT and not tallies.watches:
-                tally.answered(self.now - execution.began)
+                tally.answered(now - execution.began)
                 peer.ended += 1
             else:
-                tallies.count_answer(execution, envelope, self.now)
+                tallies.count_answer(execution, envelope, now)
         self.outbox.add(peer, envelope)
 
     def _no_room(self, call_id: int, executed: Executed) -> bytes:
