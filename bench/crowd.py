@@ -22,7 +22,7 @@ from subprocess import Popen
 
 from processes import memory_mib, start, start_broker, start_endpoint
 
-from ringback_cli.measuring import cpu_s, line_of, measure_calls, send_line
+from ringback_cli.load_processes import cpu_s, line_of, measure_calls, send_line
 
 PLAYERS_A_PROCESS = 2500
 """Each takes four descriptors here; many systems allow 20,000 for a process."""

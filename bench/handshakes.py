@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from processes import make_keys, start, start_broker
 
-from ringback_cli.measuring import cpu_s, line_of, send_line
+from ringback_cli.load_processes import cpu_s, line_of, send_line
 
 
 async def joins(address: str, count: int, at_once: int) -> None:

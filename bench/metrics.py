@@ -19,7 +19,7 @@ from contenders.ringback_aio import ANY_RATE
 from processes import free_port, start_broker, start_endpoint
 from run import SCENARIOS, Scenario
 
-from ringback_cli.measuring import measure_calls
+from ringback_cli.load_processes import measure_calls
 
 IN_FLIGHT = 64
 SCRAPE_S = 1.0

@@ -23,7 +23,7 @@ from typing import Any
 
 from processes import memory_mib, start, start_broker
 
-from ringback_cli.measuring import cpu_s, line_of
+from ringback_cli.load_processes import cpu_s, line_of
 
 PLAYERS = 20
 CALLS_A_SECOND = 10

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ringback_cli.measuring import line_of
+from ringback_cli.load_processes import line_of
 
 HERE = Path(__file__).parent
 BROKER = ("-m", "ringback_cli", "broker", "--players=tcp://127.0.0.1:0", "--backend=tcp://127.0.0.1:0")

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from machine import machine
 from processes import memory_mib, program, start_endpoint
 
-from ringback_cli.measuring import measure_calls
+from ringback_cli.load_processes import measure_calls
 
 CONTENDERS = {
     "loops": "pyzmq_loops",

@@ -27,7 +27,7 @@ from typing import Any
 
 from processes import BROKER, memory_mib, start
 
-from ringback_cli.measuring import line_of
+from ringback_cli.load_processes import line_of
 
 PLAYERS_A_PROCESS = 40
 CHURNING_PROCESSES = 2

@@ -14,7 +14,7 @@ from processes import program, start_program
 
 from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
-from ringback_cli.measuring import line_of
+from ringback_cli.load_processes import line_of
 
 NOTE = """nats-server (Go) and nats-py with its defaults: `request`, and `subscribe` with a function that
 responds. A connection and a subject for each player, msgpack. A request fails where nobody has subscribed,

@@ -13,7 +13,7 @@ from processes import start
 
 from contenders import Middle
 from ringback_cli.load import KEY, End, Measurement
-from ringback_cli.measuring import line_of
+from ringback_cli.load_processes import line_of
 
 NOTE = """ROUTER and DEALER sockets, one call a message, msgpack. No deadlines, errors, presence or limits:
 what one would write first. Each loop blocks in poll and then receives without waiting until nothing is

@@ -10,7 +10,7 @@ from processes import start
 
 from contenders import Middle, pyzmq_loops
 from contenders.pyzmq_loops import Players
-from ringback_cli.measuring import line_of
+from ringback_cli.load_processes import line_of
 
 NOTE = """The loops, with `zmq.proxy` of a ROUTER for the players and a DEALER for the server as broker. It
 copies messages from one socket to the other, all in C: the least that a broker costs with one call a

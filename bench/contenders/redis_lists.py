@@ -13,7 +13,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
-from ringback_cli.measuring import line_of
+from ringback_cli.load_processes import line_of
 
 NOTE = """redis-server that writes nothing to disk, redis-py with hiredis and its BlockingConnectionPool.
 Each side has a list, and blocks in BLMPOP on it, up to 100 messages at a time. A call or an answer is an

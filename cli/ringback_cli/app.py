@@ -12,22 +12,27 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli import (
+from ringback_cli.commands import (
     bench,
     broker,
-    completing,
+    callbacks,
+    completion,
     config,
     doctor,
-    explaining,
+    drain,
+    events,
+    explain,
     keys,
-    looking,
-    ordering,
+    kick,
     ping,
-    tapping,
+    players,
+    stats,
+    tap,
     token,
     top,
     trigger,
 )
+from ringback_cli.completion import answer_shells
 from ringback_cli.exits import Exit, Failure, epilog, exit_of
 from ringback_cli.output import complain, show_help
 
@@ -64,25 +69,25 @@ app.command("broker", short_help="Run the broker.")(broker.broker)
 app.add_typer(config.app, name="config")
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(keys.app, name="keys")
-app.command("players", short_help="Print who is connected.")(looking.players)
-app.command("callbacks", short_help="Print which callbacks are registered.")(looking.callbacks)
-app.command("events", short_help="Print who joined, left or was refused.")(looking.events)
-app.command("explain", short_help="Tell why a call would work or not.")(explaining.explain)
-app.command("tap", short_help="Print calls as they end.")(tapping.tap)
-app.command("stats", short_help="Print what the broker has counted.")(looking.stats)
+app.command("players", short_help="Print who is connected.")(players.players)
+app.command("callbacks", short_help="Print which callbacks are registered.")(callbacks.callbacks)
+app.command("events", short_help="Print who joined, left or was refused.")(events.events)
+app.command("explain", short_help="Tell why a call would work or not.")(explain.explain)
+app.command("tap", short_help="Print calls as they end.")(tap.tap)
+app.command("stats", short_help="Print what the broker has counted.")(stats.stats)
 app.command("top", short_help="Watch a broker, as a table that is drawn again and again.")(top.top)
-app.command("kick", short_help="End the session of a player.")(ordering.kick)
-app.command("drain", short_help="Have the broker drain and stop.")(ordering.drain)
+app.command("kick", short_help="End the session of a player.")(kick.kick)
+app.command("drain", short_help="Have the broker drain and stop.")(drain.drain)
 app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
 app.command("doctor", short_help="Look for what is wrong here.")(doctor.doctor)
 app.command("bench", short_help="Measure calls through the broker.")(bench.bench)
 app.add_typer(token.app, name="token")
-app.command("completion", short_help="Print a script for completion at Tab.")(completing.completion)
+app.command("completion", short_help="Print a script for completion at Tab.")(completion.completion)
 
 
 def run(arguments: list[str]) -> int:
     """Runs a command line, and gives its exit code. What went wrong is one line on standard error."""
-    completing.answer_shells()
+    answer_shells()
     try:
         outcome = app(args=arguments, prog_name="ringback", standalone_mode=False)
     except Exception as error:
@@ -90,13 +95,13 @@ def run(arguments: list[str]) -> int:
             import traceback
 
             traceback.print_exc()
-        failure = explain(error)
+        failure = failure_of(error)
         complain(failure.code, failure.message)
         return failure.exit
     return outcome if isinstance(outcome, int) else Exit.OK
 
 
-def explain(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
     """Gives the exit code and the line for anything that a command raises."""
     if isinstance(error, Failure):
         return error

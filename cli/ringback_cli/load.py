@@ -265,7 +265,7 @@ ENDS: dict[str, type[End]] = {"server": ServerEnd, "players": PlayersEnd}
 
 def main() -> int:
     """Works as the first argument says, and gives the exit code."""
-    from ringback_cli.app import explain
+    from ringback_cli.app import failure_of
     from ringback_cli.exits import Exit
     from ringback_cli.output import complain
 
@@ -275,7 +275,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:
-        failure = explain(error)
+        failure = failure_of(error)
         complain(failure.code, failure.message)
         return failure.exit
     return Exit.OK

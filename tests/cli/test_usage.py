@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ringback_cli.app import app, explain, run
+from ringback_cli.app import app, failure_of, run
 from ringback_cli.exits import Exit
 
 MINT = ("token", "mint", "--key", "no/such.key", "--id", "7", "--ttl", "1h")
@@ -264,7 +264,7 @@ def test_an_error_of_our_own_is_one_line(
     def broken(*_: Any) -> Any:
         raise KeyError("x\ny")
 
-    monkeypatch.setattr("ringback_cli.looking.operator", broken)
+    monkeypatch.setattr("ringback_cli.rows.operator", broken)
     assert run(["players"]) == Exit.FAILED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("FAILED: KeyError: ")
@@ -274,4 +274,4 @@ def test_an_error_of_our_own_is_one_line(
 
 
 def test_explaining_an_error_without_a_text() -> None:
-    assert explain(RuntimeError()).message.startswith("RuntimeError (")
+    assert failure_of(RuntimeError()).message.startswith("RuntimeError (")

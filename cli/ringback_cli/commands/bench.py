@@ -1,0 +1,224 @@
+"""`ringback bench`: what calls through a broker take."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import (
+    DEFAULT_BACKEND,
+    DEFAULT_PLAYERS,
+    BackendOption,
+    BrokerKeyOption,
+    KeyFileOption,
+    PlayersOption,
+)
+from ringback_cli.output import print_json, print_line, progress
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+    from ringback_cli.load_processes import ProcessEnded
+
+MOST_PLAYERS = 1000
+MOST_IN_FLIGHT = 100_000
+MOST_BYTES = 1_000_000
+"""With what else is in a call, that is still below the wire's bound."""
+
+LONGEST_S = 3600.0
+LEAVING_S = 2.0
+"""How long a process may take to leave the broker; it is ended then."""
+
+
+class Direction(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    BOTH = "both"
+
+
+_COLUMNS = {
+    "direction": 9,
+    "players": 9,
+    "in flight": 11,
+    "calls/s": 9,
+    "p50 us": 9,
+    "p99 us": 9,
+    "p99.9 us": 10,
+    "server CPU us": 15,
+    "players CPU us": 16,
+}
+"""Of the table: their names and how wide they are."""
+
+
+def bench(
+    players: PlayersOption = DEFAULT_PLAYERS,
+    backend: BackendOption = DEFAULT_BACKEND,
+    direction: Annotated[
+        Direction, typer.Option(help="up: players call the server; down: it calls them.")
+    ] = Direction.BOTH,
+    count: Annotated[int, typer.Option(min=1, max=MOST_PLAYERS, help="How many players.")] = 1,
+    in_flight: Annotated[
+        str, typer.Option(metavar="N,N,...", help="How many calls at one time, in all.")
+    ] = "1,64,512",
+    payload_bytes: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST_BYTES, help="Of payload and result; 0: objects of about 30 and 100 bytes."
+        ),
+    ] = 0,
+    seconds: Annotated[float, typer.Option(help="How long each measurement takes.")] = 3.0,
+    key_file: KeyFileOption = None,
+    player_key_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The players' key; it has the IDs bench-0, bench-1 and so on."),
+    ] = None,
+    broker_key: BrokerKeyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each measurement.")] = False,
+) -> None:
+    """Measure calls through a running broker, with a server and players of its own.
+
+    The broker must have no server yet. --key-file is the server's key.
+
+    Example: ringback bench --direction down --count 100 --in-flight 64,512
+    """
+    numbers = _in_flight(in_flight)
+    if not 0 < seconds <= LONGEST_S:
+        raise Failure(Exit.USAGE, f"--seconds: above 0, at most {LONGEST_S:g}, not {seconds:g}")
+    specs = {
+        "server": _spec("server", backend, "--backend", key_file, "--key-file", broker_key),
+        "players": _spec("players", players, "--players", player_key_file, "--player-key-file", broker_key),
+    }
+    for spec in specs.values():
+        spec |= {"players": count, "blob_bytes": payload_bytes}
+    headed = as_json
+    for way in (Direction.UP, Direction.DOWN) if direction is Direction.BOTH else (direction,):
+        for figures in _measure(way, specs, numbers, seconds, quiet=as_json):
+            row = {"direction": way.value, "players": count, **figures}
+            if not headed:
+                print_line("".join(f"{name:>{width}}" for name, width in _COLUMNS.items()))
+                headed = True
+            if as_json:
+                print_json({**row, "payload_bytes": payload_bytes, "seconds": seconds})
+            else:
+                print_line(_table_row(row))
+
+
+def _in_flight(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(1 <= number <= MOST_IN_FLIGHT for number in numbers):
+        raise Failure(Exit.USAGE, f"--in-flight: numbers of 1 to {MOST_IN_FLIGHT}, as in 1,64, not {text!r}")
+    return numbers
+
+
+def _spec(
+    role: str, address: str, option: str, key_file: str | None, key_option: str, broker_key: str | None
+) -> dict[str, Any]:
+    """Gives what a process is told to be.
+
+    Raises:
+        Failure: the address or a key is wrong.
+    """
+    from ringback import Player, Server
+    from ringback.protocol.addresses import check_address
+
+    settings: dict[str, Any] = {"key_file": key_file, "broker_key": broker_key}
+    try:
+        check_address(address, bind=False)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"{option}: {error}") from None
+    try:
+        (Server if role == "server" else Player)(address, **settings)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"{key_option}, --broker-key: {error}") from None
+    return {"role": role, "address": address, "settings": settings}
+
+
+def _measure(
+    way: Direction, specs: dict[str, dict[str, Any]], numbers: list[int], seconds: float, quiet: bool
+) -> Iterator[dict[str, Any]]:
+    """Starts server and players; gives the figures for each number of calls in flight.
+
+    Raises:
+        Failure: one of the two processes ended; it says why.
+    """
+    from ringback_cli.load_processes import ProcessEnded, line_of, measure_calls
+
+    caller = "players" if way is Direction.UP else "server"
+    processes: dict[str, Popen[str]] = {}
+    with ExitStack() as stack:
+        try:
+            for role, spec in specs.items():
+                processes[role] = stack.enter_context(_process({**spec, "calls": role == caller}))
+                line_of(processes[role], "^ready$")
+            for done, number in enumerate(numbers):
+                with progress(f"{way.value}, {number} in flight", len(numbers), done=done, quiet=quiet):
+                    figures = measure_calls(processes[caller], processes, number, seconds)
+                yield {"in_flight": number, **{key: round(value, 1) for key, value in figures.items()}}
+        except ProcessEnded as ended:
+            raise _failure(ended) from None
+
+
+@contextmanager
+def _process(spec: dict[str, Any]) -> Iterator[Popen[str]]:
+    """Starts a process of `ringback_cli.load`, and has it leave the broker in the end.
+
+    It is in a session of its own: Ctrl-C is for this process, which then ends the others. Should this one be
+    killed, their standard input ends, and they end by themselves.
+    """
+    from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
+
+    process = Popen(  # noqa: S603 - a module of our own
+        [sys.executable, "-P", "-m", "ringback_cli.load", json.dumps(spec)],
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield process
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        raise
+    finally:
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            with suppress(TimeoutExpired):
+                process.wait(LEAVING_S)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def _failure(ended: ProcessEnded) -> Failure:
+    """Gives what a process said before it ended: its last line is an error like those of the commands."""
+    line = ended.lines[-1] if ended.lines else "it said nothing"
+    code, colon, message = line.partition(": ")
+    if colon and code.isupper() and ended.code in set(Exit):
+        return Failure(Exit(ended.code), message, code=code)
+    return Failure(Exit.FAILED, f"a process that took part ended with {ended.code}: {line}")
+
+
+def _table_row(row: dict[str, Any]) -> str:
+    cells = [
+        row["direction"],
+        str(row["players"]),
+        str(row["in_flight"]),
+        *(f"{row[key]:.0f}" for key in ("calls_per_s", "p50_us", "p99_us", "p999_us")),
+        *(f"{row[f'cpu_{role}_us']:.1f}" for role in ("server", "players")),
+    ]
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))

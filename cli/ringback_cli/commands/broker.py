@@ -1,0 +1,62 @@
+"""`ringback broker`: the broker as a daemon in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ringback_cli.exits import Exit, Failure
+from ringback_cli.settings_options import ConfigOption, settings_of, takes_settings
+
+if TYPE_CHECKING:
+    from ringback_broker import BrokerSettings
+
+
+@takes_settings
+def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -> None:
+    """Run the broker until SIGTERM or SIGINT; it then drains, and a second signal ends it at once.
+
+    It logs to standard error, when it is ready a line with its addresses. An address is
+    tcp://HOST:PORT or ipc://PATH. Options beat the environment, and that beats the file, which is read again
+    on SIGHUP.
+
+    Example: ringback broker --players tcp://0.0.0.0:5770 --key-file broker.key --access access.toml
+    """
+    from ringback_broker import BindError, Broker, InvalidSetting
+    from ringback_broker.daemon.logs import audit_to, log_to_stderr
+    from ringback_broker.settings.sources import read_settings
+
+    settings = settings_of(config, options or {})
+    path = None if settings.path is None else str(settings.path)
+
+    def reread() -> BrokerSettings:
+        again = read_settings(path, options, os.environ).config
+        logging.getLogger().setLevel(again.log_level.upper())
+        return again
+
+    try:
+        with ExitStack() as stack:
+            audit = settings.config.audit
+            if audit is not None:
+                try:
+                    stack.enter_context(audit_to(audit))
+                except OSError as error:
+                    where = settings.origins["audit"]
+                    raise Failure(Exit.USAGE, f"{where}: {audit}: {error.strerror}") from None
+            stack.enter_context(log_to_stderr(settings.config.log_format, settings.config.log_level))
+            if path is not None:
+                logging.getLogger("ringback.broker").info("settings are read from %s", path)
+            daemon = Broker(settings.config, None if path is None else reread)
+            daemon.handle_signals()
+            daemon.notify(os.environ)
+            forced = not daemon.run()
+    except InvalidSetting as error:
+        raise Failure(Exit.USAGE, f"{settings.where(error.setting)}: {error.reason}") from None
+    except BindError as error:
+        raise Failure(Exit.BIND_FAILED, str(error)) from None
+    if forced:
+        raise typer.Exit(Exit.FORCED)

@@ -1,0 +1,60 @@
+"""`ringback callbacks` as a process, at a real broker."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from support.harness import BrokerProcess, eventually
+
+from ringback import CallbackError, Player, Server
+from ringback_cli.exits import Exit
+
+
+def table(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines()]
+
+
+def test_callbacks(shop: Any) -> None:
+    code, output, errors = shop.run("callbacks")
+    assert (code, errors) == (Exit.OK, "")
+    head, *rows = table(output)
+    assert " ".join(head) == "key side endpoints in flight calls errors a second p50 ms p99 ms"
+    assert ["seven", "player", "2"] in [row[:3] for row in rows]
+    assert ["echo", "server", "1"] in [row[:3] for row in rows]
+    _, output, _ = shop.run("callbacks", "--json")
+    found = {(row["key"], row["side"]): row for row in json.loads(output)}
+    assert found["where", "player"]["endpoints"] == 2
+
+
+def test_callbacks_tell_how_calls_went(command: Any) -> None:
+    with BrokerProcess() as broker, Server(broker.backend) as server, Player(broker.players, 7) as player:
+        where = {"RINGBACK_BACKEND": broker.backend}
+        server.register_server_callback("echo", lambda source, payload: payload)
+        player.register_client_callback("invert", lambda payload: 1 / payload)
+        for number in range(20):
+            player.trigger_server_callback("echo", number).result()
+        with pytest.raises(CallbackError):
+            player.trigger_server_callback("nope").result()
+        code, output, _ = command("trigger", "client", "invert", "7", "0", environment=where).end()
+        assert code == Exit.HANDLER_ERROR
+
+        def listed() -> dict[str, dict[str, Any]]:
+            rows = json.loads(command("callbacks", "--json", environment=where).end()[1])
+            return {f"{row['key']} {row['side']}": row for row in rows}
+
+        eventually(lambda: listed()["echo server"]["calls"] == 20, "the report of the server")
+        found = listed()
+        echo = found["echo server"]
+        assert (echo["errors"], echo["in_flight"]) == (0, 0) and echo["rate"] > 0.3
+        assert 0 < echo["p50_ms"] <= echo["p99_ms"] < 10_000
+        assert (found["(others) server"]["calls"], found["(others) server"]["errors"]) == (1, 1)
+        inverted = found["invert player"]  # told by a command that has ended
+        assert (inverted["calls"], inverted["errors"], inverted["p50_ms"]) == (1, 1, None)
+        code, output, _ = command("explain", "callback", "echo", environment=where).end()
+        assert code == Exit.OK and "20 calls have ended, 0 of them with an error; 0 are in flight" in output
+        assert re.search(r"in the last minute \S+ calls a second; 50 of 100 took \S+ ms at most", output)
+        _, output, _ = command("explain", "player", "7", environment=where).end()
+        assert "22 of its calls have ended, 2 of them with an error; a packet takes" in output

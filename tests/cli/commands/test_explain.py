@@ -1,0 +1,62 @@
+"""`ringback explain` as a process, at a real broker."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from support.harness import BrokerProcess
+
+from ringback import Player
+from ringback_cli.exits import Exit
+
+
+def test_explain_a_player(command: Any) -> None:
+    with BrokerProcess() as broker:
+        where = {"RINGBACK_BACKEND": broker.backend}
+        player = Player(broker.players, 7)
+        player.register_client_callback("where", lambda payload: None)
+        with player, Player(broker.players, 8):
+            code, output, errors = command("explain", "player", "7", environment=where).end()
+            assert (code, errors) == (Exit.OK, "")
+            lines = output.splitlines()
+            assert re.fullmatch(r"player 7 is connected for \d+ s, from 127\.0\.0\.1", lines[0])
+            assert lines[1] == "it has registered 1 callbacks"
+            assert lines[-1].endswith("UTC joined 127.0.0.1 (ringback-python/0.1.0)")
+            _, output, _ = command("explain", "player", "8", environment=where).end()
+            assert "it has registered 0 callbacks: calls end with UNKNOWN_CALLBACK" in output
+            arguments = ("explain", "player", "7", "--string-id", "--json")
+            code, output, _ = command(*arguments, environment=where).end()
+            found = json.loads(output)
+            assert code == Exit.UNKNOWN_PLAYER and (found["player"], found["works"]) == ("7", False)
+            assert "player 7 is connected: an int and a str are two IDs" in found["because"]
+        code, output, _ = command("explain", "player", "7", environment=where).end()
+        assert code == Exit.UNKNOWN_PLAYER
+        assert output.splitlines()[0].startswith("player 7 is not connected")
+        assert output.endswith("UTC left 127.0.0.1 (it said BYE)\n")
+        code, output, _ = command("explain", "player", "9", environment=where).end()
+        assert "nothing has happened to it that the broker remembers" in output
+
+
+def test_explain_a_callback(shop: Any) -> None:
+    code, output, errors = shop.run("explain", "callback", "echo")
+    assert (code, errors) == (Exit.OK, "")
+    assert output.splitlines()[0] == "the server has registered 'echo'"
+    code, output, _ = shop.run("explain", "callback", "seven")
+    assert output.splitlines()[0] == "2 players have registered 'seven'"
+    code, output, _ = shop.run("explain", "callback", "ecko")
+    assert code == Exit.UNKNOWN_CALLBACK
+    assert output.splitlines()[:2] == [
+        "nobody has registered 'ecko': its calls fail with UNKNOWN_CALLBACK, or NO_SERVER",
+        "is it 'echo'?",
+    ]
+    code, output, _ = shop.run("explain", "callback", "echo", "--json")
+    assert json.loads(output)["works"] is True
+
+
+def test_explain_without_a_server(command: Any) -> None:
+    with BrokerProcess() as broker:
+        where = {"RINGBACK_BACKEND": broker.backend}
+        code, output, _ = command("explain", "callback", "k", environment=where).end()
+        assert code == Exit.UNKNOWN_CALLBACK and "no server with callbacks is connected" in output

@@ -1,0 +1,46 @@
+"""The time limit of a command, and how Ctrl-C cancels its calls."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from ringback import Call
+from ringback_cli.options import Patience
+
+
+def test_patience() -> None:
+    assert Patience(None, 15.0).connecting_s() == 5.0
+    assert 55 < Patience(60.0, 15.0).connecting_s() <= 60.0
+    endless = Patience(math.inf, 15.0)
+    assert endless.left_s() is None
+    assert endless.connecting_s() > 1e6
+    spent = Patience(1e-9, 15.0)
+    assert spent.left_s() == 0.0
+    assert spent.connecting_s() > 0
+
+
+def test_ctrl_c_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringback_cli.connection import calls_of, result_of
+
+    class Waiting:
+        cancelled = False
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+        def result(self) -> Call:
+            raise KeyboardInterrupt
+
+        __iter__ = result
+
+    def wait_for_all(group: Any) -> None:
+        calls_of(group, lambda: None)
+
+    for wait in (result_of, wait_for_all):
+        call: Any = Waiting()
+        with pytest.raises(KeyboardInterrupt):
+            wait(call)
+        assert call.cancelled

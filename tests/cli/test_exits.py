@@ -1,0 +1,19 @@
+"""Exit codes."""
+
+from __future__ import annotations
+
+from ringback import CallbackError, Code, InvalidPayload
+from ringback.errors import ERROR_CLASSES
+from ringback_cli.exits import MEANINGS, Exit, exit_of
+
+
+def test_each_error_has_an_exit_code() -> None:
+    for code, kind in ERROR_CLASSES.items():
+        expected = Exit[code.name]
+        assert exit_of(kind("x")) is expected
+        tens = expected // 10
+        assert tens == {"no": 1, "maybe": 2, "yes": 3}[kind.default_executed]
+    assert exit_of(CallbackError("x", code="MY_OWN")) is Exit.APPLICATION_ERROR
+    assert exit_of(InvalidPayload("the answer", executed="yes")) is Exit.INVALID_ANSWER
+    assert set(Code.__members__) <= set(Exit.__members__)
+    assert set(MEANINGS) == set(Exit)
