@@ -12,13 +12,13 @@ import pytest
 from support.harness import BrokerProcess, ipc_addresses
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As a job in the background of a shell may be started; processes of tests would inherit it.
+    # A shell may start a background job like this. The processes of tests would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for a socket's name."""
+    """Return a folder whose path is short enough for the path of a Unix socket in it."""
     folder = Path(tempfile.mkdtemp(prefix="rb"))
     yield folder
     shutil.rmtree(folder)
@@ -26,14 +26,14 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def broker() -> Iterator[BrokerProcess]:
-    """A broker process of the test's own, on TCP."""
+    """Start a broker process on TCP for this test alone."""
     with BrokerProcess() as process:
         yield process
 
 
 @pytest.fixture(params=["tcp", "ipc"])
 def any_broker(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[BrokerProcess]:
-    """A broker process of the test's own, on TCP and then on ipc."""
+    """Start a broker process for this test alone: on TCP, then on ipc."""
     if request.param == "tcp":
         with BrokerProcess() as process:
             yield process

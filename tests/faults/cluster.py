@@ -1,4 +1,4 @@
-"""A broker and workers as processes, what is done to them, and the histories that they write."""
+"""A broker and workers as processes, the faults that a test applies to them, and the histories they write."""
 
 from __future__ import annotations
 
@@ -23,51 +23,50 @@ WORKER = str(Path(__file__).with_name("worker.py"))
 T = TypeVar("T")
 
 SKEW_S = 1.0
-"""How late a deadline may take effect on a machine that is busy with something else; the endpoints' own
-timers are late by some 10 ms."""
+"""How late a deadline may take effect on a busy machine. The endpoints' own timers are about 10 ms late."""
 
 LOOK_S = 0.005
-"""The histories are looked at so often: who writes them may be killed, and could not tell."""
+"""The time between two reads of the histories. Their writers may be killed, so they announce nothing."""
 
 
 class Histories:
-    """The lines of all processes, as they come."""
+    """The lines of all processes, read while they are written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lines: list[Line] = []
         self._read: dict[Path, int] = {}
 
-    def look(self) -> list[Line]:
-        """Reads what is new, and gives all lines so far."""
+    def read_new(self) -> list[Line]:
+        """Read the new lines. Return all lines so far."""
         for path in self.folder.glob("*.jsonl"):
             with path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
-                new, newline, _ = file.read().rpartition(b"\n")  # the last line may just be written
+                new, newline, _ = file.read().rpartition(b"\n")  # the last line may not be complete yet
             self._read[path] = self._read.get(path, 0) + len(new) + len(newline)
             self.lines += map(json.loads, new.splitlines())
         return self.lines
 
     def find(self, since: float = 0.0, **fields: Any) -> list[Line]:
-        """Gives the lines with these fields, those of one life in the order of time."""
+        """Return the lines with these fields. The lines of one life are in the order of time."""
         wanted = fields.items()
-        return [line for line in self.look() if line["t"] >= since and wanted <= line.items()]
+        return [line for line in self.read_new() if line["t"] >= since and wanted <= line.items()]
 
     def wait_for(self, since: float = 0.0, **fields: Any) -> Line:
-        """Waits for a line with these fields, and gives the first."""
+        """Wait for a line with these fields. Return the first one."""
         wanted = fields.items()
         seen = 0
 
         def found() -> Line | None:
             nonlocal seen
-            new = islice(self.look(), seen, None)
+            new = islice(self.read_new(), seen, None)
             seen = len(self.lines)
             return next((line for line in new if line["t"] >= since and wanted <= line.items()), None)
 
         return self.wait_until(found, f"a line like {fields}")
 
     def wait_until(self, check: Callable[[], T | None], what: str) -> T:
-        """Waits until there is something, and gives it."""
+        """Wait until `check` returns something true. Return it."""
         until = time.monotonic() + PATIENCE_S
         while not (found := check()):
             if time.monotonic() > until:
@@ -76,12 +75,20 @@ class Histories:
         return found
 
     def check(self, network_s: float) -> list[str]:
+        """Return the broken invariants. `network_s` is as in `histories.check`."""
         lines = histories.read(self.folder.glob("*.jsonl"))
         return histories.check(lines, skew_s=SKEW_S, network_s=network_s)
 
 
 class WorkerProcess(Process):
-    """A process that runs `worker.py`, and what the test does to it, for the histories."""
+    """A process that runs `worker.py`. Whatever the test does to it is noted in the histories.
+
+    Attributes:
+        names: the names of its endpoints.
+        lives: the names of their lives.
+        alive: whether the test has not killed it.
+        stopped: whether the test has stopped it.
+    """
 
     def __init__(
         self,
@@ -119,7 +126,7 @@ class WorkerProcess(Process):
         self.stopped = False
 
     def tell(self, command: str, *arguments: Any) -> float:
-        """Gives it a command, and says when."""
+        """Send the process a command. Return the time at which it was sent."""
         assert self.popen.stdin is not None
         now = time.monotonic()
         self.popen.stdin.write(json.dumps([command, *arguments]) + "\n")
@@ -127,23 +134,24 @@ class WorkerProcess(Process):
         return now
 
     def wait_for_lives(self, what: str, since: float = 0.0) -> float:
-        """Waits until each of its lives has written such a line, and gives the time of the last."""
+        """Wait until each of its lives has written such a line. Return the time of the last one."""
         return max(self._cluster.histories.wait_for(since, who=who, what=what)["t"] for who in self.lives)
 
     def stop(self) -> float:
-        """Stops it (SIGSTOP), and gives when."""
+        """Stop the process (SIGSTOP). Return the time."""
         now = self._note("stop")
         self.stopped = True
         self.signal(signal.SIGSTOP)
         return now
 
-    def go_on(self) -> float:
+    def resume(self) -> float:
+        """Let a stopped process continue (SIGCONT). Return the time."""
         self.signal(signal.SIGCONT)
         self.stopped = False
         return self._note("continue")
 
     def kill(self) -> None:
-        """Ends it without a word."""
+        """Kill the process (SIGKILL)."""
         if self.alive:
             self.alive = False
             self._note("kill")
@@ -156,13 +164,14 @@ class WorkerProcess(Process):
 
 
 class Cluster:
-    """A broker and workers, all of whose players may be called.
+    """A broker, and workers that call each other.
 
     Args:
-        folder: for the histories.
-        names: of the players that trusted endpoints call.
-        seed: of what the workers do.
-        host: where the broker listens.
+        folder: the folder for the histories.
+        names: the IDs of the players that trusted endpoints call.
+        seed: the seed of what the workers do.
+        host: the IP that the broker listens on.
+        environment: additional variables for the broker.
     """
 
     def __init__(
@@ -193,14 +202,14 @@ class Cluster:
         Recorder(who, self._write).note(what)
 
     def begin(self, role: str, *names: Any, **options: Any) -> WorkerProcess:
-        """Starts a worker."""
+        """Start a worker."""
         worker = WorkerProcess(self, role, names or (role,), **options)
         self._stack.callback(worker.kill)
         self.workers.append(worker)
         return worker
 
     def start(self, role: str, *names: Any, **options: Any) -> WorkerProcess:
-        """Starts a worker, and waits until all its lives are connected."""
+        """Start a worker. Wait until all its lives are connected."""
         worker = self.begin(role, *names, **options)
         worker.wait_for_lives("connected")
         return worker
@@ -210,37 +219,40 @@ class Cluster:
         return [worker for worker in self.workers if worker.alive]
 
     def kill_broker(self) -> float:
+        """Kill the broker (SIGKILL). Return the time."""
         now = time.monotonic()
         self.broker.process.kill()
         return now
 
     def start_broker(self) -> float:
-        """Starts it again, at the same addresses, and gives when it was ready."""
-        self.broker.process.kill()  # if it has not ended; it closes the pipes too
+        """Start the broker again, on the same addresses. Return the time at which it was ready."""
+        self.broker.process.kill()  # in case it still runs; this also closes the pipes
         self.broker.start()
         return time.monotonic()
 
     def stop_broker(self) -> None:
+        """Stop the broker (SIGSTOP)."""
         self.note("broker", "stop")
         self.broker.process.signal(signal.SIGSTOP)
 
-    def go_on_broker(self) -> None:
+    def resume_broker(self) -> None:
+        """Let a stopped broker continue (SIGCONT)."""
         self.broker.process.signal(signal.SIGCONT)
         self.note("broker", "continue")
 
     def wait_until_all_work(self, since: float) -> float:
-        """Waits until each life under load had a result after that, and gives the time of the last."""
+        """Wait until each life has had a result after the time `since`. Return the time of the last one."""
         lives = [who for worker in self.alive for who in worker.lives]
         return max(self.histories.wait_for(since, who=who, what="complete", code=None)["t"] for who in lives)
 
     def quiet(self) -> None:
-        """Ends the load, and waits for the last calls."""
+        """End the load. Wait until the last calls have ended."""
         told = [(worker, worker.tell("quiet")) for worker in self.alive]
         for worker, since in told:
             worker.wait_for_lives("quiet", since)
 
     def rest(self) -> None:
-        """Ends the load, and has everybody note what is left; the broker has to know who is there alone."""
+        """End the load. Let each life note what is left. Wait until the broker has only their sessions."""
         self.quiet()
         told = [(worker, worker.tell("rest")) for worker in self.alive]
         for worker, since in told:
@@ -253,16 +265,16 @@ class Cluster:
                 rows, _ = operator.query("players").result()
                 counters = dict(operator.query("counters").result()[0])
                 open_sessions = counters["sessions_begun"] - counters["sessions_ended"]
-                # And the operator that asks.
-                return {row[0] for row in rows} == players and open_sessions == len(players) + trusted + 1
+                expected = len(players) + trusted + 1  # 1 for the operator that asks
+                return {row[0] for row in rows} == players and open_sessions == expected
 
-            self.histories.wait_until(knows_who_is_there, "that the broker has forgotten who left")
+            self.histories.wait_until(knows_who_is_there, "the end of all other sessions at the broker")
 
     def verdict(self, *, network_s: float = 0.0) -> None:
-        """Checks what all processes wrote, and that no process failed.
+        """Check the histories of all processes. Check that no process has failed.
 
         Args:
-            network_s: for how long the network was made to hold frames up.
+            network_s: how long the test made the network delay frames, in seconds.
         """
         problems = self.histories.check(network_s)
         assert not problems, "\n".join([f"{len(problems)} problems", *problems[:20]])

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with faults, and the table of what they measured."""
+"""Fixtures for the tests with faults, and the table of the figures that these tests measure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Measure = Callable[..., None]
 
 @pytest.fixture
 def measure(record_property: Callable[[str, object], None]) -> Measure:
-    """Takes note of what was measured, a figure and its unit; `pytest -v` prints them all at the end."""
+    """Return a function that records a figure and its unit. `pytest -v` prints all of them at the end."""
     return lambda what, figure, unit="s": record_property("measured", (what, figure, unit))
 
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    """A network namespace, on Linux as root."""
+    """Make a network namespace. Skip the test if that is not possible: it needs Linux and root."""
     with ExitStack() as stack:
         try:
             made = stack.enter_context(Namespace())
@@ -45,6 +45,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A broker, and no worker yet."""
+    """Start a broker, without workers."""
     with Cluster(tmp_path, [1, 2, "ann", "bob"]) as cluster:
         yield cluster

@@ -10,18 +10,18 @@ from typing import Self
 
 
 class NoNamespace(Exception):
-    """There can't be one here; the message says why."""
+    """This machine cannot make a network namespace. The message says why."""
 
 
 class Namespace:
-    """A namespace and a pair of interfaces between it and here.
+    """A network namespace, and a pair of interfaces that links it to the outside.
 
     Attributes:
-        host: the address of the end that is here; a broker listens there.
-        prefix: a command that runs another within.
+        host: the IP of the end outside the namespace. The broker listens there.
+        prefix: the command that runs another command inside the namespace.
 
     Raises:
-        NoNamespace: not root, no `ip`, or not allowed.
+        NoNamespace: the user is not root, there is no `ip`, or the system does not allow it.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Namespace:
         if os.geteuid() != 0:
             raise NoNamespace("only root may make a network namespace")
         if shutil.which("ip") is None:
-            raise NoNamespace("there is no `ip` (iproute2)")
+            raise NoNamespace("the command `ip` (iproute2) is not installed")
         try:
             self._make()
         except subprocess.CalledProcessError as error:
@@ -60,15 +60,16 @@ class Namespace:
         self.close()
 
     def close(self) -> None:
-        """Takes it all away; the pair goes with one of its ends."""
+        """Delete the namespace and the link. Deleting one end of the pair deletes the other end too."""
         for command in (("link", "del", self._link), ("netns", "del", self._name)):
             subprocess.run(("ip", *command), capture_output=True, check=False)
 
     def down(self) -> None:
-        """Cuts the link."""
+        """Cut the link."""
         _ip("-n", self._name, "link", "set", f"{self._link}n", "down")
 
     def up(self) -> None:
+        """Restore the link."""
         _ip("-n", self._name, "link", "set", f"{self._link}n", "up")
 
 

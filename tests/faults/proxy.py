@@ -1,6 +1,7 @@
-"""A TCP proxy between endpoints and a broker that can hold up, cut into pieces and cut off what it carries.
+"""A TCP proxy between endpoints and a broker that can delay, slice, throttle, stall and cut connections.
 
-It works in a thread with an event loop of its own. All its methods may be called from any other thread.
+The proxy runs in a thread of its own, with its own event loop. Any other thread may call the methods of
+`Proxy`.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ T = TypeVar("T")
 
 CHUNK_BYTES = 65536
 CHUNKS_HELD = 64
-"""What is on its way in one direction is bounded: beyond it the sender's own buffers fill up."""
+"""The most chunks that the proxy holds in one direction. Beyond that, the sender's own buffers fill up."""
 
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER on and 0: closing sends RST and throws away what had not left (socket(7))."""
+"""SO_LINGER on, with 0 s: closing the socket sends RST and drops all data that has not left (socket(7))."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What is done to the bytes of a connection, in both directions.
+    """What the proxy does to the bytes of a connection, in both directions.
 
     Attributes:
-        delay_s: they arrive so much later.
-        stalled: nothing arrives, the end of the connection neither.
-        slice_bytes: they leave in pieces of this size, each a packet of its own; 0 for as they come.
-        bytes_per_s: no more than so many; 0 for no limit.
+        delay_s: how much later bytes arrive, in seconds.
+        stalled: whether nothing arrives at all, not even the end of the connection.
+        slice_bytes: the size of the packets in which bytes leave; 0: as they came.
+        bytes_per_s: the most bytes per second; 0: no limit.
     """
 
     delay_s: float = 0.0
@@ -65,7 +66,7 @@ class Connection:
         self._changed = asyncio.Event()
 
     async def carry(self, target_address: tuple[str, int]) -> None:
-        """Carries both ways until both ends are closed, or this is cancelled."""
+        """Carry bytes both ways until both ends are closed, or until this task is cancelled."""
         client, target = self._sockets
         try:
             await asyncio.get_running_loop().sock_connect(target, target_address)
@@ -74,14 +75,14 @@ class Connection:
                     held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(CHUNKS_HELD)
                     group.create_task(self._read(source, held))
                     group.create_task(self._write(held, sink))
-        except OSError:  # the target does not listen: the client is cut off
+        except OSError:  # the target does not listen, so the client's connection closes
             pass
         finally:
             client.close()
             target.close()
 
     async def cut(self, *, reset: bool) -> None:
-        """Ends the connection on both sides: by RST, or in order with what was on its way thrown away."""
+        """Close the connection on both sides, with or without RST. Drop the bytes that are on their way."""
         if self.task is None or self.task.done():
             return
         if reset:
@@ -112,7 +113,7 @@ class Connection:
             while data:
                 piece = data[: self.faults.slice_bytes or self._share()]
                 data = data[len(piece) :]
-                with suppress(OSError):  # the reader of the other direction sees the end too
+                with suppress(OSError):  # the task that reads in the other direction sees the error too
                     await loop.sock_sendall(sink, piece)
                 self.bytes_carried += len(piece)
                 if self.faults.bytes_per_s:
@@ -123,12 +124,12 @@ class Connection:
                     await self._until_due(came_at)
 
     def _share(self) -> int:
-        """Gives how much leaves in one piece: of a narrow link, what it carries in 20 ms."""
+        """Return the size of one piece in bytes. On a throttled link, that is what it carries in 20 ms."""
         rate = self.faults.bytes_per_s
         return max(1, int(rate / 50)) if rate else CHUNK_BYTES
 
     async def _until_due(self, came_at: float) -> None:
-        """Waits as long as the faults say, which may change meanwhile."""
+        """Wait as long as the faults say. The faults may change meanwhile."""
         while self.faults.stalled or (wait_s := came_at + self.faults.delay_s - time.monotonic()) > 0:
             changed = self._changed.wait()
             with suppress(TimeoutError):
@@ -136,14 +137,14 @@ class Connection:
 
 
 class Proxy:
-    """Listens at a port of its own, and connects each client to the target.
+    """A listener on a free port that connects each client to the target.
 
     Args:
-        target: `tcp://HOST:PORT`. It need not listen yet: a client is cut off while it does not.
+        target: `tcp://HOST:PORT`. It need not listen yet. Until it does, the proxy closes each connection.
 
     Attributes:
-        address: where clients connect to.
-        accepted: how many clients did so far.
+        address: the address that clients connect to.
+        accepted: the number of clients that have connected so far.
     """
 
     def __init__(self, target: str) -> None:
@@ -171,11 +172,11 @@ class Proxy:
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that are open, the oldest first."""
+        """The open connections, the oldest first."""
         return self._do(lambda: list(self._connections))
 
     def set_faults(self, faults: Faults, connections: Iterable[Connection] | None = None) -> None:
-        """Has faults done from now on: to all connections and to later ones, or to these alone."""
+        """Set the faults of these connections, or of all connections and of those that come later."""
 
         def change() -> None:
             if connections is None:
@@ -186,7 +187,7 @@ class Proxy:
         self._do(change)
 
     def cut(self, connections: Iterable[Connection] | None = None, *, reset: bool = False) -> int:
-        """Ends all connections or these, and gives how many it were."""
+        """Close these connections, or all of them. Return how many they were."""
         chosen = self.connections if connections is None else list(connections)
 
         async def cut_all() -> None:

@@ -1,4 +1,4 @@
-"""Peers that do not read, and one that floods, against a real broker: nobody else notices, nothing grows."""
+"""Peers that do not read, and one that floods. Nobody else must notice, and the broker must not grow."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ Measure = Callable[..., None]
 BULK = bytes(64 * 1024)
 SLOW_S = 1.0
 PLAYER_GROWTH_MIB = 32
-"""A player's window is 8 MiB; the broker holds a little more, in the system's buffers not."""
+"""The most that the broker may grow. A player's window is 8 MiB, and the broker holds a little more. The
+system's buffers do not count."""
 
 SERVER_GROWTH_MIB = 160
-"""The server's window is 64 MiB, and what bounces off it waits in the players' queues for a moment."""
+"""The most that the broker may grow. The server's window is 64 MiB, and frames that bounce off it wait in the
+players' queues for a moment."""
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def memory_mib(stage: Stage) -> float:
 
 
 class Outcomes:
-    """How calls ended, counted as they do."""
+    """The number of calls that ended in each way."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -102,13 +104,13 @@ def test_a_server_that_does_not_read(measure: Measure) -> None:
                 for _ in range(20):
                     made += 1
                     player.trigger_server_callback("k", BULK, on_error=outcomes, timeout=None)
-                # Each round trip paces the next: there is room for what the broker has taken.
+                # After a round trip, the broker has taken what the player sent, and there is room for more.
                 stage.operator.ping().result()
                 assert time.monotonic() < since + PATIENCE_S
             took_s = time.monotonic() - since
             measure("a server that does not read: ended after", took_s)
             eventually(lambda: outcomes.total == made, "every call has ended")
-            # On a busy machine heartbeats may come first: it does not read those of the broker either.
+            # On a busy machine, heartbeats may end the session first: the server does not read them either.
             assert stage.counters()["sessions_too_slow"] == 1 or took_s > 2 * HEARTBEAT_MS / 1000
             assert outcomes.counts["OVERLOADED", "no"]
             grown_mib = memory_mib(stage) - before_mib
@@ -140,7 +142,7 @@ def test_a_player_that_floods(stage: Stage, measure: Measure) -> None:
         measure("a player that floods: ended after", time.monotonic() - since)
         assert isinstance(reject, control.Reject) and reject.code.name == "RATE_LIMITED"
         assert set(codes) == {6}  # RATE_LIMITED
-        assert kinds[FrameType.DATA] > 0  # what it was allowed was answered
+        assert kinds[FrameType.DATA] > 0  # the calls within its rate got replies
         canary.sing_on()
         counters = stage.counters()
         assert counters["sessions_too_fast"] == 1

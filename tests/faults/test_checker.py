@@ -1,4 +1,4 @@
-"""The checker of histories: sound ones pass, and each planted fault is found, as itself."""
+"""The checker of histories passes sound ones, and finds each planted fault under its own number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.histories import File, Line, Recorder, check
 
 
 class Story:
-    """A server and players 7 and 8, and a clock that a test moves."""
+    """A history of a server and of the players 7 and 8, with a clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,7 +36,7 @@ class Story:
         at.exec_end(call, ["result", call])
 
     def whole(self, call: str, caller: Recorder, to: Any, source: Any, at: Recorder) -> None:
-        """A call that succeeds."""
+        """Add a call that succeeds."""
         self.call(call, caller, to, source)
         self.now += 0.1
         self.run(call, at, source if at is self.server else None)
@@ -60,7 +60,7 @@ def sound() -> Story:
 
 
 def rest(story: Story) -> list[Line]:
-    """Everybody comes to rest."""
+    """Let each life come to rest. Return all lines."""
     for recorder, (results, errors) in (
         (story.server, (1, 1)),
         (story.seven, (1, 1)),
@@ -189,7 +189,7 @@ def test_a_planted_fault_is_found(invariant: int, plant: Callable[[list[Line]], 
     assert any(problem.startswith(f"{invariant}: ") for problem in problems), problems
 
 
-def test_who_was_killed_owes_nothing() -> None:
+def test_a_killed_life_owes_nothing() -> None:
     story = sound()
     story.call("open", story.seven, "server", 7)
     story.seven.note("kill")
@@ -197,7 +197,7 @@ def test_who_was_killed_owes_nothing() -> None:
     assert check(lines, skew_s=0.2) == []
 
 
-def test_a_life_that_was_stopped_is_excused_for_as_long() -> None:
+def test_a_stopped_life_is_excused_for_that_time() -> None:
     def paused(seconds: float) -> list[str]:
         story = Story()
         story.call("c", story.seven, "server", 7)
@@ -212,14 +212,14 @@ def test_a_life_that_was_stopped_is_excused_for_as_long() -> None:
     story = Story()
     story.eight.note("stop")
     story.now += 3.0
-    story.eight.note("continue")  # somebody else's pause excuses nothing
+    story.eight.note("continue")  # the pause of another life excuses nothing
     story.call("c", story.seven, "server", 7)
     story.now += 1.3
     story.seven.error("c", "TIMEOUT", "maybe")
     assert [problem[:2] for problem in check(story.lines, skew_s=0.2, rest=False)] == ["2:"]
 
 
-def test_a_network_that_holds_frames_up_excuses_handlers_and_no_callers() -> None:
+def test_a_slow_network_excuses_handlers_but_not_callers() -> None:
     lines = rest(sound())
     started_late(lines)
     lines_of(lines, call="own", what="complete")[0]["t"] += 0.5

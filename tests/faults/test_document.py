@@ -1,4 +1,4 @@
-"""docs/reliability.md names tests, files and folders that are there."""
+"""docs/reliability.md names only tests, files and folders that exist."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", DOCUMENT))))
-def test_a_test_that_is_named_is_there(name: str) -> None:
+def test_a_named_test_exists(name: str) -> None:
     assert any(f"def {name}(" in text for text in TESTS.values())
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`(tests/[\w/.]+)`", DOCUMENT))))
-def test_a_file_that_is_named_is_there(path: str) -> None:
+def test_a_named_file_exists(path: str) -> None:
     assert (ROOT / path).exists()

@@ -1,4 +1,4 @@
-"""The proxy does what the tests of faults rely on."""
+"""Tests of the proxy that the tests with faults use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.harness import PATIENCE_S, eventually
 
 
 class Pair:
-    """A client and what the proxy connected it to."""
+    """A client, and the connection that the proxy made for it."""
 
     def __init__(self, proxy: Proxy, listener: socket.socket) -> None:
         host, port = proxy.address.removeprefix("tcp://").split(":")
@@ -57,7 +57,7 @@ def seconds_for(pair: Pair, data: bytes) -> float:
 
 
 def test_it_carries_both_ways_to_the_end(pair: Pair) -> None:
-    big = bytes(range(256)) * 20_000  # more than all buffers on the way
+    big = bytes(range(256)) * 20_000  # more than all buffers on the way can hold
     writer = threading.Thread(target=lambda: (pair.client.sendall(big), pair.client.shutdown(socket.SHUT_WR)))
     writer.start()
     assert read(pair.target, len(big) + 1) == big
@@ -67,7 +67,7 @@ def test_it_carries_both_ways_to_the_end(pair: Pair) -> None:
     assert read(pair.client, 100) == b"still open this way"
 
 
-def test_a_delay_holds_each_byte_up_and_does_not_add_up(proxy: Proxy, pair: Pair) -> None:
+def test_a_delay_is_the_same_for_each_byte(proxy: Proxy, pair: Pair) -> None:
     proxy.set_faults(Faults(delay_s=0.2))
     started = time.monotonic()
     for number in range(10):
@@ -76,7 +76,9 @@ def test_a_delay_holds_each_byte_up_and_does_not_add_up(proxy: Proxy, pair: Pair
     assert 0.2 <= time.monotonic() - started < 1.5
 
 
-def test_stalled_is_silence_until_it_is_over(proxy: Proxy, pair: Pair, listener: socket.socket) -> None:
+def test_nothing_arrives_while_a_connection_is_stalled(
+    proxy: Proxy, pair: Pair, listener: socket.socket
+) -> None:
     other = Pair(proxy, listener)
     with other.client, other.target:
         first, _ = proxy.connections
@@ -92,13 +94,13 @@ def test_stalled_is_silence_until_it_is_over(proxy: Proxy, pair: Pair, listener:
         assert read(pair.target, 100) == b"held"
 
 
-def test_slices_are_packets_of_their_own(proxy: Proxy, pair: Pair) -> None:
+def test_each_slice_is_a_packet(proxy: Proxy, pair: Pair) -> None:
     proxy.set_faults(Faults(slice_bytes=1, bytes_per_s=200))
     pair.client.sendall(bytes(100))
     sizes: list[int] = []
     while sum(sizes) < 100:
         sizes.append(len(pair.target.recv(100)))
-    assert len(sizes) > 1  # about a hundred, unless the reader sleeps for half a second
+    assert len(sizes) > 1  # about 100, unless the machine stops the reader for half a second
 
 
 def test_a_throttle_bounds_the_rate(proxy: Proxy, pair: Pair) -> None:
@@ -127,4 +129,4 @@ def test_a_target_that_does_not_listen(proxy: Proxy, listener: socket.socket) ->
     host, port = proxy.address.removeprefix("tcp://").split(":")
     with socket.create_connection((host, int(port)), PATIENCE_S) as client:
         assert client.recv(1) == b""
-    eventually(lambda: proxy.connections == [], "it is forgotten")
+    eventually(lambda: proxy.connections == [], "the proxy has forgotten the connection")

@@ -1,4 +1,4 @@
-"""Rows of the table in docs/reliability.md, with real processes, that no other test shows."""
+"""Those rows of the table in docs/reliability.md that no other test shows, with real processes."""
 
 from __future__ import annotations
 
@@ -31,28 +31,29 @@ from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
 Measure = Callable[..., None]
 
 LONG_S = 25.0
-"""A timeout that must not be what ends a call."""
+"""A timeout that is too long to end a call in these tests."""
 
 NOTICED_WITHIN_S = 1.0
 SILENCE_NOTICED_WITHIN_S = 8.0
-"""Heartbeats take about 2 s; the lease would take 30, and the machine may be busy."""
+"""Heartbeats find a silent peer after about 2 s. The rest is for a busy machine. The lease is 60 s."""
 
 
-def all_work(cluster: Cluster, *workers: WorkerProcess, callers: int = 2) -> None:
-    """Has workers load each other, and waits until each has had a result."""
+def start_load(cluster: Cluster, *workers: WorkerProcess, callers: int = 2) -> None:
+    """Let workers call each other. Wait until each of their lives has had a result."""
     since = time.monotonic()
     for worker in workers or cluster.alive:
         worker.tell("load", callers)
     cluster.wait_until_all_work(since)
 
 
-def at_rest(cluster: Cluster, network_s: float = 0.0) -> None:
+def check_at_rest(cluster: Cluster, network_s: float = 0.0) -> None:
+    """End the load. Check that all tables are empty and that all invariants hold."""
     cluster.rest()
     cluster.verdict(network_s=network_s)
 
 
-def held_calls(cluster: Cluster, *calls: tuple[WorkerProcess, Any, Any]) -> list[str]:
-    """Has calls made that nobody answers, and gives their names once their handlers have run."""
+def make_calls_without_reply(cluster: Cluster, *calls: tuple[WorkerProcess, Any, Any]) -> list[str]:
+    """Make calls whose handlers never reply. Return the names of the calls once the handlers have run."""
     since = time.monotonic()
     for worker, name, to in calls:
         worker.tell("call", name, to, "never", LONG_S)
@@ -65,8 +66,8 @@ def held_calls(cluster: Cluster, *calls: tuple[WorkerProcess, Any, Any]) -> list
     return names
 
 
-def ends(cluster: Cluster, calls: list[str], code: str, since: float) -> float:
-    """Waits until these calls have ended with a code, "maybe", and gives how long the last one took."""
+def wait_for_ends(cluster: Cluster, calls: list[str], code: str, since: float) -> float:
+    """Wait until these calls have ended with a code and "maybe". Return how long the last one took."""
     last = 0.0
     for call in calls:
         line = cluster.histories.wait_for(what="complete", call=call)
@@ -83,8 +84,8 @@ def test_a_broker_that_is_killed_amid_calls(cluster: Cluster, measure: Measure) 
     server, operator = cluster.start("server"), cluster.start("operator")
     players = cluster.start("player", 1, 2, "ann")
     blocking = cluster.start("player", "bob", face="blocking")
-    all_work(cluster)
-    calls = held_calls(
+    start_load(cluster)
+    calls = make_calls_without_reply(
         cluster,
         (server, "server", 1),
         (operator, "operator", 2),
@@ -92,42 +93,42 @@ def test_a_broker_that_is_killed_amid_calls(cluster: Cluster, measure: Measure) 
         (blocking, "bob", "server"),
     )
     killed_at = cluster.kill_broker()
-    noticed_s = ends(cluster, calls, "CONNECTION_LOST", killed_at)
+    noticed_s = wait_for_ends(cluster, calls, "CONNECTION_LOST", killed_at)
     assert noticed_s < NOTICED_WITHIN_S
     measure("broker killed: the last call of each endpoint ends after", noticed_s)
     back_at = cluster.start_broker()
     works_s = cluster.wait_until_all_work(back_at) - back_at
     assert works_s < 3.0
     measure("broker back: each endpoint has a result after", works_s)
-    # What was under way when it died does not run once it is back.
+    # Calls that were in flight when the broker died do not run once it is back.
     old = {line["call"] for line in cluster.histories.find(what="invoke") if line["t"] < killed_at}
     late = [line for line in cluster.histories.find(back_at, what="exec_start") if line["call"] in old]
     assert not late
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 @pytest.mark.faults
 def test_a_broker_that_is_stopped_for_a_while(cluster: Cluster, measure: Measure) -> None:
-    """Endpoints find it silent by their own heartbeats, and come back when it does."""
+    """The endpoints' own heartbeats find the silent broker. The endpoints come back when the broker does."""
     server, player = cluster.start("server"), cluster.start("player", 1, 2)
-    all_work(cluster)
-    calls = held_calls(cluster, (server, "server", 1), (player, 2, "server"))
+    start_load(cluster)
+    calls = make_calls_without_reply(cluster, (server, "server", 1), (player, 2, "server"))
     stopped_at = time.monotonic()
     cluster.stop_broker()
-    noticed_s = ends(cluster, calls, "CONNECTION_LOST", stopped_at)
+    noticed_s = wait_for_ends(cluster, calls, "CONNECTION_LOST", stopped_at)
     assert noticed_s < SILENCE_NOTICED_WITHIN_S
     measure("broker stopped: the last call of each endpoint ends after", noticed_s)
-    cluster.go_on_broker()
+    cluster.resume_broker()
     on_at = time.monotonic()
     measure("broker goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 @pytest.mark.faults
 def test_a_broker_that_is_told_to_stop_under_load(cluster: Cluster, measure: Measure) -> None:
     cluster.start("server")
     cluster.start("player", 1, 2)
-    all_work(cluster)
+    start_load(cluster)
     told_at = time.monotonic()
     cluster.broker.process.signal(signal.SIGTERM)
     assert cluster.broker.process.wait() == 0
@@ -135,7 +136,7 @@ def test_a_broker_that_is_told_to_stop_under_load(cluster: Cluster, measure: Mea
     found = cluster.histories.find(told_at, what="complete", code="DRAINING")
     assert all(line["executed"] == "no" for line in found)
     cluster.wait_until_all_work(cluster.start_broker())
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 # -- the server
@@ -145,37 +146,37 @@ def test_a_broker_that_is_told_to_stop_under_load(cluster: Cluster, measure: Mea
 def test_a_server_that_is_killed_and_started_again(cluster: Cluster, measure: Measure) -> None:
     server = cluster.start("server")
     player = cluster.start("player", 1, 2)
-    all_work(cluster)
-    calls = held_calls(cluster, (player, 1, "server"), (player, 2, "server"))
+    start_load(cluster)
+    calls = make_calls_without_reply(cluster, (player, 1, "server"), (player, 2, "server"))
     killed_at = time.monotonic()
     server.kill()
-    noticed_s = ends(cluster, calls, "SERVER_LOST", killed_at)
+    noticed_s = wait_for_ends(cluster, calls, "SERVER_LOST", killed_at)
     assert noticed_s < NOTICED_WITHIN_S
     measure("server killed: each player's calls end after", noticed_s)
     cluster.histories.wait_for(killed_at, what="complete", code="NO_SERVER", executed="no")
     again = cluster.start("server")
     back_at = again.wait_for_lives("connected")
-    all_work(cluster, again)
+    start_load(cluster, again)
     measure("server back: each player has a result after", cluster.wait_until_all_work(back_at) - back_at)
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 @pytest.mark.faults
 def test_a_server_that_is_stopped(cluster: Cluster, measure: Measure) -> None:
     server = cluster.start("server")
     player = cluster.start("player", 1, 2)
-    all_work(cluster)
-    calls = held_calls(cluster, (player, 1, "server"), (player, 2, "server"))
+    start_load(cluster)
+    calls = make_calls_without_reply(cluster, (player, 1, "server"), (player, 2, "server"))
     stopped_at = server.stop()
-    noticed_s = ends(cluster, calls, "SERVER_LOST", stopped_at)
+    noticed_s = wait_for_ends(cluster, calls, "SERVER_LOST", stopped_at)
     assert noticed_s < SILENCE_NOTICED_WITHIN_S
     measure("server stopped: each player's calls end after", noticed_s)
-    on_at = server.go_on()
+    on_at = server.resume()
     measure("server goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
-def test_an_answer_to_the_server_before_is_dropped_and_counted(broker: BrokerProcess) -> None:
+def test_a_reply_to_an_earlier_server_is_dropped_and_counted(broker: BrokerProcess) -> None:
     context: zmq.Context[Any] = zmq.Context()
     with RawPeer(context, broker.players) as player:
         with Server(broker.backend) as first:
@@ -186,7 +187,7 @@ def test_an_answer_to_the_server_before_is_dropped_and_counted(broker: BrokerPro
         [[_, call_id, *_]] = msgpack.unpackb(frame[HEADER_BYTES:])
         with Server(broker.backend) as second:
             player.send(header(FrameType.DATA) + msgpack.packb([[RESULT, call_id, ["too late"]]]))
-            eventually(lambda: second.counters.stray_replies == 1, "the answer is counted")
+            eventually(lambda: second.counters.stray_replies == 1, "the reply is counted")
             assert second.counters.results == 0
     context.term()
 
@@ -195,7 +196,7 @@ def test_an_answer_to_the_server_before_is_dropped_and_counted(broker: BrokerPro
 def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Cluster) -> None:
     cluster.start("server")
     cluster.start("player", 1)
-    all_work(cluster)
+    start_load(cluster)
     since = time.monotonic()
     for _ in range(5):
         with pytest.raises(ServerTaken, match="another server is connected"):
@@ -205,7 +206,7 @@ def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Clust
     assert not [
         line for line in cluster.histories.find(since, what="complete") if line["code"] == "NO_SERVER"
     ]
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 # -- players
@@ -215,29 +216,29 @@ def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Clust
 def test_a_player_that_is_killed_and_one_that_is_stopped(cluster: Cluster, measure: Measure) -> None:
     server = cluster.start("server")
     killed, stopped, other = (cluster.start("player", name) for name in (1, 2, "ann"))
-    all_work(cluster)
-    to_killed = held_calls(cluster, (server, "server", 1))
-    to_stopped = held_calls(cluster, (server, "server", 2))
+    start_load(cluster)
+    to_killed = make_calls_without_reply(cluster, (server, "server", 1))
+    to_stopped = make_calls_without_reply(cluster, (server, "server", 2))
     at = time.monotonic()
     killed.kill()
-    noticed_s = ends(cluster, to_killed, "PLAYER_LEFT", at)
+    noticed_s = wait_for_ends(cluster, to_killed, "PLAYER_LEFT", at)
     assert noticed_s < NOTICED_WITHIN_S
     measure("player killed: a call to it ends after", noticed_s)
     at = stopped.stop()
-    noticed_s = ends(cluster, to_stopped, "PLAYER_LEFT", at)
+    noticed_s = wait_for_ends(cluster, to_stopped, "PLAYER_LEFT", at)
     assert noticed_s < SILENCE_NOTICED_WITHIN_S
     measure("player stopped: a call to it ends after", noticed_s)
     assert not cluster.histories.find(who=other.lives[0], what="disconnected")
     again = cluster.start("player", 1)
-    on_at = stopped.go_on()
-    all_work(cluster, again)
+    on_at = stopped.resume()
+    start_load(cluster, again)
     measure("player goes on: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 def test_too_many_players() -> None:
-    """Who is one too many is told so, connections that only take room are closed at once, and those who are
-    there, the trusted side too, keep working."""
+    """The broker refuses one player too many, and closes connections that send nothing at once. The connected
+    players and the trusted side keep working."""
     with BrokerProcess(options=("--max-players", "20")) as broker, ExitStack() as stack:
         server = stack.enter_context(Server(broker.backend))
         server.register_server_callback("echo", lambda source, payload: payload)
@@ -252,7 +253,7 @@ def test_too_many_players() -> None:
             def closed() -> int:
                 return int(dict(operator.query("counters").result()[0])["connections_refused"])
 
-            eventually(lambda: closed() > 100, "those that are too many are closed")
+            eventually(lambda: closed() > 100, "connections beyond the limit are closed")
             for number, player in enumerate(there):
                 assert player.trigger_server_callback("echo", number).result() == number
         for connection in silent:
@@ -266,7 +267,7 @@ def test_too_many_players() -> None:
             except Refused:
                 return False
 
-        eventually(one_more_is_in, "there is room again")
+        eventually(one_more_is_in, "there is room for another player")
 
 
 # -- the network
@@ -274,12 +275,12 @@ def test_too_many_players() -> None:
 
 @pytest.fixture
 def proxied(cluster: Cluster) -> Iterator[tuple[Cluster, Proxy, Proxy]]:
-    """A server and players, each side through a proxy, all under load."""
+    """Start a server and players under load, each side behind a proxy."""
     with Proxy(cluster.broker.backend) as backend, Proxy(cluster.broker.players) as players:
         cluster.start("server", address=backend.address)
         cluster.start("player", 1, 2, address=players.address)
         cluster.start("player", "bob", address=players.address, face="blocking")
-        all_work(cluster)
+        start_load(cluster)
         yield cluster, backend, players
 
 
@@ -288,34 +289,37 @@ def test_connections_that_are_reset(proxied: tuple[Cluster, Proxy, Proxy], measu
     cluster, backend, players = proxied
     [server] = [worker for worker in cluster.workers if worker.role == "server"]
     for proxy, code in ((players, "PLAYER_LEFT"), (backend, "CONNECTION_LOST")):
-        calls = held_calls(cluster, (server, "server", 1), (server, "server", "bob"))
+        calls = make_calls_without_reply(cluster, (server, "server", 1), (server, "server", "bob"))
         at = time.monotonic()
         proxy.cut(reset=True)
-        noticed_s = ends(cluster, calls, code, at)
+        noticed_s = wait_for_ends(cluster, calls, code, at)
         assert noticed_s < NOTICED_WITHIN_S
         measure(f"{'players' if proxy is players else 'server'} reset: calls end after", noticed_s)
         on_at = time.monotonic()
         works_s = cluster.wait_until_all_work(on_at) - on_at
         measure("and each endpoint has a result after", works_s)
     assert players.accepted == 2 * 3 and backend.accepted == 2  # one new connection, one new session
-    at_rest(cluster)
+    check_at_rest(cluster)
 
 
 @pytest.mark.faults
 def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: Measure) -> None:
     cluster, _, players = proxied
     [server] = [worker for worker in cluster.workers if worker.role == "server"]
-    calls = held_calls(cluster, (server, "server", 1), (server, "server", "bob"))
+    calls = make_calls_without_reply(cluster, (server, "server", 1), (server, "server", "bob"))
     at = time.monotonic()
     players.set_faults(STALLED)
-    noticed_s = ends(cluster, calls, "PLAYER_LEFT", at)
+    noticed_s = wait_for_ends(cluster, calls, "PLAYER_LEFT", at)
     assert noticed_s < SILENCE_NOTICED_WITHIN_S
     measure("players' network stalls: calls to them end after", noticed_s)
     on_at = time.monotonic()
     players.set_faults(NONE)
-    measure("it flows again: each endpoint has a result after", cluster.wait_until_all_work(on_at) - on_at)
-    # What the network held up arrives, and its time is counted from then: there is no common clock.
-    at_rest(cluster, network_s=on_at - at)
+    measure(
+        "players' network is back: each endpoint has a result after",
+        cluster.wait_until_all_work(on_at) - on_at,
+    )
+    # The delayed frames arrive now. There is no common clock, so the budgets of their calls count from now.
+    check_at_rest(cluster, network_s=on_at - at)
 
 
 @pytest.mark.parametrize(
@@ -328,8 +332,8 @@ def test_a_network_that_stalls(proxied: tuple[Cluster, Proxy, Proxy], measure: M
     ],
 )
 def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: Faults) -> None:
-    """Deadlines hold, and each call has one outcome. Nobody is taken for dead, unless the network is so
-    narrow that a frame takes longer than a heartbeat waits: libzmq counts whole messages."""
+    """Deadlines hold, and each call has one outcome. No link is lost, unless the network is so slow that a
+    frame takes longer than a heartbeat waits: libzmq counts whole messages."""
     cluster, backend, players = proxied
     since = time.monotonic()
     backend.set_faults(faults)
@@ -341,7 +345,8 @@ def test_a_network_that_is_slow(proxied: tuple[Cluster, Proxy, Proxy], faults: F
         assert not cluster.histories.find(since, what="disconnected")
     backend.set_faults(NONE)
     players.set_faults(NONE)
-    at_rest(cluster, network_s=5.0 if faults.bytes_per_s else 1.0)  # what all calls in flight take to pass
+    delay_s = 5.0 if faults.bytes_per_s else 1.0  # the time that the frames on their way take to arrive
+    check_at_rest(cluster, network_s=delay_s)
 
 
 def test_a_link_that_is_cut_without_a_word(namespace: Namespace, tmp_path: Path, measure: Measure) -> None:
@@ -349,27 +354,27 @@ def test_a_link_that_is_cut_without_a_word(namespace: Namespace, tmp_path: Path,
         server = cluster.start("server")
         far = cluster.start("player", 1, 2, prefix=namespace.prefix)
         near = cluster.start("player", "ann")
-        all_work(cluster)
-        down, up = held_calls(cluster, (server, "server", 1), (far, 2, "server"))
+        start_load(cluster)
+        down, up = make_calls_without_reply(cluster, (server, "server", 1), (far, 2, "server"))
         cut_at = time.monotonic()
         namespace.down()
-        noticed_s = ends(cluster, [down], "PLAYER_LEFT", cut_at)
+        noticed_s = wait_for_ends(cluster, [down], "PLAYER_LEFT", cut_at)
         measure("link cut: a call to a player beyond it ends after", noticed_s)
-        noticed_there_s = ends(cluster, [up], "CONNECTION_LOST", cut_at)
+        noticed_there_s = wait_for_ends(cluster, [up], "CONNECTION_LOST", cut_at)
         measure("link cut: a call of a player beyond it ends after", noticed_there_s)
         assert max(noticed_s, noticed_there_s) < SILENCE_NOTICED_WITHIN_S
         up_at = time.monotonic()
         namespace.up()
         measure("link back: each endpoint has a result after", cluster.wait_until_all_work(up_at) - up_at)
         assert not cluster.histories.find(who=near.lives[0], what="disconnected")
-        at_rest(cluster, network_s=2 * (up_at - cut_at))  # TCP's waits between tries double
+        check_at_rest(cluster, network_s=2 * (up_at - cut_at))  # TCP's waits between tries double
 
 
 # -- the machine
 
 
 def test_a_log_on_a_full_disk(short_folder: Path) -> None:
-    """It goes on routing: each line that it can't write is lost, and nothing else."""
+    """The broker keeps routing. It loses the lines that it cannot write, and nothing else."""
     players, backend = ipc_addresses(short_folder)
     arguments = ("-m", "ringback_cli", "broker", "--players", players, "--backend", backend)
     with Path("/dev/full").open("w") as full:
@@ -424,7 +429,7 @@ time_t time(time_t *result) {
 
 
 class WallClock:
-    """A wall clock that can be set, for the processes that are started with its environment."""
+    """A wall clock that the test sets, for all processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         self._file, source, library = (folder / name for name in ("offset", "clock.c", "clock.so"))
@@ -441,8 +446,8 @@ class WallClock:
 @pytest.mark.faults
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
-    """No effect, by a week forth and back, on broker, server and players. What kernel and library wait
-    for is on the monotonic clock."""
+    """A jump by a week, forward or back, has no effect on the broker, the server and players. The kernel and
+    libzmq wait by the monotonic clock."""
     clock = WallClock(tmp_path)
     with Cluster(tmp_path, [1, "bob"], environment=clock.environment) as cluster:
         ask = [sys.executable, "-c", "import time; print(time.time())"]
@@ -452,26 +457,26 @@ def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
         cluster.start("server", environment=clock.environment)
         cluster.start("player", 1, environment=clock.environment)
         cluster.start("player", "bob", face="blocking", environment=clock.environment)
-        all_work(cluster)
+        start_load(cluster)
         since = time.monotonic()
         for jump_s in (7 * 86400, -7 * 86400, 1, 0):
             clock.jump(jump_s)
             cluster.wait_until_all_work(time.monotonic())
         assert not cluster.histories.find(since, what="disconnected")
-        at_rest(cluster)
+        check_at_rest(cluster)
 
 
 WALL_CLOCK = {
     ROOT / "sdk" / "ringback" / "tokens.py": 1,
     ROOT / "broker" / "ringback_broker" / "daemon" / "broker.py": 1,
 }
-"""Who asks it, and in how many places. A token says in wall time until when it is good: who mints it and
-the broker have no other clock in common. The broker asks when a token comes, and never again. No
-endpoint imports what mints (tests/test_imports.py)."""
+"""The files that ask the wall clock, and in how many places. A token expires at a wall clock time: its signer
+and the broker have no other clock in common. The broker asks when a token comes, and never again. No endpoint
+imports `ringback.tokens` (see tests/test_imports.py)."""
 
 
 def test_no_code_asks_the_wall_clock() -> None:
-    """In the source of endpoints and broker; the times in log lines are the log's own."""
+    """Check the source of the SDK and of the broker. Only log lines have other times."""
     asked: Counter[Path] = Counter()
     for path in (*ROOT.glob("sdk/**/*.py"), *ROOT.glob("broker/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -483,7 +488,7 @@ def test_no_code_asks_the_wall_clock() -> None:
                 if path in WALL_CLOCK and node.attr == "time":
                     asked[path] += 1
                     continue
-                if path.name == "logs.py" and node.attr == "gmtime":  # how a record's own time is written
+                if path.name == "logs.py" and node.attr == "gmtime":  # formats the time that a record has
                     continue
                 assert node.attr == "monotonic", path
             if isinstance(node, ast.ImportFrom):

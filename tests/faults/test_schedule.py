@@ -1,7 +1,7 @@
-"""Random faults under load, on real processes; then all heals and everybody has to come to rest.
+"""Random faults on real processes under load. Then all faults end, and each endpoint has to come to rest.
 
-`make faults SECONDS=600 SEED=7` runs a longer one. Processes have their own pace, so a seed gives the same
-faults at about the same times, but not the same run. When it fails, the histories' folder is kept.
+`make faults SECONDS=600 SEED=7` runs a longer schedule. Processes have their own pace. So a seed gives the
+same faults at about the same times, but not the same run. If the test fails, it keeps its folder.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ SECONDS = float(os.environ.get("FAULTS_SECONDS") or 4)
 SEED = os.environ.get("FAULTS_SEED") or "1"
 
 LONGEST_S = 4.0
-"""A fault lasts at most so long; half of it is more than heartbeats need to find a peer that is silent."""
+"""The longest time that a fault lasts. Heartbeats find a silent peer within half of it."""
 
 NETWORK_S = 2 * LONGEST_S
-"""What a fault has held up may arrive that late: TCP's waits between tries double."""
+"""How late a frame may arrive after a fault, in seconds. TCP doubles its wait before each new try."""
 
 PACE_S = 0.02
 Undo = Callable[[], object]
 
 
 class Scene:
-    """A server and an operator, players of both faces, near and far, some of them behind proxies."""
+    """A server, an operator, and players of both faces: some behind proxies, some in a network namespace."""
 
     def __init__(self, folder: Path, stack: ExitStack, seed: str) -> None:
         self.random = random.Random(seed)
@@ -44,7 +44,7 @@ class Scene:
         try:
             self.namespace = stack.enter_context(Namespace())
         except NoNamespace as reason:
-            print(f"no link is cut: {reason}")
+            print(f"no link will be cut: {reason}")
         far = ["far 1", "far 2"] if self.namespace else []
         names = [1, 2, 3, "ann", "bob", "cat", *far]
         host = self.namespace.host if self.namespace else "127.0.0.1"
@@ -68,6 +68,7 @@ class Scene:
         self.workers: list[WorkerProcess] = []
 
     def start(self) -> None:
+        """Start all workers under load. Wait until each has had a result."""
         for make in self.makers:
             self.workers.append(make())
         for worker in self.workers:
@@ -76,11 +77,11 @@ class Scene:
         self.cluster.wait_until_all_work(time.monotonic())
 
     def descriptors(self) -> int:
-        """How many the broker has open: one for each connection, and its own."""
+        """Return the number of the broker's open descriptors: one for each connection, and its own."""
         return len(list((self._proc / "fd").iterdir()))
 
     def memory_mib(self) -> float:
-        """What the broker has in memory."""
+        """Return the memory of the broker in MiB."""
         [line] = [line for line in (self._proc / "status").read_text().splitlines() if "VmRSS" in line]
         return int(line.split()[1]) / 1024
 
@@ -90,7 +91,7 @@ class Scene:
 
 
 class Schedule:
-    """Begins faults, several at a time where they are not on the same thing, and undoes each."""
+    """A random schedule of faults. Several faults overlap, but never two on the same thing."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -101,6 +102,7 @@ class Schedule:
         self._began = time.monotonic()
 
     def run(self, seconds: float) -> None:
+        """Begin faults for this time. Return when all of them are undone."""
         while (now := time.monotonic()) < self._began + seconds:
             self._undo_until(now + self._random.uniform(0.0, 0.8))
             workers, proxies = range(len(self.scene.makers)), self.scene.proxies
@@ -111,7 +113,7 @@ class Schedule:
         self._undo_until(float("inf"))
 
     def _undo_until(self, until: float) -> None:
-        """Undoes what is due until then, each at its time."""
+        """Undo the faults that are due by then, each at its time."""
         while self._undo:
             thing = min(self._undo, key=lambda thing: self._undo[thing][0])
             due_at, undo = self._undo[thing]
@@ -147,11 +149,11 @@ class Schedule:
         kind = self._random.choice(("kill", "stop", "drain"))
         if kind == "stop":
             cluster.stop_broker()
-            return "broker stopped", cluster.go_on_broker
+            return "broker stopped", cluster.resume_broker
         if kind == "kill":
             cluster.kill_broker()
         else:
-            cluster.broker.process.signal(signal.SIGTERM)  # what has not left when it is killed is cut off
+            cluster.broker.process.signal(signal.SIGTERM)  # start_broker kills it if it has not ended by then
         return f"broker: {kind}", cluster.start_broker
 
     def _worker_fault(self, number: int) -> tuple[str, Undo]:
@@ -159,13 +161,13 @@ class Schedule:
         names = ", ".join(worker.lives)
         if self._random.random() < 0.5:
             worker.stop()
-            return f"{names} stopped", worker.go_on
+            return f"{names} stopped", worker.resume
         worker.kill()
         return f"{names} killed", partial(self._start_again, number)
 
     def _start_again(self, number: int) -> None:
         worker = self.scene.workers[number] = self.scene.makers[number]()
-        worker.tell("load", 2, PACE_S)  # it obeys once it is connected
+        worker.tell("load", 2, PACE_S)  # the worker obeys once it is connected
 
     def _proxy_fault(self, proxy: Proxy) -> tuple[str, Undo]:
         faults = self._random.choice(
@@ -182,7 +184,7 @@ class Schedule:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that stays when the test fails."""
+    """Return a folder that the test deletes only when it passes."""
     folder = Path(tempfile.mkdtemp(prefix="ringback-faults-"))
     yield folder
 
@@ -205,7 +207,7 @@ def test_random_faults(folder: Path, measure: Callable[..., None]) -> None:
         scene.cluster.rest()
         scene.cluster.histories.wait_until(
             lambda: scene.descriptors() == descriptors,
-            "that the broker has no connections but those of who is there",
+            "the end of all other connections at the broker",
         )
         calls = len(scene.cluster.histories.find(what="invoke"))
         measure(f"broker's memory after {calls} calls amid random faults", scene.memory_mib(), "MiB")

@@ -1,4 +1,4 @@
-"""Peers that break the rules of ZeroMQ's own layer, against a broker: nobody else notices."""
+"""Peers that break the rules of ZeroMQ's own layer. Nobody else must notice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ dealer.send(b"")
 print("first", router.recv().hex())
 zmq.Context.instance().destroy(0)
 """
-"""Tells the first routing ID that the first ROUTER of a process gives to a peer without one."""
+"""Prints the first routing ID that the first ROUTER of a process gives to a peer without a routing ID."""
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_a_frame_that_is_too_large_ends_its_sender_alone(stage: Stage) -> None:
 
 
 def test_routing_ids_that_libzmq_would_give_itself(stage: Stage) -> None:
-    """libzmq numbers peers without a routing ID, and aborts when a number was claimed (libzmq issue 4633).
-    Who knows where an ordinary process begins must not know where the broker does."""
+    """libzmq numbers the peers without a routing ID, and aborts if another peer has claimed a number (libzmq
+    issue 4633). An attacker who knows the first number of an ordinary process must not know the broker's."""
     with Process("-c", FIRST_ID) as process:
         first = process.wait_for("first 00([0-9a-f]{8})").group(1)
     begin = struct.unpack("!I", bytes.fromhex(first))[0]

@@ -1,11 +1,13 @@
-"""A process with a server, players or an operator, which load others and write down what they did and saw.
+"""A process with a server, players or an operator. They call other endpoints and write histories.
 
     python worker.py blocking|asyncio server|player|operator ADDRESS FOLDER SEED TARGETS NAME...
 
-TARGETS is a JSON list of the player IDs that a trusted endpoint calls. Each NAME, in JSON, is an endpoint;
-its life is called NAME.PID. What there is to know is in its history (FOLDER/PID.jsonl): beside what
-`histories` tells, `connected`, `disconnected`, `joined`, `left` and `quiet`. A line on standard input is a
-command: a JSON list of one of the methods of `Worker`, and its arguments. Standard output is for tracebacks.
+TARGETS is a JSON list of the player IDs that a trusted endpoint calls. Each NAME is an endpoint, in JSON. Its
+life has the name NAME.PID. The process writes the history FOLDER/PID.jsonl. It has the lines that
+`support/histories.py` describes, and `connected`, `disconnected`, `joined`, `left` and `quiet`.
+
+A line on standard input is a command: a JSON list of the name of a method of `Worker`, and its arguments.
+Standard output is for tracebacks.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ from ringback import CallbackError, LinkError
 FACES = {"blocking": ringback, "asyncio": ringback.aio}
 KEY = "do"
 PACE_S = 0.02
-"""How long a caller thinks between two calls, on average."""
+"""How long a caller waits between two calls on average, in seconds."""
 
 REST_WITHIN_S = 10.0
 LONGEST_CALL_S = 2.0
 
 KINDS = {"echo": 60, "work": 20, "fail": 8, "never": 4, "nest": 8}
-"""What callees are asked to do, and how often: answer at once, after a while, with an error of the
-application's own, never, or after a call of their own to the one who called."""
+"""What handlers do, and how frequent each kind is. `echo`: reply at once. `work`: reply after a while.
+`fail`: raise an error of the application's own. `never`: do not reply. `nest`: call the caller, reply."""
 
 Command = list[Any]
 
@@ -75,26 +77,27 @@ class Life:
         self.endpoint.on_disconnected(lambda reason: self.record.note("disconnected", reason=reason))
         if register is not None:
             handler = self._handle_async if worker.face == "asyncio" else self._handle
-            # A handler is told apart by its number of arguments: a player's has no source.
+            # ringback counts the arguments of a handler. A player's handler gets no source.
             if role == "player":
                 handler = functools.partial(handler, None)
             register(KEY, handler)
 
     async def start(self) -> None:
-        """Starts it, however long there is no broker, or another life with its name."""
+        """Start the endpoint. Try again while there is no broker, or while another life has the same name."""
         while True:
             try:
-                await self._waited(self.endpoint.start)
+                await self._run(self.endpoint.start)
                 return
             except LinkError:
                 await asyncio.sleep(0.05)
 
-    async def _waited(self, function: Any) -> Any:
+    async def _run(self, function: Any) -> Any:
+        """Run a function of the endpoint's face, and wait for its end."""
         if self.worker.face == "asyncio":
             return await function()
         return await asyncio.to_thread(function)
 
-    # -- being called
+    # -- handling calls
 
     async def _handle_async(self, source: Any, payload: Any, cb: Any) -> None:
         call = payload["call"]
@@ -103,7 +106,7 @@ class Life:
             await asyncio.sleep(payload["s"])
         elif payload["kind"] == "nest" and source is not None:
             await self.call(source, "echo", 1.0)
-        self._answer(payload, cb)
+        self._reply(payload, cb)
 
     def _handle(self, source: Any, payload: Any, cb: Any) -> None:
         self.record.exec_start(payload["call"], source, payload)
@@ -112,20 +115,20 @@ class Life:
         elif payload["kind"] == "nest" and source is not None:
             call, name = self._trigger(source, "echo", 1.0)
             self._complete(name, call)
-        self._answer(payload, cb)
+        self._reply(payload, cb)
 
-    def _answer(self, payload: Any, cb: Any) -> None:
+    def _reply(self, payload: Any, cb: Any) -> None:
         if payload["kind"] == "fail":
-            raise CallbackError("there is none left", code="SOLD_OUT")
+            raise CallbackError("the item is sold out", code="SOLD_OUT")
         if payload["kind"] != "never":
             result = {"call": payload["call"], "fill": payload["fill"]}
             self.record.exec_end(payload["call"], [result])
             cb(result)
 
-    # -- calling
+    # -- making calls
 
     async def load(self, pace_s: float) -> None:
-        """Calls, one call after the other, until it is told to be quiet."""
+        """Make one call after the other, until the test ends the load."""
         while not self.quiet.is_set():
             timeout_s = self.random.choice((0.2, 1.0, LONGEST_CALL_S))
             kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
@@ -147,13 +150,13 @@ class Life:
                 await call
             except CallbackError:
                 pass
-            finally:  # when this is cancelled, so is the call
+            finally:  # if this task is cancelled, its call is cancelled too
                 self._complete(name, call)
         else:
             await asyncio.to_thread(self._complete, name, call)
 
     def _trigger(self, to: Any, kind: str, timeout_s: float) -> tuple[Any, str]:
-        with self._lock:  # handlers of the blocking face call too
+        with self._lock:  # in the blocking face, handlers make calls in threads of their own
             self._open += 1
             name = f"{self.record.who}#{next(self._numbers)}"
             size = int(self.random.paretovariate(0.7)) % 20_000
@@ -163,7 +166,7 @@ class Life:
             self.record.invoke(name, to, self.name, timeout_s, payload)
             return endpoint.trigger_server_callback(KEY, payload, timeout=timeout_s), name
         if to == "server":
-            # Named by the caller, and need not be connected.
+            # The caller names the source. That player need not be connected.
             source = self.worker.targets[size % len(self.worker.targets)]
             self.record.invoke(name, to, source, timeout_s, payload)
             return endpoint.trigger_callback(KEY, source, payload, timeout=timeout_s), name
@@ -195,9 +198,9 @@ class Life:
         }
 
     async def rest(self) -> None:
-        """Notes what is left in the tables, at the latest when it should long be nothing."""
+        """Wait until the tables are empty, but not for ever. Note what is left in them."""
         until = time.monotonic() + REST_WITHIN_S
-        while any(self.tables().values()) and time.monotonic() < until:  # noqa: ASYNC110 (nothing tells)
+        while any(self.tables().values()) and time.monotonic() < until:  # noqa: ASYNC110 (no event says so)
             await asyncio.sleep(0.02)
         counters = self.endpoint.counters
         names = type(counters).__slots__
@@ -226,7 +229,7 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
-        """Starts, and obeys until standard input ends."""
+        """Start all endpoints. Obey commands until standard input ends."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(256))
         await asyncio.gather(*(life.start() for life in self._lives))
         while line := await asyncio.to_thread(sys.stdin.readline):
@@ -240,18 +243,18 @@ class Worker:
         task.result()
 
     async def load(self, callers: int, pace_s: float = PACE_S) -> None:
-        """Has each endpoint call, by so many callers at a time."""
+        """Let each endpoint make calls, with this number of callers at a time."""
         for life in self._lives:
             life.quiet.clear()
             self._loads += (asyncio.create_task(life.load(pace_s)) for _ in range(callers))
 
     async def call(self, name: Any, to: Any, kind: str, timeout_s: float) -> None:
-        """Has one endpoint make one call."""
+        """Let one endpoint make one call."""
         [life] = [life for life in self._lives if life.name == name]
         await life.call(to, kind, timeout_s)
 
     async def quiet(self) -> None:
-        """Ends the load, and waits until all its calls have ended."""
+        """End the load. Wait until all its calls have ended."""
         for life in self._lives:
             life.quiet.set()
         await asyncio.gather(*self._loads)
@@ -260,13 +263,13 @@ class Worker:
             life.record.note("quiet")
 
     async def rest(self) -> None:
-        """Notes what is left, which should be nothing."""
+        """Note what is left in the tables of each endpoint. It should be nothing."""
         await asyncio.gather(*(life.rest() for life in self._lives))
 
     async def close(self) -> None:
-        """Leaves in order."""
+        """Close all endpoints."""
         for life in self._lives:
-            await life._waited(life.endpoint.close)
+            await life._run(life.endpoint.close)
             life.record.note("close")
 
 

@@ -1,17 +1,21 @@
-"""Histories: what each endpoint of a test did and saw, one line a moment, and the checker of what must hold.
+"""Histories: what each endpoint of a test did and saw, and a checker of the invariants.
 
-A line is a JSON object with `t` (monotonic seconds), `who` (an endpoint's life: a name that no other life
-has) and `what`. The other fields by `what`:
+A history is a list of lines. A line is a JSON object with `t` (monotonic seconds), `who` (a life: one
+endpoint in one process, under a name that no other life has) and `what`. The other fields depend on `what`:
 
-- `start`: `role`, `name` (the player ID, or the role). `kill`, `stop`, `continue`: written by who did that to
-  it; `close`: it left in order. `cut`, `heal`: written by who cut the link below it.
-- `invoke`: `call` (a name that no other call has), `to` (a `name`), `as` (the source that the callee has to
-  be given: the caller's own name, or the one that an operator names), `timeout` (s, or null), `hash`.
-- `exec_start`: `call`, `source` (null on a player), `hash`. `exec_end`: `call`, `hash` of what was answered.
-- `complete`: `call`, `code` (null for a result), `executed`, `hash` of the result.
-- `rest`: `tables` (entries by table, all to be 0), `counters` (of `ringback.core.counters`).
+- `start`: `role`, and `name` (the player ID, or the role).
+- `kill`, `stop`, `continue`: the test did this to the process. `cut`, `heal`: the test did this to the link
+  below the endpoint. `close`: the endpoint closed its session itself.
+- `invoke`: `call` (a name that no other call has), `to` (a `name`), `as` (the source that the handler must
+  get: the caller's own name, or the source that an operator names), `timeout` (seconds, or null), `hash` of
+  the payload.
+- `exec_start`: `call`, `source` (null on a player), `hash` of the payload. `exec_end`: `call`, `hash` of the
+  results.
+- `complete`: `call`, `code` (null for results), `executed`, `hash` of the results.
+- `rest`: `tables` (the number of entries in each table; all must be 0), `counters` (see
+  `ringback.core.counters`).
 
-The invariants are numbered as in docs/reliability.md.
+docs/reliability.md has the list of the invariants, with the same numbers.
 """
 
 from __future__ import annotations
@@ -31,17 +35,17 @@ Line = dict[str, Any]
 
 
 def digest(value: Any) -> str:
-    """Gives a hash of a payload or of results. Equal for a list and a tuple."""
+    """Return a hash of a payload or of results. A list and a tuple have the same hash."""
     return hashlib.blake2b(msgpack.packb(value), digest_size=8).hexdigest()
 
 
 class Recorder:
-    """Writes the lines of one endpoint's life.
+    """The writer of the lines of one life.
 
     Args:
         who: the name of this life.
-        write: takes a line.
-        clock: gives monotonic seconds.
+        write: the function that stores a line.
+        clock: the function that returns monotonic seconds.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class Recorder:
 
 
 class File:
-    """A file that lines are written to, each at once and whole: a killed process loses none."""
+    """A file of lines. Each line is written at once, so a killed process loses none."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -87,7 +91,7 @@ class File:
 
 
 def read(paths: Iterable[Path]) -> list[Line]:
-    """Gives the lines of all files, in the order of time."""
+    """Return the lines of all files, in the order of time."""
     lines: list[Line] = []
     for path in paths:
         lines += (json.loads(line) for line in path.read_bytes().splitlines())
@@ -95,15 +99,15 @@ def read(paths: Iterable[Path]) -> list[Line]:
 
 
 def check(lines: Iterable[Line], *, skew_s: float, network_s: float = 0.0, rest: bool = True) -> list[str]:
-    """Gives what is wrong with a history, worst first; nothing if all holds.
+    """Return the broken invariants of a history, sorted by their numbers. An empty list means that all hold.
 
     Args:
-        lines: of all endpoints, in the order of time.
-        skew_s: how late a deadline may take effect at either end: timers.
-        network_s: for how long the network may have held a frame up on its way to the handler, cuts apart.
-            There is no common clock: a handler counts the time of a call from when it came, so it may run
-            so much later. A caller may not end a call later for that.
-        rest: whether each life that was not killed or closed ends at rest.
+        lines: the lines of all endpoints, in the order of time.
+        skew_s: how late a deadline may take effect at either end, in seconds. Timers are late.
+        network_s: how long the network may have delayed a frame on its way to the handler, in seconds, apart
+            from cuts. There is no common clock: a handler counts the time of a call from the moment at which
+            the call came. So the handler may start later by this time. The caller may not end the call later.
+        rest: whether to require that each life comes to rest, unless it was killed or closed.
     """
     return _Checker(list(lines), skew_s, network_s).problems(rest)
 
@@ -131,7 +135,7 @@ class _Checker:
                     self._counts[who]["errors" if line["code"] else "results"] += 1
             elif what == "start":
                 if who in self._starts:
-                    self._problem(0, line, "a life begins twice")
+                    self._problem(0, line, "a life started twice")
                 self._starts[who] = line
             elif what in ("kill", "close"):
                 self._ends[who] = line
@@ -166,16 +170,16 @@ class _Checker:
         start = self._starts.get(line["who"])
         return None if start is None else start["name"]
 
-    def _on_its_way(self, invoke: Line, start: Line) -> float:
-        """Gives how long the network may have held a call up: its budget counts from when it came."""
+    def _delay_of_network(self, invoke: Line, start: Line) -> float:
+        """Return how long the network may have delayed a call. Its budget counts from the moment it came."""
         cuts = [span for who in {invoke["who"], start["who"]} for span in self._cuts[who]]
         return self._network_s + _overlap(cuts, invoke["t"], start["t"])
 
-    def _late(self, line: Line, invoke: Line, *held: str) -> float:
-        """Gives by how much something came after the deadline, what is excused taken off."""
+    def _late(self, line: Line, invoke: Line, *lives: str) -> float:
+        """Return how many seconds a line is late, not counting pauses of these lives or of the broker."""
         if invoke["timeout"] is None:
             return 0.0
-        excused = sum(_overlap(self._pauses[who], invoke["t"], line["t"]) for who in {*held, "broker"})
+        excused = sum(_overlap(self._pauses[who], invoke["t"], line["t"]) for who in {*lives, "broker"})
         return float(line["t"] - invoke["t"] - invoke["timeout"] - self._skew_s - excused)
 
     def _check_call(self, invoke: Line, found: dict[str, list[Line]]) -> None:
@@ -187,26 +191,26 @@ class _Checker:
             self._problem(1, invoke, "a call never ended")
         for complete in completes:
             if complete["who"] != caller:
-                self._problem(1, complete, "a call ended at somebody else")
+                self._problem(1, complete, "a call ended at an endpoint that did not make it")
             if (late_s := self._late(complete, invoke, caller)) > 0:
                 self._problem(2, complete, f"a call ended {late_s:.3f} s too late")
             if complete["executed"] == "no" and starts:
-                self._problem(4, complete, "a call that did not run has run")
+                self._problem(4, complete, 'a call with executed="no" has run')
             if complete["code"] is None:
                 self._check_result(complete, starts, ends)
             elif complete["executed"] == "yes" and not starts:
-                self._problem(4, complete, "a call that ran has not run")
+                self._problem(4, complete, 'a call with executed="yes" has not run')
         if len(starts) > 1:
             self._problem(3, starts[1], "a handler ran twice")
         for start in starts:
             if self._name(start) != invoke["to"]:
                 self._problem(6, start, f"a call to {invoke['to']!r} ran at {self._name(start)!r}")
             if self._role(start) == "server" and start["source"] != invoke["as"]:
-                self._problem(6, start, f"a call of {invoke['as']!r} ran as one of {start['source']!r}")
+                self._problem(6, start, f"a call of {invoke['as']!r} ran as a call of {start['source']!r}")
             if start["hash"] != invoke["hash"]:
-                self._problem(5, start, "a handler was given another payload")
+                self._problem(5, start, "a handler got another payload than the caller sent")
             late_s = self._late(start, invoke, caller, start["who"])
-            if late_s > 0 and (late_s := late_s - self._on_its_way(invoke, start)) > 0:
+            if late_s > 0 and (late_s := late_s - self._delay_of_network(invoke, start)) > 0:
                 self._problem(7, start, f"a handler ran {late_s:.3f} s too late")
 
     def _role(self, line: Line) -> Any:
@@ -218,7 +222,7 @@ class _Checker:
         for end in ends:
             if end["who"] in where and end["hash"] == complete["hash"] and end["t"] <= complete["t"]:
                 return
-        self._problem(5, complete, "a result that no handler gave")
+        self._problem(5, complete, "a caller got a result that no handler gave")
 
     def _check_rest(self) -> None:
         for who, start in self._starts.items():
@@ -239,5 +243,5 @@ class _Checker:
 
 
 def _overlap(spans: list[tuple[float, float]], since: float, until: float) -> float:
-    """Gives how much of a span of time lies in others."""
+    """Return how many seconds of the time from `since` to `until` lie in the spans."""
     return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in spans)
