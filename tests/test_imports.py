@@ -64,9 +64,9 @@ EXTRAS = {
 
 LOADED_LATE = {
     "ringback._runtime.tracer": {"ringback.tracing", "ringback._runtime.context"},
-    "ringback_broker.http.dashboard": {"ringback_broker.daemon.broker", "ringback_broker.http.server"},
+    "ringback_broker.http.dashboard": {"ringback_broker.daemon.http_side", "ringback_broker.http.server"},
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
-    "ringback_broker.http.server": {"ringback_broker.daemon.broker"},
+    "ringback_broker.http.server": {"ringback_broker.daemon.http_side"},
 }
 """The modules that cannot be imported without their extra, and the modules that import them: inside a
 function, or for type checkers alone. The other modules in `EXTRAS` import the packages themselves in this
@@ -222,7 +222,7 @@ def test_the_broker_imports_no_endpoint_but_the_dashboard_s(name: str) -> None:
 
 def test_the_broker_loads_the_dashboard_s_endpoint_late() -> None:
     assert {name for name in MODULES if DASHBOARD in IMPORTS[name]} == {
-        "ringback_broker.daemon.broker",
+        "ringback_broker.daemon.http_side",
         "ringback_broker.http.dashboard",
     }
 

@@ -23,12 +23,18 @@ from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import PlayerID, encode_player_id
-from ringback_broker.daemon import broker as daemon
-from ringback_broker.daemon.broker import Broker
+from ringback_broker.daemon import receiver
+from ringback_broker.daemon.log_lines import LogLines
+from ringback_broker.daemon.loop import Loop
+from ringback_broker.daemon.receiver import Receiver
+from ringback_broker.daemon.stopping import Stopping
+from ringback_broker.daemon.wire import SocketWire
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.operations.events import PeerEvent
+from ringback_broker.peers.connection import Connection as PeerConnection
 from ringback_broker.peers.connection import Side
 from ringback_broker.settings.schema import BrokerSettings
+from ringback_broker.switchboard.switchboard import Switchboard
 
 _EVENT = struct.Struct("=hi")
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
@@ -117,7 +123,7 @@ class Router:
         connection = self._from = self.waiting[i]
         self._parts.extend(connection.up.read())
         # The last words of a peer count: its session ends after them, unless there is so much to take.
-        few = min(daemon.BURST, daemon.STRANGERS_AT_ONCE) < 64
+        few = min(receiver.BURST, receiver.STRANGERS_AT_ONCE) < 64
         assert few or connection.routing_id not in self.process.departed, (
             f"words of {connection} came too late"
         )
@@ -161,21 +167,13 @@ class _Monitor:
         return self.events.popleft()
 
 
-class _Listener(RouterSocket):
-    """The daemon's own, on a socket of the simulator."""
+class _Wire(SocketWire):
+    """The broker's own, with what the simulated network knows of a connection, and no logs."""
 
-    def __init__(self, side: Side, router: Any, process: BrokerProcess) -> None:
-        self.side = side
-        self.socket = router
-        self.monitor = router.monitor
-        self.noted_at = None
-        self._noted = {}
-        self._failure = ""
-        self._lock = None
-        self.address = side.value
-        self.burst = 1
+    def __init__(self, process: BrokerProcess, players: RouterSocket, backend: RouterSocket) -> None:
+        super().__init__(players, backend, LogLines(), process.daemon.drain, clock=lambda: process.world.now)
+        self.report = self._note
         self._process = process
-        self._send_part = router.send
 
     def _at(self, descriptor: int) -> Connection | None:
         for connection in self._process.world.connections:
@@ -183,78 +181,86 @@ class _Listener(RouterSocket):
                 return connection
         return None
 
-    def shut_down(self, descriptor: int) -> None:  # type: ignore[override]
+    def _note(self, event: PeerEvent) -> None:
+        world, session, detail = self._process.world, event.session, event.detail
+        if session is not None and detail == "its connection closed":
+            self._process.departed.add(session.routing_id)
+        if world.trace is not None:
+            world.note("broker", f"{event.event} {session.name if session else ''} ({detail})")
+
+    def shut_down(self, descriptor: int) -> None:
         connection = self._at(descriptor)
         if connection is not None:
             self._process.world.note("broker", f"closes {connection}")
             connection.close_above()
 
-    def round_trip_ms(self, descriptor: int) -> float | None:  # type: ignore[override]
+    def round_trip_ms(self, connection: PeerConnection) -> float | None:
         return None
 
-    def silence_ms(self, descriptor: int) -> int | None:  # type: ignore[override]
-        connection = self._at(descriptor)
-        if connection is None or not self._process.world.weather.silence_told:
+    def silence_ms(self, connection: PeerConnection) -> int | None:
+        found = self._at(connection.descriptor)
+        if found is None or not self._process.world.weather.silence_told:
             return None
-        return int(connection.silence_s() * 1000)
+        return int(found.silence_s() * 1000)
 
 
 class _Bell:
-    """The socket pair through which a broker is asked to stop."""
+    """What wakes the loop when the broker is asked to stop."""
 
-    def __init__(self) -> None:
-        self.rung = b""
+    def __init__(self, stopping: Stopping, grace_s: float) -> None:
+        self.rung = 0
+        self._stopping = stopping
+        self._grace_s = grace_s
 
-    def send(self, data: bytes) -> int:
-        self.rung += data
-        return len(data)
-
-    def recv(self, _size: int) -> bytes:
-        rung, self.rung = self.rung, b""
-        return rung
-
-    def fileno(self) -> int:
-        return -1
+    def take(self, now: float) -> None:
+        times, self.rung = self.rung, 0
+        self._stopping.ask(times, self._grace_s, now)
 
 
-class _Daemon(Broker):
-    """The daemon as it is, but for its sockets and its log."""
+class _Daemon:
+    """The broker's switchboard, receivers and loop as they are, on sockets of the simulator."""
 
-    def __init__(self, config: BrokerSettings, process: BrokerProcess) -> None:
+    def __init__(self, settings: BrokerSettings, process: BrokerProcess) -> None:
         self._process = process
-        super().__init__(config)
-        self.switchboard._flow._nonce = lambda: process.world.random.randbytes(16)
-
-    def _open(self) -> None:
-        process = self._process
-        self._signals = self._wake = _Bell()  # type: ignore[assignment]
-        self._players, self._backend = (
-            _Listener(side, process.routers[side], process) for side in (Side.PLAYERS, Side.BACKEND)
+        self._grace_s = settings.grace
+        process.daemon = self
+        routers = [
+            RouterSocket(side, router, router.monitor, side.value) for side, router in process.routers.items()
+        ]
+        self._events = [router.events for router in routers]
+        self.switchboard = Switchboard(
+            settings,
+            _Wire(process, *routers),
+            max_connections=process.max_connections,
+            nonce=lambda: process.world.random.randbytes(16),
         )
+        self._stopping = Stopping(self.switchboard.drain)
+        self._bell = _Bell(self._stopping, settings.grace)
+        receivers = [Receiver(router, self.switchboard, has_keys=True) for router in routers]
+        self._loop = Loop(self.switchboard, receivers, self._stopping, {self._bell: self._bell.take})
 
-    def _make_room(self, config: BrokerSettings) -> tuple[BrokerSettings, int]:
-        return config, self._process.max_connections
+    def stop(self) -> None:
+        self._bell.rung += 1
 
-    def report(self, report: PeerEvent) -> None:
-        world, session, event, detail = self._process.world, report.session, report.event, report.detail
-        if session is not None and detail == "its connection closed":
-            self._process.departed.add(session.routing_id)
-        if world.trace is not None:
-            world.note("broker", f"{event} {session.name if session else ''} ({detail})")
+    def drain(self, grace_s: float | None) -> None:
+        self._stopping.drain(self._grace_s if grace_s is None else grace_s, self._process.world.now)
 
     def begin(self, now: float) -> float:
-        return self._begin(now)
+        return self._loop.begin(now)
 
     def step(self, now: float) -> float | None:
         world = self._process.world
-        ready = {source for source in self._sources()[:2] if source.waiting}
+        routers = self._process.routers.values()
+        ready: set[Any] = {router for router in routers if router.waiting}
         if not world.chance(world.weather.busy):  # else the events came right after the poll
-            ready |= {source for source in self._sources()[2:4] if source.events}
-        return self._step(ready | ({-1} if self._signals.rung else set()), now)  # type: ignore[attr-defined]
+            ready |= {router.monitor for router in routers if router.monitor.events}
+        if self._bell.rung:
+            ready.add(self._bell)
+        return self._loop.step(ready, now)
 
     @property
     def at_rest(self) -> bool:
-        return self._players.noted_at is None and self._backend.noted_at is None
+        return all(events.noted_at is None for events in self._events)
 
 
 class BrokerProcess(Process):

@@ -16,7 +16,7 @@ from ringback.core import exchange
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import PlayerID
-from ringback_broker.daemon import broker as daemon
+from ringback_broker.daemon import receiver
 from ringback_broker.peers.connection import Side
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard import switchboard
@@ -154,7 +154,7 @@ class Simulation:
         backlog = dict.fromkeys(switchboard.MAX_BACKLOG, self.shrunk["MAX_BACKLOG"])
         with (
             mock.patch.multiple(
-                daemon, BURST=self.shrunk["BURST"], STRANGERS_AT_ONCE=self.shrunk["STRANGERS_AT_ONCE"]
+                receiver, BURST=self.shrunk["BURST"], STRANGERS_AT_ONCE=self.shrunk["STRANGERS_AT_ONCE"]
             ),
             mock.patch.object(exchange, "IDLE_S", IDLE_S),
             mock.patch.dict(switchboard.MAX_BACKLOG, backlog),

@@ -15,8 +15,7 @@ from ringback.core.exchange import Exchange
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import Code, call_error
-from ringback_broker.daemon.broker import Broker
-from ringback_broker.net.router_socket import RouterSocket
+from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.peers.session import Session
 from ringback_broker.switchboard.switchboard import Switchboard
 
@@ -86,13 +85,13 @@ def _never_ran(code: Code, message: str, _executed: str, data: Any = None) -> An
 
 
 def events_overtake_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    take = Broker._take
+    take = Receiver.take
 
-    def mutant(self: Broker, listener: RouterSocket, now: float) -> bool:
-        self._take_events(listener.events(), listener.side, now)
-        return take(self, listener, now)
+    def mutant(self: Receiver, now: float) -> bool:
+        self.take_events(now)
+        return take(self, now)
 
-    monkeypatch.setattr(Broker, "_take", mutant)
+    monkeypatch.setattr(Receiver, "take", mutant)
 
 
 def deadlines_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import socket
 import stat
@@ -26,10 +25,6 @@ from ringback import Draining, Operator, Player, Refused, Server
 from ringback.protocol.envelopes import CALL
 from ringback.protocol.frames import FrameType, Role, header
 from ringback_broker import BindError, Broker, BrokerSettings
-from ringback_broker.daemon.broker import REPORTS_A_TICK
-from ringback_broker.net.router_socket import RouterSocket
-from ringback_broker.operations.events import PeerEvent
-from ringback_broker.peers.connection import Connection, Side
 from ringback_cli.exits import Exit
 
 ANY_PORT = "tcp://127.0.0.1:0"
@@ -379,88 +374,7 @@ def test_signals_of_the_program_around_it_do_not_stop_it(
         signal.signal(signal.SIGUSR1, before)
 
 
-# -- what can't be brought about from outside
-
-
-def test_a_message_whose_origin_is_unknown_is_dropped(here: Broker) -> None:
-    class Nowhere:
-        side = Side.PLAYERS
-        socket = property(lambda self: self)
-
-        def recv(self, flags: int, copy: bool) -> zmq.Frame:
-            return zmq.Frame(b"hello")
-
-        def receive_parts(self, first: bytes) -> list[bytes]:
-            return [first]
-
-        def note_events(self, now: float) -> None: ...
-
-        def events_of(self, descriptor: int) -> list[Any]:
-            return []
-
-    nowhere: Any = Nowhere()
-    here._take_from_strangers(nowhere, [here._receive_from_stranger(nowhere, b"somebody")], 0.0)
-    assert here.switchboard.counters.strangers == 1
-
-
-def test_a_descriptor_that_was_closed_meanwhile_is_left_alone(here: Broker) -> None:
-    """It may be somebody else's by now."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        connection = Connection(ours.fileno(), "")
-        here._players._noted[ours.fileno()] = [(zmq.EVENT_DISCONNECTED, connection)]
-        here.close_connection(Side.PLAYERS, connection)
-        assert theirs.send(b"still open") == 10
-        here._players._noted.clear()
-        here.close_connection(Side.PLAYERS, connection)
-        assert ours.recv(16) == b"still open" and ours.recv(16) == b""
-    here.close_connection(Side.BACKEND, Connection(10**6, ""))  # closed altogether: no harm
-
-
-def test_a_connection_is_closed_when_no_descriptor_is_left() -> None:
-    """That is when it matters most. The descriptor stays libzmq's to close."""
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(PATIENCE_S)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ours, theirs:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-        try:
-            with pytest.raises(OSError, match="Too many open files"):
-                os.dup(ours.fileno())
-            RouterSocket.shut_down(ours.fileno())
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        assert theirs.recv(1) == b"" and os.fstat(ours.fileno())
-
-
-def test_log_lines_are_bounded(here: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "ringback.broker"):
-        for _ in range(REPORTS_A_TICK + 50):
-            here.report(PeerEvent("refused", "x" * 10_000 + "\nready players=tcp://evil"))
-        here._end_of_reports()
-        # The broker in its thread may just say that it is ready.
-        told = [message for message in caplog.messages if message.startswith(("refused", "50 more"))]
-        assert len(told) == REPORTS_A_TICK + 1
-        assert "50 more" in told[-1]
-        assert max(map(len, caplog.messages)) < 400
-        here.report(PeerEvent("refused", "a\nready players=tcp://evil backend=\x1b[0m", remote="there"))
-        here._end_of_reports()
-        assert caplog.messages[-1] == "refused there a?ready players=tcp://evil backend=?[0m"
-
-
-def test_parts_that_are_kept_are_bounded() -> None:
-    context: zmq.Context[Any] = zmq.Context()
-    listener = RouterSocket(context, Side.PLAYERS, ANY_PORT, 10)
-    with RawPeer(context, listener.address) as peer:
-        peer.send(*[b"x"] * 5000)
-        peer.send(b"next")
-        assert listener.socket.poll(PATIENCE_S * 1000)
-        routing_id = listener.socket.recv()
-        assert len(listener.receive_parts(listener.socket.recv())) == 64
-        assert listener.socket.poll(PATIENCE_S * 1000)
-        assert listener.socket.recv_multipart() == [routing_id, b"next"]
-    listener.close()
-    context.term()
+# -- descriptors
 
 
 def test_too_few_descriptors_lower_the_number_of_players() -> None:
@@ -473,7 +387,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (500, 3000))
 from ringback_broker import Broker, BrokerSettings
 for wanted in (1000, 100_000):
     broker = Broker(BrokerSettings(players={ANY_PORT!r}, backend={ANY_PORT!r}, max_players=wanted))
-    print(broker.config.max_players, *resource.getrlimit(resource.RLIMIT_NOFILE))
+    print(broker.settings.max_players, *resource.getrlimit(resource.RLIMIT_NOFILE))
     broker.close()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

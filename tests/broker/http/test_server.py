@@ -167,8 +167,8 @@ def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(web, "STALE_S", 0.0)  # each snapshot is too old from now on
     made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0"))
     try:
-        assert made._web is not None
-        made._web.start()  # its loop does not run at all
+        assert made._http is not None
+        made._http.start(0.0)  # the broker's loop does not run at all
         status, text, _ = get(f"{made.http}/healthz")
         assert status == 503 and re.search(r"the loop hangs since \d+\.\d s", text)
         assert json.loads(get(f"{made.http}/readyz")[1])["why"] == "the loop hangs"
@@ -229,8 +229,8 @@ def test_a_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch, said: bytes
     monkeypatch.setattr(web, "REQUEST_S", 0.5)
     made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0"))
     try:
-        assert made._web is not None and made.http is not None
-        made._web.start()
+        assert made._http is not None and made.http is not None
+        made._http.start(0.0)
         host, port = made.http.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
             client.settimeout(PATIENCE_S)

@@ -1,0 +1,73 @@
+"""What the log says about peers and about watched calls: bounded, and safe to read."""
+
+from __future__ import annotations
+
+import logging
+
+from ringback.protocol.frames import Role
+from ringback.protocol.reports import WatchedCall, way
+from ringback_broker.daemon.logs import audit
+from ringback_broker.operations.events import PeerEvent
+
+log = logging.getLogger("ringback.broker")
+
+EVENTS_A_TICK = 100
+"""Lines about peers between two ticks. One line counts the events that are over it."""
+
+CALLS_A_TICK = 500
+"""Lines about watched calls, likewise."""
+
+MAX_DETAIL_CHARS = 300
+
+
+class LogLines:
+    """Writes a line for each event of a peer and for each watched call."""
+
+    def __init__(self) -> None:
+        self._events = self._calls = 0
+
+    def report(self, event: PeerEvent) -> None:
+        """Write an event into the audit log, and into the log if there is room until the next tick."""
+        extra = {"fields": event.fields()}
+        audit(**extra["fields"])
+        self._events += 1
+        if self._events > EVENTS_A_TICK:
+            return
+        text = _printable(event.detail[:MAX_DETAIL_CHARS])
+        session = event.session
+        if session is None or event.event == "refused":
+            log.warning("%s %s", event.event, text, extra=extra)
+        else:
+            comes_or_goes = event.event in ("joined", "left")
+            level = logging.DEBUG if comes_or_goes and session.role is Role.OPERATOR else logging.INFO
+            name, ip = session.name, session.connection.remote
+            log.log(level, "%s %s %s (%s)", event.event, name, ip, text, extra=extra)
+
+    def log_call(self, call: WatchedCall) -> None:
+        """Write a watched call into the log if there is room until the next tick."""
+        self._calls += 1
+        if self._calls > CALLS_A_TICK:
+            return
+        fields = {
+            "event": "called",
+            "side": call.side.value,
+            "player": call.player_id,
+            "key": call.key,
+            "outcome": call.outcome,
+            "ms": round(1000 * call.took_s, 3),
+        }
+        text = _printable(f"{way(call.side, call.player_id)} {call.key} {call.outcome}")
+        log.info("called %s %.3f ms", text, fields["ms"], extra={"fields": fields})
+
+    def tick(self, _now: float) -> None:
+        """Count what had no room, and make room again."""
+        if self._events > EVENTS_A_TICK:
+            log.warning("%d more sessions began, ended or were refused", self._events - EVENTS_A_TICK)
+        if self._calls > CALLS_A_TICK:
+            log.warning("%d more watched calls ended", self._calls - CALLS_A_TICK)
+        self._events = self._calls = 0
+
+
+def _printable(text: str) -> str:
+    """Return a text that cannot look like another line: peers choose parts of it."""
+    return "".join(char if char.isprintable() else "?" for char in text)

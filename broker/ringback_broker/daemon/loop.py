@@ -1,0 +1,118 @@
+"""The loop around the switchboard: poll, take, decide, send, tick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ringback_broker.daemon.receiver import Receiver
+from ringback_broker.daemon.stopping import Stopping
+from ringback_broker.net.poller import Poller
+from ringback_broker.operations.snapshot import Lags
+from ringback_broker.switchboard.switchboard import Switchboard
+
+TICK_S = 0.25
+
+FLUSH_S = 0.01
+"""How often peers whose queue was full are tried again. Not each time that any other peer sends something."""
+
+CLOSED_WITHIN_S = 0.1
+"""How long a connection event waits while messages are read: a peer's last messages are taken before its
+end."""
+
+
+class Loop:
+    """One thread's work: take what came, send, and do what is due.
+
+    `step` asks no clock and polls nothing, so that a simulator can drive it.
+
+    Args:
+        receivers: take what comes to the two sockets that carry frames.
+        others: what else is polled, each with the function that handles it; that gets the time.
+        duties: what else is done at each tick, in this order; each gets the time.
+
+    Attributes:
+        lags: how late the ticks were.
+    """
+
+    def __init__(
+        self,
+        switchboard: Switchboard,
+        receivers: Sequence[Receiver],
+        stopping: Stopping,
+        others: Mapping[Any, Callable[[float], None]],
+        duties: Sequence[Callable[[float], None]] = (),
+    ) -> None:
+        self.lags = Lags()
+        self._switchboard = switchboard
+        self._receivers = tuple(receivers)
+        self._stopping = stopping
+        self._others = tuple(others.items())
+        self._duties = tuple(duties)
+        self._tick_at = self._flush_at = 0.0
+        self._waiting = False
+
+    def poller(self, spin_s: float) -> Poller:
+        """Return a poller for all that the loop waits for."""
+        routers = [receiver.router for receiver in self._receivers]
+        monitors = [router.monitor for router in routers]
+        others = [source for source, _ in self._others]
+        return Poller(tuple(router.socket for router in routers), (*monitors, *others), spin_s)
+
+    def run(self, poller: Poller) -> None:
+        """Work until the broker has stopped."""
+        wake_at: float | None = self.begin(time.monotonic())
+        while wake_at is not None:
+            wake_at = self.step(poller.wait(wake_at), time.monotonic())
+
+    def begin(self, now: float) -> float:
+        """Return when the first step is due if nothing comes before."""
+        self._flush_at = now
+        self._tick_at = now + TICK_S
+        return self._tick_at
+
+    def step(self, ready: set[Any], now: float) -> float | None:
+        """Take what came and do what is due.
+
+        Args:
+            ready: the polled sockets and descriptors that have something.
+
+        Returns:
+            When the next step is due if nothing comes before; None once the broker has stopped.
+        """
+        switchboard = self._switchboard
+        noted = False
+        for receiver in self._receivers:
+            router, events = receiver.router, receiver.router.events
+            if router.monitor in ready:
+                events.note(now)
+            since = events.noted_at
+            if router.socket in ready or since is not None:
+                drained = receiver.take(now)
+                if since is not None and (drained or now - since > CLOSED_WITHIN_S):
+                    receiver.take_events(now)
+                noted = noted or events.noted_at is not None
+        switchboard.send_bundles(now)
+        for source, handle in self._others:
+            if source in ready:
+                handle(now)
+        if not self._waiting or now >= self._flush_at:
+            self._waiting = switchboard.flush()
+            self._flush_at = now + FLUSH_S
+        if now >= self._tick_at:
+            self._tick(now)
+        wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
+        deadline = self._stopping.deadline
+        if deadline is not None:
+            if not len(switchboard.roster) or now >= deadline:
+                return None
+            wake_at = min(wake_at, deadline)
+        return now if noted else wake_at
+
+    def _tick(self, now: float) -> None:
+        self._switchboard.tick(now)
+        self.lags.add(now - self._tick_at)
+        self._tick_at = now + TICK_S
+        for duty in self._duties:
+            duty(now)

@@ -1,0 +1,104 @@
+"""Taking messages from one of the broker's two sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+from ringback_broker.daemon.stranger_receiver import STRANGERS_AT_ONCE, StrangerReceiver, pass_on
+from ringback_broker.net.router_socket import RouterSocket
+from ringback_broker.peers.connection import LARGE_BYTES, Frame, LargeFrame, Side
+from ringback_broker.switchboard.switchboard import Switchboard
+
+BURST = 100
+"""Messages that are taken from one socket before the other has its turn, even in a flood."""
+
+_NOBLOCK = int(zmq.NOBLOCK)
+_RCVMORE = int(zmq.RCVMORE)
+
+
+class Receiver:
+    """Takes what comes to one socket, and hands it to the switchboard.
+
+    Args:
+        has_keys: whether connections are encrypted, and so have a public key.
+
+    Attributes:
+        router: the socket.
+    """
+
+    def __init__(self, router: RouterSocket, switchboard: Switchboard, has_keys: bool) -> None:
+        self.router = router
+        self._switchboard = switchboard
+        self._strangers = StrangerReceiver(router, switchboard, has_keys)
+        # How many messages there were the last time: so many are taken before asking whether there are more.
+        self._expected = 1
+
+    def take(self, now: float) -> bool:
+        """Take what came, up to a bound. Return whether that was all."""
+        strangers = self._strangers
+        taken, drained = 0, False
+        while taken < BURST and not drained and len(strangers.kept) < STRANGERS_AT_ONCE:
+            wanted = min(max(self._expected, taken), BURST - taken)
+            some = self._take_some(wanted, now)
+            taken += some
+            full = len(strangers.kept) >= STRANGERS_AT_ONCE
+            drained = (some < wanted and not full) or not self.router.has_more()
+        self._expected = max(1, taken)
+        if strangers.kept:
+            strangers.deliver(now)
+        return drained
+
+    def take_events(self, now: float) -> None:
+        """Tell the switchboard all connection events that were noted."""
+        pass_on(self.router.events.take_all(), self.router.side, self._switchboard, now)
+
+    def _take_some(self, wanted: int, now: float) -> int:
+        """Take a number of messages, or fewer if there are fewer or too many from strangers.
+
+        This is the broker's hot path, so it is flat: one call of the switchboard for each frame.
+
+        Returns:
+            How many messages were taken.
+        """
+        router, switchboard = self.router, self._switchboard
+        receive, option = router.socket.recv, router.socket.getsockopt
+        trusted = router.side is Side.BACKEND
+        known = switchboard.roster.by_routing_id[router.side]
+        refused = switchboard.refused[router.side]
+        strangers = self._strangers
+        taken = 0
+        try:
+            while taken < wanted:
+                routing_id = receive(_NOBLOCK)
+                taken += 1
+                session = known.get(routing_id)
+                if session is None:
+                    if routing_id in refused:  # a flood goes on for a moment after the refusal
+                        router.receive_parts(receive(_NOBLOCK))
+                        switchboard.counters.strangers += 1
+                        continue
+                    strangers.receive(routing_id)
+                    if len(strangers.kept) >= STRANGERS_AT_ONCE:
+                        break
+                    continue
+                id_part = receive(_NOBLOCK) if trusted else b""
+                if trusted and not option(_RCVMORE):
+                    switchboard.malformed(session, 1)
+                    continue
+                message: Any = receive(_NOBLOCK, not session.sends_much)
+                large = len(message) > LARGE_BYTES
+                frame: Frame = message
+                if session.sends_much:
+                    frame = LargeFrame(message) if large else bytes(message)
+                session.sends_much = large
+                if option(_RCVMORE):
+                    switchboard.malformed(session, trusted + len(router.receive_parts(b"")))
+                elif trusted:
+                    switchboard.from_backend(session, id_part, frame, now)
+                else:
+                    switchboard.from_player(session, frame, now)
+        except zmq.Again:
+            pass
+        return taken

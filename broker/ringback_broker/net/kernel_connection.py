@@ -1,0 +1,66 @@
+"""Connections as the kernel sees them, by their descriptors.
+
+The descriptors are libzmq's. They are used as they are: a duplicate needs a free descriptor, and there may be
+none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import sys
+
+_libc = ctypes.CDLL(None)
+_LAST_DATA_RECV, _MIN_RTT, _TCP_INFO_BYTES = 52, 148, 152
+"""Offsets in Linux's struct tcp_info, and its size (tcp(7), linux/tcp.h)."""
+
+
+def silence_ms(descriptor: int) -> int | None:
+    """Return for how many milliseconds nothing, not even a heartbeat, has come over a TCP connection.
+
+    This is tcpi_last_data_recv. None: the system does not know.
+    """
+    return _tcp_info(descriptor, _LAST_DATA_RECV)
+
+
+def round_trip_ms(descriptor: int) -> float | None:
+    """Return how long a packet takes there and back over a TCP connection, in milliseconds.
+
+    This is tcpi_min_rtt, the least of the last five minutes: tcpi_rtt includes the time for which the other
+        side
+    keeps its ACKs back. None: the system does not know.
+    """
+    rtt_us = _tcp_info(descriptor, _MIN_RTT)
+    return None if rtt_us is None else rtt_us / 1000
+
+
+def ip_of(descriptor: int) -> str:
+    """Return the IP at the other end of a connection; empty if it has none, or is closed."""
+    try:
+        peer = socket.socket(fileno=descriptor)
+    except OSError:  # closed already
+        return ""
+    try:
+        name = peer.getpeername()
+        return str(name[0]) if isinstance(name, tuple) else ""
+    except OSError:
+        return ""
+    finally:
+        peer.detach()
+
+
+def shut_down(descriptor: int) -> None:
+    """Close a connection. libzmq notices, and closes the descriptor."""
+    _libc.shutdown(descriptor, socket.SHUT_RDWR)
+
+
+def _tcp_info(descriptor: int, offset: int) -> int | None:
+    """Return a field of 32 bits of struct tcp_info."""
+    if sys.platform != "linux":
+        return None
+    size = ctypes.c_uint(_TCP_INFO_BYTES)
+    info = ctypes.create_string_buffer(_TCP_INFO_BYTES)
+    if _libc.getsockopt(descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
+        return None
+    found = info.raw[offset : min(offset + 4, size.value)]
+    return int.from_bytes(found, sys.byteorder) if len(found) == 4 else None  # an older kernel has less
