@@ -63,7 +63,7 @@ EXTRAS = {
 """The modules that import packages which only an extra installs."""
 
 LOADED_LATE = {
-    "ringback._runtime.tracer": {"ringback.tracing", "ringback._runtime.context"},
+    "ringback._runtime.tracer": {"ringback.tracing"},
     "ringback_broker.http.dashboard": {"ringback_broker.daemon.http_side", "ringback_broker.http.server"},
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
     "ringback_broker.http.server": {"ringback_broker.daemon.http_side"},

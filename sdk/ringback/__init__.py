@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ringback._version import __version__
 
 if TYPE_CHECKING:
-    from ringback._runtime.context import remaining as remaining
+    from ringback._runtime.call_context import remaining as remaining
     from ringback.blocking import Call as Call
     from ringback.blocking import CallGroup as CallGroup
     from ringback.blocking import Operator as Operator
@@ -108,7 +108,7 @@ _NAMES = {
         "Player",
         "Server",
     ),
-    "ringback._runtime.context": ("remaining",),
+    "ringback._runtime.call_context": ("remaining",),
     "ringback.core.calls": ("Execution",),
     "ringback.core.registry": ("Registration",),
     "ringback.core.permissions": ("OPERATORS",),

@@ -1,7 +1,7 @@
-"""The asyncio face: calls are awaited, on one event loop.
+"""The asyncio face: a program awaits calls, on one event loop.
 
-`Server`, `Player` and `Operator` have the names and signatures of the blocking face; starting and
-closing are coroutines, and a call is awaited.
+`Server`, `Player` and `Operator` have the names and signatures of the blocking face. Starting and closing are
+coroutines, and a call is awaited.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVarTuple, Unpack
 
+from ringback._roles.base import RoleBase
 from ringback._roles.calls import CallBase, unwrap
 from ringback._roles.groups import GroupBase
-from ringback._roles.roles import Face, OperatorFace, PlayerFace, ServerFace
+from ringback._roles.operator import OperatorRole
+from ringback._roles.player import PlayerRole
+from ringback._roles.server import ServerRole
 from ringback._runtime.asyncio_shell import AsyncioShell
+from ringback._runtime.options import EndpointArguments, EndpointOptions
 from ringback._runtime.waiter import Waiter
 from ringback.core.calls import PendingCall
 from ringback.core.permissions import OPERATORS
 from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder
-from ringback.protocol.limits import Limits
+from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from ringback._runtime.link_keys import Token
-    from ringback.credentials import KeyPair
-
 __all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]
+
+Ts = TypeVarTuple("Ts")
 
 
 class Call(CallBase):
@@ -40,12 +40,12 @@ class Call(CallBase):
     _face: AsyncioFace
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Gives the result: None for none, the value of one, a tuple of several.
+        """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
 
-        Cancelling the task that awaits cancels the call.
+        If the task that awaits is cancelled, the call is cancelled too.
 
         Raises:
-            CallbackError: the call failed; `error.executed` says whether the handler ran.
+            CallbackError: the call failed. Its `executed` says whether the handler ran.
         """
         self._seen = True
         if not self._done:
@@ -59,34 +59,41 @@ class Call(CallBase):
         return unwrap(self._outcome())
 
     def result(self) -> Any:
-        """Gives the result of a call that has ended, as `await` does.
+        """Return the result of a call that has ended, as `await` does.
 
         Raises:
             CallbackError: the call failed.
-            asyncio.InvalidStateError: it has not ended.
+            asyncio.InvalidStateError: the call has not ended. Await it first.
         """
         return unwrap(self.results)
 
     @property
     def results(self) -> tuple[Any, ...]:
-        """All results of a call that has ended, as a tuple; raises as `result` does."""
+        """All results of a call that has ended, as a tuple. Raises as `result` does."""
         self._check_done()
         return self._outcome()
 
     @property
     def error(self) -> CallbackError | None:
-        """The error of a call that has ended, None on success."""
+        """The error of a call that has ended, None if it succeeded.
+
+        Raises `asyncio.InvalidStateError` if the call has not ended.
+        """
         self._check_done()
         self._seen = True
         return self._error
 
     def _check_done(self) -> None:
         if not self._done:
-            raise asyncio.InvalidStateError(f"the call of {self.key!r} has not ended: await it")
+            raise asyncio.InvalidStateError(f"the call of {self.key!r} has not ended: await it first")
 
 
 class CallGroup(GroupBase[Call]):
-    """The calls of one trigger on many players. `async for` gives (player ID, call) as the calls end."""
+    """The calls of one trigger on many players. `async for` gives (player ID, call) as the calls end.
+
+    Attributes:
+        calls: the call of each player, by player ID. Empty until the list of players is known.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +103,7 @@ class CallGroup(GroupBase[Call]):
         position = 0
         while True:
             while position < len(self._ended):
-                yield self._given(position)
+                yield self._ended_at(position)
                 position += 1
             if self._complete:
                 self._result()
@@ -104,10 +111,10 @@ class CallGroup(GroupBase[Call]):
             await self._next()
 
     async def all(self) -> dict[PlayerID, Call]:
-        """Waits until all calls have ended, and gives each player's.
+        """Wait until all calls have ended. Return the call of each player, by player ID.
 
         Raises:
-            CallbackError: it could not be found out who is connected.
+            CallbackError: the list of connected players could not be read.
         """
         while not self._complete:
             await self._next()
@@ -121,75 +128,73 @@ class CallGroup(GroupBase[Call]):
         self._event.set()
 
 
-class AsyncioFace(Face[Call, CallGroup]):
-    """How an asyncio endpoint starts and ends.
+class AsyncioFace(RoleBase[Call, CallGroup]):
+    """How an endpoint of the asyncio face starts and ends.
 
-    It belongs to the loop that it was started on; trigger from there alone. A `cb` may be called from
-    any thread.
+    An endpoint belongs to the loop that it was started on. Use it only from that loop's thread. A `cb`
+    may be called from any thread.
 
     Args:
-        address: of the broker: `tcp://HOST:PORT` or `ipc://PATH`; for a player the players' address,
-            else the backend's.
-        limits: what is accepted from others.
+        address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
+            address, a server or an operator to the backend's.
+        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None: the
+            broker chooses one.
+        limits: what the endpoint accepts from others; None for the defaults of `Limits`.
         connect_timeout: how long `start` waits for the broker, in seconds.
-        heartbeat: how often the link carries a sign of life, 0.1 to 60 seconds: who is silent is found after
-            about twice that. None: 1.0 for a player, else 0.5.
-        key_file: the endpoint's own key, a file made by `ringback keys new`.
-        broker_key: the broker's public key, where the key file does not name it.
-        token: of a player without a key of its own: the token, or a function that gives one, a plain one
-            (called in a thread) or a coroutine function, for each new link; needs `broker_key`.
+        heartbeat: the interval of heartbeats, 0.1 to 60 seconds. A silent peer is found after about twice
+            that. None: 1.0 for a player, 0.5 for the others.
+        key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
+        broker_key: the broker's public key, if the key file does not name it.
+        token: for a player without a key file: the token, or a function that returns one. The function is
+            called for each new link: a plain one in a thread, a coroutine function on the loop. A token
+            needs `broker_key`.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
+        KeyFileError: the key file cannot be read, or its content is wrong.
     """
 
     _shell: AsyncioShell
     _call_class = Call
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        player_id: PlayerID | None = None,
-        limits: Limits | None = None,
-        connect_timeout: float = 5.0,
-        heartbeat: float | None = None,
-        key_file: str | PathLike[str] | KeyPair | None = None,
-        broker_key: str | None = None,
-        token: Token | None = None,
-    ) -> None:
-        super().__init__(
-            address,
-            player_id=player_id,
-            limits=limits,
-            connect_timeout=connect_timeout,
-            heartbeat=heartbeat,
-            key_file=key_file,
-            broker_key=broker_key,
-            token=token,
-        )
+    def __init__(self, options: EndpointOptions) -> None:
+        super().__init__(options, AsyncioShell(options))
 
     async def start(self) -> Self:
-        """Connects, and waits until the broker has welcomed this endpoint.
+        """Connect, and wait until the broker has welcomed this endpoint.
 
-        Afterwards a lost link is opened again by itself.
+        Afterwards, the endpoint connects again by itself when its link is lost.
+
+        Returns:
+            The endpoint.
 
         Raises:
-            BrokerUnreachable: no broker answered within `connect_timeout`.
-            Refused: the broker refuses, for example `IDTaken` or `ServerTaken`.
-            UsageError: it is started already.
+            BrokerUnreachable: no broker responded within `connect_timeout`. Check the address, start the
+                broker, or try again.
+            Refused: the broker refused the endpoint, for example with `IDTaken` or `ServerTaken`.
+            UsageError: the endpoint is already started.
         """
         if self._shell.running:
-            raise UsageError("this endpoint is started already")
-        await self._shell.start(self._connect_timeout_s)
+            raise UsageError("this endpoint is already started")
+        await self._shell.start(self._options.connect_timeout)
         return self
 
     async def close(self) -> None:
-        """Leaves the broker. What is in flight ends with `ConnectionLost`. A second time does nothing."""
+        """Leave the broker. Calls in flight end with `ConnectionLost`. A second call does nothing.
+
+        Coroutine handlers are cancelled. They have a second to clean up.
+        """
         self._shell.stop()
         tasks = self._shell.other_tasks()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
 
     async def run_forever(self) -> None:
-        """Starts if need be, and returns only by cancellation, closed."""
+        """Start the endpoint if necessary, and serve until this is cancelled. Then close the endpoint.
+
+        Raises:
+            LinkError: the endpoint could not start; see `start`.
+        """
         if not self._shell.running:
             await self.start()
         try:
@@ -208,9 +213,6 @@ class AsyncioFace(Face[Call, CallGroup]):
     ) -> None:
         await self.close()
 
-    def _make_shell(self) -> AsyncioShell:
-        return AsyncioShell(*self._shell_arguments())
-
     def _make_group(self) -> CallGroup:
         return CallGroup()
 
@@ -224,11 +226,11 @@ class AsyncioFace(Face[Call, CallGroup]):
             )
         if threading.get_ident() != self._shell.thread:
             raise UsageError(
-                "an asyncio endpoint is used from its loop's thread alone; from another one use"
+                "an asyncio endpoint may be used only from its loop's thread; from another thread, use"
                 " asyncio.run_coroutine_threadsafe, or the blocking face"
             )
 
-    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+    def _submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         function(*arguments)
 
     def _keys_changed(self) -> None:
@@ -240,24 +242,30 @@ class AsyncioFace(Face[Call, CallGroup]):
             self._shell._loop.call_soon_threadsafe(self._endpoint.keys_changed)
 
     def cancel_call(self, call: PendingCall) -> None:
-        """What `Call.cancel` does."""
+        """Cancel a call, for `Call.cancel`."""
         if threading.get_ident() != self._shell.thread:
-            raise UsageError("a call of an asyncio endpoint is cancelled from its loop's thread alone")
+            raise UsageError("a call of an asyncio endpoint may be cancelled only from its loop's thread")
         super().cancel_call(call)
 
 
-class Server(ServerFace[Call, CallGroup], AsyncioFace):
+class Server(ServerRole[Call, CallGroup], AsyncioFace):
     __doc__ = f"The one server. {AsyncioFace.__doc__}"
 
-
-class Player(PlayerFace[Call, CallGroup], AsyncioFace):
-    __doc__ = f"""A player. {AsyncioFace.__doc__}
-        player_id: an int from 1 to 2**63-1 or a str of 1 to 64 bytes; None for one that the broker gives.
-    """
-
-    def __init__(self, address: str, player_id: PlayerID | None = None, **settings: Any) -> None:
-        super().__init__(address, player_id=player_id, **settings)
+    def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
+        super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
 
-class Operator(OperatorFace[Call, CallGroup], AsyncioFace):
-    __doc__ = f"An operator: a trusted program beside the server. {AsyncioFace.__doc__}"
+class Player(PlayerRole[Call, CallGroup], AsyncioFace):
+    __doc__ = f"A player. {AsyncioFace.__doc__}"
+
+    def __init__(
+        self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[EndpointArguments]
+    ) -> None:
+        super().__init__(EndpointOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
+
+
+class Operator(OperatorRole[Call, CallGroup], AsyncioFace):
+    __doc__ = f"An operator: a trusted program that is not the server. {AsyncioFace.__doc__}"
+
+    def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
+        super().__init__(EndpointOptions(role=Role.OPERATOR, address=address, **arguments))

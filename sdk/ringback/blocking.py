@@ -1,27 +1,27 @@
-"""The blocking face: calls are waited for, from any thread."""
+"""The blocking face: a program waits for calls, in any thread. Users import it as `ringback`."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVarTuple, Unpack
 
+from ringback._roles.base import RoleBase
 from ringback._roles.calls import CallBase, unwrap
 from ringback._roles.groups import GroupBase
-from ringback._roles.roles import Face, OperatorFace, PlayerFace, ServerFace
+from ringback._roles.operator import OperatorRole
+from ringback._roles.player import PlayerRole
+from ringback._roles.server import ServerRole
 from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.options import BlockingArguments, BlockingOptions
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder
-from ringback.protocol.limits import Limits
+from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from ringback._runtime.link_keys import Token
-    from ringback.credentials import KeyPair
+Ts = TypeVarTuple("Ts")
 
 
 class Call(CallBase):
@@ -31,28 +31,29 @@ class Call(CallBase):
     _face: BlockingFace
 
     def result(self) -> Any:
-        """Waits for the end and gives the result: None for none, the value of one, a tuple of several.
+        """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
 
         Raises:
-            CallbackError: the call failed; `error.executed` says whether the handler ran.
+            CallbackError: the call failed. Its `executed` says whether the handler ran.
+            UsageError: an `allow` function cannot wait for a call.
         """
         self._wait()
         return unwrap(self._outcome())
 
     @property
     def results(self) -> tuple[Any, ...]:
-        """All results as a tuple; waits and raises as `result` does."""
+        """All results, as a tuple. Waits and raises as `result` does."""
         self._wait()
         return self._outcome()
 
     @property
     def error(self) -> CallbackError | None:
-        """Waits for the end and gives the error, None on success."""
+        """The error of the call, None if it succeeded. Waits until the call ends."""
         self._wait()
         return self._error
 
     def _wait(self) -> None:
-        self._seen = True  # also if Ctrl-C ends the wait
+        self._seen = True  # even if Ctrl-C ends the wait
         if self._done:
             return
         done = threading.Lock()
@@ -63,7 +64,11 @@ class Call(CallBase):
 
 
 class CallGroup(GroupBase[Call]):
-    """The calls of one trigger on many players. Iterating gives (player ID, call) as the calls end."""
+    """The calls of one trigger on many players. Iterate it to get (player ID, call) as the calls end.
+
+    Attributes:
+        calls: the call of each player, by player ID. Empty until the list of players is known.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,14 +81,14 @@ class CallGroup(GroupBase[Call]):
             if position == len(self._ended):
                 self._result()
                 return
-            yield self._given(position)
+            yield self._ended_at(position)
             position += 1
 
     def all(self) -> dict[PlayerID, Call]:
-        """Waits until all calls have ended, and gives each player's.
+        """Wait until all calls have ended. Return the call of each player, by player ID.
 
         Raises:
-            CallbackError: it could not be found out who is connected.
+            CallbackError: the list of connected players could not be read.
         """
         self._wait(lambda: self._complete)
         return self._result()
@@ -97,79 +102,67 @@ class CallGroup(GroupBase[Call]):
             self._condition.notify_all()
 
 
-class BlockingFace(Face[Call, CallGroup]):
-    """How a blocking endpoint starts, ends and waits.
+class BlockingFace(RoleBase[Call, CallGroup]):
+    """How an endpoint of the blocking face starts, ends and waits.
 
     Args:
-        address: of the broker: `tcp://HOST:PORT` or `ipc://PATH`; for a player the players' address,
-            else the backend's.
-        limits: what is accepted from others.
+        address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
+            address, a server or an operator to the backend's.
+        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None: the
+            broker chooses one.
+        limits: what the endpoint accepts from others; None for the defaults of `Limits`.
         connect_timeout: how long `start` waits for the broker, in seconds.
-        heartbeat: how often the link carries a sign of life, 0.1 to 60 seconds: who is silent is found after
-            about twice that. None: 1.0 for a player, else 0.5.
-        key_file: the endpoint's own key, a file made by `ringback keys new`.
-        broker_key: the broker's public key, where the key file does not name it.
-        token: of a player without a key of its own: the token, or a function that gives one, which is called
-            for each new link, in a worker; needs `broker_key`.
-        workers: handlers that may run at one time; those that wait for calls of their own do not count.
-        max_threads: workers in all.
+        heartbeat: the interval of heartbeats, 0.1 to 60 seconds. A silent peer is found after about twice
+            that. None: 1.0 for a player, 0.5 for the others.
+        key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
+        broker_key: the broker's public key, if the key file does not name it.
+        token: for a player without a key file: the token, or a function that returns one. The function is
+            called for each new link, in a worker. A token needs `broker_key`.
+        workers: how many handlers may run at a time. Handlers that wait for calls of their own do not count.
+        max_threads: how many workers there may be in all.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
+        KeyFileError: the key file cannot be read, or its content is wrong.
     """
 
     _shell: BlockingShell
     _call_class = Call
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        player_id: PlayerID | None = None,
-        limits: Limits | None = None,
-        connect_timeout: float = 5.0,
-        heartbeat: float | None = None,
-        key_file: str | PathLike[str] | KeyPair | None = None,
-        broker_key: str | None = None,
-        token: Token | None = None,
-        workers: int = 4,
-        max_threads: int = 256,
-    ) -> None:
-        if type(workers) is not int or type(max_threads) is not int or not 1 <= workers <= max_threads:
-            raise ValueError(
-                f"workers and max_threads are ints, 1 <= workers <= max_threads, not {workers}, {max_threads}"
-            )
-        self._worker_counts = (workers, max_threads)
-        super().__init__(
-            address,
-            player_id=player_id,
-            limits=limits,
-            connect_timeout=connect_timeout,
-            heartbeat=heartbeat,
-            key_file=key_file,
-            broker_key=broker_key,
-            token=token,
-        )
+    def __init__(self, options: BlockingOptions) -> None:
+        super().__init__(options, BlockingShell(options))
 
     def start(self) -> Self:
-        """Connects, and waits until the broker has welcomed this endpoint.
+        """Connect, and wait until the broker has welcomed this endpoint.
 
-        Afterwards a lost link is opened again by itself.
+        Afterwards, the endpoint connects again by itself when its link is lost.
+
+        Returns:
+            The endpoint.
 
         Raises:
-            BrokerUnreachable: no broker answered within `connect_timeout`.
-            Refused: the broker refuses, for example `IDTaken` or `ServerTaken`.
-            UsageError: it is started already.
+            BrokerUnreachable: no broker responded within `connect_timeout`. Check the address, start the
+                broker, or try again.
+            Refused: the broker refused the endpoint, for example with `IDTaken` or `ServerTaken`.
+            UsageError: the endpoint is already started.
         """
         if self._shell.running:
-            raise UsageError("this endpoint is started already")
-        self._shell.start(self._connect_timeout_s)
+            raise UsageError("this endpoint is already started")
+        self._shell.start(self._options.connect_timeout)
         return self
 
     def close(self) -> None:
-        """Leaves the broker. What is in flight ends with `ConnectionLost`. A second time does nothing."""
+        """Leave the broker. Calls in flight end with `ConnectionLost`. A second call does nothing."""
         self._shell.stop()
 
     def run_forever(self) -> None:
-        """Starts if need be, and returns when it is closed, from a signal handler or another thread; Ctrl-C
-        closes it too."""
+        """Start the endpoint if necessary, and return when it is closed.
+
+        A signal handler or another thread may close it. Ctrl-C closes it too.
+
+        Raises:
+            LinkError: the endpoint could not start; see `start`.
+        """
         try:
             if not self._shell.running:
                 self.start()
@@ -190,10 +183,6 @@ class BlockingFace(Face[Call, CallGroup]):
     ) -> None:
         self.close()
 
-    def _make_shell(self) -> BlockingShell:
-        workers, max_threads = self._worker_counts
-        return BlockingShell(*self._shell_arguments(), workers=workers, max_threads=max_threads)
-
     def _make_group(self) -> CallGroup:
         return CallGroup()
 
@@ -206,7 +195,7 @@ class BlockingFace(Face[Call, CallGroup]):
                 "this endpoint is not started, or closed: call start(), or use it in a `with` block"
             )
 
-    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+    def _submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         self._shell.submit(function, *arguments)
 
     def _keys_changed(self) -> None:
@@ -214,18 +203,24 @@ class BlockingFace(Face[Call, CallGroup]):
             self._shell.submit(self._endpoint.keys_changed)
 
 
-class Server(ServerFace[Call, CallGroup], BlockingFace):
+class Server(ServerRole[Call, CallGroup], BlockingFace):
     __doc__ = f"The one server. {BlockingFace.__doc__}"
 
-
-class Player(PlayerFace[Call, CallGroup], BlockingFace):
-    __doc__ = f"""A player. {BlockingFace.__doc__}
-        player_id: an int from 1 to 2**63-1 or a str of 1 to 64 bytes; None for one that the broker gives.
-    """
-
-    def __init__(self, address: str, player_id: PlayerID | None = None, **settings: Any) -> None:
-        super().__init__(address, player_id=player_id, **settings)
+    def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
+        super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
 
-class Operator(OperatorFace[Call, CallGroup], BlockingFace):
-    __doc__ = f"An operator: a trusted program beside the server. {BlockingFace.__doc__}"
+class Player(PlayerRole[Call, CallGroup], BlockingFace):
+    __doc__ = f"A player. {BlockingFace.__doc__}"
+
+    def __init__(
+        self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[BlockingArguments]
+    ) -> None:
+        super().__init__(BlockingOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
+
+
+class Operator(OperatorRole[Call, CallGroup], BlockingFace):
+    __doc__ = f"An operator: a trusted program that is not the server. {BlockingFace.__doc__}"
+
+    def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
+        super().__init__(BlockingOptions(role=Role.OPERATOR, address=address, **arguments))

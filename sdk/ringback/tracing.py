@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ringback._runtime import context as _context
+from ringback._runtime import call_context
 from ringback.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def enable(tracer_provider: TracerProvider | None = None) -> None:
         from ringback._runtime.tracer import Tracer
     except ImportError as error:
         raise UsageError(INSTALL) from error
-    _context.tracer = Tracer(tracer_provider)
+    call_context.tracer = Tracer(tracer_provider)
 
 
 def disable() -> None:
     """Has no further calls traced. The spans of those that are in flight end with them."""
-    _context.tracer = None
+    call_context.tracer = None

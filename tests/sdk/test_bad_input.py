@@ -114,11 +114,11 @@ def test_player_ids_that_are_refused(face: Face, here: HereBroker, player_id: An
 @played
 async def test_functions_that_are_none(stage: Stage) -> None:
     server, player = await stage.pair()
-    with pytest.raises(TypeError, match="callback is a function"):
+    with pytest.raises(TypeError, match="callback must be a function"):
         player.trigger_server_callback("x", 1, 5)
-    with pytest.raises(TypeError, match="on_error is a function"):
+    with pytest.raises(TypeError, match="on_error must be a function"):
         server.trigger_client_callback("x", 7, 1, print, on_error="no")
-    with pytest.raises(TypeError, match="listener is a function"):
+    with pytest.raises(TypeError, match="listener must be a function"):
         server.on_player_joined(None)
     await stage.still_works(server, player)
 
@@ -179,7 +179,7 @@ async def test_before_start_and_after_close(stage: Stage) -> None:
             await stage.face.close(other)
         with pytest.raises(ringback.UsageError, match="not started, or closed"):
             other.trigger_server_callback("x")
-    with pytest.raises(ringback.UsageError, match="started already"):
+    with pytest.raises(ringback.UsageError, match="already started"):
         await stage.face.start(server)
     again = stage.make("Player", stage.broker.players, 8)
     for _ in range(3):
@@ -206,12 +206,12 @@ async def test_what_refuses_a_start(stage: Stage) -> None:
 def test_settings_that_are_refused(face: Face) -> None:
     address = "tcp://127.0.0.1:1"
     for role in ("Server", "Operator"):
-        with pytest.raises(TypeError, match="only a player has a player_id"):
+        with pytest.raises(TypeError, match="only a player may have a player_id"):
             getattr(face.module, role)(address, player_id=7)
     for heartbeat in (0, 0.05, 61, "1", True, float("nan")):
-        with pytest.raises(ValueError, match=r"heartbeat is 0\.1 to 60 seconds"):
+        with pytest.raises(ValueError, match=r"heartbeat must be 0\.1 to 60 seconds"):
             face.module.Player(address, heartbeat=heartbeat)
-    with pytest.raises(TypeError, match=r"limits is a .*Limits, not dict"):
+    with pytest.raises(TypeError, match=r"limits must be a .*Limits or None, not dict"):
         face.module.Player(address, limits={"max_depth": 3})
 
 

@@ -186,7 +186,7 @@ def test_cb_twice_is_ignored_logged_and_counted(face: Any, here: HereBroker, sdk
 
         server.register_server_callback("twice", twice)
         assert await stage.result(player.trigger_server_callback("twice")) == "first"
-        record = await sdk_log.wait_for("'twice' answered a second time")
+        record = await sdk_log.wait_for("'twice' replied a second time")
         assert record.levelname == "WARNING"
         assert server.counters.duplicate_replies == 1
         await stage.still_works(server, player)

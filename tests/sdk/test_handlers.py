@@ -12,7 +12,7 @@ from support.corefakes import Desk
 from support.faces import Asyncio, Blocking, HereBroker, LogLines, Seen, Stage, played
 
 from ringback import Code, Execution, Limits, UsageError
-from ringback._runtime.handlers import run_plain
+from ringback._runtime.running_handlers import run_plain
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role, header
 
@@ -343,7 +343,7 @@ def test_what_a_handler_with_cb_returns_is_not_the_answer(
         assert await stage.result(player.trigger_server_callback("right", 1)) == 1
         call = player.trigger_server_callback("wrong", 1, timeout=0.1)
         assert (await stage.failure(call)).code is Code.TIMEOUT
-        await sdk_log.wait_for("handler of 'wrong' takes cb: what it returned is ignored")
+        await sdk_log.wait_for("handler of 'wrong' takes cb: its return value is ignored")
         assert not any("'right'" in text for _, text, _ in sdk_log.seen.items)
 
     scene(face, here)

@@ -51,8 +51,8 @@ async def test_watching_says_what_is_wrong(stage: Stage) -> None:
     for arguments, settings, problem in (
         ((0,), {}, "1 to 2"),
         ((), {"key": ""}, "a key is 1 to 256"),
-        ((), {"for_s": -1}, "for_s is seconds from 0 to 86400"),
-        ((), {"for_s": "5"}, "for_s is seconds"),
+        ((), {"for_s": -1}, "for_s must be from 0 to 86400 seconds"),
+        ((), {"for_s": "5"}, "for_s must be"),
     ):
         with pytest.raises((TypeError, ValueError), match=problem):
             operator.watch(*arguments, **settings)

@@ -91,7 +91,7 @@ def test_what_is_refused(face: Face, ring: ShopRing, guarded: HereBroker) -> Non
 
     async def body(stage: Stage) -> None:
         not_listed = await refusal(stage, "Player", 7, key_file=stranger)
-        assert isinstance(not_listed, Unauthorized) and "this key is not allowed" in str(not_listed)
+        assert isinstance(not_listed, Unauthorized) and "this public key is not allowed" in str(not_listed)
         other_id = await refusal(stage, "Player", 8, key_file=ring.anna)
         assert "'anna' may not be player 8" in str(other_id)
         no_tokens = await refusal(stage, "Player", 7, key_file=ring.anna, token="x")
@@ -103,7 +103,8 @@ def test_what_is_refused(face: Face, ring: ShopRing, guarded: HereBroker) -> Non
 def test_a_plain_endpoint_at_a_broker_with_keys(face: Face, guarded: HereBroker) -> None:
     async def body(stage: Stage) -> None:
         with pytest.raises(
-            (Unauthorized, BrokerUnreachable), match=r"wants an encrypted link|does it want keys"
+            (Unauthorized, BrokerUnreachable),
+            match=r"requires an encrypted link|does the broker require a key pair",
         ):
             await stage.player(7)
 
@@ -187,7 +188,9 @@ def test_a_function_that_gives_no_token(face: Face, ring: ShopRing, guarded: Her
         player = stage.make(
             "Player", stage.broker.players, broker_key=ring.public, token=lambda: 5, connect_timeout=0.5
         )
-        with pytest.raises(BrokerUnreachable, match="no token: TypeError: the function for tokens gave int"):
+        with pytest.raises(
+            BrokerUnreachable, match="no token: TypeError: the function for tokens returned int"
+        ):
             await stage.face.start(player)
 
     run(face, guarded, body)
@@ -256,14 +259,14 @@ def test_arguments_that_are_wrong(kind: Any, ring: ShopRing, tmp_path: Path) -> 
         ({"broker_key": "short"}, ValueError, "40 characters of Z85"),
         ({"broker_key": 5}, TypeError, "a public key is a str"),
         ({"key_file": tmp_path / "none.key"}, KeyFileError, "No such file"),
-        ({"key_file": ring.key_file}, ValueError, "has the role broker"),
+        ({"key_file": ring.key_file}, ValueError, "is for a broker, not for a"),
         ({"key_file": replace(own, broker=None)}, ValueError, "does not name the broker's public key"),
     ):
         with pytest.raises(kinds, match=message):
             kind(address, **settings)
-    with pytest.raises(TypeError, match="only a player has a token"):
+    with pytest.raises(TypeError, match="only a player may have a token"):
         Server(address, token="x")
-    with pytest.raises(TypeError, match="token is a str, or a function"):
+    with pytest.raises(TypeError, match="token must be a str, or a function"):
         Player(address, token=5, broker_key=ring.public)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a token needs broker_key"):
         Player(address, token="x")

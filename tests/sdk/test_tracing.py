@@ -394,7 +394,7 @@ async def test_a_deferred_answer_ends_the_span(stage: Stage, spans: Spans, sdk_l
     caller, handler = await spans.wait_for("CLIENT later", "SERVER later")
     assert joined(handler, caller) and failed(handler) == (StatusCode.UNSET, None, None)
     cb("again")
-    await sdk_log.wait_for("'later' answered a second time")
+    await sdk_log.wait_for("'later' replied a second time")
 
 
 @traced
@@ -454,7 +454,7 @@ async def test_without_enable_nothing_is_carried(stage: Stage, contexts: list[An
     with provided()[0].get_tracer("test").start_as_current_span("current"):
         await stage.result(player.trigger_server_callback("k"))
     assert contexts == [...]
-    assert ringback._runtime.context.tracer is None
+    assert ringback._runtime.call_context.tracer is None
 
 
 class Kinds(Sampler):
@@ -603,9 +603,9 @@ def test_a_player_that_does_not_trace(broker: BrokerProcess, spans: Spans) -> No
 
 
 def test_enabling_wants_a_provider() -> None:
-    with pytest.raises(TypeError, match="a tracer_provider is a TracerProvider, not str"):
+    with pytest.raises(TypeError, match="tracer_provider must be a TracerProvider or None, not str"):
         tracing.enable("otlp")  # type: ignore[arg-type]
-    assert ringback._runtime.context.tracer is None
+    assert ringback._runtime.call_context.tracer is None
 
 
 def test_enabling_again_and_disabling(broker: BrokerProcess, spans: Spans) -> None:

@@ -74,8 +74,10 @@ def other_broker(role: Role) -> Callable[[Yard], KeyPair | None]:
 
 
 SIDES = {PLAYER: "players", SERVER: "backend", OPERATOR: "backend"}
-NO_KEY = r"it wants an encrypted link: give a key_file, or broker_key and token|does it want keys\?"
-NOT_ALLOWED = r"UNAUTHORIZED: the broker at \S+ refuses: this key is not allowed$"
+NO_KEY = (
+    r"requires an encrypted link: pass key_file, or broker_key and token|does the broker require a key pair\?"
+)
+NOT_ALLOWED = r"UNAUTHORIZED: the broker at \S+ refuses: this public key is not allowed$"
 NO_HELLO = "no HELLO: (one side encrypts, the other does not|it went away, or took too long)"
 ANOTHER_KEY = "no HELLO: it has another key for this broker"
 

@@ -188,7 +188,7 @@ def test_a_token_on_the_trusted_side(role: Role, token_yard: Yard) -> None:
     yard = token_yard
     token = yard.vault.token(yard.mint, 5)
     for key_file in (yard.keys[role], None):
-        with pytest.raises(TypeError, match="only a player has a token"):
+        with pytest.raises(TypeError, match="only a player may have a token"):
             refusals(role, yard.broker.backend, token=token, key_file=key_file)
     with (
         yard.attack("refused SOURCE UNAUTHORIZED: only players have tokens", sessions_refused=1) as source,
@@ -217,7 +217,7 @@ def test_a_token_at_a_broker_that_takes_none(yard: Yard) -> None:
             peer.hello(PLAYER, token=token)
             assert rejected(peer) == (RejectCode.UNAUTHORIZED, reason)
         for error in refusals(PLAYER, yard.broker.players, token=token, broker_key=yard.vault.broker.public):
-            assert isinstance(error, Unauthorized) and "this key is not allowed" in str(error)
+            assert isinstance(error, Unauthorized) and "this public key is not allowed" in str(error)
 
 
 def test_a_session_ends_with_its_token(token_yard: Yard) -> None:

@@ -13,7 +13,7 @@ from sim.network import Connection, Message, Process, World
 from support.histories import Line, Recorder
 from support.switchboards import check_tables
 
-from ringback._runtime import context as _context
+from ringback._runtime import call_context
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
 from ringback.core.shell import EndpointEvent, Shell
@@ -434,7 +434,7 @@ class EndpointProcess(Process, Shell):
     ) -> Call:
         """Does what a face does. `to` is the source where it is not a player's address."""
         now = self.world.now
-        deadline, budget_ms = _context.deadline_and_budget(timeout_s, now)
+        deadline, budget_ms = call_context.deadline_and_budget(timeout_s, now)
         name = f"{self.name}-{next(self._names)}"
         at_server = self.role is Role.PLAYER or kind is not FrameType.DATA
         place: Any = Role.SERVER.value if at_server else to
@@ -561,11 +561,11 @@ class EndpointProcess(Process, Shell):
 
     def _nested(self, execution: Execution, name: str, to: PlayerID | None, kind: FrameType) -> None:
         """Calls back, and answers with what comes of it."""
-        token = _context.deadline.set(execution.deadline)
+        token = call_context.deadline.set(execution.deadline)
         try:
             call = self.trigger(to, ["answer", 0.0], 15.0, kind)
         finally:
-            _context.deadline.reset(token)
+            call_context.deadline.reset(token)
         if call.done:
             self._answer(execution, name, "raise")
         else:

@@ -1,18 +1,20 @@
-"""What both faces' `Call` can tell."""
+"""What the `Call` of both faces has in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ringback._runtime.handlers import log
+from ringback._runtime.log import log
 from ringback.core.calls import PendingCall
 from ringback.errors import CallbackError
 
 
 class Canceller(Protocol):
+    """The endpoint that triggered a call, as the call sees it."""
+
     def cancel_call(self, call: PendingCall) -> None:
-        """Asks the core to cancel a call; from wherever the face allows triggering."""
+        """Cancel a call in the core; from any thread that may trigger."""
 
 
 class CallBase(PendingCall):
@@ -30,7 +32,7 @@ class CallBase(PendingCall):
         on_error: Callable[[CallbackError], Any] | None,
         began: float = 0.0,
     ) -> None:
-        # Flat, without super(): this is made for every call.
+        # Flat, without super(): this runs for each call.
         self.id = call_id
         self.key = key
         self.began = began
@@ -47,17 +49,17 @@ class CallBase(PendingCall):
         self._seen = callback is not None or on_error is not None
 
     def done(self) -> bool:
-        """Tells whether the call has ended."""
+        """Return whether the call has ended."""
         return self._done
 
     def cancel(self) -> None:
-        """Ends the call with `Cancelled`, unless it has ended already, and tells the handler's side."""
+        """End the call with `Cancelled`, and tell the handler's side. Do nothing if the call has ended."""
         self._seen = True
         if not self._done:
             self._face.cancel_call(self)
 
     def seen(self) -> None:
-        """Takes note that somebody has the outcome: an error need not be logged any more. Not for users."""
+        """Note that the program has the outcome, so that an error need not be logged. Not for users."""
         self._seen = True
 
     def _outcome(self) -> tuple[Any, ...]:
@@ -71,13 +73,13 @@ class CallBase(PendingCall):
         return f"<Call {self.key!r} {state}>"
 
     def __del__(self) -> None:
-        # An error that nobody could have seen is said here.
+        # Log an error that the program can never have seen.
         if self._done and self._error is not None and not self._seen:
             log.warning("the call of %r failed, and nobody looked: %s", self.key, self._error)
 
 
 def unwrap(results: tuple[Any, ...]) -> Any:
-    """No result gives None, one the value itself, several a tuple."""
+    """Return None for no result, the value of one result, a tuple of several."""
     if len(results) == 1:
         return results[0]
     return results or None

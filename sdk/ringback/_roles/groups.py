@@ -1,4 +1,4 @@
-"""The calls of one trigger on many players."""
+"""What the `CallGroup` of both faces has in common: the calls of one trigger on many players."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ C = TypeVar("C", bound=CallBase)
 
 
 class GroupBase(ABC, Generic[C]):
-    """Calls of many players, in the order in which they end.
+    """The calls to many players, in the order in which they end.
 
     Attributes:
-        calls: every player's call, once it is known who is called.
+        calls: the call of each player, by player ID. Empty until the list of players is known.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class GroupBase(ABC, Generic[C]):
         self._error: CallbackError | None = None
 
     def begin(self, trigger: Callable[[PlayerID], C], player_ids: Iterable[PlayerID]) -> None:
-        """Triggers the calls. Not for users."""
+        """Trigger the calls. Not for users."""
         if self._cancelled:
-            self.fail(Cancelled("the group was cancelled before its calls were made", executed="no"))
+            self.fail(Cancelled("the group was cancelled before its calls were triggered", executed="no"))
             return
         try:
             for player_id in dict.fromkeys(player_ids):
                 self.calls[player_id] = trigger(player_id)
-        except UsageError as error:  # closed meanwhile
+        except UsageError as error:  # the endpoint was closed meanwhile
             for call in self.calls.values():
                 call.cancel()
             self.calls.clear()
@@ -48,13 +48,13 @@ class GroupBase(ABC, Generic[C]):
         self._changed()
 
     def fail(self, error: CallbackError) -> None:
-        """It could not be found out who is connected. Not for users."""
+        """End the group: the list of connected players could not be read. Not for users."""
         self._error = error
         self._begun = True
         self._changed()
 
     def cancel(self) -> None:
-        """Cancels the calls that have not ended, and those that are not made yet."""
+        """Cancel the calls that have not ended, and those that are not triggered yet."""
         self._cancelled = True
         for call in list(self.calls.values()):
             call.cancel()
@@ -74,11 +74,11 @@ class GroupBase(ABC, Generic[C]):
             call.seen()
         return self.calls
 
-    def _given(self, position: int) -> tuple[PlayerID, C]:
+    def _ended_at(self, position: int) -> tuple[PlayerID, C]:
         player_id, call = self._ended[position]
         call.seen()
         return player_id, call
 
     @abstractmethod
     def _changed(self) -> None:
-        """Wakes who waits; from the thread that ended a call."""
+        """Wake the program that waits for the group. The thread that ended a call runs this."""

@@ -1,4 +1,4 @@
-"""The shell of the asyncio face: all on the event loop, with readers on the sockets' own descriptors."""
+"""The shell of the asyncio face: everything on the event loop, woken by readers on descriptors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import inspect
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ringback._runtime import context as _context
-from ringback._runtime.handlers import deliver, encode_answer, log, run_async, run_plain
+from ringback._runtime import call_context
+from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
-from ringback._runtime.shell import ShellBase
+from ringback._runtime.log import log
+from ringback._runtime.options import EndpointOptions
+from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.waiter import Waiter
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.shell import EndpointEvent
@@ -23,20 +25,24 @@ from ringback.errors import CallbackError, Overloaded
 from ringback.protocol.envelopes import Encoder
 
 BURST = 64
-"""Messages taken at once before the loop does something else, at most. To try to take one that is not there
-takes as long as to take ten, so one is taken at once, and twice as many each time that more were there."""
+"""The reader takes at most this many messages before the loop runs something else. A failed attempt to read
+costs as much as ten messages. So the reader first takes one, and twice as many each time more are there."""
 
 
 class AsyncioShell(ShellBase):
-    """The readers on the loop, and the tasks of handlers."""
+    """The readers on the loop, the timer, and the tasks of handlers.
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    Attributes:
+        thread: the ident of the loop's thread.
+    """
+
+    def __init__(self, options: EndpointOptions) -> None:
+        super().__init__(options)
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
         self._woken: deque[Waiter] = deque()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_wanted = False
@@ -46,15 +52,22 @@ class AsyncioShell(ShellBase):
         self._burst = 1
 
     async def start(self, timeout_s: float) -> None:
+        """Open the link, and wait until the broker has welcomed the endpoint.
+
+        Raises:
+            LinkError: the broker did not respond in time, or refused the endpoint.
+        """
         self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
-        # Callbacks and listeners run in the context of the start, and not in that of whichever handler
-        # was the last to set a timer: its deadline is not theirs.
+        # Callbacks and listeners run in the context of `start`. Otherwise they would inherit the deadline of
+        # whichever handler last set a timer.
         self._context = contextvars.copy_context()
-        self._context.run(_context.deadline.set, None)
+        self._context.run(call_context.deadline.set, None)
         self._runnable = []
-        self._flush_wanted = self._read_wanted = False  # an earlier loop may have ended before it got there
+        self._flush_wanted = self._read_wanted = (
+            False  # an earlier loop may have ended too early to reset them
+        )
         self.running = True
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
@@ -65,6 +78,7 @@ class AsyncioShell(ShellBase):
             raise
 
     def stop(self) -> None:
+        """Close the core and the link, and cancel the tasks of handlers. A second call does nothing."""
         if not self.running:
             return
         self.endpoint.close()
@@ -76,15 +90,16 @@ class AsyncioShell(ShellBase):
         for task in self.other_tasks():
             task.cancel()
 
-    def other_tasks(self) -> list[asyncio.Task[Any]]:
-        """Gives the tasks of handlers and callbacks, without the present one, which may be closing us."""
+    def other_tasks(self) -> list[asyncio.Task[None]]:
+        """Return the tasks of handlers and callbacks, except the current one: it may be closing us."""
         try:
             current = asyncio.current_task()
-        except RuntimeError:  # no loop runs any more
+        except RuntimeError:  # no loop is running now
             current = None
         return [task for task in self._tasks if task is not current]
 
     def encoder(self) -> Encoder:
+        """Return the encoder of the loop's thread."""
         if self._encoder is None:
             self._encoder = Encoder(self._limits)
         return self._encoder
@@ -92,7 +107,7 @@ class AsyncioShell(ShellBase):
     # -- the socket
 
     def _readable(self) -> None:
-        """Takes what has come, runs its handlers, sends their answers: each step once for all of it."""
+        """Read what has come, run its handlers, and send their replies: each step once for all messages."""
         endpoint, link = self.endpoint, self._link
         if link is None:
             return
@@ -111,7 +126,7 @@ class AsyncioShell(ShellBase):
             self._go_on()
         finally:
             self._taking = False
-            if self._woken:  # Ctrl-C
+            if self._woken:  # Ctrl-C interrupted the steps above
                 self._loop.call_soon(self._go_on)
         self._settle()
 
@@ -119,7 +134,7 @@ class AsyncioShell(ShellBase):
         link = self._link
         loss = None if link is None else link.lost()
         if link is not None and loss is not None:
-            # What came before the end is taken first; a REJECT says more than a closed connection.
+            # First read what came before the loss: a REJECT says more than a closed connection.
             while self._link is link and link.events() & POLLIN:
                 self._readable()
             if self._link is link:
@@ -131,10 +146,10 @@ class AsyncioShell(ShellBase):
         self._settle()
 
     def _settle(self) -> None:
-        """After every step: send what waits, look what else can be done by now, set the timer.
+        """Finish a step: send what waits, look for more to read or room to send, and set the timer.
 
-        The descriptor is edge-triggered, and a send or a look may swallow the edge of what has come, or of
-        the room there is.
+        The descriptor is edge-triggered. Each send or look may swallow the edge that reports a message or
+        room, so it is not enough to wait for the reader.
         """
         if not self.running:
             return
@@ -180,13 +195,13 @@ class AsyncioShell(ShellBase):
         while woken:
             woken.popleft().go_on()
 
-    # -- what the core asks for
+    # -- effects of the core
 
     def open_link(self, heartbeat_ms: int) -> None:
         link = self._link = self._new_link(heartbeat_ms)
         self._loop.add_reader(link.socket.fileno(), self._readable)
         self._loop.add_reader(link.monitor.fileno(), self._monitored)
-        self._loop.call_soon(self._monitored)  # what was told before there was a reader
+        self._loop.call_soon(self._monitored)  # for events from before there was a reader
 
     def fetch_token(self, number: int) -> None:
         if isinstance(self._token, str):
@@ -237,10 +252,10 @@ class AsyncioShell(ShellBase):
                 if awaitable is not None:
                     self._spawn(execution, run_async(execution, awaitable))
 
-    def _spawn(self, execution: Execution, coroutine: Any) -> None:
+    def _spawn(self, execution: Execution, coroutine: Coroutine[Any, Any, None]) -> None:
         execution.task = self._start_task(coroutine)
 
-    def _start_task(self, coroutine: Any) -> asyncio.Task[Any]:
+    def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -256,7 +271,7 @@ class AsyncioShell(ShellBase):
         try:
             future = self._loop.run_in_executor(None, context.run, run_plain, execution)
         except RuntimeError:  # the system has no thread left
-            execution.refuse(Overloaded("there is no thread for the handler", executed="no"))
+            execution.refuse(Overloaded("the system has no thread left for the handler", executed="no"))
             return
         awaitable = await future
         if awaitable is not None:
@@ -273,10 +288,10 @@ class AsyncioShell(ShellBase):
         if threading.get_ident() != self.thread:
             try:
                 self._loop.call_soon_threadsafe(self.reply, execution, results, error)
-            except RuntimeError:  # the loop is closed, so nobody waits
+            except RuntimeError:  # the loop is closed, so no caller waits
                 self.endpoint.counters.late_replies += 1
             return
-        envelope = encode_answer(self.encoder(), execution, results, error)
+        envelope = encode_reply(self.encoder(), execution, results, error)
         now = self._taking_since if self._taking else time.monotonic()
         self.endpoint.reply(execution, envelope, now)
 
@@ -284,11 +299,11 @@ class AsyncioShell(ShellBase):
         self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
-        for listener in self._listeners[event]:
+        for listener in self.listeners[event]:
             self._loop.call_soon(self._call_user, listener, argument, context=self._context.copy())
 
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
-        """Runs a callback or listener; one that is a coroutine function becomes a task."""
+        """Run a callback or listener. If it is a coroutine function, it becomes a task."""
         try:
             result = function(argument)
         except Exception:

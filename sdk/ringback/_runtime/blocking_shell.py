@@ -1,4 +1,4 @@
-"""The shell of the blocking face: one I/O thread for each endpoint, handlers in a pool of workers."""
+"""The shell of the blocking face: one I/O thread for each endpoint, and a pool of workers for handlers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import zmq
 
-from ringback._runtime.handlers import deliver, encode_answer, log, run_async, run_plain
+from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
-from ringback._runtime.shell import ShellBase
+from ringback._runtime.log import log
+from ringback._runtime.options import BlockingOptions
+from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.worker_pool import Lane, Pool, never_waits
 from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
@@ -25,16 +27,24 @@ from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError
 from ringback.protocol.envelopes import Encoder
 
+Ts = TypeVarTuple("Ts")
+
 BURST = 256
-"""Messages taken at once before timers and commands have their turn."""
+"""The I/O thread reads at most this many messages before it looks at timers and commands again."""
 
 
 class BlockingShell(ShellBase):
-    """The I/O thread and its socket, and the pool of workers."""
+    """The I/O thread, its link, and the pool of workers.
 
-    def __init__(self, *arguments: Any, workers: int, max_threads: int) -> None:
-        super().__init__(*arguments)
-        self.pool = Pool(workers, max_threads)
+    Attributes:
+        pool: the workers.
+        ended: is set once the I/O thread has ended.
+    """
+
+    def __init__(self, options: BlockingOptions) -> None:
+        super().__init__(options)
+        self._workers = options.workers, options.max_threads
+        self.pool = Pool(*self._workers)
         self.ended = threading.Event()
         self._lane = Lane(self.pool)
         self._local = threading.local()
@@ -44,14 +54,18 @@ class BlockingShell(ShellBase):
         self._thread: threading.Thread | None = None
         self._blocked = False
         self._last_commands = threading.RLock()
-        self._workers = (workers, max_threads)
 
     # -- from any thread
 
     def start(self, timeout_s: float) -> None:
+        """Start the I/O thread, and wait until the broker has welcomed the endpoint.
+
+        Raises:
+            LinkError: the broker did not respond in time, or refused the endpoint.
+        """
         self.pool = Pool(*self._workers)
         self._lane = Lane(self.pool)
-        self._started = SimpleQueue()  # what an earlier start left there is not this one's
+        self._started = SimpleQueue()  # an earlier start may have left an outcome in the old queue
         self.ended.clear()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -59,7 +73,7 @@ class BlockingShell(ShellBase):
         self.running = True
         thread = threading.Thread(target=self._run, args=(timeout_s,), name="ringback-io", daemon=True)
         thread.start()
-        self._thread = thread  # only now may `stop` wait for it
+        self._thread = thread  # `stop` waits for it, so it must be started
         try:
             error = self._started.get()
         except BaseException:  # Ctrl-C
@@ -70,7 +84,7 @@ class BlockingShell(ShellBase):
             raise error
 
     def stop(self) -> None:
-        """Ends the I/O thread and waits for it; a second time does nothing."""
+        """End the I/O thread, and wait until it has ended. A second call does nothing."""
         thread = self._thread
         if thread is None:
             return
@@ -79,23 +93,25 @@ class BlockingShell(ShellBase):
             thread.join()
         self._thread = None
 
-    def submit(self, function: Callable[..., None], *arguments: Any) -> None:
+    def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Run a function of the core on the I/O thread, soon. Any thread may call this."""
         self._commands.append((function, arguments))
         if self._sleeping:
             self._sleeping = False
-            with suppress(OSError):  # full: it is awake; closed: it has ended
+            with suppress(OSError):  # the buffer is full: the thread is awake; closed: it has ended
                 self._wake_out.send(b"\0")
         elif self.ended.is_set():
             self._take_last_commands()
 
     def encoder(self) -> Encoder:
+        """Return the encoder of the current thread."""
         encoder: Encoder | None = getattr(self._local, "encoder", None)
         if encoder is None:
             encoder = self._local.encoder = Encoder(self._limits)
         return encoder
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        envelope = encode_answer(self.encoder(), execution, results, error)
+        envelope = encode_reply(self.encoder(), execution, results, error)
         self.submit(self.endpoint.reply, execution, envelope, time.monotonic())
 
     # -- the I/O thread
@@ -108,7 +124,7 @@ class BlockingShell(ShellBase):
             while self.running:
                 self._step(endpoint)
         except BaseException as error:
-            log.exception("the I/O thread failed; the endpoint is closed")
+            log.exception("the I/O thread failed; the endpoint is closed now")
             self._started.put(error if isinstance(error, Exception) else None)
         finally:
             self.running = False
@@ -146,7 +162,7 @@ class BlockingShell(ShellBase):
                     self._wake_in.recv(4096)
 
     def _take_last_commands(self) -> None:
-        """Ends what came too late for the I/O thread: what is triggered now fails, an answer is dropped."""
+        """Run the commands that came too late for the I/O thread: calls fail, replies are dropped."""
         with self._last_commands:
             while self._commands:
                 function, arguments = self._commands.popleft()
@@ -170,7 +186,7 @@ class BlockingShell(ShellBase):
     def _check_link(self, endpoint: Endpoint, link: Link) -> None:
         loss = link.lost()
         if loss is not None:
-            # What came before the end is taken first; a REJECT says more than a closed connection.
+            # First read what came before the loss: a REJECT says more than a closed connection.
             while self._link is link and link.events() & zmq.POLLIN:
                 self._receive(endpoint, link)
             if self._link is link:
@@ -192,7 +208,7 @@ class BlockingShell(ShellBase):
             self._wake_in.close()
             self._wake_out.close()
 
-    # -- what the core asks for, on the I/O thread
+    # -- effects of the core, on the I/O thread
 
     def open_link(self, heartbeat_ms: int) -> None:
         self._link = self._new_link(heartbeat_ms)
@@ -208,10 +224,10 @@ class BlockingShell(ShellBase):
         token, error = "", None
         assert callable(self._token)
         try:
-            given = self._token()
-            if inspect.iscoroutine(given):
-                given = _finish(given)
-            token = check_token(given)
+            fetched = self._token()
+            if inspect.iscoroutine(fetched):
+                fetched = _finish(fetched)
+            token = check_token(fetched)
         except Exception as failure:
             error = failure
         self.submit(self._take_token, number, token, error)
@@ -223,10 +239,10 @@ class BlockingShell(ShellBase):
         if self._link is not None:
             self._link.close()
             self._link = None
-        self._blocked = False  # what goes to this endpoint itself need not wait for another link
+        self._blocked = False  # calls to this endpoint itself do not wait for the next link
 
     def want_flush(self) -> None:
-        """Every step flushes."""
+        """Do nothing: every step flushes."""
 
     def run(self, execution: Execution) -> None:
         self.pool.submit(self._handle, execution)
@@ -235,13 +251,13 @@ class BlockingShell(ShellBase):
         return self.pool.waiting_jobs()
 
     def cancel(self, execution: Execution) -> None:
-        """A thread can't be stopped; `execution.cancelled` tells the handler."""
+        """Do nothing: a thread cannot be stopped. The handler can check `execution.cancelled`."""
 
     def finished(self, call: PendingCall) -> None:
         self.pool.submit(self._call_user, deliver, call)
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
-        for listener in self._listeners[event]:
+        for listener in self.listeners[event]:
             self._lane.submit(self._call_user, listener, argument)
 
     def started(self, error: Exception | None) -> None:
@@ -255,14 +271,14 @@ class BlockingShell(ShellBase):
             _finish(run_async(execution, awaitable))
 
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
-        """Runs a callback or listener."""
+        """Run a callback or listener."""
         result = function(argument)
         if inspect.iscoroutine(result):
             _finish(result)
 
 
 def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs what a coroutine function gave, on a loop of its own."""
-    import asyncio  # takes as long to import as all else here, and few need it
+    """Run a coroutine on a loop of its own. Return its result."""
+    import asyncio  # takes as long to import as everything else here, and few programs need it
 
     return asyncio.run(coroutine)

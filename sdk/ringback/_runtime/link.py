@@ -1,5 +1,4 @@
-"""One link: a DEALER socket with a fresh routing ID, and its monitor. Both faces use it, as their core
-asks for it."""
+"""One link to the broker: a DEALER socket with a fresh routing ID, and its monitor. Both faces use it."""
 
 from __future__ import annotations
 
@@ -24,18 +23,18 @@ POLLIN = int(zmq.POLLIN)
 POLLOUT = int(zmq.POLLOUT)
 
 _EVENT = struct.Struct("=hi")
-"""The first part of a monitor's message: event and value (zmq_socket_monitor(3)). pyzmq's own reader would
-bring asyncio with it, which doubles the time of an import."""
+"""The first part of a monitor's message: event and value (zmq_socket_monitor(3)). pyzmq's own reader imports
+asyncio, which doubles the import time."""
 
 LINGER_MS = 500
-"""How long what was sent may take to leave after a link was closed."""
+"""How long frames may take to leave after the link was closed."""
 
 _LOST = {
     zmq.EVENT_DISCONNECTED: "the connection was closed",
     zmq.EVENT_CLOSED: "the connection was refused",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what listens there does not speak ZeroMQ as we do",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "this key is not allowed",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the program at the address does not speak ZeroMQ as ringback does",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "this public key is not allowed",
 }
 _OTHER_MECHANISM = 0x11000002
 """ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH (zmq.h)."""
@@ -45,8 +44,8 @@ class Loss(NamedTuple):
     """Why a connection is gone.
 
     Attributes:
-        unauthorized: it was refused for the keys, so that another try is of no use.
-        hint: what may be the reason, if there was no session yet.
+        unauthorized: whether the broker refused the key pair, so that another attempt is pointless.
+        hint: a possible reason, for a connection that never had a session.
     """
 
     why: str
@@ -55,7 +54,7 @@ class Loss(NamedTuple):
 
 
 class _Process:
-    """One context for all endpoints of a process; a forked child gets one of its own."""
+    """The one ZeroMQ context of all endpoints in a process. A forked child gets its own."""
 
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -64,17 +63,19 @@ class _Process:
         atexit.register(self.leave)
 
     def forget(self) -> None:
+        """Drop the context of the parent process, in a forked child."""
         self.context = None
         self.links = 0
 
     def open(self) -> zmq.Socket[bytes]:
+        """Return a new DEALER socket."""
         if self.context is None:
             self.context = zmq.Context()
             self.context.set(zmq.MAX_SOCKETS, 65536)
         return self.context.socket(zmq.DEALER)
 
     def leave(self) -> None:
-        """Lets what was sent last leave, where all links were closed properly."""
+        """Let the last frames leave at the end of the process, if all links were closed properly."""
         if self.context is not None and not self.links:
             self.context.term()
 
@@ -83,16 +84,16 @@ _process = _Process()
 
 
 class Link:
-    """A connection to the broker, from HELLO to its loss; never reused.
+    """One connection to the broker, from HELLO until it is lost. It is never reused.
 
     Args:
-        address: where the broker listens.
-        trusted: whether messages have an address part (server, operator).
-        heartbeat_ms: how often the socket asks for a sign of life, and gives one.
-        keys: with the broker's public key, for an encrypted link.
+        address: the broker's address.
+        trusted: whether messages have an ID part (server, operator).
+        heartbeat_ms: the interval of heartbeats.
+        keys: the key pair with the broker's public key, for an encrypted link.
 
     Raises:
-        OSError: libzmq does not take the address, or has no descriptor left.
+        OSError: libzmq rejects the address, or the process has no file descriptor left.
     """
 
     def __init__(self, address: str, trusted: bool, heartbeat_ms: int, keys: KeyPair | None = None) -> None:
@@ -112,11 +113,11 @@ class Link:
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
             (zmq.LINGER, LINGER_MS),
             (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
-            # A broker that is silent is found after an interval and a timeout at most.
+            # A silent broker is found after one interval and one timeout at the latest.
             (zmq.HEARTBEAT_IVL, heartbeat_ms),
             (zmq.HEARTBEAT_TIMEOUT, 2 * heartbeat_ms if self._trusted else heartbeat_ms),
-            # The broker asks the kernel how long a player was silent: for thousands of them, libzmq's timers
-            # of a TTL cost more than all else.
+            # The broker asks the kernel how long a player has been silent. For thousands of players, libzmq's
+            # TTL timers would cost more than everything else.
             (zmq.HEARTBEAT_TTL, 2 * heartbeat_ms if self._trusted else 0),
             (zmq.HANDSHAKE_IVL, 5000),
             (zmq.IPV6, int(address.startswith("tcp://["))),
@@ -142,26 +143,29 @@ class Link:
             raise
 
     def close(self) -> None:
+        """Close the socket. Frames that were sent may still leave for half a second."""
         with suppress(zmq.ZMQError):
             self.socket.disable_monitor()
         self.monitor.close()
         self.socket.close()
         _process.links -= 1
 
-    def send(self, address: bytes, frame: bytes) -> bool:
-        """Sends without waiting; False when there is no room now."""
+    def send(self, id_part: bytes, frame: bytes) -> bool:
+        """Send without waiting. Return False if there is no room now."""
         try:
             if self._trusted:
-                self._send(address, MORE)
+                self._send(id_part, MORE)
             self._send(frame, NOBLOCK)
         except zmq.Again:
             return False
         return True
 
     def receive(self) -> tuple[bytes, bytes] | None:
-        """Gives a message as address and frame, or None when there is none. One with a wrong number of
-        parts comes as an empty frame; but a broker's refusal is read in the other side's form too, since
-        that it is the wrong side is what it refuses."""
+        """Return the next message as ID part and frame; None if there is none.
+
+        A message with a wrong number of parts becomes an empty frame. One part is accepted on a trusted link
+        too: a broker refuses an endpoint that connects to the wrong side in the form of that side.
+        """
         receive, option = self.socket.recv, self.socket.getsockopt
         try:
             first = receive(NOBLOCK)
@@ -177,12 +181,12 @@ class Link:
         return b"", b""
 
     def events(self) -> int:
-        """Tells whether a message is there, and whether there is room: POLLIN and POLLOUT bits."""
+        """Return whether there is a message and room to send: POLLIN and POLLOUT bits."""
         state = self.socket.getsockopt(EVENTS)
         return int(state)
 
     def lost(self) -> Loss | None:
-        """Says why the connection is gone, if the monitor has told so."""
+        """Return why the connection is gone; None while the monitor reports no loss."""
         loss = None
         while True:
             try:
@@ -195,11 +199,17 @@ class Link:
     def _loss(self, event: int, value: int) -> Loss | None:
         if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _OTHER_MECHANISM:
             if self._keys is None:
-                return Loss("it wants an encrypted link: give a key_file, or broker_key and token", True)
-            return Loss("it does not encrypt, and this endpoint has a key", True)
+                return Loss(
+                    "the broker requires an encrypted link: pass key_file, or broker_key and token", True
+                )
+            return Loss("the broker does not encrypt, but this endpoint has a key pair", True)
         why = _LOST.get(zmq.Event(event))
         if why is None or event == zmq.EVENT_CLOSED:
             return None if why is None else Loss(why)
-        # Where keys do not fit, a broker can often do no more than close the connection.
-        hint = "does it want keys?" if self._keys is None else "is the broker's public key right?"
+        # If the keys do not fit, a broker often can only close the connection.
+        hint = (
+            "does the broker require a key pair?"
+            if self._keys is None
+            else "is the broker's public key right?"
+        )
         return Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH, hint)

@@ -1,6 +1,6 @@
-"""The spans of calls. It is imported by `ringback.tracing.enable`, as it needs opentelemetry-api.
+"""The spans of calls. Only `ringback.tracing.enable` imports this module: it needs opentelemetry-api.
 
-Attributes are those of OpenTelemetry's semantic conventions for RPC, and some of our own below `ringback.`.
+The attributes are those of OpenTelemetry's conventions for RPC. Those of our own begin with `ringback.`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
-from ringback._runtime.handlers import log
+from ringback._runtime.call_context import CallTracer
+from ringback._runtime.log import log
 from ringback._version import __version__
 from ringback.core.calls import Execution, PendingCall
 from ringback.errors import CallbackError, Cancelled
@@ -28,8 +29,10 @@ R = TypeVar("R")
 
 
 def _harmless(step: Callable[P, R]) -> Callable[P, R | None]:
-    """Has what fails in a step of tracing logged: samplers, processors and propagators are the application's,
-    and a call goes on without them."""
+    """Log what a step of tracing raises, and let the call go on without a span.
+
+    Samplers, processors and propagators belong to the application.
+    """
 
     @wraps(step)
     def guarded(*arguments: P.args, **keywords: P.kwargs) -> R | None:
@@ -42,26 +45,30 @@ def _harmless(step: Callable[P, R]) -> Callable[P, R | None]:
     return guarded
 
 
-class Tracer:
-    """What the faces call while tracing is enabled.
+class Tracer(CallTracer):
+    """Makes the spans of all endpoints while tracing is enabled.
 
     Raises:
-        TypeError: it is made with what is no provider.
+        TypeError: the provider is not a `TracerProvider`.
     """
 
     def __init__(self, provider: TracerProvider | None) -> None:
         if not isinstance(provider, TracerProvider | None):
-            raise TypeError(f"a tracer_provider is a TracerProvider, not {type(provider).__name__}")
+            raise TypeError(
+                f"tracer_provider must be a TracerProvider or None, not {type(provider).__name__}"
+            )
         self._tracer = trace.get_tracer("ringback", __version__, provider)
 
     @_harmless
-    def triggered(self, call: PendingCall, kind: FrameType | None, address: bytes) -> dict[str, str] | None:
-        """Begins the span of a call, which ends with it. Gives what the call carries; None for nothing."""
+    def triggered(
+        self, call: PendingCall, kind: FrameType | None, encoded_id: bytes
+    ) -> dict[str, str] | None:
+        """Begin the span of a call; it ends with the call. Return what the call carries, None for nothing."""
         here = context.get_current()
         attributes = _attributes(call.key)
-        if address:
+        if encoded_id:
             whom = "ringback.player_id" if kind is FrameType.DATA else "ringback.source"
-            attributes[whom] = str(decode_player_id(address))
+            attributes[whom] = str(decode_player_id(encoded_id))
         span = self._tracer.start_span(call.key, here, SpanKind.CLIENT, attributes)
         call.add_waiter(lambda: _end(span, call._error))
         if call.callback is not None:
@@ -74,26 +81,25 @@ class Tracer:
 
     @_harmless
     def handles(self, execution: Execution) -> Callable[..., Any]:
-        """Begins the span of a handler that is about to run; it ends with the answer. Gives the handler's
-        function, to be run in its context."""
-        # Into an empty context: the present one is that of whatever had the loop take what came.
+        """Begin the span of a handler; it ends with the reply. Return the handler, bound to that context."""
+        # The parent context is empty: the current one belongs to whatever made the loop read the call.
         parent = propagate.extract(execution.context or {}, Context())
         attributes = _attributes(execution.key)
         if execution.source is not None:
             attributes["ringback.source"] = str(execution.source)
         span = self._tracer.start_span(execution.key, parent, SpanKind.SERVER, attributes)
         execution.shell = traced = _TracedShell(execution, span)
-        if execution.cancelled:  # meanwhile, on the I/O thread, which saw the shell that was there before
+        if execution.cancelled:  # meanwhile, by the I/O thread, which used the shell from before
             traced.end(_abandoned())
         return partial(_call_in, trace.set_span_in_context(span, parent), execution.handler.function)
 
     def keep(self, function: Callable[..., R]) -> Callable[..., R]:
-        """Gives a function that runs in the context that is present now, whoever calls it."""
+        """Return a function that runs in the current context, whoever calls it."""
         return partial(_run_in, context.get_current(), function)
 
 
 class _TracedShell:
-    """The shell of one execution, with its span, which ends once."""
+    """The shell of one execution with a span. The span ends once."""
 
     __slots__ = ("_lock", "_shell", "_span")
 
@@ -131,7 +137,7 @@ def _attributes(key: str) -> dict[str, str]:
 
 
 def _abandoned() -> Cancelled:
-    return Cancelled("the caller does not wait any more: it cancelled, left, or ran out of time")
+    return Cancelled("the caller no longer waits: it cancelled, left, or ran out of time")
 
 
 @_harmless
@@ -150,7 +156,7 @@ def _record(span: Span, error: Exception) -> None:
 
 
 def _bounded(carrier: dict[str, str]) -> dict[str, str]:
-    """Gives what fits into a call, in the order of the propagators: the trace comes before baggage."""
+    """Return the pairs that fit into a call, in the order of the propagators: the trace precedes baggage."""
     kept: dict[str, str] = {}
     room = MAX_CONTEXT_BYTES
     for name, value in carrier.items():
@@ -161,7 +167,7 @@ def _bounded(carrier: dict[str, str]) -> dict[str, str]:
     return kept
 
 
-def _run_in(where: Context, function: Callable[..., R], *arguments: Any) -> R:
+def _run_in(where: Context, function: Callable[..., R], *arguments: object) -> R:
     token = context.attach(where)
     try:
         return function(*arguments)
@@ -169,8 +175,8 @@ def _run_in(where: Context, function: Callable[..., R], *arguments: Any) -> R:
         context.detach(token)
 
 
-def _call_in(where: Context, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a handler or callback in a context; what it gives to be awaited is awaited there too."""
+def _call_in(where: Context, function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a handler or callback in a context. If it gives an awaitable, await that in the context too."""
     result = _run_in(where, function, *arguments)
     return _await_in(where, result) if hasattr(result, "__await__") else result
 

@@ -1,4 +1,4 @@
-"""Threads that run handlers and callbacks of the blocking face."""
+"""The worker threads of the blocking face, which run handlers and callbacks."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVarTuple
 
-from ringback._runtime.handlers import log
+from ringback._runtime.log import log
 from ringback.errors import UsageError
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
+Ts = TypeVarTuple("Ts")
 
 _current = threading.local()
-"""Its `pool` is the one that the present thread works for, if any. Of an I/O thread it is a `NoPool`."""
+"""Its `pool` is the pool that the current thread works for, if any. An I/O thread has a `NoPool`."""
 
 
 class Pool:
-    """Workers, of which `size` may be busy at a time. One that waits for a nested call does not count:
-    another takes its place, up to `max_threads` in all, so that handlers may wait for each other.
+    """Workers. At most `size` of them are busy at a time.
+
+    A worker that waits for a nested call does not count as busy: another worker takes its place, up to
+    `max_threads` in all. So handlers may wait for each other.
     """
 
     def __init__(self, size: int, max_threads: int) -> None:
@@ -33,21 +36,21 @@ class Pool:
         self._waiting = 0
         self._closed = False
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Has a function run soon."""
-        if self._closed:  # the last words of calls that ended after the workers were told to go
+    def submit(self, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
+        """Run a function in a worker, soon."""
+        if self._closed:  # a callback of a call that ended only when the endpoint was closed
             threading.Thread(target=_run, args=(function, arguments), daemon=True).start()
             return
         self._jobs.put((function, arguments))
         self._grow()
 
     def waiting_jobs(self) -> int:
-        """Tells how many jobs no worker has taken yet."""
+        """Return how many jobs no worker has taken yet."""
         return self._jobs.qsize()
 
     @contextmanager
     def worker_waits(self) -> Iterator[None]:
-        """Around a wait of one of the workers: another may take its place."""
+        """Let another worker take the place of this one while it waits."""
         with self._lock:
             self._waiting += 1
         self._grow()
@@ -58,7 +61,7 @@ class Pool:
                 self._waiting -= 1
 
     def close(self) -> None:
-        """Lets the workers end after the jobs that wait already."""
+        """End the workers, after the jobs that wait now."""
         self._closed = True
         self._jobs.put(None)
 
@@ -70,8 +73,8 @@ class Pool:
             self._threads += 1
         try:
             threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
-        except RuntimeError:  # the system has no thread left: the job waits for the workers there are
-            log.exception("no thread for another worker")
+        except RuntimeError:  # the system has no thread left: the existing workers take the job
+            log.exception("the system has no thread left for another worker")
             with self._lock:
                 self._threads -= 1
 
@@ -90,9 +93,9 @@ class Pool:
             if job is None:
                 with self._lock:
                     self._threads -= 1
-                self._jobs.put(None)  # for the next one, however many there are
+                self._jobs.put(None)  # for the next worker
                 return
-            if self._jobs.qsize():  # it came while this worker still counted as idle
+            if self._jobs.qsize():  # these jobs came while this worker still counted as idle
                 self._grow()
             function, arguments = job
             _run(function, arguments)
@@ -100,32 +103,35 @@ class Pool:
 
 
 class NoPool:
-    """What an I/O thread has in the place of a pool: what waits there for a call waits for itself."""
+    """The pool of an I/O thread: it rejects waiting, since the I/O thread would wait for itself."""
 
     def worker_waits(self) -> AbstractContextManager[None]:
-        raise UsageError("an `allow` can't wait for a call: it runs on the thread that brings the answer")
+        """Raise UsageError."""
+        raise UsageError(
+            "an `allow` function cannot wait for a call: it runs on the thread that reads replies"
+        )
 
 
 def never_waits() -> None:
-    """Says that the present thread is an I/O thread."""
+    """Mark the current thread as an I/O thread."""
     _current.pool = NoPool()
 
 
 def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         function(*arguments)
-    except BaseException:  # a handler's sys.exit() too: it must not cost a worker
+    except BaseException:  # a handler's sys.exit() too: it must not end the worker
         log.exception("a handler or callback failed")
 
 
 def waiting() -> AbstractContextManager[None]:
-    """Around a wait for a call, of whichever endpoint: if this thread is a worker, its pool makes room."""
+    """Return the context in which to wait for a call. A worker that waits is replaced meanwhile."""
     pool: Pool | NoPool | None = getattr(_current, "pool", None)
     return nullcontext() if pool is None else pool.worker_waits()
 
 
 class Lane:
-    """Runs jobs of a pool one after the other, in order."""
+    """Runs jobs in a pool, one after another and in order."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -133,7 +139,8 @@ class Lane:
         self._lock = threading.Lock()
         self._running = False
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def submit(self, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
+        """Run a function in a worker, after those submitted before it."""
         with self._lock:
             self._jobs.append((function, arguments))
             if self._running:

@@ -159,7 +159,7 @@ def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
             assert (code, output) == (Exit.OK, "7\n")
             code, _, line = command("players", environment=where).end()
             assert code in (Exit.REFUSED, Exit.NO_BROKER)
-            assert "wants an encrypted link" in line or "does it want keys" in line
+            assert "requires an encrypted link" in line or "require a key pair" in line
             code, _, line = command(*as_anna, str(tmp_path / "cli.key"), environment=where).end()
             assert (code, line) == (
                 Exit.USAGE,

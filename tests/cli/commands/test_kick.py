@@ -77,7 +77,7 @@ def test_bad_orders() -> None:
     with BrokerProcess() as broker, Operator(broker.backend) as operator:
         with pytest.raises(ValueError, match="a player ID that is an int is 1 to"):
             operator.kick(0)
-        with pytest.raises(TypeError, match="reason is a str, not int"):
+        with pytest.raises(TypeError, match="reason must be a str, not int"):
             operator.kick(1, 5)  # type: ignore[arg-type]
         for grace in (0, -1, 1e9):
             with pytest.raises(ValueError, match="seconds"):

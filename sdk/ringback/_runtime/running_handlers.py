@@ -1,50 +1,48 @@
-"""Running handlers and callbacks, the part that both faces share."""
+"""How both faces run a handler or a callback, and encode a reply."""
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
-from ringback._runtime import context as _context
+from ringback._runtime import call_context
+from ringback._runtime.log import log
 from ringback.core.calls import Execution, PendingCall
 from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
 
-log = logging.getLogger("ringback.sdk")
-
 
 def run_plain(execution: Execution) -> Any:
-    """Runs the handler here and answers with what it gives; an awaitable is given to the caller to finish."""
-    # Taken first: a call that is given up from here on loses its payload, and is marked before that.
+    """Run the handler and reply with what it returns. Return an awaitable, if it gave one, to be awaited."""
+    # First take the arguments: the I/O thread first marks an abandoned call and then drops its payload.
     arguments = execution.arguments()
     if not execution.begin(time.monotonic()):
         return None
-    token = _context.deadline.set(execution.deadline)
-    function, tracer = execution.handler.function, _context.tracer
+    token = call_context.deadline.set(execution.deadline)
+    function, tracer = execution.handler.function, call_context.tracer
     if tracer is not None:
         function = tracer.handles(execution) or function
     try:
         result = function(*arguments)
         if hasattr(result, "__await__"):
             return result
-        _answer(execution, result)
+        _reply(execution, result)
     except Exception as error:
         execution.fail(error)
-    except BaseException as error:  # sys.exit(), Ctrl-C: the caller need not wait for what that ends
+    except BaseException as error:  # sys.exit() or Ctrl-C: the caller must not wait for its timeout
         execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
         raise
     finally:
-        _context.deadline.reset(token)
+        call_context.deadline.reset(token)
     return None
 
 
 async def run_async(execution: Execution, awaitable: Any) -> None:
-    """Awaits what a handler gave, and answers with it."""
-    _context.deadline.set(execution.deadline)
+    """Await what a handler gave, and reply with its result."""
+    call_context.deadline.set(execution.deadline)
     try:
-        _answer(execution, await awaitable)
+        _reply(execution, await awaitable)
     except Exception as error:
         execution.fail(error)
     except BaseException:
@@ -52,33 +50,34 @@ async def run_async(execution: Execution, awaitable: Any) -> None:
         raise
 
 
-def _answer(execution: Execution, result: Any) -> None:
+def _reply(execution: Execution, result: Any) -> None:
     if not execution.handler.takes_cb:
         execution(result)
     elif result is not None:
-        log.warning("the handler of %r takes cb: what it returned is ignored, cb(...) answers", execution.key)
+        log.warning("the handler of %r takes cb: its return value is ignored, cb(...) replies", execution.key)
 
 
-def encode_answer(
+def encode_reply(
     encoder: Encoder, execution: Execution, results: tuple[Any, ...], error: CallbackError | None
 ) -> bytes:
-    """Gives the envelope of an answer; one that can't be carried becomes a HANDLER_ERROR that says so."""
+    """Return the envelope of a reply. If it cannot be encoded, return a HANDLER_ERROR that says why."""
     try:
         if error is None:
             return encoder.result(execution.id, results)
         return encoder.error(execution.id, error)
     except CallbackError as problem:
         log.error("the handler of %r: %s", execution.key, problem.message)
-        # With limits of its own: this has to leave, however small the endpoint's are.
+        # The default limits: this error must leave, however low the limits of the endpoint are.
         return Encoder(Limits()).error(execution.id, HandlerError(problem.message))
 
 
 def log_duplicate(execution: Execution) -> None:
-    log.warning("the handler of %r answered a second time; that answer is ignored", execution.key)
+    """Log that a handler replied a second time."""
+    log.warning("the handler of %r replied a second time; the second reply is ignored", execution.key)
 
 
 def deliver(call: PendingCall) -> Any:
-    """Calls the callback of a call that has its outcome. Gives what it returned."""
+    """Run the callback of a call that has ended. Return what the callback returned."""
     error = call._error
     try:
         if error is None:

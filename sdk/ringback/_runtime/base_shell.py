@@ -1,56 +1,45 @@
-"""What the shells of both faces share; see `ringback.core.shell.Shell` for what each method is for."""
+"""What the shells of both faces share. `ringback.core.shell.Shell` describes each method."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from ringback._runtime.handlers import log, log_duplicate
 from ringback._runtime.link import Link, Loss
+from ringback._runtime.log import log
+from ringback._runtime.options import EndpointOptions
+from ringback._runtime.running_handlers import log_duplicate
 from ringback.core.calls import Execution
 from ringback.core.endpoint import Endpoint
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.protocol.frames import Role
-from ringback.protocol.limits import Limits
-
-if TYPE_CHECKING:
-    from ringback._runtime.link_keys import Token
-    from ringback.credentials import KeyPair
-
-Listeners = Mapping[EndpointEvent, list[Callable[[Any], Any]]]
 
 
 class ShellBase(Shell):
-    """The link of one endpoint, and what is known of its user.
+    """The link and the listeners of one endpoint.
 
     Attributes:
-        endpoint: the core that this is the shell of; set once both are made.
-        running: whether it is started.
+        endpoint: the core that this shell runs. It is set once both exist.
+        running: whether the endpoint is started.
+        listeners: the user's functions for each event.
     """
 
     endpoint: Endpoint
 
-    def __init__(
-        self,
-        address: str,
-        role: Role,
-        limits: Limits,
-        listeners: Listeners,
-        keys: KeyPair | None,
-        token: Token | None,
-    ) -> None:
+    def __init__(self, options: EndpointOptions) -> None:
         self.running = False
-        self._keys = keys
-        self._token = token
-        self._address = address
-        self._trusted = role is not Role.PLAYER
-        self._limits = limits
-        self._listeners = listeners
+        self.listeners: dict[EndpointEvent, list[Callable[[Any], Any]]] = {
+            event: [] for event in EndpointEvent
+        }
+        self._options = options
+        self._limits = options.accepts
+        self._token = options.token
         self._link: Link | None = None
 
     def _new_link(self, heartbeat_ms: int) -> Link:
-        return Link(self._address, self._trusted, heartbeat_ms, self._keys)
+        options = self._options
+        return Link(options.address, options.role is not Role.PLAYER, heartbeat_ms, options.keys)
 
     def _take_loss(self, loss: Loss) -> None:
         now = time.monotonic()

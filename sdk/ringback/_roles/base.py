@@ -1,0 +1,197 @@
+"""What a server, a player and an operator have in common: state, listeners, and how a call is triggered.
+
+A face adds how an endpoint starts and ends, how a handler runs, and how a program waits for a call.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import count
+from random import Random, SystemRandom
+from typing import Any, Generic, TypeVar, TypeVarTuple
+
+from ringback._roles.calls import CallBase
+from ringback._roles.groups import GroupBase
+from ringback._runtime import call_context
+from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.options import EndpointOptions
+from ringback._version import __version__
+from ringback.core.calls import PendingCall
+from ringback.core.counters import EndpointCounters
+from ringback.core.endpoint import Endpoint
+from ringback.core.shell import EndpointEvent
+from ringback.errors import CallbackError, CallTimeout
+from ringback.protocol.envelopes import Encoder
+from ringback.protocol.frames import FrameType
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import check_player_id, encode_player_id
+
+C = TypeVar("C", bound=CallBase)
+G = TypeVar("G", bound=GroupBase[Any])
+F = TypeVar("F", bound=Callable[..., Any])
+Ts = TypeVarTuple("Ts")
+Callback = Callable[..., Any]
+OnError = Callable[[CallbackError], Any]
+
+MAX_CHECKED_KEYS = 4096
+MAX_ENCODED_IDS = 16_384
+
+
+class RoleBase(ABC, Generic[C, G]):
+    """What all roles have in both faces."""
+
+    _call_class: type[C]
+
+    def __init__(self, options: EndpointOptions, shell: ShellBase) -> None:
+        unguessable = SystemRandom()
+        self._options = options
+        self._ids = count(unguessable.getrandbits(62) + 1)
+        self._checked_keys: set[str] = set()
+        self._shell = shell
+        self._endpoint = shell.endpoint = Endpoint(
+            options.role,
+            shell,
+            broker=options.address,
+            player_id=options.player_id,
+            limits=options.accepts,
+            software=f"ringback-python/{__version__}",
+            heartbeat_ms=options.heartbeat_ms,
+            needs_token=options.token is not None,
+            keys_changed=self._keys_changed,
+            random=Random(unguessable.getrandbits(64)).random,  # noqa: S311 - spreads retries, no secret
+        )
+
+    @abstractmethod
+    def _make_group(self) -> G: ...
+
+    @abstractmethod
+    def _encoder(self) -> Encoder: ...
+
+    @abstractmethod
+    def _check_running(self) -> None: ...
+
+    @abstractmethod
+    def _submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Run a function of the core on the core's thread."""
+
+    @abstractmethod
+    def _keys_changed(self) -> None: ...
+
+    # -- state
+
+    @property
+    def address(self) -> str:
+        """The broker's address, as it was passed to the constructor."""
+        return self._options.address
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has welcomed this endpoint and the link is up."""
+        return self._endpoint.connected
+
+    @property
+    def counters(self) -> EndpointCounters:
+        """What this endpoint has counted since it was created."""
+        return self._endpoint.counters
+
+    def on_connected(self, listener: F) -> F:
+        """Call `listener(address)` each time the broker has welcomed this endpoint.
+
+        Also usable as a decorator.
+
+        Args:
+            listener: a function of the broker's address, a str. It may be a coroutine function.
+
+        Returns:
+            The listener.
+
+        Raises:
+            TypeError: the listener is not callable.
+        """
+        return self._listen(EndpointEvent.CONNECTED, listener)
+
+    def on_disconnected(self, listener: F) -> F:
+        """Call `listener(reason)` each time the link is lost.
+
+        Also usable as a decorator. The endpoint connects again by itself, except after REPLACED and KICKED.
+
+        Args:
+            listener: a function of the reason, a str for people. It may be a coroutine function.
+
+        Returns:
+            The listener.
+
+        Raises:
+            TypeError: the listener is not callable.
+        """
+        return self._listen(EndpointEvent.DISCONNECTED, listener)
+
+    def _listen(self, event: EndpointEvent, listener: F) -> F:
+        if not callable(listener):
+            raise TypeError(f"listener must be a function, not {type(listener).__name__}")
+        self._shell.listeners[event].append(listener)
+        return listener
+
+    # -- triggering
+
+    def _trigger(
+        self,
+        kind: FrameType | None,
+        encoded_id: bytes,
+        key: str,
+        payload: Any,
+        callback: Callback | None,
+        on_error: OnError | None,
+        timeout: float | None,
+    ) -> C:
+        self._check_running()
+        if type(key) is not str or key not in self._checked_keys:
+            check_key(key)
+            if len(self._checked_keys) < MAX_CHECKED_KEYS:
+                self._checked_keys.add(key)
+        if callback is not None or on_error is not None:
+            _check_functions(callback, on_error)
+        now = time.monotonic()
+        deadline, budget_ms = call_context.deadline_and_budget(timeout, now)
+        call = self._call_class(self, next(self._ids), key, deadline, callback, on_error, now)
+        tracer = call_context.tracer
+        context = None if tracer is None else tracer.triggered(call, kind, encoded_id)
+        try:
+            if budget_ms == 0:
+                raise CallTimeout("the call had no time left, so it was not sent", executed="no")
+            envelope = self._encoder().call(call.id, key, payload, budget_ms, context)
+        except CallbackError as error:
+            self._submit(self._endpoint.fail_unsent, call, error)
+        else:
+            self._submit(self._endpoint.call, call, kind, encoded_id, envelope)
+        return call
+
+    def cancel_call(self, call: PendingCall) -> None:
+        """Cancel a call, for `Call.cancel`."""
+        self._submit(self._endpoint.cancel, call)
+
+
+def _check_functions(callback: Any, on_error: Any) -> None:
+    for name, function in (("callback", callback), ("on_error", on_error)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function or None, not {type(function).__name__}")
+
+
+@lru_cache(MAX_ENCODED_IDS, typed=True)  # typed: True is equal to the ID 1, but is not an ID
+def _cached_id(player_id: Any) -> bytes:
+    return encode_player_id(check_player_id(player_id))
+
+
+def encoded_player_id(player_id: Any) -> bytes:
+    """Return a player ID in bytes.
+
+    Raises:
+        TypeError, ValueError: it is not a player ID.
+    """
+    try:
+        return _cached_id(player_id)
+    except TypeError:  # not hashable, so not an ID: raise the error that says so
+        return encode_player_id(check_player_id(player_id))

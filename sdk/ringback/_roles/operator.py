@@ -1,0 +1,192 @@
+"""What an operator can do: questions and orders to the broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ringback._roles.base import C, Callback, G, OnError
+from ringback._roles.trusted import TrustedRole, time_left
+from ringback._runtime import call_context
+from ringback.protocol.control import Order, Subject, What
+from ringback.protocol.envelopes import MAX_ID
+from ringback.protocol.frames import FrameType
+from ringback.protocol.limits import MAX_GRACE_S, MAX_REASON_CHARS
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback.protocol.reports import MAX_WATCH_S
+
+
+class OperatorRole(TrustedRole[C, G]):
+    """The functions of an operator: a trusted program that is not the server."""
+
+    _source_route = FrameType.RELAY
+
+    def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> C:
+        """Ask the broker for a page of rows.
+
+        Args:
+            subject: "players", "callbacks", "counters", "events" or "calls". The last are the watched
+                calls, see `watch`. docs/protocol.md lists the columns of each.
+            after: 0 for the first page, then the second result of the call before.
+            timeout: in seconds; None for no limit.
+
+        Returns:
+            A call with two results: the rows, and the `after` of the next page. It is None on the last page.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        subject = Subject(subject)
+        if type(after) is not int:
+            raise TypeError(f"after must be an int, not {type(after).__name__}")
+        if not 0 <= after <= MAX_ID:
+            raise ValueError(f"after must be from 0 to 2**64-1, not {after}")
+        call = self._call_to_broker(f"query {subject}", timeout)
+        self._submit(self._endpoint.query, call, subject, after)
+        return call
+
+    def kick(self, player_id: PlayerID, reason: str = "", *, timeout: float | None = 5.0) -> C:
+        """Make the broker end the session of a player. The player does not connect again by itself.
+
+        The player may start again. To keep it out, remove its public key from the access list.
+
+        Args:
+            player_id: the player.
+            reason: for the player and the log, at most 200 characters. The rest is cut off.
+            timeout: in seconds; None for no limit.
+
+        Returns:
+            A call without a result. It fails with `UnknownPlayer` if the player is not connected, and with
+            `Forbidden` if the access list withholds orders from this operator.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        if type(reason) is not str:
+            raise TypeError(f"reason must be a str, not {type(reason).__name__}")
+        reason = reason.encode(errors="replace").decode()[:MAX_REASON_CHARS]
+        return self._order(What.KICK, timeout, player_id=check_player_id(player_id), reason=reason)
+
+    def drain(self, grace: float | None = None, *, timeout: float | None = 5.0) -> C:
+        """Make the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
+
+        Args:
+            grace: how long the calls may take, in seconds; None for the broker's setting.
+            timeout: in seconds; None for no limit.
+
+        Returns:
+            A call without a result. It ends when the broker begins to drain. It fails with `Forbidden` if
+            the access list withholds orders from this operator.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        if grace is None:
+            return self._order(What.DRAIN, timeout)
+        if type(grace) not in (int, float):
+            raise TypeError(f"grace must be a number of seconds or None, not {type(grace).__name__}")
+        if not 0 < grace <= MAX_GRACE_S:
+            raise ValueError(f"grace must be above 0 and at most {MAX_GRACE_S} seconds, or None, not {grace}")
+        return self._order(What.DRAIN, timeout, grace_ms=round(1000 * grace))
+
+    def watch(
+        self,
+        player_id: PlayerID | None = None,
+        key: str | None = None,
+        *,
+        payloads: bool = False,
+        log: bool = False,
+        for_s: float = 10.0,
+        timeout: float | None = 5.0,
+    ) -> C:
+        """Make the broker collect matching calls one by one, for `query("calls")`. It keeps the latest 1000.
+
+        Args:
+            player_id: match calls from and to this player; None for all players.
+            key: match keys by this pattern, with *, ? and [...] as in a shell; None for all keys.
+            payloads: whether to collect the payloads and results too, up to 4 KiB each.
+            log: whether the broker also writes the calls to its log.
+            for_s: how long to watch, in seconds, at most a day. 0 ends the watch.
+            timeout: in seconds; None for no limit.
+
+        Returns:
+            A call without a result. It fails with `Forbidden` if the access list withholds orders from this
+            operator, and with `Overloaded` if the limit of 16 watches is reached.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        if type(for_s) not in (int, float) or not 0 <= for_s <= MAX_WATCH_S:
+            raise ValueError(f"for_s must be from 0 to {MAX_WATCH_S} seconds, not {for_s!r}")
+        return self._order(
+            What.WATCH,
+            timeout,
+            player_id=None if player_id is None else check_player_id(player_id),
+            key=None if key is None else check_key(key),
+            payloads=bool(payloads),
+            log=bool(log),
+            for_ms=round(1000 * for_s),
+        )
+
+    def ping(self, *, timeout: float | None = 5.0) -> C:
+        """Ask the broker for a sign of life.
+
+        Args:
+            timeout: in seconds; None for no limit.
+
+        Returns:
+            A call without a result. It ends when the broker has responded.
+
+        Raises:
+            TypeError, ValueError: the timeout has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        call = self._call_to_broker("ping", timeout)
+        self._submit(self._endpoint.ping, call)
+        return call
+
+    def _order(self, what: What, timeout: float | None, **fields: Any) -> C:
+        call = self._call_to_broker(what.value, timeout)
+        self._submit(self._endpoint.order, call, Order(call.id, what, **fields))
+        return call
+
+    def _call_to_broker(
+        self,
+        what: str,
+        timeout: float | None,
+        callback: Callback | None = None,
+        on_error: OnError | None = None,
+    ) -> C:
+        """Return the call that stands for a question or an order to the broker."""
+        now = time.monotonic()
+        deadline, _ = call_context.deadline_and_budget(timeout, now)
+        return self._call_class(self, next(self._ids), what, deadline, callback, on_error, now)
+
+    def _list_players(
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
+    ) -> None:
+        found: list[PlayerID] = []
+
+        def ask(after: int) -> None:
+            call = self._call_to_broker("query players", time_left(until), take, failed)
+            self._submit(self._endpoint.query, call, Subject.PLAYERS, after)
+
+        def take(rows: list[list[Any]], following: int | None) -> None:
+            found.extend(row[0] for row in rows)
+            if following is None:
+                then(found)
+            else:
+                ask(following)
+
+        ask(0)

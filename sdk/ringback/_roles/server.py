@@ -1,0 +1,132 @@
+"""What the server can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from ringback._roles.base import C, Callback, F, G, OnError
+from ringback._roles.registering import register
+from ringback._roles.trusted import TrustedRole
+from ringback.core.permissions import Allow
+from ringback.core.registry import Registration
+from ringback.core.shell import EndpointEvent
+from ringback.protocol.player_ids import PlayerID
+
+
+class ServerRole(TrustedRole[C, G]):
+    """The functions of the one server."""
+
+    _source_route = None
+
+    @overload
+    def register_server_callback(
+        self,
+        key: str,
+        handler: None = None,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
+    ) -> Callable[[F], F]: ...
+
+    @overload
+    def register_server_callback(
+        self,
+        key: str,
+        handler: Callback,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
+    ) -> Registration: ...
+
+    def register_server_callback(
+        self,
+        key: str,
+        handler: Any = None,
+        *,
+        replace: bool = False,
+        in_thread: bool = False,
+        allow: Allow | None = None,
+        limit: str | None = None,
+    ) -> Any:
+        """Register a callback that players trigger.
+
+        Also usable as a decorator, without `handler`.
+
+        Args:
+            key: a str of 1 to 256 bytes.
+            handler: a function of (source, payload, cb), which replies with `cb(*results)`, or of
+                (source, payload), which replies with what it returns. It may be a coroutine function.
+                `source` is the ID of the player that calls, as the broker knows it.
+            replace: whether the callback may replace one that is registered under the same key.
+            in_thread: for the asyncio face: run a plain handler that blocks in a thread.
+            allow: who may call it. Other callers get FORBIDDEN, and the handler does not run. A set, list
+                or tuple of player IDs (it is copied), a function of (source) that returns a bool, or
+                `OPERATORS`, which allows no player. If an operator calls, the IDs and the function are
+                checked against the source that the operator names. The function runs on the I/O thread
+                (asyncio: on the loop), so it must not block or wait for calls. If it raises or returns
+                anything but a bool, the call is forbidden and the mistake is logged.
+            limit: how often one caller may call it: "5/s", "100/min", "0.5/h". A caller may make that many
+                calls at once, but at least one. Calls over the limit get RATE_LIMITED, with
+                `data["retry_after"]` in seconds. A caller is a player, or an operator with one source.
+
+        `allow` and `limit` do not apply to `trigger_callback` of this server itself.
+
+        Returns:
+            A registration; call its `unregister()` to remove the callback. As a decorator: the function.
+
+        Raises:
+            TypeError: the key, the handler, `allow` or `limit` has the wrong type.
+            ValueError: the key is too long or already registered, an ID in `allow` is out of range, or
+                `limit` is not a rate.
+        """
+        return register(
+            self._endpoint.registry,
+            key,
+            handler,
+            replace=replace,
+            in_thread=in_thread,
+            allow=allow,
+            limit=limit,
+        )
+
+    @property
+    def players(self) -> list[PlayerID]:
+        """The IDs of the players that are connected now, in the order in which they joined."""
+        return list(self._endpoint.players)
+
+    def on_player_joined(self, listener: F) -> F:
+        """Call `listener(player_id)` for each player that joins.
+
+        When the server connects, the listener is also called for each player that is already connected.
+        Also usable as a decorator.
+
+        Returns:
+            The listener.
+
+        Raises:
+            TypeError: the listener is not callable.
+        """
+        return self._listen(EndpointEvent.PLAYER_JOINED, listener)
+
+    def on_player_left(self, listener: F) -> F:
+        """Call `listener(player_id)` for each player that leaves.
+
+        When the server's link is lost, the listener is called for all players. Also usable as a decorator.
+
+        Returns:
+            The listener.
+
+        Raises:
+            TypeError: the listener is not callable.
+        """
+        return self._listen(EndpointEvent.PLAYER_LEFT, listener)
+
+    def _list_players(
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
+    ) -> None:
+        then(self.players)

@@ -1,0 +1,131 @@
+"""What the trusted side triggers: a server and an operator alike."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from ringback._roles.base import C, Callback, G, OnError, RoleBase, encoded_player_id
+from ringback._runtime import call_context
+from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
+from ringback.protocol.frames import FrameType
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import PlayerID, check_player_id
+
+
+class TrustedRole(RoleBase[C, G]):
+    """What a server and an operator trigger."""
+
+    _source_route: FrameType | None
+    """How a call of `trigger_callback` goes to the server; None for a server itself."""
+
+    def trigger_client_callback(
+        self,
+        key: str,
+        player_id: PlayerID,
+        payload: Any = None,
+        callback: Callback | None = None,
+        *,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> C:
+        """Trigger a callback that a player has registered.
+
+        Args:
+            key: the callback's key, a str of 1 to 256 bytes.
+            player_id: the player, an int from 1 to 2**63-1 or a str of 1 to 64 bytes.
+            payload: None, bool, int, float, str, bytes, or a list or dict of these. At most 1 MiB encoded.
+            callback: a function that is called with the results if the call succeeds.
+            on_error: a function that is called with the `CallbackError` if the call fails. With a
+                `callback` but no `on_error`, a failure is logged.
+            timeout: in seconds; None for no limit. In a handler, at most the time that is left.
+
+        Returns:
+            The call. It ends exactly once, with results or with an error. Wait for it, or pass `callback`.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        return self._trigger(
+            FrameType.DATA, encoded_player_id(player_id), key, payload, callback, on_error, timeout
+        )
+
+    def trigger_callback(
+        self,
+        key: str,
+        source: PlayerID,
+        payload: Any = None,
+        callback: Callback | None = None,
+        *,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> C:
+        """Trigger a server callback in the name of a player.
+
+        A server triggers a callback of its own, without the broker. An operator triggers a callback of the
+        server.
+
+        Args:
+            source: the player ID that the handler gets as `source`. This player need not be connected.
+
+        All other arguments, the returned call and the errors are those of `trigger_client_callback`.
+        """
+        return self._trigger(
+            self._source_route, encoded_player_id(source), key, payload, callback, on_error, timeout
+        )
+
+    def trigger_all_client_callbacks(
+        self,
+        key: str,
+        payload: Any = None,
+        *,
+        players: Iterable[PlayerID] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> G:
+        """Trigger a callback on many players.
+
+        Args:
+            key: the callback's key, a str of 1 to 256 bytes.
+            payload: as for `trigger_client_callback`.
+            players: the player IDs; None for all players that are connected now.
+            timeout: in seconds, for all calls together; None for no limit.
+
+        Returns:
+            A group of calls. Iterate it to get (player ID, call) as the calls end, or use `all()`, which
+            returns a dict of all calls by player ID. Each call has results or an error of its own.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        check_key(key)
+        group = self._make_group()
+        until, _ = call_context.deadline_and_budget(timeout, time.monotonic())
+
+        def trigger(player_id: PlayerID) -> C:
+            return self.trigger_client_callback(key, player_id, payload, timeout=time_left(until))
+
+        if players is None:
+            tracer = (
+                call_context.tracer
+            )  # the calls belong to the span of this moment, not of the list's arrival
+            begin = partial(group.begin, trigger if tracer is None else tracer.keep(trigger))
+            self._list_players(begin, group.fail, until)
+        else:
+            group.begin(trigger, [check_player_id(player_id) for player_id in players])
+        return group
+
+    @abstractmethod
+    def _list_players(
+        self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
+    ) -> None: ...
+
+
+def time_left(until: float | None) -> float | None:
+    """Return the timeout of a call that must end by a moment; None for no limit."""
+    return None if until is None else max(0.0, until - time.monotonic())

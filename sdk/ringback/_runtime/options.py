@@ -1,0 +1,119 @@
+"""The arguments that an endpoint is constructed with: their names, types and defaults, and the checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
+
+from ringback._runtime.call_context import check_timeout
+from ringback._runtime.link_keys import Token, link_keys
+from ringback.protocol.addresses import check_address
+from ringback.protocol.frames import Role
+from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
+from ringback.protocol.player_ids import PlayerID, check_player_id
+
+if TYPE_CHECKING:
+    from ringback._runtime.link_keys import KeyFile
+    from ringback.credentials import KeyPair
+
+MIN_HEARTBEAT_S = 0.1
+
+
+class EndpointArguments(TypedDict, total=False):
+    """The keyword arguments of every endpoint, as type checkers see them in the constructors.
+
+    `EndpointOptions` has the defaults.
+    """
+
+    limits: Limits | None
+    connect_timeout: float
+    heartbeat: float | None
+    key_file: KeyFile | None
+    broker_key: str | None
+    token: Token | None
+
+
+class BlockingArguments(EndpointArguments, total=False):
+    """The keyword arguments of an endpoint of the blocking face."""
+
+    workers: int
+    max_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointOptions:
+    """What an endpoint was constructed with. Creating the options checks them.
+
+    The docstrings of the faces describe the arguments.
+
+    Attributes:
+        keys: the endpoint's key pair, with the broker's public key; None for a link without encryption.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
+        KeyFileError: the key file cannot be read, or its content is wrong.
+    """
+
+    role: Role
+    address: str
+    player_id: PlayerID | None = None
+    limits: Limits | None = None
+    connect_timeout: float = 5.0
+    heartbeat: float | None = None
+    key_file: KeyFile | None = None
+    broker_key: str | None = None
+    token: Token | None = field(default=None, repr=False)
+    keys: KeyPair | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_address(self.address, bind=False)
+        if self.player_id is not None:
+            if self.role is not Role.PLAYER:
+                raise TypeError(f"only a player may have a player_id, not a {self.role}")
+            check_player_id(self.player_id)
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise TypeError(f"limits must be a ringback.Limits or None, not {type(self.limits).__name__}")
+        if not check_timeout(self.connect_timeout, "connect_timeout"):
+            raise ValueError(
+                f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout}"
+            )
+        _check_heartbeat(self.heartbeat)
+        keys = link_keys(self.role, self.key_file, self.broker_key, self.token)
+        object.__setattr__(self, "keys", keys)  # the dataclass is frozen
+
+    @property
+    def accepts(self) -> Limits:
+        """The limits for what others send: those given, or the defaults."""
+        return self.limits or Limits()
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """The interval of heartbeats in milliseconds: the one given, or the default of the role."""
+        default_s = PLAYER_HEARTBEAT_S if self.role is Role.PLAYER else TRUSTED_HEARTBEAT_S
+        return int(1000 * (default_s if self.heartbeat is None else self.heartbeat))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockingOptions(EndpointOptions):
+    """What an endpoint of the blocking face was constructed with."""
+
+    workers: int = 4
+    max_threads: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        workers, max_threads = self.workers, self.max_threads
+        if type(workers) is not int or type(max_threads) is not int or not 1 <= workers <= max_threads:
+            raise ValueError(
+                "workers and max_threads must be ints with 1 <= workers <= max_threads,"
+                f" not {workers!r} and {max_threads!r}"
+            )
+
+
+def _check_heartbeat(heartbeat: float | None) -> None:
+    if heartbeat is None:
+        return
+    if type(heartbeat) not in (int, float) or not MIN_HEARTBEAT_S <= heartbeat <= MAX_HEARTBEAT_S:
+        raise ValueError(
+            f"heartbeat must be {MIN_HEARTBEAT_S} to {MAX_HEARTBEAT_S} seconds, or None, not {heartbeat!r}"
+        )
