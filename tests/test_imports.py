@@ -41,6 +41,14 @@ ORDER = {
         {"daemon"},
         {"__init__"},
     ],
+    "ringback_cli": [
+        {"__init__"},
+        {"shared"},  # all modules directly in the package, except those named below
+        {"commands"},
+        {"app"},
+        {"main"},
+        {"__main__"},
+    ],
 }
 """The rooms of each package, from the bottom up. A room is a folder, or a module directly in the package.
 A room imports only itself and the rooms below it. Rooms on one level do not import each other."""
@@ -155,6 +163,8 @@ def room_of(module: str) -> tuple[str, str]:
     """Return the package and the room of a module."""
     package, _, rest = module.partition(".")
     room = rest.split(".")[0] or "__init__"
+    if package == "ringback_cli" and not any(room in level for level in ORDER[package]):
+        room = "shared"
     return package, room
 
 
@@ -188,7 +198,7 @@ if TYPE_CHECKING:
 
 
 def test_each_room_has_one_level() -> None:
-    found = {room_of(module) for module in modules_in(*ORDER)}
+    found = {room_of(module) for module in MODULES}
     listed = [(package, room) for package, levels in ORDER.items() for level in levels for room in level]
     assert sorted(listed) == sorted(found)
 
@@ -196,7 +206,7 @@ def test_each_room_has_one_level() -> None:
 # -- folders
 
 
-@pytest.mark.parametrize("name", modules_in(*ORDER))
+@pytest.mark.parametrize("name", MODULES)
 def test_a_folder_imports_only_folders_below_it(name: str) -> None:
     package, room = room_of(name)
     for other in own_imports(name):

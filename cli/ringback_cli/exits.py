@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -102,6 +104,34 @@ def exit_of(error: CallbackError) -> Exit:
         # trying again is safe.
         return Exit.INVALID_ANSWER
     return code
+
+
+def failure_of(error: Exception) -> Failure:
+    """Gives the exit code and the line for anything that a command raises."""
+    if isinstance(error, Failure):
+        return error
+    # Typer's own errors. Their base class has another module in each of its versions.
+    if callable(format_message := getattr(error, "format_message", None)):
+        return Failure(Exit.USAGE, _with_hint(str(format_message())))
+    if "ringback.errors" in sys.modules:
+        from ringback import errors
+
+        if isinstance(error, errors.CallbackError):
+            return Failure(exit_of(error), error.message, code=error.code_name)
+        if isinstance(error, errors.BrokerUnreachable):
+            return Failure(Exit.NO_BROKER, str(error))
+        if isinstance(error, errors.Refused):
+            return Failure(Exit.REFUSED, error.message, code=error.code.name)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return Failure(
+        Exit.FAILED, f"{what} (this should not happen; with RINGBACK_TRACEBACK=1 it shows from where)"
+    )
+
+
+def _with_hint(message: str) -> str:
+    if re.search(r"option:? '?-[\d.]", message):
+        return f"{message.rstrip('.')}. Before what begins with a minus put --, as in: -- -5"
+    return message
 
 
 def epilog() -> str:

@@ -265,8 +265,7 @@ ENDS: dict[str, type[End]] = {"server": ServerEnd, "players": PlayersEnd}
 
 def main() -> int:
     """Works as the first argument says, and gives the exit code."""
-    from ringback_cli.app import failure_of
-    from ringback_cli.exits import Exit
+    from ringback_cli.exits import Exit, failure_of
     from ringback_cli.output import complain
 
     logging.getLogger("ringback").addHandler(logging.NullHandler())  # the error says what the log would

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ringback_cli.app import app, failure_of, run
-from ringback_cli.exits import Exit
+from ringback_cli.app import app, run
+from ringback_cli.exits import Exit, failure_of
 
 MINT = ("token", "mint", "--key", "no/such.key", "--id", "7", "--ttl", "1h")
 BAD_TTLS = (
