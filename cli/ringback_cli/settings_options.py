@@ -68,7 +68,8 @@ def settings_of(config: str | None, options: dict[str, Any]) -> LoadedSettings:
     Raises:
         Failure: some of it is wrong.
     """
-    from ringback_broker.settings.sources import SettingsError, read_settings
+    from ringback_broker.daemon.settings_file import read_settings
+    from ringback_broker.settings.sources import SettingsError
 
     try:
         return read_settings(config, options, os.environ)

@@ -120,7 +120,7 @@ CASES: list[tuple[list[str], str]] = [
     (["bench", "--player-key-file", "no/such.key"], "--player-key-file, --broker-key: "),
     (["bench", "--broker-key", "x"], "--key-file, --broker-key: "),
     (["broker", "--backend", "x"], "--backend: an address is"),
-    (["broker", "--players", "tcp://h:1", "--backend", "tcp://h:1"], "two addresses"),
+    (["broker", "--players", "tcp://h:1", "--backend", "tcp://h:1"], "must differ from players"),
     (["broker", "--lease", "nan"], "--lease: a number of seconds above 0"),
     (["broker", "--grace", "-1"], "--grace: a number of seconds above 0"),
     (["broker", "--max-players", "0"], "--max-players: a whole number from 1"),

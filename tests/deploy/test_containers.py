@@ -18,7 +18,7 @@ from support.harness import BrokerProcess
 from support.keyring import KeyRing
 
 from ringback import Player
-from ringback_broker.settings.sources import read_settings
+from ringback_broker.daemon.settings_file import read_settings
 from ringback_cli.exits import Exit
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -76,13 +76,13 @@ def test_ports_and_graces_agree(tmp_path: Path) -> None:
     for text in (settings_of_docker(), settings_of_kubernetes()):
         path = tmp_path / "ringback.toml"
         path.write_text(text)
-        config = read_settings(str(path)).config
-        assert config.players.endswith(":5770") and config.backend.endswith(":5771")
-        assert config.http is not None and config.http.endswith(":5772")
+        settings = read_settings(str(path)).settings
+        assert settings.players.endswith(":5770") and settings.backend.endswith(":5771")
+        assert settings.http is not None and settings.http.endswith(":5772")
         pod = manifest()["Deployment"]["spec"]["template"]["spec"]
         compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())["services"]["broker"]
-        assert config.grace < pod["terminationGracePeriodSeconds"]
-        assert config.grace < int(compose["stop_grace_period"].removesuffix("s"))
+        assert settings.grace < pod["terminationGracePeriodSeconds"]
+        assert settings.grace < int(compose["stop_grace_period"].removesuffix("s"))
     ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
     assert ports == {"players": 5770, "backend": 5771, "http": 5772}
     assert "EXPOSE 5770 5771 5772" in DOCKERFILE.read_text()

@@ -90,7 +90,9 @@ def test_a_list_that_raises_refuses(tmp_path: Path) -> None:
     poison = vault.pair("poison", "player", 13)
     with Yard(vault, {}, poisoned=[poison.public]) as yard:
         log = f"refused SOURCE UNAUTHORIZED: key {re.escape(poison.public)} is not for the players"
-        with yard.attack("a public key could not be checked, so it was refused", log, handshakes_refused=3) as source:
+        with yard.attack(
+            "a public key could not be checked, so it was refused", log, handshakes_refused=3
+        ) as source:
             for error in refusals(PLAYER, yard.broker.players, key_file=poison):
                 assert isinstance(error, Unauthorized) and "this public key is not allowed" in str(error)
             with yard.peer(PLAYER, keys=poison, source=source) as peer:

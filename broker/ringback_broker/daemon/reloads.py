@@ -9,8 +9,8 @@ from ringback_broker.admission.access_list import AccessError, AccessList
 from ringback_broker.daemon.background_reader import Reading
 from ringback_broker.daemon.key_files import AccessFile
 from ringback_broker.daemon.logs import audit
+from ringback_broker.settings.changes import change
 from ringback_broker.settings.schema import BrokerSettings
-from ringback_broker.settings.sources import change
 
 log = logging.getLogger("ringback.broker")
 
@@ -74,8 +74,8 @@ class SettingsReload:
             audit(event="settings not reloaded", reason=str(found))
         elif found is not None:
             changed = change(self._settings, found)
-            self._settings = changed.config
-            self._use(changed.config)
+            self._settings = changed.settings
+            self._use(changed.settings)
             log.info("the settings were reloaded: %s", ", ".join(changed.taken) or "nothing has changed")
             audit(event="settings reloaded", taken=changed.taken, waiting=changed.waiting)
             if changed.waiting:

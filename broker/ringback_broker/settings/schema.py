@@ -1,7 +1,7 @@
-"""What a broker can be told: the one schema of its settings, and what is allowed of each.
+"""The schema of the broker's settings: name, default, bounds and text of each.
 
 A setting has the same name here, in `ringback.toml`, as an option (`--max-players`) and in the environment
-(`RINGBACK_MAX_PLAYERS`). Where they come from is the matter of `ringback_broker.settings.sources`.
+(`RINGBACK_MAX_PLAYERS`). `ringback_broker.settings.sources` combines these sources.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InvalidSetting(ValueError):
 
     Args:
         setting: its name.
-        reason: what is wrong with it, and what is allowed.
+        reason: what is wrong, and what is allowed.
     """
 
     def __init__(self, setting: str, reason: str) -> None:
@@ -40,9 +40,9 @@ class Kind:
 
     Args:
         metavar: what stands for a value in a help text: its unit.
-        allowed: which values there are.
-        is_path: whether a value in a file is relative to that file.
-        check: gives a value of the right type back in its own form, or raises a ValueError.
+        allowed: the values that are allowed, in words.
+        is_path: whether it is a path. In a settings file, paths are relative to that file.
+        check: returns a value in its normal form, or raises a ValueError. It gets values of the right type.
     """
 
     metavar: str
@@ -53,12 +53,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class About:
-    """What is to be said of one setting.
+    """What users are told about one setting.
 
     Args:
         text: what it does.
-        reloads: whether SIGHUP has a new value hold; else the broker must be started anew.
-        environment: its variable, where it is not `RINGBACK_` and the name.
+        reloads: whether a new value holds after SIGHUP. Else it holds after a restart.
+        environment: its variable, if that is not `RINGBACK_` and the name.
     """
 
     text: str
@@ -67,10 +67,10 @@ class About:
 
 
 def split_host_port(text: str) -> tuple[str, int]:
-    """Gives the two parts of HOST:PORT; the host may be an IPv6 address in brackets.
+    """Return the two parts of HOST:PORT. The host may be an IPv6 address in brackets.
 
     Raises:
-        ValueError: it is not of this form.
+        ValueError: the text does not have this form.
     """
     try:
         checked = check_address(f"tcp://{text}", bind=True)
@@ -102,175 +102,201 @@ Rate = Annotated[float, Gt(0), Kind("RATE", "a number a second above 0, or inf")
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """The settings of a broker. A program that gives them itself gets the same checks.
+    """The settings of a broker. They are checked here, wherever they come from.
 
     Raises:
         InvalidSetting: one of them is wrong, or does not go with the others.
     """
 
-    players: Annotated[Address, About("Where players connect to; port 0: any.")] = DEFAULT_PLAYERS
-    backend: Annotated[Address, About("Where the server and operators connect to.")] = DEFAULT_BACKEND
+    players: Annotated[Address, About("The address where players connect. Port 0: any free port.")] = (
+        DEFAULT_PLAYERS
+    )
+    backend: Annotated[Address, About("The address where the server and operators connect.")] = (
+        DEFAULT_BACKEND
+    )
     key_file: Annotated[
         File,
         About(
-            "The broker's own key: links are encrypted, and only keys on the list may join.",
+            "The broker's key file. With it, links are encrypted, and only keys of the access list may join.",
             environment="RINGBACK_BROKER_KEY_FILE",  # RINGBACK_KEY_FILE is that of an endpoint
         ),
     ] = None
-    access: Annotated[File, About("The list of the keys that may join, a TOML file; with key_file.")] = None
+    access: Annotated[
+        File, About("The access list: a TOML file of the keys that may join. It goes with key_file.")
+    ] = None
     insecure: Annotated[
-        Flag, About("Without keys: listen at addresses that others can reach too, and warn of it.")
+        Flag,
+        About("Without keys: listen on addresses that other machines can reach too, and log a warning."),
     ] = False
-    audit: Annotated[File, About("Who joined, left or was refused: a line of JSON for each.")] = None
-    http: Annotated[HTTPAddress, About("Where metrics and health are served by HTTP; port 0: any.")] = None
+    audit: Annotated[
+        File, About("The audit log: a line of JSON for each peer that joined, left or was refused.")
+    ] = None
+    http: Annotated[
+        HTTPAddress, About("Where to serve metrics and health over HTTP. Port 0: any free port.")
+    ] = None
     http_token_file: Annotated[
-        File, About("A token that requests for metrics and the dashboard must have, alone in a file.")
+        File, About("A file with a token alone, which requests for metrics and the dashboard must carry.")
     ] = None
     dashboard: Annotated[
-        Flag, About("Serve a page there too, which shows players and calls, and triggers callbacks.")
+        Flag, About("Serve the dashboard there too: a page that shows players and calls, and triggers calls.")
     ] = False
     dashboard_key_file: Annotated[
-        File, About("Where there are keys: that of an operator, for the dashboard.")
+        File, About("The key file of an operator, for the dashboard of a broker with keys.")
     ] = None
     log_format: Annotated[
         Literal["text", "json"],
         Kind("FORMAT", "text or json"),
-        About("How the log is written to standard error: for people, or an object a line."),
+        About("How to write the log to standard error: text for people, or json, an object a line."),
     ] = "text"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Kind("LEVEL", "debug, info, warning or error"),
-        About("The least that is logged; debug: operators that come and go too.", reloads=True),
+        About("The lowest level to log. debug shows operators that join and leave too.", reloads=True),
     ] = "info"
     report: Annotated[
         float,
         Ge(0),
         Le(60),
         Kind("SECONDS", "a number of seconds from 0 to 60"),
-        About("How often the server and operators tell what they have counted of calls; 0: never."),
+        About("How often the server and operators report figures of their calls. 0: never."),
     ] = 1.0
-    lease: Annotated[Seconds, About("A peer from which nothing came for so long is out.")] = 60.0
-    grace: Annotated[Seconds, About("For calls in flight, after the first signal to stop.", reloads=True)] = (
-        5.0
-    )
-    hello: Annotated[
-        Seconds, About("A connection that has not said HELLO after so long is closed.", reloads=True)
+    lease: Annotated[Seconds, About("A session ends when nothing comes from its peer for this long.")] = 60.0
+    grace: Annotated[
+        Seconds, About("How long calls in flight may last after the first signal to stop.", reloads=True)
     ] = 5.0
-    max_players: Annotated[Count, About("Further players are refused.", reloads=True)] = 16_000
-    max_operators: Annotated[Count, About("Further operators are refused.", reloads=True)] = 256
+    hello: Annotated[
+        Seconds, About("A connection is closed if it does not say HELLO within this time.", reloads=True)
+    ] = 5.0
+    max_players: Annotated[
+        Count, About("How many players may be connected. More are refused.", reloads=True)
+    ] = 16_000
+    max_operators: Annotated[
+        Count, About("How many operators may be connected. More are refused.", reloads=True)
+    ] = 256
     crowd: Annotated[
-        Count, About("Players that may send heartbeats as often as they like.", reloads=True)
+        Count, About("How many players may send heartbeats as often as they like.", reloads=True)
     ] = 500
     crowd_heartbeat: Annotated[
         float,
         Gt(0),
         Le(MAX_HEARTBEAT_S),
         Kind("SECONDS", f"a number of seconds above 0, at most {MAX_HEARTBEAT_S}"),
-        About("How often those beyond may send them."),
+        About("The shortest heartbeat interval of the players beyond those."),
     ] = 5.0
-    address_connections: Annotated[Count, About("Connections that one address may have.", reloads=True)] = (
+    address_connections: Annotated[Count, About("How many connections one IP may have.", reloads=True)] = (
         20_000
     )
     address_handshakes: Annotated[
         Rate,
-        About("Connections that one address may make in a second, with a burst of one second.", reloads=True),
+        About("How many connections one IP may make in a second, with a burst of one second.", reloads=True),
     ] = 500.0
     player_queue: Annotated[
-        Count, About("Frames that may wait for one player; what comes on top is bounced OVERLOADED.")
+        Count, About("How many frames may wait for one player. More are bounced OVERLOADED.")
     ] = 512
     backend_queue: Annotated[Count, About("The same for the server, and for each operator.")] = 8192
     player_window: Annotated[
         Bytes,
-        About("On the way to one player and not known to be read; on top likewise.", reloads=True),
+        About(
+            "How much may be on its way to one player before the player confirms that it read it. More is"
+            " bounced OVERLOADED.",
+            reloads=True,
+        ),
     ] = 8 * 1024 * 1024
     backend_window: Annotated[
         Bytes, About("The same for the server, and for each operator.", reloads=True)
     ] = 64 * 1024 * 1024
     slow: Annotated[
         Seconds,
-        About("A peer that reads nothing for so long, while much waits for it, is out.", reloads=True),
+        About(
+            "A session ends when its window is full and its peer reads nothing for this long.", reloads=True
+        ),
     ] = 10.0
     player_frames: Annotated[
         Rate,
         About(
-            "Frames a second of one player, of up to 256 calls each, with a burst of one second. What is over"
-            " it is bounced RATE_LIMITED; at twice the rate the player is ended.",
+            "How many frames one player may send in a second, each of up to 256 calls, with a burst of one"
+            " second. More are bounced RATE_LIMITED. At twice the rate the session ends.",
             reloads=True,
         ),
     ] = 10_000.0
-    player_bytes: Annotated[Rate, About("Bytes a second of one player, likewise.", reloads=True)] = 100e6
+    player_bytes: Annotated[
+        Rate, About("How many bytes one player may send in a second, likewise.", reloads=True)
+    ] = 100e6
     spin: Annotated[
         float,
         Ge(0),
         Le(1),
         Kind("SECONDS", "a number of seconds from 0 to 1"),
-        About("While frames come, how long the broker stays awake for the next one; 0: never.", reloads=True),
+        About("While frames come, how long the broker stays awake for the next one. 0: never.", reloads=True),
     ] = 0.0005
 
     def __post_init__(self) -> None:
         for setting in SETTINGS.values():
             object.__setattr__(self, setting.name, setting.check(getattr(self, setting.name)))
         if self.players == self.backend and not self.players.endswith(":0"):
-            raise InvalidSetting("backend", f"it and players are two addresses, not both {self.players}")
+            raise InvalidSetting("backend", f"it must differ from players, and both are {self.players}")
         if (self.key_file is None) is not (self.access is None):
             raise InvalidSetting(
-                "access", "it and key_file go together, the list of who may join and the broker's key"
+                "access", "it and key_file go together: the list of who may join, and the broker's key"
             )
         for name in ("players", "backend"):
             address = getattr(self, name)
             if self.key_file is None and not self.insecure and not is_local(address):
                 raise InvalidSetting(
                     name,
-                    f"others can reach {address}, so it needs keys: make them with `ringback keys new"
-                    " broker --role broker`, then give key_file and access (--key-file, --access);"
-                    " or say insecure (--insecure)",
+                    f"other machines can reach {address}, so the broker needs keys: make them with"
+                    " `ringback keys new broker --role broker`, then set key_file and access (--key-file,"
+                    " --access); or set insecure (--insecure)",
                 )
         local = self.http is None or is_local(f"tcp://{self.http}")
         if not local and self.http_token_file is None and not self.insecure:
             raise InvalidSetting(
                 "http",
-                f"others can reach {self.http}, so it needs a token: give http_token_file"
-                " (--http-token-file); or say insecure (--insecure)",
+                f"other machines can reach {self.http}, so it needs a token: set http_token_file"
+                " (--http-token-file); or set insecure (--insecure)",
             )
         if self.dashboard:
             self._check_dashboard()
         elif self.dashboard_key_file is not None:
-            raise InvalidSetting("dashboard_key_file", "it goes with dashboard (--dashboard)")
+            raise InvalidSetting("dashboard_key_file", "it needs dashboard (--dashboard)")
 
     def _check_dashboard(self) -> None:
-        """Who reaches the page without a token must be able to join as an operator anyway."""
+        """Check that only those can use the page without a token who could join as an operator anyway."""
         if self.http is None:
-            raise InvalidSetting("dashboard", "HTTP serves it: give http too (--http HOST:PORT)")
+            raise InvalidSetting("dashboard", "it is served over HTTP: set http too (--http HOST:PORT)")
         if self.key_file is None and self.dashboard_key_file is not None:
-            raise InvalidSetting(
-                "dashboard_key_file", "it goes with key_file and access, and is not used without"
-            )
+            raise InvalidSetting("dashboard_key_file", "it needs key_file and access")
         if self.key_file is not None and self.dashboard_key_file is None:
             raise InvalidSetting(
                 "dashboard",
-                "on a broker with keys it needs that of an operator: make one with `ringback keys new"
-                " dashboard --role operator`, allow it, and give dashboard_key_file (--dashboard-key-file)",
+                "on a broker with keys it needs an operator's key: make one with `ringback keys new dashboard"
+                " --role operator`, allow it, and set dashboard_key_file (--dashboard-key-file)",
             )
         exposed = not is_local(f"tcp://{self.http}")
         guarded = self.key_file is not None or self.backend.startswith("ipc://")
         if self.http_token_file is None and (exposed or guarded):
-            who = f"others can reach {self.http}" if exposed else "not everybody on this machine may join"
+            who = (
+                f"other machines can reach {self.http}"
+                if exposed
+                else "not everybody on this machine may join"
+            )
             raise InvalidSetting(
                 "dashboard",
-                f"{who}, and the page triggers callbacks, so it needs a token: give http_token_file"
+                f"{who}, and the page triggers calls, so it needs a token: set http_token_file"
                 " (--http-token-file)",
             )
 
 
 class Setting:
-    """One setting, as the schema has it.
+    """One setting of the schema.
 
     Attributes:
-        name: in a file; with `option` and `variable` for the command line and the environment.
-        type: what it is, with its bounds.
-        kind, about: what is said of it.
-        choices: all values it may have, where they are few words.
-        default: what holds where nothing is said.
+        name: its name in a file.
+        option, variable: its name on the command line and in the environment.
+        type: its type, with its bounds.
+        kind, about: what users are told about it.
+        choices: the allowed values, if they are a few words.
+        default: its value if no source sets it.
     """
 
     def __init__(self, name: str, hint: Any, default: Any) -> None:
@@ -284,13 +310,13 @@ class Setting:
         self.variable = self.about.environment or f"RINGBACK_{name.upper()}"
 
     def check(self, value: Any, *, text: bool = False) -> Any:
-        """Gives a value, in its own form.
+        """Return a value in its normal form.
 
         Args:
-            text: whether it comes as a text, from the environment.
+            text: whether the value is a text, from the environment or an option.
 
         Raises:
-            InvalidSetting: it is not allowed.
+            InvalidSetting: the value is not allowed.
         """
         from pydantic import ValidationError
 
@@ -308,7 +334,7 @@ class Setting:
 
 @cache
 def _adapter(name: str) -> Any:
-    """Gives what checks the values of a setting. It takes long to import: not for a help text."""
+    """Return what checks the values of a setting. It takes long to import, so no help text needs it."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(SETTINGS[name].type)
@@ -326,11 +352,11 @@ SETTINGS = _settings()
 
 
 def json_schema() -> dict[str, Any]:
-    """Gives the schema of `ringback.toml` as JSON Schema, draft 2020-12."""
+    """Return the schema of `ringback.toml` as JSON Schema, draft 2020-12."""
     properties = {}
     for name, setting in SETTINGS.items():
         kind = _adapter(name).json_schema()
-        if setting.default is None:  # which TOML has no word for
+        if setting.default is None:  # TOML has no null
             kind = kind["anyOf"][0]
         else:
             kind["default"] = setting.default

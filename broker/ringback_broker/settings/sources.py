@@ -1,28 +1,25 @@
-"""Where the settings of a broker come from: a file, the environment, options. What comes later in this order
-beats what comes before."""
+"""Where the settings of a broker come from: a file, the environment, options.
+
+Later sources in this order win. All three are given as mappings; `ringback_broker.daemon.settings_file` reads
+the file.
+"""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from ringback_broker.settings.schema import SETTINGS, BrokerSettings, InvalidSetting
-
-FILE_NAME = "ringback.toml"
-"""The file that is read where none is named, if there is one in the folder that the broker is started in."""
-
-MAX_BYTES = 1024 * 1024
 
 
 class SettingsError(ValueError):
     """Some settings are wrong.
 
     Attributes:
-        problems: a line for each, which says where it was found.
+        problems: one line for each, which says where it was found.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -33,44 +30,45 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """What holds, and where it comes from.
+    """The settings that hold, and where they come from.
 
     Attributes:
-        config: all settings.
-        origins: by setting, a file's name, a variable, an option; what is not in it is as ever.
+        settings: all settings.
+        origins: by the name of a setting: the path of the file, a variable or an option. Settings that are
+            not in it have their default.
         path: the file that was read; None: there is none.
     """
 
-    config: BrokerSettings
+    settings: BrokerSettings
     origins: Mapping[str, str]
-    path: Path | None
+    path: str | None
 
-    def origin(self, setting: str) -> str:
-        return self.origins.get(setting, "default")
+    def origin(self, name: str) -> str:
+        """Return where a setting comes from."""
+        return self.origins.get(name, "default")
 
-    def where(self, setting: str) -> str:
-        """Tells where one would mend a setting: in the file, a variable, an option."""
-        return _where(setting, self.origins, None if self.path is None else str(self.path))
+    def where(self, name: str) -> str:
+        """Return where to change a setting: a place in the file, a variable or an option."""
+        return _where(name, self.origins, self.path)
 
 
-def read_settings(
-    path: str | None = None,
-    options: Mapping[str, str | bool] | None = None,
-    environment: Mapping[str, str] | None = None,
+def combine(
+    path: str | None,
+    in_file: Mapping[str, Any],
+    environment: Mapping[str, str],
+    options: Mapping[str, str | bool],
 ) -> LoadedSettings:
-    """Finds out what holds.
+    """Combine the sources of settings.
 
     Args:
-        path: of the file; None: `ringback.toml` where that is there.
-        options: by setting, as they were given.
-        environment: that of a process.
+        path: of the file, for messages. Paths in the file are relative to it. None: there is no file.
+        in_file: what the file says, by the name of the setting.
+        environment: the variables of a process.
+        options: what was given on the command line, by the name of the setting.
 
     Raises:
-        SettingsError: the file can't be read, or something is wrong in it, or elsewhere.
+        SettingsError: something is wrong in one of the sources.
     """
-    environment = environment or {}
-    if path is None and Path(FILE_NAME).is_file():
-        path = FILE_NAME
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     problems: list[str] = []
@@ -82,86 +80,33 @@ def read_settings(
         except InvalidSetting as error:
             problems.append(f"{where}: {error.reason}")
 
-    if path is not None:
-        for name, value in _read_file(path).items():
-            if name not in SETTINGS:
-                problems.append(f"{path}: {name}: {_unknown(name)}")
-                continue
-            take(name, value, path, f"{path}: {name}", text=False)
-            if SETTINGS[name].kind.is_path and name in values:
-                values[name] = str(Path(path).parent / values[name])
+    for name, value in in_file.items():
+        if name not in SETTINGS:
+            problems.append(f"{path}: {name}: {_unknown(name)}")
+            continue
+        take(name, value, f"{path}", f"{path}: {name}", text=False)
+        if SETTINGS[name].kind.is_path and name in values:
+            values[name] = str(PurePath(f"{path}").parent / values[name])
     for name, setting in SETTINGS.items():
         if environment.get(setting.variable):
             take(name, environment[setting.variable], setting.variable, setting.variable, text=True)
-    for name, value in (options or {}).items():
+    for name, value in options.items():
         take(name, value, SETTINGS[name].option, SETTINGS[name].option, text=True)
     if problems:
         raise SettingsError(problems)
     try:
-        config = BrokerSettings(**values)
+        settings = BrokerSettings(**values)
     except InvalidSetting as error:
         raise SettingsError([f"{_where(error.setting, origins, path)}: {error.reason}"]) from None
-    return LoadedSettings(config, origins, None if path is None else Path(path))
+    return LoadedSettings(settings, origins, path)
 
 
-def _where(setting: str, origins: Mapping[str, str], path: str | None) -> str:
-    origin = origins.get(setting, SETTINGS[setting].option)
-    return f"{origin}: {setting}" if origin == path else origin
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise SettingsError(
-                [f"{path}: a file of at most {MAX_BYTES} bytes is allowed, and this has more"]
-            )
-        return tomllib.loads(raw.decode())
-    except OSError as error:
-        raise SettingsError([f"{path}: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise SettingsError([f"{path}: it is not UTF-8"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError([f"{path}: it is not TOML: {error}"]) from None
-    except ValueError as error:  # a path with a zero byte
-        if isinstance(error, SettingsError):
-            raise
-        raise SettingsError([f"{path!r}: {error}"]) from None
+def _where(name: str, origins: Mapping[str, str], path: str | None) -> str:
+    origin = origins.get(name, SETTINGS[name].option)
+    return f"{origin}: {name}" if origin == path else origin
 
 
 def _unknown(name: str) -> str:
     near = get_close_matches(name, SETTINGS, 1)
     hint = f"is it {near[0]}? " if near else ""
-    return f"no setting has this name; {hint}`ringback config show` has all"
-
-
-@dataclass(frozen=True)
-class Change:
-    """What becomes of settings that were read anew.
-
-    Attributes:
-        config: what holds from now on.
-        taken: what has another value now, as `lease 60.0 -> 30.0`.
-        waiting: what has another value once the broker is started anew.
-    """
-
-    config: BrokerSettings
-    taken: list[str]
-    waiting: list[str]
-
-
-def change(old: BrokerSettings, new: BrokerSettings) -> Change:
-    """Tells what of new settings can hold now."""
-    taken, waiting, values = [], [], {}
-    for name, setting in SETTINGS.items():
-        before, after = getattr(old, name), getattr(new, name)
-        if before == after:
-            continue
-        said = f"{name} {before} -> {after}"
-        if setting.about.reloads:
-            taken.append(said)
-            values[name] = after
-        else:
-            waiting.append(said)
-    return Change(replace(old, **values), taken, waiting)
+    return f"no setting has this name; {hint}`ringback config show` prints all"

@@ -28,34 +28,34 @@ def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -
     """
     from ringback_broker import BindError, Broker, InvalidSetting
     from ringback_broker.daemon.logs import audit_to, log_to_stderr
-    from ringback_broker.settings.sources import read_settings
+    from ringback_broker.daemon.settings_file import read_settings
 
-    settings = settings_of(config, options or {})
-    path = None if settings.path is None else str(settings.path)
+    loaded = settings_of(config, options or {})
+    settings, path = loaded.settings, loaded.path
 
     def reread() -> BrokerSettings:
-        again = read_settings(path, options, os.environ).config
+        again = read_settings(path, options, os.environ).settings
         logging.getLogger().setLevel(again.log_level.upper())
         return again
 
     try:
         with ExitStack() as stack:
-            audit = settings.config.audit
+            audit = settings.audit
             if audit is not None:
                 try:
                     stack.enter_context(audit_to(audit))
                 except OSError as error:
-                    where = settings.origins["audit"]
+                    where = loaded.origins["audit"]
                     raise Failure(Exit.USAGE, f"{where}: {audit}: {error.strerror}") from None
-            stack.enter_context(log_to_stderr(settings.config.log_format, settings.config.log_level))
+            stack.enter_context(log_to_stderr(settings.log_format, settings.log_level))
             if path is not None:
                 logging.getLogger("ringback.broker").info("settings are read from %s", path)
-            daemon = Broker(settings.config, None if path is None else reread)
+            daemon = Broker(settings, None if path is None else reread)
             daemon.handle_signals()
             daemon.notify(os.environ)
             forced = not daemon.run()
     except InvalidSetting as error:
-        raise Failure(Exit.USAGE, f"{settings.where(error.setting)}: {error.reason}") from None
+        raise Failure(Exit.USAGE, f"{loaded.where(error.setting)}: {error.reason}") from None
     except BindError as error:
         raise Failure(Exit.BIND_FAILED, str(error)) from None
     if forced:

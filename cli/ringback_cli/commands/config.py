@@ -35,13 +35,13 @@ def show(
     """
     from ringback_broker.settings.schema import SETTINGS
 
-    settings = settings_of(config, options or {})
+    loaded = settings_of(config, options or {})
     rows = [
         {
             "setting": name,
-            "value": getattr(settings.config, name),
+            "value": getattr(loaded.settings, name),
             "unit": setting.kind.metavar,
-            "from": settings.origin(name),
+            "from": loaded.origin(name),
             "reloads": setting.about.reloads,
             "text": setting.about.text,
         }
@@ -70,15 +70,16 @@ def check(
 
     Example: ringback config check /etc/ringback/ringback.toml
     """
-    from ringback_broker.settings.sources import SettingsError, read_settings
+    from ringback_broker.daemon.settings_file import read_settings
+    from ringback_broker.settings.sources import SettingsError
 
     try:
-        settings = read_settings(file)
+        loaded = read_settings(file)
     except SettingsError as error:
         for problem in error.problems[:-1]:
             complain(Exit.USAGE.name, problem)
         raise Failure(Exit.USAGE, error.problems[-1]) from None
-    print_line(f"{file}: {len(settings.origins)} settings, all right")
+    print_line(f"{file}: {len(loaded.origins)} settings, all right")
 
 
 @app.command("schema", short_help="Print what a file may say, as JSON Schema.")

@@ -71,14 +71,14 @@ def doctor(
     patience = Patience(timeout, CONNECT_S)
     findings = [_python(), _libzmq(), *_packages(), _clock()]
     try:
-        settings = settings_of(config, {})
+        loaded = settings_of(config, {})
     except Failure as failure:
         findings.append(Finding("settings", Verdict.FAILED, failure.message, "ringback config check FILE"))
     else:
-        where = "defaults" if settings.path is None else str(settings.path)
+        where = "defaults" if loaded.path is None else loaded.path
         findings.append(Finding("settings", Verdict.OK, where))
-        findings += [_descriptors(settings.config), *_files(settings.config)]
-        findings.append(_broker(settings.config, patience, Keys(key_file, broker_key)))
+        findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
+        findings.append(_broker(loaded.settings, patience, Keys(key_file, broker_key)))
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -140,31 +140,31 @@ def _clock() -> Finding:
     return Finding("clock", Verdict.OK, now if state < 0 else f"{now}, kept right")
 
 
-def _descriptors(config: BrokerSettings) -> Finding:
+def _descriptors(settings: BrokerSettings) -> Finding:
     import resource
 
     from ringback_broker.daemon.descriptors import RESERVED, connections
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = sum(connections(config.max_players, config.max_operators)) + RESERVED
+    wanted = sum(connections(settings.max_players, settings.max_operators)) + RESERVED
     if limit != resource.RLIM_INFINITY and limit < wanted:
         advice = f"ulimit -n {wanted}, LimitNOFILE={wanted}, or a lower max_players"
         return Finding(
-            "descriptors", Verdict.WARNING, f"{limit}; {config.max_players} players take more", advice
+            "descriptors", Verdict.WARNING, f"{limit}; {settings.max_players} players take more", advice
         )
-    return Finding("descriptors", Verdict.OK, f"{limit}; {config.max_players} players take {wanted}")
+    return Finding("descriptors", Verdict.OK, f"{limit}; {settings.max_players} players take {wanted}")
 
 
-def _files(config: BrokerSettings) -> Iterator[Finding]:
+def _files(settings: BrokerSettings) -> Iterator[Finding]:
     from ringback_broker.daemon.key_files import AccessFile, load_broker_key
     from ringback_broker.settings.schema import InvalidSetting
 
-    if config.key_file is None or config.access is None:
+    if settings.key_file is None or settings.access is None:
         yield Finding("keys", Verdict.OK, "none: whoever reaches the broker may join", "docs/security.md")
         return
     for name, path, look in (
-        ("key_file", config.key_file, load_broker_key),
-        ("access", config.access, AccessFile),
+        ("key_file", settings.key_file, load_broker_key),
+        ("access", settings.access, AccessFile),
     ):
         try:
             made: Any = look(path)
@@ -175,12 +175,12 @@ def _files(config: BrokerSettings) -> Iterator[Finding]:
             yield Finding(name, Verdict.OK, f"{path}{keys}")
 
 
-def _broker(config: BrokerSettings, patience: Patience, keys: Keys) -> Finding:
+def _broker(settings: BrokerSettings, patience: Patience, keys: Keys) -> Finding:
     """Asks who is at the address where the broker would listen."""
     from ringback.errors import BrokerUnreachable, CallbackError, Refused
     from ringback.protocol.addresses import dialled
 
-    address = dialled(config.backend)
+    address = dialled(settings.backend)
     if address.endswith(":0"):
         return Finding("broker", Verdict.OK, f"{address} is any port: not asked")
     try:

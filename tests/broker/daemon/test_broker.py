@@ -76,7 +76,11 @@ BOTH_FREE = ("--players", ANY_PORT, "--backend", ANY_PORT)
     [
         (("--players", "here"), Exit.USAGE, ["--players", "tcp://HOST:PORT or ipc://PATH", "'here'"]),
         (("--backend", "tcp://127.0.0.1:99999"), Exit.USAGE, ["--backend", "99999"]),
-        (("--players", "tcp://127.0.0.1:5", "--backend", "tcp://127.0.0.1:5"), Exit.USAGE, ["two addresses"]),
+        (
+            ("--players", "tcp://127.0.0.1:5", "--backend", "tcp://127.0.0.1:5"),
+            Exit.USAGE,
+            ["--backend", "must differ from players"],
+        ),
         (("--players", "tcp://192.0.2.1:0"), Exit.USAGE, ["--players", "keys new", "insecure"]),
         (("--insecure", "--players", "tcp://192.0.2.1:0"), Exit.BIND_FAILED, ["tcp://192.0.2.1:0"]),
         (("--insecure", "--backend", "tcp://nowhere.invalid:0"), Exit.BIND_FAILED, ["nowhere.invalid"]),

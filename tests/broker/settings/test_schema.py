@@ -1,4 +1,4 @@
-"""The schema of the settings: defaults, and what is wrong."""
+"""The schema of the settings: defaults, texts, and values that are wrong."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 
-from ringback.errors import Code
-from ringback_broker.settings.schema import BrokerSettings, InvalidSetting
-
-BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
+from ringback_broker.settings.schema import SETTINGS, BrokerSettings, InvalidSetting, json_schema
 
 
 def test_settings_have_sound_defaults() -> None:
-    config = BrokerSettings()
-    assert (config.players, config.backend) == ("tcp://127.0.0.1:5770", "tcp://127.0.0.1:5771")
+    settings = BrokerSettings()
+    assert (settings.players, settings.backend) == ("tcp://127.0.0.1:5770", "tcp://127.0.0.1:5771")
     everywhere = BrokerSettings(players="tcp://*:0", backend="tcp://*:*", insecure=True)
     assert everywhere.players == "tcp://*:0"
 
@@ -26,9 +23,12 @@ def test_settings_have_sound_defaults() -> None:
         ({"players": 5770}, "players: tcp://HOST:PORT or ipc://PATH is allowed, not 5770"),
         ({"backend": "tcp://127.0.0.1:99999"}, "backend: a port is"),
         ({"backend": "ipc://" + "x" * 200}, "backend: the path"),
-        ({"players": "tcp://127.0.0.1:1", "backend": "tcp://127.0.0.1:1"}, "two addresses"),
-        ({"players": "tcp://*:1"}, "players: others can reach"),
-        ({"backend": "tcp://[::]:1"}, "backend: others can reach"),
+        (
+            {"players": "tcp://127.0.0.1:1", "backend": "tcp://127.0.0.1:1"},
+            "backend: it must differ from players",
+        ),
+        ({"players": "tcp://*:1"}, "players: other machines can reach"),
+        ({"backend": "tcp://[::]:1"}, "backend: other machines can reach"),
         ({"key_file": "broker.key"}, "access: it and key_file go together"),
         ({"access": "access.toml"}, "access: it and key_file go together"),
         ({"key_file": 1}, "key_file: the path of a file is allowed, not 1"),
@@ -51,10 +51,46 @@ def test_settings_have_sound_defaults() -> None:
         ({"http": "*:1"}, "http: HOST:PORT is allowed"),
         ({"http": "127.0.0.1:99999"}, "http: HOST:PORT is allowed"),
         ({"http": 5772}, "http: HOST:PORT is allowed, not 5772"),
-        ({"http": "0.0.0.0:1"}, "http: others can reach 0.0.0.0:1, so it needs a token"),
+        ({"http": "0.0.0.0:1"}, "http: other machines can reach 0.0.0.0:1, so it needs a token"),
         ({"log_format": "yaml"}, "log_format: text or json is allowed, not 'yaml'"),
     ],
 )
 def test_settings_that_are_wrong(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSetting, match=message):
         BrokerSettings(**settings)
+
+
+def test_dashboards_that_are_allowed() -> None:
+    assert BrokerSettings(http="127.0.0.1:0", dashboard=True).dashboard
+    assert BrokerSettings(
+        http="0.0.0.0:0",
+        http_token_file="t",
+        dashboard=True,
+        key_file="b",
+        access="a",
+        dashboard_key_file="d",
+    ).dashboard
+
+
+def test_all_settings_have_a_text_and_one_name() -> None:
+    assert len({setting.variable for setting in SETTINGS.values()}) == len(SETTINGS)
+    for setting in SETTINGS.values():
+        assert setting.about.text.endswith(".") and setting.kind.allowed
+        assert setting.check(setting.default) == setting.default
+
+
+def test_the_schema() -> None:
+    schema = json_schema()
+    assert list(schema["properties"]) == list(SETTINGS)
+    assert schema["properties"]["lease"] == {
+        "description": "A session ends when nothing comes from its peer for this long.",
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1e9,
+        "default": 60.0,
+        "x-unit": "SECONDS",
+    }
+    assert schema["properties"]["access"]["type"] == "string"
+    assert "default" not in schema["properties"]["access"]
+    assert "x-unit" not in schema["properties"]["insecure"]
+    assert schema["properties"]["log_format"]["enum"] == ["text", "json"]

@@ -170,7 +170,7 @@ def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--players", "tcp://0.0.0.0:0"], "--players: others can reach tcp://0.0.0.0:0"),
+        (["--players", "tcp://0.0.0.0:0"], "--players: other machines can reach tcp://0.0.0.0:0"),
         (["--key-file", "{0}/broker.key"], "--access: it and key_file go together"),
         (["--key-file", "{0}/none.key", "--access", "{0}/access.toml"], "--key-file: {0}/none.key: No such"),
         (["--key-file", "{0}/shop.key", "--access", "{0}/access.toml"], "is the key of a server, not of a"),
