@@ -1,8 +1,8 @@
-"""Key pairs of CURVE (rfc.zeromq.org/spec/26), and the files that they are kept in.
+"""CURVE key pairs (rfc.zeromq.org/spec/26) and their files.
 
-A key file is TOML, readable by its owner alone: `name`, `role`, `public`, `secret`, for a player the `ids`
-that it wants to have, and `broker`, the broker's public key, where that is known. The part of it that is
-no secret is written beside it, for whoever keeps the broker's list.
+A key file is TOML that only its owner can read. Its fields are `name`, `role`, `public`, `secret`, for a
+player the `ids` that it wants, and `broker`, the broker's public key, if it is known. A second file has
+everything but the secret, for the broker's access list.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ PUBLIC_SUFFIX, SECRET_SUFFIX = ".pub", ".key"
 
 
 class KeyFileError(ValueError):
-    """A key or key file is wrong; the message says what, and what to do."""
+    """A key pair or key file is wrong. The message says what is wrong, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A key pair, and whose it is.
+    """A key pair and its owner. Its repr does not show the secret key.
 
     Attributes:
-        name: what lists and logs call it.
+        name: the identity that access lists and logs show.
         role: `broker`, `server`, `operator` or `player`.
-        public, secret: in Z85, 40 characters each.
-        ids: the player IDs that it is meant for.
-        broker: the broker's public key in Z85, where it is known.
+        public, secret: the two keys in Z85, 40 characters each.
+        ids: the player IDs that the owner wants, for a player.
+        broker: the broker's public key in Z85, if it is known.
     """
 
     name: str
@@ -46,7 +46,7 @@ class KeyPair:
     broker: str | None = None
 
     def with_broker(self, broker: str) -> KeyPair:
-        """Gives the same with the broker's public key."""
+        """Return a copy with the broker's public key, 40 characters of Z85."""
         return replace(self, broker=broker)
 
     def __repr__(self) -> str:
@@ -54,10 +54,16 @@ class KeyPair:
 
 
 def new_key_pair(name: str, role: str, ids: tuple[PlayerID, ...] = (), broker: str | None = None) -> KeyPair:
-    """Makes a key pair.
+    """Return a new key pair. Save it with `write_key_pair`, and add its public key to the access list.
+
+    Args:
+        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-". The first is a letter or digit.
+        role: `broker`, `server`, `operator` or `player`.
+        ids: for a player, the player IDs that it wants.
+        broker: the broker's public key, 40 characters of Z85, if it is known.
 
     Raises:
-        KeyFileError: the name, the role, an ID or the broker's key is wrong.
+        KeyFileError: the name, the role, an ID or the broker's public key is wrong.
     """
     public, secret = zmq.curve_keypair()
     pair = KeyPair(name, role, public.decode(), secret.decode(), ids, broker)
@@ -66,22 +72,22 @@ def new_key_pair(name: str, role: str, ids: tuple[PlayerID, ...] = (), broker: s
 
 
 def new_ephemeral_pair(broker: str) -> KeyPair:
-    """Makes a key pair for an endpoint that shows who it is by a token: it only hides what is said."""
+    """Return a new key pair for a player with a token: it encrypts, and proves no identity."""
     public, secret = zmq.curve_keypair()
     return KeyPair("ephemeral", "player", public.decode(), secret.decode(), broker=broker)
 
 
 def load_key_pair(path: str | os.PathLike[str]) -> KeyPair:
-    """Reads a key file.
+    """Return the key pair of a key file.
 
     Raises:
-        KeyFileError: it can't be read, others may read it, or something in it is wrong.
+        KeyFileError: the file cannot be read, other users may read it, or its content is wrong.
     """
     path = Path(path)
     fields = read_key_file(path)
     try:
         if path.stat().st_mode & 0o077:
-            raise KeyFileError(f"others may read it: chmod 600 {path}")
+            raise KeyFileError(f"other users may read this file: run chmod 600 {path}")
         pair = _pair(fields)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
@@ -91,10 +97,10 @@ def load_key_pair(path: str | os.PathLike[str]) -> KeyPair:
 
 
 def write_key_pair(pair: KeyPair, folder: str | Path) -> Path:
-    """Writes NAME.key, for its owner alone, and NAME.pub beside it; gives the path of the first.
+    """Write NAME.key, which only the owner can read, and NAME.pub. Return the path of NAME.key.
 
     Raises:
-        KeyFileError: one of them exists, or can't be written.
+        KeyFileError: one of the files exists already, or cannot be written.
     """
     public: dict[str, Any] = {"name": pair.name, "role": pair.role, "public": pair.public}
     if pair.ids:
@@ -106,7 +112,11 @@ def write_key_pair(pair: KeyPair, folder: str | Path) -> Path:
 
 
 def write_files(folder: Path, name: str, public: dict[str, Any], secret: dict[str, Any]) -> Path:
-    """Writes what is public to NAME.pub and all of it to NAME.key; overwrites nothing."""
+    """Write the public fields to NAME.pub and all fields to NAME.key. Return the path of NAME.key.
+
+    Raises:
+        KeyFileError: one of the files exists already, or cannot be written.
+    """
     path = folder / f"{name}{SECRET_SUFFIX}"
     for target, mode, fields in (
         (path, 0o600, secret),
@@ -125,7 +135,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
-        # TOML's basic strings escape as JSON does, but for DEL, which JSON leaves as it is.
+        # A basic string of TOML escapes the same characters as JSON, and also DEL.
         escaped = "".join(
             f"\\u{ord(c):04x}" if ord(c) < 0x20 or ord(c) == 0x7F else f"\\{c}" if c in '"\\' else c
             for c in value
@@ -135,26 +145,28 @@ def _toml(value: Any) -> str:
 
 
 def read_key_file(path: Path) -> dict[str, Any]:
-    """Reads the fields of a key file, of either kind, as they stand there.
+    """Return the fields of a file NAME.key or NAME.pub, unchecked.
 
     Raises:
-        KeyFileError: it can't be read, or is not TOML.
+        KeyFileError: the file cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise KeyFileError(f"{path}: it is not TOML: {error}") from None
+        raise KeyFileError(f"{path}: this file is not TOML: {error}") from None
 
 
 def _check(pair: KeyPair) -> None:
     try:
         check_key_name(pair.name)
         if pair.role not in ROLES:
-            raise KeyFileError(f"the role of a key is one of {', '.join(ROLES)}, not {pair.role!r:.80}")
+            raise KeyFileError(
+                f"the role of a key pair must be one of {', '.join(ROLES)}, not {pair.role!r:.80}"
+            )
         if pair.ids and pair.role != "player":
-            raise KeyFileError(f"only a player has IDs, not a {pair.role}")
+            raise KeyFileError(f"only a player may have IDs, not a {pair.role}")
         for player_id in pair.ids:
             check_player_id(player_id)
         check_public_key(pair.public)
@@ -167,9 +179,9 @@ def _check(pair: KeyPair) -> None:
 def _pair(fields: dict[str, Any]) -> KeyPair:
     ids, secret = fields.get("ids", []), fields.get("secret")
     if type(ids) is not list:
-        raise KeyFileError(f"ids is a list of player IDs, not {ids!r:.80}")
+        raise KeyFileError(f"ids must be a list of player IDs, not {ids!r:.80}")
     if type(secret) is not str:
-        raise KeyFileError(f"it has no secret: that is in the file that ends with {SECRET_SUFFIX}")
+        raise KeyFileError(f"there is no secret in this file: use the file that ends with {SECRET_SUFFIX}")
     named: dict[str, Any] = {field: fields.get(field) for field in ("name", "role", "public", "broker")}
     pair = KeyPair(**named, secret=secret, ids=tuple(ids))
     _check(pair)
@@ -178,5 +190,5 @@ def _pair(fields: dict[str, Any]) -> KeyPair:
     except (zmq.ZMQError, ValueError):
         matches = False
     if not matches:
-        raise KeyFileError("its secret and its public key are no pair")
+        raise KeyFileError("the secret key and the public key are not a pair")
     return pair

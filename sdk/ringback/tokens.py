@@ -1,12 +1,12 @@
-"""Tokens for players that have no key of their own: keys to sign with, and minting.
+"""Tokens for players without a key pair: make signing keys, and mint tokens.
 
-This is for the backend of a game, which knows who a player is before the broker does. It needs PyJWT and
+This is for the backend of a game, which knows its players before the broker does. It needs PyJWT and
 cryptography: `pip install 'ringback[tokens]'`.
 
     key = load_token_key("backend.key")
     token = mint_token(key, 7, ttl=3600)
 
-Whoever has the token is that player until it expires, so send it over an encrypted way only.
+Anybody who has the token can be that player until it expires. So send it over encrypted connections only.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ _MAX_FILE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """A key to sign tokens with.
+    """A signing key for tokens.
 
     Attributes:
-        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first. It tells the broker
-            which of its keys a token is of.
-        public: what the broker is given, base64url of 32 bytes.
-        secret: likewise, for nobody else; not in the repr.
+        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-". The first is a letter or digit. A token names it, so
+            that the broker knows which key to check the token with.
+        public: the public key, base64url of 32 bytes. Add it to the broker's access list.
+        secret: the secret key, base64url of 32 bytes. The repr does not show it.
 
     Raises:
-        TypeError: one of them is not a str.
-        ValueError: one of them is not of that form.
+        TypeError: a field is not a str.
+        ValueError: a field does not have this form.
     """
 
     name: str
@@ -73,65 +73,73 @@ class TokenKey:
 
 
 def new_token_key(name: str) -> TokenKey:
-    """Makes a key. Save it with `save_token_key`, and give its public part to the broker.
+    """Return a new signing key. Save it with `save_token_key`, and add its public key to the access list.
 
     Args:
-        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first.
+        name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-". The first is a letter or digit.
 
     Raises:
-        TypeError, ValueError: it is no such name.
+        TypeError, ValueError: the name does not have this form.
         UsageError: PyJWT or cryptography is not installed.
     """
     check_key_name(name)
-    secret = os.urandom(32)  # all that a secret key of Ed25519 is: RFC 8032, section 5.1.5
+    secret = os.urandom(32)  # any 32 bytes are a secret key of Ed25519: RFC 8032, section 5.1.5
     return TokenKey(name, _public_of(_private_key(secret)), encode_key(secret))
 
 
 def save_token_key(key: TokenKey, folder: str | os.PathLike[str] = ".") -> Path:
-    """Writes a key into a new file NAME.key that only the user may read, and gives its path.
+    """Write a signing key to a new file NAME.key that only the user can read. Return its path.
 
-    What is no secret goes into NAME.pub, for the broker's list.
+    The public fields also go to NAME.pub, for the broker's access list.
+
+    Args:
+        key: the signing key.
+        folder: where to write the files.
 
     Raises:
-        KeyFileError: there is such a file already, which is left as it is, or it can't be written.
+        KeyFileError: one of the files exists already, or cannot be written. An existing file is not changed.
     """
     public = {"name": key.name, "role": KEY_ROLE, "public": key.public}
     return write_files(Path(folder), key.name, public, {**public, "secret": key.secret})
 
 
 def load_token_key(path: str | os.PathLike[str]) -> TokenKey:
-    """Reads a file that `save_token_key` or `ringback token new` has written.
+    """Return the signing key of a file that `save_token_key` or `ringback token new` wrote.
 
     Raises:
-        OSError: it can't be read.
-        ValueError: others may read it (`chmod 600` helps), or it holds no such key.
+        OSError: the file cannot be read.
+        ValueError: other users may read the file (run `chmod 600`), or it contains no signing key.
         UsageError: PyJWT or cryptography is not installed.
     """
     with Path(path).open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777  # of the file that was opened, whatever is there now
+        mode = (
+            os.fstat(file.fileno()).st_mode & 0o777
+        )  # of the open file: the path may name another one by now
         if mode & 0o077:
-            raise ValueError(f"{path}: others may use this secret, its mode is {mode:04o}: chmod 600 {path}")
+            raise ValueError(
+                f"{path}: other users may read this secret, its mode is {mode:04o}: run chmod 600 {path}"
+            )
         data = file.read(_MAX_FILE_BYTES + 1)
     try:
         key = _parse(data)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     except RecursionError:
-        raise ValueError(f"{path}: nested too deep for a key") from None
+        raise ValueError(f"{path}: the file is nested too deeply to be a key file") from None
     if _public_of(_private_key(decode_key(key.secret))) != key.public:
-        raise ValueError(f"{path}: public and secret are not of one key")
+        raise ValueError(f"{path}: the secret key and the public key are not a pair")
     return key
 
 
 def _parse(data: bytes) -> TokenKey:
     if len(data) > _MAX_FILE_BYTES:
-        raise ValueError(f"more than {_MAX_FILE_BYTES} bytes are no key")
+        raise ValueError(f"the file has more than {_MAX_FILE_BYTES} bytes, so it is not a key file")
     fields = tomllib.loads(data.decode())
     for name in ("name", "role", "public", "secret"):
         if name not in fields:
-            raise ValueError(f"there is no {name} in it")
+            raise ValueError(f"the file has no {name}")
     if fields["role"] != KEY_ROLE:
-        raise ValueError(f"its role is {fields['role']!r}, a key for tokens has {KEY_ROLE!r}")
+        raise ValueError(f"the role is {fields['role']!r}, but a signing key has the role {KEY_ROLE!r}")
     return TokenKey(fields["name"], fields["public"], fields["secret"])
 
 
@@ -143,27 +151,31 @@ def mint_token(
     audience: str = DEFAULT_AUDIENCE,
     allowed_keys: Iterable[str] = (),
 ) -> str:
-    """Makes a token that says its bearer is a player. Give it to that player alone.
+    """Return a token. Anybody who presents it to the broker is this player, so send it to that player only.
 
     Args:
-        key: what it is signed with.
-        player_id: an int is 1 to 2**63-1, a str 1 to 64 bytes of UTF-8.
-        ttl: for how many seconds it is good, at most 1e9; the end is rounded up to a full second.
-        audience: the broker's; a broker with another one refuses the token.
-        allowed_keys: CURVE public keys (40 characters of Z85) of the clients that may present it; none: any.
+        key: the signing key.
+        player_id: an int from 1 to 2**63-1, or a str of 1 to 64 UTF-8 bytes.
+        ttl: how long the token is valid, in seconds, at most 1e9. Its end is rounded up to a full second.
+        audience: the audience of the broker. A broker with another audience refuses the token.
+        allowed_keys: the CURVE public keys (40 characters of Z85) of the players that may present the token.
+            Empty: any player may.
+
+    Returns:
+        The token, a str of at most 2048 characters.
 
     Raises:
-        TypeError: an argument is of a wrong type.
-        ValueError: an argument is out of range, or so many keys do not fit into 2048 characters.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, or the token has more than 2048 characters.
         UsageError: PyJWT or cryptography is not installed.
     """
     if type(ttl) not in (int, float):
-        raise TypeError(f"ttl is a number of seconds, not {type(ttl).__name__}")
+        raise TypeError(f"ttl must be a number of seconds, not {type(ttl).__name__}")
     if not 0 < ttl <= MAX_TTL_S:
-        raise ValueError(f"ttl is above 0 and at most {MAX_TTL_S:g} seconds, not {ttl:g}")
+        raise ValueError(f"ttl must be above 0 and at most {MAX_TTL_S:g} seconds, not {ttl:g}")
     if isinstance(allowed_keys, str):
-        raise TypeError("allowed_keys is a list of keys, not one str")
-    # The one place that asks the wall clock: the broker is another machine, and has no other clock in common.
+        raise TypeError("allowed_keys must be a list of public keys, not a str")
+    # The only use of the wall clock: the broker may be on another machine, and shares no other clock.
     now = time.time()
     claims: dict[str, Any] = {
         "player_id": check_player_id(player_id),  # not "sub": that must be a str (RFC 7519, section 4.1.2)
@@ -182,10 +194,10 @@ def mint_token(
 
 
 def read_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Gives header and claims of a token, for people to look at. Nothing is checked: it may be anybody's.
+    """Return the header and the claims of a token, for people to read. The signature is not checked.
 
     Raises:
-        ValueError: it is not a token.
+        ValueError: the text is not a token.
         UsageError: PyJWT is not installed.
     """
     if len(token) > MAX_TOKEN_CHARS:
@@ -194,10 +206,10 @@ def read_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         parts = jws.decode_complete(token, options={"verify_signature": False})
         header, claims = parts["header"], json.loads(parts["payload"])
-    except Exception:  # PyJWT's own, and what json or base64 raise of odd input
+    except Exception:  # exceptions of PyJWT, and of json or base64 for malformed input
         raise ValueError("this is not a token") from None
     if type(claims) is not dict:
-        raise ValueError("this is not a token: its claims are no JSON object")
+        raise ValueError("this is not a token: its claims are not a JSON object")
     return header, claims
 
 

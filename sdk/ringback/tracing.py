@@ -1,8 +1,7 @@
-"""Spans of OpenTelemetry for calls: one at the caller and one at the handler, joined to a trace.
+"""OpenTelemetry spans for calls: one at the caller and one at the handler, in the same trace.
 
-It needs the API of OpenTelemetry: `pip install 'ringback[tracing]'`. Where the spans go is up to the
-application (`opentelemetry-sdk` and an exporter), and so is what of its context travels with a call
-(`opentelemetry.propagate`).
+It needs the OpenTelemetry API: `pip install 'ringback[tracing]'`. The application decides where the spans go
+(`opentelemetry-sdk` and an exporter), and which context travels with a call (`opentelemetry.propagate`).
 
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -25,17 +24,17 @@ INSTALL = "tracing needs opentelemetry-api: pip install 'ringback[tracing]'"
 
 
 def enable(tracer_provider: TracerProvider | None = None) -> None:
-    """Has all calls of this process traced from now on; a second time, by another provider.
+    """Trace all calls of this process from now on. A second call replaces the provider.
 
-    A call gets a span of the kind CLIENT, from triggering until it has ended. A handler gets one of the kind
-    SERVER, until it has answered or nobody waits any more.
+    A call has a CLIENT span, from triggering until it ends. A handler has a SERVER span, until it replies or
+    its caller no longer waits.
 
     Args:
-        tracer_provider: what makes the spans; None: the global one. Its processors are called on the I/O
-            thread too, in asyncio on the loop, so they must not block: take a `BatchSpanProcessor`.
+        tracer_provider: makes the spans; None for the global provider. Its processors also run on the I/O
+            thread (asyncio: on the loop), so they must not block: use a `BatchSpanProcessor`.
 
     Raises:
-        TypeError: it is no `TracerProvider`.
+        TypeError: the provider is not a `TracerProvider`.
         UsageError: opentelemetry-api is not installed.
     """
     try:
@@ -46,5 +45,5 @@ def enable(tracer_provider: TracerProvider | None = None) -> None:
 
 
 def disable() -> None:
-    """Has no further calls traced. The spans of those that are in flight end with them."""
+    """Stop tracing new calls. The spans of calls in flight end with their calls."""
     call_context.tracer = None

@@ -259,7 +259,7 @@ def test_arguments_that_are_wrong(kind: Any, ring: ShopRing, tmp_path: Path) -> 
         ({"broker_key": "short"}, ValueError, "40 characters of Z85"),
         ({"broker_key": 5}, TypeError, "a public key is a str"),
         ({"key_file": tmp_path / "none.key"}, KeyFileError, "No such file"),
-        ({"key_file": ring.key_file}, ValueError, "is for a broker, not for a"),
+        ({"key_file": ring.key_file}, ValueError, "has the role broker"),
         ({"key_file": replace(own, broker=None)}, ValueError, "does not name the broker's public key"),
     ):
         with pytest.raises(kinds, match=message):
@@ -287,23 +287,23 @@ def test_a_key_file(tmp_path: Path) -> None:
         write_key_pair(ring.make("anna", "player", 8), tmp_path)
     assert load_key_pair(path) == pair
     path.chmod(0o640)
-    with pytest.raises(KeyFileError, match=f"others may read it: chmod 600 {path}"):
+    with pytest.raises(KeyFileError, match=f"other users may read this file: run chmod 600 {path}"):
         load_key_pair(path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('role = "player"', 'role = "king"', "the role of a key is one of"),
-        ('role = "player"', 'role = "server"', "only a player has IDs"),
-        ("ids = [7]", "ids = 7", "ids is a list"),
+        ('role = "player"', 'role = "king"', "the role of a key pair must be one of"),
+        ('role = "player"', 'role = "server"', "only a player may have IDs"),
+        ("ids = [7]", "ids = 7", "ids must be a list"),
         ("ids = [7]", "ids = [0]", "1 to 2"),
         ('name = "anna"', 'name = "an na"', "a key's name"),
         ('name = "anna"', "", "a key's name"),
         ('name = "anna"', "name =", "not TOML"),
         ("public = ", "publik = ", "a public key is a str"),
-        ("secret = ", "sekret = ", "it has no secret"),
-        ('secret = "', 'secret = "x', "no pair"),
+        ("secret = ", "sekret = ", "no secret in this file"),
+        ('secret = "', 'secret = "x', "are not a pair"),
         ('broker = "', 'broker = "x', "40 characters of Z85"),
     ],
 )

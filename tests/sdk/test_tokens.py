@@ -91,17 +91,17 @@ def test_28_allowed_keys_and_a_long_id_fit() -> None:
         ({"player_id": 0}, ValueError, "a player ID"),
         ({"player_id": True}, TypeError, "a player ID"),
         ({"player_id": None}, TypeError, "a player ID"),
-        ({"ttl": 0}, ValueError, "ttl is above 0"),
-        ({"ttl": -1.5}, ValueError, "ttl is above 0"),
-        ({"ttl": float("nan")}, ValueError, "ttl is above 0"),
-        ({"ttl": float("inf")}, ValueError, "ttl is above 0"),
-        ({"ttl": 1e9 + 1}, ValueError, "ttl is above 0"),
-        ({"ttl": True}, TypeError, "ttl is a number"),
-        ({"ttl": "1h"}, TypeError, "ttl is a number"),
+        ({"ttl": 0}, ValueError, "ttl must be above 0"),
+        ({"ttl": -1.5}, ValueError, "ttl must be above 0"),
+        ({"ttl": float("nan")}, ValueError, "ttl must be above 0"),
+        ({"ttl": float("inf")}, ValueError, "ttl must be above 0"),
+        ({"ttl": 1e9 + 1}, ValueError, "ttl must be above 0"),
+        ({"ttl": True}, TypeError, "ttl must be a number"),
+        ({"ttl": "1h"}, TypeError, "ttl must be a number"),
         ({"audience": ""}, ValueError, "an audience"),
         ({"audience": ["ringback"]}, TypeError, "an audience"),
-        ({"allowed_keys": CLIENT}, TypeError, "not one str"),
-        ({"allowed_keys": ""}, TypeError, "not one str"),
+        ({"allowed_keys": CLIENT}, TypeError, "not a str"),
+        ({"allowed_keys": ""}, TypeError, "not a str"),
         ({"allowed_keys": [CLIENT[:-1]]}, ValueError, "40 characters"),
         ({"allowed_keys": [CLIENT.encode()]}, TypeError, "a public key"),
     ],
@@ -158,7 +158,7 @@ def test_only_the_user_may_read_a_file(tmp_path: Path) -> None:
 def test_a_file_of_others_is_refused(tmp_path: Path, mode: int) -> None:
     path = save_token_key(KEY, tmp_path)
     path.chmod(mode)
-    with pytest.raises(ValueError, match=f"its mode is {mode:04o}: chmod 600 {path}"):
+    with pytest.raises(ValueError, match=f"its mode is {mode:04o}: run chmod 600 {path}"):
         load_token_key(path)
     path.chmod(0o400)
     assert load_token_key(path) == KEY
@@ -188,18 +188,18 @@ def toml(**fields: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "part"),
     [
-        (b"", "there is no name in it"),
-        *((toml(**{name: None}), f"there is no {name} in it") for name in GOOD),
-        (toml(role="player"), "its role is 'player'"),
-        (toml(role=7), "its role is 7"),
+        (b"", "the file has no name"),
+        *((toml(**{name: None}), f"the file has no {name}") for name in GOOD),
+        (toml(role="player"), "the role is 'player'"),
+        (toml(role=7), "the role is 7"),
         (toml(name="a b"), "a key's name is"),
         (toml(name=7), "a key's name is a str"),
         (toml(public=KEY.secret[:-1]), "an Ed25519 key is"),
         (toml(secret=7), "an Ed25519 key is a str"),
-        (toml(public=new_token_key("a").public), "public and secret are not of one key"),
+        (toml(public=new_token_key("a").public), "the secret key and the public key are not a pair"),
         (b"name =", "at end of document"),
         (b"\xff", "can't decode"),
-        (b"a = " + b"[" * 3000, "nested too deep"),
+        (b"a = " + b"[" * 3000, "nested too deeply"),
         (b"#" * 5000, "more than 4096 bytes"),
     ],
     ids=lambda value: value[:25] if type(value) is str else "",  # data differ in each worker of a test run

@@ -37,7 +37,7 @@ def test_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
                 peer.hello(PLAYER, token=token, sdk="x")
                 rejected(peer)
         with Player(yard.broker.players, token=good, broker_key=broker_key) as player:
-            check_logs([repr(player), repr(vars(player)["_keys"])], vault.secrets)
+            check_logs([repr(player), repr(vars(player)["_options"])], vault.secrets)
             vault.write(vault.text + (tmp_path / "broker.key").read_text())
             yard.sees("the list of keys was not reloaded")
             vault.write(vault.text.replace("public", "secret"))
@@ -78,7 +78,9 @@ def test_files_of_secrets_are_for_their_owner_alone(tmp_path: Path) -> None:
     for path in (vault.broker_file, token_file):
         assert path.stat().st_mode & 0o777 == 0o600
     vault.broker_file.chmod(0o640)
-    with pytest.raises(KeyFileError, match=f"others may read it: chmod 600 {vault.broker_file}"):
+    with pytest.raises(
+        KeyFileError, match=f"other users may read this file: run chmod 600 {vault.broker_file}"
+    ):
         load_key_pair(vault.broker_file)
     public = (tmp_path / "broker.pub").read_text()
     assert vault.broker.secret not in public and "secret" not in public

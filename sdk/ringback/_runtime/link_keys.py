@@ -43,7 +43,7 @@ def link_keys(
         return new_ephemeral_pair(broker_key)
     pair = key_file if isinstance(key_file, KeyPair) else load_key_pair(key_file)
     if pair.role != role:
-        raise ValueError(f"the key pair {pair.name!r} is for a {pair.role}, not for a {role}")
+        raise ValueError(f"the key pair {pair.name!r} has the role {pair.role}, not {role}")
     broker = broker_key or pair.broker
     if broker is None:
         raise ValueError(

@@ -101,10 +101,13 @@ def test_to_allow_a_name_again_is_to_replace_its_key(run: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["new", "x", "--role", "king"], "the role of a key is one of broker, server, operator, player"),
+        (
+            ["new", "x", "--role", "king"],
+            "the role of a key pair must be one of broker, server, operator, player",
+        ),
         (["new", "a b", "--role", "server"], "a key's name is 1 to 64"),
         (["new", "../x", "--role", "server"], "a key's name is 1 to 64"),
-        (["new", "x", "--role", "server", "--id", "7"], "only a player has IDs, not a server"),
+        (["new", "x", "--role", "server", "--id", "7"], "only a player may have IDs, not a server"),
         (["new", "x", "--role", "player", "--id", "0"], "--id: a player ID that is an int"),
         (["new", "x", "--role", "server", "--broker-key", "x"], "a public key is 40 characters of Z85"),
         (["new", "x", "--role", "server", "--dir", "none"], "none/x.key: No such file or directory"),
@@ -163,7 +166,7 @@ def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
             code, _, line = command(*as_anna, str(tmp_path / "cli.key"), environment=where).end()
             assert (code, line) == (
                 Exit.USAGE,
-                "USAGE: --key-file, --broker-key: the key 'cli' has the role operator, not player\n",
+                "USAGE: --key-file, --broker-key: the key pair 'cli' has the role operator, not player\n",
             )
 
 

@@ -103,13 +103,13 @@ def test_mint_for_an_audience_and_clients(printed: Callable[..., str], key_file:
 def test_mint_more_than_fits(usage: Callable[..., str], key_file: Path) -> None:
     mint = ("token", "mint", "--key", str(key_file), "--id", "7")
     assert f"{MAX_TOKEN_CHARS} are allowed" in usage(*mint, "--ttl", "1h", *["--allow-key", CLIENT] * 40)
-    assert "ttl is above 0 and at most" in usage(*mint, "--ttl", "99999d")
+    assert "ttl must be above 0 and at most" in usage(*mint, "--ttl", "99999d")
 
 
 def test_a_key_that_others_may_read(usage: Callable[..., str], key_file: Path) -> None:
     key_file.chmod(0o644)
     line = usage("token", "mint", "--key", str(key_file), "--id", "7", "--ttl", "1h")
-    assert line.endswith(f"its mode is 0644: chmod 600 {key_file}")
+    assert line.endswith(f"its mode is 0644: run chmod 600 {key_file}")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("15m", 900), ("1h", 3600), ("7d", 604_800)])
