@@ -1,10 +1,10 @@
-"""What many players cost the broker who only stay: memory, processor time, and what calls cost beside them.
+"""Measure what idle players cost the broker: memory, processor time, and the cost of a call beside them.
 
     python bench/crowd.py [--players 10000] [--seconds 20] [--heartbeat 1.0]
 
-The players are real ones of the SDK, in processes of some thousands each, with their heartbeats. Processor
-time is that of the broker alone, for a call without what it takes idle; calls are those of one more player,
-as in run.py, medians of five rounds.
+The players are `ringback.aio.Player` with their heartbeats, a few thousand in each process. One more player
+makes the calls, as in run.py. The processor time is the broker's alone. The time for a call is without the
+time that the idle broker takes. Values are medians of five rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from processes import memory_mib, start, start_broker, start_endpoint
 from ringback_cli.load_processes import cpu_s, line_of, measure_calls, send_line
 
 PLAYERS_A_PROCESS = 2500
-"""Each takes four descriptors here; many systems allow 20,000 for a process."""
+"""Each player takes four descriptors in its process. Many systems allow 20,000 for a process."""
 
 JOINING_AT_ONCE = 50
 
@@ -33,7 +33,7 @@ ROUNDS = 5
 
 
 async def crowd(address: str, count: int, heartbeat: float) -> None:
-    """The players of one process."""
+    """Run the players of one process, until a line comes on standard input."""
     from ringback.aio import Player
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -45,13 +45,13 @@ async def crowd(address: str, count: int, heartbeat: float) -> None:
         await asyncio.gather(*(player.start() for player in players[first : first + JOINING_AT_ONCE]))
     print("JOINED", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
-    left = sum(not player.connected for player in players)
-    print(json.dumps({"left": left}), flush=True)
+    lost = sum(not player.connected for player in players)
+    print(json.dumps({"lost": lost}), flush=True)
     sys.stdin.readline()
 
 
 def idle(broker: Popen[str], seconds: float) -> float:
-    """Gives the share of a core that a broker takes, in percent."""
+    """Return the share of a core that an idle broker takes, in percent."""
     before, since = cpu_s(broker), time.monotonic()
     time.sleep(seconds)
     return 100 * (cpu_s(broker) - before) / (time.monotonic() - since)
@@ -60,15 +60,17 @@ def idle(broker: Popen[str], seconds: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--players", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of looking at an idle broker")
-    parser.add_argument("--heartbeat", type=float, default=1.0, help="of the players, in seconds")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds to watch the idle broker")
+    parser.add_argument(
+        "--heartbeat", type=float, default=1.0, help="interval of the players' heartbeats, in seconds"
+    )
     parser.add_argument("--crowd", nargs=2, metavar=("ADDRESS", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.crowd:
         asyncio.run(crowd(options.crowd[0], int(options.crowd[1]), options.heartbeat))
         return
     head = f"{'players':>8}{'broker MiB':>12}{'KiB each':>10}{'idle %':>8}"
-    print(f"{head}   one more, calls in flight: p50 us, broker CPU us a call")
+    print(f"{head}   one more player, calls in flight: p50 us, broker CPU us a call")
     with ExitStack() as stack:
         broker, players, backend = start_broker(stack)
         start_endpoint(stack, "ringback_aio", "server", backend, calls=False)
@@ -83,7 +85,7 @@ def main() -> None:
                 line_of(processes[-1], "JOINED")
                 joined += some
             share, mib = idle(broker, options.seconds), memory_mib(broker)
-            told = []
+            cells = []
             with ExitStack() as caller_stack:
                 caller = start_endpoint(caller_stack, "ringback_aio", "players", players, calls=True)
                 for in_flight in (1, 64):
@@ -91,18 +93,18 @@ def main() -> None:
                         measure_calls(caller, {"broker": broker}, in_flight, 1.0) for _ in range(ROUNDS)
                     ]
                     p50_us = median(figures["p50_us"] for figures in rounds)
-                    # What it would have taken without the calls is not theirs.
+                    # Without the time that the broker takes when it is idle.
                     own_us = median(
                         figures["cpu_broker_us"] - 1e4 * share / figures["calls_per_s"] for figures in rounds
                     )
-                    told.append(f"{in_flight}: {p50_us:.0f}, {own_us:.1f}")
+                    cells.append(f"{in_flight}: {p50_us:.0f}, {own_us:.1f}")
             each = 1024 * (mib - empty_mib) / joined
-            print(f"{joined:>8}{mib:>12.1f}{each:>10.1f}{share:>8.1f}   {'; '.join(told)}", flush=True)
-        left = 0
+            print(f"{joined:>8}{mib:>12.1f}{each:>10.1f}{share:>8.1f}   {'; '.join(cells)}", flush=True)
+        lost = 0
         for process in processes:
             send_line(process)
-            left += json.loads(line_of(process, r"^\{.*\}$")[0])["left"]
-        print(f"players that lost their link meanwhile: {left}")
+            lost += json.loads(line_of(process, r"^\{.*\}$")[0])["lost"]
+        print(f"players that lost their link meanwhile: {lost}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One process of a contender: its server or its players, calling or serving.
+"""Run one process of a contender: its server or its players, as the caller or as the other side.
 
 python bench/endpoint.py CONTENDER SPECIFICATION
 """

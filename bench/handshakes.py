@@ -1,9 +1,9 @@
-"""How many players can join in a second, plain and with CURVE, and what each costs the broker.
+"""Measure how many players can join in a second, plain and with CURVE, and what each costs the broker.
 
     python bench/handshakes.py [--joins 2000] [--at-once 32]
 
-Each join is a new connection, the handshake, HELLO and WELCOME, and BYE. The players are real ones of the
-SDK in one process; all share the machine's cores.
+A join is a new connection, the handshake, HELLO and WELCOME, and BYE. The players are
+`ringback.aio.Player`, all in one process. They share the machine's cores with the broker.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ringback_cli.load_processes import cpu_s, line_of, send_line
 
 
 async def joins(address: str, count: int, at_once: int) -> None:
+    """Have players join and leave, and print how long that took."""
     from ringback.aio import Player
 
     folder = os.environ.get("BENCH_KEYS")
@@ -32,14 +33,14 @@ async def joins(address: str, count: int, at_once: int) -> None:
 
     async def worker(first: bool) -> None:
         for _ in numbers:
-            # With a key all are the same player, and each takes the place of the one before.
+            # With a key file all are the same player: each takes the place of the one before.
             player = Player(address, None, key_file=key_file, connect_timeout=60)
             await player.start()
             await player.close()
             if first:
                 return
 
-    await worker(True)  # what is imported only now
+    await worker(True)  # the first player imports modules
     print("START", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     begun_at = time.perf_counter()
@@ -49,20 +50,20 @@ async def joins(address: str, count: int, at_once: int) -> None:
 
 
 def measure(count: int, at_once: int, curve: bool) -> tuple[float, float]:
-    """Gives joins a second, and the broker's processor time for one, in us."""
+    """Return the joins per second, and the broker's processor time for one join, in microseconds."""
     with ExitStack() as stack:
         options, keys = (), {}
         if curve:
             folder = stack.enter_context(TemporaryDirectory())
             options, keys = make_keys(Path(folder), 7), {"BENCH_KEYS": folder}
         broker, players, _ = start_broker(stack, "--address-handshakes", "1e6", *options)
-        who = start(stack, __file__, "--join", players, "--joins", str(count), environment=keys)
-        line_of(who, "START")
+        crowd = start(stack, __file__, "--join", players, "--joins", str(count), environment=keys)
+        line_of(crowd, "START")
         before = cpu_s(broker)
-        send_line(who)
-        elapsed_s = json.loads(line_of(who, r"^\{.*\}$")[0])["elapsed_s"]
+        send_line(crowd)
+        elapsed_s = json.loads(line_of(crowd, r"^\{.*\}$")[0])["elapsed_s"]
         spent_s = cpu_s(broker) - before
-        send_line(who)
+        send_line(crowd)
     return count / elapsed_s, 1e6 * spent_s / count
 
 

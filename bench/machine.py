@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, and the versions of what was measured."""
+"""Describe the machine and the versions that the figures of a benchmark depend on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROGRAMS = ("nats-server", "redis-server")
 
 
 def machine() -> dict[str, Any]:
-    """Gives the machine, and the versions of what is installed."""
+    """Return the machine, and the versions of the packages and programs that are installed."""
     versions = {"Python": platform.python_version(), "libzmq": zmq.zmq_version()}
     for name in PACKAGES:
         try:

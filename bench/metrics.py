@@ -1,9 +1,10 @@
-"""What counting calls and telling of them costs: processor time a call, with and without, in turns.
+"""Measure what counting calls and reporting the counts costs: processor time a call, with and without it.
 
     python bench/metrics.py [--rounds 11] [--seconds 2]
 
 Without: the broker wants no reports and serves no HTTP. With: reports each second, as is the default, and
-`/metrics`, which is fetched each second. 64 calls in flight; all processes together.
+`/metrics`, which is fetched each second. Both are measured in turns, with 64 calls in flight. The processor
+time is the sum of all processes.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ SCRAPE_S = 1.0
 
 @contextmanager
 def scraped(url: str) -> Iterator[None]:
-    """Has metrics fetched again and again, as Prometheus does."""
+    """Fetch the metrics each second while the block runs, as Prometheus does."""
     over = threading.Event()
 
     def scrape() -> None:
         while not over.wait(SCRAPE_S):
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                assert b"ringback_calls_total{" in answer.read()
+            with urllib.request.urlopen(url, timeout=10) as response:
+                assert b"ringback_calls_total{" in response.read()
 
     thread = threading.Thread(target=scrape)
     thread.start()
@@ -45,7 +46,7 @@ def scraped(url: str) -> Iterator[None]:
 
 
 def cpu_us(scenario: Scenario, seconds: float, counted: bool) -> float:
-    """Gives the processor time of one call, in microseconds."""
+    """Return the processor time of one call, in microseconds."""
     with ExitStack() as stack:
         port = free_port()
         options = ("--http", f"127.0.0.1:{port}") if counted else ("--report", "0")
@@ -56,7 +57,7 @@ def cpu_us(scenario: Scenario, seconds: float, counted: bool) -> float:
                 stack, "ringback_aio", role, address, calls=role == scenario.caller, players=scenario.players
             )
         caller = processes[scenario.caller]
-        measure_calls(caller, processes, IN_FLIGHT, 1.5 * SCRAPE_S)  # until there is something to fetch
+        measure_calls(caller, processes, IN_FLIGHT, 1.5 * SCRAPE_S)  # until there are metrics to fetch
         if counted:
             stack.enter_context(scraped(f"http://127.0.0.1:{port}/metrics"))
         figures = measure_calls(caller, processes, IN_FLIGHT, seconds)
@@ -66,14 +67,14 @@ def cpu_us(scenario: Scenario, seconds: float, counted: bool) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    wanted = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds for each measurement")
+    options = parser.parse_args()
     for name in ("up", "down", "down-100"):
         scenario = SCENARIOS[name]
         pairs = []
-        for number in range(wanted.rounds):
+        for number in range(options.rounds):
             order = (False, True) if number % 2 else (True, False)
-            found = {counted: cpu_us(scenario, wanted.seconds, counted) for counted in order}
+            found = {counted: cpu_us(scenario, options.seconds, counted) for counted in order}
             pairs.append((found[False], found[True]))
         without, counted = (median(pair[index] for pair in pairs) for index in (0, 1))
         ratio = median(counted / without for without, counted in pairs)

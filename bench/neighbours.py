@@ -1,11 +1,12 @@
-"""What one bad player does to the others: latencies with it and without it, in turns, in one run.
+"""Measure what one bad player does to the others: their latencies with it and without it, in turns.
 
     python bench/neighbours.py [--rounds 3] [--seconds 4]
 
-Twenty players call the server, a few hundred calls a second in all. Beside them is nobody; or a player to
-which the server sends 400 calls of 64 KiB a second, and which reads them, or has stopped reading; or a player
-that sends calls as fast as it can, at a broker that allows a player 500 frames a second. That one has the
-lowest priority: it would be on another machine, and must not take the processor itself from the others.
+Twenty players call the server, a few hundred calls a second in all. There are four situations. The twenty are
+alone. Or the server sends 400 calls of 64 KiB a second to one more player, which reads them, or which has
+stopped reading. Or one more player sends calls as fast as it can, and the broker allows a player 500 frames a
+second. That player's process has the lowest priority: in practice it runs on another machine, so here it must
+not take the processor from the others.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ringback_cli.load_processes import cpu_s, line_of
 
 PLAYERS = 20
 CALLS_A_SECOND = 10
-"""Of each player, and of the server to each."""
+"""How many calls each player makes in a second."""
 
 BULK = bytes(64 * 1024)
 BULK_CALLS_A_SECOND = 400
@@ -41,7 +42,7 @@ SITUATIONS = {
 
 
 async def server(address: str) -> None:
-    """Answers, and keeps sending to a player named "bulk" if it is there."""
+    """Serve "echo", and keep sending to the player "bulk" while it is there."""
     from ringback.aio import Server
 
     async with Server(address) as endpoint:
@@ -63,7 +64,7 @@ async def server(address: str) -> None:
 
 
 async def honest(address: str, seconds: float) -> None:
-    """Twenty players in one process, each with calls at its pace; prints the latencies in ms."""
+    """Run twenty players in one process, each with calls at its pace. Print the latencies in ms."""
     from ringback.aio import Player
 
     latencies: list[float] = []
@@ -85,7 +86,7 @@ async def honest(address: str, seconds: float) -> None:
 
 
 async def reader(address: str) -> None:
-    """Reads what it is sent."""
+    """Run a player that reads and handles what it is sent."""
     from ringback.aio import Player
 
     async with Player(address, "bulk") as player:
@@ -95,7 +96,7 @@ async def reader(address: str) -> None:
 
 
 def deaf(address: str) -> None:
-    """Joins, and never reads again."""
+    """Join as a player, and never read again."""
     import zmq
 
     from ringback.protocol.control import Hello, encode
@@ -113,7 +114,7 @@ def deaf(address: str) -> None:
 
 
 def flood(address: str) -> None:
-    """Sends frames of one call each as fast as the socket takes them; thrown out, it joins again."""
+    """Send frames of one call each as fast as the socket takes them. Join again after each REJECT."""
     import msgpack
     import zmq
 
@@ -123,28 +124,28 @@ def flood(address: str) -> None:
 
     os.nice(19)
     context: zmq.Context[Any] = zmq.Context()
-    frame = header(FrameType.DATA) + msgpack.packb([[CALL, 1, "echo", None, 1000]])
-    said = False
+    call = header(FrameType.DATA) + msgpack.packb([[CALL, 1, "echo", None, 1000]])
+    ready = False
     while True:
         socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.ROUTING_ID, secrets.token_bytes(16))
-        # From an address of its own: its neighbours are not shut out with it.
+        # From an IP of its own, so that the broker does not shut out its neighbours with it.
         socket.connect(address.replace("tcp://", "tcp://127.0.0.2:0;"))
         socket.send(encode(Hello(Role.PLAYER)))
         socket.poll(30_000)
-        if not said:
+        if not ready:
             print("ready", flush=True)
-            said = True
+            ready = True
         while True:
             for _ in range(100):
                 with suppress(zmq.Again):
-                    socket.send(frame, zmq.NOBLOCK)
-            answers = []
+                    socket.send(call, zmq.NOBLOCK)
+            received = []
             with suppress(zmq.Again):
                 while True:
-                    answers.append(socket.recv(zmq.NOBLOCK))
-            if any(answer[1] == FrameType.REJECT for answer in answers):
+                    received.append(socket.recv(zmq.NOBLOCK))
+            if any(frame[1] == FrameType.REJECT for frame in received):
                 break
         socket.close()
 
@@ -159,6 +160,7 @@ ROLES: dict[str, Any] = {
 
 
 def measure(situation: str, seconds: float) -> dict[str, float]:
+    """Return the latencies of the honest players in ms, and the memory and processor time of the broker."""
     with ExitStack() as stack:
         broker, players, backend = start_broker(stack, f"--player-frames={FLOODED_FRAMES_PER_S}")
         line_of(start(stack, __file__, "--role", "server", backend), "ready")

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: how each is started, and its memory."""
+"""Start the processes of a benchmark, and measure their memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ BROKER = ("-m", "ringback_cli", "broker", "--players=tcp://127.0.0.1:0", "--back
 def start(
     stack: ExitStack, *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Starts Python; the process ends with the stack."""
+    """Start Python with these arguments. The process is killed when the stack is closed."""
     return start_program(stack, sys.executable, *arguments, environment=environment)
 
 
 def start_program(
     stack: ExitStack, *command: str, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
+    """Start a program. The process is killed when the stack is closed."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -44,7 +45,7 @@ def start_program(
 
 
 def program(name: str) -> str | None:
-    """Gives where a program is; a daemon's folder is not on everybody's path."""
+    """Return where a program is. Look in /usr/sbin too: daemons are there, but it is not on every PATH."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -66,7 +67,15 @@ def start_endpoint(
     blob_bytes: int = 0,
     settings: dict[str, Any] | None = None,
 ) -> subprocess.Popen[str]:
-    """Starts the server or the players of a contender, and waits until they are ready."""
+    """Start the server or the players of a contender, and wait until they are ready.
+
+    Args:
+        role: "server" or "players".
+        calls: whether this side makes the calls. The other side handles them.
+        players: how many players there are.
+        blob_bytes: size of payload and result. 0 stands for small dicts.
+        settings: the contender's own, for this role.
+    """
     spec = {
         "role": role,
         "calls": calls,
@@ -81,7 +90,7 @@ def start_endpoint(
 
 
 def memory_mib(process: subprocess.Popen[str]) -> float:
-    """Gives what of a process is resident."""
+    """Return the resident memory of a process, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     match = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert match is not None
@@ -89,8 +98,11 @@ def memory_mib(process: subprocess.Popen[str]) -> float:
 
 
 def make_keys(folder: Path, *ids: int | str) -> tuple[str, ...]:
-    """Makes keys for a broker, a server and players of these IDs, in files server.key and player.key of the
-    folder; gives the broker's options."""
+    """Make key pairs for a broker, a server and players, and return the broker's options.
+
+    The key files server.key and player.key in the folder are for the endpoints. The player's key may join
+    with each of these IDs.
+    """
     from ringback.credentials import load_key_pair, new_key_pair, write_key_pair
 
     broker = write_key_pair(new_key_pair("broker", "broker"), folder)
@@ -106,7 +118,7 @@ def make_keys(folder: Path, *ids: int | str) -> tuple[str, ...]:
 
 
 def start_broker(stack: ExitStack, *options: str) -> tuple[subprocess.Popen[str], str, str]:
-    """Gives a broker, and its addresses for players and the backend."""
+    """Start a broker, and return it with its addresses for players and for the backend."""
     broker = start(stack, *BROKER, *options)
     players, backend = line_of(broker, r"ready players=(\S+) backend=(\S+)").groups()
     return broker, players, backend

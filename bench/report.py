@@ -1,8 +1,8 @@
-"""Writes what `run.py --json` has measured into docs/performance.md and README.md, and draws a picture of it.
+"""Write the measurements of `run.py --json` into docs/performance.md and README.md, and draw a picture.
 
     python bench/report.py [--json docs/performance.jsonl]
 
-Figures are medians of the rounds; ratios are the medians of those of each round.
+Values are medians of the rounds. A ratio is the median of the ratios of each round.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ PICTURE = DOCS / "performance.png"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 ROLES = ("broker", "server", "players")
 COMPARED = {"nats": "NATS", "loops": "the loops", "proxy": "proxy"}
-"""What the tables have ratios against."""
+"""The tables have ratios against these contenders."""
 
 SHOWN_FIRST = ("up", "down", "down-100"), 64, "nats"
-"""What README.md has: scenarios, calls in flight, and against whom."""
+"""What the table in README.md shows: scenarios, calls in flight, and the contender of the ratios."""
 
 DRAWN_IN_FLIGHT = (64, 512)
 COLOURS = {"ringback": ("#0b5394", "#7fb2dd"), "other": ("#666666", "#c4c4c4")}
-"""Of bars, with 64 and 512 calls in flight."""
+"""The colours of the bars, for 64 and 512 calls in flight."""
 
 
 class Goal(NamedTuple):
-    """What one contender should be of another one, by a figure.
+    """A bound on the ratio of one contender's figure to that of another contender.
 
     Attributes:
-        at_most: whether the ratio should be at most `bound`, and not at least.
+        at_most: whether the ratio should be at most `bound`, rather than at least.
     """
 
     scenarios: tuple[str, ...]
@@ -67,25 +67,25 @@ GOALS = (
     Goal(("blob",), (64,), "calls_per_s", "proxy", 0.8),
     Goal(ONE, (1, 64, 512), "cpu_us", "ringback.aio", 1.5, at_most=True, contender="ringback.aio CURVE"),
 )
-"""What the project wants of itself."""
+"""The project's own goals."""
 
 FIGURES = {
     "calls_per_s": "rate",
     "cpu_us": "CPU a call",
-    "cpu_broker_us": "the broker's CPU a call",
+    "cpu_broker_us": "CPU a call of the broker",
     "p50_us": "p50",
 }
 
 Results = dict[tuple[str, int], dict[str, Rows]]
-"""By scenario and calls in flight, and then by contender."""
+"""The rows by scenario and calls in flight, and then by contender."""
 
 
 class Measured(NamedTuple):
-    """What a file has.
+    """The measurements in a file.
 
     Attributes:
-        machine: where it was measured.
-        rounds: how many there are at most.
+        machine: the machine they were made on.
+        rounds: the largest number of rounds of a contender.
         seconds: how long each measurement took.
     """
 
@@ -114,9 +114,9 @@ def read(path: Path) -> Measured:
 
 
 def text(measured: Measured) -> str:
-    """Gives the part of the document that is made anew."""
+    """Return the part of docs/performance.md that this program writes."""
     parts = [about(measured), f"![calls a second and processor time a call]({PICTURE.name})\n"]
-    parts.append(f"### What is wanted, and what was measured\n\n{goals(measured.results)}")
+    parts.append(f"### Goals, and what was measured\n\n{goals(measured.results)}")
     for (name, in_flight), contenders in measured.results.items():
         calls = "one call at a time" if in_flight == 1 else f"{in_flight} in flight"
         parts.append(f"### {name}: {SCENARIOS[name].text}, {calls}\n\n{table(contenders)}")
@@ -132,7 +132,7 @@ def about(measured: Measured) -> str:
 
 
 def goals(results: Results) -> str:
-    heads = ["", "in flight", "of", "should be", "is", ""]
+    heads = ["scenario", "in flight", "figure", "goal", "measured", "reached"]
     lines = [line(heads), line(["---", "---:", "---", "---", "---:", "---"])]
     for goal in GOALS:
         for scenario, in_flight in product(goal.scenarios, goal.in_flight):
@@ -141,7 +141,7 @@ def goals(results: Results) -> str:
                 continue
             [ratio] = against(rows[goal.contender], rows[goal.other], goal.figure)
             reached = ratio <= goal.bound if goal.at_most else ratio >= goal.bound
-            wanted = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g} times that of {goal.other}"
+            wanted = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g} times {goal.other}"
             what = f"{goal.contender}: {FIGURES[goal.figure]}"
             lines.append(
                 line([scenario, str(in_flight), what, wanted, f"{ratio:.2f}", "yes" if reached else "no"])
@@ -176,7 +176,7 @@ def line(cells: Any) -> str:
 
 
 def summary(results: Results) -> str:
-    """Gives the table of README.md, of ratios; nothing if a part of them was not measured."""
+    """Return the table of ratios for README.md, or "" if a part of it was not measured."""
     names, in_flight, other = SHOWN_FIRST
     found = {name: results[name, in_flight] for name in names if other in results.get((name, in_flight), {})}
     if len(found) < len(names):
@@ -195,7 +195,7 @@ def summary(results: Results) -> str:
 
 
 def write(path: Path, part: str) -> None:
-    """Puts the new part between the two comments of a document."""
+    """Replace the part of a document between the two comments."""
     document = path.read_text()
     between = re.compile(f"{BEGIN}.*{END}", re.S)
     if not between.search(document):
@@ -204,7 +204,7 @@ def write(path: Path, part: str) -> None:
 
 
 def draw(measured: Measured, path: Path) -> None:
-    """Draws a row of two charts for each scenario: calls a second, and processor time a call."""
+    """Draw a row of two charts for each scenario: calls a second, and processor time a call."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -238,7 +238,7 @@ def draw(measured: Measured, path: Path) -> None:
 
 
 def bars(axis: Any, situations: dict[int, dict[str, Rows]], key: str) -> None:
-    """Draws a bar for each contender and number of calls in flight."""
+    """Draw a bar for each contender and number of calls in flight."""
     names = list(next(iter(situations.values())))
     thickness = 0.8 / len(situations)
     for place, (in_flight, contenders) in enumerate(situations.items()):

@@ -1,10 +1,10 @@
-"""Measures calls by ringback and by what else one would use, in turns, in one run, on the same work.
+"""Measure calls with ringback and with its alternatives, in turns, in one run, with the same work.
 
     python bench/run.py [--rounds N] [--contenders A,B] [--scenarios up,down] [--in-flight 1,64]
         [--json FILE] [--check]
 
-The content of each result is checked. Processor time is that of all processes of a contender, as the kernel
-counts it. Quote ratios: a shared machine drifts, and all contenders drift with it.
+The content of each result is checked. Processor time is the sum of all processes of a contender, as the
+kernel counts it. Quote ratios: the speed of a shared machine drifts, for all contenders alike.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ class Scenario(NamedTuple):
     """Who calls whom.
 
     Attributes:
-        text: what the table says of it.
+        text: the scenario in words, for the heading of its table.
         caller: "players" or "server".
-        blob_bytes: of payload and result; 0 for small dicts.
-        in_flight: how many calls at one time, by default.
-        contenders: those alone, if any are named.
+        players: how many players there are.
+        in_flight: the numbers of calls in flight that are measured by default.
+        blob_bytes: size of payload and result. 0 stands for small dicts.
+        contenders: if not empty, only these are measured.
     """
 
     text: str
@@ -72,7 +73,7 @@ SCENARIOS = {
 
 
 class Bound(NamedTuple):
-    """What `--check` wants of ringback.aio against the loops: at least this rate, at most this CPU a call."""
+    """A bound of `--check` on ringback.aio against the loops: at least this rate, at most this CPU a call."""
 
     scenario: str
     in_flight: int
@@ -90,7 +91,7 @@ BOUNDS = (
 
 
 def missing(contender: str) -> str | None:
-    """Gives what a contender needs and is not installed."""
+    """Return what a contender needs that is not installed, or None."""
     try:
         module = import_module(f"contenders.{CONTENDERS[contender]}")
     except ModuleNotFoundError as error:
@@ -102,7 +103,7 @@ def missing(contender: str) -> str | None:
 def measure(
     contender: str, scenario: Scenario, in_flight: tuple[int, ...], seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """Starts a contender, and gives the figures for each number of calls in flight."""
+    """Start a contender, and yield its figures for each number of calls in flight."""
     module = import_module(f"contenders.{CONTENDERS[contender]}")
     with ExitStack() as stack:
         middle = module.start_broker(stack)
@@ -149,21 +150,21 @@ def table(scenario: Scenario, in_flight: int, results: dict[str, Rows]) -> None:
 
 
 def medians(rows: Rows) -> dict[str, float]:
-    """Gives the median of each figure."""
+    """Return the median of each figure."""
     return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
 
 
 def against(rows: Rows, others: Rows, *figures: str) -> list[float]:
-    """Gives the medians of the ratios of figures, round by round."""
+    """Return for each figure the median of its ratios, round by round."""
     pairs = list(zip(rows, others, strict=True))
     return [statistics.median(ours[key] / theirs[key] for ours, theirs in pairs) for key in figures]
 
 
 def out_of_bounds(results: dict[tuple[str, int], dict[str, Rows]]) -> list[str]:
-    """Gives what is worse than the bounds, of what was measured.
+    """Return a text for each measured ratio that is worse than its bound.
 
     Args:
-        results: by scenario and calls in flight, and then by contender.
+        results: the rows by scenario and calls in flight, and then by contender.
     """
     found = []
     for bound in BOUNDS:
@@ -179,7 +180,7 @@ def out_of_bounds(results: dict[tuple[str, int], dict[str, Rows]]) -> list[str]:
 
 
 class Journal:
-    """A file with a line of JSON about the machine, and one for each measurement. What is there is kept."""
+    """A file with a line of JSON about the machine, and one for each measurement. An existing file grows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,44 +198,49 @@ class Journal:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds for each measurement")
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
-    parser.add_argument("--in-flight", default="", help="in place of what each scenario has")
-    parser.add_argument("--json", type=Path, help="append every measurement to this file, a line each")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if ringback.aio is out of bounds")
+    parser.add_argument(
+        "--in-flight", default="", help="numbers of calls in flight, instead of those of the scenario"
+    )
+    parser.add_argument("--json", type=Path, help="append each measurement to this file, one per line")
+    parser.add_argument(
+        "--check", action="store_true", help="end with exit code 1 if ringback.aio is out of bounds"
+    )
     return parser.parse_args()
 
 
 def in_turns(
     scenario: Scenario, names: Sequence[str], in_flight: tuple[int, ...], rounds: int, seconds: float
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Measures each contender in each round; gives round, contender and figures."""
+    """Measure each contender in each round. Yield round, contender and figures."""
     for number in range(rounds):
         for name in names:
-            # A thread for each of 512 calls is nobody's program.
+            # The blocking face needs a thread for each call in flight. No real program starts 512 of them.
             most = MOST_THREADS if name == "ringback" else max(in_flight)
-            wanted = tuple(some for some in in_flight if some <= most)
-            for figures in measure(name, scenario, wanted, seconds):
+            numbers = tuple(calls for calls in in_flight if calls <= most)
+            for figures in measure(name, scenario, numbers, seconds):
                 yield number, name, figures
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the processes end with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so stop the processes
     options = arguments()
     names = []
     for name in options.contenders.split(","):
         if what := missing(name):
-            print(f"{name} is left out: {what} is not installed")
+            print(f"{name} is not measured: {what} is not installed")
         else:
             names.append(name)
     journal = Journal(options.json) if options.json else None
     results: dict[tuple[str, int], dict[str, Rows]] = {}
     for scenario_name in options.scenarios.split(","):
         scenario = SCENARIOS[scenario_name]
-        who = [name for name in names if not scenario.contenders or name in scenario.contenders]
+        contenders = [name for name in names if not scenario.contenders or name in scenario.contenders]
         in_flight = tuple(map(int, filter(None, options.in_flight.split(",")))) or scenario.in_flight
-        for number, name, figures in in_turns(scenario, who, in_flight, options.rounds, options.seconds):
+        turns = in_turns(scenario, contenders, in_flight, options.rounds, options.seconds)
+        for number, name, figures in turns:
             where = results.setdefault((scenario_name, figures["in_flight"]), {})
             where.setdefault(name, []).append(figures)
             if journal is not None:
@@ -245,11 +251,11 @@ def main() -> None:
                     seconds=options.seconds,
                     **figures,
                 )
-        for some in in_flight:
-            if rows := results.get((scenario_name, some)):
-                table(scenario, some, rows)
+        for calls in in_flight:
+            if rows := results.get((scenario_name, calls)):
+                table(scenario, calls, rows)
     if options.check and (found := out_of_bounds(results)):
-        sys.exit(f"ringback.aio is worse against the {BASELINE} than it may be: {'; '.join(found)}")
+        sys.exit(f"ringback.aio against the {BASELINE} is out of bounds: {'; '.join(found)}")
 
 
 if __name__ == "__main__":

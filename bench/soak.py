@@ -1,11 +1,12 @@
-"""Churn for a long time, and whether anything grows.
+"""Let players come and go for a long time, and check that nothing grows.
 
     python bench/soak.py [--minutes 60] [--plot soak.png] [--json soak.jsonl]
 
-A server, and processes of players that join, call and are called, and leave in order or without a word, some
-hundreds a minute. In the first half the broker is killed and started again now and then; in the second it
-lives on. Each second what every process has is noted: memory, descriptors and threads from /proc, tasks and
-table entries as it tells itself. The verdict looks at the second half: nothing may grow.
+There are a broker, a server and two processes of players. The players join, call and are called, and leave,
+some with a BYE and some without, a few hundred in a minute. In the first half the broker is killed and
+started again a few times. In the second half it runs on. Each second this program notes what each process
+uses: memory, descriptors and threads from /proc, and tasks and table entries, which the process itself
+prints. The verdict is about the second half: nothing may grow.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PACE_S = 0.1
 LONGEST_LIFE_S = 30.0
 RESTARTS = 6
 GROWTH_MIB = 2.0
-"""What the memory of a process may grow by in the second half: the steps in which an allocator takes it."""
+"""How much the memory of a process may grow in the second half. An allocator takes memory in large steps."""
 
 MEASURES = ("memory_mib", "descriptors", "threads", "tasks", "entries")
 
@@ -44,12 +45,13 @@ MEASURES = ("memory_mib", "descriptors", "threads", "tasks", "entries")
 
 
 def entries_of(endpoint: Any) -> int:
+    """Return how many entries the tables of an endpoint have."""
     load = endpoint._endpoint.load()
     return int(load.peers + load.calls + load.executions)
 
 
-async def tell(endpoints: list[Any]) -> None:
-    """Says each second what only a process itself knows."""
+async def print_figures(endpoints: list[Any]) -> None:
+    """Print each second the figures that only the process itself knows."""
     while True:
         figures = {"tasks": len(asyncio.all_tasks()), "entries": sum(map(entries_of, endpoints))}
         figures["calls"] = sum(endpoint.counters.calls for endpoint in endpoints)
@@ -58,15 +60,15 @@ async def tell(endpoints: list[Any]) -> None:
 
 
 async def ended(call: Any) -> None:
-    """Waits for a call; whatever becomes of it, it ends."""
+    """Wait until a call has ended, with results or with an error."""
     from ringback import CallbackError
 
     with suppress(CallbackError):
         await call
 
 
-def answer(payload: Any, cb: Any) -> None:
-    """Answers most calls."""
+def reply(payload: Any, cb: Any) -> None:
+    """Reply to nine calls of ten. The tenth gets no reply."""
     if payload["number"] % 10:
         cb(payload["number"], payload["fill"])
 
@@ -79,17 +81,17 @@ async def server(address: str) -> None:
     from ringback.aio import Server
 
     async with Server(address) as endpoint:
-        endpoint.register_server_callback("answer", lambda source, payload, cb: answer(payload, cb))
-        told = asyncio.create_task(tell([endpoint]))
+        endpoint.register_server_callback("soak", lambda source, payload, cb: reply(payload, cb))
+        printing = asyncio.create_task(print_figures([endpoint]))
         number = 0
         while True:
             number += 1
             players = endpoint.players
             if players:
                 to, payload = random.choice(players), payload_of(number)
-                await ended(endpoint.trigger_client_callback("answer", to, payload, timeout=0.5))
+                await ended(endpoint.trigger_client_callback("soak", to, payload, timeout=0.5))
             await asyncio.sleep(PACE_S / 10)
-            assert not told.done()
+            assert not printing.done()
 
 
 async def churn(address: str, seed: int) -> None:
@@ -102,7 +104,7 @@ async def churn(address: str, seed: int) -> None:
     async def lives(place: int) -> None:
         for turn in range(1 << 62):
             player = Player(address, f"{seed}-{place}-{turn}")
-            player.register_client_callback("answer", answer)
+            player.register_client_callback("soak", reply)
             try:
                 await player.start()
             except LinkError:
@@ -113,26 +115,26 @@ async def churn(address: str, seed: int) -> None:
             while time.monotonic() < ends_at:
                 number += 1
                 payload = payload_of(rng.randrange(10_000))
-                await ended(player.trigger_server_callback("answer", payload, timeout=0.5))
+                await ended(player.trigger_server_callback("soak", payload, timeout=0.5))
                 await asyncio.sleep(rng.uniform(0, 2 * PACE_S))
             living.remove(player)
             if rng.random() < 0.3:
                 player._shell.close_link()  # without a BYE
             await player.close()
 
-    await asyncio.gather(tell(living), *(lives(place) for place in range(PLAYERS_A_PROCESS)))
+    await asyncio.gather(print_figures(living), *(lives(place) for place in range(PLAYERS_A_PROCESS)))
 
 
-# -- the one that watches
+# -- the process that measures
 
 
-class Watched:
-    """A process, and what it has told last."""
+class Measured:
+    """A process, and the figures that it printed last."""
 
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
         self.name = name
         self.process = process
-        self.told: dict[str, int] = {}
+        self.printed: dict[str, int] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -140,7 +142,7 @@ class Watched:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):
-                self.told = json.loads(line)
+                self.printed = json.loads(line)
             elif "Traceback" in line or "Error" in line:
                 print(f"{self.name}: {line}", end="", file=sys.stderr)
 
@@ -154,12 +156,12 @@ class Watched:
             "memory_mib": memory_mib(self.process),
             "descriptors": len(list((folder / "fd").iterdir())),
             "threads": int(threads[1]),
-            **self.told,
+            **self.printed,
         }
 
 
 def slope(points: list[tuple[float, float]]) -> float:
-    """Gives the least-squares slope: a second."""
+    """Return the growth per second, by least squares."""
     count = len(points)
     mean_t, mean_v = (sum(point[axis] for point in points) / count for axis in (0, 1))
     spread = sum((t - mean_t) ** 2 for t, _ in points)
@@ -167,7 +169,7 @@ def slope(points: list[tuple[float, float]]) -> float:
 
 
 def verdict(rows: list[dict[str, Any]], half_s: float, end_s: float) -> bool:
-    """Prints how each measure changed in the second half; tells whether nothing grew."""
+    """Print how each measure changed in the second half, and return whether nothing grew."""
     series: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         for measure in MEASURES:
@@ -207,19 +209,20 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def run(minutes: float, rows: list[dict[str, Any]]) -> None:
-    # glibc keeps what was freed, and touches more and more of it: with its defaults, memory grew for half an
-    # hour where what was in use (mallinfo2) did not change. So that a leak can be told from that:
+    # With its defaults, glibc keeps freed memory and touches more and more of it: resident memory grew for
+    # half an hour while the memory in use (mallinfo2) did not. These settings prevent that, so that growth
+    # means a leak.
     os.environ.update({"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"})
     length_s = 60 * minutes
     kills = [length_s / 2 * (number + 1) / (RESTARTS + 1) for number in range(RESTARTS)]
     with ExitStack() as stack:
         process = start(stack, *BROKER)
         players, backend = line_of(process, r"ready players=(\S+) backend=(\S+)").groups()
-        broker = Watched("broker", process)
-        crowd = [Watched("server", start(stack, __file__, "--role", "server", backend))]
+        broker = Measured("broker", process)
+        crowd = [Measured("server", start(stack, __file__, "--role", "server", backend))]
         for seed in range(1, CHURNING_PROCESSES + 1):
             process = start(stack, __file__, "--role", "churn", players, str(seed))
-            crowd.append(Watched(f"players {seed}", process))
+            crowd.append(Measured(f"players {seed}", process))
         began = time.monotonic()
         while (t := time.monotonic() - began) < length_s:
             if kills and t >= kills[0]:
@@ -228,7 +231,7 @@ def run(minutes: float, rows: list[dict[str, Any]]) -> None:
                 broker.process.wait()
                 process = start(stack, *BROKER[:3], f"--players={players}", f"--backend={backend}")
                 line_of(process, "ready players")
-                broker = Watched("broker", process)
+                broker = Measured("broker", process)
             rows.extend({"t": t, "who": one.name, **one.figures()} for one in (broker, *crowd))
             time.sleep(1.0)
 
@@ -236,8 +239,10 @@ def run(minutes: float, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--plot", type=Path, help="a picture of it all, as PNG")
-    parser.add_argument("--json", type=Path, help="all figures, a line for each process and second")
+    parser.add_argument("--plot", type=Path, help="draw all figures into this PNG file")
+    parser.add_argument(
+        "--json", type=Path, help="write all figures to this file, a line per process and second"
+    )
     parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
@@ -253,7 +258,9 @@ def main() -> None:
     if options.plot:
         plot(rows, options.plot)
     calls = sum({row["who"]: row.get("calls", 0) for row in rows}.values())
-    print(f"{options.minutes:g} minutes, {calls} calls by those that live at the end, {RESTARTS} restarts")
+    print(
+        f"{options.minutes:g} minutes, {calls} calls by processes that live at the end, {RESTARTS} restarts"
+    )
     sound = verdict(rows, 30 * options.minutes + 30, 60 * options.minutes)
     print("nothing grows" if sound else "something grows")
     sys.exit(not sound)

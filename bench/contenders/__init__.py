@@ -1,8 +1,9 @@
-"""What is measured, a file for each, all with the same small interface:
+"""The contenders of the benchmark. Each has a file with the same small interface:
 
 - `NOTE`: what it is, and whether the comparison is fair.
-- `start_broker(stack)`: starts what stands between the two sides, and gives a `Middle`. Called by the driver.
-- `Server` and `Players`: the two sides, each a `ringback_cli.load.End`, in a process of its own.
+- `start_broker(stack)`: start the broker between the two sides, and return a `Middle`. run.py calls it.
+- `Server` and `Players`: the two sides. Each is a `ringback_cli.load.End`, in a process of its own.
+- `PROGRAM`, if it needs one: the name of the broker's program.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any, NamedTuple
 
 
 class Middle(NamedTuple):
-    """What stands between the two sides.
+    """The broker between the two sides, if there is one, and its addresses.
 
     Attributes:
-        process: of it; None where the server is what players connect to.
-        players: where players connect to.
-        backend: where the server connects to, or listens.
-        settings: of the two sides, by role.
+        process: the broker's process, or None if players connect to the server.
+        players: the address that players connect to.
+        backend: the address that the server connects to, or listens on.
+        settings: arguments for the two sides, by role.
     """
 
     process: Popen[str] | None

@@ -1,4 +1,4 @@
-"""gRPC: a unary call up, and down a stream that each player opens. The server is what players connect to."""
+"""gRPC: a unary call up, and calls down on a stream that each player opens. Players connect to the server."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from processes import free_port
 from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, player_id
 
-NOTE = """grpc.aio with msgpack in place of protobuf, as nothing is generated. A call up is a unary one.
-Down there are none, so each player opens a stream on which the server sends numbered calls, and the player
-answers. A channel for each player, with a connection of its own. No broker: one hop less each way. Unary
-calls may have deadlines; the calls on the stream are hand-written."""
+NOTE = """grpc.aio with msgpack instead of protobuf, so that no code is generated. A call up is a unary call.
+gRPC has no calls down. So each player opens a stream: the server sends numbered calls on it, and the player
+replies. Each player has a channel with a connection of its own. No broker: one hop less each way. Unary calls
+may have deadlines. The calls on the stream are written by hand, without."""
 SERVICE = "bench"
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
@@ -29,7 +29,7 @@ def start_broker(stack: ExitStack) -> Middle:
 
 
 class Stream:
-    """What the server has of a player: calls that are to be sent, and those that wait for their answer."""
+    """The server's end of a player's stream: calls to send, and calls that wait for their replies."""
 
     def __init__(self) -> None:
         self.numbers = count()
@@ -42,8 +42,8 @@ class Stream:
         self.outgoing.put_nowait((number, KEY, payload))
         return await future
 
-    async def read(self, answers: AsyncIterator[list[Any]]) -> None:
-        async for number, result in answers:
+    async def read(self, replies: AsyncIterator[list[Any]]) -> None:
+        async for number, result in replies:
             self.pending.pop(number).set_result(result)
 
 
@@ -64,12 +64,12 @@ class Server(AsyncioEnd):
         return self.work.handle(payload)
 
     async def down(
-        self, answers: AsyncIterator[list[Any]], context: grpc.aio.ServicerContext
+        self, replies: AsyncIterator[list[Any]], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[tuple[int, str, Any]]:
         stream = Stream()
         self.streams[dict(context.invocation_metadata())["id"]] = stream
-        await context.send_initial_metadata(())  # tells the player that it is known
-        reading = asyncio.create_task(stream.read(answers))
+        await context.send_initial_metadata(())  # the player waits for it: the server can call it now
+        reading = asyncio.create_task(stream.read(replies))
         try:
             while True:
                 yield await stream.outgoing.get()
@@ -91,9 +91,9 @@ class Players(AsyncioEnd):
             down = channel.stream_stream(f"/{SERVICE}/Down", **coders)
             calls = down(metadata=(("id", player_id(player)),))
             await calls.initial_metadata()
-            self.tasks.append(asyncio.create_task(self.answer(calls)))
+            self.tasks.append(asyncio.create_task(self.reply(calls)))
 
-    async def answer(self, calls: grpc.aio.StreamStreamCall) -> None:
+    async def reply(self, calls: grpc.aio.StreamStreamCall) -> None:
         handlers = {KEY: self.work.handle}
         while (call := await calls.read()) is not grpc.aio.EOF:
             number, key, payload = call

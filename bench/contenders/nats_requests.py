@@ -1,4 +1,4 @@
-"""NATS: its server as broker, and its request and reply."""
+"""NATS: nats-server as the broker, and the request and reply of nats-py."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
 from ringback_cli.load_processes import line_of
 
 NOTE = """nats-server (Go) and nats-py with its defaults: `request`, and `subscribe` with a function that
-responds. A connection and a subject for each player, msgpack. A request fails where nobody has subscribed,
-and has a time limit; there is no presence. nats-server uses several cores."""
+responds. A connection and a subject for each player, msgpack. A request fails if nobody has subscribed, and
+it has a time limit. No presence. nats-server uses several cores."""
 PROGRAM = "nats-server"
 TIMEOUT_S = 30.0
 
@@ -32,14 +32,14 @@ def start_broker(stack: ExitStack) -> Middle:
 
 
 async def joined(address: str, name: str, work: Work) -> Client:
-    """Gives a connection that answers calls to this name."""
+    """Return a connection that replies to calls to this name."""
     link = await nats.connect(address)
 
-    async def answer(message: Msg) -> None:
+    async def reply(message: Msg) -> None:
         await message.respond(msgpack.packb(work.handle(msgpack.unpackb(message.data))))
 
-    await link.subscribe(f"{name}.{KEY}", cb=answer)
-    await link.flush()  # the subscription is there
+    await link.subscribe(f"{name}.{KEY}", cb=reply)
+    await link.flush()  # until nats-server has the subscription
     return link
 
 

@@ -1,4 +1,4 @@
-"""The same work by hand-written pyzmq loops: ROUTER/DEALER, one call a message, nothing but the work."""
+"""Loops written by hand with pyzmq: ROUTER and DEALER, one call a message, and nothing that is not needed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ringback_cli.load import KEY, End, Measurement
 from ringback_cli.load_processes import line_of
 
 NOTE = """ROUTER and DEALER sockets, one call a message, msgpack. No deadlines, errors, presence or limits:
-what one would write first. Each loop blocks in poll and then receives without waiting until nothing is
-left."""
+this is what you would write first. Each loop blocks in poll, and then receives without waiting until no
+message is left."""
 
 
 def start_broker(stack: ExitStack) -> Middle:
@@ -46,7 +46,7 @@ def broker() -> None:
                         server, player, frame = socket.recv_multipart(zmq.NOBLOCK)
                         if player:
                             players.send_multipart([player, frame])
-                        else:  # it asks whether it is connected
+                        else:  # the server asks whether it is connected
                             backend.send_multipart([server, b"", b""])
             except zmq.Again:
                 pass
@@ -57,7 +57,7 @@ def routing_id(player: int) -> bytes:
 
 
 class Loop(End):
-    """What both sides do: calls of others are answered, and answers end one's own."""
+    """The loop of either side: it handles calls of the other side, and takes replies to its own."""
 
     def open(self) -> None:
         self.context = zmq.Context()
@@ -101,7 +101,7 @@ class Loop(End):
         raise NotImplementedError
 
     def take(self, frame: bytes) -> bytes | None:
-        """Takes a frame; gives the answer, if it was a call."""
+        """Handle a call and return the reply to send, or take a reply and return None."""
         number, *rest = msgpack.unpackb(frame)
         if len(rest) == 2:
             key, payload = rest
@@ -119,7 +119,7 @@ class Server(Loop):
         self.missing = self.players
 
     def greet(self) -> None:
-        """Waits until it is connected: else the broker would drop what comes for it."""
+        """Wait until the socket is connected. Until then the broker would drop messages for this side."""
         self.socket.send_multipart([b"", b""])
         self.socket.recv_multipart()
 
@@ -138,8 +138,8 @@ class Server(Loop):
                 player, frame = self.socket.recv_multipart(zmq.NOBLOCK)
                 if not frame:
                     self.missing -= 1
-                elif (answer := self.take(frame)) is not None:
-                    self.socket.send_multipart([player, answer])
+                elif (reply := self.take(frame)) is not None:
+                    self.socket.send_multipart([player, reply])
         except zmq.Again:
             pass
 
@@ -148,7 +148,7 @@ class Players(Loop):
     def connect(self) -> None:
         self.sockets = [self.dealer(routing_id(player)) for player in range(self.players)]
         for socket in self.sockets:
-            socket.send(b"")  # tells the server that it is there
+            socket.send(b"")  # the server counts the players that are connected
             self.poller.register(socket, zmq.POLLIN)
 
     def send(self, player: int, frame: bytes) -> None:
@@ -158,9 +158,9 @@ class Players(Loop):
         for socket, _ in self.poller.poll():
             try:
                 while True:
-                    answer = self.take(socket.recv(zmq.NOBLOCK))
-                    if answer is not None:
-                        socket.send(answer)
+                    reply = self.take(socket.recv(zmq.NOBLOCK))
+                    if reply is not None:
+                        socket.send(reply)
             except zmq.Again:
                 pass
 

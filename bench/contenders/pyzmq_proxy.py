@@ -1,4 +1,4 @@
-"""The hand-written loops with libzmq's own proxy between them, in C."""
+"""The loops written by hand, with libzmq's own proxy in C between them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from contenders import Middle, pyzmq_loops
 from contenders.pyzmq_loops import Players
 from ringback_cli.load_processes import line_of
 
-NOTE = """The loops, with `zmq.proxy` of a ROUTER for the players and a DEALER for the server as broker. It
-copies messages from one socket to the other, all in C: the least that a broker costs with one call a
-message. It can serve one server alone, and knows of nobody who comes or goes."""
+NOTE = """The loops, with `zmq.proxy` as the broker, between a ROUTER for the players and a DEALER for the
+server. It copies messages from one socket to the other, all in C: with one call a message, no broker costs
+less. It can serve only one server, and does not notice when a peer joins or leaves."""
 
 __all__ = ["NOTE", "Players", "Server", "start_broker"]
 
@@ -36,7 +36,7 @@ def broker() -> None:
 
 class Server(pyzmq_loops.Server):
     def greet(self) -> None:
-        """Waits for nothing: a DEALER keeps what the players send until the server is there."""
+        """Do nothing: the broker's DEALER keeps messages of the players until the server is connected."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Redis with batches written by hand: what is to be sent at one moment goes in one command."""
+"""Redis with batches written by hand: messages that are ready at one moment leave in one command."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contenders import redis_lists
 from contenders.redis_lists import PROGRAM, Box, start_broker
 from ringback_cli.load import Work
 
-NOTE = """As redis, but a task of its own sends what has come together meanwhile: one RPUSH for each list, for
-several lists in a pipeline. Nobody writes this at first; it shows what joining messages is worth."""
+NOTE = """As redis, but a task sends together the messages that have come: one RPUSH for each list, in a
+pipeline for several lists. Nobody writes this at first. It shows what joining messages gains."""
 
 __all__ = ["NOTE", "PROGRAM", "Players", "Server", "start_broker"]
 
 
 class BatchedBox(Box):
-    """One side's list, and what waits to be sent."""
+    """One side's list, and the messages that wait to be sent."""
 
     def __init__(self, address: str, name: str, work: Work) -> None:
         super().__init__(address, name, work)
@@ -28,9 +28,9 @@ class BatchedBox(Box):
         self.tasks.add(asyncio.create_task(self.write()))
 
     async def send(self, name: str, message: tuple[Any, ...]) -> None:
-        self.answer(name, message)
+        self.reply(name, message)
 
-    def answer(self, name: str, message: tuple[Any, ...]) -> None:
+    def reply(self, name: str, message: tuple[Any, ...]) -> None:
         self.outgoing[name].append(msgpack.packb(message))
         self.something_to_send.set()
 

@@ -1,4 +1,4 @@
-"""Redis: a list for each side, in which others put calls and answers."""
+"""Redis: a list for each side. Others append their calls and replies to it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, Work, player_id
 from ringback_cli.load_processes import line_of
 
-NOTE = """redis-server that writes nothing to disk, redis-py with hiredis and its BlockingConnectionPool.
-Each side has a list, and blocks in BLMPOP on it, up to 100 messages at a time. A call or an answer is an
-RPUSH to the other side's list, awaited, as redis-py's documentation has it. msgpack. No time limits, no
+NOTE = """redis-server that stores nothing on disk, redis-py with hiredis and its BlockingConnectionPool.
+Each side has a list, and reads it with BLMPOP, up to 100 messages at a time. A call or a reply is an RPUSH to
+the other side's list, which is awaited, as redis-py's documentation shows it. msgpack. No time limits, no
 presence."""
 PROGRAM = "redis-server"
 MOST_AT_ONCE = 100
@@ -33,11 +33,11 @@ def start_broker(stack: ExitStack) -> Middle:
 
 
 class Box:
-    """One side's list: what comes there is answered, or is an answer."""
+    """One side's list: calls to handle come there, and replies to its own calls."""
 
     def __init__(self, address: str, name: str, work: Work) -> None:
         self.name = name
-        # The default pool raises an error beyond its bound; this one waits for a connection.
+        # The default pool raises an error when all its connections are in use. This one waits for one.
         pool = BlockingConnectionPool.from_url(address, timeout=None, socket_timeout=None)
         self.redis = Redis(connection_pool=pool)
         self.handlers = {KEY: work.handle}
@@ -63,9 +63,9 @@ class Box:
                     self.pending.pop(number).set_result(rest[0])
                 else:
                     source, key, payload = rest
-                    self.answer(source, (number, self.handlers[key](payload)))
+                    self.reply(source, (number, self.handlers[key](payload)))
 
-    def answer(self, name: str, message: tuple[Any, ...]) -> None:
+    def reply(self, name: str, message: tuple[Any, ...]) -> None:
         task = asyncio.create_task(self.send(name, message))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

@@ -10,8 +10,8 @@ from contenders import Middle
 from ringback_cli.load import PlayersEnd as Players
 from ringback_cli.load import ServerEnd as Server
 
-NOTE = """ringback.aio, plain, with its defaults, but for the bytes a second that the broker takes of one
-player: with 64 KiB a call that bound is what would be measured."""
+NOTE = """ringback.aio without encryption, with its defaults, except the broker's rate limits for one player:
+with 64 KiB a call, the benchmark would measure the limit on bytes."""
 
 ANY_RATE = ("--player-bytes", "inf", "--player-frames", "inf")
 

@@ -1,4 +1,4 @@
-"""ringback's asyncio face with keys: all links are encrypted."""
+"""ringback's asyncio face with key pairs: all links are encrypted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ringback_cli.load import PlayersEnd as Players
 from ringback_cli.load import ServerEnd as Server
 from ringback_cli.load import player_id
 
-NOTE = """ringback.aio with CURVE on both sides of the broker, and a list of the keys that may join. All
-players have one key, which may take the ID of each."""
+NOTE = """ringback.aio with CURVE on both sides of the broker, and an access list. All players have the same
+key pair, which may join with each of their IDs."""
 MOST_PLAYERS = 100
 
 __all__ = ["NOTE", "Players", "Server", "start_broker"]

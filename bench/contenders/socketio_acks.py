@@ -1,4 +1,4 @@
-"""Socket.IO: events with acknowledgements. The server is what players connect to."""
+"""Socket.IO: events with acknowledgements. Players connect to the server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from processes import free_port
 from contenders import Middle
 from ringback_cli.load import KEY, AsyncioEnd, player_id
 
-NOTE = """python-socketio: AsyncServer on aiohttp and AsyncClient, WebSocket alone, events by `call` and
-the acknowledgement as the answer, its serializer "msgpack" (JSON, its default, takes a little longer, and
-blobs half as long again). No broker: one hop less each way. It has presence and time limits."""
+NOTE = """python-socketio: AsyncServer on aiohttp, and AsyncClient. WebSocket only, events with `call`, and
+the acknowledgement as the reply. Its serializer is "msgpack": JSON, its default, takes a little longer, and
+half as long again for large payloads. No broker: one hop less each way. It has presence and time limits."""
 MOST_BYTES = 4 * 1024 * 1024
 
 
@@ -34,7 +34,7 @@ class Server(AsyncioEnd):
             max_http_buffer_size=MOST_BYTES,
         )
         self.server.on("connect", self.joined)
-        self.server.on(KEY, self.answer)
+        self.server.on(KEY, self.handle)
         app = web.Application()
         self.server.attach(app)
         runner = web.AppRunner(app)
@@ -45,7 +45,7 @@ class Server(AsyncioEnd):
     async def joined(self, sid: str, environ: dict[str, Any], auth: dict[str, str]) -> None:
         self.sids[auth["id"]] = sid
 
-    async def answer(self, sid: str, payload: Any) -> Any:
+    async def handle(self, sid: str, payload: Any) -> Any:
         return self.work.handle(payload)
 
     async def call(self, player: int, payload: Any) -> Any:
@@ -59,11 +59,11 @@ class Players(AsyncioEnd):
 
     async def joined(self, name: str) -> socketio.AsyncClient:
         client = socketio.AsyncClient(serializer="msgpack")
-        client.on(KEY, self.answer)
+        client.on(KEY, self.handle)
         await client.connect(self.address, transports=["websocket"], auth={"id": name})
         return client
 
-    async def answer(self, payload: Any) -> Any:
+    async def handle(self, payload: Any) -> Any:
         return self.work.handle(payload)
 
     async def call(self, player: int, payload: Any) -> Any:
