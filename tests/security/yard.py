@@ -41,7 +41,7 @@ REFUSALS = (
         "sessions_refused",
         "sessions_revoked",
     ),
-    *("malformed", "violations", "strangers", "bounced_forbidden"),
+    *("malformed", "violations", "stranger_messages", "bounced_forbidden"),
 )
 """What may not count where nothing is wrong."""
 

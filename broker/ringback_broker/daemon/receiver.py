@@ -77,7 +77,7 @@ class Receiver:
                 if session is None:
                     if routing_id in refused:  # a flood goes on for a moment after the refusal
                         router.receive_parts(receive(_NOBLOCK))
-                        switchboard.counters.strangers += 1
+                        switchboard.counters.stranger_messages += 1
                         continue
                     strangers.receive(routing_id)
                     if len(strangers.kept) >= STRANGERS_AT_ONCE:

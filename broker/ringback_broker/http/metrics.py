@@ -46,7 +46,7 @@ _LABELLED = (
     ),
     ("sessions_refused", "Peers that were told why they may not join.", "code", _by_prefix("refused_")),
     (
-        *("sessions_put_out", "Sessions that the broker ended itself.", "reason"),
+        *("sessions_ended_by_broker", "Sessions that the broker ended itself.", "reason"),
         {
             name.removeprefix("sessions_"): name
             for name in (
@@ -69,7 +69,7 @@ _LABELLED = (
         {
             "malformed": "malformed",
             "violation": "violations",
-            "stranger": "strangers",
+            "stranger": "stranger_messages",
             "no_receiver": "dropped",
         },
     ),

@@ -1,4 +1,4 @@
-"""Answers to what operators ask the broker."""
+"""Answering operators' queries: what the broker knows, as rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import EventLog
-from ringback_broker.operations.figures import ReportedFigures
 from ringback_broker.operations.registered_keys import RegisteredKeys
-from ringback_broker.operations.watches import PAGE, Watches
+from ringback_broker.operations.reports import Reports
+from ringback_broker.operations.watches import PAGE
 from ringback_broker.peers.connection import Connection
 from ringback_broker.peers.roster import Roster
 from ringback_broker.peers.session import Session
@@ -24,31 +24,31 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the broker knows, as rows.
+    """Answers queries.
 
     Args:
-        round_trip_ms: gives how long a packet over a connection takes, there and back.
+        round_trip_ms: returns how long a packet takes there and back over a connection.
     """
 
     roster: Roster
-    directory: RegisteredKeys
+    registered: RegisteredKeys
     counters: BrokerCounters
     events: EventLog
-    tallies: ReportedFigures
-    watches: Watches
+    reports: Reports
     round_trip_ms: Callable[[Connection], float | None]
 
     def answer(self, query: Query, window: int, now: float) -> Answer:
-        """Gives the page of rows that a query asks for.
+        """Return the page of rows that a query asks for.
 
         Args:
-            window: bytes that may be on the way to a player.
+            window: how many bytes may be on their way to a player.
         """
         rows: list[Row]
         following: int | None = None
         match query.subject:
             case Subject.PLAYERS:
-                # By session number, which only grows: who comes or goes between two pages shifts no row.
+                # Ordered by session number, which only grows: players that join or leave between two pages
+                # shift no row.
                 players = self.roster.players.values()
                 later = (session for session in players if session.number > query.after)
                 page = list(islice(later, IDS_A_FRAME + 1))
@@ -65,24 +65,31 @@ class Answers:
                 rows = self.events.after(query.after, IDS_A_FRAME)
                 following = rows[-1][0] if len(rows) == IDS_A_FRAME else None
             case Subject.CALLS:
-                rows = self.watches.rows(query.after)
+                rows = self.reports.watches.rows(query.after)
                 following = rows[-1][0] if len(rows) == PAGE else None
             case _ as never:
                 assert_never(never)
         return Answer(query.id, tuple(rows), following)
 
     def _player(self, session: Session, window: int, now: float) -> Row:
-        key = None if session.identity is None else session.identity.name
+        identity = None if session.identity is None else session.identity.name
         connected_s, heard_s = round(now - session.since, 3), round(now - session.last_seen, 3)
         used = round(100 * (session.spent - session.confirmed) / window, 1)
         return (
-            *(session.player_id, connected_s, len(session.keys), session.connection.remote, key, heard_s),
+            *(
+                session.player_id,
+                connected_s,
+                len(session.keys),
+                session.connection.remote,
+                identity,
+                heard_s,
+            ),
             *(used, session.calls, session.errors, self.round_trip_ms(session.connection)),
         )
 
     def _callbacks(self, now: float) -> list[Row]:
-        registered = {(key, role): count for key, role, count in self.directory.rows()}
-        totals, recent = self.tallies.totals(), self.tallies.recent(now)
+        registered = {(key, role): count for key, role, count in self.registered.rows()}
+        totals, recent = self.reports.figures.totals(), self.reports.figures.recent(now)
         server = self.roster.server
         terms = (server.terms if server else None) or {}
         rows: list[Row] = []

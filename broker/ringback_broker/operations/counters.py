@@ -1,4 +1,4 @@
-"""What the broker counts."""
+"""The broker's counters."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from ringback.errors import Code, RejectCode
 
 @dataclass(slots=True)
 class BrokerCounters:
-    """Counts since the broker started.
+    """Counters since the broker started.
 
     Attributes:
-        frames_up, bytes_up: delivered from players to the trusted side.
+        frames_up, bytes_up: delivered from players to the backend.
         frames_down, bytes_down: delivered to players.
         frames_relayed: delivered between operators and the server.
-        bounced_*: sent back, by reason.
-        refused_*: peers that were not let in, by reason; sessions_refused is their sum.
-        sessions_*: begun; refused; ended for whatever reason; of these ended by a lease, since they did
-            not read, since they sent too much.
-        sessions_kicked: of these ended by an operator's order.
-        sessions_revoked, sessions_replaced: of these ended since their key or token holds no more, since the
-            same player came again.
-        handshakes_refused: connections whose key is not on the list, or is for the other side.
-        handshakes_failed: other connections that ended before HELLO: no encryption, another key of the broker
-            in mind, no ZeroMQ at all, too slow.
-        connections_refused: closed at once, as there were as many as descriptors allow, or as one address
-            may have or make.
-        calls_untold: calls that are watched, and for which there was no room in a report.
+        bounced_*: frames that were bounced, by reason.
+        refused_*: peers that were refused, by reason; sessions_refused is the sum.
+        sessions_begun, sessions_ended: sessions that began, and that ended for whatever reason.
+        sessions_expired: sessions that ended because nothing came for too long.
+        sessions_too_slow, sessions_too_fast: sessions that ended because the peer did not read, or sent too
+            much.
+        sessions_revoked: sessions that ended because their key or token is not valid any more.
+        sessions_replaced: sessions that ended because the same player came again.
+        sessions_kicked: sessions that ended because an operator ordered it.
+        handshakes_refused: connections whose key is not in the access list, or belongs to the other side.
+        handshakes_failed: other connections that ended before HELLO: without encryption, with a wrong key for
+            the broker, without ZeroMQ, or too slow.
+        connections_refused: connections that were closed at once, because there were too many in all or from
+            one IP.
+        watched_calls_lost: watched calls for which a report had no room.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
-        strangers: frames from connections without a session.
-        dropped: bounces and refusals for which there was no room or receiver.
+        stranger_messages: messages from strangers that were dropped.
+        dropped: bounces and refusals for which there was no room or no receiver.
     """
 
     frames_up: int = 0
@@ -73,20 +75,23 @@ class BrokerCounters:
     handshakes_refused: int = 0
     handshakes_failed: int = 0
     connections_refused: int = 0
-    calls_untold: int = 0
+    watched_calls_lost: int = 0
     malformed: int = 0
     violations: int = 0
-    strangers: int = 0
+    stranger_messages: int = 0
     dropped: int = 0
 
     def count_bounce(self, code: Code) -> None:
+        """Count a frame that is bounced."""
         name = f"bounced_{code.name.lower()}"
         setattr(self, name, getattr(self, name) + 1)
 
     def count_refusal(self, code: RejectCode) -> None:
+        """Count a peer that is refused."""
         self.sessions_refused += 1
         name = f"refused_{code.name.lower()}"
         setattr(self, name, getattr(self, name) + 1)
 
     def rows(self) -> list[tuple[str, int]]:
+        """Return all counters as names and values."""
         return [(field.name, getattr(self, field.name)) for field in fields(self)]

@@ -1,4 +1,4 @@
-"""What has happened to peers lately: for operators who ask why somebody is not there."""
+"""What happened to peers lately, for operators who ask why a peer is not there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ringback_broker.peers.session import Session
 MAX_EVENTS = 1000
 
 _FIELDS = COLUMNS[Subject.EVENTS][2:]
-"""Of a row, after its number and its time: fields of a report, None where it has none."""
+"""The fields of an event that follow the number and the time in a row. A field that the event lacks is
+None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,27 @@ class PeerEvent:
 
     Attributes:
         event: `joined`, `left`, `refused` or `ordered`.
-        reason: why; of one that joined, what its client is.
-        session: of one that has one, or had.
-        remote: the address that it comes from.
-        code: the name of the code that it was refused with, if it has one.
+        reason: why; for `joined`, the name of the peer's software.
+        session: of the peer, if it has one or had one.
+        ip: where its connection comes from.
+        code: the name of the code that refused it, if there is one.
     """
 
     event: str
     reason: str
     session: Session | None = None
-    remote: str = ""
+    ip: str = ""
     code: str = ""
 
     @property
     def detail(self) -> str:
-        """For people: the reason, with what belongs to it."""
+        """The reason and what belongs to it, for people."""
         if self.event != "refused":
             return self.reason
-        return f"{self.remote} {self.code}: {self.reason}" if self.code else f"{self.remote} {self.reason}"
+        return f"{self.ip} {self.code}: {self.reason}" if self.code else f"{self.ip} {self.reason}"
 
     def fields(self) -> dict[str, Any]:
-        """For programs: what is known, by name."""
+        """Return what is known, by name, for programs."""
         fields: dict[str, Any] = {"event": self.event}
         session = self.session
         if session is not None:
@@ -52,28 +53,28 @@ class PeerEvent:
                 fields["player"] = session.player_id
             if session.identity is not None:
                 fields["identity"] = session.identity.name
-        fields["ip"] = self.remote if session is None else session.connection.remote
+        fields["ip"] = self.ip if session is None else session.connection.remote
         if self.code:
             fields["code"] = self.code
         return {**fields, "reason": self.reason}
 
 
 class EventLog:
-    """The latest reports, each with a number that only grows."""
+    """The latest events, each with a number that only grows."""
 
     def __init__(self) -> None:
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=MAX_EVENTS)
         self._number = 0
 
-    def add(self, report: PeerEvent, unix_s: float) -> None:
-        """Takes one, unless an operator only comes or goes: who looks for something would find itself."""
-        session = report.session
-        if report.event in ("joined", "left") and session is not None and session.role is Role.OPERATOR:
+    def add(self, event: PeerEvent, unix_s: float) -> None:
+        """Keep an event, unless an operator joins or leaves: one that asks for events would find itself."""
+        session = event.session
+        if event.event in ("joined", "left") and session is not None and session.role is Role.OPERATOR:
             return
-        fields = report.fields()
+        fields = event.fields()
         self._number += 1
         self._rows.append((self._number, round(unix_s, 3), *map(fields.get, _FIELDS)))
 
     def after(self, number: int, most: int) -> list[tuple[Any, ...]]:
-        """Gives the oldest rows with a higher number."""
+        """Return the rows after a number, the oldest first."""
         return list(islice((row for row in self._rows if row[0] > number), most))

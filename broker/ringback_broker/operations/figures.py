@@ -1,4 +1,5 @@
-"""Calls by callback, as trusted endpoints report them: since the broker started, and in the last minute."""
+"""Figures of callbacks, as trusted endpoints report them: since the broker started, and in the last
+minute."""
 
 from __future__ import annotations
 
@@ -12,20 +13,20 @@ from ringback_broker.peers.session import Session
 
 SLOT_S = 10.0
 SLOTS = 6
-"""The last minute is that of so many slots at most, the latest of which is not over."""
+"""The last minute is at most this many slots. The latest slot is not over."""
 
 Callback = tuple[str, Role]
-"""A key, empty for all that are not counted apart, and the side that handles it."""
+"""A key and the role that handles it. The key is empty for all callbacks that are not counted apart."""
 
 
 class Totals(NamedTuple):
     """One callback since the broker started.
 
     Attributes:
-        in_flight: calls that wait for an answer now.
-        took_s: the latencies of those answered with results, added up.
-        answered: these, counted by class of latency.
-        failed: the others, by the name of the code.
+        in_flight: calls that wait for a reply now.
+        took_s: the sum of the latencies of calls with results.
+        answered: how many calls had results, by class of latency.
+        failed: how many calls had an error, by the name of its code.
     """
 
     in_flight: int
@@ -39,7 +40,7 @@ class Totals(NamedTuple):
 
     @property
     def calls(self) -> int:
-        """Calls that have ended."""
+        """How many calls have ended."""
         return sum(self.answered) + self.errors
 
 
@@ -47,8 +48,8 @@ class Recent(NamedTuple):
     """One callback in the last minute.
 
     Attributes:
-        rate: calls that ended, a second.
-        p50_s, p99_s: latencies that so many per cent of them did not exceed; None where none has results.
+        rate: calls that ended, per second.
+        p50_s, p99_s: the 50th and 99th percentile of the latency; None if no call had results.
     """
 
     rate: float
@@ -57,7 +58,7 @@ class Recent(NamedTuple):
 
 
 class _Sum:
-    """What was reported of one callback."""
+    """The sum of what was reported of one callback."""
 
     __slots__ = ("answered", "failed", "took_s")
 
@@ -74,7 +75,8 @@ class _Sum:
 
 
 class ReportedFigures:
-    """What has been reported. Bounded, whatever endpoints call and however long they run."""
+    """The figures that were reported. Their size is bounded, whatever endpoints call and however long they
+    run."""
 
     def __init__(self) -> None:
         self._sums: dict[Callback, _Sum] = {}
@@ -82,7 +84,7 @@ class ReportedFigures:
         self._slots: deque[tuple[float, dict[Callback, _Sum]]] = deque()
 
     def take(self, session: Session, figures: Iterable[CallbackFigures], now: float) -> None:
-        """Adds a report of an endpoint."""
+        """Add what an endpoint reports."""
         slot = self._slot(now)
         in_flight = self._in_flight.setdefault(session, {})
         for found in figures:
@@ -91,15 +93,15 @@ class ReportedFigures:
                 callback = (OTHERS, found.side)
             for table in (self._sums, slot):
                 table.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
-            if callback == (found.key, found.side):  # else one would stand for another
+            if callback == (found.key, found.side):  # else one callback would stand for another
                 in_flight[callback] = found.in_flight
 
     def forget(self, session: Session) -> None:
-        """An endpoint is gone, with what was in flight at it."""
+        """Forget what is in flight at an endpoint that is gone."""
         self._in_flight.pop(session, None)
 
     def _slot(self, now: float) -> dict[Callback, _Sum]:
-        """Gives the slot of this time; those that are older than a minute are thrown away."""
+        """Return the slot of this time. Drop slots that are older than a minute."""
         slots = self._slots
         while slots and now - slots[0][0] >= SLOT_S * SLOTS:
             slots.popleft()
@@ -108,7 +110,7 @@ class ReportedFigures:
         return slots[-1][1]
 
     def totals(self) -> dict[Callback, Totals]:
-        """Gives what has been reported since the broker started."""
+        """Return the figures since the broker started."""
         in_flight: dict[Callback, int] = {}
         for reported in self._in_flight.values():
             for callback, count in reported.items():
@@ -121,7 +123,7 @@ class ReportedFigures:
         }
 
     def recent(self, now: float) -> dict[Callback, Recent]:
-        """Gives what was reported in the last minute, of callbacks that were called in it."""
+        """Return the figures of the last minute, for callbacks that were called in it."""
         self._slot(now)
         sums: dict[Callback, _Sum] = {}
         for _, slot in self._slots:

@@ -1,4 +1,4 @@
-"""What operations ask of the process around them."""
+"""What operations need from the process around them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from ringback_broker.peers.connection import Connection
 
 
 class Host(Protocol):
-    """The process of a broker, as operators' questions and orders need it."""
+    """The process of a broker, as operators' queries and orders need it."""
 
     def round_trip_ms(self, connection: Connection) -> float | None:
-        """How long a packet takes there and back, as the system has measured; None where nobody can tell."""
+        """Return how long a packet takes there and back, in milliseconds; None if the system does not
+        know."""
         ...
 
     def log_call(self, call: WatchedCall) -> None:
-        """Writes a call that somebody watches into the log."""
+        """Write a watched call into the log."""
 
     def drain(self, grace_s: float | None) -> None:
-        """Has the broker let everybody finish, and then stop; None: in the time that its settings give."""
+        """Let calls in flight end, then stop the broker.
 
-    def report(self, report: PeerEvent) -> None:
-        """Tells what happened, for the logs."""
+        Args:
+            grace_s: the time that they have, in seconds; None: the time in the settings.
+        """
+
+    def report(self, event: PeerEvent) -> None:
+        """Write what happened to a peer into the logs."""

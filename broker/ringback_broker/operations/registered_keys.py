@@ -1,21 +1,22 @@
-"""Which keys are registered, by how many endpoints: for operators' questions only."""
+"""Which keys are registered, and by how many endpoints: only for operators' queries."""
 
 from __future__ import annotations
 
 from ringback.protocol.frames import Role
 
 MAX_KEYS = 10_000
-"""Distinct keys that are listed, over all endpoints; further ones work, but are not listed."""
+"""How many different keys are listed, over all endpoints. More keys work too, but are not listed."""
 
 
 class RegisteredKeys:
-    """Counts endpoints by role and key. Bounded, whatever peers claim to have registered."""
+    """Counts endpoints by role and key. Its size is bounded, whatever peers claim to have registered."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, Role], int] = {}
 
     def replace(self, role: Role, old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
-        """Takes the keys that an endpoint has now; gives those listed, to be given as `old` later."""
+        """Replace the keys of an endpoint. Return those that are listed; they are the `old` of the next
+        call."""
         for key in old:
             count = self._counts[key, role] - 1
             if count:
@@ -31,5 +32,5 @@ class RegisteredKeys:
         return tuple(listed)
 
     def rows(self) -> list[tuple[str, Role, int]]:
-        """Gives (key, role, how many endpoints)."""
+        """Return rows of key, role, and the number of endpoints."""
         return [(key, role, count) for (key, role), count in self._counts.items()]

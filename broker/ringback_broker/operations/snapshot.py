@@ -1,4 +1,4 @@
-"""What a broker is doing, as others may see it: made by its loop each second, and never changed."""
+"""What the broker knows at one moment. Its loop takes a snapshot each second; a snapshot never changes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from ringback_broker.operations.figures import Callback, Totals
 
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Upper bounds of the classes that lags are counted in; one more class has what is above."""
+"""Upper bounds of the classes in which lags are counted. One more class counts what is above."""
 
 
 class Lags:
-    """How late the loop was for what was due, counted by size."""
+    """How late the ticks of the loop were, counted by class."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(LAG_BOUNDS_S) + 1)
@@ -24,7 +24,7 @@ class Lags:
         self._sum_s += lag_s
 
     def read(self) -> tuple[tuple[int, ...], float]:
-        """Gives the counts by class, and the sum of all lags in seconds."""
+        """Return the counts by class, and the sum of all lags in seconds."""
         return tuple(self._counts), self._sum_s
 
 
@@ -33,15 +33,15 @@ class Snapshot:
     """A broker at one moment.
 
     Attributes:
-        at: the moment, by the monotonic clock.
-        draining: whether nobody is let in any more.
-        sessions: how many peers are there, by role.
-        strangers: connections that have not said who they are, or were refused.
-        waiting_frames: control frames and bounces for which there was no room.
-        full_windows: peers that do not read fast enough to be sent more, by side.
-        counters: what was counted since the start, by name.
-        callbacks: what endpoints have reported of calls.
-        lags: how late the loop was, counted by class, and their sum in seconds: see `Lags`.
+        at: the moment, on the monotonic clock.
+        draining: whether the broker drains.
+        sessions: how many peers have a session, by role.
+        strangers: how many connections have no session.
+        waiting_frames: how many control frames and bounces wait for room in a queue.
+        full_windows: how many peers have a full window, by side.
+        counters: the broker's counters, by name.
+        callbacks: the figures of callbacks, as endpoints report them.
+        lags: how late the ticks of the loop were: the counts by class, and the sum in seconds.
     """
 
     at: float

@@ -12,40 +12,45 @@ from ringback.protocol.reports import CallFilter, WatchedCall
 MAX_WATCHES = 16
 MAX_CALLS = 1000
 PAGE = 100
-"""So many calls are told in one answer, as each may carry its payloads."""
+"""Calls in one answer: few, because each may carry its payloads."""
 
 REPORT_S = 0.25
 """How often endpoints report while anything is watched."""
 
 
 class Watches:
-    """What is watched, and the calls that were."""
+    """The watches, and the latest calls that they chose."""
 
     def __init__(self) -> None:
         self._until: dict[tuple[CallFilter, bool], float] = {}
         self._calls: deque[tuple[Any, ...]] = deque(maxlen=MAX_CALLS)
         self._number = 0
 
-    def set(self, watched: CallFilter, log: bool, until: float) -> bool:
-        """Has calls be watched until then, or not any more; False: too much is watched already."""
-        if (watched, log) not in self._until and len(self._until) >= MAX_WATCHES:
-            return False
+    def has_room_for(self, watched: CallFilter, log: bool) -> bool:
+        """Return whether a watch exists already, or the limit is not reached."""
+        return (watched, log) in self._until or len(self._until) < MAX_WATCHES
+
+    def set(self, watched: CallFilter, log: bool, until: float) -> None:
+        """Watch calls until a time.
+
+        Args:
+            log: whether the calls go into the log too.
+        """
         self._until[watched, log] = until
-        return True
 
     def expire(self, now: float) -> bool:
-        """Ends what is over; tells whether anything is."""
+        """End the watches whose time is over. Return whether there were any."""
         over = [entry for entry, until in self._until.items() if until <= now]
         for entry in over:
             del self._until[entry]
         return bool(over)
 
     def all(self) -> tuple[CallFilter, ...]:
-        """Gives what is watched."""
+        """Return what is watched."""
         return tuple(dict.fromkeys(watched for watched, _ in self._until))
 
     def take(self, calls: Iterable[WatchedCall], unix_s: float) -> list[WatchedCall]:
-        """Keeps calls that were reported; gives those that belong into the log."""
+        """Keep watched calls. Return those that belong in the log."""
         logged = []
         for call in calls:
             self._number += 1
@@ -55,7 +60,7 @@ class Watches:
         return logged
 
     def rows(self, after: int) -> list[tuple[Any, ...]]:
-        """Gives those behind a number: at most a page of them, the oldest first."""
+        """Return the calls after a number: at most a page of them, the oldest first."""
         if not self._calls:
             return []
         known = max(0, after - self._calls[0][0] + 1)

@@ -25,8 +25,8 @@ from ringback_broker.admission.access_list import AccessList, Denied
 from ringback_broker.admission.hello import PARTS, Refusal, may_join, read_hello
 from ringback_broker.admission.strangers import Strangers
 from ringback_broker.operations.counters import BrokerCounters
-from ringback_broker.operations.desk import Desk
 from ringback_broker.operations.events import PeerEvent
+from ringback_broker.operations.operations import Operations
 from ringback_broker.operations.registered_keys import RegisteredKeys
 from ringback_broker.operations.snapshot import Lags, Snapshot
 from ringback_broker.peers.connection import LARGE_BYTES, Connection, Frame, Sent, Side
@@ -91,7 +91,7 @@ class Switchboard:
         self._max_connections = 2 * config.max_players if max_connections is None else max_connections
         self._software = software
         self._directory = RegisteredKeys()
-        self._desk = Desk(
+        self._operations = Operations(
             config,
             wire,
             self.roster,
@@ -101,7 +101,7 @@ class Switchboard:
             refuse=self._refuse,
             unix_time=unix_time,
         )
-        self._report = self._desk.log
+        self._report = self._operations.log
         self.access = access
         self._unix_time = unix_time
         self._nonce = nonce
@@ -354,11 +354,11 @@ class Switchboard:
                 session.keys = self._directory.replace(session.role, session.keys, said.keys)
                 session.terms = said.terms if session.role is Role.SERVER else None
             case control.Report():
-                self._desk.take(session, said, now)
+                self._operations.take(session, said, now)
             case _:
                 assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
                 window = self._flow.windows[Side.PLAYERS]
-                self._answer(session, self._desk.answer(session, said, window, now), now)
+                self._answer(session, self._operations.answer(session, said, window, now), now)
 
     def _answer(self, session: Session, said: control.Answer, now: float) -> None:
         reply = encode(said)
@@ -390,7 +390,7 @@ class Switchboard:
         why = self._doorman.comes(side, connection, now) or ("there are too many connections" if full else "")
         if why:
             self.counters.connections_refused += 1
-            self._report(PeerEvent("refused", why, remote=connection.remote))
+            self._report(PeerEvent("refused", why, ip=connection.remote))
             self._wire.close_connection(side, connection)
             return
         self._doorman.arrived(side, connection, now)
@@ -410,13 +410,13 @@ class Switchboard:
         self.counters.handshakes_refused += 1
         self._doorman.denied(side, remote)
         why = f"key {public} is not for the {side.value}"
-        self._report(PeerEvent("refused", why, remote=remote, code=RejectCode.UNAUTHORIZED.name))
+        self._report(PeerEvent("refused", why, ip=remote, code=RejectCode.UNAUTHORIZED.name))
 
     def _failed(self, side: Side, connection: Connection, why: str) -> None:
         """Takes note of a connection that ends before its peer has said who it is."""
         self.counters.handshakes_failed += 1
         remote = self._doorman.remote(side, connection) or "somebody"
-        self._report(PeerEvent("refused", f"no HELLO: {why}", remote=remote))
+        self._report(PeerEvent("refused", f"no HELLO: {why}", ip=remote))
 
     def from_stranger(
         self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
@@ -427,11 +427,11 @@ class Switchboard:
         """
         if not self._doorman.admits(side, connection):
             # Refused before, or closed: maybe its descriptor serves somebody else by now.
-            self.counters.strangers += 1
+            self.counters.stranger_messages += 1
             return
         hello = read_hello(side, parts)
         if isinstance(hello, Refusal):
-            self.counters.strangers += 1
+            self.counters.stranger_messages += 1
             self.counters.malformed += len(parts) != PARTS[side]
             self._turn_away(side, routing_id, connection, hello)
             return
@@ -474,7 +474,7 @@ class Switchboard:
         frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
         if self._send_to(side, routing_id, b"", frame) is not Sent.YES:
             self.counters.dropped += 1
-        self._report(PeerEvent("refused", reason, remote=connection.remote, code=refusal.code.name))
+        self._report(PeerEvent("refused", reason, ip=connection.remote, code=refusal.code.name))
 
     # -- the life of a session
 
@@ -500,7 +500,7 @@ class Switchboard:
             if identity.expires_at is not None:  # a wall clock that jumps later has no effect
                 session.ends_at = now + identity.expires_at - self._unix_time()
         session.bundles = session.side is Side.BACKEND and bool(hello.bundles)
-        session.reports = session.side is Side.BACKEND and self._desk.wants_reports()
+        session.reports = session.side is Side.BACKEND and self._operations.wants_reports()
         self._flow.begin(session, now)
         session.keys = self._directory.replace(hello.role, (), hello.keys)
         session.terms = hello.terms if hello.role is Role.SERVER else None
@@ -516,10 +516,10 @@ class Switchboard:
             lease_ms=int(self._config.lease * 1000),
             broker=self._software,
             bundles=session.side is Side.BACKEND or None,
-            report_ms=self._desk.report_ms() if session.reports else None,
+            report_ms=self._operations.report_ms() if session.reports else None,
         )
         self._notify(session, encode(welcome))
-        self._desk.greet(session)
+        self._operations.greet(session)
         if session in self._gone:  # already, with nothing said
             self._end(session, "its connection is gone")
             return
@@ -564,7 +564,7 @@ class Switchboard:
 
     def _farewell(self, session: Session, why: str) -> None:
         self._directory.replace(session.role, session.keys, ())
-        self._desk.forget(session)
+        self._operations.forget(session)
         self.counters.sessions_ended += 1
         self._report(PeerEvent("left", why, session))
         if not session.announced:
@@ -579,7 +579,7 @@ class Switchboard:
 
     def tick(self, now: float) -> None:
         """Does what is due: leases, and connections without a session."""
-        self._desk.tick(now)
+        self._operations.tick(now)
         for side, connection, silent in self._doorman.overdue(now):
             if silent:
                 self._failed(side, connection, f"it said nothing for {self._config.hello:g} s")
@@ -664,7 +664,7 @@ class Switchboard:
             full_windows={side.value: count for side, count in full.items()},
             counters=dict(self.counters.rows()),
             lags=lags.read(),
-            callbacks=self._desk.totals(),
+            callbacks=self._operations.totals(),
         )
 
     # -- sending

@@ -27,5 +27,5 @@ def test_log_lines_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_what_a_peer_says_does_not_look_like_another_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "ringback.broker"):
-        LogLines().report(PeerEvent("refused", "a\nready players=tcp://evil backend=\x1b[0m", remote="there"))
+        LogLines().report(PeerEvent("refused", "a\nready players=tcp://evil backend=\x1b[0m", ip="there"))
     assert caplog.messages == ["refused there a?ready players=tcp://evil backend=?[0m"]

@@ -37,5 +37,5 @@ def test_a_message_whose_origin_is_unknown_is_dropped() -> None:
     strangers = StrangerReceiver(nowhere, switchboard, has_keys=False)
     strangers.receive(b"somebody")
     strangers.deliver(0.0)
-    assert switchboard.counters.strangers == 1
+    assert switchboard.counters.stranger_messages == 1
     assert strangers.kept == []

@@ -133,7 +133,7 @@ def test_before_hello(stage: Stage) -> None:
             assert not peer.socket.poll(0)
         canary.sing_on()
     after = stage.counters()
-    assert after["strangers"] - before["strangers"] == len(STRANGERS) + 2
+    assert after["stranger_messages"] - before["stranger_messages"] == len(STRANGERS) + 2
     assert after["sessions_refused"] - before["sessions_refused"] == len(STRANGERS)
     wrong = sum(is_malformed(role, parts) for role, parts, _ in STRANGERS)
     assert after["malformed"] - before["malformed"] == wrong

@@ -185,7 +185,7 @@ def test_watched_calls_are_listed_in_pages(desk: Desk) -> None:
     operator, server = desk.operator(), desk.server()
     assert rows(operator, control.Subject.CALLS) == []
     server.say(control.Report(calls=tuple(traced(f"k{n}") for n in range(250)), lost=3))
-    assert desk.counters.calls_untold == 3
+    assert desk.counters.watched_calls_lost == 3
     first = rows(operator, control.Subject.CALLS)
     assert len(first) == 100 and first[0][0] == 1
     assert first[0][1:] == [1.8e9 - 0.5, "server", 7, "k0", "OK", 0.001, b"\x01", b"\x91\x02"]

@@ -177,7 +177,7 @@ def test_other_frames_before_hello_are_told_that_there_is_no_session(side: Side,
     frame = HEADER.pack(1, number, 0, 0) + b"\xc1"
     peer.send(*([frame] if side is Side.PLAYERS else [address(7), frame]))
     assert peer.rejected().code is RejectCode.NO_SESSION
-    assert desk.counters.strangers == 1
+    assert desk.counters.stranger_messages == 1
 
 
 def test_a_bye_before_hello_needs_no_answer() -> None:
@@ -215,7 +215,7 @@ def test_a_hello_of_a_wrong_number_of_parts_is_refused(side: Side, count: int) -
     peer = desk.connect(side)
     peer.send(*[encode(control.Hello(Role.OPERATOR))] * count)
     assert peer.rejected().code is RejectCode.PROTOCOL_ERROR
-    assert (desk.counters.malformed, desk.counters.strangers) == (1, 1)
+    assert (desk.counters.malformed, desk.counters.stranger_messages) == (1, 1)
 
 
 def test_a_hello_with_an_address_is_refused() -> None:
@@ -234,7 +234,7 @@ def test_a_connection_that_was_refused_is_heard_no_more_and_closed() -> None:
     for _ in range(3):
         second.say(control.Hello(Role.PLAYER))
     assert not second.take() and second.session is None
-    assert desk.counters.strangers == 3
+    assert desk.counters.stranger_messages == 3
     desk.switchboard.tick(desk.now)
     assert not desk.wire.closed  # the REJECT has to arrive first
     desk.switchboard.tick(desk.now + 1)

@@ -1,0 +1,90 @@
+"""Obeying operators' orders: kick, drain, watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from ringback.errors import Code, RejectCode
+from ringback.protocol import control
+from ringback.protocol.limits import MAX_REASON_CHARS
+from ringback.protocol.player_ids import encode_player_id
+from ringback.protocol.reports import MAX_WATCH_S, CallFilter
+from ringback_broker.operations.counters import BrokerCounters
+from ringback_broker.operations.events import PeerEvent
+from ringback_broker.operations.host import Host
+from ringback_broker.operations.reports import Reports
+from ringback_broker.peers.roster import Roster
+from ringback_broker.peers.session import Session
+
+
+class Orders:
+    """Obeys orders, and logs each of them.
+
+    Args:
+        refuse: ends a session, and tells the peer why.
+        log: logs an event.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        roster: Roster,
+        counters: BrokerCounters,
+        reports: Reports,
+        refuse: Callable[[Session, RejectCode, str], None],
+        log: Callable[[PeerEvent], None],
+    ) -> None:
+        self._host = host
+        self._roster = roster
+        self._counters = counters
+        self._reports = reports
+        self._refuse = refuse
+        self._log = log
+
+    def obey(self, operator: Session, order: control.Order, now: float) -> Code | None:
+        """Obey an order. Return None, or a code that says why it could not be obeyed."""
+        match order.what:
+            case control.What.KICK:
+                return self._kick(operator, order)
+            case control.What.DRAIN:
+                self._drain(operator, order)
+                return None
+            case control.What.WATCH:
+                return self._watch(operator, order, now)
+            case _ as never:
+                assert_never(never)
+
+    def _kick(self, operator: Session, order: control.Order) -> Code | None:
+        assert order.player_id is not None  # `decode` has checked it
+        player = self._roster.players.get(encode_player_id(order.player_id))
+        if player is None:
+            return Code.UNKNOWN_PLAYER
+        self._counters.sessions_kicked += 1
+        reason = f" ({order.reason[:MAX_REASON_CHARS]})" if order.reason else ""
+        self._log_order(operator, f"kick {player.name}{reason}")
+        self._refuse(player, RejectCode.KICKED, order.reason or "an operator has ended the session")
+        return None
+
+    def _drain(self, operator: Session, order: control.Order) -> None:
+        self._log_order(operator, "drain")
+        self._host.drain(None if order.grace_ms is None else order.grace_ms / 1000)
+
+    def _watch(self, operator: Session, order: control.Order, now: float) -> Code | None:
+        watched = CallFilter(order.player_id, order.key, bool(order.payloads))
+        for_s = min(MAX_WATCH_S, (order.for_ms or 0) / 1000)
+        if not self._reports.watches.has_room_for(watched, bool(order.log)):
+            return Code.OVERLOADED
+        if self._reports.watch(watched, bool(order.log), for_s, now):
+            player = "any player" if watched.player_id is None else f"player {watched.player_id!r}"
+            self._log_order(operator, f"watch calls of {watched.pattern or '*'} and {player} for {for_s:g} s")
+            self._reports.announce_watches()
+        return None
+
+    def _log_order(self, operator: Session, order: str) -> None:
+        self._log(PeerEvent("ordered", f"{order}, by the {display_name(operator)}", operator))
+
+
+def display_name(operator: Session) -> str:
+    """Return how logs name an operator: by its identity, if it has one."""
+    return operator.name if operator.identity is None else f"operator {operator.identity.name!r}"
