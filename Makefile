@@ -1,39 +1,38 @@
-# The two commands that matter: `make demo` and `make test`. Both set up what they need in .venv.
+# The two commands that matter are `make demo` and `make test`. Both first set up .venv.
+# `make help` prints the lines here that begin with "##".
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test pure random waiting browser screenshots sim faults setup fmt lint type check bench bench-quick bench-servers crowd handshakes metrics-cost neighbours soak fuzz fuzz-keep audit clean help
+.PHONY: help setup demo check test lint type pure random waiting browser fmt clean \
+	sim faults fuzz fuzz-keep soak audit \
+	bench bench-servers bench-quick crowd handshakes metrics-cost neighbours screenshots
 
 help:
-	@echo "make demo    a broker, a shop server and three players: callbacks both ways"
-	@echo "make test    all checks: lint, types, tests"
-	@echo "make sim     SEEDS=100000: that many runs of the simulator"
-	@echo "make faults  all tests with killed, stopped and cut off processes; SECONDS=600 SEED=7 for longer schedules"
-	@echo "make bench   ringback beside hand-written loops, NATS, Redis, Socket.IO and gRPC: docs/performance.md, half an hour"
-	@echo "make bench-quick  less than a minute of that, beside the loops: fails when calls have become much dearer"
-	@echo "make fuzz    SECONDS=60 of coverage-guided fuzzing for each target, and of raw ZMTP at a live broker"
-	@echo "make crowd   what 10,000 idle players cost the broker"
-	@echo "make handshakes   how many players can join in a second, plain and with CURVE"
-	@echo "make metrics-cost   what counting calls and telling of them costs"
-	@echo "make neighbours   what a player that does not read, or floods, does to the others"
-	@echo "make soak MINUTES=60   churn, and whether anything grows: a verdict and soak.png"
-	@echo "make browser  as root: installs Chromium for the tests of the dashboard, as make test does; else they are skipped"
-	@echo "make screenshots  the pictures of the dashboard in docs"
-	@echo "make audit   whether a weakness of an installed package is known; needs the network"
-	@echo "make fmt     format the code"
+	@sed -n 's/^## //p' Makefile
 
 $(READY): pyproject.toml
 	@echo "setting up $(VENV): half a minute, once"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 setup: $(READY)
 
+## make demo          run a broker, a shop server and three players, with callbacks both ways
 demo: setup
 	$(BIN)/python examples/demo.py
+
+# -- checks
+
+## make test          run all checks: lint, types and tests
+test: setup
+	$(MAKE) --jobs=2 --output-sync lint type pure random
+	$(MAKE) waiting
+
+check: test
 
 lint: setup
 	$(BIN)/ruff check .
@@ -42,19 +41,15 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# The pure folders: no socket, clock, thread, loop, file or log. tests/test_imports.py reads this list too. Their tests
-# measure coverage, by examples alone: that is the same each time, and Hypothesis under a tracer is slow. All other tests
-# wait a lot, so three run at a time on two cores.
+# The pure folders: no socket, clock, thread, loop, file or log. tests/test_imports.py reads this list too.
+# Their tests measure coverage, without Hypothesis: examples cover the same lines each time, and Hypothesis is
+# slow under a tracer.
 PURE := sdk/ringback/protocol sdk/ringback/core \
 	broker/ringback_broker/peers broker/ringback_broker/admission broker/ringback_broker/operations \
 	broker/ringback_broker/switchboard broker/ringback_broker/settings
 PURE_TESTS := $(addprefix tests/,$(subst ringback/,,$(subst ringback_broker/,,$(PURE))))
 comma := ,
 PURE_CODE := sdk/ringback/errors.py$(subst $() ,,$(foreach folder,$(filter-out sdk/ringback/core,$(PURE)),$(comma)$(folder)/*))
-
-test: setup
-	$(MAKE) --jobs=2 --output-sync lint type pure random
-	$(MAKE) waiting
 
 pure: setup
 	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
@@ -63,10 +58,12 @@ pure: setup
 random: setup
 	$(BIN)/python -m pytest -q -m hypothesis
 
+# These tests mostly wait, so three run at a time on two cores.
 waiting: setup browser
 	$(BIN)/python -m pytest -q -n 3 -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
-# The page of the dashboard is tested in a real browser, Debian's. Without one these tests are skipped.
+# The dashboard's page is tested in Debian's Chromium. Without Chromium, these tests are skipped.
+## make browser       as root: install Chromium for the tests of the dashboard (make test does so too)
 browser:
 	@if ! command -v chromedriver > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get -qq update && apt-get -qq --yes --no-install-recommends install chromium chromium-driver; \
@@ -74,10 +71,21 @@ browser:
 	command -v chromedriver > /dev/null \
 		|| echo "to test the dashboard's page too, install as root: chromium chromium-driver"
 
-screenshots: setup browser
-	$(BIN)/python tests/broker/http/screenshots.py docs/images
+## make fmt           format the code, and fix what ruff can fix
+fmt: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-# One after the other, so that what they measure is theirs. As root they cut links of network namespaces too.
+# -- longer checks
+
+## make sim           run the simulator with SEEDS=10000 seeds (make test runs the first 1000)
+SEEDS ?= 10000
+sim: setup
+	$(BIN)/python tests/sim/replay.py --seeds $(SEEDS)
+
+# One test after the other, so that each measures itself alone. As root, they also cut links between network
+# namespaces.
+## make faults        run all tests that kill, stop and cut off processes (SECONDS=30, SEED=random)
 faults: SECONDS := 30
 faults: SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
@@ -85,16 +93,40 @@ faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
 	$(MAKE) fuzz SECONDS=5
 
-check: test
+# atheris has wheels for few versions of Python. Without it, only the fuzzer of ZMTP runs.
+## make fuzz          fuzz each target for SECONDS=60 with coverage guidance, and a running broker with raw ZMTP
+SECONDS ?= 60
 
-# Any number of seeds of the simulator; `make test` runs the first thousand.
-SEEDS ?= 10000
-sim: setup
-	$(BIN)/python tests/sim/replay.py --seeds $(SEEDS)
+fuzz: setup
+	-$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) --editable '.[dev,fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/zmtp.py --seconds $(SECONDS)
 
-# What ringback is compared with: clients from PyPI, two servers from Debian. What lacks one is left out.
+## make fuzz-keep     choose the inputs in tests/fuzz/corpus again, from those that all runs have found
+fuzz-keep: setup
+	$(BIN)/python tests/fuzz/fuzz.py --keep
+
+MINUTES ?= 60
+$(VENV)/.plot: $(READY)
+	$(PIP_INSTALL) --editable '.[plot]'
+	@touch $@
+
+## make soak          let players come and go for MINUTES=60, check that nothing grows, and draw soak.png
+soak: $(VENV)/.plot
+	$(BIN)/python bench/soak.py --minutes $(MINUTES) --plot soak.png --json soak.jsonl
+
+# This needs the network, so it is not a part of `make test`, which needs none once .venv is set up.
+## make audit         ask PyPI whether an installed version has a known weakness
+audit: setup
+	$(PIP_INSTALL) pip-audit
+	$(BIN)/pip-audit --skip-editable
+
+# -- benchmarks
+
+# The alternatives to ringback: clients from PyPI, and two servers from Debian. A contender without its server
+# is not measured.
 $(VENV)/.bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	$(PIP_INSTALL) --editable '.[dev,bench]'
 	@touch $@
 
 bench-servers:
@@ -104,58 +136,42 @@ bench-servers:
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get -qq update && apt-get -qq --yes --no-install-recommends install $$missing && missing=; \
 	fi; \
-	if [ -n "$$missing" ]; then echo "to measure what needs them too, install as root:$$missing"; fi
+	if [ -n "$$missing" ]; then echo "to measure all contenders, install as root:$$missing"; fi
 
 MEASURED := $(VENV)/performance.jsonl
+## make bench         measure ringback and its alternatives for half an hour, and write docs/performance.md
 bench: $(VENV)/.bench bench-servers
 	rm -f $(MEASURED)
 	$(BIN)/python bench/run.py --rounds 5 --json $(MEASURED)
 	mv $(MEASURED) docs/performance.jsonl
 	$(BIN)/python bench/report.py
 
+## make bench-quick   compare ringback with loops written by hand for a minute, and fail if it is out of bounds
 bench-quick: setup
 	$(BIN)/python bench/run.py --contenders loops,ringback.aio --scenarios up,down-100 --rounds 3 --seconds 0.6 --check
 
-# Without atheris, which has wheels for few Pythons, there is still the mutator of ZMTP.
-SECONDS ?= 60
-
-fuzz: setup
-	-$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
-	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
-	$(BIN)/python tests/fuzz/zmtp.py --seconds $(SECONDS)
-
-# Makes tests/fuzz/corpus anew of what all runs have found.
-fuzz-keep: setup
-	$(BIN)/python tests/fuzz/fuzz.py --keep
-
-handshakes: setup
-	$(BIN)/python bench/handshakes.py
-
-metrics-cost: setup
-	$(BIN)/python bench/metrics.py
-
+## make crowd         measure what 10,000 idle players cost the broker
 crowd: setup
 	$(BIN)/python bench/crowd.py
 
+## make handshakes    measure how many players can join in a second, plain and with CURVE
+handshakes: setup
+	$(BIN)/python bench/handshakes.py
+
+## make metrics-cost  measure what counting calls and reporting the counts costs
+metrics-cost: setup
+	$(BIN)/python bench/metrics.py
+
+## make neighbours    measure what a player that does not read, or that floods, does to the others
 neighbours: setup
 	$(BIN)/python bench/neighbours.py
 
-MINUTES ?= 60
-$(VENV)/.plot: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot]'
-	@touch $@
+# -- the rest
 
-soak: $(VENV)/.plot
-	$(BIN)/python bench/soak.py --minutes $(MINUTES) --plot soak.png --json soak.jsonl
+## make screenshots   take the pictures of the dashboard in docs/images
+screenshots: setup browser
+	$(BIN)/python tests/broker/http/screenshots.py docs/images
 
-# Asks PyPI what is known against the versions installed: not in `make test`, which needs no network once set up.
-audit: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(BIN)/pip-audit --skip-editable
-
-fmt: setup
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-
+## make clean         remove .venv and all caches
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz
