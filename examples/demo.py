@@ -1,9 +1,9 @@
-"""Shows the main job: a real broker process, a server process with a small shop, three player processes.
+"""Show callbacks both ways, between a broker process, a server process with a small shop, and three players.
 
     make demo
 
-Every line that the processes print is shown, with who printed it. Each step says what must come of it;
-anything else ends the demo with a non-zero exit code.
+Each line that a process prints is shown, with the name of the process. Each step says which lines must come.
+If they do not come, the demo ends with a non-zero exit code.
 """
 
 import os
@@ -21,7 +21,7 @@ _printing = threading.Lock()
 
 
 class Actor:
-    """A process that prints what it does, and is told what to do by lines on its standard input."""
+    """A process that takes commands on its standard input, a line each, and prints what it does."""
 
     def __init__(self, stack: ExitStack, name: str, *arguments: str) -> None:
         self.name = name
@@ -50,13 +50,13 @@ class Actor:
         self._process.stdin.flush()
 
     def expect(self, *patterns: str) -> re.Match[str]:
-        """Waits for a line, or for several in any order; what else is printed meanwhile is only shown."""
+        """Wait for a line that matches each pattern, in any order. Other lines are only shown."""
         wanted = list(patterns)
         while True:
             try:
                 line = self._lines.get(timeout=PATIENCE_S)
             except Empty:
-                sys.exit(f"DIFFERENT: {self.name} never printed {wanted}")
+                sys.exit(f"UNEXPECTED: {self.name} did not print {wanted}")
             for pattern in wanted:
                 if match := re.fullmatch(pattern, line):
                     wanted.remove(pattern)
@@ -68,7 +68,7 @@ class Actor:
         self._process.kill()
 
     def end(self) -> int:
-        """Asks the process to end, and gives its exit code."""
+        """Ask the process to end, and return its exit code."""
         if self._process.poll() is None:
             self._process.terminate()
         try:
@@ -79,7 +79,7 @@ class Actor:
 
 
 def show(text: str) -> None:
-    """Prints a line as a whole: each process has a thread here that prints for it."""
+    """Print a whole line. Each process has a thread here that prints for it."""
     with _printing:
         print(text, flush=True)
 
@@ -101,7 +101,7 @@ def play(stack: ExitStack) -> None:
     )
     players, backend = broker.expect(r"ready players=(\S+) backend=(\S+) pid=\d+").groups()
 
-    say("A server with a shop dials the broker, and then three players do.")
+    say("A server with a shop connects to the broker, and then three players do.")
     server = Actor(stack, "server", str(HERE / "shop_server.py"), backend)
     server.expect("the shop is open")
     actors = {}
@@ -112,51 +112,51 @@ def play(stack: ExitStack) -> None:
 
     say("Player 7 triggers a server callback.")
     actors[7].do("items food")
-    actors[7].expect(r"shop:items gives \{'apple': 3, 'bread': 5\}")
+    actors[7].expect(r"shop:items returned \{'apple': 3, 'bread': 5\}")
 
-    say("Player 8 buys something; before it answers, the server asks player 8 back.")
+    say("Player 8 buys something. Before the server replies, it asks player 8 to confirm the price.")
     actors[8].do("buy tools rope")
-    actors[8].expect("is asked whether 12 is fine, and says yes")
-    actors[8].expect(r"shop:buy gives \{'bought': 'rope', 'purse': 8\}")
+    actors[8].expect("confirms a price of 12")
+    actors[8].expect(r"shop:buy returned \{'bought': 'rope', 'purse': 8\}")
 
-    say("Player 8 can't pay a second one: an error of the game's own, with its code.")
+    say("Player 8 cannot pay for a second one. The server raises an error of its own, with a code.")
     actors[8].do("buy tools rope")
     actors[8].expect(r"shop:buy: TOO_POOR: it costs 12, you have 8 \(executed: yes\)")
 
     say("The server triggers a client callback on player 7, and then on all players.")
     server.do("ask 7 local:coords")
-    server.expect(r"player 7 answers \{'x': 7.0, 'y': 2.0\}")
+    server.expect(r"player 7 replied \{'x': 7.0, 'y': 2.0\}")
     server.do("ask-all local:coords")
-    server.expect(r"all answer \{7: \{'x': 7.0, .*8: \{'x': 8.0, .*9: \{'x': 9.0, 'y': 2.0\}\}")
+    server.expect(r"all replied \{7: \{'x': 7.0, .*8: \{'x': 8.0, .*9: \{'x': 9.0, 'y': 2.0\}\}")
 
-    say("Player 7 triggers a key that nobody registered: an error at once, and nothing ran.")
+    say("Player 7 triggers a key that nobody has registered. The call fails at once, and no handler ran.")
     actors[7].do("call shop:steal")
     actors[7].expect(r"shop:steal: UNKNOWN_CALLBACK: .* \(executed: no\)")
 
-    say("The server asks a player who is not there: likewise.")
+    say("The server asks a player that is not connected. The call fails at once, too.")
     server.do("ask 99 local:coords")
     server.expect(r"player 99: UNKNOWN_PLAYER: .* \(executed: no\)")
 
-    say("The server asks player 9, who is killed (SIGKILL) before it answers: an error at once, no timeout.")
+    say("The server asks player 9, which is killed (SIGKILL) before it replies. The call fails at once, too.")
     server.do("ask 9 duel:accept")
-    actors[9].expect("thinks about the duel, and never answers")
+    actors[9].expect("thinks about the duel, and never replies")
     actors[9].kill()
     server.expect(r"player 9: PLAYER_LEFT: .* \(executed: maybe\)", "player 9 left")
 
-    say("The others play on.")
+    say("The other players play on.")
     actors[7].do("items tools")
-    actors[7].expect(r"shop:items gives \{'rope': 12, 'lamp': 30\}")
+    actors[7].expect(r"shop:items returned \{'rope': 12, 'lamp': 30\}")
 
-    say("The broker is told to stop (SIGTERM): it drains, and its exit code is 0.")
+    say("The broker gets SIGTERM. It drains, and its exit code is 0.")
     code = broker.end()
     if code != 0:
-        sys.exit(f"DIFFERENT: the broker's exit code is {code}")
+        sys.exit(f"UNEXPECTED: the broker's exit code is {code}")
 
 
 def main() -> None:
     with ExitStack() as stack:
         play(stack)
-        say("All was as it should be.")
+        say("Everything happened as expected.")
 
 
 if len(sys.argv) > 1:

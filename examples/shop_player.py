@@ -2,7 +2,7 @@
 
     python examples/shop_player.py tcp://127.0.0.1:5770 7
 
-Each line on standard input is something to do: `items CATEGORY`, `buy CATEGORY ITEM`, `call KEY`.
+Each line on standard input is a command: `items CATEGORY`, `buy CATEGORY ITEM` or `call KEY`.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ def coords(payload: Any) -> dict[str, float]:
 
 @player.register_client_callback("shop:confirm")
 async def confirm(payload: Any, cb: Any) -> None:
-    print(f"is asked whether {payload['price']} is fine, and says yes", flush=True)
+    print(f"confirms a price of {payload['price']}", flush=True)
     cb(True)
 
 
 @player.register_client_callback("duel:accept")
 def accept(payload: Any, cb: Any) -> None:
-    print("thinks about the duel, and never answers", flush=True)
+    print("thinks about the duel, and never replies", flush=True)
 
 
 async def do(line: str) -> None:
@@ -50,13 +50,14 @@ async def do(line: str) -> None:
             print(f"does not understand {line!r}", flush=True)
             return
     try:
-        print(f"{key} gives {await player.trigger_server_callback(key, payload)}", flush=True)
+        print(f"{key} returned {await player.trigger_server_callback(key, payload)}", flush=True)
     except CallbackError as error:
         print(f"{key}: {error} (executed: {error.executed})", flush=True)
 
 
 def read(give: Any) -> None:
-    # In a daemon thread, on a file of its own: Ctrl-C then need not wait for a line that never comes.
+    # A daemon thread with a file object of its own: otherwise Ctrl-C would not end the process until a line
+    # comes.
     with open(sys.stdin.fileno(), closefd=False) as file:
         for line in file:
             give(line)

@@ -1,8 +1,8 @@
-"""A game server with a small shop: answers its players, and asks them.
+"""A game server with a small shop. It handles calls of its players, and calls them.
 
     python examples/shop_server.py tcp://127.0.0.1:5771
 
-Each line on standard input is a question to players: `ask ID KEY` or `ask-all KEY`.
+Each line on standard input is a command that calls players: `ask ID KEY` or `ask-all KEY`.
 """
 
 import sys
@@ -24,12 +24,12 @@ except (TypeError, ValueError):
 
 
 def say(text: str) -> None:
-    """Prints a line as a whole: handlers and listeners have threads of their own."""
+    """Print a whole line. Handlers and listeners run in threads of their own."""
     print(f"{text}\n", end="", flush=True)
 
 
 class TooPoor(CallbackError):
-    """An error of the game's own: code, message and data reach the player."""
+    """An error of this game. Its code, message and data reach the player."""
 
     default_code = "TOO_POOR"
 
@@ -45,7 +45,7 @@ def buy(source: PlayerID, payload: Any) -> dict[str, Any]:
     purse = purses.setdefault(source, 20)
     if price > purse:
         raise TooPoor(f"it costs {price}, you have {purse}", data={"missing": price - purse})
-    # A question back to the caller, in the midst of its call.
+    # The server calls the caller back while its call is still open.
     if not server.trigger_client_callback("shop:confirm", source, {"price": price}).result():
         return {"bought": None, "purse": purse}
     purses[source] = purse - price
@@ -64,17 +64,17 @@ def left(player_id: PlayerID) -> None:
 
 def ask(player_id: PlayerID, key: str) -> None:
     try:
-        say(f"player {player_id} answers {server.trigger_client_callback(key, player_id).result()}")
+        say(f"player {player_id} replied {server.trigger_client_callback(key, player_id).result()}")
     except CallbackError as error:
         say(f"player {player_id}: {error} (executed: {error.executed})")
 
 
 def ask_all(key: str) -> None:
-    answers = {
-        player_id: call.error or call.result()  # one that fails does not take the others' answers away
+    replies = {
+        player_id: call.error or call.result()  # result() would raise, and lose the other replies
         for player_id, call in server.trigger_all_client_callbacks(key)
     }
-    say(f"all answer {dict(sorted(answers.items(), key=str))}")
+    say(f"all replied {dict(sorted(replies.items(), key=str))}")
 
 
 def main() -> None:

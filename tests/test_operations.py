@@ -1,4 +1,4 @@
-"""The night in docs/operations.md: what it shows is what the commands print when the same happens."""
+"""The night in docs/operations.md: the commands print what the page shows, when the same faults happen."""
 
 from __future__ import annotations
 
@@ -36,13 +36,16 @@ def section() -> str:
 
 
 def alike(text: str) -> list[str]:
-    """Gives the lines of an output with what differs each time taken out: numbers, and widths of columns."""
+    """Return the lines of an output without the parts that differ each time: numbers and column widths."""
     lines = [re.sub(r"\d+(\.\d+)?", "#", line) for line in text.strip().splitlines()]
     return [re.sub(r" +", " ", line).strip() for line in lines]
 
 
 class Night:
-    """A broker with its usual ports, as far as the commands know, a server process and three players."""
+    """A broker, a server process and three players.
+
+    The commands find the broker by environment variables, as they would find it at its default ports.
+    """
 
     def __init__(self) -> None:
         self.broker = BrokerProcess()
@@ -66,6 +69,8 @@ class Night:
         server.wait_for("connected")
         return server
 
+    # The page names these three methods in its comments, with spaces.
+
     def the_server_dies(self) -> None:
         self.server.kill()
 
@@ -75,7 +80,7 @@ class Night:
                 call.result()
             return caught.value.code_name == "NO_SERVER"
 
-        eventually(fails, "the broker knows that the server is gone")
+        eventually(fails, "the broker knows that the server has left")
 
     def the_server_is_started_again(self) -> None:
         self.server = self.start_server()
@@ -126,12 +131,12 @@ def night() -> Iterator[Night]:
     night.close()
 
 
-def test_the_night(night: Night) -> None:
+def test_the_commands_print_what_the_page_shows(night: Night) -> None:
     happened = []
-    for what, block in re.findall(r"<!-- (.*?) -->|```console\n(.*?)```", section(), re.DOTALL):
-        if what:
-            getattr(night, what.replace(" ", "_"))()
-            happened.append(what)
+    for fault, block in re.findall(r"<!-- (.*?) -->|```console\n(.*?)```", section(), re.DOTALL):
+        if fault:
+            getattr(night, fault.replace(" ", "_"))()
+            happened.append(fault)
             continue
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             printed = night.run(command)

@@ -1,4 +1,4 @@
-"""Every snippet of the README and of the guide is run, with the addresses of a broker of the test's own."""
+"""Run every snippet of the README and of the guide, with the addresses of a broker of the test's own."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ PROGRAMS = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" in sn
 PIECES = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" not in snippet]
 
 NOT_FOR_USERS = {"add_waiter", "begin", "cancel_call", "fail", "seen", "settle"}
-"""What classes have without an underscore, for the parts of the SDK itself."""
+"""Methods without an underscore that other parts of the SDK use, and that users do not need."""
 
 
-def test_there_are_snippets() -> None:
+def test_all_snippets_are_found() -> None:
     assert len(PYTHON) == 3
     assert len(CONSOLE) == 1
     assert len(PROGRAMS) == 2
@@ -53,7 +53,7 @@ def test_python_snippet(snippet: str, broker: BrokerProcess, tmp_path: Path) -> 
 
 
 def at(broker: BrokerProcess | HereBroker, snippet: str) -> str:
-    """Gives a snippet with the addresses of a broker."""
+    """Return a snippet with the addresses of a broker."""
     snippet = snippet.replace("tcp://127.0.0.1:5770", broker.players)
     return snippet.replace("tcp://127.0.0.1:5771", broker.backend)
 
@@ -67,12 +67,12 @@ def here() -> Iterator[HereBroker]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("snippet", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_program_of_the_guide(snippet: str, number: signal.Signals, here: HereBroker, tmp_path: Path) -> None:
-    """It serves until a signal ends it, in order."""
+    """Each program serves until a signal ends it, and then exits with code 0."""
     script = tmp_path / "snippet.py"
     script.write_text(at(here, snippet))
     with Process(str(script)) as process, Operator(here.backend) as operator:
         eventually(
-            lambda: any(row[2] for row in operator.query("callbacks").results[0]), "the server is there"
+            lambda: any(row[2] for row in operator.query("callbacks").results[0]), "the server is connected"
         )
         assert operator.trigger_callback("shop:items", 1).result() == ["apple"]
         process.signal(number)
@@ -82,8 +82,10 @@ def test_program_of_the_guide(snippet: str, number: signal.Signals, here: HereBr
 
 @pytest.mark.parametrize("snippet", PIECES, ids=range(len(PIECES)))
 def test_snippet_of_the_guide(snippet: str, here: HereBroker) -> None:
-    """It is given `server` and `player`: those of asyncio where something is awaited. The server is the
-    second to start, so that it knows of the player from the beginning."""
+    """Run a snippet with a `server` and a `player`, those of ringback.aio if the snippet awaits something.
+
+    The player starts first, so that the server knows it from the beginning.
+    """
     code = compile(at(here, snippet), "guide.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     names: dict[str, Any] = {"__name__": "guide"}
     if code.co_flags & inspect.CO_COROUTINE:
@@ -96,7 +98,7 @@ def test_snippet_of_the_guide(snippet: str, here: HereBroker) -> None:
                 await eval(code, names)
 
         asyncio.run(run())
-    elif "Broker(" in snippet:  # it has endpoints of its own
+    elif "Broker(" in snippet:  # the snippet makes its own endpoints
         exec(code, names)
     else:
         with (
@@ -107,6 +109,7 @@ def test_snippet_of_the_guide(snippet: str, here: HereBroker) -> None:
 
 
 def public_names() -> list[str]:
+    """Return the names in `__all__`, and the public methods and properties of the main classes."""
     names = set(ringback.__all__)
     for module in (ringback, ringback.aio):
         for kind in (module.Server, module.Player, module.Operator, module.Call, module.CallGroup):
@@ -130,14 +133,14 @@ def test_the_guide_lists_all_limits() -> None:
 
 @pytest.fixture
 def shop(broker: BrokerProcess) -> Iterator[BrokerProcess]:
-    """The example's server and player 7, at a broker."""
+    """Start the example's server and player 7, and return their broker."""
     with ExitStack() as stack:
         for arguments in (["shop_server.py", broker.backend], ["shop_player.py", broker.players, "7"]):
             process = Process(str(ROOT / "examples" / arguments[0]), *arguments[1:], stdin=subprocess.PIPE)
             stack.callback(process.kill)
         with Operator(broker.backend) as operator:
             eventually(
-                lambda: len(operator.query("callbacks").results[0]) == 5, "server and player are there"
+                lambda: len(operator.query("callbacks").results[0]) == 5, "server and player are connected"
             )
         yield broker
 
@@ -167,14 +170,14 @@ def test_console_snippet(shop: BrokerProcess, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["demo.py", "shop_server.py", "shop_player.py"])
-def test_an_example_says_how_it_is_used(name: str) -> None:
+def test_an_example_prints_its_usage(name: str) -> None:
     with Process(str(ROOT / "examples" / name), "--help") as process:
         assert process.wait() == 1
         [line] = process.output()
         assert line.startswith(f"usage: python examples/{name}")
 
 
-def test_the_examples_end_by_ctrl_c(here: HereBroker) -> None:
+def test_ctrl_c_ends_the_examples(here: HereBroker) -> None:
     for name, address in (("shop_server.py", here.backend), ("shop_player.py", here.players)):
         with Process(str(ROOT / "examples" / name), address, stdin=subprocess.PIPE) as process:
             process.wait_for("the shop is open|plays as")
@@ -182,13 +185,13 @@ def test_the_examples_end_by_ctrl_c(here: HereBroker) -> None:
             assert process.wait() == 0 and len(process.output()) == 1, process.output()
 
 
-def test_the_demo_does_what_it_says() -> None:
+def test_the_demo_succeeds() -> None:
     with Process(str(ROOT / "examples" / "demo.py")) as process:
         assert process.wait() == 0, process.output()
-        assert process.output()[-1] == "All was as it should be."
+        assert process.output()[-1] == "Everything happened as expected."
 
 
-def test_the_demo_notices_a_difference(tmp_path: Path) -> None:
+def test_the_demo_fails_if_something_unexpected_happens(tmp_path: Path) -> None:
     for name in ("demo.py", "shop_player.py"):
         (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
     server = (ROOT / "examples" / "shop_server.py").read_text()
@@ -198,4 +201,4 @@ def test_the_demo_notices_a_difference(tmp_path: Path) -> None:
     (tmp_path / "demo.py").write_text(demo.replace("PATIENCE_S = 30.0", "PATIENCE_S = 2.0"))
     with Process(str(tmp_path / "demo.py")) as process:
         assert process.wait() == 1
-        assert any("DIFFERENT" in line for line in process.output())
+        assert any("UNEXPECTED" in line for line in process.output())

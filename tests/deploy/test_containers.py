@@ -1,4 +1,4 @@
-"""What the files for containers say: settings that a broker takes, a health check that tells how it is."""
+"""The files for containers: a broker accepts their settings, and their health check works."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANIFEST = DEPLOY / "kubernetes" / "ringback.yaml"
 
 
 def manifest() -> dict[str, Any]:
-    """The objects of the manifest, by kind; of services the last."""
+    """Return the objects of the manifest by kind. Of several services, return the last one."""
     return {found["kind"]: found for found in yaml.safe_load_all(MANIFEST.read_text())}
 
 
@@ -41,7 +41,7 @@ def settings_of_kubernetes() -> str:
 
 
 def health_check(port: str) -> list[str]:
-    """The health check of the image, at a port."""
+    """Return the command of the image's health check, for a broker at this port."""
     found = re.search(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
     assert found is not None
     command: list[str] = json.loads(found[1])
@@ -50,8 +50,8 @@ def health_check(port: str) -> list[str]:
 
 
 @pytest.mark.parametrize("settings", [settings_of_docker, settings_of_kubernetes])
-def test_a_broker_takes_the_settings(tmp_path: Path, settings: Callable[[], str]) -> None:
-    """With its files in another folder, and other ports."""
+def test_a_broker_accepts_the_settings(tmp_path: Path, settings: Callable[[], str]) -> None:
+    """The broker has its key files in another folder, and free ports."""
     text = settings()
     ring = KeyRing(tmp_path)
     anna = ring.add("anna", "player", 7)
@@ -72,7 +72,7 @@ def test_a_broker_takes_the_settings(tmp_path: Path, settings: Callable[[], str]
     assert subprocess.run(health_check(port[1]), capture_output=True, check=False).returncode == 1
 
 
-def test_ports_and_graces_agree(tmp_path: Path) -> None:
+def test_ports_and_stop_times_agree(tmp_path: Path) -> None:
     for text in (settings_of_docker(), settings_of_kubernetes()):
         path = tmp_path / "ringback.toml"
         path.write_text(text)
@@ -88,17 +88,17 @@ def test_ports_and_graces_agree(tmp_path: Path) -> None:
     assert "EXPOSE 5770 5771 5772" in DOCKERFILE.read_text()
 
 
-def test_what_compose_mounts_is_there() -> None:
+def test_compose_mounts_files_that_exist() -> None:
     compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
             source = DEPLOY / "docker" / volume.split(":")[0]
             assert source.exists() or "keys" in source.parts, source
         for port in service["ports"]:
-            assert port == "5770:5770" or port.startswith("127.0.0.1:")  # the players' alone is for all
+            assert port == "5770:5770" or port.startswith("127.0.0.1:")  # only the players' port is public
 
 
-def test_the_image_has_a_user_of_its_own() -> None:
+def test_the_image_has_its_own_user() -> None:
     text = DOCKERFILE.read_text()
     assert re.search(r"^USER (?!0)\d+:\d+$", text, re.MULTILINE) and "STOPSIGNAL SIGTERM" in text
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
@@ -110,16 +110,16 @@ def tool(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        pytest.skip(f"there is no {name}")
+        pytest.skip(f"{name} is not installed")
     return found
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     done = subprocess.run([tool("hadolint"), str(DOCKERFILE)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_manifest_is_one() -> None:
+def test_the_manifest_is_valid() -> None:
     arguments = [tool("kubernetes-validate"), "--strict", str(MANIFEST)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard name figures that there are, with labels and values that there are."""
+"""The alerts and the Grafana dashboard name metrics, labels and label values that exist."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ OF_PROMETHEUS = {"instance", "job", "le"}
 
 
 @pytest.fixture(scope="module")
-def there() -> dict[str, dict[str, set[str]]]:
-    """All figures of a broker: by name, the values of each label."""
+def metrics() -> dict[str, dict[str, set[str]]]:
+    """Return all metrics of a broker: for each name, the values of each label."""
     switchboard = Switchboard(BrokerSettings(), FakeWire())
     failed = dict.fromkeys(FAILURES, 1)
     totals = {("k", side): Totals(0, 0.0, (0,) * CLASSES, failed) for side in (Role.SERVER, Role.PLAYER)}
@@ -68,22 +68,24 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "expression"), list(expressions()), ids=lambda value: value[:30])
-def test_what_is_named_is_there(there: dict[str, dict[str, set[str]]], name: str, expression: str) -> None:
-    metrics = METRIC.findall(expression)
-    assert metrics or 'up{job="ringback"}' in expression
-    for metric, selectors in metrics:
-        assert metric in there, metric
+def test_an_expression_names_what_exists(
+    metrics: dict[str, dict[str, set[str]]], name: str, expression: str
+) -> None:
+    named = METRIC.findall(expression)
+    assert named or 'up{job="ringback"}' in expression
+    for metric, selectors in named:
+        assert metric in metrics, metric
         for label, operator, value in LABEL.findall(selectors):
             if label in OF_PROMETHEUS:
                 continue
             for one in value.split("|") if "~" in operator else [value]:
-                assert one in there[metric][label], (metric, label, one)
+                assert one in metrics[metric][label], (metric, label, one)
     for labels in re.findall(r"by \(([^)]*)\)", expression):
-        known = OF_PROMETHEUS.union(*(there[metric] for metric, _ in metrics))
+        known = OF_PROMETHEUS.union(*(metrics[metric] for metric, _ in named))
         assert set(labels.replace(" ", "").split(",")) <= known
 
 
-def test_what_is_shown_of_labels_is_there(there: dict[str, dict[str, set[str]]]) -> None:
+def test_a_legend_shows_labels_that_its_expression_keeps() -> None:
     for panel in panels():
         for target in panel["targets"]:
             for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
@@ -100,7 +102,7 @@ def test_each_alert_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket") and rule["annotations"]["summary"]
 
 
-def test_the_dashboard_is_whole() -> None:
+def test_the_dashboard_is_complete() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert [panel["id"] for panel in panels()] == list(range(1, len(panels()) + 1))
     names = {variable["name"] for variable in dashboard["templating"]["list"]}
@@ -110,11 +112,11 @@ def test_the_dashboard_is_whole() -> None:
     assert len(set(places)) == len(places) and all(x + w <= 24 for x, _, w, _ in places)
 
 
-def test_prometheus_itself_takes_the_rules() -> None:
-    """Where it is installed: Debian's package prometheus has promtool."""
+def test_prometheus_itself_accepts_the_files() -> None:
+    """promtool checks them. It is in Debian's package prometheus."""
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("there is no promtool")
+        pytest.skip("promtool is not installed")
     for what, name in (("rules", "ringback.rules.yml"), ("config", "prometheus.yml")):
         path = ROOT / "deploy" / "prometheus" / name
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The wheel, installed into an environment of its own: what the source folders could hide."""
+"""The wheel works in a clean environment. Tests in the source folders would not notice a missing file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_all_that_the_demo_needs(tmp_path: Path) -> None:
+def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
     run(sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT, cwd=tmp_path)
     (wheel,) = tmp_path.glob("ringback-*.whl")
@@ -40,5 +40,5 @@ def test_the_wheel_has_all_that_the_demo_needs(tmp_path: Path) -> None:
     assert len(list(typed)) == 3
     page = Path(installed.strip()).parents[1] / "ringback_broker" / "http" / "static"
     assert {path.name for path in page.iterdir()} == {"app.js", "icon.svg", "index.html", "style.css"}
-    assert "All was as it should be." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
+    assert "Everything happened as expected." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
     assert "Usage" in run(tmp_path / "clean" / "bin" / "ringback", "--help", cwd=tmp_path)
