@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ringback.blocking import Operator as Operator
     from ringback.blocking import Player as Player
     from ringback.blocking import Server as Server
-    from ringback.core.calls import Execution as Execution
+    from ringback.core.execution import Execution as Execution
     from ringback.core.permissions import OPERATORS as OPERATORS
     from ringback.core.registry import Registration as Registration
     from ringback.errors import (
@@ -109,7 +109,7 @@ _NAMES = {
         "Server",
     ),
     "ringback._runtime.call_context": ("remaining",),
-    "ringback.core.calls": ("Execution",),
+    "ringback.core.execution": ("Execution",),
     "ringback.core.registry": ("Registration",),
     "ringback.core.permissions": ("OPERATORS",),
     "ringback.errors": (

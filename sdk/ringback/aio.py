@@ -21,7 +21,7 @@ from ringback._roles.server import ServerRole
 from ringback._runtime.asyncio_shell import AsyncioShell
 from ringback._runtime.options import EndpointArguments, EndpointOptions
 from ringback._runtime.waiter import Waiter
-from ringback.core.calls import PendingCall
+from ringback.core.pending_call import PendingCall
 from ringback.core.permissions import OPERATORS
 from ringback.errors import CallbackError, UsageError
 from ringback.protocol.envelopes import Encoder

@@ -16,8 +16,8 @@ import msgpack
 from support import corefakes, switchboards
 from support.switchboards import SOUND, address, check_tables, data, relay
 
-from ringback.core.calls import Execution
-from ringback.core.exchange import IDLE_S
+from ringback.core.endpoint_state import IDLE_S
+from ringback.core.execution import Execution
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, ProtocolError, RejectCode, TooLarge
 from ringback.protocol import addresses as places
 from ringback.protocol import control
@@ -621,19 +621,18 @@ class _Work:
 
     def check(self) -> None:
         self.desk.check_sums()
-        exchange = self.desk.exchange
-        peers = exchange.peers.values()
-        assert exchange.running == sum(len(peer.executions) for peer in peers)
+        peers = self.desk.peers.values()
+        assert self.desk.calls_in.running == sum(len(peer.executions) for peer in peers)
         for peer in peers:
             assert peer.execution_bytes == sum(execution.size for execution in peer.executions.values())
-        waiting = list(exchange.outbox._waiting)
+        waiting = list(self.desk.outbox._waiting)
         assert len(waiting) == len(set(map(id, waiting))), "one waits to be sent to twice"
         assert all(call.settled == call.done for call in self.calls)
         # Of those that waited for something here, what counts is that each was counted once.
         assert self.desk.counters.calls == len(self.calls)
 
     def start(self, program: Program) -> None:
-        if not self.started or self.core._session.closed:
+        if not self.started or self.core._link_state.closed:
             self.started = True
             self.core.start(self.desk.clock.now, 5.0)
 
@@ -797,11 +796,11 @@ class _Work:
         assert all(call.done for call in self.calls if call.deadline is not None)
         self.desk.told(control.Pong())
         self._wait(2 * IDLE_S)
-        assert not any(peer.idle for peer in self.desk.exchange.peers.values()), "a route is kept for nothing"
+        assert not any(peer.idle for peer in self.desk.peers.values()), "a route is kept for nothing"
         self.core.close()
         self.desk.check_at_rest()
         assert all(call.settled == 1 for call in self.calls)
-        assert not shell.link_open and self.core._session.due_at() is None
+        assert not shell.link_open and self.core._link_state.due_at() is None
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -262,7 +262,7 @@ async def test_too_many_calls_in_flight(stage: Stage) -> None:
     other.register_client_callback("hold", lambda payload, cb: taken(cb))
     calls = [server.trigger_client_callback("hold", 7) for _ in range(4)]
     calls += [server.trigger_client_callback("hold", 8) for _ in range(3)]
-    for number, reason in ((3, "3 calls to one peer"), (6, "5 calls wait")):
+    for number, reason in ((3, "3 calls to this peer"), (6, "5 calls wait")):
         error = await stage.failure(calls.pop(number if number == 3 else -1))
         assert type(error) is ringback.Overloaded and reason in error.message
     for cb in list(await taken.count(8))[3:]:

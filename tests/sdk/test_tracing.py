@@ -22,7 +22,7 @@ from support.harness import PATIENCE_S, BrokerProcess, Process
 
 import ringback
 from ringback import CallbackError, tracing
-from ringback.core.exchange import Exchange
+from ringback.core.calls_in import CallsIn
 from ringback.errors import UsageError
 from ringback.protocol.envelopes import CALL
 from ringback.protocol.limits import MAX_CONTEXT_BYTES
@@ -79,14 +79,14 @@ def spans() -> Iterator[Spans]:
 def contexts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the calls that come to endpoints of this process carry; ... for those of five fields."""
     carried: list[Any] = []
-    take = Exchange._take_call
+    take = CallsIn.take
 
-    def looked_at(self: Exchange, peer: Any, envelope: list[Any], *arguments: Any) -> None:
+    def looked_at(self: CallsIn, peer: Any, envelope: list[Any], *arguments: Any) -> None:
         assert envelope[0] == CALL
         carried.append(envelope[5] if len(envelope) == 6 else ...)
         take(self, peer, envelope, *arguments)
 
-    monkeypatch.setattr(Exchange, "_take_call", looked_at)
+    monkeypatch.setattr(CallsIn, "take", looked_at)
     return carried
 
 

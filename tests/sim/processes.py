@@ -14,8 +14,9 @@ from support.histories import Line, Recorder
 from support.switchboards import check_tables
 
 from ringback._runtime import call_context
-from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.bundles import unbundle
@@ -624,7 +625,7 @@ class EndpointProcess(Process, Shell):
             envelope = self._encoder.result(execution.id, results)
         else:
             envelope = self._encoder.error(execution.id, error)
-        self.core.reply(execution, envelope, self.world.now)
+        self.core.reply(execution, envelope, error, self.world.now)
 
     def duplicate_reply(self, execution: Execution) -> None:
         self.core.counters.duplicate_replies += 1

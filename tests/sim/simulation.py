@@ -12,7 +12,7 @@ from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
-from ringback.core import exchange
+from ringback.core import deadlines, endpoint_state
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import PlayerID
@@ -156,7 +156,8 @@ class Simulation:
             mock.patch.multiple(
                 receiver, BURST=self.shrunk["BURST"], STRANGERS_AT_ONCE=self.shrunk["STRANGERS_AT_ONCE"]
             ),
-            mock.patch.object(exchange, "IDLE_S", IDLE_S),
+            mock.patch.object(endpoint_state, "IDLE_S", IDLE_S),
+            mock.patch.object(deadlines, "IDLE_S", IDLE_S),
             mock.patch.dict(switchboard.MAX_BACKLOG, backlog),
         ):
             yield

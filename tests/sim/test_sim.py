@@ -11,7 +11,8 @@ import pytest
 from sim.replay import REPLAY, ROOT
 from sim.simulation import Simulation, failure_of
 
-from ringback.core.exchange import Exchange
+from ringback.core.calls_out import CallsOut
+from ringback.core.deadlines import Deadlines
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import Code, call_error
@@ -54,13 +55,13 @@ def test_a_seed_gives_the_same_trace_in_another_process() -> None:
 
 
 def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = Exchange._finish
+    finish = CallsOut.finish
 
-    def mutant(self: Exchange, peer: Peer, call_id: int, *outcome: Any) -> bool:
-        called = [other for other in self.peers.values() if call_id in other.calls]
-        return finish(self, called[0] if called else peer, call_id, *outcome)
+    def mutant(self: CallsOut, peer: Peer, call_id: int, *outcome: Any) -> None:
+        called = [other for other in self._state.peers.values() if call_id in other.calls]
+        finish(self, called[0] if called else peer, call_id, *outcome)
 
-    monkeypatch.setattr(Exchange, "_finish", mutant)
+    monkeypatch.setattr(CallsOut, "finish", mutant)
 
 
 def nobody_is_told_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,7 @@ def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def certain_that_it_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.core.exchange.call_error", _never_ran)
+    monkeypatch.setattr("ringback.core.dispatch.call_error", _never_ran)
 
 
 def _never_ran(code: Code, message: str, _executed: str, data: Any = None) -> Any:
@@ -95,7 +96,7 @@ def events_overtake_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def deadlines_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "_sweep", lambda self, now: None)
+    monkeypatch.setattr(Deadlines, "sweep", lambda self, now: None)
 
 
 def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, fields
 from itertools import count
 from typing import Any
 
-from ringback.core.calls import Execution, PendingCall
+from ringback.core.call_recorder import CallRecorder
 from ringback.core.endpoint import Endpoint
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError, Code, RejectCode
 from ringback.protocol import control
@@ -69,7 +71,7 @@ class FakeShell:
             envelope = self.encoder.result(execution.id, results)
         else:
             envelope = self.encoder.error(execution.id, error)
-        self.endpoint.reply(execution, envelope, self.clock.now)
+        self.endpoint.reply(execution, envelope, error, self.clock.now)
 
     def duplicate_reply(self, execution: Execution) -> None:
         self.duplicates += 1
@@ -213,8 +215,12 @@ class Desk:
             random=random,
         )
         self.shell.endpoint = self.core
-        self.exchange = self.core.exchange
         self.counters = self.core.counters
+        self.peers = self.core._state.peers
+        self.outbox = self.core._outbox
+        self.calls_out = self.core._calls_out
+        self.calls_in = self.core._calls_in
+        self.bounced = self.core._bounced
         self.ids = count(first_id)
         for key in keys:
             self.register(key)
@@ -222,6 +228,10 @@ class Desk:
     def register(self, key: str, *, replace: bool = False, **terms: Any) -> Any:
         function: Any = (lambda source, payload, cb: None) if self.role is Role.SERVER else _on_player
         return self.core.registry.add(key, function, replace=replace, **terms)
+
+    @property
+    def recorder(self) -> CallRecorder | None:
+        return self.core._state.recorder
 
     # -- the link, with the test as the broker
 
@@ -292,6 +302,10 @@ class Desk:
         waiting, self.shell.waiting = self.shell.waiting, []
         return [execution for execution in waiting if execution.begin(self.clock.now)]
 
+    def due_at(self) -> float:
+        """Gives when deadlines are looked at, or bounced replies sent again."""
+        return min(self.core._state.sweep_at, self.bounced.resend_at)
+
     # -- what it sent
 
     def bodies(self) -> list[list[Any]]:
@@ -299,35 +313,34 @@ class Desk:
         return [envelopes_of(frame) for _, frame in self.shell.take_sent()]
 
     def check_sums(self) -> None:
-        counters, exchange = self.counters, self.exchange
-        pending = sum(len(peer.calls) for peer in exchange.peers.values())
-        assert exchange.pending == pending
+        counters, peers, bounced = self.counters, self.peers, self.bounced
+        pending = sum(len(peer.calls) for peer in peers.values())
+        assert self.calls_out.pending == pending
         assert counters.calls == counters.results + counters.errors + pending
-        tallies = exchange.tallies
-        if tallies is not None:
-            tallied = {Role.PLAYER: 0, Role.SERVER: 0}
-            tallies.count_in_flight(exchange.peers.values())
-            for tally in tallies.all():
-                tallied[tally.side] += tally.in_flight
-            assert tallied[Role.SERVER] == exchange.running
-            calls = [call for peer in exchange.peers.values() for call in peer.calls.values()]
-            assert tallied[Role.PLAYER] == sum(call.tally is not None for call in calls)
-        waiting = sum(peer.outgoing_bytes for peer in exchange.peers.values())
-        assert exchange.outbox.queued_bytes == waiting
-        for peer in exchange.peers.values():
+        if self.recorder is not None:
+            recorded = {Role.PLAYER: 0, Role.SERVER: 0}
+            self.recorder.count_in_flight(peers.values())
+            for record in self.recorder.records():
+                recorded[record.side] += record.in_flight
+            assert recorded[Role.SERVER] == self.calls_in.running
+            calls = [call for peer in peers.values() for call in peer.calls.values()]
+            assert recorded[Role.PLAYER] == sum(call.record is not None for call in calls)
+        waiting = sum(peer.outgoing_bytes for peer in peers.values())
+        assert self.outbox.queued_bytes == waiting
+        for peer in peers.values():
             assert peer.outgoing_bytes == sum(map(len, peer.outgoing))
-        returned = [peer for peer in exchange.peers.values() if peer.returned]
-        assert sorted(map(id, exchange._returned)) == sorted(map(id, returned))
-        assert exchange._returned_bytes == sum(len(item) for peer in returned for item in peer.returned)
+        returned = [peer for peer in peers.values() if peer.returned]
+        assert sorted(map(id, bounced.peers)) == sorted(map(id, returned))
+        assert bounced.size == sum(len(item) for peer in returned for item in peer.returned)
 
     def check_at_rest(self) -> None:
         """Nothing is in flight, and the counters add up."""
         self.check_sums()
-        assert self.exchange.pending == 0
-        assert [peer.key for peer in self.exchange.peers.values() if not peer.idle] == []
-        assert self.exchange.outbox.empty
-        assert self.exchange.outbox.queued_bytes == 0
-        assert self.exchange._returned == [] and self.exchange._returned_bytes == 0
+        assert self.calls_out.pending == 0
+        assert [peer.route for peer in self.peers.values() if not peer.idle] == []
+        assert self.outbox.empty
+        assert self.outbox.queued_bytes == 0
+        assert self.bounced.peers == [] and self.bounced.size == 0
         assert self.counters.calls == self.counters.results + self.counters.errors
 
 
@@ -427,7 +440,7 @@ class FakeBroker:
                 for address, frame in inbox:
                     if self.lines.get(desk) is line:
                         desk.core.receive(address, frame, self.clock.now)
-        return busy or any(not desk.exchange.outbox.empty for desk in self._desks if desk.shell.room is None)
+        return busy or any(not desk.outbox.empty for desk in self._desks if desk.shell.room is None)
 
     def run(self) -> None:
         """Steps until nothing is under way."""

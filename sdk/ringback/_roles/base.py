@@ -19,9 +19,9 @@ from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.options import EndpointOptions
 from ringback._version import __version__
-from ringback.core.calls import PendingCall
 from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
+from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError, CallTimeout
 from ringback.protocol.envelopes import Encoder

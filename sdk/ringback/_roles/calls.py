@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ringback._runtime.log import log
-from ringback.core.calls import PendingCall
+from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError
 
 
@@ -37,8 +37,8 @@ class CallBase(PendingCall):
         self.key = key
         self.began = began
         self.deadline = deadline
-        self.peer = None
-        self.tally = None
+        self.route = None
+        self.record = None
         self.callback = callback
         self.on_error = on_error
         self._done = False

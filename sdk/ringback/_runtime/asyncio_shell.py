@@ -19,7 +19,8 @@ from ringback._runtime.log import log
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.waiter import Waiter
-from ringback.core.calls import Execution, PendingCall
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError, Overloaded
 from ringback.protocol.envelopes import Encoder
@@ -291,9 +292,9 @@ class AsyncioShell(ShellBase):
             except RuntimeError:  # the loop is closed, so no caller waits
                 self.endpoint.counters.late_replies += 1
             return
-        envelope = encode_reply(self.encoder(), execution, results, error)
+        envelope, error = encode_reply(self.encoder(), execution, results, error)
         now = self._taking_since if self._taking else time.monotonic()
-        self.endpoint.reply(execution, envelope, now)
+        self.endpoint.reply(execution, envelope, error, now)
 
     def finished(self, call: PendingCall) -> None:
         self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())

@@ -10,8 +10,8 @@ from ringback._runtime.link import Link, Loss
 from ringback._runtime.log import log
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.running_handlers import log_duplicate
-from ringback.core.calls import Execution
 from ringback.core.endpoint import Endpoint
+from ringback.core.execution import Execution
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.protocol.frames import Role
 

@@ -21,8 +21,9 @@ from ringback._runtime.log import log
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.worker_pool import Lane, Pool, never_waits
-from ringback.core.calls import Execution, PendingCall
 from ringback.core.endpoint import Endpoint
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError
 from ringback.protocol.envelopes import Encoder
@@ -111,8 +112,8 @@ class BlockingShell(ShellBase):
         return encoder
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        envelope = encode_reply(self.encoder(), execution, results, error)
-        self.submit(self.endpoint.reply, execution, envelope, time.monotonic())
+        envelope, error = encode_reply(self.encoder(), execution, results, error)
+        self.submit(self.endpoint.reply, execution, envelope, error, time.monotonic())
 
     # -- the I/O thread
 

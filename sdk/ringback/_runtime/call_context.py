@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-from ringback.core.calls import Execution, PendingCall
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.protocol.frames import FrameType
 
 R = TypeVar("R")

@@ -7,7 +7,8 @@ from typing import Any
 
 from ringback._runtime import call_context
 from ringback._runtime.log import log
-from ringback.core.calls import Execution, PendingCall
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
@@ -59,16 +60,20 @@ def _reply(execution: Execution, result: Any) -> None:
 
 def encode_reply(
     encoder: Encoder, execution: Execution, results: tuple[Any, ...], error: CallbackError | None
-) -> bytes:
-    """Return the envelope of a reply. If it cannot be encoded, return a HANDLER_ERROR that says why."""
+) -> tuple[bytes, CallbackError | None]:
+    """Return the envelope of a reply, and the error in it; None if it has results.
+
+    A reply that cannot be encoded becomes a HANDLER_ERROR that says why.
+    """
     try:
         if error is None:
-            return encoder.result(execution.id, results)
-        return encoder.error(execution.id, error)
+            return encoder.result(execution.id, results), None
+        return encoder.error(execution.id, error), error
     except CallbackError as problem:
         log.error("the handler of %r: %s", execution.key, problem.message)
+        failure = HandlerError(problem.message)
         # The default limits: this error must leave, however low the limits of the endpoint are.
-        return Encoder(Limits()).error(execution.id, HandlerError(problem.message))
+        return Encoder(Limits()).error(execution.id, failure), failure
 
 
 def log_duplicate(execution: Execution) -> None:

@@ -17,7 +17,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 from ringback._runtime.call_context import CallTracer
 from ringback._runtime.log import log
 from ringback._version import __version__
-from ringback.core.calls import Execution, PendingCall
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError, Cancelled
 from ringback.protocol.envelopes import MAX_MESSAGE_CHARS
 from ringback.protocol.frames import FrameType

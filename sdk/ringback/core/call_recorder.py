@@ -1,244 +1,227 @@
-"""What a trusted endpoint counts of calls, to report it to the broker.
+"""What a trusted endpoint records of calls, to report it to the broker.
 
-Calls of the server's callbacks are counted where they are handled, those of players' where they are made:
-what a player says of itself counts for nothing.
+A `CallRecorder` observes calls: calls out and calls in tell it when one begins and when it ends. A server
+records the calls of its own callbacks. The side that calls a player records the calls of the player's
+callbacks: what a player says of itself counts for nothing.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 
-from ringback.errors import CallbackError, Code
-from ringback.protocol.envelopes import MAX_CODE_CHARS, RESULT, read_own, to_error
+from ringback.core.callback_record import CallbackRecord
+from ringback.core.execution import Execution
+from ringback.core.peers import Peer
+from ringback.core.pending_call import PendingCall
+from ringback.errors import CallbackError
+from ringback.protocol.envelopes import MAX_CODE_CHARS, slice_field
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.reports import (
-    APPLICATION,
-    CLASSES,
-    LATENCY_BOUNDS_S,
     MAX_CALLBACKS,
     MAX_WATCHED_BYTES,
     OTHERS,
-    CallbackFigures,
     CallFilter,
     Report,
     WatchedCall,
 )
 
-if TYPE_CHECKING:
-    from ringback.core.calls import Execution, PendingCall
-    from ringback.core.peers import Peer
-
 MAX_WATCHED_CALLS = 500
 MAX_WATCHED_BYTES_A_REPORT = 256 * 1024
-"""Watched calls that are kept for one report, and what their payloads may take; more are counted as lost."""
-
-
-class Tally:
-    """One callback: what has ended since the last report.
-
-    Attributes:
-        answered: counts a call with results, by how long it took in seconds. It only keeps the number, to be
-            looked at with all others: to find the class of each as it comes takes twice as long.
-        in_flight: calls that wait for an answer, as counted for the last report.
-    """
-
-    __slots__ = (
-        "_answered",
-        "_failed",
-        "_took",
-        "_took_s",
-        "answered",
-        "in_flight",
-        "key",
-        "reported",
-        "side",
-    )
-
-    def __init__(self, key: str, side: Role) -> None:
-        self.key = key
-        self.side = side
-        self.in_flight = 0
-        self.reported = 0
-        self._took: list[float] = []
-        self.answered = self._took.append
-        self._reset()
-
-    def _reset(self) -> None:
-        self._took_s = 0.0
-        self._answered = [0] * CLASSES
-        self._failed: dict[str, int] = {}
-
-    def failed(self, error: CallbackError) -> None:
-        """Counts a call that failed."""
-        code = error.code.name if isinstance(error.code, Code) else APPLICATION
-        self._failed[code] = self._failed.get(code, 0) + 1
-
-    def fold(self) -> None:
-        """Adds up how long calls took. It is done at least every ten seconds, so that not many are kept."""
-        took = self._took
-        took.sort()
-        below = 0
-        for number, bound in enumerate((*LATENCY_BOUNDS_S, math.inf)):
-            within = bisect_right(took, bound, below)
-            self._answered[number] += within - below
-            below = within
-        self._took_s += sum(took)
-        took.clear()
-
-    def take(self) -> CallbackFigures | None:
-        """Gives what there is to report, and begins anew; None if nothing has changed."""
-        self.fold()
-        if self.in_flight == self.reported and not self._failed and not any(self._answered):
-            return None
-        answered = tuple(self._answered)
-        figures = CallbackFigures(self.key, self.side, self.in_flight, self._took_s, answered, self._failed)
-        self.reported = self.in_flight
-        self._reset()
-        return figures
+"""How many watched calls are kept for one report, and how many bytes their payloads and replies may take.
+Those beyond are counted as lost."""
 
 
 class CallRecorder:
-    """All that one endpoint counts.
+    """All that one endpoint records of calls.
 
     Attributes:
-        handled, called: the server's callbacks here, and players' that are called from here, by key.
-        watches: which calls are traced as they end.
-        requests: payloads of calls from here that are watched, by the call's id, until they end.
+        handled: the records of callbacks that run here, by key.
+        called: the records of players' callbacks that are called from here, by key.
+        watches: which calls are reported one by one as they end.
+        payloads: the encoded payloads of pending calls, by the ID of the call, while there are watches.
     """
 
     def __init__(self) -> None:
         self.watches: tuple[CallFilter, ...] = ()
-        self.requests: dict[int, Any] = {}
-        self.handled: dict[str, Tally] = {}
-        self.called: dict[str, Tally] = {}
-        self._traced: list[tuple[float, WatchedCall]] = []
-        self._traced_bytes = 0
+        self.payloads: dict[int, bytes] = {}
+        self.handled: dict[str, CallbackRecord] = {}
+        self.called: dict[str, CallbackRecord] = {}
+        self._watched: list[tuple[float, WatchedCall]] = []
+        self._watched_bytes = 0
         self._lost = 0
 
-    def add(self, key: str, side: Role) -> Tally:
-        """Gives the tally of a callback that has none yet: one of its own, or that of all others."""
-        tallies = self.handled if side is Role.SERVER else self.called
-        if len(tallies) >= MAX_CALLBACKS:
-            key = OTHERS
-        return tallies.setdefault(key, Tally(key, side))
+    # -- what it observes
 
-    def all(self) -> list[Tally]:
-        """Gives the tallies of all callbacks."""
-        return [*self.handled.values(), *self.called.values()]
+    def call_made(self, call: PendingCall, envelope: bytes) -> None:
+        """Record that a player is called."""
+        call.record = self.called.get(call.key) or self._add(call.key, Role.PLAYER)
+        if self.watches and len(envelope) <= MAX_WATCHED_BYTES:
+            self.payloads[call.id] = slice_field(envelope, 3)
 
-    def count(
+    def call_ended(
         self,
-        tally: Tally,
+        call: PendingCall,
         peer: Peer,
-        key: str,
         now: float,
-        took_s: float,
+        results: tuple[Any, ...],
         error: CallbackError | None,
-        results: Any = ...,
-        request: Any = ...,
     ) -> None:
-        """Counts the end of a call, and shows it to who watches.
+        """Record the outcome of a call that was made here."""
+        record = call.record
+        if record is None:  # a call of the server: the server records it
+            return
+        peer.ended += 1
+        took_s = now - call.began
+        if error is None:
+            record.succeeded(took_s)
+        else:
+            record.failed(error)
+            peer.failed += 1
+        if self.watches:
+            payload = self.payloads.pop(call.id, None)
+            wanted = self._wanted(peer, call.key)
+            if wanted is not None:
+                reply = _encoded(results if error is None else error.message) if wanted else None
+                self._keep(record, peer, call.key, now, took_s, error, payload if wanted else None, reply)
+
+    def execution_began(self, execution: Execution) -> None:
+        """Record that a handler here is about to run."""
+        execution.record = self.handled.get(execution.key) or self._add(execution.key, Role.SERVER)
+
+    def execution_ended(
+        self,
+        execution: Execution,
+        peer: Peer,
+        now: float,
+        envelope: bytes | None,
+        error: CallbackError | None,
+    ) -> None:
+        """Record the outcome of an execution.
 
         Args:
-            results, request: `...` for what is too long to be shown, or not known any more.
+            envelope: the encoded reply; None if the caller gets none.
         """
-        if error is None:
-            tally.answered(took_s)
-        else:
-            tally.failed(error)
-            peer.failed += 1
+        record = execution.record
+        if record is None:  # it began before this recorder was there
+            return
         peer.ended += 1
-        if self.watches and key:
-            self._trace(now, tally.side, peer, key, took_s, error, results, request)
-
-    def count_execution(
-        self, execution: Execution, now: float, error: CallbackError | None, results: Any = ...
-    ) -> None:
-        """Counts the end of a call that was handled here."""
-        tally = execution.tally
-        if tally is not None:
-            took_s, request = now - execution.began, execution.payload
-            self.count(tally, execution.peer, execution.key, now, took_s, error, results, request)
-
-    def count_answer(self, execution: Execution, envelope: bytes, now: float) -> None:
-        """Counts the end of a call by its encoded answer."""
-        if envelope[1] != RESULT:
-            self.count_execution(execution, now, to_error(read_own(envelope)))
-        elif len(envelope) <= MAX_WATCHED_BYTES:
-            self.count_execution(execution, now, None, read_own(envelope)[2])
+        took_s = now - execution.began
+        if error is None:
+            record.succeeded(took_s)
         else:
-            self.count_execution(execution, now, None)
+            record.failed(error)
+            peer.failed += 1
+        if self.watches and (wanted := self._wanted(peer, execution.key)) is not None:
+            payload = reply = None
+            if wanted:
+                payload = _encoded(execution.payload)
+                reply = _shown_reply(envelope, error)
+            self._keep(record, peer, execution.key, now, took_s, error, payload, reply)
 
-    def _trace(
-        self,
-        now: float,
-        side: Role,
-        peer: Peer,
-        key: str,
-        took_s: float,
-        error: CallbackError | None,
-        results: Any,
-        request: Any,
+    def call_refused(
+        self, peer: Peer, key: str, payload: Any, registered: bool, now: float, error: CallbackError
     ) -> None:
-        """Keeps a call that has ended for the next report, if somebody watches it and there is room."""
+        """Record a call whose handler does not run.
+
+        Args:
+            key: the key that was called; "" if it could not be read.
+            registered: whether there is a callback with this key. Callers can name any number of others.
+        """
+        counted = key if registered else OTHERS
+        record = self.handled.get(counted) or self._add(counted, Role.SERVER)
+        peer.ended += 1
+        peer.failed += 1
+        record.failed(error)
+        if self.watches and key and (wanted := self._wanted(peer, key)) is not None:
+            shown = (_encoded(payload), _encoded(error.message)) if wanted else (None, None)
+            self._keep(record, peer, key, now, 0.0, error, *shown)
+
+    def _add(self, key: str, side: Role) -> CallbackRecord:
+        """Return the record of a callback that has none yet. Over the bound it is the one for all others."""
+        records = self.handled if side is Role.SERVER else self.called
+        if len(records) >= MAX_CALLBACKS:
+            key = OTHERS
+        return records.setdefault(key, CallbackRecord(key, side))
+
+    # -- watched calls
+
+    def watch(self, watches: tuple[CallFilter, ...]) -> None:
+        """Report the calls that match one of these filters, one by one, from now on."""
+        self.watches = watches
+        if not watches:
+            self.payloads.clear()
+
+    def _wanted(self, peer: Peer, key: str) -> bool | None:
+        """Return whether a watch wants to see the payload of a call; None if no watch chose the call."""
         player_id = peer.player_id
         wanted = [watch.payloads for watch in self.watches if watch.matches(player_id, key)]
-        if not wanted:
-            return
-        shown = answer = None
-        if any(wanted):
-            shown = _shown(request)
-            answer = _shown(results if error is None else error.message)
-        size = len(shown or b"") + len(answer or b"")
-        if len(self._traced) >= MAX_WATCHED_CALLS or self._traced_bytes + size > MAX_WATCHED_BYTES_A_REPORT:
+        return any(wanted) if wanted else None
+
+    def _keep(
+        self,
+        record: CallbackRecord,
+        peer: Peer,
+        key: str,
+        now: float,
+        took_s: float,
+        error: CallbackError | None,
+        payload: bytes | None,
+        reply: bytes | None,
+    ) -> None:
+        """Keep a watched call for the next report, if there is room."""
+        size = len(payload or b"") + len(reply or b"")
+        if len(self._watched) >= MAX_WATCHED_CALLS or self._watched_bytes + size > MAX_WATCHED_BYTES_A_REPORT:
             self._lost += 1
             return
         outcome = "OK" if error is None else str(error.code_name)[:MAX_CODE_CHARS]
-        self._traced.append((now, WatchedCall(0.0, side, player_id, key, outcome, took_s, shown, answer)))
-        self._traced_bytes += size
+        # A call that ends in the step in which it was made may begin after the time of that step.
+        took_s = max(0.0, took_s)
+        call = WatchedCall(0.0, record.side, peer.player_id, key, outcome, took_s, payload, reply)
+        self._watched.append((now, call))
+        self._watched_bytes += size
 
-    def watch(self, watches: tuple[CallFilter, ...]) -> None:
-        """Has calls of these be reported one by one from now on."""
-        self.watches = watches
-        if not watches:
-            self.requests.clear()
+    # -- reports
 
     def begin_session(self) -> None:
-        """The broker knows nothing yet of what is in flight."""
+        """Begin anew with a broker that knows nothing yet of what is in flight, and watches nothing."""
         self.watch(())
-        for tally in self.all():
-            tally.reported = 0
+        for record in self.records():
+            record.begin_session()
+
+    def records(self) -> list[CallbackRecord]:
+        """Return the records of all callbacks."""
+        return [*self.handled.values(), *self.called.values()]
 
     def fold(self) -> None:
-        """Adds up how long calls took; see `Tally.fold`."""
-        for tally in self.all():
-            tally.fold()
+        """Sort the latencies of all records into their classes; see `CallbackRecord.fold`."""
+        for record in self.records():
+            record.fold()
 
     def count_in_flight(self, peers: Iterable[Peer]) -> None:
-        """Counts what waits for an answer. To keep count at each call would cost more."""
-        for tally in self.all():
-            tally.in_flight = 0
+        """Count what is in flight, for each record. To keep count with each call would cost more."""
+        for record in self.records():
+            record.in_flight = 0
         for peer in peers:
-            waiting: Iterable[PendingCall | Execution] = chain(peer.calls.values(), peer.executions.values())
-            for one in waiting:
-                if one.tally is not None:
-                    one.tally.in_flight += 1
+            in_flight: Iterable[PendingCall | Execution] = chain(
+                peer.calls.values(), peer.executions.values()
+            )
+            for one in in_flight:
+                if one.record is not None:
+                    one.record.in_flight += 1
 
     def take(self, peers: Collection[Peer], now: float) -> list[Report]:
-        """Gives what there is to report, and begins anew."""
+        """Return the reports of what was recorded since the last time, and begin anew."""
         self.count_in_flight(peers)
-        callbacks = [figures for tally in self.all() if (figures := tally.take()) is not None]
+        callbacks = [figures for record in self.records() if (figures := record.take()) is not None]
         players = [peer.take_figures() for peer in peers if peer.ended and peer.is_player]
-        calls = [call._replace(age_s=now - at) for at, call in self._traced]
+        calls = [call._replace(age_s=now - at) for at, call in self._watched]
         lost, self._lost = self._lost, 0
-        self._traced, self._traced_bytes = [], 0
+        self._watched, self._watched_bytes = [], 0
         if not (callbacks or players or calls or lost):
             return []
         pages = [tuple(players[start : start + IDS_A_FRAME]) for start in range(0, len(players), IDS_A_FRAME)]
@@ -246,8 +229,19 @@ class CallRecorder:
         return [first, *(Report(players=page) for page in pages[1:])]
 
 
-def _shown(value: Any) -> bytes | None:
-    if value is ...:
+def _shown_reply(envelope: bytes | None, error: CallbackError | None) -> bytes | None:
+    """Return what a watch shows of a reply, encoded: the results, or the message of the error."""
+    if envelope is None:
+        return None if error is None else _encoded(error.message)
+    if error is not None:
+        return slice_field(envelope, 3)
+    return slice_field(envelope, 2) if len(envelope) <= MAX_WATCHED_BYTES else None
+
+
+def _encoded(value: Any) -> bytes | None:
+    """Return an encoded value, or None for one that can't be shown."""
+    try:
+        encoded: bytes = msgpack.packb(value)
+    except Exception:  # a handler may have put anything into the payload that it was given
         return None
-    encoded: bytes = msgpack.packb(value)
     return encoded if len(encoded) <= MAX_WATCHED_BYTES else None

@@ -10,12 +10,14 @@ class EndpointCounters:
     """Counts since the endpoint was made.
 
     Attributes:
-        calls, results, errors: calls made, and how they ended; calls = results + errors + pending.
-        executions: calls taken for handling.
-        refused: calls of others answered without running a handler.
-        stray_replies: answers that matched no pending call: late, forged, or of an earlier session.
-        late_replies: answers of handlers here that nobody waits for any more.
-        duplicate_replies: second answers to one call by a handler here.
+        calls: calls made here. They are results, errors and pending calls together.
+        results: calls made here that ended with results.
+        errors: calls made here that ended with an error.
+        executions: calls of others that were taken to be handled.
+        refused: calls of others that got an error without running a handler.
+        stray_replies: replies that matched no pending call: late, forged, or of an earlier session.
+        late_replies: replies of handlers here whose caller no longer waited.
+        duplicate_replies: second replies of a handler here to one call.
         invalid: envelopes and frames that could not be accepted.
     """
 

@@ -1,4 +1,4 @@
-"""What waits to be sent: envelopes by peer, so that what is queued at one moment leaves in one frame."""
+"""The outbox: what waits to be sent. What is queued for a peer at one moment leaves in one frame."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from itertools import islice
 
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
+from ringback.errors import Executed, Overloaded
 from ringback.protocol.bundles import bundle
 from ringback.protocol.envelopes import call_heads, call_id_in, join
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, BUNDLE_FRAMES
 
 
 class Outbox:
-    """Queues and their one way out.
+    """The queues of one endpoint, and their one way out.
 
     Attributes:
-        queued_bytes: of all envelopes that wait.
+        queued_bytes: the bytes of all envelopes that wait.
         bundles: whether the broker takes the frames of many peers in one message.
     """
 
@@ -32,10 +33,13 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing waits."""
         return not self._waiting and not self._control
 
+    # -- what goes in
+
     def add(self, peer: Peer, envelope: bytes) -> None:
-        """Queues an envelope."""
+        """Queue an envelope."""
         if not peer.outgoing:
             self._waiting[peer] = None
             self._want_flush()
@@ -45,7 +49,7 @@ class Outbox:
         self.queued_bytes += size
 
     def add_control(self, frame: bytes) -> None:
-        """Queues a frame for the broker itself."""
+        """Queue a frame for the broker itself."""
         self._control.append(frame)
         self._want_flush()
 
@@ -54,8 +58,10 @@ class Outbox:
             self._wanted = True
             self._shell.want_flush()
 
+    # -- what leaves
+
     def flush(self) -> bool:
-        """Sends what waits; False when the link took no more and something still waits."""
+        """Send what waits. Return False if the link took no more and something still waits."""
         self._wanted = False
         while self._control:
             if not self._shell.send(b"", self._control[0]):
@@ -72,8 +78,18 @@ class Outbox:
             self._waiting.pop(peer, None)
         return True
 
+    def _flush_peer(self, peer: Peer) -> bool:
+        while peer.outgoing:
+            batch, size = _first_batch(peer)
+            if not peer.local and not self._shell.send(peer.encoded_id, peer.header + join(batch)):
+                return False
+            self._take_out(peer, batch, size)
+            if peer.local:
+                self._deliver(peer, join(batch))
+        return True
+
     def _flush_bundle(self) -> bool:
-        """Sends a frame of each of the peers that have waited longest in one message."""
+        """Send one frame of each of the peers that have waited longest, in one message."""
         pairs: list[tuple[bytes, bytes]] = []
         batches: list[tuple[Peer, list[bytes], int]] = []
         bundled = 0
@@ -83,7 +99,7 @@ class Outbox:
             batch, size = _first_batch(peer)
             if pairs and bundled + size > BATCH_BYTES:
                 break
-            pairs.append((peer.address, peer.header + join(batch)))
+            pairs.append((peer.encoded_id, peer.header + join(batch)))
             batches.append((peer, batch, size))
             bundled += size
         sent = self._shell.send(*pairs[0]) if len(pairs) == 1 else self._shell.send(b"", bundle(pairs))
@@ -95,21 +111,23 @@ class Outbox:
         return sent
 
     def _take_out(self, peer: Peer, batch: list[bytes], size: int) -> None:
-        """Takes out of a peer's queue what has been sent."""
+        """Take what has been sent out of a peer's queue."""
         self.queued_bytes -= size
         peer.outgoing_bytes -= size
         # The usual case takes all; a slice is for what does not fit into one frame.
         peer.outgoing = [] if batch is peer.outgoing else peer.outgoing[len(batch) :]
 
     def _link_is_full(self) -> bool:
-        """What goes to this endpoint itself needs no link."""
+        """Deliver what goes to this endpoint itself: it needs no link. Return False."""
         for peer in [peer for peer in self._waiting if peer.local]:
             self._flush_peer(peer)
             self._waiting.pop(peer, None)
         return False
 
+    # -- what is taken out again
+
     def forget(self, peer: Peer) -> list[bytes]:
-        """Drops what waits for a peer, and gives it."""
+        """Drop the envelopes that wait for a peer, and return them."""
         unsent = peer.outgoing
         peer.outgoing = []
         self.queued_bytes -= peer.outgoing_bytes
@@ -117,8 +135,12 @@ class Outbox:
         self._waiting.pop(peer, None)
         return unsent
 
+    def forget_control(self) -> None:
+        """Drop the frames that wait for the broker itself."""
+        self._control.clear()
+
     def withdraw_calls(self, peer: Peer, call_ids: set[int]) -> set[int]:
-        """Takes calls out again that have not left yet; gives which."""
+        """Take those of these calls out that have not left yet. Return their IDs."""
         withdrawn: set[int] = set()
         kept = []
         for envelope in peer.outgoing:
@@ -135,7 +157,7 @@ class Outbox:
         return withdrawn
 
     def withdraw_call(self, peer: Peer, call_id: int) -> bool:
-        """Takes one call out again; False if it has left."""
+        """Take one call out. Return False if it has left."""
         heads = call_heads(call_id)
         for position, envelope in enumerate(peer.outgoing):
             if envelope.startswith(heads):
@@ -147,22 +169,9 @@ class Outbox:
                 return True
         return False
 
-    def forget_control(self) -> None:
-        self._control.clear()
-
-    def _flush_peer(self, peer: Peer) -> bool:
-        while peer.outgoing:
-            batch, size = _first_batch(peer)
-            if not peer.local and not self._shell.send(peer.address, peer.header + join(batch)):
-                return False
-            self._take_out(peer, batch, size)
-            if peer.local:
-                self._deliver(peer, join(batch))
-        return True
-
 
 def _first_batch(peer: Peer) -> tuple[list[bytes], int]:
-    """Gives the envelopes that the next frame takes, and their bytes."""
+    """Return the envelopes that the next frame takes, and their bytes."""
     outgoing = peer.outgoing
     if len(outgoing) <= BATCH_ENVELOPES and peer.outgoing_bytes <= BATCH_BYTES:
         return outgoing, peer.outgoing_bytes
@@ -173,3 +182,8 @@ def _first_batch(peer: Peer) -> tuple[list[bytes], int]:
         count += 1
         size += len(envelope)
     return outgoing[:count], size
+
+
+def no_room(executed: Executed) -> Overloaded:
+    """Return the short error that takes the place of a reply for which there is no room."""
+    return Overloaded("the reply found no room on the way back", executed=executed)

@@ -1,15 +1,16 @@
-"""What the core asks of the face around it. A simulator implements it as well as the two faces."""
+"""What the core asks of the face around it. The two faces implement it, and so does the simulator."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from ringback.core.calls import Execution, PendingCall, Replier
+from ringback.core.execution import Execution, Replier
+from ringback.core.pending_call import PendingCall
 
 
 class EndpointEvent(Enum):
-    """What users may listen to."""
+    """What users can listen to."""
 
     CONNECTED = auto()
     DISCONNECTED = auto()
@@ -18,43 +19,47 @@ class EndpointEvent(Enum):
 
 
 class Shell(Replier, Protocol):
-    """Effects of the core. All but the answers of `Replier` are called on the I/O thread, and must not
-    block."""
+    """The effects of the core. The core calls all of them on the I/O thread, except those of `Replier`.
+    None of them may block."""
 
     def open_link(self, heartbeat_ms: int) -> None:
-        """Opens a fresh socket with a fresh routing ID, that sends heartbeats so often."""
+        """Open a new socket with a new routing ID, and send heartbeats at this interval.
+
+        Raises:
+            OSError: no socket could be opened; the core tries again a little later.
+        """
 
     def fetch_token(self, number: int) -> None:
-        """Gets a token, now or later and elsewhere, and has the core take it with this number."""
+        """Get a token, now or later and elsewhere, and give it to `Endpoint.take_token` with this number."""
 
     def close_link(self) -> None:
-        """Closes the present socket; what was sent may still leave for a moment."""
+        """Close the present socket; what was sent may still leave for a moment."""
 
-    def send(self, address: bytes, frame: bytes) -> bool:
-        """Sends on the present socket without waiting; False when there is no room now."""
+    def send(self, encoded_id: bytes, frame: bytes) -> bool:
+        """Send on the present socket without waiting. Return False if there is no room now."""
         ...
 
     def want_flush(self) -> None:
-        """Something waits to be sent: call `flush` soon, after what else happens at this moment."""
+        """Call `Endpoint.flush` soon, once all else that happens at this moment is done."""
 
     def run(self, execution: Execution) -> None:
-        """Has the handler run, later and elsewhere."""
+        """Run the handler, later and elsewhere."""
 
     def allow_failed(self, key: str, error: BaseException) -> None:
-        """The `allow` of a callback raised, or gave no bool: it belongs into the log."""
+        """Log that the `allow` of a callback raised, or did not return a bool."""
 
     def jobs_waiting(self) -> int:
-        """How many handlers wait to be run."""
+        """Return how many handlers wait to run."""
         ...
 
     def finished(self, call: PendingCall) -> None:
-        """A call has its outcome: have its callback run, later and elsewhere."""
+        """Run the callback of a call that has its outcome, later and elsewhere."""
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
-        """Something happened that users may listen to."""
+        """Call the listeners of an event."""
 
     def started(self, error: Exception | None) -> None:
-        """The first WELCOME came, or starting failed."""
+        """Take note that the first WELCOME came, or that starting failed."""
 
     def warn(self, text: str) -> None:
-        """Something that an operator should see in the log."""
+        """Log something that an operator should see."""

@@ -268,10 +268,15 @@ def call_heads(call_id: int) -> tuple[bytes, ...]:
     return tuple(start + number for start in _CALL_STARTS)
 
 
-def read_own(encoded: bytes) -> Envelope:
-    """Gives an encoded envelope of one's own back."""
-    envelope: Envelope = _unpack(encoded, OWN)
-    return envelope
+def slice_field(encoded: bytes, position: int) -> bytes:
+    """Return one field of an encoded envelope of this endpoint's own, still encoded."""
+    walker = _walker(encoded)
+    walker.read_array_header()
+    for _ in range(position):
+        walker.skip()
+    start = walker.tell()
+    walker.skip()
+    return encoded[start : walker.tell()]
 
 
 def to_error(envelope: Envelope) -> CallbackError:

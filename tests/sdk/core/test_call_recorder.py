@@ -116,7 +116,7 @@ def test_a_caller_that_leaves_or_cancels() -> None:
     called(server, write.call(1, "k", None, None), write.call(2, "k", None, None))
     called(server, write.cancel(1))
     server.told(control.Left((7,)))
-    [figures] = report(server).callbacks if server.exchange.peers else last_words(server)
+    [figures] = report(server).callbacks if server.peers else last_words(server)
     assert figures.failed == {"CANCELLED": 1, "PLAYER_LEFT": 1} and figures.in_flight == 0
 
 
@@ -156,7 +156,7 @@ def test_a_server_that_calls_itself_counts_once() -> None:
     [figures] = found.callbacks
     assert figures[:3] == ("k", Role.SERVER, 0) and sum(figures.answered) == 1 and found.players == ()
     server.wait(60.0)
-    assert server.exchange.peers == {}
+    assert server.peers == {}
 
 
 def test_nothing_is_counted_where_the_broker_does_not_ask() -> None:
@@ -165,7 +165,7 @@ def test_nothing_is_counted_where_the_broker_does_not_ask() -> None:
         desk.connect(report_ms=1000 if role is Role.PLAYER else None)
         desk.call(None if role is Role.PLAYER else 7, flush=True)
         desk.wait(3.0)
-        assert reports(desk) == [] and desk.exchange.tallies is None
+        assert reports(desk) == [] and desk.recorder is None
 
 
 def test_what_is_in_flight_is_told_to_another_session_too() -> None:
@@ -189,7 +189,7 @@ def test_a_call_that_comes_back_at_once_is_counted_for_its_player() -> None:
     server.gets(bounce(Code.OVERLOADED, frame), encode_player_id(7))
     assert [tuple(player) for player in report(server).players] == [(7, 1, 1)]
     server.wait(60.0)
-    assert server.exchange.peers == {}
+    assert server.peers == {}
 
 
 def test_another_broker_that_wants_no_reports() -> None:
@@ -203,7 +203,7 @@ def test_another_broker_that_wants_no_reports() -> None:
     execution(1)
     server.flush()
     server.wait(60.0)
-    assert reports(server) == [] and server.exchange.tallies is None and server.exchange.peers == {}
+    assert reports(server) == [] and server.recorder is None and server.peers == {}
 
 
 def test_latencies_are_added_up_where_nobody_takes_them() -> None:
@@ -216,9 +216,9 @@ def test_latencies_are_added_up_where_nobody_takes_them() -> None:
         server.flush()
         assert call.results == (1,)
         server.wait(1.0)
-    [tally] = [tally for tally in server.exchange.tallies.all() if tally.side is Role.SERVER]
-    assert len(tally._took) <= 11
-    figures = tally.take()
+    [record] = [record for record in server.recorder.records() if record.side is Role.SERVER]
+    assert len(record._latencies) <= 11
+    figures = record.take()
     assert figures is not None and sum(figures.answered) == 40
 
 
@@ -279,17 +279,17 @@ def test_no_payload_is_kept_once_nobody_watches(ends: str) -> None:
     server = counting()
     watch(server, CallFilter(None, None, True))
     call = server.call(7, payload="secret", flush=True)
-    assert server.exchange.tallies is not None
-    assert server.exchange.tallies.requests == {call.id: "secret"}
+    assert server.recorder is not None
+    assert server.recorder.payloads == {call.id: msgpack.packb("secret")}
     if ends == "watch":
         watch(server)
     else:
         server.core.link_lost(server.clock.now, "cut")
         server.wait(1.0)
         server.welcome(report_ms=1000)
-    assert server.exchange.tallies.requests == {}
+    assert server.recorder.payloads == {}
     called(server, write.result(call.id, ()))
-    assert server.exchange.tallies.requests == {}
+    assert server.recorder.payloads == {}
 
 
 def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
@@ -313,7 +313,7 @@ def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
     assert all(
         item.request is None and item.answer is None for item in found.calls if item.side is Role.PLAYER
     )
-    assert server.exchange.tallies.requests == {}
+    assert server.recorder.payloads == {}
 
 
 def test_watched_calls_over_the_bounds_are_lost_and_counted() -> None:

@@ -544,7 +544,7 @@ def test_questions_end_like_calls() -> None:
     timed, cancelled, lost = TestCall(1, deadline=operator.clock.now + 1.0), TestCall(2), TestCall(3)
     for call in (timed, cancelled, lost):
         operator.core.query(call, control.Subject.COUNTERS, 0)
-    operator.exchange.cancel(cancelled)
+    operator.core.cancel(cancelled)
     operator.wait(1.0)
     assert len(operator.shell.told()) == 3
     operator.core.link_lost(operator.clock.now, "cut")
@@ -589,7 +589,7 @@ def test_an_address_that_is_none() -> None:
     server = connected(Role.SERVER)
     server.gets(DATA_0 + join([write.call(5, "k", None, None)]), b"\xc1")
     assert server.counters.invalid == 1 and server.shell.waiting == []
-    assert not server.exchange.peers
+    assert not server.peers
 
 
 def test_before_welcome_nothing_is_handled() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from support.corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, rows_of
 
-from ringback.core.exchange import IDLE_S, SWEEP_S
-from ringback.core.peers import FIRST_RESEND_S, LONGEST_RESEND_S
+from ringback.core.bounced_replies import FIRST_RESEND_S, LONGEST_RESEND_S
+from ringback.core.deadlines import SWEEP_S
+from ringback.core.endpoint_state import IDLE_S
 from ringback.errors import CallbackError, Code, HandlerError, UnknownCallback
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
@@ -255,7 +256,7 @@ def test_an_answer_comes_back_after_its_route_was_forgotten(server: Desk) -> Non
     frame = answered(server)
     other = server.call(8, timeout_s=0.01)
     server.wait(0.02)
-    assert other.done and encode_player_id(7) + DATA_0 not in server.exchange.peers
+    assert other.done and encode_player_id(7) + DATA_0 not in server.peers
     server.shell.take_sent()
     server.gets(bounce(Code.OVERLOADED, frame), encode_player_id(7))
     server.wait(FIRST_RESEND_S)
@@ -283,8 +284,8 @@ def test_waiting_answers_are_forgotten_when_the_player_leaves(server: Desk) -> N
 
 def test_waiting_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the bound a short word waits in the place of a result: the call may have no time limit."""
-    monkeypatch.setattr("ringback.core.exchange.MAX_RETURNED", 15)
-    monkeypatch.setattr("ringback.core.exchange.SHORT_BYTES", 3)
+    monkeypatch.setattr("ringback.core.bounced_replies.MAX_RETURNED", 15)
+    monkeypatch.setattr("ringback.core.bounced_replies.SHORT_BYTES", 3)
     server = connected(Role.SERVER, limits=Limits(max_queued_bytes=10))
     frame = answered(server, ids=tuple(range(1, 20)))
     server.gets(bounce(Code.OVERLOADED, frame), encode_player_id(7))
@@ -312,7 +313,7 @@ def test_an_answer_that_nobody_can_read_bounces_as_an_error(server: Desk) -> Non
 def test_a_bounced_cancel_is_dropped(server: Desk) -> None:
     call = server.call(7, flush=True)
     server.shell.take_sent()
-    server.exchange.cancel(call)
+    server.core.cancel(call)
     server.flush()
     [(address, frame)] = server.shell.take_sent()
     server.gets(bounce(Code.OVERLOADED, frame), address)
@@ -389,7 +390,7 @@ def test_bytes_in_flight_are_bounded_for_each_caller() -> None:
     server.gets(data(calls[2]), encode_player_id(7))
     assert [execution.id for execution in server.handle()] == [3]
     server.told(control.Left((7, 8)))
-    assert server.exchange.running == 0
+    assert server.calls_in.running == 0
 
 
 def test_calls_in_flight_are_bounded_over_all_callers() -> None:
@@ -411,7 +412,7 @@ def test_an_answer_that_finds_the_link_full_becomes_an_error() -> None:
     server.shell.room = 0
     for execution in server.handle():
         execution(bytes(500))
-    assert server.exchange.outbox.queued_bytes < 1000 + 600 + 50 * 100
+    assert server.outbox.queued_bytes < 1000 + 600 + 50 * 100
     server.shell.room = None
     server.flush()
     [answers] = server.bodies()
@@ -475,7 +476,7 @@ def test_a_rate_limit_is_remembered_while_it_says_something() -> None:
     server.wait(5.0)
     server.call(8, timeout_s=0.1)
     server.wait(1.0)
-    assert encode_player_id(7) + DATA_0 not in server.exchange.peers
+    assert encode_player_id(7) + DATA_0 not in server.peers
 
 
 def test_a_bounce_does_not_make_a_rate_limit_forget() -> None:
@@ -556,9 +557,9 @@ def test_routes_are_forgotten_without_any_deadline(server: Desk) -> None:
     for execution in server.handle():
         execution()
     server.flush()
-    assert len(server.exchange.peers) == 99
+    assert len(server.peers) == 99
     server.wait(2 * IDLE_S)
-    assert server.exchange.peers == {} and server.exchange.due_at() == float("inf")
+    assert server.peers == {} and server.due_at() == float("inf")
 
 
 def test_a_deadline_behind_a_full_link_is_told_to_the_shell(player: Desk) -> None:
@@ -578,7 +579,7 @@ def test_many_calls_time_out_each_in_its_time(player: Desk) -> None:
     forever = player.call(flush=True)
     lateness = SWEEP_S + 0.003
     steps = 0
-    while player.exchange.pending > 1:
+    while player.calls_out.pending > 1:
         due_at = player.core.due_at()
         assert due_at is not None
         player.clock.now = due_at
@@ -592,7 +593,7 @@ def test_many_calls_time_out_each_in_its_time(player: Desk) -> None:
                 call.settled = 2
     assert steps <= 0.7 / SWEEP_S + 2
     assert not forever.done
-    assert player.exchange.due_at() >= player.clock.now + IDLE_S - lateness
+    assert player.due_at() >= player.clock.now + IDLE_S - lateness
 
 
 @pytest.mark.parametrize("whose", ["own", "others"])
@@ -600,14 +601,14 @@ def test_sweeps_are_not_more_frequent_for_new_calls(player: Desk, whose: str) ->
     for _ in range(1000):
         player.call()
     sweeps = 0
-    sweep = player.exchange._sweep
+    sweep = player.core._deadlines.sweep
 
     def counting(now: float) -> None:
         nonlocal sweeps
         sweeps += 1
         sweep(now)
 
-    player.exchange._sweep = counting  # type: ignore[method-assign]
+    player.core._deadlines.sweep = counting  # type: ignore[method-assign]
     for number in range(100):
         if whose == "own":
             player.call(timeout_s=0.0005, call_id=10_000 + number)
@@ -616,7 +617,7 @@ def test_sweeps_are_not_more_frequent_for_new_calls(player: Desk, whose: str) ->
         player.wait(0.001)
     assert 10 <= sweeps <= 0.1 / SWEEP_S + 2
     player.wait(1.0)
-    assert player.exchange.pending == 1000
+    assert player.calls_out.pending == 1000
 
 
 def test_a_deadline_set_while_others_are_told_is_kept(player: Desk) -> None:
@@ -658,8 +659,8 @@ def test_a_handler_that_is_too_late_is_told_so_and_its_answer_dropped(player: De
 
 def test_a_call_is_cancelled_before_it_leaves(player: Desk) -> None:
     call = player.call()
-    player.exchange.cancel(call)
-    player.exchange.cancel(call)
+    player.core.cancel(call)
+    player.core.cancel(call)
     assert call.outcome == (Code.CANCELLED, "no")
     player.flush()
     assert player.shell.take_sent() == []
@@ -671,7 +672,7 @@ def test_a_call_with_a_context_is_found_in_the_queue_too(server: Desk) -> None:
     cancelled, late = server.call(7, context=CONTEXT), server.call(7, context=CONTEXT, timeout_s=0.01)
     left, kept = server.call(7, context=CONTEXT), server.call(8, context=CONTEXT)
     server.shell.room = 0
-    server.exchange.cancel(cancelled)
+    server.core.cancel(cancelled)
     server.wait(0.02)
     server.told(control.Left((7,)))
     assert [call.outcome for call in (cancelled, late, left)] == [
@@ -689,7 +690,7 @@ def test_a_call_with_a_context_is_found_in_the_queue_too(server: Desk) -> None:
 
 def test_a_cancel_follows_its_call(player: Desk) -> None:
     call, other = player.call(flush=True), player.call()
-    player.exchange.cancel(call)
+    player.core.cancel(call)
     player.flush()
     assert call.outcome == (Code.CANCELLED, "maybe")
     assert player.bodies() == [[[CALL, 1, "k", None, None]], [[CALL, 2, "k", None, None], [CANCEL, 1]]]
@@ -700,11 +701,11 @@ def test_a_cancel_after_the_end_says_nothing(player: Desk) -> None:
     call = player.call(flush=True)
     player.gets(data(write.result(call.id, (1,))))
     player.shell.take_sent()
-    player.exchange.cancel(call)
+    player.core.cancel(call)
     player.flush()
     assert call.results == (1,) and player.shell.take_sent() == []
     unsent = Desk(Role.PLAYER).call()
-    player.exchange.cancel(unsent)
+    player.core.cancel(unsent)
     assert unsent.outcome == (Code.CONNECTION_LOST, "no")
 
 
@@ -798,7 +799,7 @@ def test_a_player_leaves(server: Desk) -> None:
     assert not other.done and not local.done
     assert own.cancelled and not relayed.cancelled
     assert server.shell.stopped == [own]
-    assert encode_player_id(7) + DATA_0 not in server.exchange.peers
+    assert encode_player_id(7) + DATA_0 not in server.peers
     server.told(control.Joined((7,)))
     server.shell.take_sent()
     own("of the old session")
@@ -853,7 +854,7 @@ def test_all_pairs_of_roles_over_a_broker() -> None:
     broker.run()
     for desk in (server, player):
         for execution in desk.handle():
-            execution(desk.role, execution.source, execution.peer.header[4:])
+            execution(desk.role, execution.source, execution.route[-4:])
     broker.run()
     assert [call.results[:2] for call in calls] == [
         ("server", "p"),

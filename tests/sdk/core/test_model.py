@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall
 
-from ringback.core.calls import Execution
+from ringback.core.execution import Execution
 from ringback.errors import CallbackError
 from ringback.protocol import control
 from ringback.protocol.envelopes import Encoder, join
@@ -70,7 +70,7 @@ class Calls(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         if self.calls:
             desk, _, _, call = self.calls[-1 - which % len(self.calls)]
-            desk.exchange.cancel(call)
+            desk.core.cancel(call)
 
     @rule(name=names)
     def handle(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Calls(RuleBasedStateMachine):
     @rule(name=names)
     def come_back(self, name: str) -> None:
         core = self.desks[name].core
-        if core._session.closed:
+        if core._link_state.closed:
             core.start(self.clock.now, 5.0)
 
     @rule(down=st.booleans())
@@ -170,7 +170,7 @@ class Calls(RuleBasedStateMachine):
         self._heal()
         self.outcomes_are_true()
         for name, desk in self.desks.items():
-            assert desk.core._session.state is SessionState.READY
+            assert desk.core._link_state.state is SessionState.READY
             desk.check_at_rest()
             own = [call for caller, _, _, call in self.calls if caller is desk]
             assert desk.counters.calls == len(own)

@@ -9,7 +9,7 @@ from support.corefakes import Desk, TestCall, envelopes_of
 
 from ringback.errors import Code
 from ringback.protocol.control import Pong
-from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.frames import HEADER_BYTES, FrameType, Role
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, MAX_FRAME_BYTES, Limits
 
 
@@ -79,14 +79,14 @@ def test_a_refused_send_is_resumed(player: Desk) -> None:
         player.call()
     player.shell.room = 1
     assert not player.flush()
-    assert not player.exchange.outbox.empty
+    assert not player.outbox.empty
     assert not player.flush()
     player.call()
     player.shell.room = None
     assert player.flush()
     assert [number for frame in ids(player) for number in frame] == list(range(1, 602))
     player.check_sums()
-    assert player.exchange.outbox.empty
+    assert player.outbox.empty
 
 
 @settings(deadline=None, max_examples=60)
@@ -105,8 +105,8 @@ def test_nothing_is_lost_or_sent_twice(queued: list[tuple[int | str, int, int]],
     for to, number, size in queued:
         for _ in range(number):
             call = server.call(to, payload=bytes(size))
-            assert call.peer is not None
-            expected.setdefault(call.peer.address, []).append(call.id)
+            assert call.route is not None
+            expected.setdefault(call.route[:-HEADER_BYTES], []).append(call.id)
         server.shell.room = rooms.pop() if rooms else 1
         server.flush()
         server.check_sums()
@@ -117,7 +117,7 @@ def test_nothing_is_lost_or_sent_twice(queued: list[tuple[int | str, int, int]],
         assert len(frame) <= BATCH_BYTES + 16
         got.setdefault(address, []).extend(envelope[1] for envelope in envelopes_of(frame))
     assert got == expected
-    assert server.exchange.outbox.empty and server.exchange.outbox.queued_bytes == 0
+    assert server.outbox.empty and server.outbox.queued_bytes == 0
 
 
 def test_control_frames_wait_too_and_go_first() -> None:
@@ -193,7 +193,7 @@ def test_control_frames_keep_their_order_and_end_with_their_link() -> None:
     assert [frame[-1] for _, frame in operator.shell.take_sent()] == [1, 2]
     operator.core.ping(TestCall(3))
     operator.core.link_lost(operator.clock.now, "test")
-    assert operator.exchange.outbox.empty
+    assert operator.outbox.empty
     operator.connect(link=4)
     operator.flush()
     assert operator.shell.take_sent() == []
@@ -206,12 +206,12 @@ def test_a_queue_is_as_short_as_what_waits_in_it() -> None:
     server.shell.room = 0
     kept = server.call(1)
     for _ in range(100):
-        server.exchange.cancel(server.call(2))
+        server.core.cancel(server.call(2))
         server.call(3, timeout_s=0.01)
         server.wait(0.02)
-    outbox = server.exchange.outbox
+    outbox = server.outbox
     assert len(outbox._waiting) == 1
-    server.exchange.cancel(kept)
+    server.core.cancel(kept)
     assert outbox.empty and outbox.queued_bytes == 0
     kept = server.call(1)
     server.shell.room = None

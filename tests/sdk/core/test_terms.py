@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.corefakes import DATA_0, Desk
 
-from ringback.core.exchange import IDLE_S
+from ringback.core.endpoint_state import IDLE_S
 from ringback.core.permissions import OPERATORS
 from ringback.errors import Code
 from ringback.protocol import control
@@ -91,7 +91,7 @@ class Called(Desk):
     @property
     def remembered(self) -> list[Any]:
         """The sources of the routes that are kept, with the keys of their buckets."""
-        return [(peer.source, list(peer.buckets)) for peer in self.exchange.peers.values()]
+        return [(peer.source, list(peer.buckets)) for peer in self.peers.values()]
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_the_message_says_what_is_limited(server: Called) -> None:
     )
     server.flush()
     [[error]] = server.bodies()
-    assert error[3] == "'k' takes 1/min of one caller"
+    assert error[3] == "'k' takes 1/min from one caller"
 
 
 def test_each_caller_and_callback_has_a_limit_of_its_own(server: Called) -> None:
@@ -296,7 +296,7 @@ def test_a_call_that_is_not_run_takes_nothing_of_the_limit() -> None:
     assert server.outcome(7, budget_ms=0) == (Code.TIMEOUT, 0)
     assert server.outcome(7, "held", answer=False, call_id=5000) == "ran"
     assert server.outcome(7) == (Code.OVERLOADED, 0)
-    server.exchange._limits = Limits()
+    server.calls_in._limits = Limits()
     assert server.outcome(7, call_id=5000) is None  # the id of a call that is being handled
     assert server.outcomes(2, 7) == ["ran", RATE_LIMITED]
 
@@ -306,7 +306,7 @@ def test_what_is_over_the_limit_does_not_take_of_what_may_be_in_flight() -> None
     server.register("k", limit="1/h")
     assert server.outcome(7, answer=False) == "ran"
     assert server.outcomes(5, 7) == [RATE_LIMITED] * 5
-    assert server.exchange.running == 1
+    assert server.calls_in.running == 1
 
 
 # -- what is remembered, and for how long
@@ -321,7 +321,7 @@ def test_a_limit_is_remembered_until_it_says_nothing(server: Called) -> None:
     server.wait(60.0 - 2 * IDLE_S - 1.0)
     assert server.outcome(7) == RATE_LIMITED
     server.wait(1.0 + IDLE_S)
-    assert server.remembered == [] and server.core.exchange.due_at() == float("inf")
+    assert server.remembered == [] and server.due_at() == float("inf")
 
 
 def test_a_limit_goes_with_the_player(server: Called) -> None:
@@ -376,7 +376,7 @@ def test_operators_sources_are_not_remembered_without_end(
     server: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody says when an operator has left. Those of players stay, however many, and what is busy."""
-    monkeypatch.setattr("ringback.core.exchange.MAX_REMEMBERED", 3)
+    monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
     server.register("k", limit="1/h")
     server.register("held")
     assert server.outcome(2, "held", OPERATOR, answer=False) == "ran"
@@ -384,24 +384,24 @@ def test_operators_sources_are_not_remembered_without_end(
         assert server.outcome(number) == "ran"
         assert server.outcome(number, by=OPERATOR) == "ran"
     server.wait(IDLE_S)
-    kept = [peer.source for peer in server.exchange.peers.values() if peer.of_operator]
+    kept = [peer.source for peer in server.peers.values() if peer.of_operator]
     assert kept == [2, 7, 8, 9] and len(server.remembered) == 13
     assert server.outcome(9, by=OPERATOR) == server.outcome(1) == RATE_LIMITED
-    assert server.exchange.running == 1
+    assert server.calls_in.running == 1
 
 
 def test_operators_at_a_player_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.core.exchange.MAX_REMEMBERED", 3)
+    monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
     player = Called(Role.PLAYER)
     player.register("k", limit="1/h")
     assert [player.outcome(None, by=(FrameType.DATA, link)) for link in range(9)] == ["ran"] * 9
     player.wait(IDLE_S)
-    kept = [peer.header for peer in player.exchange.peers.values()]
+    kept = [peer.header for peer in player.peers.values()]
     assert kept == [header(FrameType.DATA, link) for link in (0, 6, 7, 8)]
 
 
 def test_sources_named_here_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.core.exchange.MAX_REMEMBERED", 3)
+    monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
     server = Called(limits=Limits(max_calls_per_s=0.001))
     server.register("k")
     assert [server.locally(number) for number in range(1, 10)] == ["ran"] * 9

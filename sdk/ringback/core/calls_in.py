@@ -1,0 +1,197 @@
+"""Calls in: the calls of others to this endpoint, from the limits that may refuse one to the reply.
+
+An execution leaves its table in `CallsIn._end`, whatever ended it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ringback.core.endpoint_state import EndpointState
+from ringback.core.execution import Execution
+from ringback.core.outbox import Outbox, no_room
+from ringback.core.peers import Peer
+from ringback.core.permissions import Rule, permits
+from ringback.core.rate_limits import Rate, per_second
+from ringback.core.registry import Handler
+from ringback.core.shell import Shell
+from ringback.errors import (
+    CallbackError,
+    CallTimeout,
+    Code,
+    Forbidden,
+    Overloaded,
+    RateLimited,
+    UnknownCallback,
+    call_error,
+)
+from ringback.protocol.envelopes import Encoder, Envelope
+
+
+class CallsIn:
+    """The executions of one endpoint.
+
+    Attributes:
+        running: how many calls are being handled.
+    """
+
+    def __init__(
+        self,
+        state: EndpointState,
+        outbox: Outbox,
+        shell: Shell,
+        encoder: Encoder,
+        handlers: dict[str, Handler],
+    ) -> None:
+        self.running = 0
+        self._state = state
+        self._limits = state.limits
+        self._counters = state.counters
+        self._outbox = outbox
+        self._shell = shell
+        self._encoder = encoder
+        self._handlers = handlers
+        calls_per_s = state.limits.max_calls_per_s
+        self._rate = None if calls_per_s is None else per_second(calls_per_s)
+
+    # -- a call comes
+
+    def take(self, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
+        """Run the handler of a call, or refuse the call."""
+        context = envelope.pop() if len(envelope) == 6 else None
+        _, call_id, key, payload, budget_ms = envelope
+        handler = self._handlers.get(key)
+        limits = self._limits
+        executions = peer.executions
+        # Refusals that last come before those that pass. The callback's own limit comes last, so that a
+        # call that does not run takes nothing of it. Only the endpoint's own limit counts every call.
+        if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
+            error: CallbackError = _rate_limited("this endpoint", self._rate, wait_s)
+        elif handler is None:
+            error = UnknownCallback(f"no callback with the key {key!r} is registered")
+        elif handler.allow is not None and not self._permits(handler.allow, key, peer):
+            error = Forbidden(f"the caller may not call {key!r}")
+        elif (
+            len(executions) >= limits.max_in_flight
+            or peer.execution_bytes > limits.max_in_flight_bytes
+            or self.running >= limits.max_running
+            or self._shell.jobs_waiting() >= limits.max_running
+        ):
+            error = self._overloaded(peer)
+        elif budget_ms == 0:
+            error = CallTimeout("the call's time was over when it came", executed="no")
+        elif call_id in executions:
+            self._counters.invalid += 1
+            return
+        elif handler.limit is not None and not peer.local and (wait_s := peer.take(key, handler.limit, now)):
+            error = _rate_limited(repr(key), handler.limit, wait_s)
+        else:
+            state = self._state
+            deadline = None if budget_ms is None else now + budget_ms / 1000
+            if deadline is not None and deadline < state.sweep_at:
+                state.sweep_at = max(deadline, state.sweep_after)
+            shell, route, source = self._shell, peer.route, peer.source
+            execution = Execution(
+                shell, route, source, call_id, key, payload, deadline, handler, size, now, context
+            )
+            if state.recorder is not None:
+                state.recorder.execution_began(execution)
+            executions[call_id] = execution
+            peer.execution_bytes += size
+            self.running += 1
+            self._counters.executions += 1
+            self._shell.run(execution)
+            return
+        self.refuse(peer, call_id, error, key, payload, handler is not None)
+
+    def refuse(
+        self,
+        peer: Peer,
+        call_id: int,
+        error: CallbackError,
+        key: str = "",
+        payload: Any = None,
+        registered: bool = False,
+    ) -> None:
+        """Reply to a call with an error, without running its handler."""
+        self._counters.refused += 1
+        state = self._state
+        if state.recorder is not None:
+            state.recorder.call_refused(peer, key, payload, registered, state.now, error)
+        self._outbox.add(peer, self._encoder.error(call_id, error))
+
+    def _permits(self, rule: Rule, key: str, peer: Peer) -> bool:
+        """Return whether a caller may call a callback that has an `allow`. The endpoint itself always may."""
+        if peer.local:
+            return True
+        try:
+            return permits(rule, peer.source, peer.of_operator)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # also that of a cancelled future: the caller waits for a reply
+            self._shell.allow_failed(key, error)
+            return False
+
+    def _overloaded(self, peer: Peer) -> Overloaded:
+        handled = max(self.running, self._shell.jobs_waiting())
+        if handled >= self._limits.max_running:
+            return Overloaded(f"{handled} calls run or wait to run here already")
+        calls, size = len(peer.executions), peer.execution_bytes
+        return Overloaded(f"{calls} calls of this caller, of {size} bytes, run or wait to run here already")
+
+    def rate_of(self, key: str) -> Rate | None:
+        """Return the rate limit that now applies to a bucket of a peer, or None if there is none."""
+        if not key:
+            return self._rate
+        handler = self._handlers.get(key)
+        return None if handler is None else handler.limit
+
+    # -- it ends
+
+    def reply(self, execution: Execution, envelope: bytes, error: CallbackError | None, now: float) -> None:
+        """Send the reply of a handler, if its caller still waits.
+
+        Args:
+            envelope: the encoded reply.
+            error: the error in the reply; None if it has results.
+            now: the time of the reply, on the monotonic clock, in seconds.
+        """
+        peer = self._state.peers.get(execution.route)
+        if peer is None or peer.executions.get(execution.id) is not execution:
+            self._counters.late_replies += 1
+            return
+        if self._outbox.queued_bytes > self._limits.max_queued_bytes:
+            error = no_room("yes")
+            envelope = self._encoder.error(execution.id, error)
+        self._end(peer, execution, envelope, error, now)
+        self._outbox.add(peer, envelope)
+
+    def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
+        """Stop an execution whose caller no longer waits."""
+        execution = peer.executions.get(call_id)
+        if execution is not None:
+            error = call_error(why, "nobody waits for it any more", "maybe")
+            self._end(peer, execution, None, error, self._state.now)
+            execution.cancelled = True
+            execution.payload = None  # the execution may wait long in a queue until it is thrown away
+            execution.shell.cancel(execution)
+
+    def _end(
+        self,
+        peer: Peer,
+        execution: Execution,
+        envelope: bytes | None,
+        error: CallbackError | None,
+        now: float,
+    ) -> None:
+        """Take an execution out of its table, and record its outcome."""
+        del peer.executions[execution.id]
+        peer.execution_bytes -= execution.size
+        self.running -= 1
+        recorder = self._state.recorder
+        if recorder is not None:
+            recorder.execution_ended(execution, peer, now, envelope, error)
+
+
+def _rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:
+    return RateLimited(f"{what} takes {rate.text} from one caller", data={"retry_after": wait_s})

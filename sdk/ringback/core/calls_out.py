@@ -1,0 +1,120 @@
+"""Calls out: the calls of this endpoint to others, and how a reply finds its call.
+
+A pending call leaves its table in `CallsOut.finish`, whatever ended it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ringback.core.endpoint_state import EndpointState
+from ringback.core.outbox import Outbox
+from ringback.core.peers import Peer
+from ringback.core.pending_call import PendingCall
+from ringback.core.shell import Shell
+from ringback.errors import CallbackError, CallTimeout, Cancelled, Overloaded
+from ringback.protocol.envelopes import Encoder
+
+
+class CallsOut:
+    """The pending calls of one endpoint.
+
+    Attributes:
+        pending: how many calls wait for a reply.
+    """
+
+    def __init__(self, state: EndpointState, outbox: Outbox, shell: Shell, encoder: Encoder) -> None:
+        self.pending = 0
+        self._state = state
+        self._limits = state.limits
+        self._counters = state.counters
+        self._outbox = outbox
+        self._shell = shell
+        self._encoder = encoder
+
+    def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
+        """Send a call, unless a limit forbids it."""
+        recorder = self._state.recorder
+        if recorder is not None and peer.is_player:
+            recorder.call_made(call, envelope)
+        limits = self._limits
+        waiting_bytes = self._outbox.queued_bytes
+        if self.pending >= limits.max_pending:
+            self.fail_unsent(call, Overloaded(f"{self.pending} calls wait for replies already"), peer)
+        elif len(peer.calls) >= limits.max_in_flight:
+            self.fail_unsent(call, Overloaded(f"{len(peer.calls)} calls to this peer wait already"), peer)
+        elif waiting_bytes > limits.max_queued_bytes:
+            self.fail_unsent(call, Overloaded(f"{waiting_bytes} bytes wait for the link already"), peer)
+        else:
+            self.expect(call, peer)
+            self._outbox.add(peer, envelope)
+
+    def expect(self, call: PendingCall, peer: Peer) -> None:
+        """Put a call into the table."""
+        self._counters.calls += 1
+        self.pending += 1
+        call.route = peer.route
+        peer.calls[call.id] = call
+        deadline, state = call.deadline, self._state
+        if deadline is not None and deadline < state.sweep_at:
+            state.sweep_at = max(deadline, state.sweep_after)
+            # A shell sets its timer after a flush, and the outbox asks for none when the link is full.
+            self._shell.want_flush()
+
+    def fail_unsent(self, call: PendingCall, error: CallbackError, peer: Peer | None = None) -> None:
+        """End a call that was never in the table."""
+        self._counters.calls += 1
+        self._settle(call, peer, (), error)
+
+    def cancel(self, call: PendingCall) -> None:
+        """End a call because its caller says so, and tell the handler's side."""
+        peer = None if call.route is None else self._state.peers.get(call.route)
+        if peer is None or call.id not in peer.calls:
+            return
+        unsent = self._outbox.withdraw_call(peer, call.id)
+        error = Cancelled("the caller cancelled the call", executed="no" if unsent else "maybe")
+        self.finish(peer, call.id, (), error)
+        if peer.route and not unsent:  # a question to the broker can only be forgotten
+            self._outbox.add(peer, self._encoder.cancel(call.id))
+
+    def time_out(self, peer: Peer, call_ids: list[int]) -> None:
+        """End calls whose time is over.
+
+        A call that has not left yet is withdrawn. For one that has left, the handler's side is told: the
+        call may have been held up on the way, and it should not run for nobody.
+        """
+        unsent = self._outbox.withdraw_calls(peer, set(call_ids)) if peer.outgoing else ()
+        for call_id in call_ids:
+            key = peer.calls[call_id].key
+            if call_id in unsent:
+                text = f"the call of {key!r} could not leave in time: the link is slow"
+                error = CallTimeout(text, executed="no")
+            else:
+                error = CallTimeout(f"no reply to the call of {key!r} came in time")
+                if peer.route:
+                    self._outbox.add(peer, self._encoder.cancel(call_id))
+            self.finish(peer, call_id, (), error)
+
+    def finish(self, peer: Peer, call_id: int, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """End a pending call with its outcome; count an outcome that no pending call waits for."""
+        call = peer.calls.pop(call_id, None)
+        if call is None:
+            self._counters.stray_replies += 1
+            return
+        self.pending -= 1
+        self._settle(call, peer, results, error)
+
+    def _settle(
+        self, call: PendingCall, peer: Peer | None, results: tuple[Any, ...], error: CallbackError | None
+    ) -> None:
+        """Count and record an outcome, and tell the caller. Every call ends here, sent or not."""
+        recorder = self._state.recorder
+        if recorder is not None and peer is not None:
+            recorder.call_ended(call, peer, self._state.now, results, error)
+        if error is None:
+            self._counters.results += 1
+        else:
+            self._counters.errors += 1
+        call.settle(results, error)
+        if call.callback is not None or call.on_error is not None:
+            self._shell.finished(call)

@@ -1,0 +1,158 @@
+"""A call from its handler's side: the execution of a registered callback."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ringback.core.callback_record import CallbackRecord
+from ringback.core.registry import Handler
+from ringback.errors import CallbackError, CallTimeout, HandlerError
+from ringback.protocol.envelopes import MAX_CODE_CHARS
+from ringback.protocol.player_ids import PlayerID
+
+
+def reply_error(error: Exception) -> CallbackError:
+    """Return the error that a caller gets when its handler raised.
+
+    An error with a code of the application reaches the caller as it is. Any other one becomes a
+    `HandlerError`, also a `CallbackError` with a code of the protocol.
+    """
+    # A subclass may have left out super().__init__().
+    code = getattr(error, "code", None) if isinstance(error, CallbackError) else None
+    if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
+        message, data = getattr(error, "message", ""), getattr(error, "data", None)
+        if isinstance(message, str):
+            return CallbackError(message, code=str(code), executed="yes", data=data)
+    return HandlerError("the handler failed; the log of its process says why")
+
+
+class Replier(Protocol):
+    """The shell, as an execution sees it."""
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Send the outcome. Any thread may call this."""
+
+    def duplicate_reply(self, execution: Execution) -> None:
+        """Log a second reply to the same call."""
+
+    def handler_failed(self, execution: Execution, error: Exception) -> None:
+        """Log the error of a handler that its caller is not told."""
+
+    def cancel(self, execution: Execution) -> None:
+        """Stop the handler if that is possible. Called on the I/O thread."""
+
+
+class Execution:
+    """A call that this endpoint handles. A handler gets it as its `cb`.
+
+    `cb(*results)` replies to the call. Call it once, at any time and from any thread: a second reply
+    is ignored and logged. A call without a reply ends at its caller when the timeout is over.
+
+    Attributes:
+        id: the number that the reply names.
+        key: the key of the callback.
+        payload: the value that the call carries.
+        route: the route that the call came on, and that the reply goes back on.
+        source: the player ID that a server's handler is given; None on a player.
+        began: when the call came, on the monotonic clock, in seconds.
+        deadline: when the call ends at the latest, on the same clock; None for no limit.
+        record: where the call is recorded for the broker; None if it is not recorded.
+        handler: the registered handler.
+        size: about how many bytes the call took.
+        context: what the call carried of tracing; None for nothing.
+        cancelled: whether its caller no longer waits for the reply.
+        task: what the face runs the handler in; None if it can't be stopped.
+    """
+
+    __slots__ = (
+        "_replied",
+        "began",
+        "cancelled",
+        "context",
+        "deadline",
+        "handler",
+        "id",
+        "key",
+        "payload",
+        "record",
+        "route",
+        "shell",
+        "size",
+        "source",
+        "task",
+    )
+
+    def __init__(
+        self,
+        shell: Replier,
+        route: bytes,
+        source: PlayerID | None,
+        call_id: int,
+        key: str,
+        payload: Any,
+        deadline: float | None,
+        handler: Handler,
+        size: int = 0,
+        began: float = 0.0,
+        context: dict[str, str] | None = None,
+    ) -> None:
+        self.shell = shell
+        self.route = route
+        self.source = source
+        self.id = call_id
+        self.key = key
+        self.payload = payload
+        self.began = began
+        self.deadline = deadline
+        self.record: CallbackRecord | None = None
+        self.handler = handler
+        self.size = size
+        self.context = context
+        self.cancelled = False
+        self.task: Any = None
+        self._replied = False
+
+    def __call__(self, *results: Any) -> None:
+        """Reply to the call with any number of results."""
+        if self._replied:
+            self.shell.duplicate_reply(self)
+            return
+        self._replied = True
+        self.shell.reply(self, results, None)
+
+    def fail(self, error: Exception) -> None:
+        """Reply to the call with an error, as if the handler had raised it.
+
+        A `CallbackError` with a code of the application (a str) reaches the caller as it is, with
+        `executed="yes"`. Any other error is logged and becomes HANDLER_ERROR. This does nothing if
+        the call has a reply already.
+        """
+        reply = reply_error(error)
+        if isinstance(reply, HandlerError):
+            self.shell.handler_failed(self, error)
+        self.refuse(reply)
+
+    def refuse(self, error: CallbackError) -> None:
+        """Reply to the call with an error of the protocol. Not for users."""
+        if not self._replied:
+            self._replied = True
+            self.shell.reply(self, (), error)
+
+    def begin(self, now: float) -> bool:
+        """Return whether the handler may still run. It may not if nobody waits or the time is over."""
+        if self.cancelled:
+            return False
+        if self.deadline is not None and now >= self.deadline:
+            self.refuse(CallTimeout("the call's time was over before its handler could start", executed="no"))
+            return False
+        return True
+
+    @property
+    def replied(self) -> bool:
+        """Whether the call has a reply."""
+        return self._replied
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the handler."""
+        payload = (self.payload,) if self.source is None else (self.source, self.payload)
+        return (*payload, self) if self.handler.takes_cb else payload

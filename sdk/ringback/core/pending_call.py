@@ -1,0 +1,84 @@
+"""A call from its caller's side: triggered here, and waiting for its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ringback.core.callback_record import CallbackRecord
+from ringback.errors import CallbackError
+
+
+class PendingCall:
+    """A call that this endpoint triggered. The faces add how to wait for it.
+
+    Attributes:
+        id: the number that its reply names.
+        key: the key of the callback.
+        began: when it was triggered, on the monotonic clock, in seconds.
+        deadline: when it ends at the latest, on the same clock; None for no limit.
+        route: the route that it was sent on; None if it was not sent.
+        record: where it is recorded for the broker; None if it is not recorded.
+        callback: the function to call with the results.
+        on_error: the function to call with the error.
+    """
+
+    __slots__ = (
+        "_done",
+        "_error",
+        "_results",
+        "_waiters",
+        "began",
+        "callback",
+        "deadline",
+        "id",
+        "key",
+        "on_error",
+        "record",
+        "route",
+    )
+
+    def __init__(
+        self,
+        call_id: int,
+        key: str,
+        deadline: float | None,
+        callback: Callable[..., Any] | None,
+        on_error: Callable[[CallbackError], Any] | None,
+        began: float = 0.0,
+    ) -> None:
+        self.id = call_id
+        self.key = key
+        self.began = began
+        self.deadline = deadline
+        self.route: bytes | None = None
+        self.record: CallbackRecord | None = None
+        self.callback = callback
+        self.on_error = on_error
+        self._done = False
+        self._results: tuple[Any, ...] = ()
+        self._error: CallbackError | None = None
+        self._waiters: list[Callable[[], object]] = []  # made here: two threads may add to it at once
+
+    def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Keep the outcome and wake those who wait. Only the core calls this, once."""
+        self._results = results
+        self._error = error
+        self._done = True
+        if self._waiters:
+            self._wake()
+
+    def add_waiter(self, wake: Callable[[], object]) -> None:
+        """Call a function once there is an outcome; at once if there is one. Any thread may call this."""
+        self._waiters.append(wake)
+        if self._done:
+            self._wake()
+
+    def _wake(self) -> None:
+        # Two threads may be in here. One of them pops each waiter, in the order in which they came.
+        while self._waiters:
+            try:
+                wake = self._waiters.pop(0)
+            except IndexError:
+                return
+            wake()

@@ -1,0 +1,48 @@
+"""Questions to the broker itself: queries, orders and pings, and how an answer finds its call."""
+
+from __future__ import annotations
+
+from ringback.core.calls_out import CallsOut
+from ringback.core.endpoint_state import EndpointState
+from ringback.core.outbox import Outbox
+from ringback.core.peers import Peer
+from ringback.core.pending_call import PendingCall
+from ringback.errors import Code, call_error
+from ringback.protocol.control import Answer, Order, Ping, Query, encode
+
+_REFUSED = {
+    Code.UNKNOWN_PLAYER: "no such player is connected",
+    Code.FORBIDDEN: "the broker's access list does not let this operator give orders",
+    Code.OVERLOADED: "the limit of watches is reached",
+}
+"""Why the broker does not do what an operator orders."""
+
+
+class Questions:
+    """The pending questions of one endpoint: calls to a peer without an ID and a header."""
+
+    def __init__(self, state: EndpointState, outbox: Outbox, calls_out: CallsOut) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._calls_out = calls_out
+
+    def ask(self, call: PendingCall, question: Query | Order | Ping) -> None:
+        """Send a question to the broker."""
+        self._calls_out.expect(call, self._broker())
+        self._outbox.add_control(encode(question))
+
+    def answered(self, answer: Answer) -> None:
+        """End the call that an ANSWER belongs to."""
+        error = None
+        if answer.code is not None:
+            error = call_error(answer.code, _REFUSED.get(answer.code, "the broker refuses"), "no")
+        results = () if answer.rows is None else (list(answer.rows), answer.next)
+        self._calls_out.finish(self._broker(), answer.id, results, error)
+
+    def ponged(self, body: bytes) -> None:
+        """End the call that a PONG belongs to. The PINGs of the lease carry nothing."""
+        if body:
+            self._calls_out.finish(self._broker(), int.from_bytes(body, "big"), (), None)
+
+    def _broker(self) -> Peer:
+        return self._state.peer(b"", b"")
