@@ -64,7 +64,7 @@ def test_an_operator_from_whom_orders_are_withheld(tmp_path: Path, command: Any)
         for order in (["kick", "7"], ["drain"], ["tap"], ["tap", "--log", "9"]):
             code, _, errors = command(*order, *arguments).end()
             assert code == Exit.FORBIDDEN
-            assert errors == "FORBIDDEN: the broker's list withholds orders from this operator\n"
+            assert errors == "FORBIDDEN: the broker's access list does not let this operator give orders\n"
         broker.process.wait_for("refused .*the operator 'watch' may not give orders")
         assert player.connected
         with Operator(broker.backend, key_file=pair) as operator, pytest.raises(Forbidden):
