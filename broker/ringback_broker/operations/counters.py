@@ -6,6 +6,17 @@ from dataclasses import dataclass, fields
 
 from ringback.errors import Code, RejectCode
 
+_ENDS = {
+    RejectCode.LEASE_EXPIRED: "sessions_expired",
+    RejectCode.TOO_SLOW: "sessions_too_slow",
+    RejectCode.RATE_LIMITED: "sessions_too_fast",
+    RejectCode.TOKEN_EXPIRED: "sessions_revoked",
+    RejectCode.REVOKED: "sessions_revoked",
+    RejectCode.REPLACED: "sessions_replaced",
+    RejectCode.KICKED: "sessions_kicked",
+}
+"""Which counter has the sessions that the broker ended, by the code that their peers were told."""
+
 
 @dataclass(slots=True)
 class BrokerCounters:
@@ -91,6 +102,12 @@ class BrokerCounters:
         self.sessions_refused += 1
         name = f"refused_{code.name.lower()}"
         setattr(self, name, getattr(self, name) + 1)
+
+    def count_end(self, code: RejectCode) -> None:
+        """Count a session that the broker has ended."""
+        name = _ENDS.get(code)
+        if name is not None:
+            setattr(self, name, getattr(self, name) + 1)
 
     def rows(self) -> list[tuple[str, int]]:
         """Return all counters as names and values."""

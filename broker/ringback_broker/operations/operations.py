@@ -49,7 +49,7 @@ class Operations:
         self._unix_time = unix_time
         self._events = EventLog()
         self._reports = Reports(settings.report, host, roster, counters, notify, unix_time)
-        self._orders = Orders(host, roster, counters, self._reports, refuse, self.log)
+        self._orders = Orders(host, roster, self._reports, refuse, self.log)
         self._answers = Answers(roster, registered, counters, self._events, self._reports, host.round_trip_ms)
 
     # -- sessions

@@ -10,7 +10,6 @@ from ringback.protocol import control
 from ringback.protocol.limits import MAX_REASON_CHARS
 from ringback.protocol.player_ids import encode_player_id
 from ringback.protocol.reports import MAX_WATCH_S, CallFilter
-from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.operations.host import Host
 from ringback_broker.operations.reports import Reports
@@ -30,14 +29,12 @@ class Orders:
         self,
         host: Host,
         roster: Roster,
-        counters: BrokerCounters,
         reports: Reports,
         refuse: Callable[[Session, RejectCode, str], None],
         log: Callable[[PeerEvent], None],
     ) -> None:
         self._host = host
         self._roster = roster
-        self._counters = counters
         self._reports = reports
         self._refuse = refuse
         self._log = log
@@ -60,7 +57,6 @@ class Orders:
         player = self._roster.players.get(encode_player_id(order.player_id))
         if player is None:
             return Code.UNKNOWN_PLAYER
-        self._counters.sessions_kicked += 1
         reason = f" ({order.reason[:MAX_REASON_CHARS]})" if order.reason else ""
         self._log_order(operator, f"kick {player.name}{reason}")
         self._refuse(player, RejectCode.KICKED, order.reason or "an operator has ended the session")

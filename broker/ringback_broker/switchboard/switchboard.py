@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from ringback.errors import Code, ProtocolError, RejectCode
 from ringback.protocol import control
@@ -54,6 +55,14 @@ _SERVER_UP = encode(control.ServerUp())
 _SERVER_DOWN = encode(control.ServerDown())
 
 _random_nonce = partial(secrets.token_bytes, 16)
+
+
+class _Ending(NamedTuple):
+    """A session that ends at the end of this step, and why: for the log, and for its peer if it is told."""
+
+    session: Session
+    why: str
+    refusal: Refusal | None
 
 
 class Switchboard:
@@ -114,7 +123,7 @@ class Switchboard:
         self._backlogged: dict[Session, None] = {}
         self._bundled: list[Session] = []
         self._gone: dict[Session, bool] = {}
-        self._ending: deque[tuple[Session, str]] = deque()
+        self._ending: deque[_Ending] = deque()
 
     def reconfigure(self, config: BrokerSettings, max_connections: int) -> None:
         """Has other settings hold; those that were not made to be changed are as before."""
@@ -139,6 +148,7 @@ class Switchboard:
         session.credit_s -= cost_s
         if session.credit_s < 0.0 and not self._flow.refill(session, cost_s, now):
             self._limit(session, frame)
+            self._end_marked()
             return
         target = self._links.get(frame[:HEADER_BYTES])
         if target is not None:
@@ -150,8 +160,10 @@ class Switchboard:
                     self._bundled.append(target)
                 target.bundle.append((session, frame))
                 target.bundle_bytes += size
-                if target.bundle_bytes >= BATCH_BYTES or len(target.bundle) >= BUNDLE_FRAMES:
-                    self._send_bundle(target, now)
+                if target.bundle_bytes < BATCH_BYTES and len(target.bundle) < BUNDLE_FRAMES:
+                    return
+                self._send_bundle(target, now)
+                self._end_marked()
                 return
             else:
                 sent = self._send(target, session.address, frame)
@@ -160,14 +172,16 @@ class Switchboard:
                 counters.frames_up += 1
                 counters.bytes_up += size
                 target.spent += size + self._backend_frame_bytes
-                if target.spent >= target.probe_at:
-                    self._probe(target, now)
+                if target.spent < target.probe_at:
+                    return
+                self._probe(target, now)
             else:
                 self._undelivered(session, b"", frame, target, sent)
         elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
             self._bounce(session, b"", frame, Code.NO_SERVER)
         else:
             self._control(session, frame, now)
+        self._end_marked()
 
     def from_backend(self, session: Session, address: bytes, frame: Frame, now: float) -> None:
         """Takes a frame of the server or an operator."""
@@ -176,6 +190,7 @@ class Switchboard:
             target = self._players.get(address)
             if target is None:
                 self._bounce(session, address, frame, Code.UNKNOWN_PLAYER)
+                self._end_marked()
                 return
             if target.backlog or target.exhausted:
                 sent = Sent.FULL
@@ -187,8 +202,9 @@ class Switchboard:
                 counters.frames_down += 1
                 counters.bytes_down += size
                 target.spent += size + self._player_frame_bytes
-                if target.spent >= target.probe_at:
-                    self._probe(target, now)
+                if target.spent < target.probe_at:
+                    return
+                self._probe(target, now)
             else:
                 self._undelivered(session, address, frame, target, sent)
         elif address:
@@ -197,11 +213,13 @@ class Switchboard:
             self._take_bundle(session, frame, now)
         else:
             self._control(session, frame, now)
+        self._end_marked()
 
     def send_bundles(self, now: float) -> None:
-        """Sends what was kept for the end of a step. Nothing waits longer than that."""
+        """Sends what the loop's step has gathered in bundles. Nothing waits longer than that."""
         while self._bundled:
             self._send_bundle(self._bundled.pop(), now)
+        self._end_marked()
 
     # -- frames of welcomed peers: the rest
 
@@ -224,8 +242,7 @@ class Switchboard:
                 self._probe(target, now)
             return
         for session, frame in kept:
-            if not session.ended:
-                self._undelivered(session, b"", frame, target, sent)
+            self._undelivered(session, b"", frame, target, sent)
 
     def _take_bundle(self, session: Session, frame: Frame, now: float) -> None:
         try:
@@ -291,6 +308,8 @@ class Switchboard:
 
         It is never lost while the session lasts: a call without a time limit would never end.
         """
+        if session.ended:
+            return
         if self.draining and code in (Code.NO_SERVER, Code.UNKNOWN_PLAYER):
             code = Code.DRAINING
         self.counters.count_bounce(code)
@@ -300,16 +319,10 @@ class Switchboard:
             else:
                 self._too_slow(session, "what bounces off")
             return
-        bounced = bounce(code, bytes(frame))
-        sent = Sent.FULL if session.backlog else self._send(session, address, bounced)
-        if sent is Sent.GONE:
+        if self._tell(session, address, bounce(code, bytes(frame))) is Sent.GONE:
             self.counters.dropped += 1
-            self._vanished(session)
             return
-        if sent is Sent.FULL:
-            self._keep(session, address, bounced)
-        if not session.ended:
-            self._spend(session, frame, session.last_seen)
+        self._spend(session, frame, session.last_seen)
 
     def _spend(self, session: Session, frame: Frame, now: float) -> None:
         session.spent += len(frame) + self._flow.frame_bytes[session.side]
@@ -348,7 +361,7 @@ class Switchboard:
             case control.Pong():
                 self.counters.violations += not self._flow.confirm(session, said.body, now)
             case control.Bye():
-                self._end(session, "it said BYE")
+                self._mark(session, "it said BYE")
                 self._doorman.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
                 session.keys = self._directory.replace(session.role, session.keys, said.keys)
@@ -358,19 +371,22 @@ class Switchboard:
             case _:
                 assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
                 window = self._flow.windows[Side.PLAYERS]
-                self._answer(session, self._operations.answer(session, said, window, now), now)
+                answer = self._operations.answer(session, said, window, now)
+                self._end_marked()  # a session that an operator ends has ended before the answer says so
+                self._answer(session, answer, now)
 
     def _answer(self, session: Session, said: control.Answer, now: float) -> None:
         reply = encode(said)
         self._notify(session, reply)
         self._spend(session, reply, now)
-        if not session.ended and self._flow.overrun(session, now):
+        if self._flow.overrun(session, now):
             self._too_slow(session, "the answers to its questions")
 
     def malformed(self, session: Session, parts: int) -> None:
         """Takes note of a message with a wrong number of parts, of which none was kept."""
         self.counters.malformed += 1
         self._refuse(session, RejectCode.PROTOCOL_ERROR, f"a message of {parts} parts")
+        self._end_marked()
 
     def _violation(self, session: Session, why: str) -> None:
         self.counters.violations += 1
@@ -382,7 +398,8 @@ class Switchboard:
         """A connection was accepted. Events of one descriptor come in order."""
         session = self.roster.at(side, connection)
         if session is not None:  # nobody told so, but a descriptor serves one connection at a time
-            self._end(session, "its connection closed")
+            self._mark(session, "its connection closed")
+            self._end_marked()
         self._doorman.settled(side, connection)
         full = side is Side.PLAYERS and (
             self._doorman.count(side) + len(self.roster.players) >= self._max_connections
@@ -403,7 +420,8 @@ class Switchboard:
         self._doorman.goes(side, connection)
         session = self.roster.at(side, connection)
         if session is not None:
-            self._end(session, "its connection closed")
+            self._mark(session, "its connection closed")
+            self._end_marked()
 
     def deny(self, side: Side, remote: str, public: str) -> None:
         """Takes note of a connection that is refused for its key."""
@@ -455,9 +473,10 @@ class Switchboard:
             self._turn_away(side, routing_id, connection, refusal)
             return
         if refusal is not None:
-            self.counters.sessions_replaced += 1
             self._refuse(refusal, RejectCode.REPLACED, f"the same player came again from {connection.remote}")
+            self._end_marked()  # LEFT of the old session comes before JOINED of the new one
         self._welcome(side, routing_id, hello, identity, connection, now)
+        self._end_marked()
 
     def _identity(self, hello: control.Hello, connection: Connection) -> Identity | None:
         if self.access is None:
@@ -521,7 +540,8 @@ class Switchboard:
         self._notify(session, encode(welcome))
         self._operations.greet(session)
         if session in self._gone:  # already, with nothing said
-            self._end(session, "its connection is gone")
+            self._mark(session, "its connection is gone")
+        if session.ended:
             return
         self._doorman.settled(side, connection)
         self._report(PeerEvent("joined", hello.sdk, session))
@@ -538,29 +558,39 @@ class Switchboard:
             self._notify(self.roster.server, encode(control.Joined((session.player_id,))))
 
     def _refuse(self, session: Session, code: RejectCode, why: str) -> None:
-        """Ends a session and tells the peer why; its connection is closed a little later."""
-        self._send_bundle(session, session.last_seen)
-        if session.ended:  # that was too much for it
-            return
-        self._end(session, f"{code.name}: {why}")
-        self._turn_away(session.side, session.routing_id, session.connection, Refusal(code, why))
+        """Marks a session to end, and has its peer told why; its connection is closed a little later."""
+        self._mark(session, f"{code.name}: {why}", Refusal(code, why))
 
-    def _end(self, session: Session, why: str) -> None:
-        """The one exit of a session, for one that has not ended. Telling the others may end theirs: each
-        in its turn, with nothing more sent to it."""
+    def _mark(self, session: Session, why: str, refusal: Refusal | None = None) -> None:
+        """Marks a session to end at the end of this step. From now on no frame finds it.
+
+        This sends nothing, so it can be called in the middle of anything. The first reason counts.
+        """
+        if session.ended:
+            return
         session.ended = True
+        self.roster.remove(session)
         session.backlog.clear()
-        session.bundle.clear()
         self._backlogged.pop(session, None)
         self._gone.pop(session, None)
-        self._ending.append((session, why))
-        if len(self._ending) > 1:
-            return
+        self._ending.append(_Ending(session, why, refusal))
+
+    def _end_marked(self) -> None:
+        """Ends the sessions that are marked: the end of a step, and the one place where sessions end.
+
+        A step is a frame, an event of a connection, or what falls due at one moment. Telling the others may
+        mark some of them too: they end here as well, each in its turn.
+        """
         while self._ending:
-            ended, reason = self._ending[0]
-            self.roster.remove(ended)
-            self._farewell(ended, reason)
-            self._ending.popleft()
+            session, why, refusal = self._ending.popleft()
+            if refusal is None:
+                session.bundle.clear()  # nobody is there to read it
+                self._farewell(session, why)
+                continue
+            self._send_bundle(session, session.last_seen)
+            self.counters.count_end(refusal.code)
+            self._farewell(session, why)
+            self._turn_away(session.side, session.routing_id, session.connection, refusal)
 
     def _farewell(self, session: Session, why: str) -> None:
         self._directory.replace(session.role, session.keys, ())
@@ -585,10 +615,8 @@ class Switchboard:
                 self._failed(side, connection, f"it said nothing for {self._config.hello:g} s")
             self._wire.close_connection(side, connection)
         for session, ticked in list(self._gone.items()):
-            if session.ended:  # the end of another was its own, and took it out of the table
-                continue
             if ticked:
-                self._end(session, "its connection is gone")
+                self._mark(session, "its connection is gone")
             else:
                 self._gone[session] = True
         if now - self._ticked_at > STALLED_S:
@@ -598,19 +626,18 @@ class Switchboard:
         oldest = now - self._config.lease
         for session in self.roster.sessions():
             quiet = session.look_at > now and session.last_seen >= oldest and session.ends_at > now
-            if (quiet and not session.exhausted) or session.ended:
+            if quiet and not session.exhausted:
                 continue
             if session.exhausted and self._flow.stuck(session, now):
                 self._too_slow(session, f"{session.spent - session.confirmed} bytes that wait for it")
             elif session.ends_at <= now:
-                self.counters.sessions_revoked += 1
                 self._refuse(session, RejectCode.TOKEN_EXPIRED, "its token is over")
             elif session.last_seen < oldest:
-                self.counters.sessions_expired += 1
                 why = f"nothing came for {self._config.lease:g} s"
                 self._refuse(session, RejectCode.LEASE_EXPIRED, why)
             elif may_look and session.heartbeat_ms and now >= session.look_at:
                 self._look_at(session, now, HEARTBEATS_MISSED * session.heartbeat_ms / 1000)
+        self._end_marked()
 
     def _look_at(self, session: Session, now: float, limit_s: float) -> None:
         """Ends a session if not even a heartbeat has come for too long; else finds out when that might be."""
@@ -623,7 +650,6 @@ class Switchboard:
         elif silence_ms < limit_s * 1000:
             session.look_at = now + limit_s - silence_ms / 1000
         else:
-            self.counters.sessions_expired += 1
             self._refuse(session, RejectCode.LEASE_EXPIRED, f"silent for {silence_ms} ms")
 
     def use(self, access: AccessList) -> None:
@@ -631,13 +657,13 @@ class Switchboard:
         before, self.access = self.access, access
         for session in self.roster.sessions():
             identity = session.identity
-            if session.ended or identity is None or before is None:
+            if identity is None or before is None:
                 continue
             session.may_relay = access.may_relay(identity)
             session.may_order = access.may_order(identity)
             if not access.still(identity, session.role, session.player_id, before):
-                self.counters.sessions_revoked += 1
                 self._refuse(session, RejectCode.REVOKED, f"the key {identity.name!r} does not hold any more")
+        self._end_marked()
 
     def drain(self, grace_s: float) -> None:
         """Lets nobody in any more, and asks everybody to finish and leave."""
@@ -645,6 +671,7 @@ class Switchboard:
         notice = encode(control.DrainingNotice(int(grace_s * 1000)))
         for session in self.roster.sessions():
             self._notify(session, notice)
+        self._end_marked()
 
     def snapshot(self, now: float, lags: Lags) -> Snapshot:
         """Gives what others may see of it."""
@@ -670,42 +697,45 @@ class Switchboard:
     # -- sending
 
     def _notify(self, session: Session, frame: bytes) -> None:
-        """Sends a control frame. These are never lost: they wait, or the session ends, soon or at once."""
-        if session.ended:  # while others were told
-            return
+        """Sends a control frame."""
+        self._tell(session, b"", frame)
+
+    def _tell(self, session: Session, address: bytes, frame: bytes) -> Sent:
+        """Sends a control frame or a bounce. These are never lost: they wait, or the session ends."""
+        if session.bundle:  # nothing overtakes what came before it
+            self._send_bundle(session, session.last_seen)
+        if session.ended:
+            return Sent.GONE
         backlog = session.backlog
         if not backlog:
-            sent = self._send(session, b"", frame)
-            if sent is Sent.YES:
-                return
+            sent = self._send_to(session.side, session.routing_id, address, frame)
             if sent is Sent.GONE:
                 self._vanished(session)
-                return
-        self._keep(session, b"", frame)
-
-    def _keep(self, session: Session, address: bytes, frame: bytes) -> None:
-        """Has a frame wait until there is room."""
-        backlog = session.backlog
+            if sent is not Sent.FULL:
+                return sent
         if len(backlog) >= MAX_BACKLOG[session.role]:
             self._too_slow(session, f"{len(backlog)} control frames and bounces that wait for it")
-            return
-        backlog.append((address, frame))
-        self._backlogged[session] = None
+        else:
+            backlog.append((address, frame))
+            self._backlogged[session] = None
+        return Sent.FULL
 
     def _too_fast(self, session: Session) -> None:
-        self.counters.sessions_too_fast += 1
         self._doorman.shut_out(session.connection.remote, session.last_seen)
         self._refuse(session, RejectCode.RATE_LIMITED, "it goes on sending more than is allowed a second")
 
     def _too_slow(self, session: Session, what: str) -> None:
-        self.counters.sessions_too_slow += 1
         self._refuse(session, RejectCode.TOO_SLOW, f"it does not read {what}")
 
     def flush(self) -> bool:
         """Sends control frames and bounces that found a queue full; tells whether any still wait."""
         for session in list(self._backlogged):
             backlog = session.backlog
-            while backlog and (sent := self._send(session, *backlog[0])) is not Sent.FULL:
+            while backlog:
+                # While frames wait here none wait in a bundle.
+                sent = self._send_to(session.side, session.routing_id, *backlog[0])
+                if sent is Sent.FULL:
+                    break
                 if sent is Sent.GONE:
                     self._vanished(session)
                     backlog.clear()
@@ -716,10 +746,11 @@ class Switchboard:
         return bool(self._backlogged)
 
     def _send(self, session: Session, address: bytes, frame: Frame) -> Sent:
+        """Sends data that does not go into a bundle."""
         if session.bundle:  # nothing overtakes what came before it
             self._send_bundle(session, session.last_seen)
-            if session.ended:  # that was too much for it
-                return Sent.GONE
+            if session.backlog:  # nor a PING that waits behind that
+                return Sent.FULL
         return self._send_to(session.side, session.routing_id, address, frame)
 
     def _send_to(self, side: Side, routing_id: bytes, address: bytes, frame: Frame) -> Sent:

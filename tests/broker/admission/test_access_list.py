@@ -358,9 +358,17 @@ def test_those_who_are_ended_may_end_others(monkeypatch: pytest.MonkeyPatch) -> 
     anna, cli = joins(desk, Role.PLAYER, ANNA), joins(desk, Role.OPERATOR, CLI)
     desk.wire.full = {cli.routing_id}
     cli.say(control.Ping())
-    desk.switchboard.use(AccessList.parse(""))  # the end of anna's session is one frame too many for cli
+    desk.switchboard.use(listed(TEXT.replace(ANNA, NOBODY)))  # LEFT of anna is one frame too many for cli
     assert anna.session is None and cli.session is None
     assert desk.counters.sessions_too_slow == 1 and desk.counters.sessions_revoked == 1
+
+
+def test_all_whose_keys_are_taken_off_the_list_are_told_so() -> None:
+    desk = Desk(access=listed())
+    peers = [joins(desk, Role.PLAYER, ANNA), joins(desk, Role.OPERATOR, CLI), joins(desk, Role.SERVER, SHOP)]
+    desk.switchboard.use(AccessList.parse(""))
+    assert [peer.told()[-1].code for peer in peers] == [RejectCode.REVOKED] * 3
+    assert desk.counters.sessions_revoked == 3 and not len(desk.switchboard.roster)
 
 
 def test_a_list_where_there_was_none_ends_nobody() -> None:

@@ -194,11 +194,12 @@ def breaks_a_rule(server: Peer, player: Peer) -> None:
     server.send(b"", b"nonsense")
 
 
-@pytest.mark.parametrize("then", [leaves, breaks_a_rule])
+@pytest.mark.parametrize(("then", "too_slow"), [(leaves, 1), (breaks_a_rule, 0)])
 def test_a_probe_behind_a_bundle_may_end_the_server(
-    monkeypatch: pytest.MonkeyPatch, then: Callable[[Peer, Peer], None]
+    monkeypatch: pytest.MonkeyPatch, then: Callable[[Peer, Peer], None], too_slow: int
 ) -> None:
-    """The bundle leaves, and the PING behind it finds neither room nor a place to wait."""
+    """The bundle leaves, and the PING behind it finds neither room nor a place to wait. A server that broke
+    a rule is sent no PING: it ends for that."""
     monkeypatch.setitem(MAX_BACKLOG, Role.SERVER, 0)
     desk = Desk(backend_window=64 * 1024, backend_queue=1000)
     server = bundling(desk)
@@ -207,9 +208,11 @@ def test_a_probe_behind_a_bundle_may_end_the_server(
     desk.wire.room[server.routing_id] = 1
     for _ in range(3):
         player.send(DATA + bytes(8000))
-    then(server, player)  # nothing more is sent to who has ended
-    assert len(frames_in(server.take()[0])) == 3
-    assert server.session is None and desk.counters.sessions_too_slow == 1
+    then(server, player)
+    [message] = server.take()  # nothing more is sent to who has ended
+    assert len(frames_in(message)) == 3
+    assert server.session is None and desk.counters.sessions_too_slow == too_slow
+    assert desk.counters.sessions_refused == 1
     desk.two_ticks()
     assert not desk.switchboard._gone and not desk.switchboard.roster.server
 

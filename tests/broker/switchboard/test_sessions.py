@@ -544,8 +544,8 @@ def test_what_ends_with_another_that_was_gone_is_not_kept() -> None:
     assert not desk.switchboard._gone
 
 
-def test_what_ends_with_another_as_it_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each loop over sessions may meet one that ended since: here the operators, whose queues are full."""
+def test_the_end_of_one_ends_those_who_have_no_room_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a player, the operators end after it: their queues are full, and LEFT is too much."""
     monkeypatch.setitem(MAX_BACKLOG, Role.OPERATOR, 1)
 
     def desk_with_slow_operators() -> tuple[Desk, Peer, list[Peer]]:
@@ -558,8 +558,11 @@ def test_what_ends_with_another_as_it_does_not_read(monkeypatch: pytest.MonkeyPa
 
     desk, player, operators = desk_with_slow_operators()
     desk.now += 31
+    for operator in operators:
+        operator.say(control.Pong())
     desk.switchboard.tick(desk.now)  # the player's lease ends
     assert not len(desk.switchboard.roster) and desk.counters.sessions_too_slow == 2
+    assert desk.counters.sessions_expired == 1
 
     desk, player, operators = desk_with_slow_operators()
     desk.wire.full.add(player.routing_id)
@@ -572,12 +575,24 @@ def test_what_ends_with_another_as_it_does_not_read(monkeypatch: pytest.MonkeyPa
     desk.wire.gone, desk.wire.full = {player.routing_id, operators[1].routing_id}, set()
     desk.switchboard.flush()
     player.say(control.Ping())
-    desk.wire.gone, desk.wire.full = set(), {operators[1].routing_id}
-    operators[1].say(control.Ping())
-    desk.switchboard._gone = dict.fromkeys(reversed(desk.switchboard._gone), False)  # the player's end first
+    desk.wire.gone, desk.wire.full = set(), {operators[0].routing_id}
+    operators[0].say(control.Ping())
     desk.two_ticks()
-    assert player.session is None and operators[1].session is None
-    assert desk.counters.sessions_too_slow == 1
+    assert not len(desk.switchboard.roster) and not desk.switchboard._gone
+    assert (desk.counters.sessions_ended, desk.counters.sessions_too_slow) == (3, 1)
+
+
+def test_those_who_end_at_one_moment_end_for_their_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LEFT of the player would be too much for the operator, but the operator's lease is over as well."""
+    monkeypatch.setitem(MAX_BACKLOG, Role.OPERATOR, 1)
+    desk = Desk()
+    player, operator = desk.player(7), desk.operator()
+    desk.wire.full = {operator.routing_id}
+    operator.say(control.Ping())
+    desk.now += 31
+    desk.switchboard.tick(desk.now)
+    assert player.session is None and operator.session is None
+    assert (desk.counters.sessions_expired, desk.counters.sessions_too_slow) == (2, 0)
 
 
 def test_a_server_that_is_found_gone_when_somebody_joins() -> None:
