@@ -1,14 +1,15 @@
-"""A network, its clock, and what libzmq makes of it: connections that delay, hold up and lose as real ones.
+"""A simulated network and its clock. The connections delay, hold up and lose messages as libzmq's do.
 
-What is modelled, and where it is from (zeromq-facts, libzmq 4.3.5):
+It models these facts of libzmq 4.3.5:
 
-- A message is delivered whole and in the order of its own connection, after a delay, or never.
-- What is queued when a connection breaks is lost, from some point on: the rest may have left before.
-- What came before a connection was closed may be read after, and beside what comes over later connections.
-- A pipe that was full stays so until half of it was read. A send to nobody is EHOSTUNREACH at a ROUTER,
-  but EAGAIN to one that is both gone and full; a DEALER without a connection has no room.
-- A link that is cut, or whose end is stopped, is silent: each end finds out by itself, by heartbeats, or not.
-- A descriptor is free as soon as its connection is closed, and the next connection gets the lowest one.
+- A message is delivered whole, after a delay, in the order of its connection. Or it is never delivered.
+- When a connection breaks, messages in its queue are lost from some point on. Those before it may have left.
+- Messages that came before a connection was closed may be read later, between messages of newer connections.
+- A full pipe stays full until half of it has been read. A ROUTER that sends to a peer without a connection
+  gets EHOSTUNREACH, or EAGAIN if the peer's pipe was full. A DEALER without a connection has no room.
+- A link is silent while it is cut, or while the process at one end is stopped. Each end notices that with its
+  heartbeats, or not at all.
+- A descriptor is free as soon as its connection is closed. The next connection gets the lowest free one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ringback_broker.peers.connection import Side
 
 Message = tuple[bytes, ...]
 SYN, EOF = "SYN", "EOF"
-"""What a connection begins and ends with, in the order of its messages. Neither takes room."""
+"""A connection begins and ends with these, in the order of its messages. They take no room."""
 
 HEARTBEAT_S = 1.0
 LINGER_S = 0.5
@@ -36,12 +37,13 @@ class Weather:
     """How bad the network is.
 
     Attributes:
-        delay_s: of a message, at most.
-        late_loss_s: how much later than messages the end of a connection is seen, at most.
-        missed: the share of losses that nobody is told of.
-        room, room_up: how many messages a pipe from the broker holds, and one to it.
-        silence_told: whether a broker can ask how long a connection was silent.
-        busy: how often a machine has other things to do first.
+        delay_s: the longest delay of a message.
+        late_loss_s: how much later than messages the end of a connection may arrive.
+        missed: the share of lost connections that an end does not notice.
+        room: how many messages a pipe from the broker holds.
+        room_up: how many messages a pipe to the broker holds.
+        silence_told: whether the broker can ask how long a connection has been silent.
+        busy: how often a machine has other work to do first.
     """
 
     delay_s: float = 0.0005
@@ -54,7 +56,7 @@ class Weather:
 
 
 class World:
-    """Time, chance, and what is due. Nothing else here knows a clock or has randomness of its own."""
+    """The clock, the random generator and the queue of events. Nothing else here has a clock or chance."""
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.random = random.Random(seed)
@@ -70,7 +72,7 @@ class World:
         heapq.heappush(self._due, (self.now + delay_s, next(self._numbers), function, arguments))
 
     def run(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Let time pass, and run what is due."""
         until = self.now + seconds
         due = self._due
         while due and due[0][0] <= until:
@@ -80,7 +82,7 @@ class World:
         self.now = until
 
     def look(self) -> None:
-        """Something was stopped, killed or cut, or goes on."""
+        """Check all connections, after something was stopped, killed, cut or continued."""
         for connection in list(self.connections):
             connection.look()
 
@@ -88,13 +90,13 @@ class World:
         return share > 0 and self.random.random() < share
 
     def note(self, who: object, what: str) -> None:
-        """Writes a line of the trace, which `--trace` shows."""
+        """Write a line of the trace that `--trace` shows."""
         if self.trace is not None:
             self.trace.append(f"{self.now:.6f} {who} {what}")
 
 
 class Process:
-    """Something that can be stopped and killed. It works in steps, each after something woke it."""
+    """A process that can be stopped and killed. It works in steps, and runs a step when it was woken."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -108,7 +110,7 @@ class Process:
         raise NotImplementedError
 
     def wake(self, delay_s: float) -> None:
-        """Has a step done after so long, if none is due before."""
+        """Run a step after this delay, unless one is due earlier."""
         at = self.world.now + delay_s
         if self._wake_at is None or at < self._wake_at:
             self._wake_at = at
@@ -120,7 +122,7 @@ class Process:
             self.step()
 
     def later(self, delay_s: float, function: Callable[..., object], *arguments: Any) -> None:
-        """Has a function of this process called, when it is not stopped then, or goes on."""
+        """Call a function of this process after a delay, or when it goes on if it is stopped then."""
         self.world.after(delay_s, self._do, function, *arguments)
 
     def _do(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -130,7 +132,7 @@ class Process:
             function(*arguments)
 
     def stop(self) -> None:
-        """As SIGSTOP does: nothing happens in it, and nothing that is sent to it gets in."""
+        """Stop the process, as SIGSTOP does: it does nothing, and no message gets in."""
         self.stopped = True
         self.world.look()
 
@@ -145,11 +147,11 @@ class Process:
 
 
 class Pipe:
-    """One direction of a connection: what was sent and is not read yet, in order.
+    """One direction of a connection: the messages that were sent and are not read yet, in order.
 
     Attributes:
-        unread: what has arrived.
-        dead: nobody reads it any more; what is sent vanishes.
+        unread: the messages that have arrived.
+        dead: whether nobody reads any more. Then messages vanish.
     """
 
     def __init__(self, world: World, up: bool, receiver: Callable[[Message | str], None]) -> None:
@@ -166,7 +168,7 @@ class Pipe:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room. Once full, it is so until half of it was read, as in libzmq."""
+        """Whether there is no room. Once full, a pipe stays full until half of it was read, as in libzmq."""
         weather = self._world.weather
         waiting, room = len(self._moving) + len(self.unread), weather.room_up if self._up else weather.room
         self._full = waiting >= room or (self._full and waiting > room // 2)
@@ -186,7 +188,7 @@ class Pipe:
     held: Callable[[], bool]
 
     def move(self, held: bool) -> None:
-        """Hands over what is due."""
+        """Deliver the messages that are due."""
         while self._due and self._moving and not held:
             self._due -= 1
             item = self._moving.popleft()
@@ -200,7 +202,7 @@ class Pipe:
         return message
 
     def cut_off(self, share: float = 0.0) -> None:
-        """Loses what is under way, but for a share that had left; a SYN, or an EOF, is not lost."""
+        """Lose the messages on the way, except a share that had left already. A SYN or EOF is never lost."""
         keep = int(len(self._moving) * share)
         self._moving = deque(item for i, item in enumerate(self._moving) if i < keep or type(item) is str)
 
@@ -211,7 +213,7 @@ class RouterEnd(Protocol):
     process: Process
 
     def accepted(self, connection: Connection) -> int:
-        """Gives the descriptor of a connection that was accepted."""
+        """Accept a connection, and return its descriptor."""
         ...
 
     def closed(self, connection: Connection, told: bool) -> None: ...
@@ -223,11 +225,13 @@ class Connection:
     """A connection between one DEALER socket and the broker.
 
     Attributes:
-        up, down: to the broker, and from it.
-        open_below, open_above: whether the endpoint's end and the broker's are open.
-        told: why the endpoint was told that it is lost.
-        since: since when it is silent; None while it is not.
-        descriptor: at the broker; -1 while it was not accepted.
+        up: the pipe to the broker.
+        down: the pipe from the broker.
+        open_below: whether the endpoint's end is open.
+        open_above: whether the broker's end is open.
+        told: the reason that the endpoint gets for the loss of its link, or None.
+        since: when the silence began, or None if the connection is not silent.
+        descriptor: the broker's descriptor, or -1 before the connection is accepted.
     """
 
     def __init__(self, world: World, side: Side, endpoint: Process, find: Callable[[Side], RouterEnd | None]):
@@ -280,7 +284,11 @@ class Connection:
             self._lost_below("nothing came")
 
     def _found_above(self, since: float) -> None:
-        """The TTL in a player's heartbeats misses some; the broker's own, on the trusted side, do not."""
+        """Close the broker's end of a silent connection.
+
+        On the players' side only the TTL of the players' heartbeats shows silence, which misses some. On the
+        backend side the broker sends heartbeats itself.
+        """
         sure = self.side is Side.BACKEND or self.world.chance(0.5)
         if self.since == since and self.router is not None and not self.router.process.stopped and sure:
             self.close_above()
@@ -288,7 +296,7 @@ class Connection:
     # -- ends
 
     def close_below(self, linger: bool) -> None:
-        """The endpoint closes its socket, or dies."""
+        """Close the endpoint's end: it closes its socket, or dies."""
         self.down.dead = True
         if self.open_below:
             self.open_below = False
@@ -299,7 +307,7 @@ class Connection:
             self._end(self.up)
 
     def _lost_below(self, why: str) -> None:
-        """The endpoint's end is closed by the network; it may be told of that, and may read what came."""
+        """Close the endpoint's end by the network. The endpoint may notice, and may read what has come."""
         if self.open_below:
             self.open_below = False
             self.up.cut_off(self.world.random.random())
@@ -309,7 +317,7 @@ class Connection:
                 self.endpoint.wake(0.0)
 
     def close_above(self, told: bool = True) -> None:
-        """The broker's end is closed, by either side of the network or because the broker died."""
+        """Close the broker's end: an end of the network closes it, or the broker dies."""
         self.up.dead = True
         if self.open_above:
             assert self.router is not None
@@ -325,7 +333,7 @@ class Connection:
         pipe.send(EOF, self.world.weather.late_loss_s * self.world.random.random())
 
     def reset(self) -> None:
-        """Both ends are closed at once."""
+        """Close both ends at once."""
         self._lost_below("reset")
         self.close_above()
 

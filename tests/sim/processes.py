@@ -1,4 +1,4 @@
-"""What runs in the simulator: the daemon on sockets of its own, and endpoint cores in a shell of its own."""
+"""The processes of the simulator: the broker's loop on simulated sockets, and endpoint cores in a shell."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BURST = 64
 
 
 class _Frame:
-    """The first part of a message, as pyzmq gives it with `copy=False`."""
+    """The first part of a message, as pyzmq returns it with `copy=False`."""
 
     def __init__(self, data: bytes, connection: Connection, known: bool) -> None:
         self.bytes = data
@@ -67,7 +67,7 @@ class _Frame:
 
 
 class Router:
-    """A ROUTER socket and its monitor, as far as the daemon asks for them."""
+    """A ROUTER socket and its monitor, with the methods that the broker uses."""
 
     def __init__(self, process: BrokerProcess, side: Side) -> None:
         self.process = process
@@ -79,7 +79,7 @@ class Router:
         self._from: Connection | None = None
         self._outgoing: list[bytes] = []
 
-    # -- what the network does
+    # -- called by the network
 
     def accepted(self, connection: Connection) -> int:
         descriptor = self.process.free_descriptor()
@@ -103,7 +103,7 @@ class Router:
             self.waiting.append(connection)
         self.process.nudge()
 
-    # -- what the daemon does
+    # -- called by the broker
 
     def recv(self, _flags: int = 0, copy: bool = True) -> Any:
         if not self._parts:
@@ -117,16 +117,17 @@ class Router:
         return _Frame(part, connection, connection.open_above or not world.chance(0.05))
 
     def _next(self) -> bytes:
-        """Takes a message of any connection that has one."""
+        """Take a message of any connection that has one, and return its routing ID."""
         if not self.waiting:
             raise zmq.Again
         i = int(len(self.waiting) * self.process.world.random.random())
         connection = self._from = self.waiting[i]
         self._parts.extend(connection.up.read())
-        # The last words of a peer count: its session ends after them, unless there is so much to take.
+        # A session must not end before the last messages of its peer are taken. This cannot be promised when
+        # the broker takes only a few messages at a time.
         few = min(receiver.BURST, receiver.STRANGERS_AT_ONCE) < 64
         assert few or connection.routing_id not in self.process.departed, (
-            f"words of {connection} came too late"
+            f"a message of {connection} was taken after its session had ended"
         )
         if not connection.up.unread:
             del self.waiting[i]
@@ -169,7 +170,7 @@ class _Monitor:
 
 
 class _Wire(SocketWire):
-    """The broker's own, with what the simulated network knows of a connection, and no logs."""
+    """The broker's wire. It gets facts about connections from the simulated network, and writes no logs."""
 
     def __init__(self, process: BrokerProcess, players: RouterSocket, backend: RouterSocket) -> None:
         super().__init__(players, backend, LogLines(), process.daemon.drain, clock=lambda: process.world.now)
@@ -206,7 +207,7 @@ class _Wire(SocketWire):
 
 
 class _Bell:
-    """What wakes the loop when the broker is asked to stop."""
+    """The source that wakes the loop when the broker is asked to stop."""
 
     def __init__(self, stopping: Stopping, grace_s: float) -> None:
         self.rung = 0
@@ -219,7 +220,7 @@ class _Bell:
 
 
 class _Daemon:
-    """The broker's switchboard, receivers and loop as they are, on sockets of the simulator."""
+    """The broker's own switchboard, receivers and loop, on simulated sockets."""
 
     def __init__(self, settings: BrokerSettings, process: BrokerProcess) -> None:
         self._process = process
@@ -253,7 +254,7 @@ class _Daemon:
         world = self._process.world
         routers = self._process.routers.values()
         ready: set[Any] = {router for router in routers if router.waiting}
-        if not world.chance(world.weather.busy):  # else the events came right after the poll
+        if not world.chance(world.weather.busy):  # otherwise the events come right after the poll
             ready |= {router.monitor for router in routers if router.monitor.events}
         if self._bell.rung:
             ready.add(self._bell)
@@ -265,7 +266,7 @@ class _Daemon:
 
 
 class BrokerProcess(Process):
-    """A broker's life."""
+    """A broker, from its start to its end."""
 
     def __init__(self, world: World, config: BrokerSettings, max_connections: int) -> None:
         super().__init__(world, "broker")
@@ -296,7 +297,7 @@ class BrokerProcess(Process):
             self.sent[carried[1]] = self.sent.get(carried[1], 0) + 1
 
     def nudge(self) -> None:
-        """Something came; now and then the machine has other things to do."""
+        """Wake the broker. Now and then its machine has other work to do first."""
         world = self.world
         self.wake(world.random.random() * (0.05 if world.chance(world.weather.busy) else 0.0005))
 
@@ -324,17 +325,17 @@ class BrokerProcess(Process):
         self.world.look()
 
     def check_counters(self) -> None:
-        """What was counted is what was sent."""
+        """Check that the counters agree with the frames that were sent."""
         counters = self.counters
         carried = counters.frames_up + counters.frames_down + counters.frames_relayed
         assert carried == sum(self.sent.get(kind, 0) for kind in _CARRIED), (counters, self.sent)
         bounced = sum(value for name, value in counters.rows() if name.startswith("bounced_"))
-        told = self.sent.get(FrameType.BOUNCE, 0) + self.sent.get(FrameType.REJECT, 0)
-        assert told <= bounced + counters.sessions_refused, counters
+        sent = self.sent.get(FrameType.BOUNCE, 0) + self.sent.get(FrameType.REJECT, 0)
+        assert sent <= bounced + counters.sessions_refused, counters
         assert not counters.violations and not counters.malformed, counters
 
     def check_at_rest(self, peers: int) -> None:
-        """So many sessions stand, over the connections that are open, and nothing else is left."""
+        """Check that this number of sessions is left, one for each open connection, and nothing else."""
         self.check_counters()
         board = self.switchboard
         check_tables(self)
@@ -348,7 +349,7 @@ class BrokerProcess(Process):
 
 
 class Call(PendingCall):
-    """A call whose outcome is written down."""
+    """A call that writes its outcome to the history."""
 
     __slots__ = ("done", "name", "note", "ok", "then", "to")
 
@@ -374,11 +375,11 @@ class Call(PendingCall):
 
 
 class EndpointProcess(Process, Shell):
-    """One life of an endpoint: the core, a shell around it, and handlers that do as a call's payload says.
+    """One life of an endpoint: the core, a shell, and handlers that do what the payload of a call says.
 
     Attributes:
-        unanswered: executions whose handler may never answer.
-        calls: those that it triggered.
+        open: executions whose handler does not reply by itself.
+        calls: the calls that this endpoint triggered.
     """
 
     def __init__(
@@ -405,7 +406,7 @@ class EndpointProcess(Process, Shell):
             random=world.random.random,
         )
         self.calls: list[Call] = []
-        self.unanswered: list[tuple[Execution, str]] = []
+        self.open: list[tuple[Execution, str]] = []
         self.link: Connection | None = None
         self.registered: dict[str, Any] = {}
         self._find = find
@@ -419,7 +420,7 @@ class EndpointProcess(Process, Shell):
         self.core.start(world.now, 5.0)
         self.wake(0.0)
 
-    # -- what its user does
+    # -- called for its user
 
     def register(self, key: str) -> None:
         handler: Any = _at_server if self.role is Role.SERVER else _at_player
@@ -433,7 +434,7 @@ class EndpointProcess(Process, Shell):
         kind: FrameType | None = FrameType.DATA,
         key: str = "k",
     ) -> Call:
-        """Does what a face does. `to` is the source where it is not a player's address."""
+        """Trigger a callback, as a face does. `to` is a player, or the source of a call to the server."""
         now = self.world.now
         deadline, budget_ms = call_context.deadline_and_budget(timeout_s, now)
         name = f"{self.name}-{next(self._names)}"
@@ -456,7 +457,7 @@ class EndpointProcess(Process, Shell):
         return call
 
     def forge(self, to: PlayerID | None, call_id: int) -> None:
-        """Answers a call that it was never given, as far as the protocol lets it."""
+        """Send a reply to a call that this endpoint never got, if its role can send one."""
         if self.core.connected and (to is None) is (self.role is Role.PLAYER):
             address = b"" if to is None else encode_player_id(to)
             body = join([self._encoder.result(call_id, ("forged",))])
@@ -469,7 +470,7 @@ class EndpointProcess(Process, Shell):
             self.link.close_below(linger=False)
 
     def close(self) -> None:
-        """Leaves in order; nothing may be left of it."""
+        """Leave in order, and check that no table has an entry left."""
         self.alive = False
         self.core.close()
         self._ended()
@@ -482,7 +483,7 @@ class EndpointProcess(Process, Shell):
 
     @property
     def busy(self) -> bool:
-        """Whether calls wait for an answer, here or at their callers."""
+        """Whether calls wait for a reply, here or at their callers."""
         load = self.core.load()
         return bool(load.pending or load.executions)
 
@@ -529,13 +530,13 @@ class EndpointProcess(Process, Shell):
     # -- handlers
 
     def jobs_waiting(self) -> int:
-        return 0  # the simulator's handlers wait by the clock, each by itself
+        return 0  # each handler of the simulator waits on the clock, not in a queue
 
     def handler_failed(self, execution: Execution, error: Exception) -> None:
-        """What a real shell logs."""
+        """Do nothing. A real shell logs this."""
 
     def allow_failed(self, key: str, error: BaseException) -> None:
-        """What a real shell logs."""
+        """Do nothing. A real shell logs this."""
 
     def run(self, execution: Execution) -> None:
         world = self.world
@@ -551,30 +552,28 @@ class EndpointProcess(Process, Shell):
         name, do, after_s = execution.payload
         self.note.exec_start(name, execution.source, execution.payload)
         match do:
-            case "answer" | "twice" | "raise":
-                self.later(after_s, self._answer, execution, name, do)
+            case "reply" | "twice" | "raise":
+                self.later(after_s, self._reply, execution, name, do)
             case "nested" if self.role is Role.SERVER:
                 self._nested(execution, name, execution.source, FrameType.DATA)
             case "nested" if self.role is Role.PLAYER:
                 self._nested(execution, name, None, FrameType.DATA)
             case _:
-                self.unanswered.append((execution, name))
+                self.open.append((execution, name))
 
     def _nested(self, execution: Execution, name: str, to: PlayerID | None, kind: FrameType) -> None:
-        """Calls back, and answers with what comes of it."""
+        """Call back, and reply when that call has ended."""
         token = call_context.deadline.set(execution.deadline)
         try:
-            call = self.trigger(to, ["answer", 0.0], 15.0, kind)
+            call = self.trigger(to, ["reply", 0.0], 15.0, kind)
         finally:
             call_context.deadline.reset(token)
         if call.done:
-            self._answer(execution, name, "raise")
+            self._reply(execution, name, "raise")
         else:
-            call.then = lambda: self.later(
-                0.0, self._answer, execution, name, "answer" if call.ok else "raise"
-            )
+            call.then = lambda: self.later(0.0, self._reply, execution, name, "reply" if call.ok else "raise")
 
-    def _answer(self, execution: Execution, name: str, do: str) -> None:
+    def _reply(self, execution: Execution, name: str, do: str) -> None:
         if execution.task is not None or not self.alive:
             return
         if do == "raise":
@@ -586,13 +585,13 @@ class EndpointProcess(Process, Shell):
         if do == "twice":
             execution(name, "again")
 
-    def answer_all(self) -> None:
-        """The handlers that did not answer yet do so."""
-        unanswered, self.unanswered = self.unanswered, []
-        for execution, name in unanswered:
-            self._answer(execution, name, "answer")
+    def reply_to_all(self) -> None:
+        """Reply to the open executions."""
+        executions, self.open = self.open, []
+        for execution, name in executions:
+            self._reply(execution, name, "reply")
 
-    # -- what the core asks for
+    # -- called by the core
 
     def open_link(self, heartbeat_ms: int) -> None:
         assert self.link is None, "a second link beside the first"
@@ -651,8 +650,8 @@ class EndpointProcess(Process, Shell):
 
 
 def _at_server(source: Any, payload: Any, cb: Any) -> None:
-    """A handler; what it does is in `EndpointProcess._begin`."""
+    """Stand for a handler of a server. `EndpointProcess._begin` does its work."""
 
 
 def _at_player(payload: Any, cb: Any) -> None:
-    """The same."""
+    """Stand for a handler of a player or operator."""

@@ -1,7 +1,7 @@
-"""Runs the simulator from the command line.
+"""Run the simulator from the command line.
 
-python tests/sim/replay.py --seeds 100000      that many seeds, from --seed on
-python tests/sim/replay.py --seed 7 --trace    one seed, and what happens in it
+python tests/sim/replay.py --seeds 100000      run 100000 seeds, beginning with --seed
+python tests/sim/replay.py --seed 7 --trace    run one seed, and print its trace
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REPLAY = ".venv/bin/python tests/sim/replay.py --trace --seed {}"
 
 
 def run_seeds(seeds: range) -> list[tuple[int, str]]:
-    """Gives the seeds that failed, and why."""
+    """Run seeds, and return those that failed, each with the reason."""
     for name in ("tests", "broker", "sdk"):
         if str(ROOT / name) not in sys.path:
             sys.path.insert(0, str(ROOT / name))
@@ -28,7 +28,8 @@ def run_seeds(seeds: range) -> list[tuple[int, str]]:
 
 
 def trace(seed: int) -> int:
-    run_seeds(range(0))
+    """Run a seed, print its trace, and return the exit code."""
+    run_seeds(range(0))  # this makes the imports work
     from sim.simulation import Failure, Simulation
 
     simulation = Simulation(seed, tracing=True)
@@ -39,7 +40,7 @@ def trace(seed: int) -> int:
         failed = str(failure)
     print(*simulation.world.trace or (), sep="\n")
     print(simulation.settings())
-    print(failed or "all holds")
+    print(failed or "nothing failed")
     return bool(failed)
 
 

@@ -1,4 +1,4 @@
-"""One simulated run: a cluster under load, faults, an end at which all heals, and what must hold then."""
+"""One simulated run: a cluster under load, faults, then all faults heal, and then the checks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard import switchboard
 
 RUN_S = 4.0
-"""For how long there are faults."""
+"""How long there are faults."""
 
 OPERATIONS = 40
 SKEW_S = 0.05
 IDLE_S = 0.5
-"""How soon an endpoint forgets a route here."""
+"""After this time an endpoint of the simulator forgets an idle route."""
 
 ALLOWANCE_S = 1.0
-"""How long an empty rate limit takes to fill up."""
+"""How long it takes until a rate limit that was used up allows a whole burst again."""
 
 HEALED_WITHIN_S = 150.0
 
@@ -38,11 +38,11 @@ Place = tuple[Role, PlayerID | None]
 
 
 class Failure(AssertionError):
-    """Something that must hold did not, with all that is wrong."""
+    """A run broke a rule that must hold. The message lists everything that is wrong."""
 
 
 class Simulation:
-    """What happens in one seed.
+    """The run of one seed.
 
     Attributes:
         lines: the history.
@@ -74,7 +74,7 @@ class Simulation:
             backend_window=one_of([2**26, 2**26, 1000]),
             player_queue=one_of([512, 2]),
             slow=one_of([10.0, 1.0]),
-            # The signs of life that a short lease needs must not be over the rate.
+            # A short lease needs frequent signs of life. They must not break the rate limit.
             player_frames=one_of([10_000.0] * 5 + [max(10.0, 12 / lease_s)]),
         )
         self.max_connections = one_of([1000, 1000, 6])
@@ -99,11 +99,11 @@ class Simulation:
         self._healing = False
         self._lives = 0
 
-    # -- what there is
+    # -- the processes
 
     @property
     def broker(self) -> BrokerProcess | None:
-        """The broker, if one runs."""
+        """The broker, or None while none runs."""
         return self.brokers[-1] if self.brokers and self.brokers[-1].alive else None
 
     def _router(self, side: Side) -> Any:
@@ -137,10 +137,10 @@ class Simulation:
     # -- the run
 
     def run(self) -> None:
-        """Runs it to the end.
+        """Run to the end.
 
         Raises:
-            Failure: something that must hold did not.
+            Failure: the run broke a rule that must hold.
         """
         with self._small():
             try:
@@ -150,7 +150,7 @@ class Simulation:
 
     @contextmanager
     def _small(self) -> Iterator[None]:
-        """The bounds of the broker that no setting has, as small as this seed wants them."""
+        """Set the bounds that have no setting to the small values of this seed."""
         backlog = dict.fromkeys(switchboard.MAX_BACKLOG, self.shrunk["MAX_BACKLOG"])
         with (
             mock.patch.multiple(
@@ -174,17 +174,17 @@ class Simulation:
         for _ in range(random.choice([0, 1, 3, 8])):
             at = RUN_S * random.random()
             world.after(at, self._fault)
-            for _ in range(random.choice([0, 4])):  # what is amid a fault tells most
+            for _ in range(random.choice([0, 4])):  # calls around a fault find the most
                 world.after(at + random.choice([0.002, 0.1]) * random.uniform(-1.0, 1.0), self._operation)
         world.run(RUN_S)
         self._heal()
         self._check_calls_work()
         self._check_rest()
 
-    # -- what users do
+    # -- operations of users
 
     def _operation(self) -> None:
-        if self._healing:  # it was to be amid a fault near the end
+        if self._healing:  # it was planned around a fault near the end
             return
         world = self.world
         caller = self._one(self.alive())
@@ -202,14 +202,14 @@ class Simulation:
                 self._register(caller)
             case x if x < 0.96:
                 self._forge(caller)
-            case _ if caller.role is Role.SERVER:  # what trigger_all_client_callbacks does
+            case _ if caller.role is Role.SERVER:  # as trigger_all_client_callbacks does
                 for player_id in list(caller.core.players):
-                    caller.trigger(player_id, self._what(), 2.0)
+                    caller.trigger(player_id, self._action(), 2.0)
             case _:
-                caller.answer_all()
+                caller.reply_to_all()
 
     def _call(self, caller: EndpointProcess) -> None:
-        do = self._what()
+        do = self._action()
         random = self.world.random
         timeout_s = random.choice([0.0, 0.01, 0.3, 1.0, 1.0, 15.0, 15.0] + [None] * 3 * (do[0] != "never"))
         key = random.choice(["k"] * 9 + ["other"])
@@ -221,16 +221,16 @@ class Simulation:
         caller.trigger(to, do, timeout_s, kind, key)
 
     def _forge(self, forger: EndpointProcess) -> None:
-        """Somebody answers a call to somebody else, whose id it has guessed."""
+        """Have an endpoint reply to a call that another endpoint was asked, with a guessed id."""
         victim = self._one(self.alive())
         waiting = [call for call in victim.calls if not call.done and call.to != forger.place]
         if waiting and victim is not forger:
             forger.forge(None if victim.role is not Role.PLAYER else victim.place, self._one(waiting).id)
 
-    def _what(self) -> list[Any]:
-        """What the handler is to do, and after how long."""
+    def _action(self) -> list[Any]:
+        """Return what the handler should do, and after how many seconds."""
         random = self.world.random
-        do = random.choice(["answer"] * 6 + ["twice", "raise", "nested", "never"])
+        do = random.choice(["reply"] * 6 + ["twice", "raise", "nested", "never"])
         return [do, random.choice([0.0, 0.0, 0.01, 0.1, 0.5, 2.0])]
 
     def _register(self, life: EndpointProcess) -> None:
@@ -284,9 +284,9 @@ class Simulation:
             self._again(life)
 
     def _last_words(self, life: EndpointProcess) -> None:
-        """Something that leaves just before the end."""
+        """Have an endpoint send replies and a call just before its end."""
         if not life.stopped and self.world.chance(0.5):
-            life.answer_all()
+            life.reply_to_all()
             self._call(life)
             life.step()
 
@@ -334,7 +334,7 @@ class Simulation:
             connection.reset()
 
     def _join_twice(self) -> None:
-        """A second server, or a second player of an ID that is in use."""
+        """Start a second server, or a second player with an ID that is in use."""
         life = self._one(self.alive())
         if life is not None:
             self.start((life.role, life.place if life.role is Role.PLAYER else None))
@@ -364,7 +364,7 @@ class Simulation:
             broker.go_on()
 
     def _squall(self) -> None:
-        """The network is worse for a while."""
+        """Make the network worse for a while."""
         weather = self.world.weather
         which = self.world.random.choice(["room", "room", "room_up"])
         setattr(weather, which, self.world.random.choice([1, 2, 10]))
@@ -373,7 +373,7 @@ class Simulation:
     # -- the end
 
     def _heal(self) -> None:
-        """Faults stop, and everybody comes back."""
+        """End all faults, and wait until all endpoints are back."""
         world = self.world
         self._healing = True
         world.weather = Weather()
@@ -400,40 +400,40 @@ class Simulation:
                     self.start((role, player_id))
             world.run(1.0)
             for life in self.alive():
-                life.answer_all()
+                life.reply_to_all()
 
     def _whole(self) -> bool:
-        """Whether all are there, connected, and nothing waits."""
+        """Return whether all endpoints are connected and no call is in flight."""
         broker, alive = self.broker, self.alive()
         if broker is None or broker.switchboard.draining or len(alive) < len(self.places):
             return False
-        # Who missed the end of a link knows it only when the lease is over.
+        # An end that missed the loss of its link notices it only when the lease is over.
         sessions = {session.routing_id for session in broker.switchboard.roster.sessions()}
         links = [life.link for life in alive if life.link is not None and life.core.connected]
         linked = {link.routing_id for link in links if link.open_below and link.open_above}
         return sessions == linked and len(linked) == len(alive) and not any(life.busy for life in alive)
 
     def _check_calls_work(self) -> None:
-        """Everybody can call everybody, each way."""
+        """Check that players and the trusted side can call each other."""
         [server] = self.alive(Role.SERVER)
         players = self.alive(Role.PLAYER)
         for life in self.alive():
             life.register("k")
         pause_s = 0.02 if min(self.limits.max_calls_per_s or 1e9, self.config.player_frames) > 50 else 0.4
         self.world.run(ALLOWANCE_S)
-        for _ in range(2):  # the second time looks for what the first has left
+        for _ in range(2):  # the second round finds what the first has left behind
             calls = []
             for player in players:
-                calls.append(player.trigger(None, ["answer", 0.0], 1.0))
+                calls.append(player.trigger(None, ["reply", 0.0], 1.0))
                 for life in [server, *self.alive(Role.OPERATOR)]:
                     self.world.run(0.02)
-                    calls.append(life.trigger(player.place, ["answer", 0.0], 1.0))
+                    calls.append(life.trigger(player.place, ["reply", 0.0], 1.0))
                 self.world.run(pause_s)
             for operator in self.alive(Role.OPERATOR):
-                calls.append(operator.trigger("source", ["answer", 0.0], 1.0, FrameType.RELAY))
+                calls.append(operator.trigger("source", ["reply", 0.0], 1.0, FrameType.RELAY))
             self.world.run(0.5 + pause_s)
             for call in calls:
-                assert call.done and call.ok, f"{call.name} did not succeed when all was well again"
+                assert call.done and call.ok, f"{call.name} did not succeed after all faults had ended"
 
     def _check_rest(self) -> None:
         self.world.run(2 * IDLE_S + ALLOWANCE_S + 0.5)
@@ -452,12 +452,12 @@ class Simulation:
             raise Failure("\n".join(problems))
 
     def settings(self) -> str:
-        """What this seed runs with, for the trace."""
+        """Return the settings of this seed, for the trace."""
         return f"{self.weather} {self.config} {self.limits} {self.shrunk}"
 
 
 def failure_of(seed: int) -> str | None:
-    """Runs a seed; says what went wrong, if anything did."""
+    """Run a seed, and return what went wrong, or None."""
     try:
         Simulation(seed).run()
     except Failure as failure:

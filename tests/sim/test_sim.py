@@ -1,4 +1,4 @@
-"""A thousand simulated runs: whatever becomes of network, broker and endpoints, the promise holds."""
+"""A thousand simulated runs: whatever happens to network, broker and endpoints, the promise holds."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_seed_gives_the_same_trace_in_another_process() -> None:
     assert ended.stdout.splitlines()[: len(trace)] == trace
 
 
-# -- what is planted is found
+# -- the simulator finds faults that are planted in the code
 
 
 def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Outbox, "forget", lambda self, peer: list(peer.outgoing))
 
 
-def certain_that_it_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_error_says_that_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback.core.dispatch.call_error", _never_ran)
 
 
@@ -109,7 +109,7 @@ def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
         reply_on_any_route,
         nobody_is_told_of_an_end,
         queues_outlive_their_peers,
-        certain_that_it_did_not_run,
+        every_error_says_that_nothing_ran,
         events_overtake_messages,
         deadlines_are_forgotten,
         bounces_get_lost,
