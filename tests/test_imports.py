@@ -56,7 +56,7 @@ A room imports only itself and the rooms below it. Rooms on one level do not imp
 ENDPOINT_FOLDERS = ("ringback.protocol", "ringback.errors", "ringback.credentials")
 """What the broker imports of the SDK: the wire, and no endpoint."""
 
-DASHBOARD = "ringback_broker.http.observer"
+DASHBOARD = "ringback_broker.http.dashboard_operator"
 """The one module of the broker that imports an endpoint: the dashboard is an operator."""
 
 EXTRAS = {

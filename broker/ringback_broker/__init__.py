@@ -1,6 +1,6 @@
 """The broker of ringback: a pure switchboard, and the loop around it.
 
-The names of this package are loaded when they are used: the command line asks for the settings alone.
+Names are imported when they are used: the command line often needs the settings alone.
 """
 
 from importlib import import_module

@@ -53,13 +53,13 @@ def test_the_snippets_of_the_document(tmp_path: Path, monkeypatch: Any) -> None:
                 subprocess.run(["sh", "-ec", text], env=environment, check=True, timeout=PATIENCE_S)
                 broker_key = read_key_file(tmp_path / "broker.pub")["public"]
                 if "mint" in text:
-                    broker.wait_for("the list of keys was reloaded: 4 keys")
+                    broker.wait_for("the access list was reloaded: 4 keys")
             else:
                 for given, real in addresses.items():
                     text = text.replace(given, real)
                 names["BROKER_KEY"] = broker_key
                 exec(compile(text, "security.md", "exec"), names)
-        broker.wait_for("the list of keys was reloaded: 4 keys")  # anna-2 in the place of anna
+        broker.wait_for("the access list was reloaded: 4 keys")  # anna-2 in the place of anna
         player = ringback.Player(players, key_file="anna-2.key")
         with player:
             assert player.player_id == 7

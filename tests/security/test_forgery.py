@@ -137,7 +137,7 @@ def listed(yard: Yard, name: str, role: str, *ids: int | str, **more: object) ->
     """Puts one more key on the list, and waits until it holds."""
     pair = yard.vault.pair(name, role, *ids, **more)
     yard.vault.write()
-    yard.sees("the list of keys was reloaded")
+    yard.sees("the access list was reloaded")
     return pair
 
 
@@ -173,7 +173,7 @@ def test_the_right_to_name_sources_is_taken_away_from_one_that_is_connected(yard
         listed_anew = yard.vault._entries["was-allowed"] + "sources = false\n"
         yard.vault._entries["was-allowed"] = listed_anew
         yard.vault.write()
-        yard.sees("the list of keys was reloaded")
+        yard.sees("the access list was reloaded")
         assert isinstance(operator.trigger_callback("echo", 7, 1).error, Forbidden)
 
 

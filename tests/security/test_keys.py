@@ -198,10 +198,10 @@ def test_a_broker_without_keys_gets_no_word_of_who_has_one(yard: Yard) -> None:
 def test_a_key_that_was_revoked_before(yard: Yard) -> None:
     gone = yard.vault.pair("gone", "player", 66)
     yard.vault.write()
-    yard.sees("the list of keys was reloaded")
+    yard.sees("the access list was reloaded")
     yard.works(PLAYER, gone, 66)
     yard.vault.revoke("gone")
-    yard.sees("the list of keys was reloaded")
+    yard.sees("the access list was reloaded")
     with yard.attack(
         f"refused SOURCE UNAUTHORIZED: key {re.escape(gone.public)}", handshakes_refused=3
     ) as source:
@@ -215,7 +215,7 @@ def test_a_key_that_is_revoked_while_connected(yard: Yard) -> None:
     """By the command. The sessions of a raw peer and of the SDK end within two seconds, with the reason."""
     twins = [yard.vault.pair(f"twin{number}", "player", 70 + number) for number in (1, 2)]
     yard.vault.write()
-    yard.sees("the list of keys was reloaded")
+    yard.sees("the access list was reloaded")
     told: SimpleQueue[str] = SimpleQueue()
     access = str(yard.vault.access)
     with (
@@ -244,13 +244,13 @@ def test_a_key_whose_id_or_role_is_taken_away_while_connected(yard: Yard) -> Non
     """The key stays on the list, for something else."""
     pair = yard.vault.pair("double", "player", 81, 82)
     yard.vault.write()
-    yard.sees("the list of keys was reloaded")
+    yard.sees("the access list was reloaded")
     with yard.attack(sessions_revoked=1), yard.peer(PLAYER, keys=pair) as peer:
         peer.join(PLAYER, 82)
         yard.vault.write(yard.vault.text.replace("81, 82", "81"))
         assert rejected(peer)[0] is RejectCode.REVOKED
     yard.vault.revoke("double")
-    yard.sees("the list of keys was reloaded")
+    yard.sees("the access list was reloaded")
 
 
 def test_a_session_of_the_same_player_takes_the_place_of_the_older(yard: Yard) -> None:

@@ -58,7 +58,7 @@ def test_a_list_that_is_wrong_changes_nothing(yard: Yard) -> None:
                 yard.vault.access.unlink()
             if number:  # the first is found without
                 process.signal(signal.SIGHUP)
-            yard.sees("ERROR ringback.broker the list of keys was not reloaded, the old one holds: ")
+            yard.sees("ERROR ringback.broker the access list was not reloaded, the old one holds: ")
             assert "\n" not in process.lines[-1] and process.lines[-1].isprintable()
             for _ in range(2):
                 with yard.peer(PLAYER, keys=stray) as peer:
@@ -68,7 +68,7 @@ def test_a_list_that_is_wrong_changes_nothing(yard: Yard) -> None:
             ann.send(encode(control.Ping(b"still here")))
             assert ann.told() == control.Pong(b"still here")
         yard.vault.write(good)
-        yard.sees("INFO ringback.broker the list of keys was reloaded: 5 keys")
+        yard.sees("INFO ringback.broker the access list was reloaded: 5 keys")
         ann.send(encode(control.Ping(b"still here")))
         assert ann.told() == control.Pong(b"still here")
 

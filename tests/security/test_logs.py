@@ -39,9 +39,9 @@ def test_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         with Player(yard.broker.players, token=good, broker_key=broker_key) as player:
             check_logs([repr(player), repr(vars(player)["_options"])], vault.secrets)
             vault.write(vault.text + (tmp_path / "broker.key").read_text())
-            yard.sees("the list of keys was not reloaded")
+            yard.sees("the access list was not reloaded")
             vault.write(vault.text.replace("public", "secret"))
-            yard.sees("the list of keys was not reloaded")
+            yard.sees("the access list was not reloaded")
             vault.revoke("mint")
             yard.sees("left player 5 .*REVOKED")
     check_logs(caplog.text.splitlines(), vault.secrets)

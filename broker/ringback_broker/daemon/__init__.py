@@ -1,1 +1,1 @@
-"""The process: the loop, signals, reloads, systemd, logs, descriptors, key files."""
+"""The process: loop, sockets, signals, reloads, systemd, logs, descriptors, files."""

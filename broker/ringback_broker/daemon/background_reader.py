@@ -1,4 +1,4 @@
-"""Reading something in a thread: the loop that passes frames on does not wait for a disk."""
+"""Reading in a thread of its own, so that the loop does not wait for a disk."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Reading(Generic[T]):
-    """Something that is read anew now and then.
+class BackgroundReader(Generic[T]):
+    """Reads something again and again, whenever `start` is called.
 
     Args:
-        read: reads it, in a thread of its own.
-        name: of that thread.
+        read: reads it. A thread calls this.
+        name: of the thread.
     """
 
     def __init__(self, read: Callable[[], T], name: str) -> None:
@@ -25,21 +25,22 @@ class Reading(Generic[T]):
         self._again = False
 
     def start(self) -> None:
-        """Has it read; `take` gives what came of it."""
+        """Start reading. `take` returns the result later."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         else:
-            self._again = True  # what is being read now may be older
+            self._again = True  # what the thread reads now may be older
 
     def _run(self) -> None:
         try:
             self._result = self._read()
-        except Exception as error:  # it is told of, and what was read before holds
+        except Exception as error:  # `take` returns it, and what was read before holds
             self._result = error
 
     def take(self) -> T | Exception | None:
-        """Gives what was read since the last time, or why it could not be; None if there is nothing new."""
+        """Return what was read since the last call, or why it could not be read; None if there is nothing
+        new."""
         if self._thread is None or self._thread.is_alive():
             return None
         self._thread = None

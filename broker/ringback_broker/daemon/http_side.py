@@ -48,7 +48,7 @@ class HTTPSide:
         self._snapshot = take_snapshot(0.0)
         self._snapshot_at = 0.0
         try:
-            from ringback_broker.http.server import Web, read_token
+            from ringback_broker.http.server import HTTPServer, read_token
 
             dashboard = self._dashboard(settings, backend, keys, software) if settings.dashboard else None
         except ImportError as error:
@@ -57,19 +57,19 @@ class HTTPSide:
                 "http", f"{error.name} is not installed: pip install 'ringback[{extra}]'"
             ) from None
         token = None if settings.http_token_file is None else read_token(settings.http_token_file)
-        self._server = Web(address, token, self.look, software, dashboard)
+        self._server = HTTPServer(address, token, self.look, software, dashboard)
         self.url = self._server.url
 
     def _dashboard(
         self, settings: BrokerSettings, backend: str, keys: KeyPair | None, software: str
     ) -> Dashboard:
         from ringback_broker.http.dashboard import Dashboard
-        from ringback_broker.http.observer import Observer
+        from ringback_broker.http.dashboard_operator import DashboardOperator
 
         own = None
         if keys is not None and settings.dashboard_key_file is not None:
             own = load_dashboard_key(settings.dashboard_key_file, keys)
-        return Dashboard(Observer(dialled(backend), own, self.look), software)
+        return Dashboard(DashboardOperator(dialled(backend), own, self.look), software)
 
     def look(self) -> Snapshot:
         """Return the latest snapshot. Any thread may call this."""

@@ -1,4 +1,4 @@
-"""The files that say who may join: the broker's own key, and the list of the keys of others."""
+"""The files that say who may join: the broker's key file, and the access list."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from pathlib import Path
 
 from ringback.credentials import KeyFileError, KeyPair, load_key_pair
 from ringback_broker.admission.access_list import MAX_BYTES, AccessError, AccessList
-from ringback_broker.daemon.background_reader import Reading
+from ringback_broker.daemon.background_reader import BackgroundReader
 from ringback_broker.settings.schema import InvalidSetting
 
 LOOK_S = 1.0
-"""How often the list is looked at for changes."""
+"""How often the broker looks whether the access list has changed."""
 
 
 def load_broker_key(path: str) -> KeyPair:
-    """Gives the broker's own keys.
+    """Return the broker's key pair.
 
     Raises:
-        InvalidSetting: the file can't be read, or is not a broker's.
+        InvalidSetting: the file cannot be read, or is not a broker's.
     """
     return _load("key_file", path, "broker")
 
 
 def load_dashboard_key(path: str, broker: KeyPair) -> KeyPair:
-    """Gives the keys of the operator that the dashboard is.
+    """Return the key pair of the dashboard's operator.
 
     Raises:
-        InvalidSetting: the file can't be read, or is not an operator's.
+        InvalidSetting: the file cannot be read, or is not an operator's.
     """
     return _load("dashboard_key_file", path, "operator").with_broker(broker.public)
 
@@ -46,30 +46,30 @@ def _a(role: str) -> str:
 
 
 class AccessFile:
-    """The list of keys as a file that may change.
+    """The file of the access list, which may change.
 
     Attributes:
-        list: what stood in it at first.
+        list: the access list at the start.
 
     Raises:
-        InvalidSetting: it can't be read, or something in it is wrong.
+        InvalidSetting: the file cannot be read, or something in it is wrong.
     """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._state: tuple[int, ...] = ()
         self._look_at = 0.0
-        self._reading = Reading(self.read, "ringback-keys")
+        self._reading = BackgroundReader(self.read, "ringback-keys")
         try:
             self.list = self.read()
         except AccessError as error:
             raise InvalidSetting("access", str(error)) from None
 
     def read(self) -> AccessList:
-        """Reads it.
+        """Read the file.
 
         Raises:
-            AccessError: it can't be read, or something in it is wrong.
+            AccessError: the file cannot be read, or something in it is wrong.
         """
         self._state = self._look()
         try:
@@ -87,18 +87,19 @@ class AccessFile:
             raise AccessError(f"{self._path}: {error}") from None
 
     def look(self, now: float) -> None:
-        """Has it read anew if it is another file, or was written, since it was read."""
+        """Start reading if the file was replaced or written since it was read."""
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             if self._look() != self._state:
                 self.start_reading()
 
     def start_reading(self) -> None:
-        """Has it read in a thread: thousands of keys take a second. `take` gives what came of it."""
+        """Start reading, in a thread: thousands of keys take a second. `take` returns the result."""
         self._reading.start()
 
     def take(self) -> AccessList | AccessError | None:
-        """Gives what was read since the last time, or what is wrong with it; None if there is nothing new."""
+        """Return what was read since the last call, or what is wrong with it; None if there is nothing
+        new."""
         result = self._reading.take()
         if isinstance(result, Exception) and not isinstance(result, AccessError):  # a fault of ours
             return AccessError(f"{self._path}: {type(result).__name__}: {result}")

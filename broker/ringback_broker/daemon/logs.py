@@ -1,4 +1,4 @@
-"""A log that can't stop the broker: lines wait for a slow pipe or a full disk in a thread of their own."""
+"""A log that cannot stop the broker: a thread of its own waits for a slow pipe or a full disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from queue import Full, Queue
 from typing import Any
 
 MAX_WAITING = 10_000
-"""Lines that may wait; what comes on top is dropped, and counted in a line once there is room."""
+"""Lines that may wait. More are dropped; a line says how many once there is room."""
 
-DROPS = "%d lines of the log were dropped: it was read too slowly"
+DROPS = "%d lines of the log were dropped, because it was read too slowly"
 
 LAST_LINES_S = 1.0
-"""How long the end waits for lines that are not written yet."""
+"""How long `close` waits for lines that are not written yet."""
 
 
 _audit = logging.getLogger("ringback.audit")
@@ -27,13 +27,13 @@ _audit.propagate = False
 
 
 def audit(**fields: Any) -> None:
-    """Writes a line into the audit log, where there is one."""
+    """Write a line into the audit log, if there is one."""
     if _audit.isEnabledFor(logging.INFO):
         _audit.info("", extra={"fields": fields})
 
 
 class _JSONLines(logging.Formatter):
-    """A line a record: an object with the time (UTC, RFC 3339) and the record's fields."""
+    """Formats a record as a JSON object with the time (UTC, RFC 3339) and the record's fields."""
 
     converter = staticmethod(time.gmtime)
 
@@ -48,7 +48,7 @@ class _JSONLines(logging.Formatter):
 
 
 class _JSONLog(_JSONLines):
-    """The same for all that is logged: what one would read, and the fields that some records have."""
+    """Formats a record of the log likewise, with its level, logger, message and traceback."""
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         said = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
@@ -58,12 +58,14 @@ class _JSONLog(_JSONLines):
 
 
 class WaitingLog(logging.Handler):
-    """Writes lines to a descriptor from a thread of its own; who logs never waits.
+    """Writes lines to a descriptor in a thread of its own, so that no caller waits.
 
-    It writes with nothing of Python's between, whose locks a thread that is stuck would hold at the end.
+    The thread calls the system directly: Python's own files have locks, which a stuck thread would hold at
+        the end.
 
     Args:
-        drops: the line that says how many were dropped, with %d for their number.
+        max_waiting: how many lines may wait.
+        drops: the line that says how many lines were dropped, with %d for the number.
     """
 
     def __init__(self, descriptor: int, max_waiting: int = MAX_WAITING, drops: str = DROPS) -> None:
@@ -80,17 +82,17 @@ class WaitingLog(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except Full:
             self._dropped += 1
-        except Exception:  # a line that can't be formatted is its author's mistake
+        except Exception:  # a line that cannot be formatted is its author's mistake
             self.handleError(record)
 
     def _write(self) -> None:
-        ends, told = False, 0
+        ends, reported = False, 0
         while not ends:
             line = self._lines.get()
             ends = line is None
             lines = [] if line is None else [line]
-            dropped = self._dropped - told  # who logs counts up, this thread only reads
-            told += dropped
+            dropped = self._dropped - reported  # callers count up, and this thread only reads
+            reported += dropped
             if dropped:
                 lines.append(self._drops % dropped)
             data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
@@ -98,11 +100,11 @@ class WaitingLog(logging.Handler):
                 while data:
                     try:
                         data = data[os.write(self._descriptor, data) :]
-                    except BlockingIOError:  # somebody has set it so
+                    except BlockingIOError:  # somebody made the descriptor non-blocking
                         select.select([], [self._descriptor], [])
 
     def close(self) -> None:
-        with suppress(Full):  # it is stuck, and ends with the process
+        with suppress(Full):  # the thread is stuck, and ends with the process
             self._lines.put(None, timeout=LAST_LINES_S)
             self._thread.join(LAST_LINES_S)
         super().close()
@@ -110,11 +112,11 @@ class WaitingLog(logging.Handler):
 
 @contextmanager
 def log_to_stderr(form: str, level: str) -> Iterator[None]:
-    """Has all loggers write to standard error while this lasts.
+    """Make all loggers write to standard error while the context lasts.
 
     Args:
         form: "text" for people; "json": an object a line.
-        level: the least that is written: "debug", "info", "warning" or "error".
+        level: the lowest level that is written: "debug", "info", "warning" or "error".
     """
     if form == "json":
         handler = WaitingLog(2, drops='{"level": "WARNING", "message": "' + DROPS + '"}')
@@ -134,10 +136,10 @@ def log_to_stderr(form: str, level: str) -> Iterator[None]:
 
 @contextmanager
 def audit_to(path: str) -> Iterator[None]:
-    """Has the audit log go to a file, at its end, while this lasts; only its owner can read a new one.
+    """Append the audit log to a file while the context lasts. Only the owner can read a new file.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     handler = WaitingLog(descriptor, drops='{"event": "lines dropped", "lines": %d}')

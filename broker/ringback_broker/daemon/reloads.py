@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ringback_broker.admission.access_list import AccessError, AccessList
-from ringback_broker.daemon.background_reader import Reading
+from ringback_broker.daemon.background_reader import BackgroundReader
 from ringback_broker.daemon.key_files import AccessFile
 from ringback_broker.daemon.logs import audit
 from ringback_broker.settings.changes import change
@@ -35,10 +35,10 @@ class AccessListReload:
         self._file.look(now)
         found = self._file.take()
         if isinstance(found, AccessError):
-            log.error("the list of keys was not reloaded, the old one holds: %s", found)
+            log.error("the access list was not reloaded, the old one holds: %s", found)
             audit(event="keys not reloaded", reason=str(found))
         elif found is not None:
-            log.info("the list of keys was reloaded: %d keys", len(found))
+            log.info("the access list was reloaded: %d keys", len(found))
             audit(event="keys reloaded", keys=len(found))
             self._use(found)
 
@@ -59,7 +59,7 @@ class SettingsReload:
         use: Callable[[BrokerSettings], None],
     ) -> None:
         self._settings = settings
-        self._reading = Reading(read, "ringback-settings")
+        self._reading = BackgroundReader(read, "ringback-settings")
         self._use = use
 
     def start(self) -> None:
@@ -79,7 +79,7 @@ class SettingsReload:
             log.info("the settings were reloaded: %s", ", ".join(changed.taken) or "nothing has changed")
             audit(event="settings reloaded", taken=changed.taken, waiting=changed.waiting)
             if changed.waiting:
-                log.warning("these settings hold after a restart: %s", ", ".join(changed.waiting))
+                log.warning("these settings change after a restart: %s", ", ".join(changed.waiting))
 
 
 def start_all(reloads: list[AccessListReload | SettingsReload]) -> None:
@@ -87,4 +87,4 @@ def start_all(reloads: list[AccessListReload | SettingsReload]) -> None:
     for reload in reloads:
         reload.start()
     if not reloads:
-        log.info("there is nothing to read again: no file of settings, no list of keys")
+        log.info("there is nothing to reload: no settings file, no access list")

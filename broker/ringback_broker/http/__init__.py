@@ -1,1 +1,1 @@
-"""The HTTP side: metrics, health, the dashboard and its page."""
+"""HTTP: metrics, health, and the dashboard with its page."""

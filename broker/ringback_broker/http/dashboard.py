@@ -1,4 +1,4 @@
-"""The dashboard: a page, and what it asks for: GET /api/state, POST /api/trigger."""
+"""The dashboard: its page, and the requests of the page: GET /api/state and POST /api/trigger."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from ringback.errors import CallbackError, LinkError, Refused
 from ringback.protocol.json_values import jsonable, parse_json
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
-from ringback_broker.http.observer import Observer, Row
+from ringback_broker.http.dashboard_operator import DashboardOperator, Row
 
 log = logging.getLogger("ringback.broker")
 
 MAX_ROWS = 500
-"""Of players, and of callbacks, in one answer; a filter finds the others."""
+"""Rows of players, and rows of callbacks, in one response. Filters find the others."""
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-"""A call takes 1 MiB at most. Its JSON may be longer, with escapes and spaces."""
+"""A payload has at most 1 MiB. Its JSON may be longer, with escapes and spaces."""
 
 BODY_S = 10.0
-"""How long the body of a request may take to come."""
+"""How long the body of a request may take to arrive."""
 
 MAX_TRIGGERS = 8
-"""At one time."""
+"""Calls at one time."""
 
 TIMEOUT_S = 15.0
 MAX_TIMEOUT_S = 60.0
@@ -65,10 +65,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class BadRequest(Exception):
-    """A request that is not done.
+    """A request that is refused.
 
     Args:
-        status: of HTTP.
+        status: the HTTP status.
         message: what is wrong, and what is allowed.
     """
 
@@ -78,20 +78,20 @@ class BadRequest(Exception):
 
 
 class Dashboard:
-    """What answers the page.
+    """Serves the page, and answers its requests.
 
     Args:
-        observer: asks the broker.
+        operator: asks the broker.
         version: of ringback.
     """
 
-    def __init__(self, observer: Observer, version: str) -> None:
-        self._observer = observer
+    def __init__(self, operator: DashboardOperator, version: str) -> None:
+        self._operator = operator
         self._version = version
         self._triggers = 0
 
     def routes(self, behind_token: Callable[[Handler], Handler]) -> list[Route]:
-        """Gives all that is served. The page holds no secret; what it asks for is behind the token."""
+        """Return all routes. The page itself holds no secret; its requests need the token."""
         pages = [Route(path, _page(FOLDER / name, kind)) for path, (name, kind) in FILES.items()]
         return [
             *pages,
@@ -101,16 +101,16 @@ class Dashboard:
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Leaves the broker when HTTP ends."""
+        """Leave the broker when the HTTP server stops."""
         yield
-        await self._observer.close()
+        await self._operator.close()
 
     async def _state(self, request: Request) -> Response:
         try:
-            state = await self._observer.state()
+            state = await self._operator.state()
         except (LinkError, CallbackError) as error:
             return _json({"error": _error(error)}, 503)
-        snapshot = self._observer.look()
+        snapshot = self._operator.look()
         players = _matching(state.players, "player", request.query_params.get("player", ""))
         callbacks = _matching(state.callbacks, "key", request.query_params.get("callback", ""))
         return _json(
@@ -130,13 +130,13 @@ class Dashboard:
 
     async def _trigger(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":  # a form of another site can't send this without being allowed to
-            raise BadRequest(415, "the body is JSON: Content-Type: application/json")
+        if kind != "application/json":  # a form on another site cannot send this unless we allow it
+            raise BadRequest(415, "the body must be JSON, with Content-Type: application/json")
         if self._triggers >= MAX_TRIGGERS:
-            raise BadRequest(429, f"{MAX_TRIGGERS} calls at one time are allowed: try again")
+            raise BadRequest(429, f"{MAX_TRIGGERS} calls at one time are allowed: try again later")
         self._triggers += 1
         try:
-            call = Wanted.read(await _body(request))
+            call = TriggerRequest.read(await _body(request))
             begun_at = time.monotonic()
             outcome = await self._outcome(call)
             took_ms = round(1000 * (time.monotonic() - begun_at), 1)
@@ -149,9 +149,9 @@ class Dashboard:
         )
         return _json({**outcome, "took_ms": took_ms})
 
-    async def _outcome(self, wanted: Wanted) -> dict[str, Any]:
+    async def _outcome(self, wanted: TriggerRequest) -> dict[str, Any]:
         try:
-            operator = await self._observer.operator()
+            operator = await self._operator.operator()
             trigger = (
                 operator.trigger_client_callback if wanted.side == "player" else operator.trigger_callback
             )
@@ -163,11 +163,11 @@ class Dashboard:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A call that a request asks for.
+class TriggerRequest:
+    """The call that a request asks for.
 
     Attributes:
-        side: "server" or "player": whose callback.
+        side: "server" or "player": whose callback it is.
         player_id: the player, or the source that the server's handler is given.
     """
 
@@ -178,11 +178,11 @@ class Wanted:
     timeout_s: float
 
     @classmethod
-    def read(cls, body: bytes) -> Wanted:
-        """Reads it from the body of a request.
+    def read(cls, body: bytes) -> TriggerRequest:
+        """Read it from the body of a request.
 
         Raises:
-            BadRequest: something is wrong with it.
+            BadRequest: the body is wrong.
         """
         try:
             fields = parse_json(body.decode())
@@ -192,10 +192,10 @@ class Wanted:
             reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
             raise BadRequest(400, f"the body is not JSON: {reason}") from None
         except (ValueError, RecursionError) as error:
-            reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-            raise BadRequest(400, f"the body can't be carried: {reason}") from None
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise BadRequest(400, f"the body cannot be sent as a payload: {reason}") from None
         if type(fields) is not dict or fields.get("side") not in ("server", "player"):
-            raise BadRequest(400, 'the body is an object whose side is "server" or "player"')
+            raise BadRequest(400, 'the body must be an object whose side is "server" or "player"')
         whom = "player_id" if fields["side"] == "player" else "source"
         allowed = ("side", "key", whom, "payload", "timeout")
         if unknown := sorted(set(fields) - set(allowed)):
@@ -207,7 +207,7 @@ class Wanted:
         timeout = fields.get("timeout", TIMEOUT_S)
         if type(timeout) not in (int, float) or not 0 < timeout <= MAX_TIMEOUT_S:
             raise BadRequest(
-                400, f"timeout is seconds above 0, at most {MAX_TIMEOUT_S:g}, not {timeout!r:.80}"
+                400, f"timeout must be above 0 and at most {MAX_TIMEOUT_S:g} seconds, not {timeout!r:.80}"
             )
         return cls(fields["side"], key, player_id, fields.get("payload"), timeout)
 
@@ -222,7 +222,7 @@ def _page(path: Path, kind: str) -> Handler:
 
 
 def _answering(handler: Handler) -> Handler:
-    """Has a handler answer what it can't do, and none but pages of our own."""
+    """Return a handler that refuses pages of other sites, and replies to a BadRequest with its status."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -235,11 +235,11 @@ def _answering(handler: Handler) -> Handler:
 
 
 def _check_site(request: Request) -> None:
-    """Refuses what a page of another site has a browser ask for. Programs send neither header."""
+    """Refuse what a page of another site makes a browser send. Programs send neither of these headers."""
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     site = request.headers.get("sec-fetch-site", "same-origin")
     if (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none"):
-        raise BadRequest(403, "a page of another site asks: only the dashboard's own may")
+        raise BadRequest(403, "a page of another site sent this: only the dashboard's own page may")
 
 
 async def _body(request: Request) -> bytes:
@@ -249,14 +249,14 @@ async def _body(request: Request) -> bytes:
             async for part in request.stream():
                 body += part
                 if len(body) > MAX_BODY_BYTES:
-                    raise BadRequest(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+                    raise BadRequest(413, f"a body may have at most {MAX_BODY_BYTES} bytes")
     except (TimeoutError, ClientDisconnect):
-        raise BadRequest(408, f"the body has not come within {BODY_S:g} s") from None
+        raise BadRequest(408, f"the body did not arrive within {BODY_S:g} s") from None
     return body
 
 
 def _matching(rows: list[Row], column: str, text: str) -> list[Row]:
-    """Gives the rows that have a text in a column."""
+    """Return the rows that contain a text in a column."""
     wanted = text.casefold()
     return [row for row in rows if wanted in str(row[column]).casefold()] if wanted else rows
 

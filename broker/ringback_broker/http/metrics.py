@@ -1,7 +1,8 @@
-"""The broker's figures for Prometheus, made of a snapshot.
+"""The names and values of the broker's metrics for Prometheus, made from a snapshot.
 
-The number of series is bounded: the only label with values that peers choose is the callback, and 500 of
-those are told apart. Players are no label.
+The number of series is bounded: `callback` is the only label whose values peers choose, and at most 500
+    callbacks
+have a value of their own. There is no label for players.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ringback_broker.operations.snapshot import LAG_BOUNDS_S, Snapshot
 
 
 def _by_prefix(prefix: str) -> dict[str, str]:
-    """Gives the counters whose names begin so, by the rest of their names in capitals."""
+    """Return the counters whose names have a prefix, by the rest of their names in capitals."""
     names = (field.name for field in fields(BrokerCounters))
     return {name.removeprefix(prefix).upper(): name for name in names if name.startswith(prefix)}
 
@@ -40,13 +41,13 @@ _LABELLED = (
     ("bytes", "Bytes of frames delivered.", "direction", {"up": "bytes_up", "down": "bytes_down"}),
     (
         "bounced",
-        "Frames that could not be delivered and went back to their sender.",
+        "Frames that could not be delivered, and went back to their sender.",
         "reason",
         _by_prefix("bounced_"),
     ),
-    ("sessions_refused", "Peers that were told why they may not join.", "code", _by_prefix("refused_")),
+    ("sessions_refused", "Peers that the broker refused.", "code", _by_prefix("refused_")),
     (
-        *("sessions_ended_by_broker", "Sessions that the broker ended itself.", "reason"),
+        *("sessions_ended_by_broker", "Sessions that the broker itself ended.", "reason"),
         {
             name.removeprefix("sessions_"): name
             for name in (
@@ -57,14 +58,15 @@ _LABELLED = (
     ),
     (
         "connections_refused",
-        "Connections closed before a session: no_key of it is on the list, no_hello came, or too_many.",
+        "Connections that closed before they had a session. no_key: the key is not in the access list;"
+        " no_hello: no HELLO came; too_many: there were too many connections.",
         "reason",
         {"no_key": "handshakes_refused", "no_hello": "handshakes_failed", "too_many": "connections_refused"},
     ),
     (
         "discarded",
-        "What was not passed on: malformed messages, violations of the protocol, frames of strangers; bounces"
-        " and refusals that found no receiver.",
+        "What the broker did not pass on: malformed messages, violations of the protocol, messages of"
+        " strangers, and bounces and refusals without a receiver.",
         "reason",
         {
             "malformed": "malformed",
@@ -74,14 +76,14 @@ _LABELLED = (
         },
     ),
 )
-"""BrokerCounters with a label: name, text, label, and the broker's own counter for each of its values."""
+"""Metrics made from BrokerCounters: name, text, label, and the counter for each value of the label."""
 
 
 class BrokerCollector(Collector):
-    """Gives the figures of the latest snapshot.
+    """Collects the metrics of the latest snapshot.
 
     Args:
-        look: gives it.
+        look: returns the snapshot.
         version: of ringback.
     """
 
@@ -92,36 +94,48 @@ class BrokerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         snapshot = self._look()
         counters = snapshot.counters
-        yield _gauge("info", "The version that runs.", "version", {self._version: 1})
+        yield _gauge("info", "The version of the broker.", "version", {self._version: 1})
         yield _gauge("sessions", "Peers that are connected.", "role", snapshot.sessions)
         yield _gauge(
-            "connections_without_session", "Connections that have not joined.", value=snapshot.strangers
+            "connections_without_session", "Connections that have no session.", value=snapshot.strangers
         )
-        yield _counter("sessions_begun", "Peers that joined.", value=counters["sessions_begun"])
-        yield _counter("sessions_ended", "Peers that left, for any reason.", value=counters["sessions_ended"])
+        yield _counter("sessions_begun", "Sessions that began.", value=counters["sessions_begun"])
+        yield _counter(
+            "sessions_ended", "Sessions that ended, for any reason.", value=counters["sessions_ended"]
+        )
         for name, text, label, values in _LABELLED:
             yield _counter(name, text, label, {value: counters[own] for value, own in values.items()})
-        yield _gauge("waiting_frames", "Frames that wait for room.", value=snapshot.waiting_frames)
-        yield _gauge("full_windows", "Peers that do not read fast enough.", "side", snapshot.full_windows)
-        yield _gauge("draining", "1 while nobody is let in any more.", value=int(snapshot.draining))
+        yield _gauge(
+            "waiting_frames",
+            "Control frames and bounces that wait for room in a queue.",
+            value=snapshot.waiting_frames,
+        )
+        yield _gauge(
+            "full_windows",
+            "Peers whose window is full, because they do not read fast enough.",
+            "side",
+            snapshot.full_windows,
+        )
+        yield _gauge("draining", "1 while the broker drains, else 0.", value=int(snapshot.draining))
         counts, sum_s = snapshot.lags
         bounds = [*map(str, LAG_BOUNDS_S), "+Inf"]
         yield from _callbacks(snapshot.callbacks)
         yield HistogramMetricFamily(
             "ringback_loop_lag_seconds",
-            "How late the loop was for what was due, looked at four times a second.",
+            "How late the ticks of the loop were. There are four ticks a second.",
             buckets=list(zip(bounds, map(float, accumulate(counts)), strict=True)),
             sum_value=sum_s,
         )
 
 
 def _callbacks(callbacks: Mapping[Callback, Totals]) -> Iterator[Metric]:
-    """Gives what endpoints have reported of calls."""
+    """Return the metrics of callbacks, as endpoints report them."""
     labels = ["callback", "side"]
     ended = CounterMetricFamily("ringback_calls", "Calls that have ended.", labels=[*labels, "code"])
-    running = GaugeMetricFamily("ringback_calls_in_flight", "Calls that wait for an answer.", labels=labels)
+    running = GaugeMetricFamily("ringback_calls_in_flight", "Calls that wait for a reply.", labels=labels)
     text = (
-        "How long calls with results took: at the server for its own callbacks, there and back for players'."
+        "How long calls with results took: at the server for its own callbacks, and there and back for"
+        " those of players."
     )
     took = HistogramMetricFamily("ringback_call_latency_seconds", text, labels=labels)
     bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]
@@ -163,7 +177,7 @@ def _filled(
 
 
 def registry(look: Callable[[], Snapshot], version: str) -> CollectorRegistry:
-    """Gives what an exposition is made of: the broker's figures, and its process's."""
+    """Return a registry of the broker's metrics, and of those of its process."""
     made = CollectorRegistry()
     made.register(BrokerCollector(look, version))
     ProcessCollector(registry=made)

@@ -1,4 +1,4 @@
-"""The broker's HTTP side: metrics, health, and the dashboard where it is wanted. In a thread of its own."""
+"""The broker's HTTP server, in a thread of its own: metrics, health, and the dashboard if it is on."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from ringback_broker.http.dashboard import Dashboard
 
 STALE_S = 5.0
-"""A loop that has not gone round for so long hangs."""
+"""A loop that has taken no snapshot for this long is blocked."""
 
 MAX_AT_ONCE = 64
-"""Requests; more are answered 503."""
+"""Requests at one time. More get status 503."""
 
 MIN_TOKEN_CHARS = 16
 MAX_TOKEN_BYTES = 4096
 REQUEST_S = 10.0
-"""A connection is closed after so long, unless it is being answered: half of a request may never end."""
+"""A connection is closed after this time unless a response is under way: a request may never come whole."""
 
 STOP_S = 2.0
-"""How long requests may take to end when the broker ends."""
+"""How long requests may take when the broker stops."""
 
 _LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
@@ -51,10 +51,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def read_token(path: str) -> str:
-    """Gives the token that a request must have.
+    """Return the token that requests must carry.
 
     Raises:
-        InvalidSetting: the file can't be read, or has no good token.
+        InvalidSetting: the file cannot be read, or has no token that is allowed.
     """
     try:
         with Path(path).open("rb") as file:
@@ -64,13 +64,13 @@ def read_token(path: str) -> str:
     except ValueError:
         raise InvalidSetting("http_token_file", f"{path}: it is not ASCII") from None
     if len(token) < MIN_TOKEN_CHARS:
-        reason = f"{path}: a token has at least {MIN_TOKEN_CHARS} characters, not {len(token)}"
+        reason = f"{path}: a token must have at least {MIN_TOKEN_CHARS} characters, not {len(token)}"
         raise InvalidSetting("http_token_file", reason)
     return token
 
 
 class _Protocol(H11Protocol):
-    """What uvicorn has, with an end for connections that never ask for anything whole."""
+    """uvicorn's protocol, which also closes connections on which no whole request comes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,21 +83,21 @@ class _Protocol(H11Protocol):
             self.loop.call_later(REQUEST_S, self._expire)
 
 
-class Web:
-    """Listens when made; answers from `start` to `close`.
+class HTTPServer:
+    """Listens once it is made, and answers from `start` to `close`.
 
     Args:
         address: HOST:PORT.
-        token: what a request for anything but health must have as its bearer; None: nothing.
-        look: gives the latest snapshot.
+        token: the bearer token that all requests but those for health must carry; None: they need none.
+        look: returns the latest snapshot.
         version: of ringback.
-        dashboard: what is served too, if it is.
+        dashboard: None: there is no dashboard.
 
     Attributes:
-        url: where it really listens.
+        url: where it listens, with the real port.
 
     Raises:
-        BindError: the address can't be listened at.
+        BindError: the server cannot listen on the address.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Web:
             family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._socket = socket.create_server(where[:2], family=family, reuse_port=False)
         except OSError as error:
-            raise BindError(f"can't listen at {address} for HTTP: {error.strerror}") from None
+            raise BindError(f"cannot listen on {address} for HTTP: {error.strerror}") from None
         real_port = self._socket.getsockname()[1]
         self.url = f"http://[{host}]:{real_port}" if ":" in host else f"http://{host}:{real_port}"
         routes = [
@@ -126,7 +126,8 @@ class Web:
         ]
         if dashboard is not None:
             routes += dashboard.routes(self._behind_token)
-        # Without a token, a page that somebody looks at elsewhere must not read this by a name of its own.
+        # Without a token, pages of other sites must not read this under a host name of their own (DNS
+        # rebinding).
         hosts = _LOCAL_HOSTS if token is None and is_local(f"tcp://{address}") else ["*"]
         app = Starlette(
             routes=routes,
@@ -146,18 +147,19 @@ class Web:
                 timeout_graceful_shutdown=int(STOP_S),
             )
         )
-        # Its lines of starting and stopping say nothing that ours do not.
+        # uvicorn's lines about starting and stopping say nothing that ours do not.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._thread = threading.Thread(target=self._run, name="ringback-http", daemon=True)
 
     def start(self) -> None:
+        """Start answering."""
         self._thread.start()
 
     def _run(self) -> None:
         self._server.run([self._socket])
 
     def close(self) -> None:
-        """Ends it; a second time does nothing."""
+        """Stop answering. Closing twice does no harm."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(2 * STOP_S)
@@ -180,11 +182,11 @@ class Web:
         age_s = self._age_s()
         if age_s <= STALE_S:
             return JSONResponse({"healthy": True})
-        return JSONResponse({"healthy": False, "why": f"the loop hangs since {age_s:.1f} s"}, 503)
+        return JSONResponse({"healthy": False, "why": f"the loop has been blocked for {age_s:.1f} s"}, 503)
 
     async def _ready(self, _request: Request) -> Response:
         if self._age_s() > STALE_S:
-            return JSONResponse({"ready": False, "why": "the loop hangs"}, 503)
+            return JSONResponse({"ready": False, "why": "the loop is blocked"}, 503)
         if self._look().draining:
             return JSONResponse({"ready": False, "why": "draining"}, 503)
         return JSONResponse({"ready": True})

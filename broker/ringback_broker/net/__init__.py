@@ -1,1 +1,1 @@
-"""Sockets: the two ROUTER sockets, the poller, the ZAP handler."""
+"""Sockets: the two ROUTER sockets, their connection events, the poller, the ZAP handler."""

@@ -11,20 +11,21 @@ import zmq
 POLLIN = int(zmq.POLLIN)
 
 LOOK_S = 0.01
-"""While it stays awake it looks at sockets that carry no frames so often, not each time."""
+"""How often the poller looks at sockets that carry no frames while it stays awake. Not each time."""
 
 
 class Poller:
-    """The sockets of a broker.
+    """Waits for the sockets of a broker.
 
-    A process that sleeps takes longer to be woken than to pass a frame on, above all on a virtual machine,
-    where an idle core has been given away. So after a frame that came soon after another one, the next one is
-    looked for without sleeping, for a short time, and whoever else wants the processor goes first.
+    To wake a process that sleeps takes longer than to pass a frame on, above all on a virtual machine that
+    has given its idle core away. So when frames come one soon after another, the poller looks for the next
+    one without sleeping, for a short time. Other processes that want the processor go first.
 
     Args:
         links: the sockets that carry frames.
-        others: what else is waited for.
-        spin_s: how long to stay awake for the next frame, in seconds; 0: not at all. It can be set later.
+        others: other sockets and descriptors to wait for.
+        spin_s: how long to stay awake for the next frame, in seconds; 0: not at all. It may be changed at any
+            time.
     """
 
     def __init__(self, links: tuple[Any, ...], others: tuple[Any, ...], spin_s: float) -> None:
@@ -35,7 +36,7 @@ class Poller:
         self._awake_until = self._came_at = self._look_at = 0.0
 
     def wait(self, wake_at: float) -> set[Any]:
-        """Gives the sockets that have something, none if nothing comes by a time of the monotonic clock."""
+        """Return the sockets that have something. Wait until a time of the monotonic clock at most."""
         poll, clock = zmq.zmq_poll, time.monotonic
         now = clock()
         awake_until = min(self._awake_until, self._look_at, wake_at)

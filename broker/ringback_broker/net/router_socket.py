@@ -101,7 +101,7 @@ class RouterSocket:
         except (OSError, zmq.ZMQError) as error:
             in_use = error.errno == zmq.EADDRINUSE
             reason = "it is in use" if in_use else zmq.strerror(error.errno or 0).lower()
-            raise BindError(f"can't listen on {address}: {reason}") from None
+            raise BindError(f"cannot listen on {address}: {reason}") from None
         finally:
             os.umask(umask)
 

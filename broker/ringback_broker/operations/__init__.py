@@ -1,1 +1,1 @@
-"""What operators ask and order, and what endpoints report. Pure."""
+"""What operators query and order, and what endpoints report. Pure."""

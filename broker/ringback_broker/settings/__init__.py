@@ -1,1 +1,1 @@
-"""The settings of a broker: the schema, and how values are combined. Pure."""
+"""The settings of a broker: the schema, how sources are combined, what a reload may change. Pure."""

@@ -209,7 +209,10 @@ def test_as_many_calls_as_are_allowed_at_one_time(broker: BrokerProcess) -> None
         eventually(lambda: len(waiting) == MAX_TRIGGERS or not state(url), "all calls wait")
         body = json.dumps(wanted).encode()
         status, found, _ = ask(f"{url}/api/trigger", body, Content_Type="application/json")
-        assert (status, found["error"]["message"]) == (429, "8 calls at one time are allowed: try again")
+        assert (status, found["error"]["message"]) == (
+            429,
+            "8 calls at one time are allowed: try again later",
+        )
         for answer in waiting:
             answer("done")
         assert [call.result() for call in calls] == [{"results": ["done"]}] * MAX_TRIGGERS
@@ -260,21 +263,21 @@ def test_the_document(broker: BrokerProcess, tmp_path: Path) -> None:
     [
         (b"", "the body is not JSON: line 1, column 1: Expecting value"),
         (b"\xff", "the body is not UTF-8: byte 1"),
-        (b"[" * 100_000, "the body can't be carried: it is nested too deep"),
-        (b'{"side": NaN}', "the body can't be carried: NaN is not a JSON number"),
-        (b"[]", 'the body is an object whose side is "server" or "player"'),
-        (b'{"side": "both"}', 'the body is an object whose side is "server" or "player"'),
+        (b"[" * 100_000, "the body cannot be sent as a payload: it is nested too deeply"),
+        (b'{"side": NaN}', "the body cannot be sent as a payload: NaN is not a JSON number"),
+        (b"[]", 'the body must be an object whose side is "server" or "player"'),
+        (b'{"side": "both"}', 'the body must be an object whose side is "server" or "player"'),
         (b'{"side": "server", "player_id": 7}', "'player_id' is unknown; allowed are side, key, source, pay"),
         (b'{"side": "server", "source": 7}', "a key is a str, not NoneType"),
         (b'{"side": "player", "key": "k"}', "a player ID is an int or a str, not NoneType"),
         (b'{"side": "player", "key": "k", "player_id": 0}', "a player ID that is an int is 1 to 2**63-1"),
         (
             b'{"side": "server", "key": "k", "source": 1, "timeout": 61}',
-            "timeout is seconds above 0, at most",
+            "timeout must be above 0 and at most 60 seconds, not 61",
         ),
         (
             b'{"side": "server", "key": "k", "source": 1, "timeout": true}',
-            "timeout is seconds above 0, at mo",
+            "timeout must be above 0 and at most 60 seconds, not True",
         ),
     ],
 )
@@ -342,9 +345,9 @@ def test_the_token(tmp_path: Path) -> None:
 
 
 def test_it_joins_while_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ringback_broker.http import observer
+    from ringback_broker.http import dashboard_operator
 
-    monkeypatch.setattr(observer, "IDLE_S", 0.5)
+    monkeypatch.setattr(dashboard_operator, "IDLE_S", 0.5)
     with running(dashboard=True) as (broker, url):
         assert ask(url)[0] == 200
 

@@ -214,7 +214,7 @@ def test_a_token_is_asked_for(page: Browser, tmp_path: Path) -> None:
         page.driver.get(url_of(broker))
         page.until(lambda: "asks for a token" in page.text("#login"), "it asks for the token")
         page.find("#token").send_keys("wrong" + Keys.ENTER)
-        page.until(lambda: "does not take this" in page.text("#login-error"), "the wrong one is refused")
+        page.until(lambda: "does not accept this" in page.text("#login-error"), "the wrong one is refused")
         page.find("#token").send_keys(TOKEN + Keys.ENTER)
         page.until(
             lambda: page.text("#link-text") == "live" and not page.text("#login"), "the right one is taken"

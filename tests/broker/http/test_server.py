@@ -170,8 +170,8 @@ def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> No
         assert made._http is not None
         made._http.start(0.0)  # the broker's loop does not run at all
         status, text, _ = get(f"{made.http}/healthz")
-        assert status == 503 and re.search(r"the loop hangs since \d+\.\d s", text)
-        assert json.loads(get(f"{made.http}/readyz")[1])["why"] == "the loop hangs"
+        assert status == 503 and re.search(r"the loop has been blocked for \d+\.\d s", text)
+        assert json.loads(get(f"{made.http}/readyz")[1])["why"] == "the loop is blocked"
     finally:
         made.close()
 
@@ -243,7 +243,7 @@ def test_a_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch, said: bytes
 
 def test_an_address_in_use(broker: BrokerProcess) -> None:
     address = url_of(broker).removeprefix("http://")
-    with pytest.raises(BindError, match=f"can't listen at {address} for HTTP: Address already in use"):
+    with pytest.raises(BindError, match=f"cannot listen on {address} for HTTP: Address already in use"):
         Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http=address))
 
 

@@ -105,7 +105,7 @@ def test_a_broker_takes_other_settings_while_it_runs(file: Path) -> None:
         file.write_text('max_players = 2\nlease = 40\ngrace = 9\nlog_level = "debug"\n')
         broker.process.signal(signal.SIGHUP)
         broker.process.wait_for("settings were reloaded: log_level info -> debug, max_players 1 -> 2")
-        broker.process.wait_for(r"these settings hold after a restart: lease 50\.0 -> 40\.0")
+        broker.process.wait_for(r"these settings change after a restart: lease 50\.0 -> 40\.0")
         with Player(broker.players, 2), Operator(broker.backend) as operator:
             broker.process.wait_for("DEBUG ringback.broker joined operator")
             file.write_text("max_players = 0\n")
@@ -131,7 +131,7 @@ def test_what_descriptors_do_not_allow_is_no_change(file: Path) -> None:
 def test_a_signal_with_nothing_to_read() -> None:
     with BrokerProcess() as broker:
         broker.process.signal(signal.SIGHUP)
-        broker.process.wait_for("there is nothing to read again: no file of settings, no list of keys")
+        broker.process.wait_for("there is nothing to reload: no settings file, no access list")
 
 
 def test_a_rate_holds_for_those_who_are_there(file: Path) -> None:

@@ -1,15 +1,15 @@
-// The dashboard's page. Whatever comes from peers is shown as text, never as HTML.
+// The dashboard's page. It shows everything that comes from peers as text, never as HTML.
 
 const POLL_MS = 1000;
 const ANSWER_MS = 8000;
 const PACE_POINTS = 60;
 const MAX_SHOWN_CHARS = 100_000;
 const TOKEN = "ringback-token";
-const OTHERS = "(others)"; // calls of keys that are not counted apart, and of unknown ones
+const OTHERS = "(others)"; // stands for keys that are not counted apart, and for unknown keys
 
 const $ = (id) => document.getElementById(id);
 
-// -- JSON, without losing what a double can't hold: player IDs go up to 2**63-1
+// -- JSON without loss: player IDs go up to 2**63-1, and a double cannot hold them all
 
 const exact = (_key, value, context) =>
   Number.isInteger(value) && !Number.isSafeInteger(value) && context && JSON.rawJSON
@@ -18,21 +18,21 @@ const exact = (_key, value, context) =>
 const parse = (text) => JSON.parse(text, exact);
 const isRaw = (value) => Boolean(JSON.isRawJSON?.(value));
 
-/** The text of a player ID: a str that looks like an int is in quotes. */
+/** Return the text of a player ID. A str that looks like an int is in quotes. */
 function idText(id) {
   if (id === null || id === undefined) return "–";
   if (isRaw(id)) return id.rawJSON;
   return typeof id === "string" && /^(\d+|".*")$/.test(id) ? JSON.stringify(id) : String(id);
 }
 
-/** The JSON of the player ID that somebody has typed. */
+/** Return the JSON of a player ID that somebody typed. */
 function idJSON(text) {
   if (/^\d+$/.test(text)) return text.replace(/^0+(?=\d)/, "");
   if (/^".*"$/.test(text)) {
     try {
       return JSON.stringify(JSON.parse(text));
     } catch {
-      // what is between the quotes is no JSON: it is meant as it stands
+      // what is between the quotes is not JSON, so it is meant as it stands
     }
   }
   return JSON.stringify(text);
@@ -99,7 +99,7 @@ class Table {
     return head;
   }
 
-  /** First one way, then the other, then as it came. */
+  /** Sort one way, then the other way, then as the broker sorts. */
   #sortBy(column) {
     const first = column.kind === "number" ? -1 : 1;
     if (this.order?.column !== column) this.order = { column, way: first };
@@ -148,7 +148,7 @@ class Table {
     this.table.hidden = data.length === 0 && this.table.id in { errors: 0, events: 0 };
   }
 
-  /** Leaves out a column that no row has anything in: an older broker has fewer, one without keys no names. */
+  /** Hide a column that is empty in all rows: an older broker has fewer columns, and one without keys no identities. */
   #showColumn(column, index) {
     const isThere = (row) => row[column.name] !== undefined && (row[column.name] !== null || !column.rare);
     const hidden = this.data.length > 0 && !this.data.some(isThere);
@@ -188,7 +188,7 @@ const callbacks = new Table(
     { name: "key", title: "key", text: (key) => key || OTHERS, use: useCallback },
     { name: "side", title: "side", text: plain },
     { name: "endpoints", title: "endpoints", text: count, kind: "number" },
-    { name: "rate", title: "calls a second", text: rate, kind: "number" },
+    { name: "rate", title: "calls per second", text: rate, kind: "number" },
     { name: "in_flight", title: "in flight", text: count, kind: "number" },
     { name: "p50_ms", title: "p50 ms", text: milliseconds, kind: "number" },
     { name: "p99_ms", title: "p99 ms", text: milliseconds, kind: "number" },
@@ -206,7 +206,7 @@ const players = new Table(
     { name: "calls", title: "calls", text: count, kind: "number" },
     { name: "errors", title: "errors", text: count, kind: "number", look: worried },
     { name: "rtt_ms", title: "RTT ms", text: milliseconds, kind: "number" },
-    { name: "heard_s", title: "heard ago", text: duration, kind: "number" },
+    { name: "heard_s", title: "last heard", text: duration, kind: "number" },
     { name: "window_percent", title: "window %", text: rate, kind: "number" },
     { name: "ip", title: "IP", text: plain },
     { name: "identity", title: "identity", text: plain, rare: true },
@@ -218,7 +218,7 @@ const errors = new Table(
   [
     { name: "name", title: "what", text: (name) => name.replaceAll("_", " ") },
     { name: "total", title: "total", text: count, kind: "number" },
-    { name: "rate", title: "a second", text: rate, kind: "number", look: worried },
+    { name: "rate", title: "per second", text: rate, kind: "number", look: worried },
   ],
   (row) => row.name,
 );
@@ -231,13 +231,13 @@ const events = new Table(
     { name: "player", title: "player", text: idText, kind: "code" },
     { name: "ip", title: "IP", text: plain },
     { name: "identity", title: "identity", text: plain, rare: true },
-    { name: "reason", title: "why", text: (reason, row) => plain([row.code, reason].filter(Boolean).join(": ")), kind: "long" },
+    { name: "reason", title: "reason", text: (reason, row) => plain([row.code, reason].filter(Boolean).join(": ")), kind: "long" },
   ],
   (row) => String(row.number),
   false,
 );
 
-/** Whether a counter tells of something that went wrong. */
+/** Return whether a counter counts something that went wrong. */
 const isError = (name) =>
   /^(bounced|refused|handshakes|connections)_/.test(name) ||
   /^sessions_(expired|too_slow|too_fast|revoked|replaced|kicked)$/.test(name) ||
@@ -355,8 +355,8 @@ function showLink(state, error) {
   const banner = $("banner");
   banner.hidden = state !== "lost";
   if (state !== "lost") return;
-  const why = error.name === "TimeoutError" ? "it does not answer in time" : error.name === "TypeError" ? "it can’t be reached" : error.message;
-  const figures = lastAnswer ? ` The figures are of ${clock(lastAnswer)}.` : "";
+  const why = error.name === "TimeoutError" ? "it does not answer in time" : error.name === "TypeError" ? "it cannot be reached" : error.message;
+  const figures = lastAnswer ? ` The figures are from ${clock(lastAnswer)}.` : "";
   setText(banner, `The broker has not answered since ${clock(failingSince)}: ${why}.${figures}`);
 }
 
@@ -367,7 +367,7 @@ function askForToken() {
   $("login").hidden = false;
   $("link").dataset.state = "waiting";
   setText($("link-text"), "token needed");
-  setText($("login-error"), wrong ? "The broker does not take this token." : "");
+  setText($("login-error"), wrong ? "The broker does not accept this token." : "");
   $("token").focus();
 }
 
@@ -403,7 +403,7 @@ function sideChanged() {
   names[side] = $("whom").value;
   side = chosenSide();
   $("whom").value = names[side];
-  setText($("whom-name"), side === "server" ? "Source: who calls, to the handler" : "Player ID");
+  setText($("whom-name"), side === "server" ? "Source: the caller that the handler sees" : "Player ID");
   showKeys();
 }
 
@@ -430,7 +430,7 @@ $("payload").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
 
-/** The body of the request, put together as text: a double would not hold all numbers. */
+/** Return the body of the request. It is put together as text, because a double cannot hold all numbers. */
 function wanted() {
   const payload = $("payload").value.trim() || "null";
   JSON.parse(payload);
@@ -450,21 +450,21 @@ form.addEventListener("submit", async (event) => {
     $("payload").reportValidity();
     return;
   }
-  $("send").setAttribute("aria-disabled", "true"); // not `disabled`, which would take the focus away
-  showOutcome("waiting", "Waiting for the answer");
+  $("send").setAttribute("aria-disabled", "true"); // `disabled` would take the focus away
+  showOutcome("waiting", "Waiting for the outcome");
   try {
     const answer = await ask("/api/trigger", { method: "POST", headers: { "Content-Type": "application/json" }, body });
     showAnswer(answer);
   } catch (error) {
     if (error instanceof Unauthorized) askForToken();
-    const why = error instanceof Unauthorized ? "The token is not taken any more" : `No answer: ${error.message}`;
+    const why = error instanceof Unauthorized ? "The broker does not accept the token any more" : `No answer: ${error.message}`;
     showOutcome("error", why);
   } finally {
     $("send").removeAttribute("aria-disabled");
   }
 });
 
-const ran = { no: "The handler did not run.", maybe: "Nobody knows whether the handler ran.", yes: "The handler ran." };
+const ran = { no: "The handler did not run.", maybe: "The handler may have run.", yes: "The handler ran." };
 
 function showAnswer({ results, error, took_ms: took }) {
   const after = took === undefined ? "" : ` after ${milliseconds(took)} ms`;

@@ -1,4 +1,5 @@
-"""The operator that the dashboard is: it looks at the broker as any other does, while somebody asks it to."""
+"""The dashboard's operator: it asks the broker as any other operator does, while somebody looks at the
+page."""
 
 from __future__ import annotations
 
@@ -18,17 +19,17 @@ from ringback_broker.operations.snapshot import Snapshot
 CONNECT_S = 3.0
 QUERY_S = 3.0
 POLL_S = 1.0
-"""How often the broker is asked, however many look."""
+"""How often it asks the broker, however many pages are open."""
 
 PAUSE_SHARE = 20
-"""An answer that took long, as there are many players, is asked for more rarely: the pause is so many times
-as long. So looking takes no more than a twentieth of what the broker can do."""
+"""The pause after an answer is at least this many times as long as the answer took. With many players,
+answers take long; so they take at most a twentieth of the broker's time."""
 
 IDLE_S = 90.0
-"""It leaves when nobody has asked for so long; no call takes longer."""
+"""It leaves the broker when nobody has asked for this long. No call takes longer."""
 
 RATES_WITHIN_S = 60.0
-"""What was added a second since an answer that is older says nothing of now."""
+"""There are no rates if the answer before is older than this: they would say nothing about now."""
 
 MAX_EVENTS = 100
 
@@ -40,12 +41,12 @@ class State:
     """What the broker knew at one moment.
 
     Attributes:
-        number: it grows with each answer.
-        players, callbacks: all rows, by the names of their columns.
-        counters: what it has counted, by name.
-        rates: what was added to each a second, since the answer before; empty for the first one.
-        calls_a_second: of all callbacks together, since the answer before; None for the first one.
-        events: the latest, oldest first.
+        number: grows with each answer.
+        players, callbacks: all rows, each by the names of its columns.
+        counters: the broker's counters, by name.
+        rates: by how much each counter grew per second since the answer before; empty for the first answer.
+        calls_a_second: calls of all callbacks per second since the answer before; None for the first answer.
+        events: the latest events, the oldest first.
     """
 
     number: int
@@ -57,13 +58,13 @@ class State:
     events: list[Row]
 
 
-class Observer:
-    """Asks the broker, for as many as want to know. It belongs to the loop that it is first used on.
+class DashboardOperator:
+    """Asks the broker once for all pages that are open. It belongs to the event loop that uses it first.
 
     Args:
-        address: where operators reach the broker.
-        keys: its own, with the broker's public key; None: without encryption.
-        look: gives the latest snapshot of the broker.
+        address: where operators connect to the broker.
+        keys: its own key pair, with the broker's public key; None: connections are not encrypted.
+        look: returns the latest snapshot of the broker.
     """
 
     def __init__(self, address: str, keys: KeyPair | None, look: Callable[[], Snapshot]) -> None:
@@ -82,17 +83,17 @@ class Observer:
         self._events: deque[Row] = deque(maxlen=MAX_EVENTS)
 
     async def operator(self) -> Operator:
-        """Gives the operator, connected.
+        """Return an operator that is connected.
 
         Raises:
-            LinkError: the broker can't be reached, or refuses.
-            Draining: it is about to stop.
+            LinkError: the broker cannot be reached, or refuses.
+            Draining: the broker drains.
         """
         self._used_at = time.monotonic()
         async with self._dialling:
             if self._operator is None or not self._operator.connected:
                 await self._leave()
-                if self.look().draining:  # which would wait for one more to leave
+                if self.look().draining:  # the broker would wait for one more peer to leave
                     raise Draining("the broker is stopping")
                 operator = Operator(self._address, connect_timeout=CONNECT_S, key_file=self._keys)
                 self._operator = await operator.start()
@@ -100,10 +101,10 @@ class Observer:
             return self._operator
 
     async def state(self) -> State:
-        """Gives what the broker knows, at most as old as the pause between two answers.
+        """Return what the broker knows. It is at most as old as the pause between two answers.
 
         Raises:
-            LinkError, CallbackError: it could not be asked.
+            LinkError, CallbackError: the broker could not be asked.
         """
         async with self._polling:
             begun_at = time.monotonic()
@@ -123,7 +124,7 @@ class Observer:
             return self._state
 
     async def close(self) -> None:
-        """Leaves the broker."""
+        """Leave the broker."""
         async with self._dialling:
             await self._leave()
 
@@ -174,7 +175,7 @@ class Observer:
 
 
 async def _ask(operator: Operator, subject: Subject, after: int = 0) -> list[Row]:
-    """Gives all rows of a subject, page by page."""
+    """Return all rows of a subject. Ask for them page by page."""
     rows: list[Row] = []
     following: int | None = after
     while following is not None:
@@ -184,5 +185,5 @@ async def _ask(operator: Operator, subject: Subject, after: int = 0) -> list[Row
 
 
 def _calls(callbacks: list[Row]) -> int:
-    """Gives how many calls have ended since the broker started."""
+    """Return how many calls have ended since the broker started."""
     return sum(row["calls"] for row in callbacks)
