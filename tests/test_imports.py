@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,12 @@ def level_of(module: str) -> int:
     return level
 
 
+def source_folders() -> list[str]:
+    """Return all folders with modules, as paths from the root: `sdk/ringback/core`."""
+    folders = {path.parent.relative_to(ROOT) for path in MODULES.values()}
+    return sorted(map(str, folders - {path.relative_to(ROOT) for path in PACKAGES.values()}))
+
+
 # -- how these tests read the source
 
 
@@ -212,6 +219,14 @@ def test_a_folder_imports_only_folders_below_it(name: str) -> None:
     for other in own_imports(name):
         if is_in(other, package) and room_of(other)[1] != room:
             assert level_of(other) < level_of(name), other
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    sorter = TopologicalSorter({name: own_imports(name) - {name} for name in MODULES})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("name", modules_in("ringback", "ringback_broker"))
@@ -253,6 +268,14 @@ def test_pure_folders_import_nothing_impure(name: str) -> None:
 def test_the_source_roots_are_not_packages() -> None:
     assert [folder for folder in PACKAGES.values() if (folder.parent / "__init__.py").exists()] == []
     assert [folder for folder in PACKAGES.values() if not (folder / "py.typed").exists()] == []
+
+
+@pytest.mark.parametrize("folder", source_folders())
+def test_each_source_folder_has_a_folder_of_tests(folder: str) -> None:
+    """`sdk/ringback/_runtime` is tested in `tests/sdk/runtime`."""
+    root, _, *rooms = folder.split("/")
+    mirror = ROOT.joinpath("tests", root, *(room.removeprefix("_") for room in rooms))
+    assert list(mirror.glob("test_*.py")), f"there are no tests in {mirror.relative_to(ROOT)}"
 
 
 # -- other packages
