@@ -1,4 +1,4 @@
-"""`python -m ringback_cli` is `ringback`."""
+"""Run `ringback` by `python -m ringback_cli`."""
 
 from ringback_cli.main import main
 

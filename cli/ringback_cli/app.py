@@ -1,6 +1,7 @@
-"""The application: its commands are in a file for each group.
+"""The command tree: the application, and its commands in the order of `ringback --help`.
 
-The SDK and the broker are imported inside the commands: with them `ringback --help` takes twice as long.
+Commands import the SDK and the broker inside their functions. At the top of a module, these imports would
+make `ringback --help` take twice as long.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ app = typer.Typer(
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich takes longer to load than all else
+    rich_markup_mode=None,  # loading rich takes longer than everything else
     epilog=epilog(),
 )
 
@@ -56,7 +57,8 @@ def _show_version(wanted: bool) -> None:
 def _application(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Callbacks between one server and many players through a ZeroMQ broker."""
@@ -70,21 +72,25 @@ app.add_typer(keys.app, name="keys")
 app.command("players", short_help="Print who is connected.")(players.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(callbacks.callbacks)
 app.command("events", short_help="Print who joined, left or was refused.")(events.events)
-app.command("explain", short_help="Tell why a call would work or not.")(explain.explain)
+app.command("explain", short_help="Say whether a call would work now, and why.")(explain.explain)
 app.command("tap", short_help="Print calls as they end.")(tap.tap)
-app.command("stats", short_help="Print what the broker has counted.")(stats.stats)
-app.command("top", short_help="Watch a broker, as a table that is drawn again and again.")(top.top)
+app.command("stats", short_help="Print the broker's counters.")(stats.stats)
+app.command("top", short_help="Watch players and callbacks in a live table.")(top.top)
 app.command("kick", short_help="End the session of a player.")(kick.kick)
-app.command("drain", short_help="Have the broker drain and stop.")(drain.drain)
-app.command("ping", short_help="Tell whether the broker lives.")(ping.ping)
-app.command("doctor", short_help="Look for what is wrong here.")(doctor.doctor)
+app.command("drain", short_help="Make the broker drain and stop.")(drain.drain)
+app.command("ping", short_help="Check that the broker answers.")(ping.ping)
+app.command("doctor", short_help="Check this machine and its broker for problems.")(doctor.doctor)
 app.command("bench", short_help="Measure calls through the broker.")(bench.bench)
 app.add_typer(token.app, name="token")
 app.command("completion", short_help="Print a script for completion at Tab.")(completion.completion)
 
 
 def run(arguments: list[str]) -> int:
-    """Runs a command line, and gives its exit code. What went wrong is one line on standard error."""
+    """Run a command line, and return its exit code.
+
+    An error is one line on standard error. With RINGBACK_TRACEBACK in the environment, its traceback comes
+    first.
+    """
     answer_shells()
     try:
         outcome = app(args=arguments, prog_name="ringback", standalone_mode=False)

@@ -1,6 +1,6 @@
-"""`ringback completion`, and what a shell completes at Tab: values that a running broker knows, too.
+"""Completion at Tab: values that a shell completes, among them keys and player IDs of a running broker.
 
-What goes wrong is not told: it would stand in the middle of a command line.
+Errors are not printed: they would appear in the middle of a command line.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from typing import Any
 
 import typer
 
-from ringback_cli.connection import Keys, operator
+from ringback_cli.connection import Connection, TimeLimit
 from ringback_cli.exits import Failure
-from ringback_cli.options import Patience, parse_player_id
+from ringback_cli.options import parse_player_id
 from ringback_cli.rows import each_row
 
 VARIABLE = "_RINGBACK_COMPLETE"
-"""It is set when a shell asks."""
+"""The environment variable that a shell sets when it asks for completions."""
 
-MOST = 100
+MAX_VALUES = 100
 WITHIN_S = 0.5
-"""So many values, and so long for a broker to tell them."""
+"""How long the broker may take to answer, in seconds."""
 
 _HARMLESS = re.compile(r"[\w.:/@%+,][\w.:/@%+,=-]*")
-"""What no shell takes for more than text. Players choose their IDs: none may get a command into a prompt."""
+"""Names that mean nothing special to a shell. Players choose their IDs, and must not get a command into a
+prompt."""
 
 
 def answer_shells() -> None:
-    """Has typer answer if it is a shell that asks. Nothing is imported for it else."""
+    """Let typer answer if a shell asks for completions. Import typer's module only then."""
     if VARIABLE in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
@@ -39,61 +40,65 @@ def answer_shells() -> None:
 
 
 def one_of(*values: str) -> Callable[[], list[str]]:
-    """Gives what completes one of a few words."""
+    """Return a function that completes one of a few words."""
     return lambda: list(values)
 
 
 def server_keys(context: typer.Context, incomplete: str) -> list[str]:
-    """Completes the keys that the server has registered."""
-    return _told(context, incomplete, "callbacks", lambda row: _registered(row, "server"))
+    """Complete the keys that the server has registered."""
+    return _complete(context, incomplete, "callbacks", lambda row: _registered(row, "server"))
 
 
 def client_keys(context: typer.Context, incomplete: str) -> list[str]:
-    """Completes the keys that players have registered."""
-    return _told(context, incomplete, "callbacks", lambda row: _registered(row, "player"))
+    """Complete the keys that players have registered."""
+    return _complete(context, incomplete, "callbacks", lambda row: _registered(row, "player"))
+
+
+def any_keys(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the keys that anybody has registered or called."""
+    return _complete(context, incomplete, "callbacks", lambda row: row[0])
 
 
 def player_ids(context: typer.Context, incomplete: str) -> list[str]:
-    """Completes the IDs of connected players: those that a text stands for, with or without --string-id."""
+    """Complete the IDs of connected players that can be written as text, with or without `--string-id`."""
     string_id = bool(context.params.get("string_id"))
 
     def text_of(row: list[Any]) -> str | None:
         with suppress(Failure):
-            meant = parse_player_id(str(row[0]), string_id, "")
-            return str(row[0]) if type(meant) is type(row[0]) else None
+            parsed = parse_player_id(str(row[0]), string_id, "")
+            return str(row[0]) if type(parsed) is type(row[0]) else None
         return None
 
-    return _told(context, incomplete, "players", text_of)
+    return _complete(context, incomplete, "players", text_of)
 
 
-def explained(context: typer.Context, incomplete: str) -> list[str]:
-    """Completes what `ringback explain` is asked for: a player's ID or a key."""
+def players_or_keys(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the second argument of `ringback explain`: a player ID or a key."""
     if context.params.get("kind") == "player":
         return player_ids(context, incomplete)
     return any_keys(context, incomplete)
-
-
-def any_keys(context: typer.Context, incomplete: str) -> list[str]:
-    """Completes the keys that anybody has registered, or that were called."""
-    return _told(context, incomplete, "callbacks", lambda row: row[0])
 
 
 def _registered(row: list[Any], side: str) -> str | None:
     return row[0] if row[1] == side and row[2] else None
 
 
-def _told(
+def _complete(
     context: typer.Context, incomplete: str, subject: str, text_of: Callable[[list[Any]], str | None]
 ) -> list[str]:
-    """Gives texts that begin so, of the rows that the broker has."""
+    """Return the texts of the broker's rows that begin with `incomplete`."""
     import ringback
 
-    _ = ringback.Operator  # it takes time to load, which is not the broker's
-    patience = Patience(WITHIN_S, WITHIN_S)
-    keys = Keys(context.params.get("key_file"), context.params.get("broker_key"))
+    _ = ringback.Operator  # load it before the time of the broker starts
+    connection = Connection(
+        TimeLimit(WITHIN_S),
+        context.params["backend"],
+        context.params.get("key_file"),
+        context.params.get("broker_key"),
+    )
     found: list[str] = []
-    with suppress(Exception), operator(context.params["backend"], patience, keys) as endpoint:
-        texts = (text_of(row) or "" for row in each_row(endpoint, subject, patience))
+    with suppress(Exception), connection.operator() as operator:
+        texts = (text_of(row) or "" for row in each_row(operator, subject, connection))
         fitting = (text for text in texts if text.startswith(incomplete) and _HARMLESS.fullmatch(text))
-        found.extend(islice(fitting, MOST))
+        found.extend(islice(fitting, MAX_VALUES))
     return list(dict.fromkeys(found))

@@ -1,75 +1,182 @@
-"""Endpoints of a command: made, started, left."""
+"""How a command connects to the broker: `@connects()` gives it the options and a `Connection`."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+import typer
 
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import Patience
+from ringback_cli.options import (
+    DEFAULT_BACKEND,
+    DEFAULT_PLAYERS,
+    BackendOption,
+    BrokerKeyOption,
+    KeyFileOption,
+    PlayersOption,
+)
+from ringback_cli.signatures import expand_first_parameter, option
 
 if TYPE_CHECKING:
     from ringback import Call, CallGroup, Operator, Player, PlayerID
 
-    Endpoint = TypeVar("Endpoint", Operator, Player)
+Own = ParamSpec("Own")
+Endpoint = TypeVar("Endpoint", "Operator", "Player")
+
+CONNECT_S = 5.0
+"""How long connecting may take, in seconds, without `--timeout`."""
+
+MAX_CONNECT_S = 1e8
+"""The SDK takes a finite number of seconds."""
 
 MAX_ITEMS = 1024 * 1024
-"""No answer has more: one is 1 MiB at most. A person who looks at an answer wants all of it, so the SDK's
-tighter bounds against hostile players are not of use here."""
+"""No reply has more items, because a frame has at most 1 MiB. Endpoints protect themselves from hostile
+players by tighter limits, but a person who looks at a reply wants all of it."""
 
 
-class Keys(NamedTuple):
-    """How a command shows who it is."""
+class TimeLimit:
+    """The time that a command may take.
 
-    key_file: str | None
-    broker_key: str | None
-
-
-def operator(address: str, patience: Patience, keys: Keys) -> Operator:
-    """Gives an operator for a `with` block.
+    Args:
+        timeout_s: the value of `--timeout`, inf for no limit; None: the option was not given.
+        default_s: the limit without that option.
 
     Raises:
-        Failure: the address is wrong.
+        Failure: `timeout_s` is not above 0.
     """
-    from ringback import Operator
 
-    return _make(Operator, address, "--backend", patience, keys)
+    def __init__(self, timeout_s: float | None, default_s: float = CONNECT_S) -> None:
+        if timeout_s is not None and not timeout_s > 0:  # NaN too
+            raise Failure(
+                Exit.USAGE, f"--timeout: the seconds must be above 0, or inf for no limit, not {timeout_s:g}"
+            )
+        self._limit_s = default_s if timeout_s is None else timeout_s
+        self._connect_s = CONNECT_S if timeout_s is None else timeout_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count from now on."""
+        self._ends_at = time.monotonic() + self._limit_s
+
+    def connecting_s(self) -> float:
+        """Return how long connecting may take: a finite number above 0, as the SDK needs it."""
+        left_s = self.left_s()
+        return min(self._connect_s, MAX_CONNECT_S if left_s is None else max(left_s, 0.001), MAX_CONNECT_S)
+
+    def left_s(self) -> float | None:
+        """Return the seconds that are left, at least 0; None: there is no limit."""
+        if math.isinf(self._ends_at):
+            return None
+        return max(0.0, self._ends_at - time.monotonic())
 
 
-def player(address: str, player_id: PlayerID, patience: Patience, keys: Keys) -> Player:
-    """Gives a player for a `with` block.
+@dataclass(frozen=True)
+class Connection:
+    """Where a command connects to, as whom, and how long it may take.
 
-    Raises:
-        Failure: the address is wrong.
+    Attributes:
+        backend: the broker's address for operators.
+        players: the broker's address for players.
+        key_file, broker_key: what a broker with an access list asks for; None elsewhere.
+        time_limit: starts when the command connects.
     """
-    from ringback import Player
 
-    return _make(Player, address, "--players", patience, keys, player_id=player_id)
+    time_limit: TimeLimit
+    backend: str = DEFAULT_BACKEND
+    key_file: str | None = None
+    broker_key: str | None = None
+    players: str = DEFAULT_PLAYERS
+
+    def operator(self) -> Operator:
+        """Return an operator for a `with` block, which connects it. The time limit starts now.
+
+        Raises:
+            Failure: the address, the key file or the broker's key is wrong.
+        """
+        from ringback import Operator
+
+        return self._endpoint(Operator, self.backend, "--backend")
+
+    def player(self, player_id: PlayerID) -> Player:
+        """Return a player for a `with` block, which connects it. The time limit starts now.
+
+        Raises:
+            Failure: the address, the key file or the broker's key is wrong.
+        """
+        from ringback import Player
+
+        return self._endpoint(partial(Player, player_id=player_id), self.players, "--players")
+
+    def left_s(self) -> float | None:
+        """Return the seconds that are left of the time limit, at least 0; None: there is no limit."""
+        return self.time_limit.left_s()
+
+    def _endpoint(self, make: Callable[..., Endpoint], address: str, option: str) -> Endpoint:
+        from ringback import Limits
+        from ringback.protocol.addresses import check_address
+
+        # The SDK also logs what it raises. The command prints the error, and once is enough.
+        logging.getLogger("ringback").addHandler(logging.NullHandler())
+        try:
+            check_address(address, bind=False)
+        except ValueError as error:
+            raise Failure(Exit.USAGE, f"{option}: {error}") from None
+        self.time_limit.restart()
+        try:
+            return make(
+                address,
+                connect_timeout=self.time_limit.connecting_s(),
+                limits=Limits(max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS),
+                key_file=self.key_file,
+                broker_key=self.broker_key,
+            )
+        except ValueError as error:
+            raise Failure(Exit.USAGE, f"--key-file, --broker-key: {error}") from None
 
 
-def _make(
-    kind: type[Endpoint], address: str, option: str, patience: Patience, keys: Keys, **settings: Any
-) -> Endpoint:
-    from ringback import Limits
-    from ringback.protocol.addresses import check_address
+def connects(
+    timeout_s: float = CONNECT_S, *, backend: bool = True, players: bool = False
+) -> Callable[[Callable[Concatenate[Connection, Own], None]], Callable[..., None]]:
+    """Give a command the options of a connection in place of its first parameter, `connection: Connection`.
 
-    # What the SDK logs comes out as the command's error too: once is enough.
-    logging.getLogger("ringback").addHandler(logging.NullHandler())
-    limits = Limits(max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
-    try:
-        check_address(address, bind=False)
-        settings |= {"connect_timeout": patience.connecting_s(), "limits": limits, **keys._asdict()}
-    except ValueError as error:
-        raise Failure(Exit.USAGE, f"{option}: {error}") from None
-    try:
-        return kind(address, **settings)
-    except ValueError as error:
-        raise Failure(Exit.USAGE, f"--key-file, --broker-key: {error}") from None
+    Args:
+        timeout_s: the time limit of the command without `--timeout`, in seconds.
+        backend: the command has `--backend`.
+        players: the command has `--players`.
+    """
+    options = [
+        option("timeout", _timeout_option(timeout_s)),
+        *([option("backend", BackendOption, DEFAULT_BACKEND)] if backend else []),
+        option("key_file", KeyFileOption),
+        option("broker_key", BrokerKeyOption),
+        *([option("players", PlayersOption, DEFAULT_PLAYERS)] if players else []),
+    ]
+
+    def make(timeout: float | None, **values: str) -> Connection:
+        return Connection(TimeLimit(timeout, timeout_s), **values)
+
+    return lambda command: expand_first_parameter(command, options, make)
+
+
+def _timeout_option(default_s: float) -> Any:
+    connecting = "" if default_s == CONNECT_S else f", of which {CONNECT_S:g} to connect"
+    text = "The time limit of the whole command, connecting included; inf: no limit."
+    return Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help=f"{text} [default: {default_s:g}{connecting}]"),
+    ]
 
 
 def result_of(call: Call) -> Any:
-    """Waits for a call: none gives None, one the value, several a tuple.
+    """Wait for a call. Return None for no result, the value of one, a tuple of several.
+
+    Ctrl-C cancels the call.
 
     Raises:
         CallbackError: the call failed.
@@ -77,12 +184,15 @@ def result_of(call: Call) -> Any:
     try:
         return call.result()
     except KeyboardInterrupt:
-        call.cancel()  # the handler's side is told
+        call.cancel()  # tells the handler's endpoint
         raise
 
 
 def calls_of(group: CallGroup, ended: Callable[[], None]) -> dict[PlayerID, Call]:
-    """Waits for the calls of a group; calls `ended` after each."""
+    """Wait for the calls of a group, and return them by player. Call `ended` after each.
+
+    Ctrl-C cancels the calls.
+    """
     try:
         for _ in group:
             ended()

@@ -1,4 +1,4 @@
-"""Exit codes: one for each class of error, so that a script can tell them apart."""
+"""Exit codes: each class of error has one of its own, so that a script can tell them apart."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """What a process of ringback ends with. Tens: the handler did not run; twenties: nobody knows;
-    thirties: it ran."""
+    """The exit codes of `ringback`.
+
+    10 to 19: the handler did not run. 20 to 29: nobody knows whether it ran. 30 to 39: it ran.
+    """
 
     OK = 0
     FAILED = 1
@@ -45,44 +47,44 @@ class Exit(IntEnum):
 
 
 MEANINGS: dict[Exit, str] = {
-    Exit.OK: "all went well",
-    Exit.FAILED: "anything that has no code of its own",
+    Exit.OK: "the command succeeded",
+    Exit.FAILED: "an error that has no exit code of its own",
     Exit.USAGE: "an argument, an option or the JSON is wrong",
     Exit.NO_BROKER: "no broker answered in time",
-    Exit.REFUSED: "the broker refused: the player ID is taken, it is full",
-    Exit.BIND_FAILED: "the broker can't listen at an address",
-    Exit.SOME_FAILED: "trigger all: at least one player's call failed",
-    Exit.FORCED: "the broker was ended by a second signal",
+    Exit.REFUSED: "the broker refused the session: it is full, the player ID is taken",
+    Exit.BIND_FAILED: "the broker cannot listen on an address",
+    Exit.SOME_FAILED: "trigger all: the call of at least one player failed",
+    Exit.FORCED: "a second signal stopped the broker at once",
     Exit.UNKNOWN_CALLBACK: "nothing is registered under the key",
     Exit.UNKNOWN_PLAYER: "no such player is connected",
     Exit.NO_SERVER: "no server is connected",
-    Exit.INVALID_PAYLOAD: "the payload can't be carried, or is not accepted",
+    Exit.INVALID_PAYLOAD: "the payload cannot be encoded, or is not accepted",
     Exit.TOO_LARGE: "the payload is too large",
-    Exit.RATE_LIMITED: "the caller calls too often",
+    Exit.RATE_LIMITED: "the caller makes too many calls a second",
     Exit.OVERLOADED: "a queue on the way is full",
-    Exit.FORBIDDEN: "the caller may not call this",
-    Exit.DRAINING: "the broker is about to stop",
-    Exit.TIMEOUT: "no answer in time",
-    Exit.PLAYER_LEFT: "the player left before it answered",
-    Exit.SERVER_LOST: "the server left before it answered",
+    Exit.FORBIDDEN: "the caller may not do this",
+    Exit.DRAINING: "the broker is draining",
+    Exit.TIMEOUT: "no reply came in time",
+    Exit.PLAYER_LEFT: "the player left before it replied",
+    Exit.SERVER_LOST: "the server left before it replied",
     Exit.CONNECTION_LOST: "the link to the broker was lost",
     Exit.CANCELLED: "the call was cancelled",
-    Exit.INVALID_ANSWER: "an answer came that can't be read",
-    Exit.HANDLER_ERROR: "the handler raised",
-    Exit.APPLICATION_ERROR: "the handler gave an error of its own",
+    Exit.INVALID_ANSWER: "the reply cannot be decoded",
+    Exit.HANDLER_ERROR: "the handler raised an exception",
+    Exit.APPLICATION_ERROR: "the handler replied with an error of its own",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.OUTPUT_CLOSED: "nobody reads standard output any more",
 }
-"""What each code says; `ringback --help` and docs/cli.md list them."""
+"""The meaning of each exit code. `ringback --help` and docs/cli.md list them."""
 
 
 class Failure(Exception):
-    """Why a command ends without doing what it was told.
+    """The reason why a command fails, and the exit code that says so.
 
     Args:
-        exit: what the process ends with.
+        exit: the exit code of the process.
         message: one line for people.
-        code: what stands before the message; the name of the exit code unless given.
+        code: the word before the message; None: the name of the exit code.
     """
 
     def __init__(self, exit: Exit, message: str, *, code: str | None = None) -> None:
@@ -92,25 +94,11 @@ class Failure(Exception):
         super().__init__(message)
 
 
-def exit_of(error: CallbackError) -> Exit:
-    """Gives the exit code for the error of a call."""
-    from ringback.errors import Code
-
-    if not isinstance(error.code, Code):
-        return Exit.APPLICATION_ERROR
-    code = Exit[error.code.name]
-    if code < Exit.TIMEOUT and error.executed != "no":
-        # An unreadable answer has the code of an unreadable payload; yet the tens promise that
-        # trying again is safe.
-        return Exit.INVALID_ANSWER
-    return code
-
-
 def failure_of(error: Exception) -> Failure:
-    """Gives the exit code and the line for anything that a command raises."""
+    """Return the exit code and the line for any exception of a command."""
     if isinstance(error, Failure):
         return error
-    # Typer's own errors. Their base class has another module in each of its versions.
+    # An error of typer itself. The base class of these moves between typer's versions.
     if callable(format_message := getattr(error, "format_message", None)):
         return Failure(Exit.USAGE, _with_hint(str(format_message())))
     if "ringback.errors" in sys.modules:
@@ -123,28 +111,42 @@ def failure_of(error: Exception) -> Failure:
         if isinstance(error, errors.Refused):
             return Failure(Exit.REFUSED, error.message, code=error.code.name)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Failure(
-        Exit.FAILED, f"{what} (this should not happen; with RINGBACK_TRACEBACK=1 it shows from where)"
-    )
+    hint = "this is a bug of ringback; set RINGBACK_TRACEBACK=1 to see where it comes from"
+    return Failure(Exit.FAILED, f"{what} ({hint})")
 
 
 def _with_hint(message: str) -> str:
     if re.search(r"option:? '?-[\d.]", message):
-        return f"{message.rstrip('.')}. Before what begins with a minus put --, as in: -- -5"
+        return f"{message.rstrip('.')}. Put -- before an argument that begins with a minus, as in: -- -5"
     return message
 
 
+def exit_of(error: CallbackError) -> Exit:
+    """Return the exit code for the error of a call."""
+    from ringback.errors import Code
+
+    if not isinstance(error.code, Code):
+        return Exit.APPLICATION_ERROR
+    code = Exit[error.code.name]
+    if code < Exit.TIMEOUT and error.executed != "no":
+        # A reply that cannot be decoded has the error code of such a payload. But an exit code from 10 to 19
+        # promises that trying again is safe.
+        return Exit.INVALID_ANSWER
+    return code
+
+
 def epilog() -> str:
-    r"""Gives the list for `--help`. \b keeps typer from joining the lines."""
+    """Return the list of exit codes for `--help`."""
     width = max(len(code.name) for code in Exit)
     lines = [f"{code:>5}  {code.name:<{width}}  {MEANINGS[code]}" for code in Exit]
+    keep_lines = "\b"  # tells typer not to join the lines of the paragraph
     return "\n".join(
         [
-            "\b",
+            keep_lines,
             "Errors are one line on standard error, CODE: message. Exit codes:",
             *lines,
             "",
-            "\b",
+            keep_lines,
             "10 to 19: the handler did not run. 20 to 29: nobody knows. 30 to 39: it ran.",
         ]
     )

@@ -1,13 +1,13 @@
-"""Load: calls of one kind, so many in flight, with each result checked and each latency kept.
+"""Load: make a number of calls in flight, check each result, and keep each latency.
 
-`ringback bench` runs this in processes of its own, one for the server and one for the players; the project's
-benchmarks run the same for whatever ringback is compared with.
+`ringback bench` runs this module in two processes, one for the server and one for the players. The project's
+benchmarks run the same for each system that ringback is compared with.
 
     python -m ringback_cli.load '{"role": "server", "address": "tcp://127.0.0.1:7701", ...}'
 
-A process that serves prints "ready". One that calls prints it too, and then takes a line of JSON for each
-measurement, warms up, prints "START", waits for a line, measures, and prints a line of figures. Either leaves
-when standard input ends. An error is one line, and the exit code is that of the commands.
+A process that serves prints "ready". A process that calls prints it too. Then, for each measurement, it reads
+a line of JSON, warms up, prints "START", waits for a line, measures, and prints a line of figures. Both
+leave when standard input ends. An error is one line, and the exit codes are those of the commands.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -28,36 +29,36 @@ _ITEMS = {
     for category in _CATEGORIES
 }
 WARM_UP = 0.25
-"""Of the time that is measured."""
+"""The duration of the warm-up, as a share of the measurement."""
 
 OPENING_AT_ONCE = 64
 
 
 class Work:
-    """What is asked and answered.
+    """The payloads of the calls, and their results.
 
     Args:
-        blob_bytes: 0 for a small dict, of about 30 bytes, and an answer of about 100; else what is sent and
-            comes back.
+        blob_bytes: 0: payloads are dicts of about 30 bytes, and results have about 100; else: payloads have
+            this number of bytes, and are the results too.
     """
 
     def __init__(self, blob_bytes: int = 0) -> None:
         self._blob = bytes(range(256)) * (blob_bytes // 256) + bytes(blob_bytes % 256)
 
     def payload(self, number: int) -> dict[str, Any]:
-        """Gives what call number n asks."""
+        """Return the payload of a call, by its number."""
         if self._blob:
             return {"number": number, "blob": self._blob}
         return {"category": _CATEGORIES[number % 4], "number": number}
 
     def handle(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """What the handler does."""
+        """Return the result for a payload."""
         if self._blob:
             return payload
         return {"number": payload["number"], "items": _ITEMS[payload["category"]]}
 
     def check(self, number: int, result: Any) -> None:
-        """Ends this process if a result is not the one of its call."""
+        """Exit this process if a result does not belong to its call."""
         if self._blob:
             right = result == {"number": number, "blob": self._blob}
         else:
@@ -69,19 +70,19 @@ class Work:
 
 
 class Measurement(NamedTuple):
-    """What one of the lines asks for."""
+    """A line on standard input: what to measure."""
 
     in_flight: int
     seconds: float
 
 
 def obey(end: End) -> None:
-    """Measures what each line on standard input asks for, until there are no more."""
+    """Measure for each line on standard input, until it ends."""
     while line := end.read_line():
         asked = Measurement(**json.loads(line))
         end.run(asked._replace(seconds=asked.seconds * WARM_UP))
         _tell("START")
-        end.read_line()  # who measures has read the processor times of all processes
+        end.read_line()  # the parent process has read the processor times of all processes
         started_at = time.perf_counter()
         latencies = end.run(asked)
         _tell(json.dumps(figures(latencies, time.perf_counter() - started_at)))
@@ -93,7 +94,7 @@ def _tell(line: str) -> None:
 
 
 def figures(latencies_s: list[float], elapsed_s: float) -> dict[str, float]:
-    """Gives the figures of one measurement."""
+    """Return the figures of one measurement."""
     latencies = sorted(latencies_s)
     shares = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
     return {
@@ -104,45 +105,47 @@ def figures(latencies_s: list[float], elapsed_s: float) -> dict[str, float]:
 
 
 class End(ABC):
-    """One side of what is measured: the server, or the players.
+    """One side of a measurement: the server, or the players.
 
     Args:
         address: where to connect to.
-        work: what is asked and answered.
-        players: how many there are, numbered from 0.
-        settings: of the contender's own.
+        work: the payloads and results.
+        players: the number of players. Their numbers begin at 0.
+        settings: keyword arguments for the endpoints of this side.
     """
 
-    def __init__(self, address: str, work: Work, players: int, **settings: Any) -> None:
+    def __init__(
+        self, address: str, work: Work, players: int, settings: Mapping[str, Any] | None = None
+    ) -> None:
         self.address = address
         self.work = work
         self.players = players
-        self.settings = settings
+        self.settings = settings or {}
 
     @abstractmethod
     def open(self) -> None:
-        """Connects."""
+        """Connect."""
 
     @abstractmethod
     def serve(self) -> None:
-        """Answers calls, until standard input ends or this process is ended."""
+        """Handle calls, until standard input or this process ends."""
 
     @abstractmethod
     def run(self, asked: Measurement) -> list[float]:
-        """Makes calls for so long, with or by each player in turn; gives their latencies in seconds."""
+        """Make calls to or by each player in turn, and return their latencies in seconds."""
 
     def read_line(self) -> str:
-        """Waits for a line on standard input; gives "" when there are no more."""
+        """Wait for a line on standard input, and return it; "" at the end of the input."""
         return sys.stdin.readline()
 
-    def close(self) -> None:  # noqa: B027 - not all have to
-        """Leaves, so that another may take the place at once."""
+    def close(self) -> None:  # noqa: B027 - some sides have nothing to close
+        """Leave, so that another endpoint can take the place at once."""
 
 
 class AsyncioEnd(End):
-    """One side on an event loop: a coroutine for each call in flight, as a program would do it.
+    """One side on an event loop, with a coroutine for each call in flight, as in a usual program.
 
-    The loop runs on while a line is waited for.
+    The loop keeps running while `read_line` waits.
     """
 
     def open(self) -> None:
@@ -169,7 +172,7 @@ class AsyncioEnd(End):
 
     @abstractmethod
     async def call(self, player: int, payload: Any) -> Any:
-        """Makes a call to the server by a player, or of the server to a player."""
+        """Make a call, by a player to the server or by the server to a player, and return its result."""
 
     async def _run(self, asked: Measurement) -> list[float]:
         latencies: list[float] = []
@@ -196,7 +199,7 @@ async def _input() -> asyncio.StreamReader:
 
 
 class ServerEnd(AsyncioEnd):
-    """The server by ringback.aio."""
+    """The server, made with ringback.aio."""
 
     async def connect(self) -> None:
         from ringback.aio import Server
@@ -214,7 +217,7 @@ class ServerEnd(AsyncioEnd):
 
 
 class PlayersEnd(AsyncioEnd):
-    """The players by ringback.aio, all in one process."""
+    """The players, made with ringback.aio, all in one process."""
 
     async def connect(self) -> None:
         from ringback.aio import Player
@@ -235,20 +238,19 @@ class PlayersEnd(AsyncioEnd):
 
 
 def player_id(number: int) -> str:
-    """Gives the ID of one of the players."""
+    """Return the ID of a player, by its number."""
     return f"bench-{number}"
 
 
 def work_in(ends: dict[str, type[End]], spec: dict[str, Any]) -> None:
-    """Does in this process what a specification says.
+    """Work in this process as a specification says.
 
     Args:
-        spec: `role` ("server" or "players"), `calls` (whether it calls, or serves), `address`,
-            `blob_bytes`, `players` (how many) and `settings`.
+        ends: the class of each side, by role.
+        spec: `role` ("server" or "players"), `calls` (true: it calls; false: it serves), `address`,
+            `blob_bytes`, `players` (their number) and `settings`.
     """
-    end = ends[spec["role"]](
-        spec["address"], Work(spec["blob_bytes"]), spec["players"], **spec.get("settings", {})
-    )
+    end = ends[spec["role"]](spec["address"], Work(spec["blob_bytes"]), spec["players"], spec.get("settings"))
     end.open()
     try:
         _tell("ready")
@@ -264,11 +266,13 @@ ENDS: dict[str, type[End]] = {"server": ServerEnd, "players": PlayersEnd}
 
 
 def main() -> int:
-    """Works as the first argument says, and gives the exit code."""
+    """Work as the first argument says, and return the exit code."""
     from ringback_cli.exits import Exit, failure_of
     from ringback_cli.output import complain
 
-    logging.getLogger("ringback").addHandler(logging.NullHandler())  # the error says what the log would
+    logging.getLogger("ringback").addHandler(
+        logging.NullHandler()
+    )  # the error that is printed says it already
     try:
         work_in(ENDS, json.loads(sys.argv[1]))
     except KeyboardInterrupt:

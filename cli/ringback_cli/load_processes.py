@@ -1,7 +1,6 @@
-"""Who measures: starts processes of `ringback_cli.load`, tells them line by line what to do, and reads the
-processor time that they take.
+"""Processes of `ringback_cli.load`: tell them line by line what to measure, and read their processor time.
 
-`ringback bench` and the project's own benchmarks share it.
+`ringback bench` and the project's benchmarks share this module.
 """
 
 from __future__ import annotations
@@ -16,24 +15,26 @@ from typing import Any
 
 
 class ProcessEnded(Exception):
-    """A process ended without the line that was waited for.
+    """A process ended before it printed the expected line.
 
     Args:
         code: its exit code.
-        lines: what it had printed meanwhile.
+        lines: the lines that it printed instead.
     """
 
     def __init__(self, code: int, lines: list[str]) -> None:
         self.code = code
         self.lines = lines
-        super().__init__(f"a process ended with {code}: {' / '.join(lines) or 'it said nothing'}")
+        super().__init__(
+            f"a process ended with exit code {code}: {' / '.join(lines) or 'it printed nothing'}"
+        )
 
 
 def line_of(process: Popen[str], pattern: str) -> re.Match[str]:
-    """Waits for a line that matches.
+    """Wait for a line that matches a pattern, and return the match.
 
     Raises:
-        ProcessEnded: none came.
+        ProcessEnded: the process ended without such a line.
     """
     assert process.stdout is not None
     seen = []
@@ -45,9 +46,9 @@ def line_of(process: Popen[str], pattern: str) -> re.Match[str]:
 
 
 def send_line(process: Popen[str], line: str = "") -> None:
-    """Writes a line to a process; an empty one tells it to go on."""
+    """Write a line to a process. An empty line tells it to continue."""
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended: who reads from it is told why
+    with suppress(BrokenPipeError):  # it has ended; reading from it raises ProcessEnded
         process.stdin.write(f"{line}\n")
         process.stdin.flush()
 
@@ -55,14 +56,16 @@ def send_line(process: Popen[str], line: str = "") -> None:
 def measure_calls(
     caller: Popen[str], processes: Mapping[str, Popen[str]], in_flight: int, seconds: float
 ) -> dict[str, Any]:
-    """Has a process call for so long.
+    """Make a process call for a time, and return its figures.
 
     Args:
         caller: a process of `ringback_cli.load` that calls.
-        processes: those whose processor time is wanted, by name.
+        processes: the processes whose processor time is wanted, by name.
+        in_flight: the number of calls in flight.
+        seconds: the duration of the measurement.
 
     Returns:
-        The caller's figures, and for each process `cpu_NAME_us`, what it took for a call.
+        The caller's figures, and `cpu_NAME_us` for each process: its processor time for one call.
 
     Raises:
         ProcessEnded: one of the processes has ended.
@@ -78,15 +81,15 @@ def measure_calls(
 
 
 def cpu_s(process: Popen[str]) -> float:
-    """Gives the processor time that a process has taken with all its threads.
+    """Return the processor time of a process with all its threads, in seconds.
 
-    /proc counts it in steps of 10 ms. This clock is exact, so that short measurements are too.
+    /proc counts in steps of 10 ms. This clock is exact, so short measurements are exact too.
 
     Raises:
-        ProcessEnded: it has ended.
+        ProcessEnded: the process has ended.
     """
     try:
-        # As clock_getcpuclockid() makes it: the process, and CPUCLOCK_SCHED.
+        # The number that clock_getcpuclockid() would return: the process and CPUCLOCK_SCHED.
         return time.clock_gettime(~process.pid << 3 | 2)
     except OSError:
         raise ProcessEnded(process.wait(), []) from None

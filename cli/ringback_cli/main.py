@@ -1,5 +1,7 @@
-"""The entry point of the `ringback` command. It imports nothing that takes time: Ctrl-C may come while
-the rest is being loaded."""
+"""The entry point of the `ringback` command.
+
+It imports nothing slow, because Ctrl-C may come while the rest is loading.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line of this process, and ends it with the exit code that tells how it went."""
+    """Run the command line of this process, and exit with its exit code."""
     try:
         from ringback_cli.app import run
 
@@ -16,6 +18,6 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     if code == 130:
-        # What is left to do takes a moment, as the last frames leave. A second Ctrl-C ends that at once.
+        # Sending the last frames takes a moment. A second Ctrl-C ends that at once.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)

@@ -1,41 +1,53 @@
-"""The rows that a broker answers with: asked for, named, printed."""
+"""Rows that the broker sends to operators: ask for them, name their columns, print them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ringback_cli.connection import Keys, operator, result_of
-from ringback_cli.options import CONNECT_S, Patience, check_timeout
+from ringback_cli.connection import Connection, result_of
 from ringback_cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from ringback import Operator, PlayerID
 
 
-def all_rows(endpoint: Operator, subject: str, patience: Patience, after: int = 0) -> list[list[Any]]:
-    """Asks the broker for all rows of "players" (in order of joining), "callbacks", "counters" or "events".
+def rows_for(connection: Connection, subject: str) -> list[list[Any]]:
+    """Connect, and return all rows of a subject.
 
     Raises:
-        CallbackError: no answer came.
+        CallbackError: the broker did not answer.
     """
-    return list(each_row(endpoint, subject, patience, after))
+    with connection.operator() as operator:
+        return all_rows(operator, subject, connection)
 
 
-def each_row(endpoint: Operator, subject: str, patience: Patience, after: int = 0) -> Iterator[list[Any]]:
-    """Gives the rows that `all_rows` gives, one by one: who needs no more asks for no further page.
+def all_rows(operator: Operator, subject: str, connection: Connection, after: int = 0) -> list[list[Any]]:
+    """Return all rows of a subject of docs/protocol.md: "players" (in order of joining), "events" and others.
+
+    Args:
+        after: 0 for all rows; for "events", the number of the last event that is known already.
 
     Raises:
-        CallbackError: no answer came.
+        CallbackError: the broker did not answer.
+    """
+    return list(each_row(operator, subject, connection, after))
+
+
+def each_row(operator: Operator, subject: str, connection: Connection, after: int = 0) -> Iterator[list[Any]]:
+    """Yield the rows that `all_rows` returns. A caller that stops early asks for no further pages.
+
+    Raises:
+        CallbackError: the broker did not answer.
     """
     following: int | None = after
     while following is not None:
-        page, following = result_of(endpoint.query(subject, after=following, timeout=patience.left_s()))
+        page, following = result_of(operator.query(subject, after=following, timeout=connection.left_s()))
         yield from page
 
 
 def named_rows(subject: str, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Gives what the broker's rows have, by name. A newer one may have more columns, an older one fewer."""
+    """Return rows as dicts by column. A newer broker may send more columns, an older one fewer."""
     from ringback.protocol.control import Subject, named
     from ringback.protocol.reports import OTHERS, OTHERS_NAME
 
@@ -46,8 +58,12 @@ def named_rows(subject: str, rows: Iterable[Sequence[Any]]) -> list[dict[str, An
     return found
 
 
-def print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_json: bool) -> None:
-    """Prints what a broker knows."""
+def print_rows(subject: str, heads: Sequence[str], rows: list[list[Any]], as_json: bool) -> None:
+    """Print rows as JSON, or as a table of their first columns.
+
+    Args:
+        heads: the heads of these columns.
+    """
     from ringback.protocol.control import COLUMNS, Subject
 
     found = named_rows(subject, rows)
@@ -55,30 +71,21 @@ def print_rows(subject: str, heads: tuple[str, ...], rows: list[list[Any]], as_j
         print_json(found)
     else:
         columns = COLUMNS[Subject(subject)][: len(heads)]
-        print_table(list(heads), [[shown_cell(name, row.get(name)) for name in columns] for row in found])
+        print_table(list(heads), [[format_value(name, row.get(name)) for name in columns] for row in found])
 
 
-def is_of(row: list[Any], player_id: PlayerID | None) -> bool:
-    """Tells whether an event is of a player; None: of anybody."""
-    return player_id is None or (type(row[4]) is type(player_id) and row[4] == player_id)
+def concerns(event: list[Any], player_id: PlayerID | None) -> bool:
+    """Return whether an event happened to a player; None: to anybody."""
+    return player_id is None or (type(event[4]) is type(player_id) and event[4] == player_id)
 
 
-def shown_cell(column: str, value: Any) -> Any:
-    """Gives a value for a table, as its column has it: milliseconds to three places."""
-    return f"{value:.3f}" if column.endswith("_ms") and value is not None else cell(value)
+def format_value(column: str, value: Any) -> Any:
+    """Return a value for its column of a table: milliseconds with three decimals."""
+    return f"{value:.3f}" if column.endswith("_ms") and value is not None else format_cell(value)
 
 
-def rows_for(
-    subject: str, timeout: float | None, backend: str, key_file: str | None, broker_key: str | None
-) -> list[list[Any]]:
-    check_timeout(timeout)
-    patience = Patience(timeout, CONNECT_S)
-    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-        return all_rows(endpoint, subject, patience)
-
-
-def cell(value: Any) -> Any:
-    """Gives a value for a table: text IDs in quotes where they look like ints."""
+def format_cell(value: Any) -> Any:
+    """Return a value for a table: a str in quotes if it looks like an int, a float with one decimal."""
     if isinstance(value, str) and value.isdecimal():
         return f'"{value}"'
     return f"{value:.1f}" if isinstance(value, float) else value

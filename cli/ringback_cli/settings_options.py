@@ -1,20 +1,24 @@
-"""The broker's settings as options: made of the schema that files and the environment have too."""
+"""The broker's settings as options of a command, made from the schema of all settings."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec
 
 import typer
 
 from ringback_broker.settings.schema import SETTINGS, Setting
 from ringback_cli.completion import one_of
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.signatures import expand_first_parameter, option
 
 if TYPE_CHECKING:
     from ringback_broker.settings.sources import LoadedSettings
+
+Own = ParamSpec("Own")
 
 ConfigOption = Annotated[
     str | None,
@@ -22,56 +26,59 @@ ConfigOption = Annotated[
         "--config",
         metavar="FILE",
         envvar="RINGBACK_CONFIG",
-        help="Settings as TOML. [default: ringback.toml in this folder, where there is one]",
+        help="The settings file, TOML. [default: ringback.toml in the current folder, if it exists]",
     ),
 ]
 
 
-def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command an option for each setting of the broker. It is called with those that were given, as
-    its last argument."""
-    own = inspect.signature(command, eval_str=True).parameters
-    parameters = list(own.values())[:-1] + [_parameter(setting) for setting in SETTINGS.values()]
+@dataclass(frozen=True)
+class SettingsOptions:
+    """The options that say which settings a broker has.
 
-    def run(**arguments: Any) -> None:
-        said = {name: arguments.pop(name) for name in SETTINGS}
-        command(**arguments, options={name: value for name, value in said.items() if value is not None})
+    Attributes:
+        config: the settings file; None: `ringback.toml` in the current folder, if it exists.
+        given: the settings that were given as options, by name.
+    """
 
-    run.__doc__ = command.__doc__
-    run.__name__ = command.__name__
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    config: str | None
+    given: Mapping[str, str | bool] = field(default_factory=dict)
+
+    def load(self) -> LoadedSettings:
+        """Return all settings: an option beats the environment, and that beats the file.
+
+        Raises:
+            Failure: a setting is wrong, or the file cannot be read.
+        """
+        from ringback_broker.daemon.settings_file import read_settings
+        from ringback_broker.settings.sources import SettingsError
+
+        try:
+            return read_settings(self.config, self.given, os.environ)
+        except SettingsError as error:
+            raise Failure(Exit.USAGE, str(error)) from None
 
 
-def _parameter(setting: Setting) -> inspect.Parameter:
+def takes_settings(
+    command: Callable[Concatenate[SettingsOptions, Own], None],
+) -> Callable[..., None]:
+    """Give a command `--config` and an option for each setting, in place of its first parameter,
+    `options: SettingsOptions`."""
+
+    def make(config: str | None, **values: str | bool | None) -> SettingsOptions:
+        return SettingsOptions(config, {name: value for name, value in values.items() if value is not None})
+
+    options = [option("config", ConfigOption), *map(_option_of, SETTINGS.values())]
+    return expand_first_parameter(command, options, make)
+
+
+def _option_of(setting: Setting) -> inspect.Parameter:
     default = "" if setting.default in (None, False) else f"; default: {setting.default}"
     is_flag = setting.default is False
-    option = typer.Option(
+    made = typer.Option(
         setting.option,
         metavar=None if is_flag else setting.kind.metavar,
         help=f"{setting.about.text} [env: {setting.variable}{default}]",
         show_default=False,
         autocompletion=one_of(*setting.choices) if setting.choices else None,
     )
-    return inspect.Parameter(
-        setting.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[bool | None if is_flag else str | None, option],
-    )
-
-
-def settings_of(config: str | None, options: dict[str, Any]) -> LoadedSettings:
-    """Gives what holds, by the file, the environment and options.
-
-    Raises:
-        Failure: some of it is wrong.
-    """
-    from ringback_broker.daemon.settings_file import read_settings
-    from ringback_broker.settings.sources import SettingsError
-
-    try:
-        return read_settings(config, options, os.environ)
-    except SettingsError as error:
-        raise Failure(Exit.USAGE, str(error)) from None
+    return option(setting.name, Annotated[bool | None if is_flag else str | None, made])

@@ -1,4 +1,4 @@
-"""A terminal for a program that draws on all of it and reads single keys."""
+"""A terminal for a program that draws on the whole screen and reads single keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.text import Text
 
 _READ_BYTES = 1024
 _SEQUENCE = re.compile(r"\x1b\[\[[A-E]|\x1b\[[0-9;]*[ -/]*[@-~]|\x1bO[@-~]|.", re.DOTALL)
-"""A key: an escape sequence (ECMA-48, section 5.4; the Linux console's; SS3 and a letter), or a character."""
+"""One key: a character or an escape sequence (ECMA-48, section 5.4; the Linux console; SS3 and a letter)."""
 
 _SENT = {
     "up": ("\x1b[A", "\x1bOA"),
@@ -39,18 +39,18 @@ _SENT = {
     "enter": ("\r", "\n"),
     "backspace": ("\x7f", "\b"),
 }
-"""What xterm, rxvt and the Linux console send for a key."""
+"""What xterm, rxvt and the Linux console send for each key."""
 
 _NAMES = {sequence: name for name, sequences in _SENT.items() for sequence in sequences}
 
 _SIGNALS = (
-    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),  # end this process
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),  # these end the process
     *(signal.SIGTSTP, signal.SIGWINCH),
 )
 
 
 def keys_in(text: str) -> list[str]:
-    """Gives the keys in what a terminal sent: characters, and names of others. Unknown ones are left out."""
+    """Return the keys in what a terminal sent: characters, and names of other keys. Skip unknown keys."""
     named = [_NAMES.get(sequence, sequence) for sequence in _SEQUENCE.findall(text)]
     return [name for name in named if not name.startswith("\x1b")]
 
@@ -58,9 +58,9 @@ def keys_in(text: str) -> list[str]:
 class Terminal:
     """The terminal of this process, for a `with` block in the main thread.
 
-    However the block is left, the terminal is as it was before. Signals that end the process are raised by
-    `keys`: Ctrl-C as KeyboardInterrupt, SIGTERM, SIGHUP and SIGQUIT as SystemExit with 128 and their number.
-    Ctrl-Z stops the process with the terminal as it was, and `fg` comes back.
+    At the end of the block, the terminal is as it was before, whatever ended it. `keys` raises the signals
+    that end the process: Ctrl-C as KeyboardInterrupt; SIGTERM, SIGHUP and SIGQUIT as SystemExit with 128 and
+    the signal's number. Ctrl-Z gives the terminal back and stops the process; `fg` continues it.
     """
 
     def __enter__(self) -> Self:
@@ -90,26 +90,29 @@ class Terminal:
 
     @property
     def size(self) -> tuple[int, int]:
-        """How many columns and lines there are now, whatever COLUMNS said at the start."""
+        """The columns and lines that there are now. The variable COLUMNS may have an old number."""
         columns, lines = os.get_terminal_size(sys.stdout.fileno())
         self._console.size = ConsoleDimensions(columns or 80, lines or 24)
         return self._console.size
 
     def wake(self) -> None:
-        """Has `keys` return; from any thread."""
-        with suppress(OSError):  # it is full of what will wake it, or closed
+        """Make `keys` return. Any thread may call this."""
+        with suppress(OSError):  # full, so that it wakes anyway, or closed
             self._waker.send(b"\0")
 
     def draw(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Shows lines from above, each a text and its style in the terms of rich."""
+        """Show lines from the top, each a text and its style in the terms of rich."""
         texts = [Text(text, style=style, no_wrap=True, overflow="crop") for text, style in lines]
         self._live.update(Group(*texts), refresh=True)
 
     def keys(self, timeout_s: float) -> list[str]:
-        """Waits for keys, a signal or `wake`, at most so long; gives the keys.
+        """Wait for keys, a signal or `wake`, and return the keys.
+
+        Args:
+            timeout_s: how long to wait at most, in seconds.
 
         Raises:
-            KeyboardInterrupt, SystemExit: a signal ends this process, or the terminal is gone.
+            KeyboardInterrupt, SystemExit: a signal ends the process, or the terminal is gone.
         """
         ready = {key.fileobj for key, _ in self._selector.select(timeout_s)}
         if self._woken in ready:
@@ -130,7 +133,7 @@ class Terminal:
         self._signals.add(number)
 
     def _obey_signals(self) -> None:
-        """What draws is not interrupted: what has come is done between two screens."""
+        """Obey the signals that have come. It is called between two screens, so drawing is never cut off."""
         noted, self._signals = self._signals, set()
         if signal.SIGINT in noted:
             raise KeyboardInterrupt
@@ -139,7 +142,7 @@ class Terminal:
         if signal.SIGTSTP in noted:
             self._end()
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTSTP)  # it goes on behind this when it is continued
+            os.kill(os.getpid(), signal.SIGTSTP)  # SIGCONT continues here
             signal.signal(signal.SIGTSTP, self._note)
             self._begin()
 

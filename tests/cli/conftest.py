@@ -1,4 +1,4 @@
-"""The command line as processes, and something for it to talk to."""
+"""Fixtures: the command line as processes, and a broker with endpoints for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Outcome = tuple[int, str, str]
 
 
 class Command:
-    """A running `ringback` process, with its outputs apart."""
+    """A running `ringback` process, with separate standard output and standard error."""
 
     running: ClassVar[list[Command]] = []
 
@@ -36,7 +36,7 @@ class Command:
         self.running.append(self)
 
     def end(self, stdin: bytes | None = None) -> Outcome:
-        """Waits for the end; gives exit code, standard output and standard error."""
+        """Wait for the end. Return the exit code, standard output and standard error."""
         output, errors = self.popen.communicate(stdin, timeout=PATIENCE_S)
         self.running.remove(self)
         return self.popen.returncode, (output or b"").decode(), errors.decode()
@@ -44,7 +44,7 @@ class Command:
 
 @pytest.fixture(autouse=True)
 def no_process_stays() -> Iterator[None]:
-    """Ends what a failed test left behind."""
+    """Kill the processes that a failed test left behind."""
     yield
     for command in Command.running:
         command.popen.kill()
@@ -54,7 +54,7 @@ def no_process_stays() -> Iterator[None]:
 
 @dataclass
 class Shop:
-    """A broker process with a server and three players in this one."""
+    """A broker process, with a server and three players in this process."""
 
     broker: BrokerProcess
     arrived: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +72,7 @@ class Shop:
         return self.start(*arguments, **settings).end(stdin)
 
     def never(self, payload: Any, cb: Any) -> None:
-        """A handler that gives no answer."""
+        """Handle a call without replying."""
         self.arrived.set()
         for _ in range(int(PATIENCE_S / 0.01)):
             if cb.cancelled:
@@ -107,7 +107,7 @@ def add_server_callbacks(shop: Shop, server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    """One for all tests of a module; none of them stops a part of it."""
+    """Start a shop for all tests of a module. No test may stop a part of it."""
     with BrokerProcess() as broker:
         shop = Shop(broker)
         server = Server(broker.backend)
@@ -125,7 +125,7 @@ def shop() -> Iterator[Shop]:
 
 @pytest.fixture
 def shop_of_own(broker: BrokerProcess) -> Iterator[tuple[Shop, Server, Player]]:
-    """Broker, server and player 7 that a test may stop."""
+    """Start a broker, a server and player 7 that a test may stop."""
     shop = Shop(broker)
     server, player = Server(broker.backend), Player(broker.players, 7)
     add_server_callbacks(shop, server)
@@ -141,13 +141,13 @@ def shop_of_own(broker: BrokerProcess) -> Iterator[tuple[Shop, Server, Player]]:
 
 @pytest.fixture
 def command() -> type[Command]:
-    """Starts a process of the command line."""
+    """Return the class whose objects are processes of the command line."""
     return Command
 
 
 @pytest.fixture
 def usage() -> Callable[..., str]:
-    """Runs a wrong command line in this process; gives its one line."""
+    """Return a function that runs a wrong command line in this process, and returns its one line."""
 
     def run(*arguments: str) -> str:
         output, errors = io.StringIO(), io.StringIO()

@@ -8,23 +8,21 @@ from typing import Any
 import pytest
 
 from ringback import Call
-from ringback_cli.options import Patience
+from ringback_cli.connection import TimeLimit, calls_of, result_of
 
 
-def test_patience() -> None:
-    assert Patience(None, 15.0).connecting_s() == 5.0
-    assert 55 < Patience(60.0, 15.0).connecting_s() <= 60.0
-    endless = Patience(math.inf, 15.0)
+def test_a_time_limit() -> None:
+    assert TimeLimit(None, 15.0).connecting_s() == 5.0
+    assert 55 < TimeLimit(60.0, 15.0).connecting_s() <= 60.0
+    endless = TimeLimit(math.inf, 15.0)
     assert endless.left_s() is None
     assert endless.connecting_s() > 1e6
-    spent = Patience(1e-9, 15.0)
-    assert spent.left_s() == 0.0
-    assert spent.connecting_s() > 0
+    over = TimeLimit(1e-9, 15.0)
+    assert over.left_s() == 0.0
+    assert over.connecting_s() > 0
 
 
-def test_ctrl_c_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ringback_cli.connection import calls_of, result_of
-
+def test_ctrl_c_cancels() -> None:
     class Waiting:
         cancelled = False
 

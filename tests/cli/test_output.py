@@ -37,7 +37,7 @@ def refuse_constant(name: str) -> Any:
 
 
 @given(values)
-def test_output_is_json_of_one_line(value: Any) -> None:
+def test_json_is_one_line(value: Any) -> None:
     text = to_json(value)
     json.loads(text, parse_constant=refuse_constant)
     assert len(text.splitlines()) == 1
@@ -65,8 +65,8 @@ def test_a_terminal_has_a_table_as_wide_as_it_is(shop: Any) -> None:
     assert max(map(len, lines)) <= 80 and any("\u2500" in line for line in lines)
 
 
-def test_what_others_name_is_printed_as_text(command: Any) -> None:
-    """Keys and IDs with what a terminal, or rich, would take for more than text."""
+def test_names_are_printed_as_text(command: Any) -> None:
+    """Keys and IDs may contain sequences that a terminal, or rich, would obey."""
     odd = "[bold]x[/bold]\x1b[31m\n:smile:"
     with BrokerProcess() as broker:
         player = Player(broker.players, odd)

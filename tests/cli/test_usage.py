@@ -1,4 +1,4 @@
-"""Wrong command lines: one line each, and nothing else."""
+"""The whole command line: wrong use is one line on standard error, and help and documents are complete."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CASES: list[tuple[list[str], str]] = [
     (["trigger", "client", "k"], "Missing argument 'PLAYER_ID'"),
     (["trigger", "server", "k", "1", "2"], "unexpected extra argument"),
     (["trigger", "server", "k", "--nothing"], "No such option: --nothing"),
-    (["trigger", "server", "k", "-5"], "put --"),
+    (["trigger", "server", "k", "-5"], "Put --"),
     (["trigger", "server", ""], "KEY: a key is 1 to 256 UTF-8 bytes, not 0"),
     (["trigger", "all", "ä" * 129], "KEY: a key is 1 to 256 UTF-8 bytes, not 258"),
     (["trigger", "client", "k\udcff", "1"], "KEY: a key is valid Unicode"),
     (["trigger", "client", "k", "0"], "PLAYER_ID: a player ID that is an int is 1 to"),
     (["trigger", "client", "k", "--", "-5"], "--string-id makes it a str"),
     (["trigger", "client", "k", str(2**63)], "PLAYER_ID: a player ID that is an int is 1 to"),
-    (["trigger", "client", "k", "9" * 5000], "PLAYER_ID: an int of so many digits"),
+    (["trigger", "client", "k", "9" * 5000], "PLAYER_ID: a player ID must not be an int of 5000 characters"),
     (["trigger", "client", "k", ""], "PLAYER_ID: a player ID that is a str is 1 to 64 UTF-8 bytes, not 0"),
     (["trigger", "client", "k", "x" * 65], "1 to 64 UTF-8 bytes, not 65"),
     (["trigger", "server", "k", "--source", "-1"], "--source: a player ID that is an int is 1 to"),
@@ -57,14 +57,17 @@ CASES: list[tuple[list[str], str]] = [
     (["trigger", "server", "k", "abc"], "a str needs double quotes"),
     (["trigger", "server", "k", "NaN"], "NaN is not a JSON number"),
     (["trigger", "server", "k", ""], "PAYLOAD is empty"),
-    (["trigger", "server", "k", "@"], "behind the @ stands the path of a file"),
-    (["trigger", "server", "k", "@no/such/file"], "can't read no/such/file: No such file"),
-    (["trigger", "all", "k", "@/"], "can't read /: Is a directory"),
-    (["ping", "--timeout", "-1"], "--timeout: seconds above 0, or inf, not -1"),
-    (["players", "--timeout", "nan"], "--timeout: seconds above 0, or inf, not nan"),
-    (["trigger", "all", "k", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["trigger", "server", "k", "@"], "the path of a file must follow the @"),
+    (["trigger", "server", "k", "@no/such/file"], "cannot read no/such/file: No such file"),
+    (["trigger", "all", "k", "@/"], "cannot read /: Is a directory"),
+    (["ping", "--timeout", "-1"], "--timeout: the seconds must be above 0, or inf for no limit, not -1"),
+    (["players", "--timeout", "nan"], "--timeout: the seconds must be above 0, or inf for no limit, not nan"),
+    (
+        ["trigger", "all", "k", "--timeout", "0"],
+        "--timeout: the seconds must be above 0, or inf for no limit, not 0",
+    ),
     (["ping", "--timeout", "soon"], "Invalid value for '--timeout'"),
-    (["callbacks", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["callbacks", "--timeout", "0"], "--timeout: the seconds must be above 0, or inf for no limit, not 0"),
     (["events", "--last", "0"], "Invalid value for '--last'"),
     (["events", "--player", "0"], "--player: a player ID that is an int is 1 to"),
     (["explain"], "Missing argument"),
@@ -73,9 +76,9 @@ CASES: list[tuple[list[str], str]] = [
     (["explain", "callback", ""], "KEY: "),
     (["kick"], "Missing argument 'PLAYER_ID'"),
     (["kick", "0"], "PLAYER_ID: a player ID that is an int is 1 to"),
-    (["kick", "7", "--timeout", "0"], "--timeout: seconds above 0"),
-    (["drain", "--grace", "0"], "--grace: seconds above 0, at most 86400, not 0"),
-    (["drain", "--grace", "nan"], "--grace: seconds above 0, at most 86400, not nan"),
+    (["kick", "7", "--timeout", "0"], "--timeout: the seconds must be above 0"),
+    (["drain", "--grace", "0"], "--grace: the seconds must be above 0 and at most 86400, not 0"),
+    (["drain", "--grace", "nan"], "--grace: the seconds must be above 0 and at most 86400, not nan"),
     (["drain", "now"], "unexpected extra argument"),
     (["callbacks", "x"], "unexpected extra argument"),
     (["tap", "--key", ""], "KEY: a key is 1 to 256 UTF-8 bytes"),
@@ -89,18 +92,18 @@ CASES: list[tuple[list[str], str]] = [
     (["keys", "revoke"], "Missing argument 'NAME'"),
     (["keys", "list", "x"], "unexpected extra argument"),
     (["token", "show", "x", "y"], "unexpected extra argument"),
-    (["stats", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
-    (["stats", "--interval", "nan"], "--interval: 0.1 to 86400 seconds, not nan"),
-    (["stats", "--count", "2"], "--count: it says how many times --interval prints"),
-    (["top", "--interval", "0"], "--interval: 0.1 to 86400 seconds, not 0"),
+    (["stats", "--interval", "0"], "--interval: the seconds must be from 0.1 to 86400, not 0"),
+    (["stats", "--interval", "nan"], "--interval: the seconds must be from 0.1 to 86400, not nan"),
+    (["stats", "--count", "2"], "--count: it limits --interval, so give --interval too"),
+    (["top", "--interval", "0"], "--interval: the seconds must be from 0.1 to 86400, not 0"),
     (["top", "--count", "0"], "Invalid value for '--count'"),
     (["top", "--view", "servers"], "'servers' is not one of 'players', 'callbacks'"),
     (["top", "--sort", "size"], "--sort: the columns of players are player, calls_s, calls, errors"),
     (["top", "--view", "callbacks", "--sort", "player"], "--sort: the columns of callbacks are key, side"),
-    (["top", "--timeout", "0"], "--timeout: seconds above 0"),
+    (["top", "--timeout", "0"], "--timeout: the seconds must be above 0"),
     (["top", "--backend", "x"], "--backend: an address is"),
     (["stats", "--backend", "x"], "--backend: an address is"),
-    (["doctor", "--timeout", "0"], "--timeout: seconds above 0, or inf, not 0"),
+    (["doctor", "--timeout", "0"], "--timeout: the seconds must be above 0, or inf for no limit, not 0"),
     (["ping", "--count", "0"], "Invalid value for '--count'"),
     (["ping", "--backend", "localhost"], "--backend: an address is tcp://HOST:PORT or ipc://PATH"),
     (["ping", "--backend", "tcp://h:99999"], "--backend: a port is 1 to 65535"),
@@ -109,13 +112,16 @@ CASES: list[tuple[list[str], str]] = [
     (["bench", "--players", "x"], "--players: an address is"),
     (["bench", "--direction", "left"], "Invalid value for '--direction'"),
     (["bench", "--count", "0"], "Invalid value for '--count'"),
-    (["bench", "--in-flight", "1,,64"], "--in-flight: numbers of 1 to 100000, as in 1,64, not '1,,64'"),
-    (["bench", "--in-flight", "0"], "--in-flight: numbers of 1 to 100000"),
-    (["bench", "--in-flight", ""], "--in-flight: numbers of 1 to 100000"),
+    (
+        ["bench", "--in-flight", "1,,64"],
+        "--in-flight: the numbers must be from 1 to 100000, as in 1,64, not '1,,64'",
+    ),
+    (["bench", "--in-flight", "0"], "--in-flight: the numbers must be from 1 to 100000"),
+    (["bench", "--in-flight", ""], "--in-flight: the numbers must be from 1 to 100000"),
     (["bench", "--payload-bytes", "-1"], "Invalid value for '--payload-bytes'"),
     (["bench", "--payload-bytes", "1000001"], "Invalid value for '--payload-bytes'"),
-    (["bench", "--seconds", "0"], "--seconds: above 0, at most 3600, not 0"),
-    (["bench", "--seconds", "nan"], "--seconds: above 0, at most 3600, not nan"),
+    (["bench", "--seconds", "0"], "--seconds: the seconds must be above 0 and at most 3600, not 0"),
+    (["bench", "--seconds", "nan"], "--seconds: the seconds must be above 0 and at most 3600, not nan"),
     (["bench", "--key-file", "no/such.key"], "--key-file, --broker-key: "),
     (["bench", "--player-key-file", "no/such.key"], "--player-key-file, --broker-key: "),
     (["bench", "--broker-key", "x"], "--key-file, --broker-key: "),
@@ -135,7 +141,7 @@ CASES: list[tuple[list[str], str]] = [
     ([*MINT, "--key", "a\0b"], "--key: embedded null"),
     ([*MINT, "--id", "0"], "--id: a player ID that is an int is 1 to"),
     ([*MINT, "--id", ""], "--id: a player ID that is a str is 1 to"),
-    *(([*MINT, "--ttl", ttl], "--ttl: a number above 0 and its unit") for ttl in BAD_TTLS),
+    *(([*MINT, "--ttl", ttl], "--ttl: it must be a number above 0 and a unit") for ttl in BAD_TTLS),
     ([*MINT, "--audience", ""], "--audience: an audience is not empty"),
     ([*MINT, "--audience", "\udcff"], "--audience: an audience is valid Unicode"),
     ([*MINT, "--allow-key", "x"], "--allow-key: a public key is 40"),
@@ -144,7 +150,7 @@ CASES: list[tuple[list[str], str]] = [
 
 
 def all_commands() -> Iterator[list[str]]:
-    """Gives the words of each command, as typer knows them."""
+    """Yield the words of each command, as typer knows them."""
     groups: list[tuple[list[str], Any]] = [([], app)]
     groups += [([str(group.name)], group.typer_instance) for group in app.registered_groups]
     for words, group in groups:
@@ -243,7 +249,7 @@ def test_each_command_is_used_in_a_wrong_way(command: list[str]) -> None:
 def test_each_command_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == Exit.OK
     shown = capsys.readouterr().out
-    examples = re.findall(r"Example: (.+?)\n\n", shown, re.DOTALL)  # it may be folded
+    examples = re.findall(r"Example: (.+?)\n\n", shown, re.DOTALL)  # typer may break its line
     assert len(examples) == 1, f"the help of {command} has no example"
     words = shlex.split(examples[0].replace("<(", ""), comments=True)
     assert words[words.index("ringback") + 1 :][: len(command)] == command
@@ -258,13 +264,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"ringback {__version__}\n"
 
 
-def test_an_error_of_our_own_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bug_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(*_: Any) -> Any:
         raise KeyError("x\ny")
 
-    monkeypatch.setattr("ringback_cli.rows.operator", broken)
+    monkeypatch.setattr("ringback_cli.connection.Connection.operator", broken)
     assert run(["players"]) == Exit.FAILED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("FAILED: KeyError: ")
@@ -273,5 +277,5 @@ def test_an_error_of_our_own_is_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_explaining_an_error_without_a_text() -> None:
+def test_a_failure_without_a_text() -> None:
     assert failure_of(RuntimeError()).message.startswith("RuntimeError (")

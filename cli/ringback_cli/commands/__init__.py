@@ -1,1 +1,1 @@
-"""The commands: one file for each command or group, named as it is."""
+"""The commands: one file for each command or group, with its name."""

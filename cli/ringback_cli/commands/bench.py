@@ -1,4 +1,4 @@
-"""`ringback bench`: what calls through a broker take."""
+"""`ringback bench`: measure calls through a broker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ringback_cli.options import (
     KeyFileOption,
     PlayersOption,
 )
-from ringback_cli.output import print_json, print_line, progress
+from ringback_cli.output import print_json, print_line
+from ringback_cli.progress import progress
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -31,14 +32,16 @@ if TYPE_CHECKING:
 MOST_PLAYERS = 1000
 MOST_IN_FLIGHT = 100_000
 MOST_BYTES = 1_000_000
-"""With what else is in a call, that is still below the wire's bound."""
+"""With the rest of a call, this is still below the limit of a frame."""
 
 LONGEST_S = 3600.0
 LEAVING_S = 2.0
-"""How long a process may take to leave the broker; it is ended then."""
+"""How long a process may take to leave the broker, in seconds. After that it is killed."""
 
 
 class Direction(StrEnum):
+    """Who calls: the players (up) or the server (down)."""
+
     UP = "up"
     DOWN = "down"
     BOTH = "both"
@@ -55,43 +58,54 @@ _COLUMNS = {
     "server CPU us": 15,
     "players CPU us": 16,
 }
-"""Of the table: their names and how wide they are."""
+"""The heads of the table, and the width of each column."""
 
 
 def bench(
     players: PlayersOption = DEFAULT_PLAYERS,
     backend: BackendOption = DEFAULT_BACKEND,
     direction: Annotated[
-        Direction, typer.Option(help="up: players call the server; down: it calls them.")
+        Direction,
+        typer.Option(help="Measure calls of players to the server (up), of the server to players (down)."),
     ] = Direction.BOTH,
-    count: Annotated[int, typer.Option(min=1, max=MOST_PLAYERS, help="How many players.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=MOST_PLAYERS, help="The number of players.")] = 1,
     in_flight: Annotated[
-        str, typer.Option(metavar="N,N,...", help="How many calls at one time, in all.")
+        str,
+        typer.Option(metavar="N,N,...", help="The number of calls in flight; one measurement for each N."),
     ] = "1,64,512",
     payload_bytes: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST_BYTES, help="Of payload and result; 0: objects of about 30 and 100 bytes."
+            min=0,
+            max=MOST_BYTES,
+            help="The size of payloads and results in bytes; 0: objects of about 30 and 100 bytes.",
         ),
     ] = 0,
-    seconds: Annotated[float, typer.Option(help="How long each measurement takes.")] = 3.0,
+    seconds: Annotated[float, typer.Option(help="The duration of each measurement in seconds.")] = 3.0,
     key_file: KeyFileOption = None,
     player_key_file: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="The players' key; it has the IDs bench-0, bench-1 and so on."),
+        typer.Option(
+            metavar="FILE",
+            help="The key file of the players, for the IDs bench-0, bench-1 and so on. [default: none]",
+        ),
     ] = None,
     broker_key: BrokerKeyOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each measurement.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON for each measurement.")
+    ] = False,
 ) -> None:
-    """Measure calls through a running broker, with a server and players of its own.
+    """Measure calls through a running broker, with a server and players that this command starts.
 
-    The broker must have no server yet. --key-file is the server's key.
+    No other server may be connected to the broker. --key-file is for the server.
 
     Example: ringback bench --direction down --count 100 --in-flight 64,512
     """
     numbers = _in_flight(in_flight)
     if not 0 < seconds <= LONGEST_S:
-        raise Failure(Exit.USAGE, f"--seconds: above 0, at most {LONGEST_S:g}, not {seconds:g}")
+        raise Failure(
+            Exit.USAGE, f"--seconds: the seconds must be above 0 and at most {LONGEST_S:g}, not {seconds:g}"
+        )
     specs = {
         "server": _spec("server", backend, "--backend", key_file, "--key-file", broker_key),
         "players": _spec("players", players, "--players", player_key_file, "--player-key-file", broker_key),
@@ -117,17 +131,20 @@ def _in_flight(text: str) -> list[int]:
     except ValueError:
         numbers = []
     if not numbers or not all(1 <= number <= MOST_IN_FLIGHT for number in numbers):
-        raise Failure(Exit.USAGE, f"--in-flight: numbers of 1 to {MOST_IN_FLIGHT}, as in 1,64, not {text!r}")
+        raise Failure(
+            Exit.USAGE,
+            f"--in-flight: the numbers must be from 1 to {MOST_IN_FLIGHT}, as in 1,64, not {text!r}",
+        )
     return numbers
 
 
 def _spec(
     role: str, address: str, option: str, key_file: str | None, key_option: str, broker_key: str | None
 ) -> dict[str, Any]:
-    """Gives what a process is told to be.
+    """Return the specification of a process for `ringback_cli.load`.
 
     Raises:
-        Failure: the address or a key is wrong.
+        Failure: the address, the key file or the broker's key is wrong.
     """
     from ringback import Player, Server
     from ringback.protocol.addresses import check_address
@@ -147,10 +164,10 @@ def _spec(
 def _measure(
     way: Direction, specs: dict[str, dict[str, Any]], numbers: list[int], seconds: float, quiet: bool
 ) -> Iterator[dict[str, Any]]:
-    """Starts server and players; gives the figures for each number of calls in flight.
+    """Start the server and the players. Yield the figures for each number of calls in flight.
 
     Raises:
-        Failure: one of the two processes ended; it says why.
+        Failure: one of the two processes ended, with its error.
     """
     from ringback_cli.load_processes import ProcessEnded, line_of, measure_calls
 
@@ -171,14 +188,14 @@ def _measure(
 
 @contextmanager
 def _process(spec: dict[str, Any]) -> Iterator[Popen[str]]:
-    """Starts a process of `ringback_cli.load`, and has it leave the broker in the end.
+    """Start a process of `ringback_cli.load`. At the end of the block it leaves the broker and ends.
 
-    It is in a session of its own: Ctrl-C is for this process, which then ends the others. Should this one be
-    killed, their standard input ends, and they end by themselves.
+    It gets a session of its own, so that Ctrl-C interrupts this process only, which then ends the others. If
+    this process is killed, the standard input of the others ends, and so do they.
     """
     from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
 
-    process = Popen(  # noqa: S603 - a module of our own
+    process = Popen(  # noqa: S603 - it runs a module of this package
         [sys.executable, "-P", "-m", "ringback_cli.load", json.dumps(spec)],
         stdin=PIPE,
         stdout=PIPE,
@@ -205,12 +222,12 @@ def _process(spec: dict[str, Any]) -> Iterator[Popen[str]]:
 
 
 def _failure(ended: ProcessEnded) -> Failure:
-    """Gives what a process said before it ended: its last line is an error like those of the commands."""
-    line = ended.lines[-1] if ended.lines else "it said nothing"
+    """Return the failure of a process that has ended: its last line is an error as commands print it."""
+    line = ended.lines[-1] if ended.lines else "it printed nothing"
     code, colon, message = line.partition(": ")
     if colon and code.isupper() and ended.code in set(Exit):
         return Failure(Exit(ended.code), message, code=code)
-    return Failure(Exit.FAILED, f"a process that took part ended with {ended.code}: {line}")
+    return Failure(Exit.FAILED, f"a process of the measurement ended with exit code {ended.code}: {line}")
 
 
 def _table_row(row: dict[str, Any]) -> str:

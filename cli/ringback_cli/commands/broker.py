@@ -1,28 +1,28 @@
-"""`ringback broker`: the broker as a daemon in the foreground."""
+"""`ringback broker`: run the broker in the foreground."""
 
 from __future__ import annotations
 
 import logging
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.settings_options import ConfigOption, settings_of, takes_settings
+from ringback_cli.settings_options import SettingsOptions, takes_settings
 
 if TYPE_CHECKING:
     from ringback_broker import BrokerSettings
 
 
 @takes_settings
-def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -> None:
-    """Run the broker until SIGTERM or SIGINT; it then drains, and a second signal ends it at once.
+def broker(options: SettingsOptions) -> None:
+    """Run the broker until SIGTERM or SIGINT. Then it drains; a second signal stops it at once.
 
-    It logs to standard error, when it is ready a line with its addresses. An address is
-    tcp://HOST:PORT or ipc://PATH. Options beat the environment, and that beats the file, which is read again
-    on SIGHUP.
+    It logs to standard error. When it is ready, it logs a line with its addresses. An address is
+    tcp://HOST:PORT or ipc://PATH. Options win over the environment, and the environment wins over the
+    settings file. The broker reads that file again on SIGHUP.
 
     Example: ringback broker --players tcp://0.0.0.0:5770 --key-file broker.key --access access.toml
     """
@@ -30,23 +30,22 @@ def broker(config: ConfigOption = None, options: dict[str, Any] | None = None) -
     from ringback_broker.daemon.logs import audit_to, log_to_stderr
     from ringback_broker.daemon.settings_file import read_settings
 
-    loaded = settings_of(config, options or {})
+    loaded = options.load()
     settings, path = loaded.settings, loaded.path
 
     def reread() -> BrokerSettings:
-        again = read_settings(path, options, os.environ).settings
+        again = read_settings(path, options.given, os.environ).settings
         logging.getLogger().setLevel(again.log_level.upper())
         return again
 
     try:
         with ExitStack() as stack:
-            audit = settings.audit
-            if audit is not None:
+            if settings.audit is not None:
                 try:
-                    stack.enter_context(audit_to(audit))
+                    stack.enter_context(audit_to(settings.audit))
                 except OSError as error:
                     where = loaded.origins["audit"]
-                    raise Failure(Exit.USAGE, f"{where}: {audit}: {error.strerror}") from None
+                    raise Failure(Exit.USAGE, f"{where}: {settings.audit}: {error.strerror}") from None
             stack.enter_context(log_to_stderr(settings.log_format, settings.log_level))
             if path is not None:
                 logging.getLogger("ringback.broker").info("settings are read from %s", path)

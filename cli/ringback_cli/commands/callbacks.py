@@ -1,36 +1,23 @@
-"""`ringback callbacks`: what is registered, and how calls of it go."""
+"""`ringback callbacks`: print which callbacks are registered, and how their calls went."""
 
 from __future__ import annotations
 
-from ringback_cli.options import (
-    DEFAULT_BACKEND,
-    BackendOption,
-    BrokerKeyOption,
-    JSONOption,
-    KeyFileOption,
-    ShortTimeoutOption,
-)
+from ringback_cli.connection import Connection, connects
+from ringback_cli.options import JSONOption
 from ringback_cli.rows import print_rows, rows_for
 
-_CALLBACK_HEADS = (
-    *("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms"),
-)
+_HEADS = ("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms")
 
 
-def callbacks(
-    as_json: JSONOption = False,
-    timeout: ShortTimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
-) -> None:
-    """Print the callbacks that are registered or called: key, by which side, and by how many endpoints.
+@connects()
+def callbacks(connection: Connection, as_json: JSONOption = False) -> None:
+    """Print the callbacks that are registered or were called.
 
-    For each: calls in flight, those that have ended, how many of them failed; of the last minute how many a
-    second, and the latencies that 50 and 99 of 100 did not exceed. Latencies of the server's callbacks are
-    measured at the server, of players' there and back.
+    For each callback: its key, which side handles it, and how many endpoints have registered it. Then its
+    calls in flight, its calls that have ended, how many of them failed, and, in the last minute, how many
+    ended a second and the latencies that 50 % and 99 % of them did not exceed. The server measures the
+    latencies of its own callbacks. Those of players' callbacks include the way there and back.
 
     Example: ringback callbacks
     """
-    rows = rows_for("callbacks", timeout, backend, key_file, broker_key)
-    print_rows("callbacks", _CALLBACK_HEADS, rows, as_json)
+    print_rows("callbacks", _HEADS, rows_for(connection, "callbacks"), as_json)

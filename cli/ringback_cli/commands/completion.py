@@ -1,4 +1,4 @@
-"""`ringback completion`: a script for a shell."""
+"""`ringback completion`: print the script that a shell needs for completion at Tab."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ _ringback_completion() {
 }
 complete -o default -F _ringback_completion ringback
 """.strip()
-"""In place of typer's own: bash ends a word at a colon, and nearly all keys have one. Typer is given the line
-as it was typed, to complete its last word or one behind it. What bash has before the colon is left out."""
+"""The script for bash. It replaces typer's, because bash ends a word at a colon and most keys have one. It
+passes the line to typer as it was typed, to complete its last word or a new one after it. Then it removes
+the part before the colon, which bash keeps by itself."""
 
 
 class Shell(StrEnum):
+    """The shells that can complete."""
+
     BASH = "bash"
     ZSH = "zsh"
     FISH = "fish"
@@ -35,7 +38,7 @@ class Shell(StrEnum):
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", show_default=False)],
 ) -> None:
-    """Print a script that has a shell complete commands, options and values at Tab.
+    """Print a script that makes a shell complete commands, options and values at Tab.
 
     Keys and player IDs come from the broker that the command line or the environment names, if it answers
     within half a second.

@@ -1,18 +1,18 @@
-"""`ringback config`: what a broker would be told, and by whom."""
+"""`ringback config`: print and check the settings of a broker."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import JSONOption
 from ringback_cli.output import complain, print_json, print_line, print_table, show_help
-from ringback_cli.settings_options import ConfigOption, settings_of, takes_settings
+from ringback_cli.settings_options import SettingsOptions, takes_settings
 
 app = typer.Typer(
-    help="Show and check the broker's settings.", invoke_without_command=True, rich_markup_mode=None
+    help="Print and check the settings of a broker.", invoke_without_command=True, rich_markup_mode=None
 )
 
 
@@ -21,21 +21,18 @@ def _config(context: typer.Context) -> None:
     show_help(context)
 
 
+@app.command("show", short_help="Print all settings, and where each comes from.")
 @takes_settings
-def show(
-    config: ConfigOption = None,
-    as_json: JSONOption = False,
-    options: dict[str, Any] | None = None,
-) -> None:
+def show(options: SettingsOptions, as_json: JSONOption = False) -> None:
     """Print all settings that `ringback broker` would have here, and where each comes from.
 
-    Options beat the environment, and that beats the file.
+    Options win over the environment, and the environment wins over the settings file.
 
     Example: ringback config show --config ringback.toml --lease 30
     """
     from ringback_broker.settings.schema import SETTINGS
 
-    loaded = settings_of(config, options or {})
+    loaded = options.load()
     rows = [
         {
             "setting": name,
@@ -59,14 +56,11 @@ def show(
     )
 
 
-app.command("show", short_help="Print all settings, and where each comes from.")(show)
-
-
-@app.command("check", short_help="Tell whether a file is right.")
+@app.command("check", short_help="Check a settings file.")
 def check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Settings as TOML.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The settings file, TOML.", show_default=False)],
 ) -> None:
-    """Tell whether a file of settings is right: a line for each thing that is wrong, and exit code 2.
+    """Check a settings file. Each error is a line on standard error, and the exit code is 2.
 
     Example: ringback config check /etc/ringback/ringback.toml
     """
@@ -79,12 +73,12 @@ def check(
         for problem in error.problems[:-1]:
             complain(Exit.USAGE.name, problem)
         raise Failure(Exit.USAGE, error.problems[-1]) from None
-    print_line(f"{file}: {len(loaded.origins)} settings, all right")
+    print_line(f"{file}: {len(loaded.origins)} settings, all correct")
 
 
-@app.command("schema", short_help="Print what a file may say, as JSON Schema.")
+@app.command("schema", short_help="Print a JSON Schema of the settings file.")
 def schema() -> None:
-    """Print what a file of settings may say, as JSON Schema, for editors and other programs.
+    """Print a JSON Schema of the settings file, for editors and other programs.
 
     Example: ringback config schema > ringback.schema.json
     """

@@ -1,51 +1,52 @@
-"""`ringback doctor`: what is wrong on this machine, before a broker or an endpoint finds out."""
+"""`ringback doctor`: find what is wrong on this machine, before a broker or an endpoint does."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from ringback_cli.connection import Keys, operator, result_of
+from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import (
-    CONNECT_S,
-    BrokerKeyOption,
-    JSONOption,
-    KeyFileOption,
-    Patience,
-    ShortTimeoutOption,
-    check_timeout,
-)
+from ringback_cli.options import JSONOption
 from ringback_cli.output import print_json, print_table
 from ringback_cli.rows import all_rows
-from ringback_cli.settings_options import ConfigOption, settings_of
+from ringback_cli.settings_options import ConfigOption, SettingsOptions
 
 if TYPE_CHECKING:
     from ringback_broker import BrokerSettings
 
 MIN_LIBZMQ = (4, 3, 2)
-"""Older ones have known ways to be made to fail from afar (libzmq's NEWS, 4.3.2 and 4.3.3)."""
+"""Older versions can be crashed over the network (libzmq's NEWS, 4.3.2 and 4.3.3)."""
 
 CLOCK_UNSYNCHRONIZED = 5
-"""What adjtimex(2) gives then: TIME_ERROR."""
+"""The return value TIME_ERROR of adjtimex(2)."""
 
 SLOW_PING_MS = 50.0
 
 
 class Verdict(StrEnum):
+    """Whether a finding is a problem."""
+
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
 
 
 class Finding(NamedTuple):
-    """What was looked at, what was found, and what to do about it, if anything."""
+    """The result of one check.
+
+    Attributes:
+        what: the subject of the check.
+        found: what is there.
+        advice: what the user can do; empty if nothing needs to be done.
+    """
 
     what: str
     verdict: Verdict
@@ -53,32 +54,25 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def doctor(
-    config: ConfigOption = None,
-    as_json: JSONOption = False,
-    timeout: ShortTimeoutOption = None,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
-) -> None:
-    """Look at this machine, a broker's settings and files, and the broker that runs at its address.
+@connects(backend=False)
+def doctor(connection: Connection, config: ConfigOption = None, as_json: JSONOption = False) -> None:
+    """Check this machine, the settings and files of a broker, and the broker that runs at its address.
 
-    --key-file and --broker-key are an operator's, to ask a broker that wants keys. Exit code 1 if anything
-    has failed; a warning is no failure.
+    --key-file and --broker-key are those of an operator, for a broker with an access list. The exit code is
+    1 if a check failed. A warning is not a failure.
 
     Example: ringback doctor --config /etc/ringback/ringback.toml
     """
-    check_timeout(timeout)
-    patience = Patience(timeout, CONNECT_S)
     findings = [_python(), _libzmq(), *_packages(), _clock()]
     try:
-        loaded = settings_of(config, {})
+        loaded = SettingsOptions(config).load()
     except Failure as failure:
         findings.append(Finding("settings", Verdict.FAILED, failure.message, "ringback config check FILE"))
     else:
         where = "defaults" if loaded.path is None else loaded.path
         findings.append(Finding("settings", Verdict.OK, where))
         findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
-        findings.append(_broker(loaded.settings, patience, Keys(key_file, broker_key)))
+        findings.append(_broker(loaded.settings, connection))
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -99,7 +93,7 @@ def _libzmq() -> Finding:
         oldest = ".".join(map(str, MIN_LIBZMQ))
         return Finding("libzmq", Verdict.FAILED, found, f"{oldest} or newer: pip install --upgrade pyzmq")
     if not zmq.has("curve"):
-        advice = "without keys all is well; for keys, a pyzmq from PyPI has CURVE"
+        advice = "encryption needs CURVE; pyzmq from PyPI has it"
         return Finding("libzmq", Verdict.WARNING, f"{found}, without CURVE", advice)
     return Finding("libzmq", Verdict.OK, f"{found}, with CURVE")
 
@@ -125,19 +119,19 @@ def _version(name: str) -> str:
 
 
 def _clock() -> Finding:
-    """Tokens have times in them. The kernel knows whether something keeps its clock right."""
+    """Check that the clock is synchronized, because tokens expire. The kernel knows."""
     import ctypes
 
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    buffer = ctypes.create_string_buffer(1024)  # struct timex, all 0: only ask
+    buffer = ctypes.create_string_buffer(1024)  # struct timex, all zeros: a read-only request
     try:
         state = ctypes.CDLL(None).adjtimex(buffer)
-    except AttributeError:  # a libc without it
+    except AttributeError:  # this libc does not have it
         state = -1
     if state == CLOCK_UNSYNCHRONIZED:
         advice = "tokens need clocks that agree to seconds: run chrony or systemd-timesyncd"
-        return Finding("clock", Verdict.WARNING, f"{now}, and nothing keeps it right", advice)
-    return Finding("clock", Verdict.OK, now if state < 0 else f"{now}, kept right")
+        return Finding("clock", Verdict.WARNING, f"{now}, not synchronized", advice)
+    return Finding("clock", Verdict.OK, now if state < 0 else f"{now}, synchronized")
 
 
 def _descriptors(settings: BrokerSettings) -> Finding:
@@ -146,13 +140,12 @@ def _descriptors(settings: BrokerSettings) -> Finding:
     from ringback_broker.daemon.descriptors import RESERVED, connections
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = sum(connections(settings.max_players, settings.max_operators)) + RESERVED
-    if limit != resource.RLIM_INFINITY and limit < wanted:
-        advice = f"ulimit -n {wanted}, LimitNOFILE={wanted}, or a lower max_players"
-        return Finding(
-            "descriptors", Verdict.WARNING, f"{limit}; {settings.max_players} players take more", advice
-        )
-    return Finding("descriptors", Verdict.OK, f"{limit}; {settings.max_players} players take {wanted}")
+    needed = sum(connections(settings.max_players, settings.max_operators)) + RESERVED
+    found = f"{limit} are allowed; {settings.max_players} players need {needed}"
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        advice = f"ulimit -n {needed}, LimitNOFILE={needed}, or a lower max_players"
+        return Finding("descriptors", Verdict.WARNING, found, advice)
+    return Finding("descriptors", Verdict.OK, found)
 
 
 def _files(settings: BrokerSettings) -> Iterator[Finding]:
@@ -160,40 +153,44 @@ def _files(settings: BrokerSettings) -> Iterator[Finding]:
     from ringback_broker.settings.schema import InvalidSetting
 
     if settings.key_file is None or settings.access is None:
-        yield Finding("keys", Verdict.OK, "none: whoever reaches the broker may join", "docs/security.md")
+        advice = "docs/security.md"
+        yield Finding("keys", Verdict.OK, "none: everybody who reaches the broker may join", advice)
         return
-    for name, path, look in (
-        ("key_file", settings.key_file, load_broker_key),
-        ("access", settings.access, AccessFile),
-    ):
-        try:
-            made: Any = look(path)
-        except InvalidSetting as error:
-            yield Finding(name, Verdict.FAILED, error.reason, "ringback keys --help")
-        else:
-            keys = f", {len(made.list)} keys" if isinstance(made, AccessFile) else ""
-            yield Finding(name, Verdict.OK, f"{path}{keys}")
+    advice = "ringback keys --help"
+    try:
+        load_broker_key(settings.key_file)
+    except InvalidSetting as error:
+        yield Finding("key_file", Verdict.FAILED, error.reason, advice)
+    else:
+        yield Finding("key_file", Verdict.OK, settings.key_file)
+    try:
+        count = len(AccessFile(settings.access).list)
+    except InvalidSetting as error:
+        yield Finding("access", Verdict.FAILED, error.reason, advice)
+    else:
+        yield Finding("access", Verdict.OK, f"{settings.access}, {count} keys")
 
 
-def _broker(settings: BrokerSettings, patience: Patience, keys: Keys) -> Finding:
-    """Asks who is at the address where the broker would listen."""
+def _broker(settings: BrokerSettings, connection: Connection) -> Finding:
+    """Ask the broker at the address where these settings make one listen."""
     from ringback.errors import BrokerUnreachable, CallbackError, Refused
     from ringback.protocol.addresses import dialled
 
     address = dialled(settings.backend)
     if address.endswith(":0"):
-        return Finding("broker", Verdict.OK, f"{address} is any port: not asked")
+        return Finding("broker", Verdict.OK, f"not asked, because {address} means any port")
+    connection = replace(connection, backend=address)
     try:
-        with operator(address, patience, keys) as endpoint:
+        with connection.operator() as operator:
             begun_at = time.perf_counter()
-            result_of(endpoint.ping(timeout=patience.left_s()))
+            result_of(operator.ping(timeout=connection.left_s()))
             took_ms = 1000 * (time.perf_counter() - begun_at)
-            there = len(all_rows(endpoint, "players", patience))
+            players = len(all_rows(operator, "players", connection))
     except BrokerUnreachable as error:
         return Finding("broker", Verdict.WARNING, str(error), "ringback broker")
     except (CallbackError, Refused) as error:
         return Finding("broker", Verdict.FAILED, f"{address}: {error}", "--key-file, --broker-key")
-    found = f"{address} answers in {took_ms:.1f} ms, {there} players"
+    found = f"{address} answers in {took_ms:.1f} ms, {players} players"
     if took_ms > SLOW_PING_MS:
         return Finding("broker", Verdict.WARNING, found, "slow: ringback ping --count 100, ringback bench")
     return Finding("broker", Verdict.OK, found)

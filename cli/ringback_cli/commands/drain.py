@@ -1,4 +1,4 @@
-"""`ringback drain`: has the broker drain and stop."""
+"""`ringback drain`: make the broker drain and stop."""
 
 from __future__ import annotations
 
@@ -6,47 +6,35 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli.connection import Keys, operator, result_of
+from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import (
-    CONNECT_S,
-    DEFAULT_BACKEND,
-    BackendOption,
-    BrokerKeyOption,
-    KeyFileOption,
-    Patience,
-    ShortTimeoutOption,
-    check_timeout,
-)
 from ringback_cli.output import print_json
 
 
+@connects()
 def drain(
+    connection: Connection,
     grace: Annotated[
         float | None,
         typer.Option(
             "--grace",
             metavar="SECONDS",
-            help="For calls in flight. [default: as its settings say]",
+            help="How long calls in flight may take to end. [default: the broker's setting `grace`]",
         ),
     ] = None,
-    timeout: ShortTimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Have the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
+    """Make the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
 
-    It returns when the broker has begun.
+    The command returns when the broker has begun to drain.
 
     Example: ringback drain --grace 30
     """
     from ringback.protocol.limits import MAX_GRACE_S
 
-    check_timeout(timeout)
     if grace is not None and not 0 < grace <= MAX_GRACE_S:
-        raise Failure(Exit.USAGE, f"--grace: seconds above 0, at most {MAX_GRACE_S}, not {grace:g}")
-    patience = Patience(timeout, CONNECT_S)
-    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-        result_of(endpoint.drain(grace, timeout=patience.left_s()))
-    print_json({"draining": backend})
+        raise Failure(
+            Exit.USAGE, f"--grace: the seconds must be above 0 and at most {MAX_GRACE_S}, not {grace:g}"
+        )
+    with connection.operator() as operator:
+        result_of(operator.drain(grace, timeout=connection.left_s()))
+    print_json({"draining": connection.backend})

@@ -1,4 +1,4 @@
-"""`ringback keys`: key pairs, and the broker's list of who may join."""
+"""`ringback keys`: make key pairs, and edit the access list of the broker."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
 app = typer.Typer(
-    short_help="Make keys, and say who may join.", invoke_without_command=True, rich_markup_mode=None
+    short_help="Make key pairs, and edit the access list.", invoke_without_command=True, rich_markup_mode=None
 )
 
 AccessOption = Annotated[
     Path,
-    typer.Option("--access", metavar="FILE", envvar="RINGBACK_ACCESS", help="The broker's list of keys."),
+    typer.Option("--access", metavar="FILE", envvar="RINGBACK_ACCESS", help="The broker's access list."),
 ]
 IDsOption = Annotated[
     list[str] | None,
-    typer.Option("--id", metavar="ID", help="A player ID that the key may take; can be repeated."),
+    typer.Option(
+        "--id",
+        metavar="ID",
+        help="Allow this player ID; repeat the option for several. [default: any ID]",
+    ),
 ]
 DEFAULT_ACCESS = Path("access.toml")
 _ROLES = ("broker", "server", "operator", "player")
@@ -36,17 +40,21 @@ _HEAD = "# Who may join: docs/security.md. The broker reads this file again when
 
 @app.callback()
 def _keys(context: typer.Context) -> None:
-    """Make keys, and edit the broker's list of the keys that may join."""
+    """Make key pairs, and edit the access list: the public keys that may join the broker."""
     show_help(context)
 
 
 @app.command(short_help="Make a key pair.")
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="What lists and logs say.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", show_default=False, help="The name of the key in lists and logs.")
+    ],
     role: Annotated[
         str,
         typer.Option(
-            metavar="ROLE", help="broker, server, operator or player.", autocompletion=one_of(*_ROLES)
+            metavar="ROLE",
+            help="Who uses the key: broker, server, operator or player.",
+            autocompletion=one_of(*_ROLES),
         ),
     ],
     ids: IDsOption = None,
@@ -54,12 +62,16 @@ def new(
     broker_key: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", envvar="RINGBACK_BROKER_KEY", help="The broker's public key, for endpoints."
+            metavar="KEY",
+            envvar="RINGBACK_BROKER_KEY",
+            help="Keep the broker's public key in the key file of an endpoint. [default: none]",
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files go.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Create the files in this folder.")
+    ] = Path(),
 ) -> None:
-    """Make a key pair: NAME.key, a secret that only you can read, and NAME.pub for the broker's list.
+    """Make a key pair: NAME.key, a secret that only you can read, and NAME.pub for the access list.
 
     Example: ringback keys new broker --role broker
     """
@@ -74,30 +86,38 @@ def new(
     print_json({"file": str(path), "public": pair.public})
 
 
-@app.command(short_help="Put a key on the broker's list.")
+@app.command(short_help="Put a key on the access list.")
 def allow(
     key: Annotated[
         str, typer.Argument(metavar="KEY", show_default=False, help="A NAME.pub file, or a public key.")
     ],
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="For people and logs.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The name of the key. [default: from the file]")
+    ] = None,
     role: Annotated[
         str | None,
-        typer.Option(metavar="ROLE", help="server, operator or player.", autocompletion=one_of(*_ROLES[1:])),
+        typer.Option(
+            metavar="ROLE",
+            help="Who uses the key: server, operator or player. [default: from the file]",
+            autocompletion=one_of(*_ROLES[1:]),
+        ),
     ] = None,
     ids: IDsOption = None,
     string_id: StringIDOption = False,
     sources: Annotated[
-        bool, typer.Option(help="Whether an operator may call the server in the name of a source.")
+        bool, typer.Option(help="Allow an operator to call the server in the name of a source.")
     ] = True,
     orders: Annotated[
-        bool, typer.Option(help="Whether an operator may kick players, drain the broker and watch calls.")
+        bool, typer.Option(help="Allow an operator to kick players, drain the broker and watch calls.")
     ] = True,
-    note: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
+    note: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Keep a note for people. [default: none]")
+    ] = None,
     access: AccessOption = DEFAULT_ACCESS,
 ) -> None:
-    """Let a key join: put it on the broker's list, or in the place of the one with its name.
+    """Put a key on the access list, so that it may join. It replaces a key with the same name.
 
-    What a NAME.pub file says of itself can be said otherwise by an option.
+    Name, role and IDs come from the NAME.pub file. Options override them.
 
     Example: ringback keys allow anna.pub --id 7
     """
@@ -120,26 +140,26 @@ def allow(
     print_json({"allowed": fields.get("name"), "access": str(access)})
 
 
-@app.command(short_help="Take a key off the broker's list.")
+@app.command(short_help="Take a key off the access list.")
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name of the key.")],
     access: AccessOption = DEFAULT_ACCESS,
 ) -> None:
-    """Take a key off the broker's list. A broker that runs ends its sessions within two seconds.
+    """Take a key off the access list. A running broker ends its sessions within two seconds.
 
     Example: ringback keys revoke anna
     """
     document = _read(access, must_be=True)
     found = [_remove(document, name, kind) for kind in ("key", "token_key")]
     if not any(found):
-        raise Failure(Exit.USAGE, f"{access} has no key of the name {name!r}")
+        raise Failure(Exit.USAGE, f"{access} has no key with the name {name!r}")
     _write(access, document)
     print_json({"revoked": name, "access": str(access)})
 
 
-@app.command("list", short_help="Print the broker's list.")
+@app.command("list", short_help="Print the access list.")
 def list_keys(access: AccessOption = DEFAULT_ACCESS) -> None:
-    """Print the broker's list as an array.
+    """Print the access list as a JSON array.
 
     Example: ringback keys list --access /etc/ringback/access.toml
     """
@@ -154,7 +174,7 @@ def list_keys(access: AccessOption = DEFAULT_ACCESS) -> None:
 
 
 def _public_part(key: str) -> dict[str, Any]:
-    """Gives what is known of a key: of a NAME.pub or NAME.key file what is no secret."""
+    """Return the fields of a public key, or of a NAME.pub or NAME.key file without its secret."""
     from ringback.credentials import KeyFileError, read_key_file
     from ringback.protocol.names import check_public_key
 
@@ -162,7 +182,9 @@ def _public_part(key: str) -> dict[str, Any]:
         try:
             return {"public": check_public_key(key)}
         except ValueError as error:
-            raise Failure(Exit.USAGE, f"KEY: it is no file that ends with .pub, and {error}") from None
+            raise Failure(
+                Exit.USAGE, f"KEY: it does not end with .pub, so it must be a public key, but {error}"
+            ) from None
     try:
         fields = read_key_file(Path(key))
     except KeyFileError as error:
@@ -176,9 +198,9 @@ def _text(path: Path, must_be: bool) -> str:
     except FileNotFoundError:
         if not must_be:
             return _HEAD
-        raise Failure(Exit.USAGE, f"--access: there is no file {path}") from None
+        raise Failure(Exit.USAGE, f"--access: the file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise Failure(Exit.USAGE, f"--access: {path} can't be read: {error}") from None
+        raise Failure(Exit.USAGE, f"--access: cannot read {path}: {error}") from None
 
 
 def _read(path: Path, must_be: bool = False) -> TOMLDocument:
@@ -212,7 +234,7 @@ def _append(document: TOMLDocument, kind: str, fields: dict[str, Any]) -> None:
 
 
 def _write(path: Path, document: TOMLDocument) -> None:
-    """Writes the list whole or not at all, and only one that the broker takes."""
+    """Write the list whole or not at all, and only if the broker accepts it."""
     import tomlkit
 
     from ringback_broker.admission.access_list import AccessError, AccessList
@@ -230,4 +252,4 @@ def _write(path: Path, document: TOMLDocument) -> None:
         Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except OSError as error:
-        raise Failure(Exit.FAILED, f"{path} can't be written: {error.strerror}") from None
+        raise Failure(Exit.FAILED, f"cannot write {path}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""`ringback kick`: ends the session of a player."""
+"""`ringback kick`: end the session of a player."""
 
 from __future__ import annotations
 
@@ -7,47 +7,36 @@ from typing import Annotated
 import typer
 
 from ringback_cli.completion import player_ids
-from ringback_cli.connection import Keys, operator, result_of
-from ringback_cli.options import (
-    CONNECT_S,
-    DEFAULT_BACKEND,
-    BackendOption,
-    BrokerKeyOption,
-    KeyFileOption,
-    Patience,
-    ShortTimeoutOption,
-    StringIDOption,
-    check_timeout,
-    parse_player_id,
-)
+from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.options import StringIDOption, parse_player_id
 from ringback_cli.output import print_json
 
 
+@connects()
 def kick(
+    connection: Connection,
     player_id: Annotated[
         str,
         typer.Argument(
-            metavar="PLAYER_ID", help="Who has to leave.", show_default=False, autocompletion=player_ids
+            metavar="PLAYER_ID",
+            help="The player whose session ends.",
+            show_default=False,
+            autocompletion=player_ids,
         ),
     ],
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="For the player and the broker's log.")
+        str,
+        typer.Option("--reason", metavar="TEXT", help="Tell the player and the broker's log this reason."),
     ] = "",
     string_id: StringIDOption = False,
-    timeout: ShortTimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
 ) -> None:
-    """End the session of a player. It is told why, and does not come back by itself.
+    """End the session of a player. The player gets the reason, and does not reconnect by itself.
 
-    Its calls in flight end with PLAYER_LEFT. To keep somebody out, revoke its key.
+    Its calls in flight end with PLAYER_LEFT. To keep it out, revoke its key.
 
     Example: ringback kick 7 --reason "cheats"
     """
-    check_timeout(timeout)
-    who = parse_player_id(player_id, string_id, "PLAYER_ID")
-    patience = Patience(timeout, CONNECT_S)
-    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-        result_of(endpoint.kick(who, reason, timeout=patience.left_s()))
-    print_json({"kicked": who})
+    kicked = parse_player_id(player_id, string_id, "PLAYER_ID")
+    with connection.operator() as operator:
+        result_of(operator.kick(kicked, reason, timeout=connection.left_s()))
+    print_json({"kicked": kicked})

@@ -1,30 +1,19 @@
-"""`ringback players`: who is connected."""
+"""`ringback players`: print who is connected."""
 
 from __future__ import annotations
 
-from ringback_cli.options import (
-    DEFAULT_BACKEND,
-    BackendOption,
-    BrokerKeyOption,
-    JSONOption,
-    KeyFileOption,
-    ShortTimeoutOption,
-)
+from ringback_cli.connection import Connection, connects
+from ringback_cli.options import JSONOption
 from ringback_cli.rows import print_rows, rows_for
 
-_PLAYER_HEADS = (
+_HEADS = (
     *("player", "connected s", "callbacks", "IP", "identity", "heard s ago", "window used %"),
     *("calls", "errors", "rtt ms"),
 )
 
 
-def players(
-    as_json: JSONOption = False,
-    timeout: ShortTimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
-) -> None:
+@connects()
+def players(connection: Connection, as_json: JSONOption = False) -> None:
     """Print who is connected, in order of joining.
 
     For each player: how long it has been connected, how many callbacks it has registered, its IP, its
@@ -34,5 +23,4 @@ def players(
 
     Example: ringback players --json
     """
-    rows = rows_for("players", timeout, backend, key_file, broker_key)
-    print_rows("players", _PLAYER_HEADS, rows, as_json)
+    print_rows("players", _HEADS, rows_for(connection, "players"), as_json)

@@ -1,4 +1,4 @@
-"""`ringback token`: keys that sign tokens, and tokens for players that have no key of their own."""
+"""`ringback token`: make signing keys, and tokens for players that have no key pair of their own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Tokens for players that have no key of their own: make a key, mint with it, look at one.",
-    short_help="Make a key for tokens, mint a token, look at one.",
+    help="Make signing keys, and tokens for players that have no key pair of their own.",
+    short_help="Make a signing key, make a token, read a token.",
     rich_markup_mode=None,
 )
 
@@ -34,17 +34,19 @@ def _token(context: typer.Context) -> None:
     show_help(context)
 
 
-@app.command(short_help="Make a key that signs tokens.")
+@app.command(short_help="Make a signing key.")
 def new(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="The key's name, 1 to 64 of A-Z a-z 0-9 . _ -", show_default=False
+            metavar="NAME", help="The name of the key, 1 to 64 of A-Z a-z 0-9 . _ -", show_default=False
         ),
     ],
-    folder: Annotated[str, typer.Option("--dir", metavar="DIR", help="Where the file is made.")] = ".",
+    folder: Annotated[
+        str, typer.Option("--dir", metavar="DIR", help="Create the file in this folder.")
+    ] = ".",
 ) -> None:
-    """Make a key in a new file NAME.key, and print {"file", "public"}. The file is a secret.
+    """Make a signing key in a new file NAME.key, and print {"file", "public"}. The file is a secret.
 
     Example: ringback token new backend
     """
@@ -59,26 +61,34 @@ def new(
 
 @app.command(short_help="Print a token for a player.")
 def mint(
-    key: Annotated[str, typer.Option("--key", metavar="FILE", help="A file that `token new` has made.")],
-    player: Annotated[str, typer.Option("--id", metavar="ID", help="Which player its bearer is.")],
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key", metavar="FILE", help="The file of the signing key, made by `ringback token new`."
+        ),
+    ],
+    player: Annotated[
+        str, typer.Option("--id", metavar="ID", help="The ID of the player that gets the token.")
+    ],
     ttl: Annotated[
-        str, typer.Option("--ttl", metavar="TIME", help="For how long it is good: 30s, 15m, 1h, 7d.")
+        str, typer.Option("--ttl", metavar="TIME", help="How long the token is valid: 30s, 15m, 1h, 7d.")
     ],
     audience: Annotated[
-        str, typer.Option("--audience", metavar="AUDIENCE", help="The broker's audience.")
+        str, typer.Option("--audience", metavar="AUDIENCE", help="The audience that the broker expects.")
     ] = DEFAULT_AUDIENCE,
     allow_key: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-key",
             metavar="PUBLIC",
-            help="A client's CURVE public key; those given may present it. Default: any.",
+            help="Let only the owner of this public key use the token; repeat the option for several. "
+            "[default: anybody]",
             show_default=False,
         ),
     ] = None,
     string_id: StringIDOption = False,
 ) -> None:
-    """Print a token, and nothing else. Whoever has it is that player until its time is over.
+    """Print a token, and nothing else. Everybody who has it can join as that player until it expires.
 
     Example: ringback token mint --key backend.key --id 7 --ttl 1h
     """
@@ -99,15 +109,15 @@ def mint(
     print_line(token)
 
 
-@app.command(short_help="Print what a token says; its signature is not checked.")
+@app.command(short_help="Print the content of a token, without checking its signature.")
 def show() -> None:
-    """Read a token from standard input, and print what it says. Its signature is not checked.
+    """Read a token from standard input, and print its content. Its signature is not checked.
 
     Example: ringback token show < token.txt
     """
     from ringback import tokens
 
-    if sys.stdin is None:  # started with it closed
+    if sys.stdin is None:  # the process was started with standard input closed
         raise Failure(Exit.USAGE, "there is no standard input to read a token from")
     with _as_usage("standard input"):
         text = sys.stdin.buffer.read(_MAX_INPUT_BYTES).decode(errors="replace").strip()
@@ -116,27 +126,27 @@ def show() -> None:
 
 
 def parse_ttl(text: str) -> int:
-    """Gives the seconds of a time like 30s, 15m, 1h or 7d.
+    """Return the seconds of a time such as 30s, 15m, 1h or 7d.
 
     Raises:
-        Failure: it is not of this form.
+        Failure: the text does not have this form.
     """
     match = _TTL.fullmatch(text)
     if match is None:
         raise Failure(
-            Exit.USAGE, f"--ttl: a number above 0 and its unit, as in 30s, 15m, 1h or 7d, not {text}"
+            Exit.USAGE, f"--ttl: it must be a number above 0 and a unit, as in 30s, 15m, 1h or 7d, not {text}"
         )
     return int(match[1]) * _UNITS_S[match[2]]
 
 
 @contextmanager
 def _as_usage(name: str) -> Iterator[None]:
-    """Has what the SDK says against an argument end the command; `name` is what the user calls it."""
+    """Turn an error of the SDK into a failure of the command, with the name of the option or argument."""
     from ringback.errors import UsageError
 
     try:
         yield
-    except UsageError as error:  # a library is missing
+    except UsageError as error:  # the extra is not installed
         raise Failure(Exit.USAGE, str(error)) from None
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)

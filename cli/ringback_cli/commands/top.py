@@ -1,4 +1,4 @@
-"""`ringback top`: what goes on at a broker, again and again."""
+"""`ringback top`: watch players and callbacks in a table that is drawn again and again."""
 
 from __future__ import annotations
 
@@ -14,92 +14,70 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringback_cli.connection import Keys, operator
+from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import (
-    CONNECT_S,
-    DEFAULT_BACKEND,
-    BackendOption,
-    BrokerKeyOption,
-    KeyFileOption,
-    Patience,
-    ShortTimeoutOption,
-    check_timeout,
-)
 from ringback_cli.output import print_json, print_line, print_table
 from ringback_cli.rows import all_rows, each_row
-from ringback_cli.top_view import (
-    COLUMNS,
-    FIRST_SORT,
-    MAX_ROWS,
-    Look,
-    State,
-    View,
-    as_object,
-    as_table,
-    head,
-    lines,
-    press,
-    took,
-    traffic,
-)
+from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, Look, State, View, press, take
+from ringback_cli.top_view import as_object, as_table, draw, head, traffic
 
 if TYPE_CHECKING:
     from ringback import CallbackError, Operator
 
 REDRAW_S = 1.0
-"""So often at the least: the head tells how old an answer is."""
+"""The longest time between two screens, in seconds: the head says how old the latest answer is."""
 
 
 def _columns(context: typer.Context) -> list[str]:
-    """Completes the columns of the table that was chosen."""
+    """Complete the columns of the table that `--view` chooses."""
     return [column.name for column in COLUMNS[View(context.params.get("view", View.PLAYERS))]]
 
 
+@connects()
 def top(
-    view: Annotated[View, typer.Option(help="Which table comes first.")] = View.PLAYERS,
+    connection: Connection,
+    view: Annotated[View, typer.Option(help="Show this table first.")] = View.PLAYERS,
     sort: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Of that table, as JSON names it. [default: calls a second]",
+            help="Sort that table by this column, by its name in JSON. [default: calls a second]",
             show_default=False,
             autocompletion=_columns,
         ),
     ] = None,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", help="How often the broker is asked.")
+        float, typer.Option("--interval", metavar="SECONDS", help="Ask the broker each SECONDS.")
     ] = 1.0,
     count: Annotated[
-        int | None, typer.Option("--count", metavar="N", min=1, help="Print so many plain tables, and end.")
+        int | None,
+        typer.Option(
+            "--count", metavar="N", min=1, help="Print N plain tables, then stop. [default: no limit]"
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="A line of JSON each time, in place of a screen or a table.")
+        bool, typer.Option("--json", help="Print one line of JSON each time, instead of a screen or a table.")
     ] = False,
-    timeout: ShortTimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Watch a broker: its players and callbacks as a table that is drawn again each second.
+    """Watch a broker: its players and callbacks in a table that is drawn again each second.
 
-    Keys: q quits, Tab changes the table, F6 the column it is sorted by, / filters, h shows all keys. When the
-    broker goes away it waits for it. Not on a terminal, or with --json or --count, it prints.
+    Press q to quit, Tab to change the table, F6 to sort by the next column, / to filter, h to see all keys.
+    If the broker goes away, the command waits for it. Without a terminal, or with --json or --count, it
+    prints.
 
     Example: ringback top --view callbacks --sort p99_ms
     """
-    check_timeout(timeout)
     if not 0.1 <= interval <= 86400:
-        raise Failure(Exit.USAGE, f"--interval: 0.1 to 86400 seconds, not {interval:g}")
-    state = State(backend, view=view, sort={**FIRST_SORT, view: _column(view, sort)})
+        raise Failure(Exit.USAGE, f"--interval: the seconds must be from 0.1 to 86400, not {interval:g}")
+    state = State(connection.backend, view=view, sort={**FIRST_SORT, view: _column(view, sort)})
     over = threading.Event()
-    with operator(backend, Patience(timeout, CONNECT_S), Keys(key_file, broker_key)) as endpoint:
-        looks = _looks(endpoint, interval, timeout, over)
+    with connection.operator() as operator:
+        answers = _answers(operator, connection, interval, over)
         try:
             if as_json or count is not None or not _on_terminal():
-                _print(islice(looks, count), state, interval, as_json)
+                _print(islice(answers, count), state, interval, as_json)
             else:
-                _show(looks, state, interval)
+                _show(answers, state, interval)
         finally:
             over.set()
 
@@ -112,30 +90,31 @@ def _column(view: View, name: str | None) -> str:
 
 
 def _on_terminal() -> bool:
-    """Tells whether there are keys to read, and a terminal that can place its cursor."""
-    ends = (sys.stdin, sys.stdout)
-    return all(end is not None and end.isatty() for end in ends) and os.environ.get("TERM") != "dumb"
+    """Return whether there is a keyboard to read, and a terminal that can place its cursor."""
+    streams = (sys.stdin, sys.stdout)
+    return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
-def _looks(
-    endpoint: Operator, interval_s: float, timeout_s: float | None, over: threading.Event
+def _answers(
+    operator: Operator, connection: Connection, interval_s: float, over: threading.Event
 ) -> Iterator[Look | CallbackError]:
-    """Asks the broker again and again until it is over; gives each answer, or why there is none."""
+    """Ask the broker again and again until `over` is set. Yield each answer, or why there is none."""
     from ringback import CallbackError
 
     due_at = time.monotonic()
     while not over.wait(due_at - time.monotonic()):
+        connection.time_limit.restart()
         try:
-            yield _look(endpoint, Patience(timeout_s, CONNECT_S))
+            yield _look(operator, connection)
         except CallbackError as error:
             yield error
         due_at = max(due_at + interval_s, time.monotonic())
 
 
-def _look(endpoint: Operator, patience: Patience) -> Look:
-    players = list(islice(each_row(endpoint, "players", patience), MAX_ROWS))
-    callbacks = list(islice(each_row(endpoint, "callbacks", patience), MAX_ROWS))
-    counters = {row[0]: row[1] for row in all_rows(endpoint, "counters", patience)}
+def _look(operator: Operator, connection: Connection) -> Look:
+    players = list(islice(each_row(operator, "players", connection), MAX_ROWS))
+    callbacks = list(islice(each_row(operator, "callbacks", connection), MAX_ROWS))
+    counters = {row[0]: row[1] for row in all_rows(operator, "counters", connection)}
     return Look(time.monotonic(), players, callbacks, counters)
 
 
@@ -143,47 +122,47 @@ def _after(state: State, answer: Look | Exception) -> State:
     from ringback import CallbackError
 
     if isinstance(answer, Look):
-        return took(state, answer)
+        return take(state, answer)
     if not isinstance(answer, CallbackError):
         raise answer
     return replace(state, problem=f"{answer.code_name}: {answer.message}")
 
 
-def _print(looks: Iterable[Look | CallbackError], state: State, interval_s: float, as_json: bool) -> None:
-    for answer in looks:
+def _print(answers: Iterable[Look | CallbackError], state: State, interval_s: float, as_json: bool) -> None:
+    for answer in answers:
         state = _after(state, answer)
         if as_json:
             print_json(as_object(state))
             continue
-        said = head(state, time.monotonic(), interval_s).text
+        first_line = head(state, time.monotonic(), interval_s).text
         if state.problem or state.figures is None:
-            print_line(said)
+            print_line(first_line)
         else:
-            print_line(f"{said}  {traffic(state.figures)}")
+            print_line(f"{first_line}  {traffic(state.figures)}")
             print_table(*as_table(state))
 
 
-def _show(looks: Iterator[Look | CallbackError], state: State, interval_s: float) -> None:
-    """Draws on the terminal until a key ends it. The broker is asked by another thread: keys do not wait."""
+def _show(answers: Iterator[Look | CallbackError], state: State, interval_s: float) -> None:
+    """Draw on the terminal until a key ends it. Another thread asks the broker, so keys do not wait."""
     from ringback_cli.terminal import Terminal
 
-    answers: SimpleQueue[Look | Exception] = SimpleQueue()
+    queue: SimpleQueue[Look | Exception] = SimpleQueue()
     with Terminal() as terminal:
 
         def ask() -> None:
             try:
-                for answer in looks:
-                    answers.put(answer)
+                for answer in answers:
+                    queue.put(answer)
                     terminal.wake()
-            except Exception as error:  # for the main thread to tell
-                answers.put(error)
+            except Exception as error:  # the main thread raises it
+                queue.put(error)
                 terminal.wake()
 
         threading.Thread(target=ask, name="ringback-top", daemon=True).start()
         while not state.over:
             width, height = terminal.size
-            terminal.draw(lines(state, time.monotonic(), interval_s, width, height))
+            terminal.draw(draw(state, time.monotonic(), interval_s, width, height))
             for key in terminal.keys(REDRAW_S):
                 state = press(state, key, height)
-            while not answers.empty():
-                state = _after(state, answers.get())
+            while not queue.empty():
+                state = _after(state, queue.get())

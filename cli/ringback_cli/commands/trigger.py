@@ -1,50 +1,47 @@
-"""`ringback trigger`: calls a callback and prints what it gives."""
+"""`ringback trigger`: trigger a callback and print its result."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ringback_cli.completion import client_keys, player_ids, server_keys
-from ringback_cli.connection import Keys, calls_of, operator, player, result_of
+from ringback_cli.connection import Connection, calls_of, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import (
-    CALL_S,
-    DEFAULT_BACKEND,
-    DEFAULT_PLAYERS,
-    BackendOption,
-    BrokerKeyOption,
-    KeyFileOption,
-    Patience,
-    PayloadArgument,
-    PlayersOption,
-    StringIDOption,
-    TimeoutOption,
-    check_key,
-    check_timeout,
-    parse_player_id,
-)
-from ringback_cli.output import print_json, progress, show_help
+from ringback_cli.options import PayloadArgument, StringIDOption, check_key, parse_player_id
+from ringback_cli.output import print_json, show_help
 from ringback_cli.payloads import read_payload
+from ringback_cli.progress import progress
 from ringback_cli.rows import all_rows
+
+if TYPE_CHECKING:
+    from ringback import Call, PlayerID
+
+CALL_S = 15.0
+"""The time limit of these commands without `--timeout`, in seconds."""
 
 DEFAULT_SOURCE = "cli"
 
-EPILOG = "Before what begins with a minus put --, as in: trigger server KEY -- -5"
+EPILOG = "Put -- before an argument that begins with a minus, as in: trigger server KEY -- -5"
 
 ServerKeyArgument = Annotated[
     str,
-    typer.Argument(metavar="KEY", help="The callback's key.", show_default=False, autocompletion=server_keys),
+    typer.Argument(
+        metavar="KEY", help="The key of the callback.", show_default=False, autocompletion=server_keys
+    ),
 ]
 ClientKeyArgument = Annotated[
     str,
-    typer.Argument(metavar="KEY", help="The callback's key.", show_default=False, autocompletion=client_keys),
+    typer.Argument(
+        metavar="KEY", help="The key of the callback.", show_default=False, autocompletion=client_keys
+    ),
 ]
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Trigger a callback and print its result as JSON: one bare, none null, several an array.",
+    help="Trigger a callback and print its result as JSON: one result as it is, none as null, several as an "
+    "array.",
     short_help="Trigger a callback and print its result.",
     rich_markup_mode=None,
 )
@@ -56,7 +53,9 @@ def _trigger(context: typer.Context) -> None:
 
 
 @app.command(short_help="Trigger a callback of the server.", epilog=EPILOG)
+@connects(CALL_S, players=True)
 def server(
+    connection: Connection,
     context: typer.Context,
     key: ServerKeyArgument,
     payload: PayloadArgument = None,
@@ -64,99 +63,90 @@ def server(
         str | None,
         typer.Option(
             metavar="ID",
-            help=f"The source that the handler is given, connected or not. [default: {DEFAULT_SOURCE}]",
+            help=f"Call in the name of this player, connected or not. [default: {DEFAULT_SOURCE}]",
             autocompletion=player_ids,
         ),
     ] = None,
     as_player: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Join as this player, through --players, and be the source."),
+        typer.Option(
+            metavar="ID",
+            help="Join as this player through --players, and call. [default: call as an operator]",
+        ),
     ] = None,
     string_id: StringIDOption = False,
-    timeout: TimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
-    players: PlayersOption = DEFAULT_PLAYERS,
 ) -> None:
-    """Trigger a callback of the server: as an operator that names the source, or as a player.
+    """Trigger a callback of the server: as an operator in the name of a source, or as a player.
 
     Example: ringback trigger server shop:items '{"category": "food"}' --source 7
     """
-    check_timeout(timeout)
     check_key(key)
     if as_player is None:
         caller = parse_player_id(DEFAULT_SOURCE if source is None else source, string_id, "--source")
     elif source is None:
         caller = parse_player_id(as_player, string_id, "--as-player")
     else:
-        raise Failure(Exit.USAGE, "--source is an operator's; with --as-player the player is the source")
+        raise Failure(Exit.USAGE, "--source is for operators; with --as-player the player is the source")
     unused = "players" if as_player is None else "backend"
     given = context.get_parameter_source(unused)
-    if given is not None and given.name == "COMMANDLINE":  # one in the environment is for other commands too
+    if given is not None and given.name == "COMMANDLINE":  # a variable is there for other commands too
         without = "without" if as_player is None else "with"
         raise Failure(Exit.USAGE, f"--{unused} is not used {without} --as-player")
     value = read_payload(payload)
-    patience = Patience(timeout, CALL_S)
     if as_player is None:
-        with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-            call = endpoint.trigger_callback(key, caller, value, timeout=patience.left_s())
+        with connection.operator() as operator:
+            call = operator.trigger_callback(key, caller, value, timeout=connection.left_s())
             result = result_of(call)
     else:
-        with player(players, caller, patience, Keys(key_file, broker_key)) as joined:
-            call = joined.trigger_server_callback(key, value, timeout=patience.left_s())
+        with connection.player(caller) as player:
+            call = player.trigger_server_callback(key, value, timeout=connection.left_s())
             result = result_of(call)
     print_json(result)
 
 
 @app.command(short_help="Trigger a callback of one player.", epilog=EPILOG)
+@connects(CALL_S)
 def client(
+    connection: Connection,
     key: ClientKeyArgument,
     player_id: Annotated[
-        str, typer.Argument(metavar="PLAYER_ID", help="Whose callback.", autocompletion=player_ids)
+        str,
+        typer.Argument(
+            metavar="PLAYER_ID", help="The player whose callback it is.", autocompletion=player_ids
+        ),
     ],
     payload: PayloadArgument = None,
     string_id: StringIDOption = False,
-    timeout: TimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
 ) -> None:
     """Trigger a callback of one player.
 
     Example: ringback trigger client local:coords 7
     """
-    check_timeout(timeout)
     check_key(key)
     called = parse_player_id(player_id, string_id, "PLAYER_ID")
     value = read_payload(payload)
-    patience = Patience(timeout, CALL_S)
-    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-        call = endpoint.trigger_client_callback(key, called, value, timeout=patience.left_s())
+    with connection.operator() as operator:
+        call = operator.trigger_client_callback(key, called, value, timeout=connection.left_s())
         result = result_of(call)
     print_json(result)
 
 
 @app.command("all", short_help="Trigger a callback of every player.", epilog=EPILOG)
+@connects(CALL_S)
 def all_players(
+    connection: Connection,
     key: ClientKeyArgument,
     payload: PayloadArgument = None,
-    timeout: TimeoutOption = None,
-    backend: BackendOption = DEFAULT_BACKEND,
-    key_file: KeyFileOption = None,
-    broker_key: BrokerKeyOption = None,
 ) -> None:
-    """Trigger a callback of every player that is connected, and print an array of their outcomes.
+    """Trigger a callback of every connected player, and print an array of the outcomes.
 
     Example: ringback trigger all hud:message '"hello"'
     """
-    check_timeout(timeout)
     check_key(key)
     value = read_payload(payload)
-    patience = Patience(timeout, CALL_S)
-    with operator(backend, patience, Keys(key_file, broker_key)) as endpoint:
-        called = [row[0] for row in all_rows(endpoint, "players", patience)]
-        group = endpoint.trigger_all_client_callbacks(key, value, players=called, timeout=patience.left_s())
+    with connection.operator() as operator:
+        called = [row[0] for row in all_rows(operator, "players", connection)]
+        group = operator.trigger_all_client_callbacks(key, value, players=called, timeout=connection.left_s())
         with progress("calls", len(called)) as step:
             calls = calls_of(group, step)
         outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]
@@ -166,7 +156,7 @@ def all_players(
         raise Failure(Exit.SOME_FAILED, f"{failed} of {len(outcomes)} calls failed")
 
 
-def _outcome(player_id: Any, call: Any) -> dict[str, Any]:
+def _outcome(player_id: PlayerID, call: Call) -> dict[str, Any]:
     error = call.error
     if error is None:
         return {"player": player_id, "result": call.result()}

@@ -27,10 +27,10 @@ def addresses(broker: BrokerProcess) -> dict[str, str]:
 
 
 def children(pid: int) -> list[int]:
-    """Gives the processes that another has started."""
+    """Return the processes that another process has started."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended in the meantime
             if path.read_text().rpartition(")")[2].split()[1] == str(pid):
                 found.append(int(path.parent.name))
     return found
@@ -45,7 +45,7 @@ def runs(pid: int) -> bool:
 
 @pytest.fixture
 def measuring(broker: BrokerProcess, command: Any) -> Any:
-    """Starts a command that measures for some seconds, and waits until it does."""
+    """Return a function that starts a measurement of some seconds, and waits until it runs."""
 
     def start(direction: str) -> Any:
         arguments = ("--seconds", "1", "--in-flight", "8,8,8,8,8", "--direction", direction)
@@ -92,7 +92,7 @@ def test_json_with_some_players_and_payloads(direction: str, any_broker: BrokerP
     }
 
 
-def test_a_server_is_there_already(broker: BrokerProcess, command: Any) -> None:
+def test_another_server_is_connected(broker: BrokerProcess, command: Any) -> None:
     with Server(broker.backend):
         code, output, errors = command("bench", *SHORT, environment=addresses(broker)).end()
     assert (code, output, errors.count("\n")) == (Exit.REFUSED, "", 1)
@@ -108,7 +108,7 @@ def test_no_broker(command: Any) -> None:
     assert errors.startswith(f"NO_BROKER: no broker answered at {address}")
 
 
-def test_what_the_calls_end_with(broker: BrokerProcess, command: Any) -> None:
+def test_calls_that_fail(broker: BrokerProcess, command: Any) -> None:
     code, output, errors = command("bench", "--in-flight", "5000", environment=addresses(broker)).end()
     assert (code, output, errors.count("\n")) == (Exit.OVERLOADED, "", 1)
     assert errors.startswith("OVERLOADED: ")
@@ -131,7 +131,7 @@ def test_keys(tmp_path: Path, command: Any) -> None:
         assert (code, output, errors.count("\n")) == (Exit.REFUSED, "", 1)
         assert errors.startswith("UNAUTHORIZED: ")
         code, output, errors = run()
-        # The broker's word may be lost with the link, but the line speaks of keys all the same.
+        # The REJECT may be lost with the link. The line mentions keys in any case.
         assert code in (Exit.REFUSED, Exit.NO_BROKER)
         assert (output, errors.count("\n")) == ("", 1) and "key" in errors
 
@@ -161,7 +161,7 @@ def test_ctrl_c_while_it_waits_for_a_broker(command: Any) -> None:
         assert not any(map(runs, started))
 
 
-def test_killed_it_leaves_no_process(measuring: Any) -> None:
+def test_a_kill_leaves_no_process(measuring: Any) -> None:
     bench = measuring("up")
     started = children(bench.popen.pid)
     bench.popen.kill()
@@ -174,7 +174,7 @@ def test_killed_it_leaves_no_process(measuring: Any) -> None:
 )
 def test_its_server_dies(direction: str, expected: set[Exit], measuring: Any) -> None:
     bench = measuring(direction)
-    os.kill(min(children(bench.popen.pid)), signal.SIGKILL)  # the first of the two
+    os.kill(min(children(bench.popen.pid)), signal.SIGKILL)  # the server starts first
     code, _, errors = bench.end()
     assert code in expected and errors.count("\n") == 1, errors
     assert errors.startswith(f"{Exit(code).name}: ")

@@ -1,4 +1,4 @@
-"""`ringback broker` as a process: how it ends."""
+"""`ringback broker` as a process: how it stops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_signal_drains(broker: BrokerProcess) -> None:
 
 
 def test_a_second_signal_forces() -> None:
-    # A raw peer that does not leave when it is told that the broker drains.
+    # Use a raw peer that does not leave when the broker drains.
     import zmq
 
     from ringback.protocol.control import Hello, encode

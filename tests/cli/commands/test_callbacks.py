@@ -29,7 +29,7 @@ def test_callbacks(shop: Any) -> None:
     assert found["where", "player"]["endpoints"] == 2
 
 
-def test_callbacks_tell_how_calls_went(command: Any) -> None:
+def test_callbacks_show_how_calls_went(command: Any) -> None:
     with BrokerProcess() as broker, Server(broker.backend) as server, Player(broker.players, 7) as player:
         where = {"RINGBACK_BACKEND": broker.backend}
         server.register_server_callback("echo", lambda source, payload: payload)
@@ -45,16 +45,16 @@ def test_callbacks_tell_how_calls_went(command: Any) -> None:
             rows = json.loads(command("callbacks", "--json", environment=where).end()[1])
             return {f"{row['key']} {row['side']}": row for row in rows}
 
-        eventually(lambda: listed()["echo server"]["calls"] == 20, "the report of the server")
+        eventually(lambda: listed()["echo server"]["calls"] == 20, "the server has reported")
         found = listed()
         echo = found["echo server"]
         assert (echo["errors"], echo["in_flight"]) == (0, 0) and echo["rate"] > 0.3
         assert 0 < echo["p50_ms"] <= echo["p99_ms"] < 10_000
         assert (found["(others) server"]["calls"], found["(others) server"]["errors"]) == (1, 1)
-        inverted = found["invert player"]  # told by a command that has ended
+        inverted = found["invert player"]  # reported by a command that has ended
         assert (inverted["calls"], inverted["errors"], inverted["p50_ms"]) == (1, 1, None)
         code, output, _ = command("explain", "callback", "echo", environment=where).end()
-        assert code == Exit.OK and "20 calls have ended, 0 of them with an error; 0 are in flight" in output
-        assert re.search(r"in the last minute \S+ calls a second; 50 of 100 took \S+ ms at most", output)
+        assert code == Exit.OK and "20 calls have ended, 0 of them failed; 0 are in flight" in output
+        assert re.search(r"in the last minute \S+ calls a second ended; 50 % took at most \S+ ms", output)
         _, output, _ = command("explain", "player", "7", environment=where).end()
-        assert "22 of its calls have ended, 2 of them with an error; a packet takes" in output
+        assert "22 of its calls have ended, 2 of them failed; its round-trip time is" in output

@@ -1,4 +1,4 @@
-"""Completion at Tab, in real shells and with a real broker."""
+"""Completion at Tab, in real shells and at a real broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.terminals import Terminal
 
 from ringback import Operator, Player, Server
 from ringback_cli.app import app, run
-from ringback_cli.completion import MOST
+from ringback_cli.completion import MAX_VALUES
 
 HOSTILE = (
     "$(touch pwned)",
@@ -39,7 +39,7 @@ COMMANDS = ["broker", "players", "callbacks", "events", "explain", "stats", "top
 
 @dataclass
 class Place:
-    """A folder with a `ringback` in it for shells to find, and where its broker is."""
+    """A folder with a `ringback` that shells find, and the environment that names its broker."""
 
     folder: Path
     environment: dict[str, str]
@@ -58,7 +58,7 @@ class Place:
         return done.stdout
 
     def bash(self, line: str) -> list[str]:
-        """Gives what bash completes at the end of a line."""
+        """Return the completions of bash at the end of a line."""
         script = """
             source ringback.bash
             COMP_WORDBREAKS=$' \\t\\n"\\'><=;|&(:' COMP_LINE=$1 COMP_POINT=${#1}
@@ -68,18 +68,18 @@ class Place:
         return self.run("bash", "--norc", "-c", script, "bash", line).split()
 
     def at_tab(self, shell: str, *options: str, setup: str, line: str) -> str:
-        """Gives what a line is after Tab was pressed in an interactive shell."""
+        """Return what a line becomes when Tab is pressed in an interactive shell."""
         environment = {**self.environment, "PS1": "prompt> ", "ZDOTDIR": str(self.folder)}
         with Terminal(shell, *options, environment=environment) as terminal:
             terminal.send(f"cd {self.folder}; {setup}; echo re''ady\n")
             terminal.wait_until(lambda: "ready" in terminal.shown, "the shell is ready")
             terminal.send(f"{line}\t\x01echo 'it is' \x05 .\n")  # Ctrl-A, Ctrl-E
-            pattern = re.compile(r"it is (ringback .*?) \.")  # where it is typed, a quote follows
+            pattern = re.compile(r"it is (ringback .*?) \.")  # what was typed has a quote there
             terminal.wait_until(lambda: pattern.search(terminal.shown) is not None, "the line is printed")
             return pattern.findall(terminal.shown)[0].strip()
 
     def comes(self, complete: Callable[[], object], wanted: object) -> None:
-        """Presses Tab until the right thing comes: on a busy machine a broker may take over half a second."""
+        """Press Tab until the completion is right: a busy broker may take longer than half a second."""
         got: list[object] = []
 
         def is_there() -> bool:
@@ -122,7 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def lonely(place: Place, short_folder: Path) -> Place:
-    """The same without a broker."""
+    """Return the same place, with an address where no broker is."""
     return Place(place.folder, {**place.environment, "RINGBACK_BACKEND": f"ipc://{short_folder}/b"})
 
 
@@ -165,7 +165,7 @@ def test_choices(lonely: Place, line: str, values: list[str]) -> None:
     [
         ("trigger server ", ["plain", "shop:buy", "shop:items"]),
         ("trigger server pl", ["plain"]),
-        ("trigger server shop:", ["buy", "items"]),  # bash has what is before the colon
+        ("trigger server shop:", ["buy", "items"]),  # bash keeps the part before the colon
         ("trigger server shop:it", ["items"]),
         ("trigger all ", ["local:coords"]),
         ("trigger client local:coords 7", ["7", "71"]),
@@ -178,38 +178,38 @@ def test_choices(lonely: Place, line: str, values: list[str]) -> None:
         ("explain callback l", ["local:coords"]),
     ],
 )
-def test_values_that_a_broker_knows(place: Place, line: str, values: list[str]) -> None:
+def test_values_from_a_broker(place: Place, line: str, values: list[str]) -> None:
     place.comes(lambda: sorted(place.bash(f"ringback {line}")), values)
 
 
-def test_what_a_shell_would_take_for_more_than_text_is_left_out(place: Place) -> None:
+def test_names_with_special_characters_are_left_out(place: Place) -> None:
     assert sorted(place.bash("ringback kick ")) == ["7", "71", "anna", "ä"]
     assert sorted(place.bash("ringback kick --string-id ")) == ["7", "70", "anna", "ä"]
 
 
-def test_there_are_not_too_many(broker: BrokerProcess, place: Place) -> None:
+def test_the_number_of_values_is_limited(broker: BrokerProcess, place: Place) -> None:
     server = Server(broker.backend)
-    for number in range(2 * MOST):
+    for number in range(2 * MAX_VALUES):
         server.register_server_callback(f"k{number}", lambda source, payload: None)
     with server, Operator(broker.backend) as operator:
-        eventually(lambda: len(operator.query("callbacks").results[0]) == 2 * MOST, "all callbacks")
+        eventually(lambda: len(operator.query("callbacks").results[0]) == 2 * MAX_VALUES, "all callbacks")
         there = Place(place.folder, {**place.environment, "RINGBACK_BACKEND": broker.backend})
-        place.comes(lambda: len(there.bash("ringback trigger server k")), MOST)
+        place.comes(lambda: len(there.bash("ringback trigger server k")), MAX_VALUES)
         elsewhere = Place(place.folder, {**place.environment, "RINGBACK_BACKEND": "tcp://127.0.0.1:1"})
         line = f"ringback trigger server --backend {broker.backend} k"
-        place.comes(lambda: len(elsewhere.bash(line)), MOST)
+        place.comes(lambda: len(elsewhere.bash(line)), MAX_VALUES)
 
 
-def test_without_a_broker_there_is_nothing_and_soon(lonely: Place) -> None:
+def test_without_a_broker_there_are_no_values(lonely: Place) -> None:
     begun_at = time.monotonic()
     assert lonely.bash("ringback kick ") == []
-    assert time.monotonic() - begun_at < 15  # half a second, and a busy machine
+    assert time.monotonic() - begun_at < 15  # half a second, on a busy machine
 
 
 def test_all_help_texts_pass_through_typer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For zsh and fish it takes them for rich's markup."""
+    """For zsh and fish, typer reads help texts as rich's markup."""
     groups = {group.name: group.typer_instance for group in app.registered_groups if group.typer_instance}
     lines = [f"{command.name} --" for command in app.registered_commands]
     lines += [

@@ -1,4 +1,4 @@
-"""`ringback config`, and settings of a broker process: from where they come, and how they change."""
+"""`ringback config`, and the settings of a broker process: their sources, and how they change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_show(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_check(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text('lease = 10\nlog_format = "json"\n')
     assert run(["config", "check", "ringback.toml"]) == Exit.OK
-    assert capsys.readouterr().out == "ringback.toml: 2 settings, all right\n"
+    assert capsys.readouterr().out == "ringback.toml: 2 settings, all correct\n"
     file.write_text('lease = -1\nlog_format = "xml"\n')
     assert run(["config", "check", "ringback.toml"]) == Exit.USAGE
     shown = capsys.readouterr()
@@ -96,7 +96,7 @@ def test_wrong_usage(file: Path, arguments: list[str], part: str, capsys: pytest
     assert arguments == ["config"] or shown.err.count("\n") == 1
 
 
-def test_a_broker_takes_other_settings_while_it_runs(file: Path) -> None:
+def test_a_running_broker_reloads_its_settings(file: Path) -> None:
     file.write_text("max_players = 1\nlease = 50\n")
     with BrokerProcess(options=("--config", str(file), "--grace", "3")) as broker, Player(broker.players, 1):
         assert f"settings are read from {file}" in broker.process.lines[0]
@@ -119,8 +119,8 @@ def test_a_broker_takes_other_settings_while_it_runs(file: Path) -> None:
             operator.ping().result()
 
 
-def test_what_descriptors_do_not_allow_is_no_change(file: Path) -> None:
-    """A lower max_players for want of descriptors is not taken for another setting."""
+def test_a_limit_of_descriptors_is_not_a_change(file: Path) -> None:
+    """The broker lowers max_players if descriptors are few. A reload does not take that for a change."""
     file.write_text("max_players = 1000000\n")
     with BrokerProcess(options=("--config", str(file))) as broker:
         assert any("max_players is " in line for line in broker.process.lines)
@@ -134,8 +134,7 @@ def test_a_signal_with_nothing_to_read() -> None:
         broker.process.wait_for("there is nothing to reload: no settings file, no access list")
 
 
-def test_a_rate_holds_for_those_who_are_there(file: Path) -> None:
-    """Who was let in under the old one is bound by the new one."""
+def test_a_new_rate_limit_holds_for_connected_players(file: Path) -> None:
     file.write_text("player_frames = 2\n")
     with BrokerProcess(options=("--config", str(file))) as broker, Player(broker.players, 1) as player:
 
@@ -173,7 +172,7 @@ def test_a_log_of_objects() -> None:
     assert refused["level"] == "WARNING" and (refused["event"], refused["code"]) == ("refused", "ID_TAKEN")
 
 
-def test_the_document_has_the_settings() -> None:
+def test_the_document_lists_the_settings() -> None:
     document = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
     rows = ["| setting | option | variable | default | |", "|---|---|---|---|---|"]
     for setting in SETTINGS.values():
@@ -185,4 +184,4 @@ def test_the_document_has_the_settings() -> None:
             f" {setting.about.text} |"
         )
     table = "\n".join(rows)
-    assert table in document, f"in its place should be:\n{table}"
+    assert table in document, f"replace the table of docs/cli.md by:\n{table}"

@@ -21,11 +21,11 @@ def test_explain_a_player(command: Any) -> None:
             code, output, errors = command("explain", "player", "7", environment=where).end()
             assert (code, errors) == (Exit.OK, "")
             lines = output.splitlines()
-            assert re.fullmatch(r"player 7 is connected for \d+ s, from 127\.0\.0\.1", lines[0])
+            assert re.fullmatch(r"player 7 has been connected for \d+ s, from 127\.0\.0\.1", lines[0])
             assert lines[1] == "it has registered 1 callbacks"
             assert lines[-1].endswith("UTC joined 127.0.0.1 (ringback-python/0.1.0)")
             _, output, _ = command("explain", "player", "8", environment=where).end()
-            assert "it has registered 0 callbacks: calls end with UNKNOWN_CALLBACK" in output
+            assert "it has registered 0 callbacks: calls to it end with UNKNOWN_CALLBACK" in output
             arguments = ("explain", "player", "7", "--string-id", "--json")
             code, output, _ = command(*arguments, environment=where).end()
             found = json.loads(output)
@@ -36,7 +36,7 @@ def test_explain_a_player(command: Any) -> None:
         assert output.splitlines()[0].startswith("player 7 is not connected")
         assert output.endswith("UTC left 127.0.0.1 (it said BYE)\n")
         code, output, _ = command("explain", "player", "9", environment=where).end()
-        assert "nothing has happened to it that the broker remembers" in output
+        assert "the broker remembers no event of this player" in output
 
 
 def test_explain_a_callback(shop: Any) -> None:
@@ -48,7 +48,7 @@ def test_explain_a_callback(shop: Any) -> None:
     code, output, _ = shop.run("explain", "callback", "ecko")
     assert code == Exit.UNKNOWN_CALLBACK
     assert output.splitlines()[:2] == [
-        "nobody has registered 'ecko': its calls fail with UNKNOWN_CALLBACK, or NO_SERVER",
+        "nobody has registered 'ecko': its calls fail with UNKNOWN_CALLBACK or NO_SERVER",
         "is it 'echo'?",
     ]
     code, output, _ = shop.run("explain", "callback", "echo", "--json")

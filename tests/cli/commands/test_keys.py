@@ -1,4 +1,4 @@
-"""`ringback keys`, and the commands at a broker that asks for keys."""
+"""`ringback keys`, and other commands at a broker with an access list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from ringback_cli.exits import Exit
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command in a folder of its own; gives exit code, what it printed, and the line of its error."""
+    """Return a function that runs `ringback keys` in a folder of its own.
+
+    It returns the exit code, the value that was printed, and the line of the error.
+    """
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("RINGBACK_"):
@@ -42,7 +45,7 @@ def access(path: Path = Path("access.toml")) -> list[dict[str, Any]]:
     return AccessList.parse(path.read_text()).rows()
 
 
-def test_from_nothing_to_a_list(run: Any) -> None:
+def test_new_allow_list_revoke(run: Any) -> None:
     _, made, _ = run("new", "broker", "--role", "broker")
     assert made == {"file": "broker.key", "public": load_key_pair("broker.key").public}
     assert stat.S_IMODE(Path("broker.key").stat().st_mode) == 0o600
@@ -60,7 +63,7 @@ def test_from_nothing_to_a_list(run: Any) -> None:
     assert access() == []
 
 
-def test_a_list_keeps_what_people_wrote_into_it(run: Any) -> None:
+def test_the_access_list_keeps_comments_and_settings(run: Any) -> None:
     for name in ("shop", "other"):
         run("new", name, "--role", "server")
     Path("access.toml").write_text('# ours\naudience = "game"  # as the backend has it\n')
@@ -75,7 +78,7 @@ def test_a_list_keeps_what_people_wrote_into_it(run: Any) -> None:
     assert sorted(path.name for path in Path().iterdir() if "access" in path.name) == ["access.toml"]
 
 
-def test_a_public_key_that_somebody_sent(run: Any) -> None:
+def test_a_public_key_without_its_file(run: Any) -> None:
     run("new", "x", "--role", "operator")
     public = load_key_pair("x.key").public
     code, _, line = run("allow", public, "--role", "operator")
@@ -86,7 +89,7 @@ def test_a_public_key_that_somebody_sent(run: Any) -> None:
     assert (row["name"], row["role"], row["public"], row["sources"]) == ("cli", "operator", public, False)
 
 
-def test_to_allow_a_name_again_is_to_replace_its_key(run: Any) -> None:
+def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
     run("new", "shop", "--role", "server")
     run("allow", "shop.pub")
     before = access()
@@ -114,11 +117,11 @@ def test_to_allow_a_name_again_is_to_replace_its_key(run: Any) -> None:
         (["new", "taken", "--role", "server"], "taken.key: File exists"),
         (["new", "x"], "Missing option '--role'"),
         (["allow", "none.pub"], "KEY: none.pub: No such file or directory"),
-        (["allow", "short"], "KEY: it is no file that ends with .pub, and a public key is 40"),
+        (["allow", "short"], "KEY: it does not end with .pub, so it must be a public key, but a public key"),
         (["allow", "taken.pub", "--role", "player"], "a player has ids"),
         (["allow", "taken.pub", "--id", "7"], "a server has no ids"),
-        (["revoke", "nobody"], "there is no file access.toml"),
-        (["list"], "there is no file access.toml"),
+        (["revoke", "nobody"], "the file access.toml does not exist"),
+        (["list"], "the file access.toml does not exist"),
         (["list", "--access", "odd.toml"], "odd.toml: it is not TOML"),
         (["allow", "taken.pub", "--access", "odd.toml"], "odd.toml is not TOML"),
         (["list", "--access", "wrong.toml"], "wrong.toml: the list: 'kay' is not known"),
@@ -137,9 +140,9 @@ def test_wrong_use(run: Any, arguments: list[str], message: str) -> None:
     assert Path("wrong.toml").read_text() == "kay = 5\n"
 
 
-def test_nobody_of_that_name(run: Any) -> None:
+def test_revoke_an_unknown_name(run: Any) -> None:
     Path("access.toml").write_text("")
-    assert run("revoke", "anna")[2] == "USAGE: access.toml has no key of the name 'anna'\n"
+    assert run("revoke", "anna")[2] == "USAGE: access.toml has no key with the name 'anna'\n"
 
 
 def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
@@ -181,9 +184,7 @@ def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
         (["--key-file", "{0}/broker.key", "--access", "{0}/odd.toml"], "--access: {0}/odd.toml: it is not"),
     ],
 )
-def test_a_broker_that_is_set_up_wrongly(
-    options: list[str], message: str, tmp_path: Path, command: Any
-) -> None:
+def test_a_broker_with_wrong_settings(options: list[str], message: str, tmp_path: Path, command: Any) -> None:
     ring = KeyRing(tmp_path)
     write_key_pair(ring.make("shop", "server"), tmp_path)
     (tmp_path / "odd.toml").write_text("[[")
@@ -235,11 +236,11 @@ def test_the_audit_log(tmp_path: Path) -> None:
     assert revoked == {"event": "keys reloaded", "keys": 0}
     assert left["event"] == "left" and left["reason"].startswith("REVOKED: the key 'anna'")
     assert told["event"] == "refused" and told["code"] == "REVOKED"
-    assert {line["code"] for line in later} <= {"UNAUTHORIZED"}  # it tries again
+    assert {line["code"] for line in later} <= {"UNAUTHORIZED"}  # the SDK tries again
     assert anna.secret not in path.read_text()
 
 
-def test_an_audit_log_that_can_not_be_written(tmp_path: Path, command: Any) -> None:
+def test_an_audit_log_that_cannot_be_written(tmp_path: Path, command: Any) -> None:
     path = tmp_path / "none" / "audit.jsonl"
     code, _, line = command("broker", "--audit", str(path)).end()
     assert (code, line) == (Exit.USAGE, f"USAGE: --audit: {path}: No such file or directory\n")

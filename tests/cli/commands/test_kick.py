@@ -47,13 +47,13 @@ def test_a_player_is_kicked(command: Any) -> None:
             assert (code, errors) == (Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n")
         with Player(broker.players, "7"):
             assert command("kick", "7", "--string-id", environment=where).end()[0] == Exit.OK
-        with Player(broker.players, 7), Operator(broker.backend) as operator:  # started anew it may come
+        with Player(broker.players, 7), Operator(broker.backend) as operator:  # a new program may join
             assert operator.kick(7).result() is None
             with pytest.raises(UnknownPlayer):
                 operator.kick(7).result()
 
 
-def test_an_operator_from_whom_orders_are_withheld(tmp_path: Path, command: Any) -> None:
+def test_an_operator_without_the_right_to_orders(tmp_path: Path, command: Any) -> None:
     ring = KeyRing(tmp_path)
     anna, pair = ring.add("anna", "player", 7), ring.add("watch", "operator")
     path = write_key_pair(pair, tmp_path)

@@ -31,7 +31,7 @@ def test_stats_again_and_again(shop: Any) -> None:
     assert (code, errors) == (Exit.OK, "")
     first, second, third = map(json.loads, output.splitlines())
     assert list(first) == ["counters"] and list(second) == ["counters", "a_second"]
-    assert third["a_second"]["sessions_begun"] == 0.0  # nobody comes between: it asks over one link
+    assert third["a_second"]["sessions_begun"] == 0.0  # all answers come over one link
     command = shop.start("stats", "--interval", "60")
     assert command.popen.stdout.readline().split() == [b"counter", b"total"]
     command.popen.send_signal(signal.SIGINT)
@@ -41,8 +41,8 @@ def test_stats_again_and_again(shop: Any) -> None:
 
 def test_stats_of_a_broker_that_dies(command: Any) -> None:
     with BrokerProcess() as broker:
-        looking = command("stats", "--interval", "0.1", "--backend", broker.backend, "--timeout", "5")
-        assert looking.popen.stdout.readline()
+        stats = command("stats", "--interval", "0.1", "--backend", broker.backend, "--timeout", "5")
+        assert stats.popen.stdout.readline()
         broker.process.kill()
-        code, _, errors = looking.end()
+        code, _, errors = stats.end()
     assert code == Exit.CONNECTION_LOST and errors.count("\n") == 1

@@ -17,7 +17,7 @@ from ringback_cli.exits import Exit
 
 
 class Stage:
-    """A broker process; a server and two players in this one, that call each other."""
+    """A broker process, and a server and two players in this process that call each other."""
 
     def __init__(self) -> None:
         self.broker = BrokerProcess()
@@ -38,7 +38,7 @@ class Stage:
         self.broker.process.kill()
 
     def call(self) -> None:
-        """Three calls, one of which fails."""
+        """Make three calls. One of them fails."""
         self.seven.trigger_server_callback("shop:items", {"n": 1, "b": b"\x00"}).result()
         with pytest.raises(CallbackError):
             self.anna.trigger_server_callback("chat:say", "hi").result()
@@ -53,7 +53,7 @@ def stage() -> Iterator[Stage]:
 
 
 def wait_until_watched(stage: Stage) -> None:
-    """Calls, until the server has told of one: it was told to, then."""
+    """Make calls until the server has reported one, which shows that the watch has begun."""
     with Operator(stage.broker.backend) as operator:
 
         def seen() -> bool:
@@ -61,7 +61,7 @@ def wait_until_watched(stage: Stage) -> None:
             stage.server.trigger_client_callback("local:where", "anna", "probe").result()
             return bool(operator.query("calls").result()[0])
 
-        eventually(seen, "the server tells of calls")
+        eventually(seen, "the server reports calls")
 
 
 def test_all_calls(stage: Stage, command: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_line_with_payloads(stage: Stage, command: Any) -> None:
                 stage.anna.trigger_server_callback("chat:say", "hi").result()
             return bool(operator.query("calls").result()[0])
 
-        eventually(seen, "the server tells of calls")
+        eventually(seen, "the server reports calls")
     code, output, errors = tap.end()
     assert (code, errors) == (Exit.OK, "")
     assert re.search(
@@ -133,7 +133,7 @@ def test_calls_in_the_log(stage: Stage, command: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--log", "-1"], "--log: 0 to 86400 seconds, not -1"),
+        (["--log", "-1"], "--log: the seconds must be from 0 to 86400, not -1"),
         (["--log", "9", "--json"], "--log: it prints nothing"),
         (["--count", "0"], "--count"),
         (["--player", "0"], "--player"),

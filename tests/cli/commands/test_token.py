@@ -1,4 +1,4 @@
-"""`ringback token`: keys, tokens and what is printed of them."""
+"""`ringback token`: signing keys, and tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_CLIENT = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that works; gives its one line."""
+    """Return a function that runs a command, which must succeed, and returns its one line."""
 
     def run_it(*arguments: str) -> str:
         assert run(list(arguments)) == Exit.OK, capsys.readouterr().err
@@ -64,7 +64,7 @@ def test_new(printed: Callable[..., str], tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_new_is_made_here(
+def test_new_in_the_current_folder(
     printed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -100,13 +100,13 @@ def test_mint_for_an_audience_and_clients(printed: Callable[..., str], key_file:
         assert verified(key_file, token, client_key, audience="shop").player_id == 7
 
 
-def test_mint_more_than_fits(usage: Callable[..., str], key_file: Path) -> None:
+def test_mint_beyond_the_limits(usage: Callable[..., str], key_file: Path) -> None:
     mint = ("token", "mint", "--key", str(key_file), "--id", "7")
     assert f"{MAX_TOKEN_CHARS} are allowed" in usage(*mint, "--ttl", "1h", *["--allow-key", CLIENT] * 40)
     assert "ttl must be above 0 and at most" in usage(*mint, "--ttl", "99999d")
 
 
-def test_a_key_that_others_may_read(usage: Callable[..., str], key_file: Path) -> None:
+def test_a_key_file_that_others_may_read(usage: Callable[..., str], key_file: Path) -> None:
     key_file.chmod(0o644)
     line = usage("token", "mint", "--key", str(key_file), "--id", "7", "--ttl", "1h")
     assert line.endswith(f"its mode is 0644: run chmod 600 {key_file}")
@@ -118,7 +118,7 @@ def test_ttl(text: str, seconds: int) -> None:
 
 
 def test_show(printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signature and time are not looked at: it is there to find out why a token is refused."""
+    """It checks neither signature nor time, because it shows why the broker refuses a token."""
     monkeypatch.setattr("ringback.tokens.time.time", lambda: 1000.0)
     token = mint_token(new_token_key("backend"), "7", ttl=60)
     for text in (token, f" {token}\n", token.rsplit(".", 1)[0] + "."):
@@ -135,7 +135,7 @@ def test_show(printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> N
     [(b"", "not a token"), (b"\xff", "not a token"), (b"a.b.c", "not a token"), (b"x" * 70_000, "at most")],
     ids=["empty", "not-utf8", "no-json", "long"],
 )
-def test_show_what_is_no_token(
+def test_show_input_that_is_not_a_token(
     usage: Callable[..., str], monkeypatch: pytest.MonkeyPatch, data: bytes, part: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", _Input(data))
@@ -149,7 +149,7 @@ def test_show_without_standard_input(usage: Callable[..., str], monkeypatch: pyt
     assert usage("token", "show") == "there is no standard input to read a token from"
 
 
-def test_libraries_that_are_missing(
+def test_without_the_extra(
     usage: Callable[..., str], monkeypatch: pytest.MonkeyPatch, key_file: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "jwt", None)
@@ -158,7 +158,7 @@ def test_libraries_that_are_missing(
     assert usage("token", "show") == INSTALL
 
 
-def test_the_default_is_that_of_the_sdk() -> None:
+def test_the_default_audience_of_the_sdk() -> None:
     assert module.DEFAULT_AUDIENCE == DEFAULT_AUDIENCE
 
 
@@ -169,7 +169,7 @@ def test_the_numbers_in_the_document() -> None:
 
 
 def test_as_processes(command: Any, tmp_path: Path) -> None:
-    """What $(...) in a shell takes in."""
+    """Run processes, as $(...) in a shell does."""
     assert command("token", "new", "backend", "--dir", str(tmp_path)).end()[0] == Exit.OK
     path = tmp_path / "backend.key"
     code, output, errors = command("token", "mint", "--key", str(path), "--id", "7", "--ttl", "1h").end()

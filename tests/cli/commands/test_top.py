@@ -1,4 +1,4 @@
-"""`ringback top` on a terminal and without one, at a real broker."""
+"""`ringback top` with and without a terminal, at a real broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Top(Terminal):
         super().__init__(*command, "--interval", "0.2", *arguments, **settings)
 
     def table(self) -> list[str]:
-        """Gives what is in the first column of the rows that are shown."""
+        """Return the first column of the rows on the screen."""
         return [line.split()[0] for line in self.screen().splitlines()[3:-1] if line.strip()]
 
     def wait_for_table(self, *names: str) -> None:
@@ -33,7 +33,7 @@ class Top(Terminal):
 
 @pytest.fixture
 def some(broker: BrokerProcess) -> Iterator[BrokerProcess]:
-    """A broker with a server and two players."""
+    """Start a server and two players at a broker."""
     server = Server(broker.backend)
     server.register_server_callback("shop:items", lambda source, payload: None)
     player = Player(broker.players, 7)
@@ -45,7 +45,7 @@ def some(broker: BrokerProcess) -> Iterator[BrokerProcess]:
 def test_players_come_and_go(some: BrokerProcess) -> None:
     with Top(some) as top:
         screen = top.wait_for(
-            "2 players", "server there", "frames/s up 0.0, down 0.0, bounced 0.0", "F10 quit"
+            "2 players", "server connected", "frames/s up 0.0, down 0.0, bounced 0.0", "F10 quit"
         )
         assert screen.splitlines()[0].startswith(some.backend)
         assert top.table() == ["7", "anna"] and top.present_settings() != top.settings
@@ -55,8 +55,8 @@ def test_players_come_and_go(some: BrokerProcess) -> None:
         top.send("q")
         assert top.end() == Exit.OK
         assert top.present_settings() == top.settings
-        assert "\x1b[?1049h" in top.shown and "\x1b[?1049l" in top.shown  # the other screen, and back
-        assert top.shown.rindex("\x1b[?25h") > top.shown.rindex("\x1b[?25l")  # the cursor is seen again
+        assert "\x1b[?1049h" in top.shown and "\x1b[?1049l" in top.shown  # the alternate screen, and back
+        assert top.shown.rindex("\x1b[?25h") > top.shown.rindex("\x1b[?25l")  # the cursor is visible again
 
 
 def test_keys(some: BrokerProcess) -> None:
@@ -64,18 +64,18 @@ def test_keys(some: BrokerProcess) -> None:
         top.wait_for_table("7", "anna", "berta")
         top.send("I")
         top.wait_for_table("berta", "anna", "7")
-        top.wait_for("by player, falling")
+        top.wait_for("by player, descending")
         top.send("/AN")
         top.wait_for_table("anna")
         top.wait_for("filter: AN_")
         top.send("\r")
-        top.wait_for('1 by player, falling  with "AN"', "F10 quit")
+        top.wait_for('1 by player, descending  with "AN"', "F10 quit")
         top.send("\x1b")
         top.wait_for_table("berta", "anna", "7")
         top.send("\t")
         top.wait_for_table("local:coords", "shop:items")
         top.send("\x1b[17~")
-        top.wait_for("by calls, falling")
+        top.wait_for("by calls, descending")
         top.send("h")
         top.wait_for("PgUp", "quit; Ctrl-C too")
         top.send("xp ")
@@ -90,7 +90,7 @@ def test_a_broker_that_dies_and_comes_back(some: BrokerProcess) -> None:
         some.process.kill()
         top.wait_for("no answer for", "trying again (CONNECTION_LOST")
         some.start()
-        top.wait_for("2 players", "server there")
+        top.wait_for("2 players", "server connected")
         top.wait_until(lambda: sorted(top.table()) == ["7", "anna"], "both are back")
         some.process.signal(signal.SIGSTOP)
         top.wait_for("no answer for")
@@ -132,7 +132,7 @@ def test_signals_leave_the_terminal_as_it_was(
 
 
 def test_ctrl_z_and_fg(some: BrokerProcess) -> None:
-    """In a shell with job control: who has no shell above is not stopped."""
+    """Use a shell with job control, because a process without one cannot be stopped."""
     with Terminal("/bin/bash", "--norc", "-i", environment={"PS1": "prompt> "}) as shell:
         shell.wait_until(lambda: "prompt> " in shell.shown, "there is a prompt")
         shell.send(f"{sys.executable} -m ringback_cli top --backend {some.backend}\n")
@@ -149,11 +149,11 @@ def test_ctrl_z_and_fg(some: BrokerProcess) -> None:
         assert shell.end() == 3
 
 
-def test_an_error_of_our_own_leaves_the_terminal_as_it_was(some: BrokerProcess) -> None:
+def test_a_bug_leaves_the_terminal_as_it_was(some: BrokerProcess) -> None:
     code = (
         "import sys, ringback_cli.commands.top as top\n"
         "from ringback_cli.app import run\n"
-        "top.lines = lambda *_: 1 / 0\n"
+        "top.draw = lambda *_: 1 / 0\n"
         "sys.exit(run(sys.argv[1:]))"
     )
     with Terminal(sys.executable, "-c", code, "top", "--backend", some.backend) as top:
@@ -167,7 +167,7 @@ def test_without_a_terminal(some: BrokerProcess, command: Any) -> None:
     code, output, errors = command("top", "--count", "2", *where).end()
     assert (code, errors) == (Exit.OK, "")
     first, heads, seven, _, second, *_ = output.splitlines()
-    assert first.startswith(f"{some.backend}  2 players  server there  frames/s up -")
+    assert first.startswith(f"{some.backend}  2 players  server connected  frames/s up -")
     assert heads.startswith("player  calls/s") and seven.startswith("7 ")
     assert "frames/s up 0.0, down 0.0" in second
     arguments = ("top", "--count", "2", "--json", "--view", "callbacks", "--sort", "key", *where)
@@ -181,17 +181,17 @@ def test_without_a_terminal(some: BrokerProcess, command: Any) -> None:
 
 
 def test_without_a_terminal_it_waits_for_a_broker_that_dies(some: BrokerProcess, command: Any) -> None:
-    looking = command("top", "--json", "--interval", "0.1", "--backend", some.backend)
-    assert json.loads(looking.popen.stdout.readline())["problem"] is None
+    top = command("top", "--json", "--interval", "0.1", "--backend", some.backend)
+    assert json.loads(top.popen.stdout.readline())["problem"] is None
     some.process.kill()
-    lines = iter(looking.popen.stdout.readline, b"")
+    lines = iter(top.popen.stdout.readline, b"")
     gone = next(found for found in map(json.loads, lines) if found["problem"])
     assert gone["problem"].startswith("CONNECTION_LOST: ")
     assert (gone["players"], gone["server"], gone["rows"]) == (None, None, [])
     some.start()
     assert next(found for found in map(json.loads, lines) if found["players"] == 2)
-    looking.popen.send_signal(signal.SIGINT)
-    assert looking.end()[0] == Exit.INTERRUPTED
+    top.popen.send_signal(signal.SIGINT)
+    assert top.end()[0] == Exit.INTERRUPTED
 
 
 def test_no_broker(command: Any, short_folder: Any) -> None:

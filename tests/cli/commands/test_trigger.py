@@ -1,4 +1,4 @@
-"""`ringback trigger`, `players` and `ping` as processes, against real endpoints."""
+"""`ringback trigger` as a process, with real endpoints."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_errors_have_codes_of_their_own(shop: Any) -> None:
     assert (code, output, errors.count("\n")) == (Exit.TOO_LARGE, "", 1)
 
 
-def test_all_gives_an_outcome_for_each_player(shop: Any) -> None:
+def test_all_prints_an_outcome_for_each_player(shop: Any) -> None:
     code, output, errors = shop.run("trigger", "all", "where", "[1]")
     assert (code, errors) == (Exit.SOME_FAILED, "SOME_FAILED: 1 of 3 calls failed\n")
     outcomes = json.loads(output)
@@ -104,7 +104,7 @@ def test_players_and_ping(shop: Any) -> None:
     assert len(answer["round_trips_ms"]) == 4
 
 
-def test_ctrl_c_ends_a_trigger_and_tells_the_handler(shop_of_own: Any) -> None:
+def test_ctrl_c_cancels_the_call(shop_of_own: Any) -> None:
     shop, _, _ = shop_of_own
     command = shop.start("trigger", "server", "never", "--timeout", "inf")
     assert shop.arrived.wait(30)
@@ -121,7 +121,7 @@ def test_ctrl_c_ends_a_trigger_and_tells_the_handler(shop_of_own: Any) -> None:
         ("broker", ["server", "never"], Exit.CONNECTION_LOST),
     ],
 )
-def test_what_is_lost_amid_a_call(shop_of_own: Any, lost: str, target: list[str], expected: Exit) -> None:
+def test_a_loss_during_a_call(shop_of_own: Any, lost: str, target: list[str], expected: Exit) -> None:
     shop, server, player = shop_of_own
     command = shop.start("trigger", *target, "--timeout", "30")
     assert shop.arrived.wait(30)
@@ -155,7 +155,7 @@ def test_no_broker(way: str, command: Any) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if way == "silent":
-            listener.listen()  # the system takes the connection, and nobody speaks
+            listener.listen()  # the system accepts the connection, and nobody sends anything
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         cases = [
             ["ping", "--backend", address],
@@ -170,7 +170,7 @@ def test_no_broker(way: str, command: Any) -> None:
             code, output, errors = process.end()
             assert (code, output, errors.count("\n")) == (Exit.NO_BROKER, "", 1), errors
             assert errors.startswith(f"NO_BROKER: no broker answered at {address}")
-        # The default is 5 s; five processes at once take their time to start too.
+        # Without --timeout it would be 5 s. Starting five processes at once also takes some time.
         assert time.monotonic() - begun_at < 20
 
 
@@ -183,5 +183,5 @@ def test_closed_output(shop: Any) -> None:
     with Path("/dev/full").open("wb") as full:
         code, _, errors = shop.run("ping", stdout=full)
     assert code == Exit.FAILED
-    assert errors.startswith("FAILED: the result can't be written")
+    assert errors.startswith("FAILED: cannot write the result")
     assert errors.count("\n") == 1

@@ -1,0 +1,273 @@
+"""What `ringback top` shows: answers of the broker and keys go in, and a new state comes out.
+
+Nothing here knows the time or the terminal. The caller passes both as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from ringback_cli.output import one_line
+from ringback_cli.rows import format_value, named_rows
+
+Row = Mapping[str, Any]
+"""A row by column. A column that the broker does not send is not in it."""
+
+MAX_ROWS = 10_000
+"""The number of players, and of callbacks, that are fetched at most."""
+
+MAX_FILTER_CHARS = 64
+
+
+class View(StrEnum):
+    """The tables."""
+
+    PLAYERS = "players"
+    CALLBACKS = "callbacks"
+
+
+class Column(NamedTuple):
+    """One column of a table.
+
+    Attributes:
+        name: for `--sort` and JSON.
+        head: for the table.
+        width: in characters; 0 for the first column, which takes what the others leave.
+        is_text: whether its values are text, and not numbers.
+    """
+
+    name: str
+    head: str
+    width: int
+    is_text: bool = False
+
+
+COLUMNS: dict[View, tuple[Column, ...]] = {
+    View.PLAYERS: (
+        Column("player", "player", 0, is_text=True),
+        Column("calls_s", "calls/s", 9),
+        Column("calls", "calls", 10),
+        Column("errors", "errors", 8),
+        Column("rtt_ms", "rtt ms", 8),
+        Column("window_percent", "window %", 9),
+        Column("callbacks", "callbacks", 10),
+        Column("connected_s", "connected s", 12),
+        Column("heard_s", "heard s ago", 12),
+        Column("ip", "IP", 16, is_text=True),
+        Column("identity", "identity", 16, is_text=True),
+    ),
+    View.CALLBACKS: (
+        Column("key", "key", 0, is_text=True),
+        Column("side", "side", 7, is_text=True),
+        Column("rate", "calls/s", 9),
+        Column("calls", "calls", 10),
+        Column("errors", "errors", 8),
+        Column("in_flight", "in flight", 10),
+        Column("p50_ms", "p50 ms", 9),
+        Column("p99_ms", "p99 ms", 9),
+        Column("endpoints", "endpoints", 10),
+    ),
+}
+FIRST_SORT = {View.PLAYERS: "calls_s", View.CALLBACKS: "rate"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the broker answered.
+
+    Attributes:
+        at: when, in seconds of the monotonic clock.
+        players, callbacks: rows as the broker sends them.
+        counters: values by name.
+    """
+
+    at: float
+    players: Sequence[Sequence[Any]]
+    callbacks: Sequence[Sequence[Any]]
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What two looks, one after the other, say about the broker.
+
+    Attributes:
+        frames_up_s, frames_down_s, bounces_s: rates a second; None after the first look.
+    """
+
+    at: float
+    rows: Mapping[View, Sequence[Row]]
+    has_server: bool
+    frames_up_s: float | None = None
+    frames_down_s: float | None = None
+    bounces_s: float | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that determines the screen.
+
+    Attributes:
+        address: the broker's address.
+        text: the filter; only rows that contain it are shown.
+        typing: keys are letters of the filter.
+        problem: why the last look failed; empty if it did not fail.
+    """
+
+    address: str
+    view: View = View.PLAYERS
+    sort: Mapping[View, str] = field(default_factory=lambda: dict(FIRST_SORT))
+    inverted: frozenset[View] = frozenset()
+    text: str = ""
+    typing: bool = False
+    cursor: int = 0
+    paused: bool = False
+    helping: bool = False
+    over: bool = False
+    look: Look | None = None
+    figures: Figures | None = None
+    problem: str = ""
+
+
+def take(state: State, look: Look) -> State:
+    """Return the state after the broker has answered."""
+    figures = state.figures if state.paused and state.figures else _figures(look, state.look)
+    return _clamp(replace(state, look=look, figures=figures, problem=""))
+
+
+def _figures(look: Look, before: Look | None) -> Figures:
+    """Return the figures of a look. Rates need the look before."""
+    callbacks = named_rows("callbacks", look.callbacks)
+    players = named_rows("players", look.players)
+    has_server = any(row["side"] == "server" and row["endpoints"] for row in callbacks)
+    rows: dict[View, Sequence[Row]] = {View.PLAYERS: players, View.CALLBACKS: callbacks}
+    if before is None or look.at <= before.at:
+        return Figures(look.at, rows, has_server)
+    elapsed_s = look.at - before.at
+    calls = {(type(row[0]), row[0]): row[7] for row in before.players if len(row) > 7}
+    for player in players:
+        earlier = calls.get((type(player["player"]), player["player"]))
+        player["calls_s"] = _rate(player.get("calls"), earlier, elapsed_s)
+    totals = zip(_totals(look.counters), _totals(before.counters), strict=True)
+    return Figures(look.at, rows, has_server, *(_rate(now, then, elapsed_s) for now, then in totals))
+
+
+def _totals(counters: Mapping[str, int]) -> tuple[int, int, int]:
+    bounces = sum(value for name, value in counters.items() if name.startswith("bounced_"))
+    return counters.get("frames_up", 0), counters.get("frames_down", 0), bounces
+
+
+def _rate(value: int | None, before: int | None, elapsed_s: float) -> float | None:
+    if value is None or before is None or value < before:  # a lower value: the broker was restarted
+        return None
+    return round((value - before) / elapsed_s, 1)
+
+
+def visible_rows(state: State) -> list[Row]:
+    """Return the rows of the present view that pass the filter, sorted. Rows without a value come last."""
+    if state.figures is None:
+        return []
+    rows: list[Row] = list(state.figures.rows[state.view])
+    if state.text:
+        text, columns = state.text.casefold(), COLUMNS[state.view]
+        rows = [row for row in rows if any(text in shown(row, column).casefold() for column in columns)]
+    column = sort_column(state)
+    known = [row for row in rows if row.get(column.name) is not None]
+    known.sort(
+        key=lambda row: (isinstance(row[column.name], str), row[column.name]),
+        reverse=is_descending(state),
+    )
+    return known + [row for row in rows if row.get(column.name) is None]
+
+
+def sort_column(state: State) -> Column:
+    """Return the column that sorts the rows of the present view."""
+    return next(column for column in COLUMNS[state.view] if column.name == state.sort[state.view])
+
+
+def is_descending(state: State) -> bool:
+    """Return whether the highest value comes first: of numbers, unless the order is inverted."""
+    inverted = state.view in state.inverted
+    return inverted if sort_column(state).is_text else not inverted
+
+
+def shown(row: Row, column: Column) -> str:
+    """Return the text of a cell."""
+    value = format_value(column.name, row.get(column.name))
+    return "-" if value is None else one_line(str(value))
+
+
+def _clamp(state: State) -> State:
+    return replace(state, cursor=max(0, min(state.cursor, len(visible_rows(state)) - 1)))
+
+
+def page_rows(height: int) -> int:
+    """Return how many rows of the table fit on a screen: three lines are above them, one is below."""
+    return max(1, height - 4)
+
+
+def press(state: State, key: str, height: int) -> State:
+    """Return the state after a key.
+
+    Args:
+        key: a character, or a name such as "up", "f10" or "escape".
+        height: the number of lines of the terminal.
+    """
+    if state.typing:
+        return _type(state, key)
+    if state.helping:
+        return replace(state, helping=False, over=key in ("q", "f10"))
+    page = page_rows(height)
+    moves = {"up": -1, "down": 1, "pageup": -page, "pagedown": page, "home": -MAX_ROWS, "end": MAX_ROWS}
+    match key:
+        case "q" | "f10":
+            return replace(state, over=True)
+        case "\t":
+            return _look_at(state, View.CALLBACKS if state.view is View.PLAYERS else View.PLAYERS)
+        case "p":
+            return _look_at(state, View.PLAYERS)
+        case "c":
+            return _look_at(state, View.CALLBACKS)
+        case "f6" | ">":
+            return _sort_by(state, 1)
+        case "<":
+            return _sort_by(state, -1)
+        case "I":
+            return replace(state, inverted=state.inverted ^ {state.view})
+        case "/" | "f4":
+            return replace(state, typing=True)
+        case "escape":
+            return _clamp(replace(state, text=""))
+        case " ":
+            return replace(state, paused=not state.paused)
+        case "h" | "?" | "f1":
+            return replace(state, helping=True)
+        case _:
+            return _clamp(replace(state, cursor=state.cursor + moves.get(key, 0)))
+
+
+def _type(state: State, key: str) -> State:
+    text, typing = state.text, True
+    match key:
+        case "enter":
+            typing = False
+        case "escape":
+            text, typing = "", False
+        case "backspace":
+            text = text[:-1]
+        case _ if len(key) == 1 and key.isprintable():
+            text = (text + key)[:MAX_FILTER_CHARS]
+    return _clamp(replace(state, text=text, typing=typing))
+
+
+def _look_at(state: State, view: View) -> State:
+    return replace(state, view=view, cursor=0)
+
+
+def _sort_by(state: State, step: int) -> State:
+    columns = COLUMNS[state.view]
+    following = columns[(columns.index(sort_column(state)) + step) % len(columns)]
+    return replace(state, sort={**state.sort, state.view: following.name})
