@@ -26,7 +26,8 @@ from ringback.protocol.addresses import is_local
 from ringback_broker.http.metrics import registry
 from ringback_broker.net.router_socket import BindError
 from ringback_broker.operations.snapshot import Snapshot
-from ringback_broker.settings.schema import InvalidSetting, split_host_port
+from ringback_broker.settings.kinds import split_host_port
+from ringback_broker.settings.schema import InvalidSetting
 
 if TYPE_CHECKING:
     from ringback_broker.http.dashboard import Dashboard

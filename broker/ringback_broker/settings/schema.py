@@ -6,15 +6,26 @@ A setting has the same name here, in `ringback.toml`, as an option (`--max-playe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 
-from ringback.protocol.addresses import check_address, is_local
+from ringback.protocol.addresses import is_local
 from ringback.protocol.limits import MAX_HEARTBEAT_S
+from ringback_broker.settings.kinds import (
+    About,
+    Address,
+    Bytes,
+    Count,
+    File,
+    Flag,
+    HTTPAddress,
+    Kind,
+    Rate,
+    Seconds,
+)
 
 DEFAULT_PLAYERS = "tcp://127.0.0.1:5770"
 DEFAULT_BACKEND = "tcp://127.0.0.1:5771"
@@ -32,72 +43,6 @@ class InvalidSetting(ValueError):
         super().__init__(f"{setting}: {reason}")
         self.setting = setting
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What all settings of a kind have in common.
-
-    Args:
-        metavar: what stands for a value in a help text: its unit.
-        allowed: the values that are allowed, in words.
-        is_path: whether it is a path. In a settings file, paths are relative to that file.
-        check: returns a value in its normal form, or raises a ValueError. It gets values of the right type.
-    """
-
-    metavar: str
-    allowed: str
-    is_path: bool = False
-    check: Callable[[Any], Any] | None = None
-
-
-@dataclass(frozen=True)
-class About:
-    """What users are told about one setting.
-
-    Args:
-        text: what it does.
-        reloads: whether a new value holds after SIGHUP. Else it holds after a restart.
-        environment: its variable, if that is not `RINGBACK_` and the name.
-    """
-
-    text: str
-    reloads: bool = False
-    environment: str = ""
-
-
-def split_host_port(text: str) -> tuple[str, int]:
-    """Return the two parts of HOST:PORT. The host may be an IPv6 address in brackets.
-
-    Raises:
-        ValueError: the text does not have this form.
-    """
-    try:
-        checked = check_address(f"tcp://{text}", bind=True)
-    except ValueError:
-        checked = ""
-    host, _, port = checked.removeprefix("tcp://").rpartition(":")
-    if not host or host == "*":
-        raise ValueError(f"HOST:PORT is allowed, with a port of 0 to 65535, not {text!r}")
-    return host.strip("[]"), int(port)
-
-
-def _check_listener(text: str | None) -> str | None:
-    if text is not None:
-        split_host_port(text)
-    return text
-
-
-_LISTENS = partial(check_address, bind=True)
-
-Address = Annotated[str, Kind("ADDR", "tcp://HOST:PORT or ipc://PATH", check=_LISTENS)]
-HTTPAddress = Annotated[str | None, Kind("HOST:PORT", "HOST:PORT", check=_check_listener)]
-File = Annotated[str | None, Kind("FILE", "the path of a file", is_path=True)]
-Flag = Annotated[bool, Kind("", "true or false")]
-Seconds = Annotated[float, Gt(0), Lt(1e9), Kind("SECONDS", "a number of seconds above 0 and below 1e9")]
-Count = Annotated[int, Gt(0), Lt(10**9), Kind("N", "a whole number from 1 to 999999999")]
-Bytes = Annotated[int, Gt(0), Lt(10**9), Kind("BYTES", "a whole number of bytes from 1 to 999999999")]
-Rate = Annotated[float, Gt(0), Kind("RATE", "a number a second above 0, or inf")]
 
 
 @dataclass(frozen=True, slots=True)
