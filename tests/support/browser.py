@@ -29,10 +29,10 @@ FLAGS = (
 
 
 class Browser:
-    """One tab of it.
+    """A browser with one tab.
 
     Attributes:
-        driver: what selenium has.
+        driver: selenium's own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class Browser:
         self.driver.set_script_timeout(PATIENCE_S)
 
     def look(self, size: tuple[int, int] = WIDE, *, dark: bool = False) -> None:
-        """Has the page be of a size, light or dark."""
+        """Show the page in a size, light or dark."""
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == NARROW}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -55,7 +55,7 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str) -> str:
-        """Gives what stands there; empty where nothing is, or where it is hidden."""
+        """Return the text of an element; empty if there is none, or it is hidden."""
         found: str = self.run(
             "const e = document.querySelector(arguments[0]); return e?.checkVisibility() ? e.innerText : ''",
             selector,
@@ -63,7 +63,7 @@ class Browser:
         return found
 
     def rows(self, table: str) -> list[list[str]]:
-        """Gives the text of all cells of a table."""
+        """Return the text of all cells of a table."""
         found: list[list[str]] = self.run(
             "return [...document.getElementById(arguments[0]).tBodies[0].rows]"
             ".map(row => [...row.cells].map(cell => cell.textContent))",
@@ -75,16 +75,16 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def until(self, check: Any, what: str) -> None:
-        """Waits until something is so on the page."""
+        """Wait until a condition holds on the page."""
         wait: WebDriverWait[Chrome] = WebDriverWait(self.driver, PATIENCE_S, 0.05)
-        wait.until(lambda _: check(), f"it did not come about that {what}")
+        wait.until(lambda _: check(), f"this did not happen in time: {what}")
 
     def complaints(self) -> list[str]:
-        """Gives what the browser has written into its console since it was last asked."""
+        """Return what the browser wrote into its console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Gives the addresses that were asked for since it was last asked."""
+        """Return the URLs that the browser requested since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [
             event["params"]["request"]["url"]
@@ -95,7 +95,7 @@ class Browser:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """Gives a browser that keeps what it keeps in a folder."""
+    """Yield a browser that keeps its data in a folder."""
     made = Browser(folder)
     try:
         yield made

@@ -203,7 +203,7 @@ class Stage:
             if check():
                 return
             await self.face.error(player.trigger_server_callback("nothing has this key", timeout=PATIENCE_S))
-        raise AssertionError(f"it did not come about that {what}")
+        raise AssertionError(f"this did not happen in time: {what}")
 
 
 class Seen:

@@ -1,4 +1,4 @@
-"""Real processes for the tests: brokers on free ports, and what waits for them."""
+"""Real processes for the tests: brokers on free ports, and ways to wait for them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from queue import Empty, SimpleQueue
 from typing import Self
 
 PATIENCE_S = 30.0
-"""How long anything may take before a test fails: the machine may be busy with something else."""
+"""How long anything may take before a test fails. It is long, because the machine may be busy."""
 
 READY = re.compile(r"ready players=(\S+) backend=(\S+)")
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("RINGBACK_")}
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in ("sdk", "broker", "cli", "tests"))
-"""Of processes: they import what pytest does, wherever an installed ringback may be."""
+"""The variables of processes. They import what pytest imports, even if another ringback is installed."""
 
 
 class Process:
-    """A process whose lines can be waited for. Standard error is read with standard output.
+    """A Python process whose output a test reads line by line. Standard error is part of the output.
 
     Args:
         arguments: of Python.
-        prefix: a command that runs another, and what it is told before that.
-        environment: what is set on top of `ENVIRONMENT`.
+        prefix: a command that runs another one, with its arguments before that.
+        environment: variables on top of `ENVIRONMENT`.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Process:
         self._arrived.put(None)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Waits for the next line that matches."""
+        """Wait for the next line that matches, and return the match."""
         while True:
             try:
                 line = self._arrived.get(timeout=PATIENCE_S)
             except Empty:
-                raise AssertionError(f"no line like {pattern!r} came; these did: {self.lines}") from None
+                raise AssertionError(f"no line matches {pattern!r}; these came: {self.lines}") from None
             if line is None:
                 self._arrived.put(None)
-                raise AssertionError(f"the process ended without {pattern!r}: {self.lines}")
+                raise AssertionError(f"the process ended, and no line matches {pattern!r}: {self.lines}")
             self.lines.append(line)
             if match := re.search(pattern, line):
                 return match
@@ -78,13 +78,13 @@ class Process:
         self.popen.send_signal(number)
 
     def wait(self) -> int:
-        """Waits for the end, and gives the exit code."""
+        """Wait for the end. Return the exit code."""
         code = self.popen.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         return code
 
     def output(self) -> list[str]:
-        """Gives all lines of a process that has ended."""
+        """Wait for the end. Return all lines."""
         self.wait()
         while (line := self._arrived.get(timeout=PATIENCE_S)) is not None:
             self.lines.append(line)
@@ -92,14 +92,14 @@ class Process:
         return self.lines
 
     def kill(self) -> None:
-        """Ends it without a word (SIGKILL)."""
+        """End the process with SIGKILL."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.kill()
         self.wait()
         for pipe in (self.popen.stdin, self.popen.stdout):
             if pipe is not None:
-                with suppress(BrokenPipeError):  # what it had not read when it ended
+                with suppress(BrokenPipeError):  # it ended before it read everything
                     pipe.close()
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ class Process:
 
 @dataclass
 class BrokerProcess:
-    """A broker started with `ringback broker`."""
+    """A broker that `ringback broker` runs."""
 
     players: str = "tcp://127.0.0.1:0"
     backend: str = "tcp://127.0.0.1:0"
@@ -123,7 +123,7 @@ class BrokerProcess:
         self.start()
 
     def start(self) -> None:
-        """Starts it; a second time at the same addresses as before."""
+        """Start the broker. A second time, start it at the same addresses."""
         self.process = Process(
             "-m",
             "ringback_cli",
@@ -145,18 +145,21 @@ class BrokerProcess:
 
 
 def ipc_addresses(folder: Path) -> tuple[str, str]:
-    """Gives two ipc addresses in a folder, short enough for a socket."""
+    """Return two ipc addresses in a folder."""
     return f"ipc://{folder}/p", f"ipc://{folder}/b"
 
 
 def eventually(check: Callable[[], bool], what: str) -> None:
-    """Waits until something is so that no event tells of, by asking the other side again and again.
+    """Check again and again until a condition holds that no event reports.
 
-    Each check makes a round trip of its own, so this polls without sleeping.
+    Each check takes a round trip of its own, so this polls without sleeping.
+
+    Args:
+        what: the condition, in words.
     """
     import time
 
     deadline = time.monotonic() + PATIENCE_S
     while not check():
         if time.monotonic() > deadline:
-            raise AssertionError(f"it did not come about that {what}")
+            raise AssertionError(f"this did not happen in time: {what}")

@@ -1,4 +1,4 @@
-"""Peers that speak to a broker by hand, over a DEALER of their own, and a canary that must not notice."""
+"""Peers that send a broker any bytes over a DEALER, and a canary that must not notice."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _EVENTS = (
 
 
 class RawPeer:
-    """A DEALER on one of the broker's sides. Without heartbeats, so that only the broker ends it.
+    """A DEALER on one side of the broker. It sends no heartbeats, so only the broker ends the connection.
 
     Args:
-        routing_id: the one that it claims, empty for none; otherwise one of its own.
-        keys: with the broker's public key, for an encrypted link.
-        source: the address of this machine that it comes from.
+        routing_id: the routing ID that it claims; empty: none; None: a random one.
+        keys: its key pair with the broker's public key, for an encrypted link.
+        source: the IP of this machine that it connects from.
         options: of the socket.
     """
 
@@ -75,9 +75,9 @@ class RawPeer:
         return parts
 
     def told(self) -> ControlFrame:
-        """Gives the next message, which is a control frame."""
-        *address, frame = self.receive()
-        assert address in ([], [b""])
+        """Return the control frame that is the next message."""
+        *id_part, frame = self.receive()
+        assert id_part in ([], [b""])
         return decode(frame)
 
     def hello(self, role: Role, player_id: PlayerID | None = None, **fields: Any) -> None:
@@ -93,7 +93,7 @@ class RawPeer:
         return frame
 
     def wait_for(self, *events: int) -> int:
-        """Waits for one of these events, and tells which one came first."""
+        """Wait for one of these events, and return the one that came first."""
         while True:
             assert self.monitor.poll(PATIENCE_MS), "the connection was not closed"
             event = int(parse_monitor_message(self.monitor.recv_multipart())["event"])
@@ -101,7 +101,7 @@ class RawPeer:
                 return event
 
     def wait_for_close(self) -> None:
-        """Waits until the broker has closed the connection."""
+        """Wait until the broker has closed the connection."""
         self.wait_for(zmq.EVENT_DISCONNECTED)
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class RawPeer:
 
 
 class Stage:
-    """A server, a player and an operator of the SDK at a broker, with keys where it takes keys."""
+    """A server, a player and an operator of the SDK at a broker, with key pairs if the broker has one."""
 
     def __init__(self, broker: BrokerProcess, keys: Mapping[Role, KeyPair] | None = None) -> None:
         keys = keys or {}
@@ -135,7 +135,7 @@ class Stage:
         return payload
 
     def counters(self) -> dict[str, int]:
-        """What the broker has counted by now."""
+        """Return the counters of the broker."""
         rows, _ = self.operator.query("counters").result()
         return dict(rows)
 
@@ -158,7 +158,7 @@ class Stage:
 
 
 class Canary:
-    """A player that goes on calling: all of its calls have to succeed, and it must not stand still."""
+    """A player that calls all the time. All its calls must succeed, and it must not stall."""
 
     def __init__(self, player: Player) -> None:
         self.calls = 0
@@ -181,7 +181,7 @@ class Canary:
                 self._sang.notify_all()
 
     def sing_on(self, times: int = 10) -> None:
-        """Waits for some more calls."""
+        """Wait for some more calls."""
         with self._sang:
             until = self.calls + times
             assert self._sang.wait_for(lambda: self._failure or self.calls >= until, PATIENCE_S)

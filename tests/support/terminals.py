@@ -1,4 +1,4 @@
-"""A terminal for tests: the far end of a pty, with a program on the other."""
+"""A terminal for tests: one end of a pty, with a program at the other end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""Ctrl-C and Ctrl-Z are for the programs of a session whose terminal it is."""
+"""Makes the pty the terminal of the program's session, so that Ctrl-C and Ctrl-Z reach the program."""
 
 
 class Terminal:
@@ -27,7 +27,7 @@ class Terminal:
 
     Args:
         command: the program and its arguments.
-        environment: what is set on top of `ENVIRONMENT`.
+        environment: variables on top of `ENVIRONMENT`.
         size: lines and columns.
     """
 
@@ -54,15 +54,15 @@ class Terminal:
         os.write(self._ours, keys.encode())
 
     def resize(self, lines: int, columns: int) -> None:
-        """Makes it another size; the kernel tells the programs in it."""
+        """Change the size. The kernel tells the program."""
         termios.tcsetwinsize(self._ours, (lines, columns))
 
     def screen(self) -> str:
-        """Gives what was drawn last, without colours. Each screen begins with the cursor at home."""
+        """Return what was drawn last, without colours. Each screen begins with the cursor at home."""
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown.rpartition("\x1b[H")[2])
 
     def wait_for(self, *parts: str) -> str:
-        """Waits for a whole screen with all these parts; gives it."""
+        """Wait for a screen that has all these parts, and return it."""
         return self.wait_until(lambda: all(part in self.screen() for part in parts), f"a screen has {parts}")
 
     def wait_until(self, check: Callable[[], bool], what: str) -> str:
@@ -70,12 +70,12 @@ class Terminal:
         while not check():
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([self._ours], [], [], left_s)[0]:
-                raise AssertionError(f"it did not come about that {what}; there is:\n{self.screen()}")
+                raise AssertionError(f"this did not happen in time: {what}; the screen is:\n{self.screen()}")
             self.shown += os.read(self._ours, 65536).decode(errors="replace")
         return self.screen()
 
     def end(self) -> int:
-        """Waits for the end of the program, and gives its exit code."""
+        """Wait for the end of the program. Return its exit code."""
         deadline = time.monotonic() + PATIENCE_S
         while self.popen.poll() is None and time.monotonic() < deadline:
             self._read_for(0.05)
@@ -84,7 +84,7 @@ class Terminal:
         return code
 
     def _read_for(self, seconds: float) -> None:
-        """Reads what there is: a program whose output nobody reads does not end."""
+        """Read what the program writes. A program whose output nobody reads does not end."""
         while select.select([self._ours], [], [], seconds)[0]:
             self.shown += os.read(self._ours, 65536).decode(errors="replace")
 

@@ -1,4 +1,4 @@
-"""The broker as a process: ready, refused, stopped, and how it finds peers that are gone."""
+"""The broker as a process: how it starts, fails to start, stops, and finds peers that are gone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_broker(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def expect_refusal(options: tuple[str, ...], code: Exit, *words: str) -> None:
-    """The broker ends with this code, and one line on standard error that has the words."""
+    """Check that the broker ends with a code, and with one line on standard error that has the words."""
     ended = run_broker(*options)
     assert ended.returncode == code, ended.stderr
     assert ended.stdout == ""
@@ -54,7 +54,7 @@ def expect_refusal(options: tuple[str, ...], code: Exit, *words: str) -> None:
 # -- starting
 
 
-def test_the_ports_that_it_chose_are_in_the_line_that_says_ready(broker: BrokerProcess) -> None:
+def test_the_ready_line_has_the_ports_that_the_system_chose(broker: BrokerProcess) -> None:
     ports = {int(address.rpartition(":")[2]) for address in (broker.players, broker.backend)}
     assert len(ports) == 2 and 0 not in ports
     with Operator(broker.backend) as operator:
@@ -90,12 +90,12 @@ BOTH_FREE = ("--players", ANY_PORT, "--backend", ANY_PORT)
         (("--max-players", "-1"), Exit.USAGE, ["--max-players"]),
     ],
 )
-def test_an_option_that_is_wrong(options: tuple[str, ...], code: Exit, words: list[str]) -> None:
+def test_a_wrong_option(options: tuple[str, ...], code: Exit, words: list[str]) -> None:
     expect_refusal((*BOTH_FREE, *options), code, *words)
 
 
 @pytest.mark.parametrize("options", [("--lease", "soon"), ("--nonsense",)])
-def test_options_that_are_none(options: tuple[str, ...]) -> None:
+def test_an_option_that_does_not_exist_or_has_no_number(options: tuple[str, ...]) -> None:
     ended = run_broker(*options)
     assert ended.returncode == Exit.USAGE
     assert options[0] in ended.stderr and "Traceback" not in ended.stderr
@@ -104,7 +104,7 @@ def test_options_that_are_none(options: tuple[str, ...]) -> None:
 # -- ipc
 
 
-def test_ipc_is_its_owners_alone(short_folder: Path) -> None:
+def test_only_the_owner_can_use_ipc_sockets(short_folder: Path) -> None:
     folder = short_folder / "new" / "deep"
     players, backend = ipc_addresses(folder)
     with BrokerProcess(players, backend) as broker:
@@ -127,7 +127,7 @@ def test_a_second_broker_at_the_same_path_is_refused(short_folder: Path) -> None
             assert len(operator.query("players").result()[0]) == 1
 
 
-def test_what_a_killed_broker_left_is_no_obstacle(short_folder: Path) -> None:
+def test_a_broker_starts_over_what_a_killed_one_left(short_folder: Path) -> None:
     players, backend = ipc_addresses(short_folder)
     with BrokerProcess(players, backend) as broker:
         broker.process.kill()
@@ -148,14 +148,14 @@ def test_a_file_at_the_path_is_not_deleted(short_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it(broker: BrokerProcess, number: signal.Signals) -> None:
+def test_a_signal_stops_it(broker: BrokerProcess, number: signal.Signals) -> None:
     broker.process.signal(number)
     assert broker.process.wait() == Exit.OK
     assert not [line for line in broker.process.output() if "Traceback" in line]
 
 
 class Held:
-    """A server at whom a call of a player is being handled, until it is let go."""
+    """A server that handles a call of a player until the test lets it go."""
 
     def __init__(self, broker: BrokerProcess) -> None:
         self.server, self.player = Server(broker.backend), Player(broker.players)
@@ -200,7 +200,7 @@ def test_calls_in_flight_end_and_new_ones_fail(broker: BrokerProcess) -> None:
         assert broker.process.wait() == Exit.OK
 
 
-def test_a_second_signal_ends_it_at_once() -> None:
+def test_a_second_signal_stops_it_at_once() -> None:
     with BrokerProcess(options=("--grace", "1000")) as broker, Held(broker):
         broker.process.signal(signal.SIGTERM)
         broker.process.wait_for("draining for at most 1000 s")
@@ -208,7 +208,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert broker.process.wait() == Exit.FORCED
 
 
-def test_what_has_not_left_when_the_grace_is_over_is_cut_off() -> None:
+def test_peers_that_are_left_after_the_grace_are_cut_off() -> None:
     with BrokerProcess(options=("--grace", "0.2")) as broker, Held(broker):
         broker.process.signal(signal.SIGTERM)
         broker.process.wait_for("what they had in flight is lost")
@@ -234,8 +234,8 @@ sys.stdin.read()
 """
 
 
-class CallFilter:
-    """A player in a process of its own, and a server that notes when it is told of its end."""
+class WatchedPlayer:
+    """A player in a process of its own, and a server that notices when the player has left."""
 
     def __init__(self, broker: BrokerProcess) -> None:
         self.server = Server(broker.backend)
@@ -243,7 +243,7 @@ class CallFilter:
         self.server.on_player_left(lambda player_id: self.left.set())
         self.process = Process("-c", PLAYER, broker.players, stdin=subprocess.PIPE)
 
-    def __enter__(self) -> CallFilter:
+    def __enter__(self) -> WatchedPlayer:
         self.server.start()
         self.process.wait_for("here")
         eventually(lambda: self.server.players == ["victim"], "the player has joined")
@@ -259,8 +259,8 @@ class CallFilter:
         return time.monotonic() - started
 
 
-def test_a_killed_player_is_missed_at_once(any_broker: BrokerProcess) -> None:
-    with CallFilter(any_broker) as watched:
+def test_a_killed_player_leaves_at_once(any_broker: BrokerProcess) -> None:
+    with WatchedPlayer(any_broker) as watched:
         call = watched.server.trigger_client_callback("x", "victim")
         watched.process.signal(signal.SIGKILL)
         assert watched.seconds_until_left() < 1.5  # 0.01 here; heartbeats would take 2
@@ -269,18 +269,19 @@ def test_a_killed_player_is_missed_at_once(any_broker: BrokerProcess) -> None:
 
 
 def test_a_stopped_player_is_found_by_heartbeats(broker: BrokerProcess) -> None:
-    with CallFilter(broker) as watched:
+    with WatchedPlayer(broker) as watched:
         watched.process.signal(signal.SIGSTOP)
         assert watched.seconds_until_left() < 15  # 1 to 2 here; the lease would take 30
         watched.process.signal(signal.SIGCONT)
-        eventually(lambda: watched.server.players == ["victim"], "it has come back by itself")
+        eventually(lambda: watched.server.players == ["victim"], "the player comes back by itself")
 
 
-def test_the_last_words_of_a_player_that_leaves_arrive(any_broker: BrokerProcess) -> None:
-    """Also when its connection is closed, or its descriptor serves the next one, before they are read."""
+def test_the_last_messages_of_a_player_that_leaves_arrive(any_broker: BrokerProcess) -> None:
+    """They arrive even if the connection is closed, or its descriptor has another connection, before they are
+    read."""
     context: zmq.Context[Any] = zmq.Context()
     with Server(any_broker.backend) as server:
-        # It never answers: unread answers at a peer that closes would make its kernel reset the connection.
+        # It never replies: unread replies at a peer that closes would make the kernel reset the connection.
         server.register_server_callback("note", lambda source, payload, cb: None)
         for turn in range(20):
             peer = RawPeer(context, any_broker.players)
@@ -291,7 +292,7 @@ def test_the_last_words_of_a_player_that_leaves_arrive(any_broker: BrokerProcess
             peer.socket.disable_monitor()
             peer.monitor.close(0)
             peer.socket.close(int(PATIENCE_S * 1000))
-        eventually(lambda: server.counters.executions == 1000, "all has arrived")
+        eventually(lambda: server.counters.executions == 1000, "all calls have arrived")
     context.term()
 
 
@@ -312,12 +313,12 @@ def test_a_broker_in_a_thread_is_stopped_from_another(here: Broker) -> None:
     with Operator(here.backend) as operator:
         operator.ping().result()
         here.stop()
-        thread.join(PATIENCE_S)  # the operator leaves when it is told
+        thread.join(PATIENCE_S)  # the operator leaves when the broker drains
     assert left == [True]
-    here.stop()  # too late, and no harm
+    here.stop()  # too late, but it does no harm
 
 
-def test_stopped_twice_it_does_not_wait(here: Broker) -> None:
+def test_a_broker_that_is_stopped_twice_does_not_wait(here: Broker) -> None:
     left: list[bool] = []
     thread = threading.Thread(target=lambda: left.append(here.run()))
     thread.start()
@@ -325,19 +326,19 @@ def test_stopped_twice_it_does_not_wait(here: Broker) -> None:
     with RawPeer(context, here.players) as peer:
         peer.join(Role.PLAYER)
         here.stop()
-        peer.told()  # DRAINING, which it does not heed
+        peer.told()  # DRAINING, which this peer ignores
         here.stop()
         thread.join(PATIENCE_S)
         assert left == [False]
     context.term()
 
 
-def test_stopped_before_it_runs(here: Broker) -> None:
+def test_a_broker_that_is_stopped_before_it_runs(here: Broker) -> None:
     here.stop()
     assert here.run()
 
 
-def test_one_that_never_runs_can_be_closed(here: Broker) -> None:
+def test_a_broker_that_never_runs_can_be_closed(here: Broker) -> None:
     address = here.players
     here.close()
     here.close()
@@ -346,7 +347,7 @@ def test_one_that_never_runs_can_be_closed(here: Broker) -> None:
     again.close()
 
 
-def test_a_broker_that_finds_its_second_address_taken_frees_the_first(here: Broker) -> None:
+def test_a_broker_whose_second_address_is_taken_frees_the_first(here: Broker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         free = f"tcp://127.0.0.1:{other.getsockname()[1]}"
     with pytest.raises(BindError, match="in use"):
@@ -366,7 +367,7 @@ def test_a_signal_before_it_runs(here: Broker, number: signal.Signals) -> None:
 def test_signals_of_the_program_around_it_do_not_stop_it(
     here: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If they counted, two would end it at once."""
+    """If they counted, two of them would stop it at once."""
     before = signal.signal(signal.SIGUSR1, lambda *_: here.stop())
     try:
         here.handle_signals()
@@ -382,7 +383,7 @@ def test_signals_of_the_program_around_it_do_not_stop_it(
 
 
 def test_too_few_descriptors_lower_the_number_of_players() -> None:
-    """The limit is the process's, so this is one of its own."""
+    """The limit is that of a process, so this test has a process of its own."""
     script = f"""
 import logging, resource, sys
 sys.path[:0] = {sys.path!r}

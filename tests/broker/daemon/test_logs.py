@@ -1,4 +1,4 @@
-"""A log that nobody reads, against the broker that writes it."""
+"""The log of a broker, when nobody reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = ("-m", "ringback_cli", "broker", "--players=tcp://127.0.0.1:0", "--bac
 PIPE_BYTES = 4096
 
 
-def test_a_log_that_nobody_reads_stops_nothing() -> None:
+def test_a_log_that_nobody_reads_does_not_stop_the_broker() -> None:
     broker = subprocess.Popen(
         [sys.executable, *COMMAND], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, bufsize=1
     )
@@ -35,7 +35,7 @@ def test_a_log_that_nobody_reads_stops_nothing() -> None:
     fcntl.fcntl(broker.stderr, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     context: zmq.Context[Any] = zmq.Context()
     with Operator(match[2]) as operator:
-        for _ in range(100):  # each says two lines of a hundred bytes
+        for _ in range(100):  # each makes two lines of a hundred bytes
             with RawPeer(context, match[1]) as peer:
                 peer.join(Role.PLAYER)
         rows, _ = operator.query("counters").result()
@@ -54,26 +54,26 @@ def pipe() -> Any:
     os.close(reading)
 
 
-def test_lines_that_were_dropped_are_counted(pipe: tuple[int, int]) -> None:
+def test_dropped_lines_are_counted(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     log = WaitingLog(writing, max_waiting=10)
     handled, read = 0, b""
 
-    def say(text: str) -> None:
+    def log_line(text: str) -> None:
         nonlocal handled
         handled += 1
         log.handle(logging.makeLogRecord({"msg": text}))
 
     for number in range(1000):
-        say(f"{number:0100}")
+        log_line(f"{number:0100}")
 
-    def told() -> bool:
+    def reported() -> bool:
         nonlocal read
-        say("more")
+        log_line("more")
         read += os.read(reading, 1 << 16)
         return b"were dropped" in read
 
-    eventually(told, "the drops were told")
+    eventually(reported, "a line counts the dropped lines")
     log.close()
     os.close(writing)
     while rest := os.read(reading, 1 << 16):
@@ -83,7 +83,7 @@ def test_lines_that_were_dropped_are_counted(pipe: tuple[int, int]) -> None:
     assert dropped + len(re.findall(rb"^(?:0\d{99}|more)$", read, re.MULTILINE)) == handled
 
 
-def test_all_lines_are_written_in_order_before_the_end(pipe: tuple[int, int]) -> None:
+def test_close_writes_all_lines_in_order(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     log = WaitingLog(writing)
     for number in range(200):
@@ -108,6 +108,6 @@ def test_a_descriptor_that_does_not_block_loses_no_line(pipe: tuple[int, int]) -
         read += os.read(reading, 1 << 16)
         return len(read) == 500 * 101
 
-    eventually(all_read, "every line was written")
+    eventually(all_read, "every line is written")
     log.close()
     os.close(writing)

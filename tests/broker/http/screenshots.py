@@ -1,4 +1,4 @@
-"""Makes the pictures of the dashboard in docs: a broker with a shop, players that buy, and a browser.
+"""Make the pictures of the dashboard for docs: with a broker, a shop, players that buy, and a browser.
 
 python tests/broker/http/screenshots.py docs/images
 """
@@ -35,7 +35,7 @@ def shop(backend: str) -> Server:
 
 
 def trade(server: Server, players: list[Player], stop: threading.Event) -> None:
-    """Makes calls both ways, as a game would, until it is stopped."""
+    """Make calls both ways, as a game would, until `stop` is set."""
     rng = Random(7)
     keys = ("shop:items", "shop:price", "shop:buy", "match:join")
     number = 0
@@ -49,11 +49,11 @@ def trade(server: Server, players: list[Player], stop: threading.Event) -> None:
 
 
 def forget(*_: object) -> None:
-    """What came of a call is for the dashboard to show."""
+    """Ignore the outcome of a call: the dashboard shows it."""
 
 
 def fill(page: Browser) -> None:
-    """Triggers a callback by the form."""
+    """Trigger a callback with the form."""
     page.run("document.querySelector('#callbacks tbody tr:nth-child(4) button').click()")
     page.find("#payload").send_keys('{"category": "food"}')
     page.find("#send").click()
@@ -87,7 +87,7 @@ def main() -> None:
         page.driver.get(url)
         page.until(
             lambda: page.run("return document.querySelector('#pace-line polyline').points.length") >= POINTS,
-            "there is a line of calls",
+            "the line of calls is long enough",
         )
         fill(page)
         page.driver.save_screenshot(str(folder / "dashboard-light.png"))

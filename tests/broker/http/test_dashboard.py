@@ -1,4 +1,4 @@
-"""What the dashboard's page asks a broker for: who may ask, what is answered, and what is not done."""
+"""The requests of the dashboard's page: who may send them, and what the broker answers or refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def url_of(broker: BrokerProcess) -> str:
 def ask(
     url: str, body: bytes | None = None, method: str | None = None, **headers: str
 ) -> tuple[int, Any, HTTPMessage]:
-    """Gives status, value or text, and headers of an answer."""
+    """Return status, value or text, and headers of a response."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, named, method=method)
     try:
@@ -76,7 +76,7 @@ def broker() -> Iterator[BrokerProcess]:
 
 @contextmanager
 def running(**settings: Any) -> Iterator[tuple[Broker, str]]:
-    """A broker in a thread of the test, so that bounds in it can be made smaller."""
+    """Run a broker in a thread of the test, so that the test can lower its bounds."""
     made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0", **settings))
     thread = threading.Thread(target=made.run)
     thread.start()
@@ -92,7 +92,7 @@ def running(**settings: Any) -> Iterator[tuple[Broker, str]]:
 # -- the page
 
 
-def test_the_page_needs_nothing_from_elsewhere(broker: BrokerProcess) -> None:
+def test_the_page_loads_nothing_from_other_hosts(broker: BrokerProcess) -> None:
     url = url_of(broker)
     for path, (_, kind) in FILES.items():
         status, text, headers = ask(url + path)
@@ -129,7 +129,7 @@ def test_the_state(broker: BrokerProcess) -> None:
                 and "frames_up" in found["rates"]
             )
 
-        eventually(complete, "all is shown")
+        eventually(complete, "the state shows everything")
         found = state(url)
     (row,) = found["players"]["rows"]
     assert (row["player"], row["callbacks"], row["ip"]) == (7, 1, "127.0.0.1")
@@ -142,19 +142,19 @@ def test_the_state(broker: BrokerProcess) -> None:
     assert not found["draining"]
 
 
-def test_all_who_look_share_what_the_broker_is_asked(broker: BrokerProcess) -> None:
+def test_all_pages_share_one_query(broker: BrokerProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = {found["number"] for found in pool.map(lambda _: state(url_of(broker)), range(40))}
     assert len(answers) < 20
 
 
-def test_rows_are_bounded_and_filters_find_the_others(broker: BrokerProcess) -> None:
+def test_rows_are_bounded_and_filters_find_the_rest(broker: BrokerProcess) -> None:
     url = url_of(broker)
     with Server(broker.backend) as server, Player(broker.players, "Anna"), Player(broker.players, 70):
         for number in range(MAX_ROWS + 20):
             server.register_server_callback(f"key-{number:04}", lambda source, payload: None)
-        eventually(lambda: state(url)["callbacks"]["total"] == MAX_ROWS + 20, "all keys are there")
-        eventually(lambda: state(url)["players"]["total"] == 2, "both players are there")
+        eventually(lambda: state(url)["callbacks"]["total"] == MAX_ROWS + 20, "all keys are registered")
+        eventually(lambda: state(url)["players"]["total"] == 2, "both players have joined")
         assert len(state(url)["callbacks"]["rows"]) == MAX_ROWS
         (row,) = state(url, "callback=KEY-0519")["callbacks"]["rows"]
         assert row["key"] == "key-0519"
@@ -199,7 +199,7 @@ def test_errors(broker: BrokerProcess) -> None:
         assert (found["code"], found["executed"]) == ("TIMEOUT", "maybe")
 
 
-def test_as_many_calls_as_are_allowed_at_one_time(broker: BrokerProcess) -> None:
+def test_the_number_of_calls_at_one_time_is_bounded(broker: BrokerProcess) -> None:
     url = url_of(broker)
     waiting: list[Any] = []
     with Server(broker.backend) as server, ThreadPoolExecutor(MAX_TRIGGERS) as pool:
@@ -221,14 +221,14 @@ def test_as_many_calls_as_are_allowed_at_one_time(broker: BrokerProcess) -> None
 @pytest.mark.parametrize(
     "payload", ["1" + 30 * "0", r'"\ud800"', 70 * "[" + 70 * "]", '"' + 1024 * 1024 * "x" + '"']
 )
-def test_payloads_that_can_t_be_carried(broker: BrokerProcess, payload: str) -> None:
+def test_payloads_that_cannot_be_sent(broker: BrokerProcess, payload: str) -> None:
     body = f'{{"side": "server", "key": "k", "source": 1, "payload": {payload}}}'.encode()
     status, found, _ = ask(f"{url_of(broker)}/api/trigger", body, Content_Type="application/json")
     assert status == 200 and found["error"]["code"] in ("INVALID_PAYLOAD", "TOO_LARGE")
 
 
 def test_the_document(broker: BrokerProcess, tmp_path: Path) -> None:
-    """What docs/dashboard.md shows is answered so, and its commands are taken."""
+    """The broker answers as docs/dashboard.md shows, and accepts its commands."""
     text = (ROOT / "docs" / "dashboard.md").read_text()
     asked, answered = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     with Server(broker.backend) as server:
@@ -341,10 +341,10 @@ def test_the_token(tmp_path: Path) -> None:
         assert ask(f"{url}/api/state", Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
-# -- as an operator among others
+# -- the dashboard is an operator
 
 
-def test_it_joins_while_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_joins_when_it_is_used_and_leaves_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from ringback_broker.http import dashboard_operator
 
     monkeypatch.setattr(dashboard_operator, "IDLE_S", 0.5)
@@ -364,7 +364,7 @@ def test_it_joins_while_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
         assert broker.switchboard.counters.sessions_begun >= 2
 
 
-def test_a_broker_that_drains_does_not_wait_for_it() -> None:
+def test_a_draining_broker_does_not_wait_for_it() -> None:
     with (
         BrokerProcess(options=(*OPTIONS, "--grace", "60")) as broker,
         Player(broker.players, 1) as player,
@@ -374,14 +374,14 @@ def test_a_broker_that_drains_does_not_wait_for_it() -> None:
         waiting: list[Any] = []
         server.register_server_callback("late", lambda source, payload, cb: waiting.append(cb))
         call = player.trigger_server_callback("late")
-        eventually(lambda: bool(waiting and state(url)), "the call waits, and somebody looks")
+        eventually(lambda: bool(waiting and state(url)), "the call waits, and the dashboard has joined")
         broker.process.signal(signal.SIGTERM)
 
         def stopping() -> bool:
             status, found, _ = ask(f"{url}/api/state")
             return status == 503 and found["error"]["code"] == "DRAINING"
 
-        eventually(stopping, "it says that the broker is stopping")
+        eventually(stopping, "the dashboard says that the broker is stopping")
         waiting[0]("done")
         assert call.result() == "done"
         assert broker.process.wait() == 0
@@ -408,11 +408,11 @@ def test_keys(tmp_path: Path) -> None:
                 status, found, _ = ask(f"{url}/api/state", **headers)
                 return status == 503 and found["error"]["code"] in ("NO_BROKER", "UNAUTHORIZED")
 
-            eventually(shut_out, "the key that is not on the list any more does not open")
+            eventually(shut_out, "the revoked key is refused")
             operator.ping().result()
 
 
-def test_a_key_that_is_not_an_operator_s(tmp_path: Path) -> None:
+def test_a_key_of_another_role(tmp_path: Path) -> None:
     from ringback_broker.settings.schema import InvalidSetting
 
     ring = KeyRing(tmp_path)

@@ -1,4 +1,4 @@
-"""The dashboard's page in a real browser: what is seen, what the form does, and who can use it."""
+"""The dashboard's page in a real browser: what it shows, what the form does, and accessibility."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Browser]:
-    """The browser; what it was told to do is all that it asked for, and nothing was amiss."""
+    """Yield the browser. At the end, check that it requested nothing from other hosts."""
     chromium.look(WIDE)
     chromium.complaints(), chromium.requests()
     yield chromium
@@ -78,7 +78,7 @@ def choose(page: Browser, side: str, key: str, whom: str, payload: str) -> None:
 
 
 def send(page: Browser) -> str:
-    """Triggers, and gives what the page says of the outcome."""
+    """Trigger the callback, and return the line that the page shows."""
     page.find("#send").click()
     page.until(lambda: page.find("#outcome").get_attribute("data-state") != "waiting", "the outcome")
     return page.text("#outcome-line")
@@ -91,13 +91,13 @@ def test_players_come_and_go(page: Browser, broker: BrokerProcess) -> None:
         player.register_client_callback("local:coords", lambda payload: None)
         with Process(str(ACTOR), "blocking", "Player", broker.players, "7", stdin=subprocess.PIPE) as doomed:
             doomed.wait_for("ready")
-            page.until(lambda: sorted(ids(page)) == ['"7"', "7"], "both players are there")
+            page.until(lambda: sorted(ids(page)) == ['"7"', "7"], "both players have rows")
             page.until(lambda: page.text("#now-players") == "2", "both players are counted")
-            page.until(lambda: ["local:coords", "player", "1"] in keys(page), "its callback is there")
+            page.until(lambda: ["local:coords", "player", "1"] in keys(page), "its callback has a row")
             assert page.text("#now-server") == "connected"
             doomed.kill()
-            page.until(lambda: ids(page) == ['"7"'], "the player that was killed is gone")
-    page.until(lambda: ids(page) == [], "nobody is there")
+            page.until(lambda: ids(page) == ['"7"'], "the killed player has no row")
+    page.until(lambda: ids(page) == [], "no player has a row")
     said = [(row[1], row[3], row[6]) for row in page.rows("events")]
     assert ("left", "7", "its connection closed") in said and ("joined", '"7"', said[-2][2]) in said
     assert page.complaints() == []
@@ -109,7 +109,7 @@ def keys(page: Browser) -> list[list[str]]:
 
 def test_calls_raise_the_rate(page: Browser, broker: BrokerProcess) -> None:
     open_page(page, broker)
-    page.until(lambda: page.text("#pace") != UNKNOWN, "there is a rate")
+    page.until(lambda: page.text("#pace") != UNKNOWN, "the page shows a rate")
     with Server(broker.backend) as server, Player(broker.players, 7) as player:
         server.register_server_callback("echo", lambda source, payload: payload)
 
@@ -123,7 +123,7 @@ def test_calls_raise_the_rate(page: Browser, broker: BrokerProcess) -> None:
 
 
 def rate(page: Browser, key: str) -> float:
-    """Gives the calls a second of a callback, as its row has them; 0 if there is none."""
+    """Return the calls per second in the row of a callback; 0 if it has no row."""
     return max((float(row[3]) for row in page.rows("callbacks") if row[0] == key), default=0.0)
 
 
@@ -142,7 +142,7 @@ def test_the_form(page: Browser, broker: BrokerProcess) -> None:
             page.text("#outcome-value").replace(" ", "")
             == '[\n{\n"base64":"AA=="\n},\n1152921504606846977\n]'
         )
-        page.until(lambda: ids(page) == [str(2**63 - 1)], "the player is there")
+        page.until(lambda: ids(page) == [str(2**63 - 1)], "the player has a row")
         page.find("#players tbody button").click()
         assert page.find("#whom").get_attribute("value") == str(2**63 - 1)
         choose(page, "player", "none", str(2**63 - 1), "null")
@@ -164,7 +164,7 @@ def test_errors_are_shown(page: Browser, broker: BrokerProcess) -> None:
         choose(page, "player", "local:coords", "99", "")
         assert send(page).startswith("UNKNOWN_PLAYER: ") and "did not run" in page.text("#outcome-line")
         page.until(
-            lambda: ["bounced unknown player", "1"] in [row[:2] for row in page.rows("errors")], "it counts"
+            lambda: ["bounced unknown player", "1"] in [row[:2] for row in page.rows("errors")], "the bounce has a row"
         )
         choose(page, "server", "fails", "shop", "")
         assert send(page).startswith("SOLD_OUT: all <b>gone</b>, after")
@@ -187,43 +187,55 @@ def test_what_peers_say_is_text(page: Browser, broker: BrokerProcess) -> None:
     odd = "<img src=x onerror=alert(1)>"
     with Player(broker.players, odd) as player:
         player.register_client_callback(odd, lambda payload: None)
-        page.until(lambda: ids(page) == [odd] and [odd, "player", "1"] in keys(page), "it is there as text")
+        page.until(
+            lambda: ids(page) == [odd] and [odd, "player", "1"] in keys(page), "the page shows it as text"
+        )
     assert page.run("return document.querySelectorAll('main img').length") == 0
     assert page.complaints() == []
 
 
-def test_a_broker_that_hangs_and_one_that_goes(page: Browser, broker: BrokerProcess) -> None:
+def test_a_blocked_broker_and_one_that_is_gone(page: Browser, broker: BrokerProcess) -> None:
     open_page(page, broker)
     broker.process.signal(signal.SIGSTOP)
-    page.until(lambda: "has not answered since" in page.text("#banner"), "it is said that the broker hangs")
+    page.until(
+        lambda: "has not answered since" in page.text("#banner"),
+        "the page says that the broker does not answer",
+    )
     assert page.text("#link-text") == "no answer"
     broker.process.signal(signal.SIGCONT)
-    page.until(lambda: page.text("#link-text") == "live" and not page.text("#banner"), "it comes back")
+    page.until(
+        lambda: page.text("#link-text") == "live" and not page.text("#banner"), "the page is live again"
+    )
     broker.options = ("--http", url_of(broker).removeprefix("http://"), "--dashboard")
     broker.process.kill()
-    page.until(lambda: "be reached" in page.text("#banner"), "it is said that the broker is gone")
+    page.until(lambda: "be reached" in page.text("#banner"), "the page says that the broker is gone")
     broker.start()
-    page.until(lambda: page.text("#link-text") == "live" and not page.text("#banner"), "it comes back")
+    page.until(
+        lambda: page.text("#link-text") == "live" and not page.text("#banner"), "the page is live again"
+    )
 
 
-def test_a_token_is_asked_for(page: Browser, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_token(page: Browser, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(TOKEN)
     options = ("--http", "0.0.0.0:0", "--http-token-file", str(path), "--dashboard")
     with BrokerProcess(options=options) as broker:
         page.driver.get(url_of(broker))
-        page.until(lambda: "asks for a token" in page.text("#login"), "it asks for the token")
+        page.until(lambda: "asks for a token" in page.text("#login"), "the page asks for the token")
         page.find("#token").send_keys("wrong" + Keys.ENTER)
-        page.until(lambda: "does not accept this" in page.text("#login-error"), "the wrong one is refused")
+        page.until(
+            lambda: "does not accept this" in page.text("#login-error"), "the page refuses the wrong token"
+        )
         page.find("#token").send_keys(TOKEN + Keys.ENTER)
         page.until(
-            lambda: page.text("#link-text") == "live" and not page.text("#login"), "the right one is taken"
+            lambda: page.text("#link-text") == "live" and not page.text("#login"),
+            "the page accepts the right token",
         )
         page.driver.refresh()
-        page.until(lambda: page.text("#link-text") == "live", "it is kept")
+        page.until(lambda: page.text("#link-text") == "live", "the page has kept the token")
 
 
-# -- for everybody
+# -- accessibility
 
 
 def press(page: Browser, *pressed: str) -> None:
@@ -240,7 +252,7 @@ def test_the_form_by_the_keyboard_alone(page: Browser, broker: BrokerProcess) ->
         server.register_server_callback("echo", lambda source, payload: payload)
         player.register_client_callback("coords", lambda payload: {"x": 1, "of": payload})
         open_page(page, broker)
-        page.until(lambda: ids(page) == ["7"] and len(keys(page)) == 2, "all is there")
+        page.until(lambda: ids(page) == ["7"] and len(keys(page)) == 2, "all rows are there")
         press(page, Keys.TAB)
         assert focused(page) == "Skip to the figures"
         for _ in range(60):
@@ -252,20 +264,20 @@ def test_the_form_by_the_keyboard_alone(page: Browser, broker: BrokerProcess) ->
         press(page, Keys.ENTER)
         assert focused(page) == "whom"
         press(page, "7", Keys.TAB, "[1, 2]", Keys.TAB, Keys.TAB, Keys.ENTER)
-        page.until(lambda: "Result after" in page.text("#outcome-line"), "the result is there")
+        page.until(lambda: "Result after" in page.text("#outcome-line"), "the page shows the result")
         assert re.sub(r"\s", "", page.text("#outcome-value")) == '{"x":1,"of":[1,2]}'
-        assert focused(page) == "send"  # it waits there for another time
+        assert focused(page) == "send"  # the focus stays there for the next call
 
 
 def test_rows_stay_the_same_while_they_change(page: Browser, broker: BrokerProcess) -> None:
-    """So that focus and selection stay."""
+    """So focus and selection stay."""
     with Player(broker.players, 7), Player(broker.players, 8):
         open_page(page, broker)
-        page.until(lambda: ids(page) == ["7", "8"], "both are there")
+        page.until(lambda: ids(page) == ["7", "8"], "both players have rows")
         page.run("document.querySelector('#players tbody button').focus()")
         page.run("window.row = document.querySelector('#players tbody tr')")
         before = page.text("#players tbody tr")
-        page.until(lambda: page.text("#players tbody tr") != before, "its figures have changed")
+        page.until(lambda: page.text("#players tbody tr") != before, "the figures in the row have changed")
         assert page.run("return row.isConnected") and focused(page) == "7"
         head = page.find("#players thead th")
         head.find_element("tag name", "button").click()
@@ -273,7 +285,7 @@ def test_rows_stay_the_same_while_they_change(page: Browser, broker: BrokerProce
         head.find_element("tag name", "button").click()
         assert (head.get_attribute("aria-sort"), ids(page)) == ("descending", ["8", "7"])
         page.find("#players-filter").send_keys("8")
-        page.until(lambda: ids(page) == ["8"], "the filter holds")
+        page.until(lambda: ids(page) == ["8"], "the filter works")
         assert page.text("#players-count") == "1 that match, of 2"
         page.find("#pause").click()
         assert page.find("#pause").get_attribute("aria-pressed") == "true"
@@ -282,18 +294,18 @@ def test_rows_stay_the_same_while_they_change(page: Browser, broker: BrokerProce
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_nothing_is_in_the_way(
+def test_the_page_is_accessible(
     page: Browser, broker: BrokerProcess, size: tuple[int, int], dark: bool
 ) -> None:
-    """What axe-core finds of WCAG 2.1 A and AA: contrast, names, roles, regions."""
+    """Check WCAG 2.1 A and AA with axe-core: contrast, names, roles, regions."""
     page.look(size, dark=dark)
     with Server(broker.backend) as server, Player(broker.players, 7):
         server.register_server_callback("echo", lambda source, payload: payload)
         open_page(page, broker)
-        page.until(lambda: ids(page) == ["7"] and page.rows("events") != [], "all is there")
+        page.until(lambda: ids(page) == ["7"] and page.rows("events") != [], "all rows are there")
         choose(page, "player", "none", "99", "")
         send(page)
-        page.until(lambda: page.rows("errors") != [], "an error is counted")
+        page.until(lambda: page.rows("errors") != [], "the error has a row")
         found = Axe().run(page.driver)["violations"]
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
         ground = page.run("return getComputedStyle(document.body).backgroundColor")

@@ -1,4 +1,4 @@
-"""The HTTP side of a broker process: metrics, health, and who may ask for them."""
+"""The HTTP server of a broker: metrics, health, and who may read them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def get(url: str, **headers: str) -> tuple[int, str, HTTPMessage]:
 
 
 def samples(url: str) -> dict[tuple[str, ...], float]:
-    """Gives all figures by name and label values."""
+    """Return all metrics by name and label values."""
     status, text, _ = get(f"{url}/metrics")
     assert status == 200
     return {
@@ -62,7 +62,7 @@ def broker() -> Iterator[BrokerProcess]:
         yield broker
 
 
-def test_what_happens_is_counted(broker: BrokerProcess) -> None:
+def test_metrics_count_what_happens(broker: BrokerProcess) -> None:
     url = url_of(broker)
     before = samples(url)
     assert {name: before["ringback_sessions", name] for name in ("player", "server", "operator")} == {
@@ -79,9 +79,9 @@ def test_what_happens_is_counted(broker: BrokerProcess) -> None:
             server.register_server_callback("echo", lambda source, payload: payload)
             assert player.trigger_server_callback("echo", "x" * 1000).result() == "x" * 1000
             there = {("ringback_sessions", role.value): 1.0 for role in Role}
-            eventually(lambda: there.items() <= samples(url).items(), "the next snapshot")
+            eventually(lambda: there.items() <= samples(url).items(), "the change is in a snapshot")
             operator.ping().result()
-    eventually(lambda: samples(url)["ringback_sessions_ended_total",] == 3, "the next snapshot")
+    eventually(lambda: samples(url)["ringback_sessions_ended_total",] == 3, "the change is in a snapshot")
     after = samples(url)
     grown = {
         name: value - before.get(name, 0.0)
@@ -97,7 +97,7 @@ def test_what_happens_is_counted(broker: BrokerProcess) -> None:
     assert after["process_resident_memory_bytes",] > 1e7 and after["process_open_fds",] > 5
 
 
-def test_the_form_that_is_asked_for(broker: BrokerProcess) -> None:
+def test_the_format_that_the_client_accepts(broker: BrokerProcess) -> None:
     _, text, headers = get(f"{url_of(broker)}/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     families = {family.name: family for family in openmetrics.text_string_to_metric_families(text)}
@@ -123,14 +123,16 @@ def test_calls_are_counted_by_callback(broker: BrokerProcess) -> None:
             ("ringback_calls_in_flight", "echo", "server"): 0.0,
             ("ringback_call_latency_seconds_count", "echo", "server"): 3.0,
         }
-        eventually(lambda: wanted.items() <= samples(url).items(), "the report and the next snapshot")
+        eventually(lambda: wanted.items() <= samples(url).items(), "the report is in a snapshot")
 
 
-def test_who_joins_adds_no_series(broker: BrokerProcess) -> None:
+def test_a_player_adds_no_series(broker: BrokerProcess) -> None:
     before = {name for name in samples(url_of(broker)) if name[0].startswith("ringback_")}
     with Player(broker.players, 'an ID with " and \\ in it') as player:
         player.register_client_callback("any key", lambda payload: None)
-        eventually(lambda: samples(url_of(broker))["ringback_sessions", "player"] == 1, "the next snapshot")
+        eventually(
+            lambda: samples(url_of(broker))["ringback_sessions", "player"] == 1, "the change is in a snapshot"
+        )
         assert {name for name in samples(url_of(broker)) if name[0].startswith("ringback_")} == before
 
 
@@ -151,24 +153,24 @@ def test_a_broker_that_drains_is_healthy_and_not_ready() -> None:
         server.register_server_callback("late", lambda source, payload, cb: waiting.append(cb))
         waiting: list[object] = []
         call = player.trigger_server_callback("late")
-        eventually(lambda: bool(waiting) or not get(f"{url}/healthz"), "the call")
+        eventually(lambda: bool(waiting) or not get(f"{url}/healthz"), "the call waits")
         broker.process.signal(signal.SIGTERM)
-        eventually(lambda: get(f"{url}/readyz")[0] == 503, "the next snapshot")
+        eventually(lambda: get(f"{url}/readyz")[0] == 503, "the change is in a snapshot")
         assert json.loads(get(f"{url}/readyz")[1]) == {"ready": False, "why": "draining"}
         assert get(f"{url}/healthz")[0] == 200
         waiting[0]("done")  # type: ignore[operator]
         assert call.result() == "done"
 
 
-def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that answers does not hang with it."""
+def test_a_blocked_loop_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of the HTTP server still answers."""
     from ringback_broker.http import server as web
 
-    monkeypatch.setattr(web, "STALE_S", 0.0)  # each snapshot is too old from now on
+    monkeypatch.setattr(web, "STALE_S", 0.0)  # every snapshot is too old now
     made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="127.0.0.1:0"))
     try:
         assert made._http is not None
-        made._http.start(0.0)  # the broker's loop does not run at all
+        made._http.start(0.0)  # the broker's loop does not run
         status, text, _ = get(f"{made.http}/healthz")
         assert status == 503 and re.search(r"the loop has been blocked for \d+\.\d s", text)
         assert json.loads(get(f"{made.http}/readyz")[1])["why"] == "the loop is blocked"
@@ -176,8 +178,8 @@ def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> No
         made.close()
 
 
-def test_a_page_of_another_name_can_t_read_it(broker: BrokerProcess) -> None:
-    """DNS rebinding: a browser that was told that evil.example is 127.0.0.1."""
+def test_a_page_under_another_host_name_cannot_read_it(broker: BrokerProcess) -> None:
+    """DNS rebinding: a browser believes that evil.example is 127.0.0.1."""
     assert get(f"{url_of(broker)}/metrics", Host="evil.example")[0] == 400
     assert get(f"{url_of(broker)}/metrics", Host="localhost:1")[0] == 200
 
@@ -198,7 +200,7 @@ def test_a_token(tmp_path: Path) -> None:
 
 
 def test_calls_go_on_while_http_is_flooded(broker: BrokerProcess) -> None:
-    """By connections that ask for half a thing: they are bounded, and the switchboard is elsewhere."""
+    """Connections with half a request are bounded, and the switchboard runs in another thread."""
     port = int(url_of(broker).rpartition(":")[2])
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
     try:
@@ -211,7 +213,7 @@ def test_calls_go_on_while_http_is_flooded(broker: BrokerProcess) -> None:
     finally:
         for client in clients:
             client.close()
-    eventually(lambda: get(f"{url_of(broker)}/healthz")[0] == 200, "room")
+    eventually(lambda: get(f"{url_of(broker)}/healthz")[0] == 200, "there is room for a request")
 
 
 @pytest.mark.parametrize(
@@ -222,8 +224,8 @@ def test_calls_go_on_while_http_is_flooded(broker: BrokerProcess) -> None:
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
-def test_a_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
-    """Whether it asked for nothing, for half a thing, or for a whole one and then for nothing."""
+def test_a_connection_does_not_stay_open(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """It sends nothing, half a request, or one request and then nothing."""
     from ringback_broker.http import server as web
 
     monkeypatch.setattr(web, "REQUEST_S", 0.5)
@@ -241,13 +243,13 @@ def test_a_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch, said: bytes
         made.close()
 
 
-def test_an_address_in_use(broker: BrokerProcess) -> None:
+def test_an_address_that_is_in_use(broker: BrokerProcess) -> None:
     address = url_of(broker).removeprefix("http://")
     with pytest.raises(BindError, match=f"cannot listen on {address} for HTTP: Address already in use"):
         Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http=address))
 
 
-def test_nothing_stays_open() -> None:
+def test_close_leaves_no_descriptor_open() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         made = Broker(BrokerSettings("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", http="[::1]:0"))

@@ -1,4 +1,4 @@
-"""Large frames at a real broker, which passes them on without a copy: they are treated as all others are."""
+"""Large frames at a real broker. It passes them on without a copy, and otherwise like all frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ringback.protocol.bounces import bounce
 from ringback.protocol.bundles import bundle, unbundle
 from ringback.protocol.control import encode
 from ringback.protocol.frames import FrameType, Role, header
-from ringback.protocol.player_ids import encode_player_id as address
+from ringback.protocol.player_ids import encode_player_id
 from ringback_broker.peers.connection import LARGE_BYTES
 
 DATA = header(FrameType.DATA)
@@ -30,7 +30,7 @@ Pair = tuple[RawPeer, RawPeer]
 
 @pytest.fixture
 def pair(broker: BrokerProcess) -> Iterator[Pair]:
-    """A server and player 7."""
+    """Yield a server and player 7."""
     context: zmq.Context[Any] = zmq.Context()
     with RawPeer(context, broker.backend) as server, RawPeer(context, broker.players) as player:
         server.join(Role.SERVER, bundles=True)
@@ -40,16 +40,16 @@ def pair(broker: BrokerProcess) -> Iterator[Pair]:
     context.term()
 
 
-def test_they_arrive_as_they_were_sent(pair: Pair) -> None:
+def test_large_frames_arrive_as_they_were_sent(pair: Pair) -> None:
     server, player = pair
     for frame in MIXED:
         player.send(frame)
-        assert server.receive() == [address(7), frame]
-        server.send(address(7), frame)
+        assert server.receive() == [encode_player_id(7), frame]
+        server.send(encode_player_id(7), frame)
         assert player.receive() == [frame]
 
 
-def test_they_keep_their_order_among_small_ones(pair: Pair) -> None:
+def test_large_and_small_frames_keep_their_order(pair: Pair) -> None:
     server, player = pair
     for number in range(200):
         player.send((LARGE if number % 3 else DATA) + b"%d" % number)
@@ -63,11 +63,11 @@ def test_they_keep_their_order_among_small_ones(pair: Pair) -> None:
     assert seen == [(LARGE if number % 3 else DATA) + b"%d" % number for number in range(200)]
 
 
-def test_they_bounce(pair: Pair) -> None:
+def test_large_frames_bounce(pair: Pair) -> None:
     server, player = pair
     for frame in MIXED:
-        server.send(address(9), frame)
-        assert server.receive() == [address(9), bounce(Code.UNKNOWN_PLAYER, frame)]
+        server.send(encode_player_id(9), frame)
+        assert server.receive() == [encode_player_id(9), bounce(Code.UNKNOWN_PLAYER, frame)]
     server.send(b"", encode(control.Bye()))
     assert player.told() == control.ServerDown()
     for frame in MIXED:
@@ -75,19 +75,19 @@ def test_they_bounce(pair: Pair) -> None:
         assert player.receive() == [bounce(Code.NO_SERVER, frame)]
 
 
-def test_control_frames_and_bundles_come_behind_them(pair: Pair) -> None:
+def test_control_frames_and_bundles_follow_large_frames(pair: Pair) -> None:
     server, player = pair
     for _ in range(2):
         player.send(LARGE)
         server.receive()
         player.send(encode(control.Ping(b"x")))
         assert player.told() == control.Pong(b"x")
-        server.send(b"", bundle([(address(7), LARGE), (address(7), SMALL)]))
+        server.send(b"", bundle([(encode_player_id(7), LARGE), (encode_player_id(7), SMALL)]))
         assert [player.receive(), player.receive()] == [[LARGE], [SMALL]]
 
 
 @pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
-def test_a_wrong_number_of_parts_behind_one(pair: Pair, role: Role) -> None:
+def test_a_message_of_wrong_parts_after_a_large_frame(pair: Pair, role: Role) -> None:
     server, player = pair
     if role is Role.PLAYER:
         player.send(LARGE)
@@ -95,8 +95,8 @@ def test_a_wrong_number_of_parts_behind_one(pair: Pair, role: Role) -> None:
         player.send(LARGE, LARGE)
         told = player.told()
     else:
-        server.send(address(7), LARGE)
+        server.send(encode_player_id(7), LARGE)
         player.receive()
-        server.send(address(7), LARGE, LARGE)
+        server.send(encode_player_id(7), LARGE, LARGE)
         told = server.told()
     assert isinstance(told, control.Reject) and told.code is RejectCode.PROTOCOL_ERROR

@@ -1,4 +1,4 @@
-"""A real broker against peers that break the rules, while a canary calls all the time."""
+"""A real broker and peers that break the rules, while a canary calls all the time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ringback.protocol.player_ids import encode_player_id
 
 HELLO = encode(control.Hello(Role.PLAYER))
 OPERATOR_HELLO = encode(control.Hello(Role.OPERATOR))
-ADDRESS = encode_player_id("canary")
+CANARY = encode_player_id("canary")
 
 
 def frame(number: int, link: int = 0, version: int = 1, code: int = 0, body: bytes = b"\x90") -> bytes:
@@ -76,12 +76,12 @@ STRANGERS: list[tuple[Role, tuple[bytes, ...], RejectCode]] = [
     (Role.OPERATOR, (b"",), RejectCode.PROTOCOL_ERROR),
     (Role.OPERATOR, (OPERATOR_HELLO,), RejectCode.PROTOCOL_ERROR),
     (Role.OPERATOR, (b"", b""), RejectCode.PROTOCOL_ERROR),
-    (Role.OPERATOR, (ADDRESS, OPERATOR_HELLO), RejectCode.PROTOCOL_ERROR),
+    (Role.OPERATOR, (CANARY, OPERATOR_HELLO), RejectCode.PROTOCOL_ERROR),
     (Role.OPERATOR, (b"", HELLO), RejectCode.PROTOCOL_ERROR),
     (Role.OPERATOR, (b"", OPERATOR_HELLO, b""), RejectCode.PROTOCOL_ERROR),
     (Role.OPERATOR, (b"", b"\x02" + OPERATOR_HELLO[1:]), RejectCode.UNSUPPORTED_VERSION),
-    (Role.OPERATOR, (ADDRESS, frame(FrameType.DATA, 1)), RejectCode.NO_SESSION),
-    (Role.OPERATOR, (ADDRESS, frame(FrameType.RELAY, 1)), RejectCode.NO_SESSION),
+    (Role.OPERATOR, (CANARY, frame(FrameType.DATA, 1)), RejectCode.NO_SESSION),
+    (Role.OPERATOR, (CANARY, frame(FrameType.RELAY, 1)), RejectCode.NO_SESSION),
     (Role.OPERATOR, (b"", frame(FrameType.QUERY)), RejectCode.NO_SESSION),
 ]
 
@@ -97,8 +97,9 @@ def expect_reject(peer: RawPeer, code: RejectCode) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.PLAYER, Role.OPERATOR])
-def test_frames_right_behind_a_hello_are_taken(stage: Stage, role: Role) -> None:
-    """A peer need not wait for its WELCOME, and it is served in order; a wrong message still ends it."""
+def test_frames_right_after_a_hello_are_taken(stage: Stage, role: Role) -> None:
+    """A peer need not wait for its WELCOME. Its frames are taken in order, and a wrong message ends its
+    session."""
     start = () if role is Role.PLAYER else (b"",)
     with stage.peer(role) as peer:
         peer.send(*start, encode(control.Hello(role)))
@@ -112,8 +113,8 @@ def test_frames_right_behind_a_hello_are_taken(stage: Stage, role: Role) -> None
 
 
 def test_before_hello(stage: Stage) -> None:
-    """Each is refused with the reason that the protocol names, counted, and its connection closed; so is
-    one that says nothing, or BYE only."""
+    """The broker refuses each message with the code of the protocol, counts it and closes the connection. It
+    also closes connections that send nothing, or only BYE."""
     before = stage.counters()
     with stage.canary() as canary, ExitStack() as stack:
         silent = stack.enter_context(stage.peer(Role.PLAYER))
@@ -146,7 +147,7 @@ VIOLATIONS: list[tuple[Role, tuple[bytes, ...]]] = [
     *((Role.OPERATOR, parts) for parts in PARTS[1:]),
     (Role.PLAYER, (b"",)),
     (Role.PLAYER, (b"", b"")),
-    (Role.PLAYER, (ADDRESS, frame(FrameType.DATA))),
+    (Role.PLAYER, (CANARY, frame(FrameType.DATA))),
     (Role.PLAYER, (b"\x01\x10\x00\x00\x00\x00\x00",)),
     (Role.PLAYER, (frame(FrameType.DATA, version=2),)),
     (Role.PLAYER, (frame(FrameType.DATA, code=1),)),
@@ -166,16 +167,16 @@ VIOLATIONS: list[tuple[Role, tuple[bytes, ...]]] = [
     (Role.OPERATOR, (b"", b"")),
     (Role.OPERATOR, (b"", OPERATOR_HELLO)),
     (Role.OPERATOR, (b"", frame(FrameType.DATA, 2**32 - 1))),
-    (Role.OPERATOR, (ADDRESS, frame(FrameType.DATA, 0))),
-    (Role.OPERATOR, (ADDRESS, frame(FrameType.DATA, 2**32 - 1))),
-    (Role.OPERATOR, (ADDRESS, frame(FrameType.RELAY, 2**32 - 1))),
-    (Role.OPERATOR, (ADDRESS, encode(control.Bye()))),
+    (Role.OPERATOR, (CANARY, frame(FrameType.DATA, 0))),
+    (Role.OPERATOR, (CANARY, frame(FrameType.DATA, 2**32 - 1))),
+    (Role.OPERATOR, (CANARY, frame(FrameType.RELAY, 2**32 - 1))),
+    (Role.OPERATOR, (CANARY, encode(control.Bye()))),
     (Role.OPERATOR, (b"", encode(control.ServerUp()))),
 ]
 
 
 def test_after_hello(stage: Stage) -> None:
-    """Each ends the session with PROTOCOL_ERROR, is counted, and its connection closed."""
+    """Each message ends the session with PROTOCOL_ERROR. The broker counts it and closes the connection."""
     before = stage.counters()
     with stage.canary() as canary, ExitStack() as stack:
         peers = []
@@ -186,7 +187,7 @@ def test_after_hello(stage: Stage) -> None:
             peers.append(peer)
         for peer in peers:
             while not isinstance(rejected := peer.told(), control.Reject):
-                assert isinstance(rejected, control.Left)  # operators hear of the others
+                assert isinstance(rejected, control.Left)  # operators are told about the others
             assert rejected.code is RejectCode.PROTOCOL_ERROR
         for peer in peers:
             peer.wait_for_close()
@@ -201,7 +202,7 @@ def test_after_hello(stage: Stage) -> None:
 
 
 def test_what_is_odd_but_allowed(stage: Stage) -> None:
-    """Header-only data, data for a link that nobody has, and bodies of garbage end no session."""
+    """Data without a body, data for a link that does not exist, and garbage in bodies end no session."""
     before = stage.counters()
     invalid = stage.server.counters.invalid
     with stage.canary(), stage.peer(Role.PLAYER) as peer:
@@ -216,7 +217,7 @@ def test_what_is_odd_but_allowed(stage: Stage) -> None:
         peer.send(encode(control.Ping(b"x")))
         assert peer.told() == control.Pong(b"x")
     assert stage.counters()["bounced_no_server"] - before["bounced_no_server"] == 2
-    assert stage.server.counters.invalid - invalid == 1  # no bytes hold no envelopes, which is no error
+    assert stage.server.counters.invalid - invalid == 1  # an empty body has no envelopes, which is allowed
 
 
 GARBAGE = [
@@ -232,7 +233,7 @@ GARBAGE = [
 
 
 def test_bytes_that_are_not_zeromq(stage: Stage) -> None:
-    """Each such connection is closed by the broker, with nothing done by the peer."""
+    """The broker closes each such connection; the peer does nothing."""
     with stage.canary() as canary, ExitStack() as stack:
         connections = []
         for address in (stage.broker.players, stage.broker.backend):
@@ -250,15 +251,15 @@ def test_bytes_that_are_not_zeromq(stage: Stage) -> None:
         canary.sing_on()
 
 
-def test_nobody_speaks_as_somebody_else(stage: Stage) -> None:
-    """The source is what the broker knows, whatever a player puts into its bytes."""
+def test_no_player_can_speak_as_another(stage: Stage) -> None:
+    """The source is the ID that the broker knows, whatever a player sends."""
     stage.sources.clear()
     with stage.canary(), stage.peer(Role.PLAYER) as mallory, stage.peer(Role.PLAYER) as liar:
         mallory.join(Role.PLAYER, "mallory")
         mallory.send(call(1, "echo", {"source": "canary", "player_id": "canary"}))
         assert mallory.receive() == [result(1, {"source": "canary", "player_id": "canary"})]
         liar.join(Role.PLAYER, "liar")
-        liar.send(ADDRESS, call(2, "echo", None))
+        liar.send(CANARY, call(2, "echo", None))
         expect_reject(liar, RejectCode.PROTOCOL_ERROR)
         mallory.send(call(3, "echo", None))
         mallory.receive()
@@ -266,7 +267,7 @@ def test_nobody_speaks_as_somebody_else(stage: Stage) -> None:
 
 
 def test_a_reply_of_somebody_else_does_not_count(stage: Stage) -> None:
-    """One that was not called answers with the right call id: ignored, and counted."""
+    """A player that was not called replies with the right call ID. The server ignores and counts it."""
     strays = stage.server.counters.stray_replies
     with stage.canary(), stage.peer(Role.PLAYER) as called, stage.peer(Role.PLAYER) as forger:
         called.join(Role.PLAYER, "called", ("where",))
@@ -281,11 +282,14 @@ def test_a_reply_of_somebody_else_does_not_count(stage: Stage) -> None:
         called.send(result(call_id, "here"))
         assert asked.result() == "here"
         called.send(result(call_id, "again"))
-        eventually(lambda: stage.server.counters.stray_replies == strays + 2, "the second answer is one too")
+        eventually(
+            lambda: stage.server.counters.stray_replies == strays + 2,
+            "the server counts the second reply as a stray one",
+        )
 
 
 def test_a_player_that_never_reads_stops_nobody(stage: Stage) -> None:
-    """What waits for it is bounded: further calls to it fail at once, and each of the others when it goes."""
+    """What waits for it is bounded. Further calls to it fail at once, and the others when it leaves."""
     full = threading.Event()
     errors: list[CallbackError] = []
 
@@ -298,7 +302,7 @@ def test_a_player_that_never_reads_stops_nobody(stage: Stage) -> None:
         with stage.peer(Role.PLAYER, RCVHWM=1, RCVBUF=65536) as sloth:
             sloth.join(Role.PLAYER, "sloth")
             while not full.is_set():
-                assert len(calls) < 5000, "what waits for a player has no bound"
+                assert len(calls) < 5000, "more and more waits for the player"
                 for _ in range(20):
                     call = stage.server.trigger_client_callback(
                         "x", "sloth", bytes(60_000), on_error=failed, timeout=None
@@ -311,13 +315,17 @@ def test_a_player_that_never_reads_stops_nobody(stage: Stage) -> None:
             with pytest.raises((Overloaded, PlayerLeft)):
                 call.result()
         # The callbacks run after the calls have ended, in threads of their own.
-        eventually(lambda: canary.sing_on(1) is None and len(errors) == len(calls), "each error is told")
+        eventually(
+            lambda: canary.sing_on(1) is None and len(errors) == len(calls),
+            "each call has reported its error",
+        )
         assert any(isinstance(error, PlayerLeft) for error in errors)
     assert stage.counters()["bounced_overloaded"] > 0
 
 
 def test_connections_that_come_and_go(stage: Stage) -> None:
-    """Hundreds that leave at once, some in the middle of a word, leave nothing behind."""
+    """Hundreds of peers leave at once, some in the middle of a message, and the broker keeps nothing of
+    them."""
     with stage.canary():
         for number in range(200):
             with stage.peer(Role.PLAYER) as peer:
@@ -334,4 +342,4 @@ def test_connections_that_come_and_go(stage: Stage) -> None:
         return [row[0] for row in rows] == ["canary"]
 
     eventually(only_the_canary, "all others have left")
-    eventually(lambda: stage.server.players == ["canary"], "the server knows it")
+    eventually(lambda: stage.server.players == ["canary"], "the server knows that all others have left")

@@ -1,4 +1,4 @@
-"""What the broker counts."""
+"""The broker's counters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ringback_broker.operations.counters import BrokerCounters
 BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
 
 
-def test_counters() -> None:
+def test_a_bounce_is_counted_by_its_code() -> None:
     counters = BrokerCounters()
     for code in BOUNCES:
         counters.count_bounce(code)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ringback.errors import Code
 from ringback.protocol.frames import Role
-from ringback_broker.operations import registered_keys as directory
+from ringback_broker.operations import registered_keys
 from ringback_broker.operations.registered_keys import RegisteredKeys
 
-BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
 
-
-def test_directory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "MAX_KEYS", 3)
+def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registered_keys, "MAX_KEYS", 3)
     table = RegisteredKeys()
     first = table.replace(Role.PLAYER, (), ("a", "b", "a"))
     assert first == ("a", "b")

@@ -1,4 +1,4 @@
-"""How late the loop was."""
+"""How late the ticks of the loop were."""
 
 from __future__ import annotations
 
