@@ -164,7 +164,8 @@ def test_errors_are_shown(page: Browser, broker: BrokerProcess) -> None:
         choose(page, "player", "local:coords", "99", "")
         assert send(page).startswith("UNKNOWN_PLAYER: ") and "did not run" in page.text("#outcome-line")
         page.until(
-            lambda: ["bounced unknown player", "1"] in [row[:2] for row in page.rows("errors")], "the bounce has a row"
+            lambda: ["bounced unknown player", "1"] in [row[:2] for row in page.rows("errors")],
+            "the bounce has a row",
         )
         choose(page, "server", "fails", "shop", "")
         assert send(page).startswith("SOLD_OUT: all <b>gone</b>, after")
