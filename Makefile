@@ -49,7 +49,7 @@ PURE := sdk/ringback/protocol sdk/ringback/core \
 	broker/ringback_broker/switchboard broker/ringback_broker/settings
 PURE_TESTS := $(addprefix tests/,$(subst ringback/,,$(subst ringback_broker/,,$(PURE))))
 comma := ,
-PURE_CODE := sdk/ringback/errors.py$(subst $() ,,$(foreach folder,$(filter-out sdk/ringback/core,$(PURE)),$(comma)$(folder)/*))
+PURE_CODE := sdk/ringback/errors.py$(subst $() ,,$(foreach folder,$(PURE),$(comma)$(folder)/*))
 
 pure: setup
 	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)

@@ -126,15 +126,15 @@ async def test_functions_that_are_none(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("allow", "kind", "why"),
     [
-        ("ann", TypeError, "allow is None, OPERATORS, a set, list or tuple of player IDs"),
+        ("ann", TypeError, "allow must be None, OPERATORS, a set, list or tuple of player IDs"),
         (7, TypeError, "not int"),
         (True, TypeError, "not bool"),
         ({7: True}, TypeError, "not dict"),
         ([7, None], TypeError, "a player ID is an int or a str, not NoneType"),
         ({0}, ValueError, "a player ID that is an int is 1 to"),
         (("",), ValueError, "a player ID that is a str is 1 to 64"),
-        (lambda: True, TypeError, r"does not take \(source\)"),
-        (asyncio.sleep, TypeError, "is a coroutine function"),
+        (lambda: True, TypeError, r"must be a function of \(source\)"),
+        (asyncio.sleep, TypeError, "not the coroutine function"),
     ],
 )
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
@@ -160,10 +160,10 @@ def test_an_allow_that_is_refused(face: Face, allow: Any, kind: type[Exception],
 def test_a_limit_that_is_refused(face: Face, limit: Any, kind: type[Exception]) -> None:
     server, player = (getattr(face.module, role)("tcp://127.0.0.1:1") for role in ("Server", "Player"))
     for handler in (lambda source, payload: None, None):
-        with pytest.raises(kind, match=r"a limit is a .*'5/s'"):
+        with pytest.raises(kind, match=r"limit must be a .*'5/s'"):
             server.register_server_callback("x", handler, limit=limit)
     for handler in (lambda payload: None, None):
-        with pytest.raises(kind, match=r"a limit is a .*'5/s'"):
+        with pytest.raises(kind, match=r"limit must be a .*'5/s'"):
             player.register_client_callback("x", handler, limit=limit)
     assert server._endpoint.registry.keys() == player._endpoint.registry.keys() == ()
 

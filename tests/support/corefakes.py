@@ -17,7 +17,7 @@ from ringback.errors import CallbackError, Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.control import ControlFrame, decode, encode
-from ringback.protocol.envelopes import Encoder
+from ringback.protocol.envelopes import ERROR, Encoder, join
 from ringback.protocol.envelopes import decode as decode_body
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.limits import Limits
@@ -235,20 +235,25 @@ class Desk:
 
     # -- the link, with the test as the broker
 
-    def connect(
-        self, *, link: int = 0, lease_ms: int = 30_000, server: bool = True, report_ms: int | None = None
-    ) -> None:
-        """Starts and is welcomed."""
+    def connect(self, **welcome: Any) -> None:
+        """Start and be welcomed; see `welcome`."""
         self.core.start(self.clock.now, 5.0)
-        self.welcome(link=link, lease_ms=lease_ms, server=server, report_ms=report_ms)
+        self.welcome(**welcome)
         assert self.shell.starts.pop() is None
         self.shell.take_sent()
 
     def welcome(
-        self, *, link: int = 0, lease_ms: int = 30_000, server: bool = True, report_ms: int | None = None
+        self,
+        *,
+        link: int = 0,
+        lease_ms: int = 30_000,
+        server: bool = True,
+        report_ms: int | None = None,
+        bundles: bool | None = None,
     ) -> None:
+        """Take the broker's WELCOME."""
         player_id = (self.core.player_id or 1) if self.role is Role.PLAYER else None
-        self.told(control.Welcome(link, player_id, server, lease_ms, "test", report_ms=report_ms))
+        self.told(control.Welcome(link, player_id, server, lease_ms, "test", bundles, report_ms))
 
     def told(self, frame: ControlFrame) -> None:
         """The broker says something."""
@@ -342,6 +347,26 @@ class Desk:
         assert self.outbox.queued_bytes == 0
         assert self.bounced.peers == [] and self.bounced.size == 0
         assert self.counters.calls == self.counters.results + self.counters.errors
+
+
+def connected(role: Role, *, link: int = 0, **settings: Any) -> Desk:
+    """Return a desk that the broker has welcomed."""
+    desk = Desk(role, **settings)
+    desk.connect(link=link)
+    return desk
+
+
+def data(*envelopes: bytes, link: int = 0) -> bytes:
+    """Return a DATA frame that carries these envelopes."""
+    return header(FrameType.DATA, link) + join(list(envelopes))
+
+
+def only_error(desk: Desk) -> tuple[Any, ...]:
+    """Return ID, code and executed of the ERROR that a desk sent; fail if it sent anything else."""
+    desk.flush()
+    [[envelope]] = desk.bodies()
+    assert envelope[0] == ERROR
+    return envelope[1], envelope[2], envelope[4]
 
 
 def _on_player(payload: Any, cb: Any) -> None:

@@ -18,7 +18,7 @@ from ringback.core.execution import Execution
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError
-from ringback.protocol.envelopes import MAX_CODE_CHARS, slice_field
+from ringback.protocol.envelopes import MAX_CODE_CHARS, MAX_MESSAGE_CHARS, slice_field
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.reports import (
@@ -98,13 +98,14 @@ class CallRecorder:
         execution: Execution,
         peer: Peer,
         now: float,
-        envelope: bytes | None,
+        envelope: bytes,
         error: CallbackError | None,
     ) -> None:
         """Record the outcome of an execution.
 
         Args:
-            envelope: the encoded reply; None if the caller gets none.
+            envelope: the encoded reply; empty if the caller gets none.
+            error: the error in the reply; None if it has results.
         """
         record = execution.record
         if record is None:  # it began before this recorder was there
@@ -229,12 +230,10 @@ class CallRecorder:
         return [first, *(Report(players=page) for page in pages[1:])]
 
 
-def _shown_reply(envelope: bytes | None, error: CallbackError | None) -> bytes | None:
+def _shown_reply(envelope: bytes, error: CallbackError | None) -> bytes | None:
     """Return what a watch shows of a reply, encoded: the results, or the message of the error."""
-    if envelope is None:
-        return None if error is None else _encoded(error.message)
     if error is not None:
-        return slice_field(envelope, 3)
+        return _encoded(error.message[:MAX_MESSAGE_CHARS])
     return slice_field(envelope, 2) if len(envelope) <= MAX_WATCHED_BYTES else None
 
 

@@ -171,7 +171,7 @@ class CallsIn:
         execution = peer.executions.get(call_id)
         if execution is not None:
             error = call_error(why, "nobody waits for it any more", "maybe")
-            self._end(peer, execution, None, error, self._state.now)
+            self._end(peer, execution, b"", error, self._state.now)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
             execution.shell.cancel(execution)
@@ -180,7 +180,7 @@ class CallsIn:
         self,
         peer: Peer,
         execution: Execution,
-        envelope: bytes | None,
+        envelope: bytes,
         error: CallbackError | None,
         now: float,
     ) -> None:

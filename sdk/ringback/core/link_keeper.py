@@ -203,13 +203,11 @@ class LinkKeeper:
                 " start one with `ringback broker`, or give its address"
             )
             self._start_failed(self._last_refusal or unreachable)
-        match self.link_state.due(now):
-            case Due.OPEN:
-                self._open(now)
-            case Due.GIVE_UP:
-                self.lost(now, "the broker is silent")
-            case Due.PING:
-                self.link_state.sent(now)
-                self._outbox.add_control(encode(control.Ping()))
-            case Due.NOTHING:
-                pass
+        due = self.link_state.due(now)
+        if due is Due.OPEN:
+            self._open(now)
+        elif due is Due.GIVE_UP:
+            self.lost(now, "the broker is silent")
+        elif due is Due.PING:
+            self.link_state.sent(now)
+            self._outbox.add_control(encode(control.Ping()))

@@ -1,4 +1,4 @@
-"""The life of an endpoint's link: greeting, ready, draining, waiting to try again."""
+"""The states and times of an endpoint's link: greeting, ready, draining, waiting to try again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import Enum, auto
 from ringback.protocol.frames import ENDPOINT_TRANSITIONS, Role, SessionState
 
 WELCOME_WITHIN_S = 5.0
-"""A link on which no WELCOME came after so long is given up."""
+"""A link is given up if no WELCOME came within this time."""
 
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 1.0
-"""Between attempts the delay doubles from the first to the longest, times a random 0.5 to 1."""
+"""The delay between attempts doubles up to the longest. A random factor of 0.5 to 1 spreads the attempts."""
 
 PROVEN_S = 5.0
-"""A link that stood for so long worked: after it the delays begin anew."""
+"""A link that stood for this long worked: after it the delays begin anew."""
 
 
 class Due(Enum):
@@ -28,11 +28,11 @@ class Due(Enum):
 
 
 class LinkState:
-    """States and times of one endpoint's link.
+    """States and times of one endpoint's link. All times are on the monotonic clock, in seconds.
 
     Attributes:
-        state: as in the protocol; None while there is no link.
-        closed: the endpoint was closed; nothing is opened any more.
+        state: the state of the session, as in the protocol; None while there is no link.
+        closed: whether the endpoint was closed, so that no link is opened any more.
     """
 
     def __init__(self, role: Role, random: Callable[[], float]) -> None:
@@ -54,23 +54,24 @@ class LinkState:
         return self.state is SessionState.READY or self.state is SessionState.DRAINING
 
     def start(self, now: float) -> None:
+        """Begin anew: a link is to be opened at once."""
         self.closed = False
         self._attempts = 0
         self._welcomed_at = None
         self._open_at = now
 
     def waits(self) -> None:
-        """No link is opened until `opened` says so."""
+        """Open no link until `opened` is called."""
         self._open_at = None
 
     def opened(self, now: float) -> None:
-        """A fresh link was opened and HELLO sent."""
+        """Take note that a new link was opened and HELLO was sent."""
         self.state = SessionState.GREETING
         self._open_at = None
         self._welcome_by = now + WELCOME_WITHIN_S
 
     def accept(self, frame_type: int, now: float) -> bool:
-        """Moves on by a frame that came; False if the frame is not expected in this state."""
+        """Move to the state that follows a frame. Return False if the frame is not expected now."""
         if self.state is None:
             return False
         following = self._table.get((self.state, frame_type))  # type: ignore[arg-type]
@@ -81,16 +82,17 @@ class LinkState:
         return True
 
     def welcomed(self, lease_s: float, now: float) -> None:
+        """Take note that the broker has welcomed this link, for a lease of this length."""
         self._welcomed_at = now
         self._lease_s = max(lease_s, 0.1)
         self._last_sent = now
 
     def sent(self, now: float) -> None:
-        """A frame went out: the lease is renewed."""
+        """Take note that a frame was sent, which renews the lease."""
         self._last_sent = now
 
     def lost(self, now: float) -> None:
-        """The link is gone: wait a little, then open another."""
+        """Take note that the link is lost. Another one is due after a delay."""
         self.state = None
         if self._welcomed_at is not None and now - self._welcomed_at >= PROVEN_S:
             self._attempts = 0
@@ -101,12 +103,13 @@ class LinkState:
             self._open_at = now + delay * (0.5 + 0.5 * self._random())
 
     def close(self) -> None:
+        """Open no link any more."""
         self.closed = True
         self.state = None
         self._open_at = None
 
     def due_at(self) -> float | None:
-        """When `due` has something next."""
+        """Return when `due` has something next; None for never."""
         if self.state is None:
             return self._open_at
         if self.state is SessionState.GREETING:
@@ -114,6 +117,7 @@ class LinkState:
         return min(self._last_sent + self._lease_s / 2, self._last_received + self._lease_s)
 
     def due(self, now: float) -> Due:
+        """Return what is to be done now."""
         at = self.due_at()
         if at is None or now < at:
             return Due.NOTHING

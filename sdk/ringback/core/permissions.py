@@ -1,4 +1,4 @@
-"""Who may call a callback: what `allow` of a registration means."""
+"""Permissions: who may call a callback, as the `allow` of its registration says."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ringback.protocol.player_ids import PlayerID, check_player_id
 
 
 class Callers(Enum):
-    """Callers that `allow` may name as a group."""
+    """Groups of callers that `allow` can name."""
 
     OPERATORS = "operators"
 
 
 OPERATORS: Final = Callers.OPERATORS
-"""As `allow`: operators, and the server itself, but no player."""
+"""As `allow`: operators and the server itself may call, and no player."""
 
 Predicate = Callable[[Any], bool]
 Allow = AbstractSet[PlayerID] | list[Any] | tuple[PlayerID, ...] | Predicate | Callers
@@ -26,11 +26,11 @@ Rule = frozenset[PlayerID] | Predicate | Callers
 
 
 def make_rule(allow: Any) -> Rule | None:
-    """Gives what an `allow` means; a set or list is copied. None is for everybody.
+    """Return the rule that an `allow` means; None if everybody may call. A set, list or tuple is copied.
 
     Raises:
-        TypeError: it is nothing that `allow` may be; or a function that does not take (source), or is a
-            coroutine function; or an ID in it is neither an int nor a str.
+        TypeError: `allow` has a wrong type; or it is a coroutine function, or a function that does not
+            take (source); or an ID in it is neither an int nor a str.
         ValueError: an ID in it is out of range.
     """
     if allow is None or isinstance(allow, Callers):
@@ -39,7 +39,7 @@ def make_rule(allow: Any) -> Rule | None:
         return frozenset([check_player_id(player_id) for player_id in allow])
     if not callable(allow):
         raise TypeError(
-            "allow is None, OPERATORS, a set, list or tuple of player IDs, or a function of (source),"
+            "allow must be None, OPERATORS, a set, list or tuple of player IDs, or a function of (source),"
             f" not {type(allow).__name__}"
         )
     predicate: Predicate = allow
@@ -47,46 +47,47 @@ def make_rule(allow: Any) -> Rule | None:
     return predicate
 
 
-def _check_predicate(function: Any) -> None:
+def _check_predicate(function: Predicate) -> None:
     name = getattr(function, "__qualname__", repr(function))
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     ):
-        raise TypeError(f"the allow {name} is a coroutine function: it has to say at once who may call")
+        raise TypeError(f"allow must be a plain function, not the coroutine function {name}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins have none to see
+    except (TypeError, ValueError):  # some builtins show no signature
         return
     try:
         signature.bind(None)
     except TypeError:
-        raise TypeError(f"the allow {name}{signature} does not take (source)") from None
+        raise TypeError(f"allow must be a function of (source), not {name}{signature}") from None
 
 
 def in_words(rule: Rule) -> str:
-    """Tells whom a rule lets call."""
+    """Return who may call by a rule, for people."""
     if isinstance(rule, Callers):
         return "operators alone"
     if isinstance(rule, frozenset):
-        return f"{len(rule)} caller{'s' if len(rule) != 1 else ''} that it names"
-    return "whom a function of it allows"
+        return f"{len(rule)} named caller{'s' if len(rule) != 1 else ''}"
+    return "callers that a function allows"
 
 
 def permits(rule: Rule, source: PlayerID | None, of_operator: bool) -> bool:
-    """Tells whether a rule lets a caller call. A predicate is asked, and what it raises is let through.
+    """Return whether a rule lets a caller call. What a predicate raises is passed on.
 
     Args:
-        source: the player that calls, or whom an operator names.
+        source: the player that calls, or the source that an operator names.
+        of_operator: whether an operator calls.
 
     Raises:
-        TypeError: a predicate gave something other than a bool.
+        TypeError: a predicate did not return a bool.
     """
     if rule is OPERATORS:
         return of_operator
     if isinstance(rule, frozenset):
         return source in rule
-    answer: Any = rule(source)
-    # What is true by accident, as the object of a forgotten await is, lets nobody in.
-    if type(answer) is not bool:
-        raise TypeError(f"allow gives True or False, not {type(answer).__name__}")
-    return answer
+    permitted: object = rule(source)
+    # Something that is only truthy, like the coroutine of a forgotten await, lets nobody in.
+    if type(permitted) is not bool:
+        raise TypeError(f"allow must return True or False, not {type(permitted).__name__}")
+    return permitted

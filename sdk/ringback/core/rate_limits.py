@@ -1,4 +1,4 @@
-"""How often one caller may call: a rate, and a bucket of it for each caller."""
+"""Rate limits: how often one caller may call. A `Rate` is a limit; each caller has a `Bucket` of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MIN_CALLS, MAX_CALLS = 1e-6, 1e9
-"""The number in a limit: what a float can count with."""
+"""The bounds of the number in a limit: within them a float counts exactly enough."""
 
 ROUNDING_S = 1e-6
-"""Times are floats: a call that comes just when it was told to is not too early."""
+"""Times are floats: a call that comes exactly when it was told to is not too early."""
 
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|min|h)")
 _UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -19,12 +19,12 @@ _UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rate:
-    """So many calls in a time. Each registration has one of its own, also where the text is the same.
+    """A number of calls in a time. Each registration has a rate of its own, even if the text is the same.
 
     Attributes:
-        text: as people write it, "5/s".
-        interval_s: how long one call takes to be given back.
-        burst_s: how long an empty bucket takes to be full.
+        text: the limit as people write it, for example "5/s".
+        interval_s: how many seconds it takes until one more call may run.
+        burst_s: how many seconds an empty bucket takes to be full.
     """
 
     text: str
@@ -33,24 +33,27 @@ class Rate:
 
 
 def make_rate(text: Any) -> Rate:
-    """Gives the rate that a text like "5/s", "100/min" or "0.5/h" means, with a burst of its number, and of
-    at least one call.
+    """Return the rate that a text like "5/s", "100/min" or "0.5/h" means.
+
+    The burst is the number in the text, and at least one call.
 
     Raises:
-        TypeError: it is not a str.
-        ValueError: it is not of that form, or the number is 0 or out of all range.
+        TypeError: the limit is not a str.
+        ValueError: the limit has another form, or its number is out of range.
     """
     if type(text) is not str:
-        raise TypeError(f"a limit is a str like '5/s', not {type(text).__name__}")
+        raise TypeError(f"limit must be a str like '5/s', not {type(text).__name__}")
     form = _FORM.fullmatch(text)
     calls = float(form[1]) if form else 0.0
     if form is None or not MIN_CALLS <= calls <= MAX_CALLS:
-        raise ValueError(f"a limit is a number above 0 and a unit, '5/s', '100/min' or '0.5/h', not {text!r}")
+        raise ValueError(
+            f"limit must be a number above 0 and a unit, like '5/s', '100/min' or '0.5/h', not {text!r}"
+        )
     return _rate(text, calls, _UNITS_S[form[2]])
 
 
 def per_second(calls: float) -> Rate:
-    """Gives the rate of so many calls a second."""
+    """Return the rate of a number of calls per second."""
     return _rate(f"{calls}/s", calls, 1.0)
 
 
@@ -60,7 +63,12 @@ def _rate(text: str, calls: float, unit_s: float) -> Rate:
 
 
 class Bucket:
-    """What is left to one caller: a token bucket, kept as the time at which it is full again."""
+    """What is left to one caller: a token bucket, kept as the time at which it is full again.
+
+    Attributes:
+        rate: the rate limit.
+        full_at: when the bucket is full again, on the monotonic clock, in seconds.
+    """
 
     __slots__ = ("full_at", "rate")
 
@@ -69,8 +77,8 @@ class Bucket:
         self.full_at = -math.inf
 
     def take(self, now: float) -> float:
-        """Counts a call; gives 0.0 when it may run, else after how many seconds it may. That one counts
-        nothing."""
+        """Count a call, and return 0.0 if it may run. If not, count nothing, and return the seconds until
+        one may."""
         full_at = max(self.full_at, now) + self.rate.interval_s
         wait_s = full_at - now - self.rate.burst_s
         if wait_s > ROUNDING_S:

@@ -1,4 +1,4 @@
-"""Registered callbacks, and the form of a handler, decided once from its signature."""
+"""The registry: the callbacks of an endpoint. The form of a handler is decided once, from its signature."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class Handler:
     """A registered function.
 
     Attributes:
-        takes_cb: it is given `cb` and answers by it; otherwise what it returns is the result.
-        is_async: it is a coroutine function.
-        in_thread: the asyncio face runs it in a thread of its own.
+        function: the function itself.
+        takes_cb: whether it takes `cb` and replies with it; otherwise its return value is the result.
+        is_async: whether it is a coroutine function.
+        in_thread: whether the asyncio face runs it in a thread of its own.
         allow: who may call it; None for everybody.
         limit: how often one caller may call it; None for no limit.
     """
@@ -42,33 +43,34 @@ def make_handler(
     allow: Rule | None = None,
     limit: Rate | None = None,
 ) -> Handler:
-    """Decides the form of a handler.
+    """Return the handler for a function, with its form.
 
     Args:
-        arguments: what it is given, without `cb`: ("source", "payload") or ("payload",).
+        arguments: the names of its arguments without `cb`: ("source", "payload") or ("payload",).
 
     Raises:
-        TypeError: it is not callable, or its signature fits neither form, or both.
+        TypeError: the function is not callable, or its signature fits neither form, or both.
     """
     plain = f"({', '.join(arguments)})"
     with_cb = f"({', '.join((*arguments, 'cb'))})"
     if not callable(function):
-        raise TypeError(f"a handler is a function of {plain} or {with_cb}, not {type(function).__name__}")
+        kind = type(function).__name__
+        raise TypeError(f"a handler must be a function of {plain} or {with_cb}, not {kind}")
     name = getattr(function, "__qualname__", repr(function))
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        raise TypeError(f"the handler {name} has no signature to see; wrap it: lambda payload: ...") from None
+        raise TypeError(f"the handler {name} shows no signature; wrap it: lambda payload: ...") from None
     fits_plain, fits_cb = _fits(signature, len(arguments)), _fits(signature, len(arguments) + 1)
     if fits_plain == fits_cb:
         problem = "fits both forms" if fits_plain else "fits neither form"
-        hint = "; what has a default can be made keyword-only, behind a *" if fits_plain else ""
-        raise TypeError(f"the handler {name}{signature} {problem}: it takes {plain} or {with_cb}{hint}")
+        hint = "; put arguments with a default behind a *, to make them keyword-only" if fits_plain else ""
+        raise TypeError(f"the handler {name}{signature} {problem}: it must take {plain} or {with_cb}{hint}")
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )
     if is_async and in_thread:
-        raise TypeError(f"the handler {name} is a coroutine function: in_thread=True is for plain functions")
+        raise TypeError(f"in_thread=True is for plain functions; the handler {name} is a coroutine function")
     return Handler(function, fits_cb, is_async, in_thread, allow, limit)
 
 
@@ -81,17 +83,22 @@ def _fits(signature: inspect.Signature, count: int) -> bool:
 
 
 def check_terms(key: str, allow: Allow | None, limit: str | None) -> tuple[Rule | None, Rate | None]:
-    """Gives what `allow` and `limit` mean, or says what is wrong with them or with the key.
+    """Return the rule and the rate that `allow` and `limit` mean.
 
     Raises:
-        TypeError, ValueError: one is not of the right form.
+        TypeError, ValueError: the key, `allow` or `limit` is not of the right form.
     """
     check_key(key)
     return make_rule(allow), None if limit is None else make_rate(limit)
 
 
 class Registration:
-    """What registering gives: a handle to take the callback back."""
+    """A handle to take a registered callback back.
+
+    Attributes:
+        key: the key of the callback.
+        handler: the registered handler.
+    """
 
     __slots__ = ("_registry", "handler", "key")
 
@@ -101,7 +108,7 @@ class Registration:
         self.handler = handler
 
     def unregister(self) -> None:
-        """Takes the callback back; a second time, or after it was replaced, does nothing."""
+        """Take the callback back. This does nothing the second time, or once the callback is replaced."""
         self._registry.remove(self)
 
     def __repr__(self) -> str:
@@ -112,7 +119,8 @@ class Registry:
     """The callbacks of one endpoint.
 
     Attributes:
-        handlers: by key. Read by the I/O thread while others register: single dict operations only.
+        handlers: the handlers, by key. The I/O thread reads them while other threads register: use only
+            single operations of the dict.
     """
 
     def __init__(self, arguments: tuple[str, ...], changed: Callable[[], None]) -> None:
@@ -130,37 +138,38 @@ class Registry:
         allow: Allow | None = None,
         limit: str | None = None,
     ) -> Registration:
-        """Registers a function.
+        """Register a function under a key.
 
         Raises:
-            TypeError, ValueError: an argument is not of the right form, or the key is taken.
+            TypeError, ValueError: an argument is not of the right form.
+            ValueError: the key is registered already, and `replace` is False.
         """
         rule, rate = check_terms(key, allow, limit)
         handler = make_handler(function, self._arguments, in_thread, rule, rate)
         if replace:
             self.handlers[key] = handler
         elif self.handlers.setdefault(key, handler) is not handler:
-            raise ValueError(f"{key!r} is registered already; replace=True puts another in its place")
+            raise ValueError(f"{key!r} is registered already; use replace=True to replace it")
         self._changed()
         return Registration(self, key, handler)
 
     def remove(self, registration: Registration) -> None:
+        """Take a callback back, unless it was taken back or replaced already."""
         if self.handlers.get(registration.key) is registration.handler:
             del self.handlers[registration.key]
             self._changed()
 
     def keys(self) -> tuple[str, ...]:
-        """The keys that the broker is told of, for operators' questions: at most 1024 of them."""
+        """Return the keys that the broker is told of, at most 1024."""
         return tuple(self.handlers)[:MAX_KEYS]
 
     def terms(self) -> dict[str, str] | None:
-        """Who may call some of them and how often, in words, for the same questions."""
-        return {key: text for key in self.keys() if (text := _terms(self.handlers.get(key)))} or None
+        """Return the terms of these callbacks, in words; None if there are none."""
+        handlers = list(self.handlers.items())[:MAX_KEYS]
+        return {key: text for key, handler in handlers if (text := _terms(handler))} or None
 
 
-def _terms(handler: Handler | None) -> str:
-    if handler is None:  # it was taken back meanwhile
-        return ""
+def _terms(handler: Handler) -> str:
     allow = "" if handler.allow is None else f"for {in_words(handler.allow)}"
-    limit = "" if handler.limit is None else f"at most {handler.limit.text} of one caller"
+    limit = "" if handler.limit is None else f"at most {handler.limit.text} from one caller"
     return ", ".join(part for part in (allow, limit) if part)

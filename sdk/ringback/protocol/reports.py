@@ -84,8 +84,8 @@ class WatchedCall(NamedTuple):
         player_id: who called or was called; the named source of an operator's call.
         outcome: "OK", or the name of the error's code.
         took_s: how long it took.
-        request, answer: the payload, and the array of results or the error's message, each encoded; None
-            where nobody wants to see it, or where it is too long.
+        payload: the encoded payload; None if no watch wants to see it, or if it is too long.
+        reply: the encoded array of results, or the encoded message of the error; None like `payload`.
     """
 
     age_s: float
@@ -94,8 +94,8 @@ class WatchedCall(NamedTuple):
     key: str
     outcome: str
     took_s: float
-    request: bytes | None
-    answer: bytes | None
+    payload: bytes | None
+    reply: bytes | None
 
 
 class CallFilter(NamedTuple):

@@ -264,9 +264,9 @@ def test_watched_calls_are_told_one_by_one() -> None:
     first, second = found.calls
     assert first[1:5] == (Role.SERVER, 7, "k", "OK") and abs(first.took_s - 0.1) < 1e-9
     assert 0.1 < first.age_s <= 0.25
-    assert msgpack.unpackb(first.request) == {"a": 1} and msgpack.unpackb(first.answer) == ["one", 2]
+    assert msgpack.unpackb(first.payload) == {"a": 1} and msgpack.unpackb(first.reply) == ["one", 2]
     assert second[1:5] == (Role.PLAYER, 7, "k", "SHUT")
-    assert msgpack.unpackb(second.request) == [5] and msgpack.unpackb(second.answer) == "shut"
+    assert msgpack.unpackb(second.payload) == [5] and msgpack.unpackb(second.reply) == "shut"
     watch(server)
     called(server, write.call(2, "k", None, None))
     for execution in server.handle():
@@ -299,7 +299,7 @@ def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
     called(server, write.result(call.id, ("secret",)))
     server.wait(0.25)
     [found] = reports(server)
-    assert [(item.request, item.answer) for item in found.calls] == [(None, None)]
+    assert [(item.payload, item.reply) for item in found.calls] == [(None, None)]
     watch(server, CallFilter(None, None, True), CallFilter(8, None, False))
     long = "x" * MAX_WATCHED_BYTES
     call = server.call(7, payload=long, flush=True)
@@ -311,7 +311,7 @@ def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
     [found] = reports(server)
     assert len(found.calls) == 2
     assert all(
-        item.request is None and item.answer is None for item in found.calls if item.side is Role.PLAYER
+        item.payload is None and item.reply is None for item in found.calls if item.side is Role.PLAYER
     )
     assert server.recorder.payloads == {}
 
@@ -324,7 +324,7 @@ def test_watched_calls_over_the_bounds_are_lost_and_counted() -> None:
     server.wait(0.25)
     [found] = reports(server)
     assert (len(found.calls), found.lost) == (500, 100)
-    assert [msgpack.unpackb(item.request or b"") for item in found.calls] == list(range(500))
+    assert [msgpack.unpackb(item.payload or b"") for item in found.calls] == list(range(500))
     for _ in range(300):
         call = server.call(7, payload="x" * 2000, flush=True)
         called(server, write.result(call.id, ()))
@@ -340,3 +340,82 @@ def test_an_answer_that_is_no_result_is_counted_by_its_code() -> None:
     execution.refuse(HandlerError("no"))
     [figures] = report(server).callbacks
     assert figures.failed == {Code.HANDLER_ERROR.name: 1}
+
+
+def test_only_chosen_calls_are_told_in_both_directions() -> None:
+    server = counting()
+    watch(server, CallFilter(8, None, True))
+    call = server.call(7, flush=True)
+    called(
+        server, write.result(call.id, ()), write.call(1, "k", None, None), write.call(2, "nope", None, None)
+    )
+    [execution] = server.handle()
+    execution()
+    assert report(server).calls == ()
+
+
+def test_payloads_that_no_watch_wants_are_not_told_of_calls_in() -> None:
+    server = counting()
+    watch(server, CallFilter(None, None, False))
+    called(server, write.call(1, "k", "secret", None), write.call(2, "nope", "secret", None))
+    [execution] = server.handle()
+    execution("secret")
+    assert [(item.payload, item.reply) for item in report(server).calls] == [(None, None)] * 2
+
+
+def test_an_abandoned_call_is_told_with_its_payload() -> None:
+    server = counting()
+    watch(server, CallFilter(None, None, True))
+    called(server, write.call(1, "k", [1], None))
+    called(server, write.cancel(1))
+    [found] = report(server).calls
+    assert found.outcome == "CANCELLED" and msgpack.unpackb(found.payload or b"") == [1]
+    assert "nobody waits" in msgpack.unpackb(found.reply or b"")
+
+
+def test_a_payload_that_its_handler_has_spoilt_is_not_told() -> None:
+    """A handler may do with its payload what it likes: the report is made of what can be shown."""
+    server = counting()
+    watch(server, CallFilter(None, None, True))
+    called(server, write.call(1, "k", {"a": 1}, None))
+    [execution] = server.handle()
+    execution.payload["a"] = object()
+    execution("done")
+    [found] = report(server).calls
+    assert found.payload is None and msgpack.unpackb(found.reply or b"") == ["done"]
+
+
+def test_a_call_that_ends_in_the_step_in_which_it_is_made_took_no_time() -> None:
+    """The time of a step is a little before that of a call which is made in it."""
+    server = counting()
+    watch(server, CallFilter(None, None, True))
+    call = server.call(7)
+    call.began += 0.25
+    server.core.cancel(call)
+    [found] = report(server).calls
+    assert found.outcome == "CANCELLED" and found.took_s == 0.0
+
+
+def test_a_recorder_begins_amid_an_execution() -> None:
+    """A call to oneself outlives the link; the broker of the next one may be the first to want reports."""
+    server = Desk(Role.SERVER)
+    server.connect()
+    call = server.call(9, kind=None, flush=True)
+    [execution] = server.handle()
+    server.core.link_lost(server.clock.now, "cut")
+    server.wait(1.0)
+    server.welcome(report_ms=1000)
+    execution(1)
+    server.flush()
+    assert call.results == (1,)
+    server.wait(3.0)
+    assert reports(server) == []
+
+
+def test_a_watch_where_nothing_is_recorded_is_ignored() -> None:
+    server = Desk(Role.SERVER)
+    server.connect()
+    watch(server, CallFilter(None, None, True))
+    server.call(7, flush=True)
+    server.wait(3.0)
+    assert reports(server) == [] and server.recorder is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, rows_of
+from support.corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, data, rows_of
 
 from ringback.core.link_state import FIRST_DELAY_S, LONGEST_DELAY_S, WELCOME_WITHIN_S
 from ringback.core.shell import EndpointEvent
@@ -18,6 +18,7 @@ from ringback.errors import (
     Unauthorized,
 )
 from ringback.protocol import control
+from ringback.protocol.bundles import bundle
 from ringback.protocol.control import encode
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import HEADER, FrameType, Role, header
@@ -745,3 +746,44 @@ def test_a_token_that_has_expired_fails_a_start_at_once() -> None:
     player.told(reject(RejectCode.TOKEN_EXPIRED))
     [error] = player.shell.starts
     assert isinstance(error, Unauthorized) and error.code is RejectCode.TOKEN_EXPIRED
+
+
+# -- bundles that come, and what an endpoint holds
+
+
+def test_a_bundle_is_taken_frame_by_frame() -> None:
+    server = connected(Role.SERVER)
+    calls = [data(write.call(number, "k", None, None)) for number in (1, 2)]
+    server.gets(bundle([(encode_player_id(7), calls[0]), (encode_player_id("x"), calls[1])]))
+    assert [(execution.id, execution.source) for execution in server.handle()] == [(1, 7), (2, "x")]
+
+
+@pytest.mark.parametrize("odd", [b"", b"short", header(FrameType.BUNDLE), header(FrameType.JOINED)])
+def test_a_bundle_with_something_else_in_it_spoils_no_call(odd: bytes) -> None:
+    server = connected(Role.SERVER)
+    sound = data(write.call(1, "k", None, None))
+    server.gets(bundle([(encode_player_id(7), odd), (encode_player_id(8), sound)]))
+    [execution] = server.handle()
+    assert execution.source == 8 and rows_of(server.counters) == {"executions": 1, "invalid": 1}
+
+
+def test_what_an_endpoint_holds() -> None:
+    server = connected(Role.SERVER)
+    assert set(server.core.load()) == {0}
+    server.gets(data(write.call(1, "k", None, None)), encode_player_id(7))
+    server.call(8)
+    load = server.core.load()
+    assert load._replace(queued_bytes=0) == (1, 1, 1, 1, 2, 1, 0, 0)
+    assert load.queued_bytes == server.outbox.queued_bytes > 0
+
+
+def test_an_order_ends_by_its_answer() -> None:
+    operator = connected(Role.OPERATOR, link=3)
+    done, refused = TestCall(1), TestCall(2)
+    operator.core.order(done, control.Order(1, control.What.DRAIN))
+    operator.core.order(refused, control.Order(2, control.What.KICK, 7))
+    operator.flush()
+    assert [type(frame) for frame in operator.shell.told()] == [control.Order, control.Order]
+    operator.told(control.Answer(1, None))
+    operator.told(control.Answer(2, None, code=Code.UNKNOWN_PLAYER))
+    assert done.results == () and refused.outcome == (Code.UNKNOWN_PLAYER, "no")

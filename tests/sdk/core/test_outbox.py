@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.corefakes import Desk, TestCall, envelopes_of
+from support.corefakes import DATA_0, Desk, TestCall, envelopes_of
 
 from ringback.errors import Code
+from ringback.protocol.bundles import unbundle
 from ringback.protocol.control import Pong
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, MAX_FRAME_BYTES, Limits
@@ -217,3 +218,109 @@ def test_a_queue_is_as_short_as_what_waits_in_it() -> None:
     server.shell.room = None
     assert server.flush()
     assert ids(server) == [[kept.id]]
+
+
+# -- bundles
+
+
+def bundling() -> Desk:
+    """Return a server whose broker takes bundles."""
+    server = Desk(Role.SERVER)
+    server.connect(bundles=True)
+    return server
+
+
+def carried(frame: bytes) -> dict[bytes, list[int]]:
+    """Return the IDs of the calls in a BUNDLE, by the encoded ID of the player."""
+    parts = unbundle(frame)
+    assert all(part.startswith(DATA_0) for part in parts[1::2])
+    return {
+        encoded_id: [envelope[1] for envelope in envelopes_of(part)]
+        for encoded_id, part in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def test_the_frames_of_many_players_share_a_message() -> None:
+    server = bundling()
+    for to in (7, 8, 7):
+        server.call(to)
+    assert server.flush()
+    [(encoded_id, frame)] = server.shell.take_sent()
+    assert encoded_id == b"" and frame[1] == FrameType.BUNDLE
+    assert carried(frame) == {b"\x07": [1, 3], b"\x08": [2]}
+    server.check_sums()
+    assert server.outbox.empty
+
+
+def test_the_frame_of_one_player_needs_no_bundle() -> None:
+    server = bundling()
+    server.call(7, flush=True)
+    [(encoded_id, frame)] = server.shell.take_sent()
+    assert encoded_id == b"\x07" and frame.startswith(DATA_0)
+
+
+def test_a_bundle_starts_at_64_kib() -> None:
+    server = bundling()
+    for to in (7, 8, 9):
+        server.call(to, payload=bytes(BATCH_BYTES // 2 - 100))
+    server.call(10, payload=bytes(2 * BATCH_BYTES))
+    assert server.flush()
+    sent = server.shell.take_sent()
+    assert [frame[1] for _, frame in sent] == [FrameType.BUNDLE, FrameType.DATA, FrameType.DATA]
+    assert list(carried(sent[0][1])) == [b"\x07", b"\x08"]
+    assert [encoded_id for encoded_id, _ in sent[1:]] == [b"\x09", b"\x0a"]
+
+
+def test_a_queue_that_one_frame_does_not_empty_goes_into_the_next_bundle() -> None:
+    server = bundling()
+    for _ in range(BATCH_ENVELOPES + 1):
+        server.call(7)
+    server.call(8)
+    assert server.flush()
+    sent = server.shell.take_sent()
+    assert [frame[1] for _, frame in sent] == [FrameType.BUNDLE, FrameType.DATA]
+    assert {key: len(ids) for key, ids in carried(sent[0][1]).items()} == {
+        b"\x07": BATCH_ENVELOPES,
+        b"\x08": 1,
+    }
+    assert sent[1][0] == b"\x07" and len(envelopes_of(sent[1][1])) == 1
+    server.check_sums()
+
+
+def test_a_bundle_that_finds_no_room_is_sent_later() -> None:
+    server = bundling()
+    for to in (7, 8):
+        server.call(to)
+    server.shell.room = 0
+    assert not server.flush()
+    server.check_sums()
+    server.shell.room = None
+    assert server.flush()
+    [(_, frame)] = server.shell.take_sent()
+    assert carried(frame) == {b"\x07": [1], b"\x08": [2]}
+
+
+def test_calls_to_oneself_are_not_bundled() -> None:
+    server = bundling()
+    server.call(7)
+    own = server.call(8, kind=None)
+    server.call(9)
+    assert server.flush()
+    assert [encoded_id for encoded_id, _ in server.shell.take_sent()] == [b"\x07", b"\x09"]
+    [execution] = server.handle()
+    execution("own")
+    server.flush()
+    assert own.results == ("own",)
+
+
+def test_calls_to_oneself_are_delivered_on_a_link_that_is_full() -> None:
+    server = bundling()
+    server.shell.room = 0
+    server.call(7)
+    own = server.call(8, kind=None)
+    assert not server.flush()
+    [execution] = server.handle()
+    execution("own")
+    assert not server.flush()
+    assert own.results == ("own",)
+    server.check_sums()

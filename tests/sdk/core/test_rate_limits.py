@@ -50,13 +50,15 @@ def test_texts(text: str, interval_s: float, burst_s: float) -> None:
     ],
 )
 def test_texts_that_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a limit is a number above 0 and a unit, '5/s', '100/min' or"):
+    with pytest.raises(
+        ValueError, match="limit must be a number above 0 and a unit, like '5/s', '100/min' or"
+    ):
         make_rate(text)
 
 
 @pytest.mark.parametrize("text", [5, 5.0, b"5/s", True, None, ["5/s"], ("5", "s")])
 def test_what_is_no_text(text: Any) -> None:
-    with pytest.raises(TypeError, match="a limit is a str like '5/s', not "):
+    with pytest.raises(TypeError, match="limit must be a str like '5/s', not "):
         make_rate(text)
 
 

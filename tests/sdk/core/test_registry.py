@@ -63,7 +63,9 @@ def test_forms(function: Any, takes_cb: bool, is_async: bool) -> None:
 def test_a_servers_handlers_have_a_source() -> None:
     assert not make_handler(lambda source, payload: None, SERVER).takes_cb
     assert make_handler(lambda source, payload, cb: None, SERVER).takes_cb
-    with pytest.raises(TypeError, match=r"fits neither form: it takes \(source, payload\) or \(source, pay"):
+    with pytest.raises(
+        TypeError, match=r"fits neither form: it must take \(source, payload\) or \(source, pay"
+    ):
         make_handler(lambda payload: None, SERVER)
 
 
@@ -85,7 +87,7 @@ def test_what_is_no_handler(function: Any, why: str) -> None:
 
 
 def test_a_function_without_a_signature() -> None:
-    with pytest.raises(TypeError, match="no signature to see; wrap it"):
+    with pytest.raises(TypeError, match="shows no signature; wrap it"):
         make_handler(dict.fromkeys.__self__, PLAYER)  # the class `dict`
 
 
@@ -114,7 +116,7 @@ def second(payload: Any) -> None: ...
 
 def test_a_key_is_registered_once(registry: Registry, changes: list[None]) -> None:
     registry.add("k", first, replace=False)
-    with pytest.raises(ValueError, match="'k' is registered already; replace=True"):
+    with pytest.raises(ValueError, match="'k' is registered already; use replace=True"):
         registry.add("k", second, replace=False)
     with pytest.raises(ValueError, match="registered already"):
         registry.add("k", first, replace=False)

@@ -110,10 +110,10 @@ def test_terms_in_words() -> None:
     server.register("for operators", allow=OPERATORS)
     server.register("for whom it wants", allow=lambda source: True)
     assert server.core.registry.terms() == {
-        "for some": "for 2 callers that it names, at most 5/s of one caller",
-        "for one": "for 1 caller that it names",
+        "for some": "for 2 named callers, at most 5/s from one caller",
+        "for one": "for 1 named caller",
         "for operators": "for operators alone",
-        "for whom it wants": "for whom a function of it allows",
+        "for whom it wants": "for callers that a function allows",
     }
     player = Desk(Role.PLAYER, keys=())
     player.register("k", limit="1/h")
