@@ -1,9 +1,9 @@
-"""A server, player or operator as a process of its own, told what to trigger by lines on standard input.
+"""Run a server, player or operator in a process of its own. Lines on standard input say what to trigger.
 
     python actor.py blocking|asyncio Server|Player|Operator ADDRESS [ID]
 
-A line in is a JSON list: a number, a function's name, its arguments, and keyword arguments. A line out is
-a JSON list: the number and what came of it, or the name of an event and its argument.
+A line in is a JSON list: a number, the name of a method, its arguments, and its keyword arguments. A line out
+is a JSON list: the number and the outcome of the call, or the name of an event and its argument.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import ringback.aio
 
 
 def tell(*items: Any) -> None:
-    sys.stdout.write(json.dumps(items) + "\n")  # in one piece: several threads tell
+    sys.stdout.write(json.dumps(items) + "\n")  # in one write, because several threads use it
     sys.stdout.flush()
 
 
@@ -33,7 +33,7 @@ def outcome(number: Any, error: Any, results: Any, started: float) -> None:
 
 
 def register(endpoint: Any) -> None:
-    """Gives an endpoint what the tests call: `echo` answers, `silent` never does."""
+    """Register the callbacks of the tests: `echo` replies, `silent` never does."""
 
     def silent(*arguments: Any) -> None:
         tell("silent", arguments[0])

@@ -1,5 +1,5 @@
-"""Endpoints without sockets, threads or a clock: a shell that does what a test says, and a broker of
-a page that routes as the protocol has it."""
+"""Endpoints without sockets, threads or a clock: a shell that a test controls, and a small broker that routes
+frames as the protocol says."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ DATA_0 = header(FrameType.DATA, 0)
 
 @dataclass
 class Clock:
-    """A time that only a test moves."""
+    """A clock that only a test moves."""
 
     now: float = 1000.0
 
 
 @dataclass
 class FakeShell:
-    """Records what the core asks for.
+    """A shell that records the requests of the core.
 
     Attributes:
-        room: how many more frames the link takes; None for any number.
-        sent: (address, frame) of what the link took, since the latest `take_sent`.
+        room: how many more frames the link takes, or None for any number.
+        sent: the ID part and the frame of each message that the link took since the last `take_sent`.
         waiting: executions that the test has not started.
-        refuses_to_open: what `open_link` raises.
-        carry: where a wire wants the frames to go, in place of `sent`.
+        refuses_to_open: the error that `open_link` raises.
+        carry: a function that takes the frames instead of `sent`.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -134,12 +134,12 @@ class FakeShell:
         self.warnings.append(text)
 
     def take_sent(self) -> list[tuple[bytes, bytes]]:
-        """Gives what was sent since the last time."""
+        """Return the messages that were sent since the last time."""
         sent, self.sent = self.sent, []
         return sent
 
     def told(self) -> list[ControlFrame]:
-        """Gives the control frames that were sent since the last time; fails if anything else was."""
+        """Return the control frames that were sent since the last time. Fail if anything else was sent."""
         sent = self.take_sent()
         assert all(address == b"" for address, _ in sent)
         return [decode(frame) for _, frame in sent]
@@ -177,14 +177,14 @@ class TestCall(PendingCall):
 
     @property
     def outcome(self) -> tuple[Code | str, str]:
-        """Code and executed of a call that has failed."""
+        """The code and `executed` of a call that has failed."""
         return self.error.code, self.error.executed
 
 
 class Desk:
-    """One endpoint with its shell. The test is the broker, unless a `FakeBroker` is.
+    """An endpoint and its shell. The test plays the broker, unless there is a `FakeBroker`.
 
-    Handlers: the key `k` is registered; what it would do is up to the test.
+    The key `k` is registered. The test plays the handler.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class Desk:
     # -- the link, with the test as the broker
 
     def connect(self, **welcome: Any) -> None:
-        """Start and be welcomed; see `welcome`."""
+        """Start the endpoint, and send it a WELCOME: see `welcome`."""
         self.core.start(self.clock.now, 5.0)
         self.welcome(**welcome)
         assert self.shell.starts.pop() is None
@@ -251,16 +251,16 @@ class Desk:
         report_ms: int | None = None,
         bundles: bool | None = None,
     ) -> None:
-        """Take the broker's WELCOME."""
+        """Give the endpoint a WELCOME."""
         player_id = (self.core.player_id or 1) if self.role is Role.PLAYER else None
         self.told(control.Welcome(link, player_id, server, lease_ms, "test", bundles, report_ms))
 
     def told(self, frame: ControlFrame) -> None:
-        """The broker says something."""
+        """Give the endpoint a control frame from the broker."""
         self.core.receive(b"", encode(frame), self.clock.now)
 
     def gets(self, frame: bytes, address: bytes = b"") -> None:
-        """A frame comes."""
+        """Give the endpoint a frame."""
         self.core.receive(address, frame, self.clock.now)
 
     # -- calls
@@ -292,7 +292,7 @@ class Desk:
         return self.core.flush(self.clock.now)
 
     def wait(self, seconds: float) -> None:
-        """Time passes, with ticks whenever something is due, as a shell has them."""
+        """Let time pass, and tick whenever something is due, as a shell does."""
         until = self.clock.now + seconds
         while (due_at := self.core.due_at()) is not None and due_at <= until:
             self.clock.now = max(self.clock.now, due_at)
@@ -303,18 +303,18 @@ class Desk:
         self.flush()
 
     def handle(self) -> list[Execution]:
-        """Starts what waits to be run; gives those whose handlers may run."""
+        """Begin the waiting executions, and return those whose handlers may run."""
         waiting, self.shell.waiting = self.shell.waiting, []
         return [execution for execution in waiting if execution.begin(self.clock.now)]
 
     def due_at(self) -> float:
-        """Gives when deadlines are looked at, or bounced replies sent again."""
+        """Return when the endpoint next checks deadlines or sends bounced replies again."""
         return min(self.core._state.sweep_at, self.bounced.resend_at)
 
-    # -- what it sent
+    # -- checks
 
     def bodies(self) -> list[list[Any]]:
-        """Gives the envelopes of each DATA or RELAY frame that was sent since the last time."""
+        """Return the envelopes of each DATA or RELAY frame that was sent since the last time."""
         return [envelopes_of(frame) for _, frame in self.shell.take_sent()]
 
     def check_sums(self) -> None:
@@ -339,7 +339,7 @@ class Desk:
         assert bounced.size == sum(len(item) for peer in returned for item in peer.returned)
 
     def check_at_rest(self) -> None:
-        """Nothing is in flight, and the counters add up."""
+        """Check that no call is in flight, and that the counters add up."""
         self.check_sums()
         assert self.calls_out.pending == 0
         assert [peer.route for peer in self.peers.values() if not peer.idle] == []
@@ -362,7 +362,7 @@ def data(*envelopes: bytes, link: int = 0) -> bytes:
 
 
 def only_error(desk: Desk) -> tuple[Any, ...]:
-    """Return ID, code and executed of the ERROR that a desk sent; fail if it sent anything else."""
+    """Return ID, code and executed of the ERROR that a desk sent. Fail if it sent anything else."""
     desk.flush()
     [[envelope]] = desk.bodies()
     assert envelope[0] == ERROR
@@ -370,11 +370,11 @@ def only_error(desk: Desk) -> tuple[Any, ...]:
 
 
 def _on_player(payload: Any, cb: Any) -> None:
-    """A handler that the test answers for."""
+    """Stand for a handler. The test replies in its place."""
 
 
 def envelopes_of(frame: bytes) -> list[Any]:
-    """Gives the envelopes in a DATA or RELAY frame; fails if one is not sound."""
+    """Return the envelopes in a DATA or RELAY frame. Fail if one is not valid."""
     decoded = decode_body(frame[HEADER_BYTES:], Limits(max_array_len=2**31 - 1))
     assert not decoded.unreadable and not decoded.lost_bytes
     return decoded.envelopes
@@ -382,7 +382,7 @@ def envelopes_of(frame: bytes) -> list[Any]:
 
 @dataclass(eq=False)
 class Line:
-    """One session of an endpoint at the fake broker."""
+    """The session of an endpoint at the fake broker."""
 
     desk: Desk
     number: int
@@ -393,11 +393,11 @@ class Line:
 
 
 class FakeBroker:
-    """A server, players and operators, connected as the broker would. Frames wait until `step`.
+    """A small broker between a server, players and operators. Frames wait until `step`.
 
     Attributes:
-        down: nobody can connect.
-        lines: the sessions, by their desk.
+        down: whether nobody can connect.
+        lines: the sessions by desk.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -411,7 +411,7 @@ class FakeBroker:
         self._free_ids = count(1)
 
     def add(self, desk: Desk) -> Desk:
-        """Has a desk's link go here."""
+        """Connect the link of a desk to this broker."""
         self._desks.append(desk)
         shell = desk.shell
         shell.carry = lambda address, frame: self._carry(desk, address, frame)
@@ -428,7 +428,7 @@ class FakeBroker:
             closed()
             line = self.lines.pop(desk, None)
             if line is not None:
-                # What was sent before still arrives, and then the end of it.
+                # Frames that were sent before still arrive, and then the end of the link.
                 self._uplinks.append((line, b"", b""))
 
         shell.open_link = open_link  # type: ignore[method-assign]
@@ -442,7 +442,7 @@ class FakeBroker:
             assert desk.shell.starts.pop() is None
 
     def cut(self, desk: Desk) -> None:
-        """The connection of a desk breaks: what was under way on it is lost."""
+        """Break the connection of a desk. Frames on their way are lost."""
         line = self.lines.pop(desk, None)
         if line is not None:
             self._uplinks = [item for item in self._uplinks if item[0] is not line]
@@ -450,7 +450,7 @@ class FakeBroker:
             desk.core.link_lost(self.clock.now, "cut")
 
     def step(self) -> bool:
-        """Flushes all, routes what was sent, hands out what came; False when there was nothing to do."""
+        """Flush all endpoints, route their frames and deliver them. Return whether anything happened."""
         for desk in self._desks:
             desk.flush()
         uplinks, self._uplinks = self._uplinks, []
@@ -468,14 +468,14 @@ class FakeBroker:
         return busy or any(not desk.outbox.empty for desk in self._desks if desk.shell.room is None)
 
     def run(self) -> None:
-        """Steps until nothing is under way."""
+        """Step until nothing happens any more."""
         for _ in range(1000):
             if not self.step():
                 return
         raise AssertionError("it never comes to rest")
 
     def wait(self, seconds: float, step_s: float = 0.05) -> None:
-        """Time passes in small steps, for all."""
+        """Let time pass in small steps, for all endpoints."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             self.clock.now = min(until, self.clock.now + step_s)
@@ -486,7 +486,7 @@ class FakeBroker:
     def _carry(self, desk: Desk, address: bytes, frame: bytes) -> None:
         self._uplinks.append((self.lines[desk], address, frame))
 
-    # -- as the broker
+    # -- the work of the broker
 
     def _welcomed(self, role: Role) -> list[Line]:
         return [line for line in self.lines.values() if line.welcomed and line.desk.role is role]
@@ -588,6 +588,6 @@ class FakeBroker:
 
 
 def rows_of(counters: Any) -> dict[str, int]:
-    """Gives counters as a dict, without those that are 0."""
+    """Return the counters that are not 0, as a dict."""
     values = {item.name: getattr(counters, item.name) for item in fields(counters)}
     return {name: value for name, value in values.items() if value}

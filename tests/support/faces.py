@@ -1,4 +1,4 @@
-"""Both faces behind one set of coroutines, so that a test is written once and run for each."""
+"""Both faces behind one set of coroutines, so that a test is written once and runs with each face."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ringback_broker import Broker, BrokerSettings
 
 
 class HereBroker:
-    """A broker in a thread of the test's own process: it starts in a millisecond."""
+    """A broker in a thread of the test's own process. It starts in a millisecond."""
 
     def __init__(self, **settings: Any) -> None:
         defaults = {"players": "tcp://127.0.0.1:0", "backend": "tcp://127.0.0.1:0", "grace": 0.05}
@@ -32,7 +32,7 @@ class HereBroker:
         return self
 
     def stop(self) -> None:
-        """Asks it to drain, as a first signal does."""
+        """Ask the broker to drain, as the first signal does."""
         self.broker.stop()
 
     def __exit__(self, *_: object) -> None:
@@ -43,13 +43,13 @@ class HereBroker:
 
 
 class Blocking:
-    """The blocking face. What blocks in it runs in a thread, so that a test's own loop goes on."""
+    """The blocking face. Functions that block run in a thread, so that the loop of the test goes on."""
 
     name = "blocking"
     module: Any = ringback
 
     def handler(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        """Gives a handler that answers with the result of the call that `make(*arguments)` triggers."""
+        """Return a handler that replies with the result of the call that `make(*arguments)` triggers."""
         if make.__code__.co_argcount == 1:
             return lambda payload: make(payload).result()
         return lambda source, payload: make(source, payload).result()
@@ -132,9 +132,10 @@ FACES: list[Face] = [Blocking(), Asyncio()]
 
 
 class Stage:
-    """Endpoints of one face at one broker, closed at the end.
+    """Endpoints of one face at one broker. They are closed at the end.
 
-    `settings` of an endpoint are those of its class; `workers` is left out where a face has none.
+    The `settings` of an endpoint are arguments of its class. The asyncio face has no `workers`, so `make`
+    leaves it out.
     """
 
     def __init__(self, face: Face, broker: Any) -> None:
@@ -158,7 +159,7 @@ class Stage:
         return await self._start(self.make("Player", self.broker.players, player_id, **settings))
 
     async def pair(self, **settings: Any) -> tuple[Any, Any]:
-        """Gives a server and player 7, which knows that the server is there and the other way round."""
+        """Return a server and player 7, which know of each other."""
         server = await self.server(**settings)
         return server, await self.player(7, **settings)
 
@@ -173,7 +174,7 @@ class Stage:
         return endpoint
 
     async def failure(self, call: Any) -> Any:
-        """Waits for the end of a call that has to fail, and gives its error."""
+        """Wait until a call fails, and return its error."""
         error = await self.within(self.face.error(call))
         assert isinstance(error, ringback.CallbackError), f"{call} did not fail"
         return error
@@ -186,11 +187,11 @@ class Stage:
         return results
 
     async def within(self, awaitable: Any) -> Any:
-        """Awaits, with an end to patience."""
+        """Await, but at most PATIENCE_S."""
         return await asyncio.wait_for(awaitable, PATIENCE_S)
 
     async def still_works(self, server: Any, player: Any) -> None:
-        """Has a call go each way, to see that what came before did no harm."""
+        """Make a call each way, to check that both endpoints still work."""
         server.register_server_callback("still works", lambda source, payload: payload, replace=True)
         player.register_client_callback("still works", lambda payload: payload, replace=True)
         assert await self.result(player.trigger_server_callback("still works", "up")) == "up"
@@ -198,7 +199,7 @@ class Stage:
         assert await self.result(down) == "down"
 
     async def until(self, player: Any, check: Callable[[], bool], what: str) -> None:
-        """Waits until something is so at an endpoint, by round trips in which it may come about."""
+        """Wait until a check of an endpoint succeeds. Make a round trip before each new try."""
         for _ in range(5000):
             if check():
                 return
@@ -207,7 +208,7 @@ class Stage:
 
 
 class Seen:
-    """What happened in other threads or tasks, to be waited for."""
+    """A list of things that happened in other threads or tasks. A test can wait for them."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
@@ -219,7 +220,7 @@ class Seen:
             self._condition.notify_all()
 
     async def count(self, count: int) -> list[Any]:
-        """Waits until so many have come, and gives all."""
+        """Wait until at least `count` items have come, and return all."""
         await self.until(lambda items: len(items) >= count)
         return self.items
 
@@ -232,7 +233,7 @@ class Seen:
 
 
 class LogLines(logging.Handler):
-    """What is logged at "ringback.sdk", to be waited for."""
+    """The lines of the logger "ringback.sdk". A test can wait for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -257,7 +258,7 @@ def sdk_log() -> Iterator[LogLines]:
 
 
 def played(body: Callable[[Stage], Any]) -> Callable[[Face, HereBroker], None]:
-    """Makes a test of a coroutine function of a stage: it runs once in each face."""
+    """Make a test of a coroutine function with a stage. The test runs once with each face."""
 
     def test(face: Face, here: HereBroker) -> None:
         async def run() -> None:

@@ -1,4 +1,4 @@
-"""Keys for tests: a broker's, a list, and those of who may join."""
+"""Key pairs for tests: the broker's, those of endpoints that may join, and the access list."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ringback.protocol.player_ids import PlayerID
 
 
 class KeyRing:
-    """A folder with the broker's key and the list of the keys that may join.
+    """A folder with the broker's key file and the access list.
 
     Attributes:
-        settings: of a broker that goes by them.
-        options: the same for the command line.
+        settings: the settings of a broker that uses them.
+        options: the same as options of the command line.
         public: the broker's public key.
     """
 
@@ -29,11 +29,11 @@ class KeyRing:
         self.write()
 
     def make(self, name: str, role: str, *ids: PlayerID) -> KeyPair:
-        """Makes a key that is not on the list."""
+        """Make a key pair that is not on the access list."""
         return new_key_pair(name, role, ids, self.public)
 
     def add(self, name: str, role: str, *ids: PlayerID, more: str = "") -> KeyPair:
-        """Makes a key that is."""
+        """Make a key pair, and add it to the access list. `more` is further lines of its entry."""
         pair = self.make(name, role, *ids)
         lines = ["[[key]]", f'name = "{name}"', f'role = "{role}"', f'public = "{pair.public}"']
         if ids:

@@ -1,4 +1,4 @@
-"""A switchboard without sockets: a wire that records what is sent, and peers that join by a word."""
+"""A switchboard without sockets: a wire that records frames, and peers that join with one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ringback_broker.switchboard.switchboard import Switchboard
 
 @dataclass
 class FakeWire:
-    """Records what is sent. A peer's queue is full, or its connection gone, as the test says."""
+    """A wire that records frames. The test sets which queues are full and which connections are gone."""
 
     inbox: dict[tuple[Side, bytes], list[tuple[bytes, bytes]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -31,10 +31,10 @@ class FakeWire:
     full: set[bytes] = field(default_factory=set)
     gone: set[bytes] = field(default_factory=set)
     room: dict[bytes, int] = field(default_factory=dict)
-    """How many more frames a peer's queue takes."""
+    """How many more frames the queue of a peer takes."""
 
     silences: dict[Connection, int] = field(default_factory=dict)
-    """How long nothing has come over a connection, where that can be told."""
+    """How long a connection has been silent, in ms, if that is known."""
 
     looked_at: list[Connection] = field(default_factory=list)
     closed: list[tuple[Side, Connection]] = field(default_factory=list)
@@ -99,15 +99,15 @@ class Peer:
         self.desk.deliver(self, list(parts))
 
     def say(self, frame: ControlFrame) -> None:
-        """Sends a control frame."""
+        """Send a control frame."""
         self.send(*([encode(frame)] if self.side is Side.PLAYERS else [b"", encode(frame)]))
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """Gives what came since the last time."""
+        """Return the frames that came since the last time."""
         return self.desk.wire.inbox.pop((self.side, self.routing_id), [])
 
     def told(self) -> list[ControlFrame]:
-        """Gives the control frames that came since the last time; fails if something else came."""
+        """Return the control frames that came since the last time. Fail if something else came."""
         frames = []
         for address, frame in self.take():
             assert address == b""
@@ -115,27 +115,27 @@ class Peer:
         return frames
 
     def rejected(self) -> control.Reject:
-        """Gives the REJECT, which is all that came."""
+        """Return the REJECT that came. Fail if something else came."""
         [frame] = self.told()
         assert isinstance(frame, control.Reject)
         return frame
 
     def bounced(self) -> tuple[bytes, Code, bytes]:
-        """Gives address, reason and frame of a BOUNCE, which is all that came."""
+        """Return ID part, code and bounced frame of the BOUNCE that came. Fail if something else came."""
         [(address, frame)] = self.take()
         version, number, code, link = HEADER.unpack_from(frame)
         assert (version, number, link) == (1, FrameType.BOUNCE, 0)
         return address, Code(code), frame[HEADER_BYTES:]
 
     def leave(self) -> None:
-        """Its connection closes."""
+        """Close the connection."""
         self.desk.switchboard.disconnected(self.side, self.connection)
 
 
 class Desk:
     """A switchboard, its wire, and a clock that a test moves.
 
-    `deliver` looks senders up as the loop does.
+    `deliver` finds the session of a sender as the receiver does.
     """
 
     def __init__(self, *, access: AccessList | None = None, **settings: Any) -> None:
@@ -159,7 +159,7 @@ class Desk:
         key: str = "",
         remote: str | None = None,
     ) -> Peer:
-        """A connection is accepted; nothing is said yet."""
+        """Accept a connection that has said nothing yet."""
         number = next(self._descriptors)
         remote = f"10.0.0.{number}" if remote is None else remote
         connection = Connection(number if descriptor is None else descriptor, remote, key)
@@ -179,7 +179,7 @@ class Desk:
             switchboard.from_backend(session, parts[0], parts[1], self.now)
 
     def two_ticks(self) -> None:
-        """After that, sessions whose connection was found gone have ended."""
+        """Tick twice. Then sessions whose connection was found gone have ended."""
         for _ in range(2):
             self.switchboard.tick(self.now)
 
@@ -190,7 +190,7 @@ class Desk:
         keys: tuple[str, ...] = (),
         heartbeat_ms: int | None = None,
     ) -> Peer:
-        """Somebody joins and is welcomed."""
+        """Connect a peer, and have it join."""
         peer = self.connect(Side.PLAYERS if role is Role.PLAYER else Side.BACKEND)
         peer.say(control.Hello(role, player_id, keys, "test-sdk/1", heartbeat_ms))
         *others, welcome = peer.told()
@@ -215,8 +215,11 @@ class Desk:
 
 
 def check_tables(desk: Any) -> None:
-    """Every session stands in all tables that it belongs to, and nothing else stands there. For a `Desk`,
-    or what else has a switchboard and its counters."""
+    """Check that every session is in all its tables, and that nothing else is in them.
+
+    Args:
+        desk: a `Desk`, or another object with `switchboard` and `counters`.
+    """
     switchboard = desk.switchboard
     roster = switchboard.roster
     sessions = set(roster.sessions())
@@ -278,7 +281,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.Watch((), 1000),
     control.Answer(1, ()),
 )
-"""Frames that are right in themselves, from whomever they may come."""
+"""Valid control frames of all types. Not every peer may send each of them."""
 
 
 def data(link: int = 0, body: bytes = b"\x90") -> bytes:
