@@ -19,7 +19,7 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""Makes the pty the terminal of the program's session, so that Ctrl-C and Ctrl-Z reach the program."""
+"""Make the pty the terminal of the program's session, so that Ctrl-C and Ctrl-Z reach the program."""
 
 
 class Terminal:
