@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ringback_cli.app import app, run
-from ringback_cli.exits import Exit, failure_of
+from ringback_cli.exits import MEANINGS, Exit, failure_of
 
 MINT = ("token", "mint", "--key", "no/such.key", "--id", "7", "--ttl", "1h")
 BAD_TTLS = (
@@ -224,8 +224,8 @@ def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_document_lists_the_exit_codes_and_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-    listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| \S", document, re.MULTILINE)
-    assert [(int(number), name) for number, name in listed] == [(code.value, code.name) for code in Exit]
+    listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| (.*) \|$", document, re.MULTILINE)
+    assert listed == [(str(code.value), code.name, MEANINGS[code]) for code in Exit]
     for command in COMMANDS:
         run([*command, "--help"])
         for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
