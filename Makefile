@@ -40,6 +40,7 @@ lint: setup
 
 type: setup
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 
 # The pure folders: no socket, clock, thread, loop, file or log. tests/test_imports.py reads this list too.
 # Their tests measure coverage, without Hypothesis: examples cover the same lines each time, and Hypothesis is

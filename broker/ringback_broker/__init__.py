@@ -19,7 +19,7 @@ _MODULES = {
     "Broker": "daemon.broker",
 }
 
-__all__ = sorted(_MODULES)
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

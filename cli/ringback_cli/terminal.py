@@ -51,7 +51,7 @@ _SIGNALS = (
 
 def keys_in(text: str) -> list[str]:
     """Return the keys in what a terminal sent: characters, and names of other keys. Skip unknown keys."""
-    named = [_NAMES.get(sequence, sequence) for sequence in _SEQUENCE.findall(text)]
+    named = [_NAMES.get(sequence) or sequence for sequence in _SEQUENCE.findall(text)]
     return [name for name in named if not name.startswith("\x1b")]
 
 

@@ -20,7 +20,7 @@ class Host(Protocol):
     def log_call(self, call: WatchedCall) -> None:
         """Write a watched call into the log."""
 
-    def drain(self, grace_s: float | None) -> None:
+    def drain(self, grace_s: float | None, /) -> None:
         """Let calls in flight end, then stop the broker.
 
         Args:

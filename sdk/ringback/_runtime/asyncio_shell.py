@@ -270,7 +270,7 @@ class AsyncioShell(ShellBase):
     async def _in_thread(self, execution: Execution) -> None:
         context = contextvars.copy_context()
         try:
-            future = self._loop.run_in_executor(None, context.run, run_plain, execution)
+            future = self._loop.run_in_executor(None, lambda: context.run(run_plain, execution))
         except RuntimeError:  # the system has no thread left
             execution.refuse(Overloaded("the system has no thread left for the handler", executed="no"))
             return

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ringback.protocol.player_ids import PlayerID, check_player_id
 
@@ -42,9 +42,8 @@ def make_rule(allow: Any) -> Rule | None:
             "allow must be None, OPERATORS, a set, list or tuple of player IDs, or a function of (source),"
             f" not {type(allow).__name__}"
         )
-    predicate: Predicate = allow
-    _check_predicate(predicate)
-    return predicate
+    _check_predicate(allow)
+    return cast(Predicate, allow)
 
 
 def _check_predicate(function: Predicate) -> None:

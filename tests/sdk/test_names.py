@@ -1,0 +1,48 @@
+"""The public names of the package are loaded when they are used, and type checkers see the same names."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.harness import ENVIRONMENT
+
+import ringback
+
+HEAVY = ("ringback.blocking", "ringback.core", "zmq", "msgpack", "asyncio")
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """Return the names that `__init__.py` imports for type checkers, and the module of each."""
+    tree = ast.parse(Path(ringback.__file__).read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    return {
+        f"{alias.asname}": f"{node.module}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+
+
+def test_type_checkers_and_the_interpreter_see_the_same_names() -> None:
+    assert names_for_type_checkers() == ringback._MODULES
+    assert set(ringback.__all__) == {*ringback._MODULES, "__version__"}
+
+
+def test_every_name_exists_and_is_listed() -> None:
+    for name in ringback.__all__:
+        assert getattr(ringback, name) is not None
+    assert set(ringback.__all__) <= set(dir(ringback))
+    with pytest.raises(AttributeError, match="no attribute 'servers'"):
+        ringback.servers  # noqa: B018
+
+
+def test_importing_the_package_loads_none_of_its_parts() -> None:
+    code = f"import sys, ringback; print([name for name in {HEAVY} if name in sys.modules])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

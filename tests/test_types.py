@@ -1,0 +1,123 @@
+"""Type checkers accept the snippets of the README and the guide, and find wrong arguments of an endpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
+IMPORT = re.compile(r"^(?:import|from) .*\n", re.M)
+AWAITS = re.compile(r"^(?:.* |    )?await |^async (?:for|with) ", re.M)
+SOURCES = [str(ROOT / folder) for folder in ("sdk", "broker", "cli")]
+
+CHECKED_WITHIN_S = 110.0
+
+UNTYPED = (
+    *("--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls"),
+    *("--allow-untyped-decorators", "--check-untyped-defs"),
+)
+"""The snippets do not annotate their functions. Everything else of mypy's strict mode holds for them."""
+
+RIGHT = """
+from pathlib import Path
+
+import ringback
+import ringback.aio
+from ringback import Limits
+
+ADDRESS = "tcp://127.0.0.1:5771"
+ringback.Server(ADDRESS, limits=Limits(), connect_timeout=1, heartbeat=None, key_file=Path("a"), workers=2)
+ringback.Operator(ADDRESS, limits=None, key_file="a.key", broker_key="x", max_threads=9)
+ringback.Player(ADDRESS, "ann", token=lambda: "x", broker_key="x", heartbeat=0.5)
+ringback.aio.Server(ADDRESS, limits=Limits(), connect_timeout=1, heartbeat=None, key_file=Path("a"))
+ringback.aio.Operator(ADDRESS, limits=None, key_file="a.key", broker_key="x")
+ringback.aio.Player(ADDRESS, player_id=7, token="x", broker_key="x", heartbeat=0.5)
+"""
+
+WRONG = """
+import ringback
+import ringback.aio
+
+ringback.Server("tcp://127.0.0.1:5771", limit=5)
+ringback.Player("tcp://127.0.0.1:5770", 7, heartbeat="1")
+ringback.Operator("tcp://127.0.0.1:5771", workers="2")
+ringback.Player("tcp://127.0.0.1:5770", player_id=7.5)
+ringback.aio.Server("tcp://127.0.0.1:5771", workers=2)
+ringback.aio.Player("tcp://127.0.0.1:5770", connect_timeout=None)
+ringback.aio.Operator("tcp://127.0.0.1:5771", token=5)
+"""
+"""Each of the last lines has a mistake."""
+
+
+def as_module(snippet: str) -> str:
+    """Return a snippet as a module. One that uses `server` and `player` becomes a function of them."""
+    if "import Player, Server" in snippet or "run_forever" in snippet:  # a whole program
+        return snippet
+    face = "ringback.aio" if AWAITS.search(snippet) else "ringback"
+    imports = "".join(IMPORT.findall(snippet))
+    body = "".join(f"    {line}\n" for line in IMPORT.sub("", snippet).splitlines())
+    head = f"async def snippet(server: {face}.Server, player: {face}.Player) -> None:"
+    return f"{imports}import {face}\n\n{head}\n{body}"
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """A folder with each snippet of the pages as a module."""
+    for page in (ROOT / "README.md", ROOT / "docs" / "guide.md"):
+        for number, snippet in enumerate(SNIPPET.findall(page.read_text())):
+            (tmp_path / f"{page.stem.lower()}_{number}.py").write_text(as_module(snippet))
+    assert len(list(tmp_path.glob("*.py"))) > 12
+    return tmp_path
+
+
+def mypy(folder: Path, *options: str) -> str:
+    """Return what mypy says about the modules of a folder."""
+    config = folder / "mypy.ini"
+    config.write_text(f"[mypy]\nstrict = true\nmypy_path = {':'.join(SOURCES)}\n")
+    arguments = ["--config-file", str(config), "--cache-dir", str(folder / "cache"), *options]
+    return output_of("mypy", *arguments, *map(str, sorted(folder.glob("*.py"))))
+
+
+def pyright(folder: Path) -> str:
+    """Return what pyright says about the modules of a folder, in its basic mode."""
+    config = {"typeCheckingMode": "basic", "pythonVersion": "3.11", "extraPaths": SOURCES}
+    (folder / "pyrightconfig.json").write_text(json.dumps(config))
+    return output_of("basedpyright", "--pythonpath", sys.executable, "--project", str(folder))
+
+
+def output_of(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHECKED_WITHIN_S, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_mypy_accepts_the_snippets(modules: Path) -> None:
+    output = mypy(modules, *UNTYPED)
+    assert "Success: no issues found" in output, output
+
+
+@pytest.mark.slow
+def test_pyright_accepts_the_snippets(modules: Path) -> None:
+    output = pyright(modules)
+    assert "0 errors, 0 warnings" in output, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyright"])
+def test_each_wrong_argument_is_found(checker: Callable[[Path], str], tmp_path: Path) -> None:
+    (tmp_path / "right.py").write_text(RIGHT)
+    (tmp_path / "wrong.py").write_text(WRONG)
+    output = checker(tmp_path)
+    found = {int(line) for line in re.findall(r"wrong\.py:(\d+):.* error", output)}
+    assert found == {n for n, line in enumerate(WRONG.splitlines(), 1) if line.startswith("ringback.")}, (
+        output
+    )
+    assert not re.search(r"right\.py:\d+", output), output
