@@ -174,7 +174,7 @@ class _Wire(SocketWire):
 
     def __init__(self, process: BrokerProcess, players: RouterSocket, backend: RouterSocket) -> None:
         super().__init__(players, backend, LogLines(), process.daemon.drain, clock=lambda: process.world.now)
-        self.report = self._note
+        self.log_event = self._note
         self._process = process
 
     def _at(self, descriptor: int) -> Connection | None:

@@ -76,8 +76,8 @@ class FakeWire:
     def log_call(self, call: WatchedCall) -> None:
         self.calls.append(call)
 
-    def report(self, report: PeerEvent) -> None:
-        self.reports.append((report.event, report.session.name if report.session else "", report.detail))
+    def log_event(self, event: PeerEvent) -> None:
+        self.reports.append((event.event, event.session.name if event.session else "", event.detail))
 
 
 @dataclass(eq=False)

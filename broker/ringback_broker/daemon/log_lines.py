@@ -26,7 +26,7 @@ class LogLines:
     def __init__(self) -> None:
         self._events = self._calls = 0
 
-    def report(self, event: PeerEvent) -> None:
+    def log_event(self, event: PeerEvent) -> None:
         """Write an event into the audit log, and into the log if there is room until the next tick."""
         extra = {"fields": event.fields()}
         audit(**extra["fields"])

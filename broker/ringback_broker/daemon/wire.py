@@ -31,7 +31,7 @@ class SocketWire:
         # Each frame takes this way, so these are the sockets' own methods, with nothing between.
         self.send_player = players.send
         self.send_backend = backend.send_with_id
-        self.report = lines.report
+        self.log_event = lines.log_event
         self.log_call = lines.log_call
         self.drain = drain
         self._players = players

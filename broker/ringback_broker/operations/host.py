@@ -27,5 +27,5 @@ class Host(Protocol):
             grace_s: the time that they have, in seconds; None: the time in the settings.
         """
 
-    def report(self, event: PeerEvent) -> None:
+    def log_event(self, event: PeerEvent) -> None:
         """Write what happened to a peer into the logs."""

@@ -77,7 +77,7 @@ class Operations:
     def log(self, event: PeerEvent) -> None:
         """Write what happened to a peer into the logs, and keep it for operators who ask later."""
         self._events.add(event, self._unix_time())
-        self._host.report(event)
+        self._host.log_event(event)
 
     # -- what trusted peers send
 
