@@ -82,6 +82,6 @@ class Bucket:
         full_at = max(self.full_at, now) + self.rate.interval_s
         wait_s = full_at - now - self.rate.burst_s
         if wait_s > ROUNDING_S:
-            return wait_s
+            return min(wait_s, self.rate.interval_s)  # a sum of floats may be a hair above it
         self.full_at = full_at
         return 0.0
