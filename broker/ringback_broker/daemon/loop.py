@@ -82,7 +82,6 @@ class Loop:
             When the next step is due if nothing comes before; None once the broker has stopped.
         """
         switchboard = self._switchboard
-        noted = False
         for receiver in self._receivers:
             router, events = receiver.router, receiver.router.events
             if router.monitor in ready:
@@ -92,7 +91,6 @@ class Loop:
                 drained = receiver.take(now)
                 if since is not None and (drained or now - since > CLOSED_WITHIN_S):
                     receiver.take_events(now)
-                noted = noted or events.noted_at is not None
         switchboard.send_bundles(now)
         for source, handle in self._others:
             if source in ready:
@@ -108,6 +106,8 @@ class Loop:
             if not len(switchboard.roster) or now >= deadline:
                 return None
             wake_at = min(wake_at, deadline)
+        # Closing a connection reads the monitor too, so events may be left although no socket is ready.
+        noted = any(receiver.router.events.noted_at is not None for receiver in self._receivers)
         return now if noted else wake_at
 
     def _tick(self, now: float) -> None:
