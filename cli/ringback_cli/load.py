@@ -270,9 +270,8 @@ def main() -> int:
     from ringback_cli.exits import Exit, failure_of
     from ringback_cli.output import complain
 
-    logging.getLogger("ringback").addHandler(
-        logging.NullHandler()
-    )  # the error that is printed says it already
+    # The SDK also logs what it raises. The error is printed below, and once is enough.
+    logging.getLogger("ringback").addHandler(logging.NullHandler())
     try:
         work_in(ENDS, json.loads(sys.argv[1]))
     except KeyboardInterrupt:

@@ -86,7 +86,7 @@ def add_server_callbacks(shop: Shop, server: Server) -> None:
     def echo(source: Any, payload: Any) -> Any:
         return [source, payload]
 
-    def answer(source: Any, payload: Any, cb: Any) -> None:
+    def reply(source: Any, payload: Any, cb: Any) -> None:
         cb(*payload)
 
     def odd(source: Any, payload: Any) -> Any:
@@ -101,7 +101,7 @@ def add_server_callbacks(shop: Shop, server: Server) -> None:
     def never(source: Any, payload: Any, cb: Any) -> None:
         shop.never(payload, cb)
 
-    for handler in (echo, answer, odd, refuse, fail, never):
+    for handler in (echo, reply, odd, refuse, fail, never):
         server.register_server_callback(handler.__name__, handler)
 
 

@@ -30,7 +30,7 @@ IDsOption = Annotated[
     typer.Option(
         "--id",
         metavar="ID",
-        help="Allow this player ID; repeat the option for several. [default: any ID]",
+        help="Let the player take this ID; repeat the option for several. A player needs at least one.",
     ),
 ]
 DEFAULT_ACCESS = Path("access.toml")

@@ -16,12 +16,12 @@ def test_a_broker_is_drained(command: Any) -> None:
     with BrokerProcess(options=("--grace", "600")) as broker:
         where = {"RINGBACK_BACKEND": broker.backend}
         server, player = Server(broker.backend), Player(broker.players, 1)
-        answers: list[Any] = []
+        replies: list[Any] = []
         arrived = threading.Event()
 
         @server.register_server_callback("late")
         def late(source: Any, payload: Any, cb: Any) -> None:
-            answers.append(cb)
+            replies.append(cb)
             arrived.set()
 
         with server, player:
@@ -32,6 +32,6 @@ def test_a_broker_is_drained(command: Any) -> None:
             broker.process.wait_for("draining for at most 300 s")
             code, _, errors = command("drain", environment=where).end()
             assert code == Exit.REFUSED and errors.startswith("DRAINING")
-            answers[0]("done")
+            replies[0]("done")
             assert call.result() == "done"
         assert broker.process.wait() == Exit.OK

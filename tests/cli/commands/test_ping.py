@@ -22,5 +22,8 @@ def test_ping(shop: Any) -> None:
     assert times == sorted(times) and times[0] > 0
     _, output, _ = shop.run("ping", "--count", "1", "--json")
     found = json.loads(output)
+    assert found["broker"] == shop.broker.backend
     [only] = found["round_trips_ms"]
     assert [found[f"{name}_ms"] for name in ("min", "p50", "p90", "p99", "max")] == [only] * 5
+    _, output, _ = shop.run("ping", "--count", "4", "--json")
+    assert len(json.loads(output)["round_trips_ms"]) == 4

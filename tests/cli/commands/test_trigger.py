@@ -24,10 +24,10 @@ def test_results(shop: Any, tmp_path: Path) -> None:
         (["server", "echo", '{"a": [1, 2.5, "x"]}', "--source", "12"], [12, {"a": [1, 2.5, "x"]}]),
         (["server", "echo", "--source", "12", "--string-id", "--", "-5"], ["12", -5]),
         (["server", "echo", f"@{file}", "--as-player", "99"], [99, {"from": "a file", "ä": 1}]),
-        (["server", "answer", "[]"], None),
-        (["server", "answer", '["one"]'], "one"),
-        (["server", "answer", "[null]"], None),
-        (["server", "answer", "[1, [2], null]"], [1, [2], None]),
+        (["server", "reply", "[]"], None),
+        (["server", "reply", '["one"]'], "one"),
+        (["server", "reply", "[null]"], None),
+        (["server", "reply", "[1, [2], null]"], [1, [2], None]),
         (
             ["server", "odd"],
             {
@@ -89,19 +89,6 @@ def test_all_prints_an_outcome_for_each_player(shop: Any) -> None:
     assert outcomes[2]["player"] == "other"
     assert set(outcomes[2]["error"]) == {"code", "message", "executed", "data"}
     assert outcomes[2]["error"]["executed"] == "no"
-
-
-def test_players_and_ping(shop: Any) -> None:
-    code, output, errors = shop.run("players", "--json")
-    assert (code, errors) == (0, "")
-    rows = json.loads(output)
-    assert [(row["player"], row["callbacks"]) for row in rows] == [(7, 2), ("7", 1), ("other", 1)]
-    assert all(row["connected_s"] > 0 for row in rows)
-    code, output, errors = shop.run("ping", "--count", "4", "--json")
-    assert (code, errors) == (0, "")
-    answer = json.loads(output)
-    assert answer["broker"] == shop.broker.backend
-    assert len(answer["round_trips_ms"]) == 4
 
 
 def test_ctrl_c_cancels_the_call(shop_of_own: Any) -> None:
