@@ -43,3 +43,39 @@ def test_a_decision_has_all_sections(page: Path) -> None:
     assert found in (SECTIONS, [*SECTIONS, "Figures"])
     for section in re.split(r"^## .+$", page.read_text(), flags=re.M)[1:]:
         assert section.strip()
+
+
+DOCUMENTS = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md", *PAGES, DECISIONS / "README.md"]
+PATH = re.compile(
+    r"(?<![\w./-])((?:sdk|broker|cli|tests|docs|bench|deploy|examples)/[\w./-]*\w|[A-Z]+\.md|Makefile)"
+)
+
+
+def named_paths() -> list[tuple[str, str]]:
+    """Return each document with each path from the root that it names."""
+    found = {(page, path) for page in DOCUMENTS for path in PATH.findall(without_links(page))}
+    return sorted((str(page.relative_to(ROOT)), path) for page, path in found)
+
+
+def without_links(page: Path) -> str:
+    """Return the text of a page without the targets of its links. They are relative to the page."""
+    return re.sub(r"\]\([^)]*\)", "]", page.read_text())
+
+
+@pytest.mark.parametrize(("page", "path"), named_paths())
+def test_a_document_names_paths_that_exist(page: str, path: str) -> None:
+    assert (ROOT / path).exists(), f"{page} names {path}"
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_a_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), target
+        anchors = [
+            re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings(linked, "#+")
+        ]
+        assert not anchor or anchor in anchors, target

@@ -102,6 +102,13 @@ def test_each_alert_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket") and rule["annotations"]["summary"]
 
 
+def test_the_document_lists_each_metric(metrics: dict[str, dict[str, set[str]]]) -> None:
+    document = (ROOT / "docs" / "operations.md").read_text()
+    listed = set(re.findall(r"`(ringback_\w+)", document))
+    exposed = {re.sub(r"_(bucket|count|sum)$", "", name) for name in metrics if name.startswith("ringback_")}
+    assert exposed <= listed
+
+
 def test_the_dashboard_is_complete() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert [panel["id"] for panel in panels()] == list(range(1, len(panels()) + 1))

@@ -11,6 +11,7 @@ import pytest
 from support.harness import ENVIRONMENT
 
 import ringback
+from ringback.errors import ERROR_CLASSES, REFUSED_CLASSES
 
 HEAVY = ("ringback.blocking", "ringback.core", "zmq", "msgpack", "asyncio")
 
@@ -39,6 +40,11 @@ def test_every_name_exists_and_is_listed() -> None:
     assert set(ringback.__all__) <= set(dir(ringback))
     with pytest.raises(AttributeError, match="no attribute 'servers'"):
         ringback.servers  # noqa: B018
+
+
+def test_every_error_of_a_code_is_public() -> None:
+    for error in (*ERROR_CLASSES.values(), *REFUSED_CLASSES.values()):
+        assert error.__name__ in ringback.__all__
 
 
 def test_importing_the_package_loads_none_of_its_parts() -> None:
