@@ -1,4 +1,4 @@
-"""What a program may get wrong: each a clear error, and an endpoint that works afterwards."""
+"""Mistakes of a program: each raises a clear error, and the endpoint works afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAYLOADS: list[tuple[Any, type[ringback.CallbackError], str]] = [
 
 
 @played
-async def test_payloads_that_cant_be_carried(stage: Stage) -> None:
+async def test_payloads_that_cannot_be_encoded(stage: Stage) -> None:
     server, player = await stage.pair()
     for payload, kind, text in PAYLOADS:
         for call in (
@@ -62,8 +62,8 @@ async def test_payloads_at_the_limits(stage: Stage) -> None:
 
 
 @played
-async def test_a_receivers_own_limits(stage: Stage) -> None:
-    """What a sender may send and this receiver does not accept is an error that says so; no handler runs."""
+async def test_the_limits_of_the_receiver(stage: Stage) -> None:
+    """The receiver has lower limits than the sender. The error says so, and no handler runs."""
     limits = Limits(max_depth=3, max_array_len=10, max_map_len=8, max_call_bytes=500)
     server = await stage.server(limits=limits)
     player = await stage.player(7)
@@ -97,7 +97,7 @@ def test_player_ids_that_are_refused(face: Face, here: HereBroker, player_id: An
     async def run() -> None:
         async with Stage(face, here) as stage:
             server, player = await stage.pair()
-            if player_id is not None:  # for a player None asks the broker to choose
+            if player_id is not None:  # a player may pass None: the broker then chooses
                 with pytest.raises(kind, match="player ID"):
                     stage.make("Player", here.players, player_id)
             with pytest.raises(kind, match="player ID"):
@@ -112,7 +112,7 @@ def test_player_ids_that_are_refused(face: Face, here: HereBroker, player_id: An
 
 
 @played
-async def test_functions_that_are_none(stage: Stage) -> None:
+async def test_functions_that_are_not_callable(stage: Stage) -> None:
     server, player = await stage.pair()
     with pytest.raises(TypeError, match="callback must be a function"):
         player.trigger_server_callback("x", 1, 5)
@@ -189,7 +189,7 @@ async def test_before_start_and_after_close(stage: Stage) -> None:
 
 
 @played
-async def test_what_refuses_a_start(stage: Stage) -> None:
+async def test_a_start_that_the_broker_refuses(stage: Stage) -> None:
     server, player = await stage.pair()
     with pytest.raises(ringback.IDTaken, match=r"ID_TAKEN.*7"):
         await stage.face.start(stage.make("Player", stage.broker.players, 7))
@@ -203,7 +203,7 @@ async def test_what_refuses_a_start(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
-def test_settings_that_are_refused(face: Face) -> None:
+def test_arguments_that_are_refused(face: Face) -> None:
     address = "tcp://127.0.0.1:1"
     for role in ("Server", "Operator"):
         with pytest.raises(TypeError, match="only a player may have a player_id"):
@@ -217,7 +217,7 @@ def test_settings_that_are_refused(face: Face) -> None:
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
 def test_no_broker(face: Face) -> None:
-    """Nobody listens; or somebody does who says nothing."""
+    """No program listens on the address, or one that never responds."""
 
     async def run(address: str) -> None:
         endpoint = face.module.Player(address, connect_timeout=0.5)

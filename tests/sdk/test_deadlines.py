@@ -1,4 +1,4 @@
-"""Timeouts, budgets that are inherited, and cancelling."""
+"""Timeouts, inherited budgets, and cancelling."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def test_a_silent_handler_times_out(stage: Stage) -> None:
 
 
 @played
-async def test_timeouts_end_each_in_its_time(stage: Stage) -> None:
-    """A short one that is triggered after a long one does not wait for it."""
+async def test_each_timeout_ends_on_time(stage: Stage) -> None:
+    """A call with a short timeout does not wait for an earlier one with a long timeout."""
     server, player = await stage.pair()
     server.register_server_callback("silent", lambda source, payload, cb: None)
     seen = Seen()
@@ -43,7 +43,7 @@ async def test_timeouts_end_each_in_its_time(stage: Stage) -> None:
 
 
 @played
-async def test_no_time_at_all(stage: Stage) -> None:
+async def test_a_timeout_of_zero(stage: Stage) -> None:
     server, player = await stage.pair()
     ran = Seen()
     server.register_server_callback("k", lambda source, payload: ran(payload))
@@ -101,8 +101,8 @@ def test_timeouts_that_are_accepted(face: Any, here: HereBroker, timeout: Any) -
 
 
 @played
-async def test_nested_calls_inherit_what_is_left(stage: Stage) -> None:
-    """A chain of handlers: each sees less, whatever timeout it gives to its own call."""
+async def test_nested_calls_inherit_the_time_that_is_left(stage: Stage) -> None:
+    """In a chain of handlers, each has less time, whatever timeout it gives its own call."""
     server, player = await stage.pair()
     left = Seen()
 
@@ -123,7 +123,7 @@ async def test_nested_calls_inherit_what_is_left(stage: Stage) -> None:
     server.register_server_callback("end", end)
     await stage.result(player.trigger_server_callback("up", timeout=9.0))
     items = await left.count(3)
-    # A budget travels in whole milliseconds, rounded up: a hop may add one.
+    # A budget travels in milliseconds, rounded up: each hop may add one.
     assert 9.001 >= items[0] >= items[1] - 0.001 >= items[2] - 0.002 > 0
     assert remaining() is None
 
@@ -141,14 +141,14 @@ async def test_a_nested_call_ends_with_the_budget_of_the_outer_one(stage: Stage)
     error = await stage.failure(player.trigger_server_callback("up", timeout=0.2))
     assert error.code in (Code.TIMEOUT, Code.HANDLER_ERROR)
     (error,) = await nested.count(1)
-    # A coroutine that nobody waits for is cancelled, and with it the call that it awaits: whichever is first.
+    # The deadline ends the coroutine and the call that it awaits. Either may be first.
     ways = {Code.TIMEOUT} if stage.face.name == "blocking" else {Code.TIMEOUT, Code.CANCELLED}
     assert error.code in ways
 
 
 @played
-async def test_callbacks_have_no_deadline_of_a_handler(stage: Stage) -> None:
-    """What a handler began and does not wait for goes on when the handler's time is over."""
+async def test_callbacks_do_not_inherit_the_deadline_of_a_handler(stage: Stage) -> None:
+    """A call that a handler triggers and does not await goes on after the deadline of the handler."""
     server, player = await stage.pair()
     seen = Seen()
 
@@ -174,7 +174,7 @@ async def test_callbacks_have_no_deadline_of_a_handler(stage: Stage) -> None:
 
 @played
 async def test_a_spent_budget_runs_no_handler(stage: Stage) -> None:
-    """The worker, or the loop, is busy until the call's time is over."""
+    """The worker, or the loop, is busy until the deadline of the call has passed."""
     server, player = await stage.pair(workers=1)
     began, may_end = threading.Event(), threading.Event()
     ran = Seen()
@@ -193,7 +193,7 @@ async def test_a_spent_budget_runs_no_handler(stage: Stage) -> None:
         def handled() -> int:
             return int(server._endpoint.load().executions)
 
-        # The server counts the budget from when the call came, a little later than its caller did.
+        # The server counts the budget from the arrival of the call, so a little later than the caller.
         await stage.until(player, lambda: handled() == 1, "the server has given it up too")
         may_end.set()
         await stage.result(blocked)
@@ -231,11 +231,11 @@ async def test_cancelling_a_call(stage: Stage) -> None:
     call.cancel()
     error = await stage.failure(call)
     assert error.code is Code.CANCELLED and error.executed == "maybe"
-    call.cancel()  # it has ended: nothing happens
+    call.cancel()  # the call has ended: this does nothing
     assert await failed.count(1) == [error]
     await stage.until(player, lambda: cb.cancelled, "the handler is told")
     cb("nobody waits")
-    await stage.until(player, lambda: server.counters.late_replies == 1, "the answer was dropped")
+    await stage.until(player, lambda: server.counters.late_replies == 1, "the reply was dropped")
     assert player.counters.stray_replies == 0
     await stage.still_works(server, player)
 
@@ -243,7 +243,7 @@ async def test_cancelling_a_call(stage: Stage) -> None:
 @played
 async def test_cancelling_before_the_handler_starts(stage: Stage) -> None:
     if stage.face.name == "asyncio":
-        return  # a handler starts as soon as its call is there
+        return  # in asyncio, a handler starts as soon as its call arrives
     server, player = await stage.pair(workers=1)
     began, may_end = threading.Event(), threading.Event()
 
@@ -260,7 +260,7 @@ async def test_cancelling_before_the_handler_starts(stage: Stage) -> None:
     await stage.until(player, lambda: server.counters.executions == 2, "the call has come")
     call.cancel()
     assert (await stage.failure(call)).code is Code.CANCELLED
-    # What is sent after the CANCEL comes after it.
+    # A call that is sent after the CANCEL arrives after it.
     after = await stage.failure(player.trigger_server_callback("nothing has this key"))
     assert after.code is Code.UNKNOWN_CALLBACK
     may_end.set()
@@ -284,7 +284,7 @@ def test_a_coroutine_of_a_cancelled_call_is_cancelled(here: HereBroker) -> None:
                 raise
 
         server.register_server_callback("forever", forever)
-        # By the call, and by the task that awaits it.
+        # Once by the call, once by the task that awaits it.
         call = player.trigger_server_callback("forever")
         await stage.within(began.wait())
         call.cancel()
@@ -309,8 +309,8 @@ def test_a_coroutine_of_a_cancelled_call_is_cancelled(here: HereBroker) -> None:
     scene(Asyncio(), here)
 
 
-def test_a_coroutine_that_nobody_waits_for_is_cancelled(here: HereBroker) -> None:
-    """Its caller's time is over, its caller leaves, its own link is lost."""
+def test_a_coroutine_is_cancelled_when_its_caller_no_longer_waits(here: HereBroker) -> None:
+    """The call times out, the caller leaves, or the link of the handler is lost."""
 
     @played
     async def scene(stage: Stage) -> None:
@@ -386,7 +386,7 @@ async def test_waiting_from_many_threads(stage: Stage) -> None:
         thread.join()
 
 
-def test_many_timeouts_at_a_time_leave_nothing(face: Any, here: HereBroker) -> None:
+def test_many_timeouts_at_once_leave_nothing_behind(face: Any, here: HereBroker) -> None:
     @played
     async def scene(stage: Stage) -> None:
         server = await stage.server(limits=Limits(max_in_flight=10_000))

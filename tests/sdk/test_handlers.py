@@ -1,4 +1,4 @@
-"""Registering: forms of handlers, decorators, handles, and what is refused."""
+"""Registering callbacks: forms of handlers, decorators, registrations, and what is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def give(*results: Any) -> Any:
 
 
 class Methods:
-    """Handlers that are bound to an object."""
+    """Handlers that are methods."""
 
     def plain(self, source: Any, payload: Any) -> Any:
         return ["plain", source, payload]
@@ -110,7 +110,7 @@ async def test_every_form_of_a_client_callback(stage: Stage) -> None:
 
 
 @played
-async def test_what_a_handler_returns_beside_its_cb_is_no_answer(stage: Stage) -> None:
+async def test_a_handler_with_cb_does_not_reply_by_returning(stage: Stage) -> None:
     server, player = await stage.pair()
 
     def handler(source: Any, payload: Any, cb: Any) -> str:
@@ -129,7 +129,7 @@ async def test_what_a_handler_returns_beside_its_cb_is_no_answer(stage: Stage) -
 
 
 @played
-async def test_a_tuple_that_is_returned_is_one_result(stage: Stage) -> None:
+async def test_a_returned_tuple_is_one_result(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("tuple", lambda source, payload: (1, 2))
     assert await stage.results(player.trigger_server_callback("tuple")) == ([1, 2],)
@@ -137,7 +137,7 @@ async def test_a_tuple_that_is_returned_is_one_result(stage: Stage) -> None:
 
 @played
 async def test_a_blocking_handler_in_a_thread(stage: Stage) -> None:
-    """It may wait for an event that a later call sets: the endpoint goes on meanwhile."""
+    """The handler waits for an event that a later call sets. The endpoint goes on meanwhile."""
     server, player = await stage.pair()
     opened = threading.Event()
     threads = []
@@ -155,8 +155,8 @@ async def test_a_blocking_handler_in_a_thread(stage: Stage) -> None:
 
 
 @played
-async def test_all_workers_work_at_a_time(stage: Stage) -> None:
-    """Four handlers that wait for each other, in no call of ours: each needs a thread of its own."""
+async def test_all_workers_work_at_the_same_time(stage: Stage) -> None:
+    """Four handlers wait for each other, but not by calls: each needs a thread of its own."""
     if stage.face.name == "asyncio":
         return
     server, player = await stage.pair(workers=4)
@@ -168,7 +168,7 @@ async def test_all_workers_work_at_a_time(stage: Stage) -> None:
 
 
 @played
-async def test_registering_as_a_decorator_and_by_a_handle(stage: Stage) -> None:
+async def test_registering_as_a_decorator_and_unregistering(stage: Stage) -> None:
     server, player = await stage.pair()
 
     @server.register_server_callback("decorated")
@@ -185,7 +185,7 @@ async def test_registering_as_a_decorator_and_by_a_handle(stage: Stage) -> None:
     assert (await stage.failure(player.trigger_server_callback("handled"))).code is Code.UNKNOWN_CALLBACK
     server.register_server_callback("handled", lambda source, payload: "again")
     assert await stage.result(player.trigger_server_callback("handled")) == "again"
-    handle.unregister()  # an old handle takes nothing from a new registration
+    handle.unregister()  # an old registration does not remove a new one
     assert await stage.result(player.trigger_server_callback("handled")) == "again"
 
     @player.register_client_callback("decorated")
@@ -196,7 +196,7 @@ async def test_registering_as_a_decorator_and_by_a_handle(stage: Stage) -> None:
 
 
 @played
-async def test_a_key_is_registered_once_unless_replaced(stage: Stage) -> None:
+async def test_a_key_is_registered_once_unless_it_is_replaced(stage: Stage) -> None:
     server, player = await stage.pair()
     old = server.register_server_callback("k", lambda source, payload: "old")
     with pytest.raises(ValueError, match="'k' is registered already"):
@@ -240,7 +240,7 @@ def test_a_handler_of_a_wrong_or_ambiguous_signature(face: Any, here: HereBroker
 
 
 @played
-async def test_a_coroutine_is_not_for_a_thread(stage: Stage) -> None:
+async def test_a_coroutine_function_cannot_run_in_a_thread(stage: Stage) -> None:
     server = stage.make("Server", "tcp://127.0.0.1:1")
 
     async def coroutine(source: Any, payload: Any) -> None: ...
@@ -285,7 +285,7 @@ async def test_the_longest_key_and_ids(stage: Stage) -> None:
 
 @played
 async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
-    """From other threads too, while calls go on; the broker hears of it."""
+    """Other threads may register, while calls go on. The broker learns of each key."""
     server, player = await stage.pair()
     operator = await stage.operator()
 
@@ -306,10 +306,10 @@ async def test_registering_from_anywhere_at_any_time(stage: Stage) -> None:
     raise AssertionError("the broker was not told of all keys")
 
 
-def test_a_call_given_up_as_its_handler_starts_does_not_change_its_payload(
+def test_a_call_that_is_abandoned_as_its_handler_starts_keeps_its_payload(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The I/O thread may give a call up at any moment; the handler is given what was sent, or not run."""
+    """The I/O thread may abandon a call at any moment. The handler gets the payload, or does not run."""
     desk = Desk(Role.PLAYER)
     desk.connect()
     given: list[Any] = []
@@ -330,10 +330,10 @@ def test_a_call_given_up_as_its_handler_starts_does_not_change_its_payload(
     assert given == ["sent"]
 
 
-def test_what_a_handler_with_cb_returns_is_not_the_answer(
+def test_a_return_value_beside_cb_is_logged(
     face: Blocking | Asyncio, here: HereBroker, sdk_log: LogLines
 ) -> None:
-    """A mistake that would else cost its caller the whole timeout without a word."""
+    """Without the log line, the caller would run into its timeout and nobody would know why."""
 
     @played
     async def scene(stage: Stage) -> None:
@@ -349,7 +349,7 @@ def test_what_a_handler_with_cb_returns_is_not_the_answer(
     scene(face, here)
 
 
-# -- asyncio alone
+# -- asyncio only
 
 
 def test_an_async_callback_and_listener(
@@ -382,7 +382,7 @@ def test_an_async_callback_and_listener(
     scene(face, here)
 
 
-def test_an_asyncio_endpoint_belongs_to_its_loops_thread(here: HereBroker) -> None:
+def test_an_asyncio_endpoint_belongs_to_the_thread_of_its_loop(here: HereBroker) -> None:
     @played
     async def scene(stage: Stage) -> None:
         server, player = await stage.pair()

@@ -1,4 +1,4 @@
-"""Starting and closing, in all orders, from handlers too; calls that meet an end of an endpoint."""
+"""Starting and closing, in all orders and also in handlers, and the calls in flight meanwhile."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_asyncio_with_and_start(here: HereBroker) -> None:
         async with server, ringback.aio.Player(here.players, 7) as player:
             assert await player.trigger_server_callback("k") == 7
 
-    for _ in range(3):  # the same endpoint on a loop of its own each time
+    for _ in range(3):  # the same endpoint, each time on a new loop
         asyncio.run(run())
 
 
 @played
 async def test_closing_within_a_handler(stage: Stage) -> None:
-    """The answer that was given before it still leaves, and the handler is not stopped amid its work."""
+    """A reply from before still leaves, and the handler finishes its work."""
     server, player = await stage.pair(workers=1)
     done = Seen()
 
@@ -89,8 +89,8 @@ async def test_every_call_in_flight_ends_when_its_endpoint_closes(stage: Stage) 
 
 
 @played
-async def test_a_call_that_comes_too_late_for_the_io_thread(stage: Stage) -> None:
-    """A thread that saw the endpoint running may have its call ready when all is over: it ends at once."""
+async def test_a_call_that_is_too_late_for_the_io_thread(stage: Stage) -> None:
+    """A thread may see a running endpoint, but submit its call after the I/O thread has ended: it fails."""
     server, player = await stage.pair()
     server.register_server_callback("k", lambda source, payload: None)
     await stage.face.close(player)
@@ -109,7 +109,7 @@ async def test_a_call_that_comes_too_late_for_the_io_thread(stage: Stage) -> Non
 
 
 def test_no_call_is_lost_between_triggering_and_closing(here: HereBroker) -> None:
-    """Threads trigger all the time while the endpoint closes: each call ends, or is refused."""
+    """Threads keep triggering while the endpoint closes. Each call ends, or triggering raises UsageError."""
     server = ringback.Server(here.backend).start()
     server.register_server_callback("k", lambda source, payload: None)
     server.register_server_callback("silent", lambda source, payload, cb: None)
@@ -192,7 +192,7 @@ async def test_a_start_that_failed_can_be_tried_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("face", [Blocking(), Asyncio()], ids=lambda face: face.name)
-def test_no_broker_is_told_within_the_timeout(face: Any) -> None:
+def test_a_missing_broker_is_reported_within_the_timeout(face: Any) -> None:
     async def run() -> None:
         player = face.module.Player("tcp://127.0.0.1:1", connect_timeout=0.3)
         began = time.monotonic()
@@ -205,7 +205,7 @@ def test_no_broker_is_told_within_the_timeout(face: Any) -> None:
 
 @pytest.mark.parametrize("face", [Blocking(), Asyncio()], ids=lambda face: face.name)
 @pytest.mark.parametrize("address", ["tcp://-:1", "tcp://no-such-host.invalid:1", "ipc:///no/such/folder/x"])
-def test_an_address_that_leads_nowhere(face: Any, address: str) -> None:
+def test_an_address_without_a_broker(face: Any, address: str) -> None:
     async def run() -> None:
         player = face.module.Player(address, connect_timeout=0.3)
         with pytest.raises(BrokerUnreachable):
@@ -216,8 +216,8 @@ def test_an_address_that_leads_nowhere(face: Any, address: str) -> None:
     asyncio.run(run())
 
 
-def test_a_start_that_is_given_up() -> None:
-    """A cancelled start leaves nothing behind, and another may follow."""
+def test_a_start_that_is_cancelled() -> None:
+    """A cancelled start leaves nothing behind. The endpoint may start again."""
     with HereBroker() as earlier:
         address = earlier.players
 
@@ -253,8 +253,8 @@ def test_a_blocking_start_that_is_closed_from_another_thread() -> None:
     assert isinstance(errors.items[0], CallbackError)
 
 
-def test_nothing_is_left_behind(here: HereBroker) -> None:
-    """No thread, descriptor or endless growth by endpoints that come and go."""
+def test_closed_endpoints_leave_nothing_behind(here: HereBroker) -> None:
+    """Endpoints that start and close leave no thread and no descriptor, and memory does not grow."""
     from pathlib import Path
 
     def descriptors() -> int:
@@ -276,7 +276,7 @@ def test_nothing_is_left_behind(here: HereBroker) -> None:
     for _ in range(5):
         round_trip()
     gc.collect()
-    # A socket that was closed lingers for a moment in libzmq's own thread.
+    # A closed socket stays open for a moment in libzmq's own thread.
     eventually(lambda: settled()[0] == 0 and settled()[1] <= before + 4, "threads and descriptors went")
 
 
@@ -313,7 +313,7 @@ def test_run_forever_until_ctrl_c(here: HereBroker, script: str) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "left\n"
         assert process.wait(PATIENCE_S) == 0
-    # It said BYE: another server is welcome at once.
+    # The server has sent BYE, so another server may start at once.
     with ringback.Server(here.backend):
         pass
 
@@ -336,7 +336,7 @@ def test_sizes_of_the_pool_that_are_refused() -> None:
             ringback.Server("tcp://127.0.0.1:1", **settings)
 
 
-# -- the pool of workers by itself
+# -- the pool of workers alone
 
 
 def test_a_pool_starts_no_more_threads_than_needed() -> None:
@@ -355,15 +355,15 @@ def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
     may_end, done = threading.Event(), threading.Semaphore(0)
     for _ in range(6):
         pool.submit(lambda: (may_end.wait(PATIENCE_S), done.release()))
-    assert pool._threads == 2  # it grows in `submit`
+    assert pool._threads == 2  # the pool grows in `submit`
     may_end.set()
     for _ in range(6):
         assert done.acquire(timeout=PATIENCE_S)
     pool.close()
 
 
-def test_a_job_that_comes_while_a_worker_only_looks_idle() -> None:
-    """It has taken its job and not yet said so: the next one must not wait behind it."""
+def test_a_job_that_comes_while_a_worker_seems_idle() -> None:
+    """A worker has taken a job but still counts as idle. The next job must not wait for it."""
 
     class Gated(SimpleQueue[Any]):
         def get(self, *arguments: Any, **settings: Any) -> Any:
@@ -385,7 +385,7 @@ def test_a_job_that_comes_while_a_worker_only_looks_idle() -> None:
     pool.close()
 
 
-def test_a_pool_makes_room_for_those_that_wait() -> None:
+def test_a_pool_replaces_workers_that_wait() -> None:
     pool = Pool(1, 50)
     events = [threading.Event() for _ in range(20)]
 
@@ -401,7 +401,7 @@ def test_a_pool_makes_room_for_those_that_wait() -> None:
     pool.close()
 
 
-def test_a_pool_that_is_closed_while_workers_wait_keeps_no_thread() -> None:
+def test_a_pool_that_is_closed_while_workers_wait_ends_all_threads() -> None:
     pool = Pool(2, 50)
     began, may_wait, may_end = threading.Semaphore(0), threading.Event(), threading.Event()
     threads = []
@@ -425,7 +425,7 @@ def test_a_pool_that_is_closed_while_workers_wait_keeps_no_thread() -> None:
     eventually(lambda: pool._threads == 0, "all threads of the pool ended")
 
 
-def test_a_pool_that_is_closed_still_runs_last_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_closed_pool_still_runs_callbacks(caplog: pytest.LogCaptureFixture) -> None:
     pool = Pool(1, 1)
     pool.close()
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""Who may call a callback and how often, over a broker and in both faces."""
+"""Who may call a callback, and how often: through a broker, in both faces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def forbidden(stage: Stage, call: Any) -> None:
 
 
 async def limited(stage: Stage, call: Any) -> float:
-    """Waits for the end of a call that has to be over its limit, and gives when it may be tried again."""
+    """Wait for a call that must end with RATE_LIMITED. Return its `retry_after`."""
     error = await stage.failure(call)
     assert type(error) is ringback.RateLimited and error.executed == "no", error
     retry_after = error.data["retry_after"]
@@ -69,7 +69,7 @@ async def test_a_function(stage: Stage) -> None:
 
 
 @played
-async def test_operators_alone(stage: Stage) -> None:
+async def test_operators_only(stage: Stage) -> None:
     server, player = await stage.pair()
     operator = await stage.operator()
     server.register_server_callback("k", lambda source, payload: source, allow=OPERATORS)
@@ -88,7 +88,7 @@ async def test_nobody(stage: Stage) -> None:
 
 
 def test_a_function_that_fails(face: Any, here: Any, sdk_log: LogLines) -> None:
-    """The call is forbidden, what was raised is logged, and the endpoint goes on."""
+    """The call is forbidden, the exception is logged, and the endpoint goes on."""
 
     async def run() -> None:
         async with Stage(face, here) as stage:
@@ -163,12 +163,12 @@ async def test_retry_after_is_enough(stage: Stage) -> None:
     assert [await stage.result(call) for call in calls[:2]] == [0, 1]
     retry_after = await limited(stage, calls[2])
     assert retry_after < 0.501
-    await asyncio.sleep(retry_after)  # what is tested is the time itself
+    await asyncio.sleep(retry_after)  # the test is about the time itself
     assert await stage.result(player.trigger_server_callback("k", "again")) == "again"
 
 
 @played
-async def test_another_registration(stage: Stage) -> None:
+async def test_a_new_registration_counts_anew(stage: Stage) -> None:
     server, player = await stage.pair()
 
     def register(**terms: Any) -> Any:
@@ -181,7 +181,7 @@ async def test_another_registration(stage: Stage) -> None:
         handle = register(limit="1/h")
     register(allow=[8])
     await forbidden(stage, player.trigger_server_callback("k"))
-    handle.unregister()  # does nothing: it was replaced
+    handle.unregister()  # does nothing: this registration was replaced
     await forbidden(stage, player.trigger_server_callback("k"))
     register().unregister()
     error = await stage.failure(player.trigger_server_callback("k"))

@@ -1,4 +1,4 @@
-"""Who is there: players, joining and leaving, and a broker that comes and goes."""
+"""Who is connected: players that join and leave, and a broker that stops and returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ringback import Code
 
 
 @played
-async def test_players_as_they_come_and_go(stage: Stage) -> None:
+async def test_players_that_join_and_leave(stage: Stage) -> None:
     early = await stage.player("early")
     server = stage.make("Server", stage.broker.backend)
     joined, left = Seen(), Seen()
@@ -35,7 +35,7 @@ async def test_players_as_they_come_and_go(stage: Stage) -> None:
 
 
 @played
-async def test_a_listener_may_trigger_on_who_joined(stage: Stage) -> None:
+async def test_a_listener_may_trigger_on_the_player_that_joined(stage: Stage) -> None:
     server = await stage.server()
     greeted = Seen()
 
@@ -50,21 +50,21 @@ async def test_a_listener_may_trigger_on_who_joined(stage: Stage) -> None:
 
 
 @played
-async def test_an_id_from_the_broker(stage: Stage) -> None:
+async def test_an_id_that_the_broker_chooses(stage: Stage) -> None:
     server = await stage.server()
     server.register_server_callback("who", lambda source, payload: source)
     players = [await stage.player() for _ in range(3)]
     ids = [player.player_id for player in players]
     assert all(type(player_id) is int for player_id in ids) and len(set(ids)) == 3
     for player in players:
-        # The source is what the broker knows, whatever the payload claims.
+        # The source is the ID that the broker knows, whatever the payload says.
         claim = {"source": 99, "player_id": 99}
         assert await stage.result(player.trigger_server_callback("who", claim)) == player.player_id
     assert (await stage.player("9")).player_id == "9"
 
 
 @played
-async def test_a_player_that_closes_amid_a_call(stage: Stage) -> None:
+async def test_a_player_that_closes_during_a_call(stage: Stage) -> None:
     server, player = await stage.pair()
     operator = await stage.operator()
     kept = Seen()
@@ -89,7 +89,7 @@ async def test_a_player_that_closes_amid_a_call(stage: Stage) -> None:
 
 
 @played
-async def test_a_server_that_closes_amid_a_call(stage: Stage) -> None:
+async def test_a_server_that_closes_during_a_call(stage: Stage) -> None:
     server, player = await stage.pair()
     operator = await stage.operator()
     kept = Seen()
@@ -110,7 +110,7 @@ async def test_a_server_that_closes_amid_a_call(stage: Stage) -> None:
 
 
 def test_a_broker_that_drains(face: Blocking | Asyncio) -> None:
-    """What is in flight is finished, what is new is refused, and nobody waits longer than needed."""
+    """Calls in flight end, new calls are refused, and the broker stops as soon as it can."""
     with HereBroker(grace=20) as here:
 
         @played
@@ -140,7 +140,7 @@ def test_a_broker_that_drains(face: Blocking | Asyncio) -> None:
 
 @played
 async def test_a_lost_link_is_opened_again(stage: Stage) -> None:
-    """Events in order, the same ID, the players known again, and the calls in flight ended."""
+    """Events come in order, the ID stays, the players are known again, and calls in flight end."""
     server, player = await stage.pair()
     auto = await stage.player()
     number = auto.player_id
@@ -156,7 +156,7 @@ async def test_a_lost_link_is_opened_again(stage: Stage) -> None:
     await kept.count(1)
 
     def lose(endpoint: Any) -> None:
-        """Has the endpoint find its connection gone, on its own thread."""
+        """Make the endpoint find its link lost, on its own thread."""
         import time
 
         endpoint._endpoint.link_lost(time.monotonic(), "the test cut it")
@@ -178,7 +178,7 @@ async def test_a_lost_link_is_opened_again(stage: Stage) -> None:
     )
     await back.count(2)
     assert auto.player_id == number
-    # The broker welcomes a player before it tells the server of it.
+    # The broker welcomes a player before it tells the server.
     await presence.until(lambda items: sorted(server.players) == sorted([7, number]))
     await stage.still_works(server, player)
     await stage.still_works(server, auto)
@@ -213,7 +213,7 @@ def test_listeners_may_fail_and_wait(face: Blocking | Asyncio, here: HereBroker,
 
 
 @pytest.mark.parametrize("role", ["Server", "Player", "Operator"])
-def test_connected_tells_of_the_link(face: Blocking | Asyncio, here: HereBroker, role: str) -> None:
+def test_connected_follows_the_link(face: Blocking | Asyncio, here: HereBroker, role: str) -> None:
     @played
     async def scene(stage: Stage) -> None:
         address = here.players if role == "Player" else here.backend

@@ -1,4 +1,4 @@
-"""Broker, server and players as processes of their own: the functions, and what happens when one dies."""
+"""Broker, server and players as separate processes: the functions, and what happens when one dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.harness import BrokerProcess, Process
 
 ACTOR = str(Path(__file__).parents[1] / "support" / "actor.py")
 LONG_S = 25.0
-"""A timeout that must not be what ends a call."""
+"""A timeout that no call may reach."""
 
 
 class Actor(Process):
@@ -29,13 +29,13 @@ class Actor(Process):
         self._numbers = count(1)
 
     def told(self, *items: Any) -> list[Any]:
-        """Waits for a line that begins with these items, and gives the whole of it."""
+        """Wait for a line that begins with these items. Return the whole line."""
         line = self.wait_for("^" + re.escape(json.dumps(items)[:-1]) + r"[,\]]")
         told: list[Any] = json.loads(line.string)
         return told
 
     def begin(self, function: str, *arguments: Any, **keywords: Any) -> int:
-        """Has it trigger something, and gives the number under which it will tell what came of it."""
+        """Make the process trigger a call. Return the number under which it reports the outcome."""
         number = next(self._numbers)
         assert self.popen.stdin is not None
         self.popen.stdin.write(json.dumps([number, function, arguments, keywords]) + "\n")
@@ -43,7 +43,7 @@ class Actor(Process):
         return number
 
     def ask(self, function: str, *arguments: Any, **keywords: Any) -> list[Any]:
-        """Has it trigger something, and gives what came of it."""
+        """Make the process trigger a call. Return the outcome."""
         return self.told(self.begin(function, *arguments, **keywords))[1:]
 
 
@@ -52,7 +52,7 @@ Start = Callable[..., Actor]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts actors, and ends them with the test."""
+    """Start actors, and end them with the test."""
     with ExitStack() as stack:
 
         def started(*arguments: Any) -> Actor:
@@ -82,17 +82,19 @@ def test_every_function(face_name: str, any_broker: BrokerProcess, start: Start)
     assert operator.ask("trigger_callback", "echo", "script", 5)[:2] == ["results", [["script", 5]]]
     assert operator.ask("trigger_client_callback", "echo", 7, 6)[:2] == ["results", [6]]
     for trusted in (server, operator):
-        answers = trusted.ask("trigger_all_client_callbacks", "echo", "p", players=[7])
-        assert answers == ["all", [[7, "p"]]]
-        answers = trusted.ask("trigger_all_client_callbacks", "echo", "p", players=["ann"])
-        assert answers == ["all", [["ann", "p"]]]
+        group = trusted.ask("trigger_all_client_callbacks", "echo", "p", players=[7])
+        assert group == ["all", [[7, "p"]]]
+        group = trusted.ask("trigger_all_client_callbacks", "echo", "p", players=["ann"])
+        assert group == ["all", [["ann", "p"]]]
 
 
-def test_what_is_not_there_is_an_error_at_once(face_name: str, broker: BrokerProcess, start: Start) -> None:
+def test_a_call_that_nobody_can_handle_fails_at_once(
+    face_name: str, broker: BrokerProcess, start: Start
+) -> None:
     player = start(face_name, "Player", broker.players, 7)
 
     def quickest(actor: Actor, function: str, *arguments: Any) -> tuple[str, str, float]:
-        """Of several tries, since the machine may be busy with something else."""
+        """Return the time of the fastest of several tries: the machine may be busy."""
         tries = [actor.ask(function, *arguments, timeout=LONG_S) for _ in range(10)]
         assert len({(code, executed) for code, executed, _ in tries}) == 1
         return tries[0][0], tries[0][1], min(took_s for _, _, took_s in tries)
@@ -108,7 +110,7 @@ def test_what_is_not_there_is_an_error_at_once(face_name: str, broker: BrokerPro
     assert (code, executed) == ("UNKNOWN_PLAYER", "no") and took_s < 0.05
 
 
-def test_a_player_killed_amid_a_call(face_name: str, any_broker: BrokerProcess, start: Start) -> None:
+def test_a_player_killed_during_a_call(face_name: str, any_broker: BrokerProcess, start: Start) -> None:
     server = start(face_name, "Server", any_broker.backend)
     operator = start(face_name, "Operator", any_broker.backend)
     player = start(face_name, "Player", any_broker.players, 7)
@@ -136,12 +138,12 @@ def test_a_stopped_player_is_found(face_name: str, any_broker: BrokerProcess, st
     _, code, executed, took_s = server.told(number)
     assert (code, executed) == ("PLAYER_LEFT", "maybe") and took_s < LONG_S / 2
     player.signal(signal.SIGCONT)
-    # It finds its link lost and opens another by itself.
+    # The player finds its link lost and connects again by itself.
     server.told("joined", 7)
     assert server.ask("trigger_client_callback", "echo", 7, 1)[:2] == ["results", [1]]
 
 
-def test_a_server_killed_amid_a_call(face_name: str, any_broker: BrokerProcess, start: Start) -> None:
+def test_a_server_killed_during_a_call(face_name: str, any_broker: BrokerProcess, start: Start) -> None:
     server = start(face_name, "Server", any_broker.backend)
     player = start(face_name, "Player", any_broker.players, 7)
     operator = start(face_name, "Operator", any_broker.backend)
@@ -162,7 +164,7 @@ def test_a_server_killed_amid_a_call(face_name: str, any_broker: BrokerProcess, 
     assert operator.ask("trigger_callback", "echo", 9, 4)[:2] == ["results", [[9, 4]]]
 
 
-def test_a_broker_killed_amid_calls(face_name: str, any_broker: BrokerProcess, start: Start) -> None:
+def test_a_broker_killed_during_calls(face_name: str, any_broker: BrokerProcess, start: Start) -> None:
     server = start(face_name, "Server", any_broker.backend)
     player = start(face_name, "Player", any_broker.players, 7)
     up = player.begin("trigger_server_callback", "silent", 1, timeout=LONG_S)

@@ -1,4 +1,4 @@
-"""What endpoints report of calls, through a real broker, in both faces."""
+"""The figures that endpoints report, through a real broker, in both faces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ringback.errors import Code
 
 
 async def reported(stage: Stage, operator: Any, key: str, calls: int) -> list[Any]:
-    """Gives the row of a callback once so many calls of it were reported."""
+    """Return the row of a callback, once this many calls of it were reported."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             rows, _ = await stage.result(operator.query("callbacks"))
@@ -26,8 +26,8 @@ async def reported(stage: Stage, operator: Any, key: str, calls: int) -> list[An
 
 
 @played
-async def test_latencies_of_answers_that_come_later(stage: Stage) -> None:
-    """A handler that keeps its `cb`: the time to the answer counts, and not that to its return."""
+async def test_the_latency_of_a_later_reply(stage: Stage) -> None:
+    """A handler keeps its `cb`. The time until the reply counts, not the time until the handler returns."""
     server, player = await stage.pair()
     operator = await stage.operator()
 
@@ -45,7 +45,7 @@ async def test_latencies_of_answers_that_come_later(stage: Stage) -> None:
 
 
 @played
-async def test_watching_says_what_is_wrong(stage: Stage) -> None:
+async def test_watch_raises_for_wrong_arguments(stage: Stage) -> None:
     await stage.pair()
     operator = await stage.operator()
     for arguments, settings, problem in (

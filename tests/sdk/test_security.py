@@ -1,4 +1,4 @@
-"""Keys and tokens at a broker that asks for them, in both faces."""
+"""Key pairs and tokens at a broker that requires them, in both faces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["sdk_log"]
 
 
 class ShopRing(KeyRing):
-    """The keys of a shop, and of anna, who is player 7."""
+    """The key pairs of a shop server and of anna, who is player 7."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -56,14 +56,14 @@ def run(face: Face, broker: HereBroker, body: Any) -> None:
 
 
 async def refusal(stage: Stage, role: str, *arguments: Any, **settings: Any) -> Any:
-    """Starts what has to be refused, and gives the error."""
+    """Start an endpoint that the broker must refuse. Return the error."""
     address = stage.broker.players if role == "Player" else stage.broker.backend
     with pytest.raises(Refused) as raised:
         await stage._start(stage.make(role, address, *arguments, **settings))
     return raised.value
 
 
-def test_calls_by_keys(face: Face, ring: ShopRing) -> None:
+def test_calls_with_key_pairs(face: Face, ring: ShopRing) -> None:
     shop, operator_key = ring.add("other-shop", "server"), ring.add("cli", "operator")
     anna = write_key_pair(ring.add("ann", "player", 9, "ann"), ring.folder)
 
@@ -86,7 +86,7 @@ def test_calls_by_keys(face: Face, ring: ShopRing) -> None:
         run(face, broker, body)
 
 
-def test_what_is_refused(face: Face, ring: ShopRing, guarded: HereBroker) -> None:
+def test_endpoints_that_are_refused(face: Face, ring: ShopRing, guarded: HereBroker) -> None:
     stranger = ring.make("stranger", "player", 7)
 
     async def body(stage: Stage) -> None:
@@ -100,7 +100,7 @@ def test_what_is_refused(face: Face, ring: ShopRing, guarded: HereBroker) -> Non
     run(face, guarded, body)
 
 
-def test_a_plain_endpoint_at_a_broker_with_keys(face: Face, guarded: HereBroker) -> None:
+def test_an_endpoint_without_a_key_pair_at_a_broker_with_one(face: Face, guarded: HereBroker) -> None:
     async def body(stage: Stage) -> None:
         with pytest.raises(
             (Unauthorized, BrokerUnreachable),
@@ -111,7 +111,7 @@ def test_a_plain_endpoint_at_a_broker_with_keys(face: Face, guarded: HereBroker)
     run(face, guarded, body)
 
 
-def test_keys_at_a_broker_without(face: Face, here: HereBroker, ring: ShopRing) -> None:
+def test_a_key_pair_at_a_broker_without_one(face: Face, here: HereBroker, ring: ShopRing) -> None:
     async def body(stage: Stage) -> None:
         with pytest.raises((Unauthorized, BrokerUnreachable), match=r"does not encrypt|public key right"):
             await stage.player(7, key_file=ring.anna)
@@ -119,7 +119,9 @@ def test_keys_at_a_broker_without(face: Face, here: HereBroker, ring: ShopRing) 
     run(face, here, body)
 
 
-def test_another_brokers_key(face: Face, ring: ShopRing, guarded: HereBroker, tmp_path: Path) -> None:
+def test_the_public_key_of_another_broker(
+    face: Face, ring: ShopRing, guarded: HereBroker, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
     other = KeyRing(tmp_path / "other")
 
@@ -146,10 +148,10 @@ def test_a_token(face: Face, ring: ShopRing, signer: TokenKey) -> None:
         run(face, broker, body)
 
 
-def test_a_function_that_gives_tokens(
+def test_a_function_that_returns_tokens(
     face: Face, ring: ShopRing, signer: TokenKey, sdk_log: LogLines
 ) -> None:
-    """The first does not last; the second can't be had at once; with the third the player is back."""
+    """The first token expires. Fetching the second fails. With the third, the player connects again."""
     given = Seen()
 
     def next_token() -> str:
@@ -183,7 +185,7 @@ def test_a_function_that_gives_tokens(
         run(face, broker, body)
 
 
-def test_a_function_that_gives_no_token(face: Face, ring: ShopRing, guarded: HereBroker) -> None:
+def test_a_function_that_returns_no_token(face: Face, ring: ShopRing, guarded: HereBroker) -> None:
     async def body(stage: Stage) -> None:
         player = stage.make(
             "Player", stage.broker.players, broker_key=ring.public, token=lambda: 5, connect_timeout=0.5
@@ -196,7 +198,7 @@ def test_a_function_that_gives_no_token(face: Face, ring: ShopRing, guarded: Her
     run(face, guarded, body)
 
 
-def test_the_same_player_again_and_the_first_stays_out(
+def test_a_player_that_is_replaced_does_not_connect_again(
     face: Face, ring: ShopRing, guarded: HereBroker
 ) -> None:
     async def body(stage: Stage) -> None:
@@ -230,7 +232,7 @@ def test_a_key_that_is_revoked(face: Face, ring: ShopRing, guarded: HereBroker) 
     run(face, guarded, body)
 
 
-def test_a_list_that_can_not_be_read_changes_nothing(ring: ShopRing, guarded: HereBroker) -> None:
+def test_an_access_list_that_cannot_be_read_changes_nothing(ring: ShopRing, guarded: HereBroker) -> None:
     lines, logger = LogLines(), logging.getLogger("ringback.broker")
     logger.addHandler(lines)
     logger.setLevel(logging.INFO)
@@ -318,7 +320,7 @@ def test_a_key_file_that_is_wrong(old: str, new: str, message: str, tmp_path: Pa
 
 
 def test_a_start_that_is_refused_is_quick(ring: ShopRing, guarded: HereBroker) -> None:
-    """It does not wait for the time that connecting may take."""
+    """A refused start does not wait for `connect_timeout`."""
     begun_at = time.monotonic()
     with pytest.raises(Unauthorized):
         Player(guarded.players, 7, key_file=ring.make("x", "player", 7), connect_timeout=600.0).start()

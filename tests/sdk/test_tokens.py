@@ -1,4 +1,4 @@
-"""Keys for tokens, their files, and minting."""
+"""Signing keys, their files, and minting tokens."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def verified(
 
 @pytest.fixture
 def noon(monkeypatch: pytest.MonkeyPatch) -> float:
-    """A time at which tokens are minted."""
+    """Set the clock of minting to a fixed moment, and return it."""
     monkeypatch.setattr("ringback.tokens.time.time", lambda: 1000.25)
     return 1000.25
 
 
 @pytest.mark.parametrize("player_id", [1, 2**63 - 1, "7", "\U0001f600" * 16])
-def test_the_broker_takes_what_is_minted(player_id: int | str) -> None:
+def test_the_broker_accepts_minted_tokens(player_id: int | str) -> None:
     result = verified(mint_token(KEY, player_id, ttl=60))
     assert (result.player_id, type(result.player_id)) == (player_id, type(player_id))
     assert result.key_name == "backend"
 
 
-def test_what_is_in_a_token(noon: float) -> None:
+def test_the_content_of_a_token(noon: float) -> None:
     header, claims = read_unverified(mint_token(KEY, 7, ttl=60))
     assert header == {"alg": "EdDSA", "kid": "backend", "typ": "JWT"}
     assert claims == {"player_id": 7, "aud": "ringback", "iat": 1000, "exp": 1061}
@@ -58,7 +58,7 @@ def test_what_is_in_a_token(noon: float) -> None:
     assert claims == {"player_id": "a", "aud": "shop", "iat": 1000, "exp": 1001, "keys": [CLIENT]}
 
 
-def test_a_token_is_good_for_its_ttl(noon: float) -> None:
+def test_a_token_is_valid_for_its_ttl(noon: float) -> None:
     token = mint_token(KEY, 7, ttl=60)
     assert verified(token, at=noon).expires_at == 1061
     verified(token, at=noon + 60)
@@ -112,7 +112,7 @@ def test_minting_with_wrong_arguments(arguments: Any, error: type[Exception], pa
         mint_token(KEY, **{"player_id": 7, "ttl": 60, **arguments})
 
 
-def test_each_new_key_is_another() -> None:
+def test_each_new_key_is_different() -> None:
     other = new_token_key("backend")
     assert len({KEY.public, KEY.secret, other.public, other.secret}) == 4
 
@@ -131,13 +131,13 @@ def test_a_bad_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [("x", KEY.secret), (KEY.public, "x"), (KEY.public, KEY.secret + "=")])
-def test_a_key_of_another_form(keys: tuple[str, str]) -> None:
+def test_a_key_of_the_wrong_form(keys: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="an Ed25519 key is") as caught:
         TokenKey("a", *keys)
     assert KEY.secret not in str(caught.value)
 
 
-def test_a_file_keeps_a_key(tmp_path: Path) -> None:
+def test_a_key_is_saved_and_loaded(tmp_path: Path) -> None:
     for name in ("backend", "a.b", "x" * 64):
         key = new_token_key(name)
         path = save_token_key(key, tmp_path)
@@ -155,7 +155,7 @@ def test_only_the_user_may_read_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o777])
-def test_a_file_of_others_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_file_that_other_users_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = save_token_key(KEY, tmp_path)
     path.chmod(mode)
     with pytest.raises(ValueError, match=f"its mode is {mode:04o}: run chmod 600 {path}"):
@@ -202,9 +202,11 @@ def toml(**fields: Any) -> bytes:
         (b"a = " + b"[" * 3000, "nested too deeply"),
         (b"#" * 5000, "more than 4096 bytes"),
     ],
-    ids=lambda value: value[:25] if type(value) is str else "",  # data differ in each worker of a test run
+    ids=lambda value: (
+        value[:25] if type(value) is str else ""
+    ),  # the data differ between the workers of a test run
 )
-def test_a_file_that_is_no_key(tmp_path: Path, data: bytes, part: str) -> None:
+def test_a_file_that_is_not_a_key_file(tmp_path: Path, data: bytes, part: str) -> None:
     path = tmp_path / "a.key"
     path.write_bytes(data)
     path.chmod(0o600)
@@ -214,20 +216,20 @@ def test_a_file_that_is_no_key(tmp_path: Path, data: bytes, part: str) -> None:
     assert KEY.secret not in str(caught.value)
 
 
-def test_the_file_that_the_cases_above_spoil_is_good(tmp_path: Path) -> None:
+def test_the_file_that_the_cases_above_change_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "a.key"
     path.write_bytes(toml(more="fields"))
     path.chmod(0o600)
     assert load_token_key(path) == KEY
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_token_key(tmp_path / "a.key")
 
 
 @pytest.mark.parametrize("text", ["", "a", "a.b.c", "e30.W10.", "\ud800", "x" * (MAX_TOKEN_CHARS + 1)])
-def test_reading_what_is_no_token(text: str) -> None:
+def test_reading_a_text_that_is_not_a_token(text: str) -> None:
     with pytest.raises(ValueError, match="token"):
         read_unverified(text)
 
@@ -237,7 +239,7 @@ def test_reading_a_token_does_not_need_its_key() -> None:
     assert read_unverified(f"{head}.{body}.")[1]["player_id"] == 7
 
 
-def test_libraries_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     token = mint_token(KEY, 7, ttl=60)
     monkeypatch.setitem(sys.modules, "jwt", None)
     for use in (lambda: mint_token(KEY, 7, ttl=60), lambda: read_unverified(token)):

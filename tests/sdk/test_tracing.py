@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry, joined between callers and handlers, in both faces and directions."""
+"""OpenTelemetry spans of callers and handlers in one trace, in both faces and both directions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACE = trace.get_current_span
 
 
 class Spans(InMemorySpanExporter):
-    """Spans that have ended, to be waited for."""
+    """Collects the spans that have ended. Tests wait for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Spans(InMemorySpanExporter):
         return result
 
     async def wait_for(self, *wanted: str) -> list[ReadableSpan]:
-        """Waits for spans by kind and name, "CLIENT shop:items", and gives them in that order."""
+        """Wait for spans by kind and name, like "CLIENT shop:items". Return them in that order."""
         await self.seen.until(lambda items: {named(item) for item in items} >= set(wanted))
         return [next(item for item in self.seen.items if named(item) == name) for name in wanted]
 
@@ -60,14 +60,14 @@ def provided(sampler: Sampler | None = None) -> tuple[TracerProvider, Spans]:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[BrokerProcess]:
-    """A broker process for all tests here, one after the other."""
+    """A broker process for all tests here."""
     with BrokerProcess() as process:
         yield process
 
 
 @pytest.fixture
 def spans() -> Iterator[Spans]:
-    """Tracing is enabled, and disabled with the end of the test."""
+    """Enable tracing, and disable it at the end of the test."""
     provider, spans = provided()
     tracing.enable(provider)
     yield spans
@@ -77,7 +77,7 @@ def spans() -> Iterator[Spans]:
 
 @pytest.fixture
 def contexts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the calls that come to endpoints of this process carry; ... for those of five fields."""
+    """Collect the context of each call that comes to this process; `...` for an envelope without one."""
     carried: list[Any] = []
     take = CallsIn.take
 
@@ -91,7 +91,7 @@ def contexts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def traced(body: Callable[..., Any]) -> Any:
-    """Makes a test of a coroutine function of a stage and of fixtures: it runs once in each face, at a broker
+    """Make a test of a coroutine function of a stage and fixtures. It runs once in each face, at a broker
     process."""
     fixtures = list(inspect.signature(body).parameters)[1:]
 
@@ -117,17 +117,17 @@ def joined(child: ReadableSpan, parent: ReadableSpan) -> bool:
 
 
 def failed(span: ReadableSpan) -> tuple[Any, ...]:
-    """Gives status, error type and executed of a span."""
+    """Return status, error type and `executed` of a span."""
     attributes = span.attributes or {}
     assert attributes.get("rpc.response.status_code") == attributes.get("error.type")
     return span.status.status_code, attributes.get("error.type"), attributes.get("ringback.executed")
 
 
-# -- joined traces
+# -- one trace for caller and handler
 
 
 @traced
-async def test_a_call_each_way(stage: Stage, spans: Spans) -> None:
+async def test_a_call_in_each_direction(stage: Stage, spans: Spans) -> None:
     server, player = await stage.pair()
     server.register_server_callback("shop:items", lambda source, payload: ["apple"])
     player.register_client_callback("local:coords", lambda payload: 1.0)
@@ -172,7 +172,7 @@ async def test_operators_and_the_server_itself(stage: Stage, spans: Spans) -> No
 
 @traced
 async def test_nested_calls_are_one_trace(stage: Stage, spans: Spans) -> None:
-    """A player calls the server, which calls that player: four spans, each the child of the one before."""
+    """A player calls the server, which calls that player. Each of the four spans is a child of the last."""
     server, player = await stage.pair()
     server.register_server_callback(
         "shop:near",
@@ -187,7 +187,7 @@ async def test_nested_calls_are_one_trace(stage: Stage, spans: Spans) -> None:
 
 
 @traced
-async def test_a_call_in_a_callback_belongs_to_who_made_the_first(stage: Stage, spans: Spans) -> None:
+async def test_a_call_in_a_callback_belongs_to_the_span_of_the_first_call(stage: Stage, spans: Spans) -> None:
     server, player = await stage.pair()
     server.register_server_callback("first", lambda source, payload: None)
     server.register_server_callback("second", lambda source, payload: 1 / 0)
@@ -204,8 +204,8 @@ async def test_a_call_in_a_callback_belongs_to_who_made_the_first(stage: Stage, 
         assert span.parent == root.get_span_context()
 
 
-def test_what_comes_is_no_child_of_what_goes_on(broker: BrokerProcess, spans: Spans) -> None:
-    """On a loop what comes is taken in any context: a call without one of its own begins a trace."""
+def test_a_call_without_context_begins_a_trace(broker: BrokerProcess, spans: Spans) -> None:
+    """The loop reads calls in any context. A call that carries no context begins a trace of its own."""
 
     async def run() -> None:
         provider, _ = provided()
@@ -313,8 +313,8 @@ async def test_a_handler_that_ends_its_thread_or_task(stage: Stage, spans: Spans
 
 
 @traced
-async def test_a_result_that_can_not_be_carried(stage: Stage, spans: Spans) -> None:
-    """It is found when the handler is over: the caller's span tells it."""
+async def test_a_result_that_cannot_be_encoded(stage: Stage, spans: Spans) -> None:
+    """This is found after the handler has ended, so only the caller's span shows it."""
     server, player = await stage.pair()
     server.register_server_callback("odd", lambda source, payload: object())
     await stage.failure(player.trigger_server_callback("odd"))
@@ -334,7 +334,7 @@ async def test_a_timeout(stage: Stage, spans: Spans) -> None:
 
 
 @traced
-async def test_callers_that_are_gone_and_answers_that_are_late(stage: Stage, spans: Spans) -> None:
+async def test_callers_that_are_gone_and_late_replies(stage: Stage, spans: Spans) -> None:
     server, player = await stage.pair()
     held = Seen()
     server.register_server_callback("cancelled", lambda source, payload, cb: held(cb))
@@ -352,14 +352,12 @@ async def test_callers_that_are_gone_and_answers_that_are_late(stage: Stage, spa
     caller, handler = await spans.wait_for("CLIENT left", "SERVER left")
     assert failed(caller)[1] == "CONNECTION_LOST" and failed(handler)[1] == "CANCELLED"
     for cb in held.items:
-        cb("late")  # an ended span is not touched: OpenTelemetry would warn
+        cb("late")  # the span has ended: changing it would make OpenTelemetry warn
     assert len(spans.get_finished_spans()) == 4
 
 
 @traced
-async def test_calls_that_reach_no_handler_have_a_span_at_the_caller_alone(
-    stage: Stage, spans: Spans
-) -> None:
+async def test_a_call_without_a_handler_has_only_a_span_at_its_caller(stage: Stage, spans: Spans) -> None:
     server, player = await stage.pair()
     server.register_server_callback("closed", lambda source, payload: None, allow=[1])
     for call, code in (
@@ -376,8 +374,8 @@ async def test_calls_that_reach_no_handler_have_a_span_at_the_caller_alone(
 
 
 @traced
-async def test_a_deferred_answer_ends_the_span(stage: Stage, spans: Spans, sdk_log: LogLines) -> None:
-    """The handler is long over when `cb` is called, from another thread."""
+async def test_a_later_reply_ends_the_span(stage: Stage, spans: Spans, sdk_log: LogLines) -> None:
+    """Another thread calls `cb` long after the handler has returned."""
     server, player = await stage.pair()
     held = Seen()
     server.register_server_callback("later", lambda source, payload, cb: held(cb))
@@ -398,7 +396,7 @@ async def test_a_deferred_answer_ends_the_span(stage: Stage, spans: Spans, sdk_l
 
 
 @traced
-async def test_a_handler_that_fails_after_its_answer(stage: Stage, spans: Spans, sdk_log: LogLines) -> None:
+async def test_a_handler_that_fails_after_its_reply(stage: Stage, spans: Spans, sdk_log: LogLines) -> None:
     server, player = await stage.pair()
 
     @server.register_server_callback("both")
@@ -412,8 +410,8 @@ async def test_a_handler_that_fails_after_its_answer(stage: Stage, spans: Spans,
     await sdk_log.wait_for("the handler of 'both' failed")
 
 
-def test_a_call_that_is_given_up_as_its_span_begins(here: HereBroker) -> None:
-    """The I/O thread gives it up while a worker makes its span: the span ends all the same."""
+def test_a_call_that_is_abandoned_as_its_span_begins(here: HereBroker) -> None:
+    """The I/O thread abandons the call while a worker makes its span. The span ends all the same."""
     asked, go_on = Seen(), threading.Event()
 
     def ask() -> None:
@@ -444,7 +442,7 @@ def test_a_call_that_is_given_up_as_its_span_begins(here: HereBroker) -> None:
         tracing.disable()
 
 
-# -- what is carried
+# -- what a call carries
 
 
 @traced
@@ -458,7 +456,7 @@ async def test_without_enable_nothing_is_carried(stage: Stage, contexts: list[An
 
 
 class Kinds(Sampler):
-    """Drops callers alone. Who is asked about a handler may wait."""
+    """A sampler that drops the spans of callers only. Its decision about a handler may be delayed."""
 
     def __init__(self, asked: Callable[[], None] = lambda: None) -> None:
         self.asked = asked
@@ -474,9 +472,7 @@ class Kinds(Sampler):
 
 
 @traced
-async def test_what_the_caller_does_not_sample_the_handler_does_not(
-    stage: Stage, contexts: list[Any]
-) -> None:
+async def test_a_handler_follows_the_sampling_of_its_caller(stage: Stage, contexts: list[Any]) -> None:
     provider, spans = provided(ParentBased(Kinds()))
     tracing.enable(provider)
     try:
@@ -491,7 +487,7 @@ async def test_what_the_caller_does_not_sample_the_handler_does_not(
 
 
 @traced
-async def test_without_an_sdk_there_is_nothing_to_carry(stage: Stage, contexts: list[Any]) -> None:
+async def test_without_an_sdk_a_call_carries_nothing(stage: Stage, contexts: list[Any]) -> None:
     tracing.enable(trace.NoOpTracerProvider())
     try:
         server, player = await stage.pair()
@@ -515,7 +511,7 @@ async def test_baggage_travels_as_far_as_it_fits(stage: Stage, spans: Spans, con
 
 
 class Broken(SimpleSpanProcessor):
-    """Fails wherever it is called."""
+    """Fails in every method."""
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         raise RuntimeError("no start")
@@ -525,7 +521,7 @@ class Broken(SimpleSpanProcessor):
 
 
 @traced
-async def test_calls_go_on_where_tracing_fails(stage: Stage, sdk_log: LogLines) -> None:
+async def test_calls_go_on_when_tracing_fails(stage: Stage, sdk_log: LogLines) -> None:
     provider = TracerProvider()
     tracing.enable(provider)
     try:
@@ -602,7 +598,7 @@ def test_a_player_that_does_not_trace(broker: BrokerProcess, spans: Spans) -> No
 # -- enabling
 
 
-def test_enabling_wants_a_provider() -> None:
+def test_enabling_requires_a_provider() -> None:
     with pytest.raises(TypeError, match="tracer_provider must be a TracerProvider or None, not str"):
         tracing.enable("otlp")  # type: ignore[arg-type]
     assert ringback._runtime.call_context.tracer is None
@@ -624,7 +620,7 @@ def test_enabling_again_and_disabling(broker: BrokerProcess, spans: Spans) -> No
         assert len(found.get_finished_spans()) == 2
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ringback._runtime.tracer", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(UsageError, match=r"pip install 'ringback\[tracing\]'"):

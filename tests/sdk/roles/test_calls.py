@@ -1,4 +1,4 @@
-"""Calls both ways: results, errors, `cb` in all its forms, nesting, and many at a time."""
+"""Calls in both directions: results, errors, `cb` in all its forms, nested calls, and many calls at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VALUES = [*SCALARS, [], {}, [None, [1, {"a": [b""]}]], {1: 2, None: 3, b"k": 4, 
 
 
 @played
-async def test_values_come_through_both_ways(stage: Stage) -> None:
+async def test_values_arrive_unchanged_in_both_directions(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("echo", lambda source, payload: payload)
     player.register_client_callback("echo", lambda payload: payload)
@@ -79,8 +79,8 @@ async def test_a_payload_is_optional(stage: Stage) -> None:
     assert await stage.result(server.trigger_callback("k", 7)) == [None]
 
 
-def shuffled_answers(stage: Stage, count: int) -> tuple[Any, threading.Thread]:
-    """Gives a handler that keeps `cb`, and a thread that answers all in another order, twice the payload."""
+def shuffled_replies(stage: Stage, count: int) -> tuple[Any, threading.Thread]:
+    """Return a handler that keeps each `cb`. A thread replies to all, shuffled, with twice the payload."""
     waiting: list[Any] = []
     complete = threading.Event()
 
@@ -89,24 +89,24 @@ def shuffled_answers(stage: Stage, count: int) -> tuple[Any, threading.Thread]:
         if len(waiting) == count:
             complete.set()
 
-    def answer() -> None:
+    def reply() -> None:
         assert complete.wait(PATIENCE_S)
         random.Random(1).shuffle(waiting)
         for payload, cb in waiting:
             cb(payload * 2)
 
-    return handler, threading.Thread(target=answer)
+    return handler, threading.Thread(target=reply)
 
 
 @played
 async def test_a_thousand_calls_at_a_time_in_any_order(stage: Stage) -> None:
     server, player = await stage.pair()
-    handler, answering = shuffled_answers(stage, 1000)
+    handler, replying = shuffled_replies(stage, 1000)
     server.register_server_callback("double", handler)
-    answering.start()
+    replying.start()
     calls = [player.trigger_server_callback("double", number) for number in range(1000)]
     results = await stage.within(stage.face.result_of_each(calls))
-    answering.join()
+    replying.join()
     assert results == [number * 2 for number in range(1000)]
     assert player.counters.results == 1000 and player.counters.stray_replies == 0
     assert server.counters.executions == 1000
@@ -135,8 +135,8 @@ def test_a_handler_that_triggers_back(face: Any, here: HereBroker, workers: int)
 
 
 @played
-async def test_a_worker_that_waits_at_another_endpoint_makes_room(stage: Stage) -> None:
-    """A bridge: a handler of one endpoint waits for a call that another endpoint of its process makes."""
+async def test_a_worker_that_waits_for_a_call_of_another_endpoint_makes_room(stage: Stage) -> None:
+    """A handler of one endpoint waits for a call that another endpoint of the same process makes."""
     server, player = await stage.pair(workers=1)
     other = await stage.player(8, workers=1)
     server.register_server_callback(
@@ -153,7 +153,7 @@ async def test_a_worker_that_waits_at_another_endpoint_makes_room(stage: Stage) 
 
 
 @played
-async def test_calls_of_one_key_nested_in_each_others_callbacks(stage: Stage) -> None:
+async def test_calls_of_one_key_may_be_nested(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("next", lambda source, payload, cb: cb(payload + 1))
     seen = Seen()
@@ -203,9 +203,9 @@ async def test_cb_after_the_timeout_is_dropped_and_counted(stage: Stage) -> None
     error = await stage.failure(player.trigger_server_callback("late", timeout=0.05))
     assert error.code is Code.TIMEOUT and error.executed == "maybe" and isinstance(error, TimeoutError)
     (cb,) = await kept.count(1)
-    await stage.until(player, lambda: cb.cancelled, "the handler is told that nobody waits")
+    await stage.until(player, lambda: cb.cancelled, "the handler sees that its caller no longer waits")
     cb("too late")
-    await stage.until(player, lambda: server.counters.late_replies == 1, "the late answer was counted")
+    await stage.until(player, lambda: server.counters.late_replies == 1, "the late reply was counted")
     assert player.counters.stray_replies == 0
     await stage.still_works(server, player)
 
@@ -227,7 +227,7 @@ async def test_cb_from_another_thread(stage: Stage) -> None:
 
 
 @played
-async def test_cb_never_ends_by_the_timeout_on_both_sides(stage: Stage) -> None:
+async def test_a_call_without_a_reply_ends_by_its_timeout_on_both_sides(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("never", lambda source, payload, cb: None)
     calls = [player.trigger_server_callback("never", timeout=0.05) for _ in range(50)]
@@ -242,7 +242,7 @@ async def test_cb_never_ends_by_the_timeout_on_both_sides(stage: Stage) -> None:
 
 
 @played
-async def test_cb_after_its_endpoint_closed_does_nothing(stage: Stage) -> None:
+async def test_cb_after_its_endpoint_has_closed_does_nothing(stage: Stage) -> None:
     server, player = await stage.pair()
     kept = Seen()
     server.register_server_callback("k", lambda source, payload, cb: kept(cb))
@@ -266,7 +266,7 @@ class OutOfStock(CallbackError):
 
 
 class Careless(CallbackError):
-    def __init__(self) -> None:  # no super().__init__, so it has no code at all
+    def __init__(self) -> None:  # it does not call super().__init__(), so it has no code
         pass
 
 
@@ -278,7 +278,7 @@ def raising(error: BaseException) -> Any:
 
 
 @played
-async def test_an_error_of_the_applications_own_reaches_the_caller(stage: Stage) -> None:
+async def test_an_error_of_the_application_reaches_the_caller(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("with cb", raising(OutOfStock("no bread", data={"left": 0})))
 
@@ -286,7 +286,7 @@ async def test_an_error_of_the_applications_own_reaches_the_caller(stage: Stage)
         raise CallbackError("by code", code="TOO_POOR")
 
     async def coroutine(source: Any, payload: Any) -> None:
-        raise OutOfStock("later", executed="no")  # it did run, whatever it says
+        raise OutOfStock("later", executed="no")  # the handler did run, whatever its error says
 
     server.register_server_callback("plain", plain)
     server.register_server_callback("coroutine", coroutine)
@@ -348,9 +348,9 @@ def test_the_traceback_is_in_the_handlers_log(face: Any, here: HereBroker, sdk_l
 
 
 @played
-async def test_a_handler_that_ends_its_thread_costs_no_worker(stage: Stage) -> None:
+async def test_a_handler_that_raises_system_exit_does_not_end_its_worker(stage: Stage) -> None:
     if stage.face.name == "asyncio":
-        return  # there SystemExit ends the loop, as in any asyncio program
+        return  # in asyncio, SystemExit ends the loop, as in any asyncio program
     server, player = await stage.pair(workers=1)
 
     async def cancelled(source: Any, payload: Any) -> None:
@@ -367,22 +367,22 @@ async def test_a_handler_that_ends_its_thread_costs_no_worker(stage: Stage) -> N
 
 
 @played
-async def test_a_handler_that_fails_after_it_answered_changes_nothing(stage: Stage) -> None:
+async def test_a_handler_that_fails_after_its_reply_changes_nothing(stage: Stage) -> None:
     server, player = await stage.pair()
 
     def handler(source: Any, payload: Any, cb: Any) -> None:
-        cb("answered")
+        cb("replied")
         raise ValueError("afterwards")
 
     server.register_server_callback("k", handler)
-    assert await stage.result(player.trigger_server_callback("k")) == "answered"
+    assert await stage.result(player.trigger_server_callback("k")) == "replied"
     await stage.still_works(server, player)
 
 
 @pytest.mark.parametrize(
     "result", [object(), {1, 2}, 2**64, "\ud800", b"x" * (1 << 20)], ids=lambda r: str(r)[:12]
 )
-def test_a_result_that_cant_be_carried(face: Any, here: HereBroker, result: Any) -> None:
+def test_a_result_that_cannot_be_encoded(face: Any, here: HereBroker, result: Any) -> None:
     @played
     async def scene(stage: Stage) -> None:
         server, player = await stage.pair()
@@ -435,7 +435,7 @@ def test_a_failed_call_that_nobody_looked_at_is_logged(
     scene(face, here)
 
 
-def test_a_callback_that_fails_harms_nothing(face: Any, here: HereBroker, sdk_log: LogLines) -> None:
+def test_a_callback_that_fails_does_no_harm(face: Any, here: HereBroker, sdk_log: LogLines) -> None:
     @played
     async def scene(stage: Stage) -> None:
         server, player = await stage.pair(workers=1)
@@ -455,7 +455,7 @@ def test_a_callback_that_fails_harms_nothing(face: Any, here: HereBroker, sdk_lo
 
 @played
 async def test_a_callback_may_trigger_and_wait(stage: Stage) -> None:
-    """It runs where it may wait for a call, even with one worker."""
+    """A callback may wait for a call, even if there is only one worker."""
     server, player = await stage.pair(workers=1)
     server.register_server_callback("k", lambda source, payload: payload)
     seen = Seen()
@@ -474,12 +474,12 @@ async def test_a_callback_may_trigger_and_wait(stage: Stage) -> None:
     assert await seen.count(1) == [2]
 
 
-# -- what is not there
+# -- unknown keys, unknown players, no server
 
 
 @played
-async def test_what_is_not_there_is_an_error_at_once(stage: Stage) -> None:
-    """An unknown key, an unknown player, no server: within 50 ms at best, and far from the timeout."""
+async def test_a_call_that_nobody_can_handle_fails_at_once(stage: Stage) -> None:
+    """An unknown key, an unknown player, no server: the best of several tries takes less than 50 ms."""
     import time
 
     player = await stage.player(7)
@@ -509,7 +509,7 @@ async def test_what_is_not_there_is_an_error_at_once(stage: Stage) -> None:
 
 @played
 async def test_an_unknown_player_and_a_huge_list(stage: Stage) -> None:
-    """Lists that a receiver would not accept come back with the bounce, and have to be understood."""
+    """The bounce returns a list that no receiver accepts. The caller must decode it all the same."""
     server, player = await stage.pair()
     for payload in ([None] * 200_000, dict.fromkeys(range(20000)), {(1, 2): 3}):
         call = server.trigger_client_callback("k", 8, payload, timeout=PATIENCE_S)
@@ -517,11 +517,11 @@ async def test_an_unknown_player_and_a_huge_list(stage: Stage) -> None:
     await stage.still_works(server, player)
 
 
-# -- operators' own questions
+# -- queries of operators
 
 
 @played
-async def test_an_operators_questions(stage: Stage) -> None:
+async def test_the_queries_of_an_operator(stage: Stage) -> None:
     server, _ = await stage.pair()
     server.register_server_callback("listed", lambda source, payload: None)
     operator = await stage.operator()
@@ -540,13 +540,13 @@ async def test_an_operators_questions(stage: Stage) -> None:
 
 
 @played
-async def test_cancelling_a_question_costs_no_session(stage: Stage) -> None:
+async def test_cancelling_a_query_does_not_end_the_session(stage: Stage) -> None:
     operator = await stage.operator()
     disconnected = Seen()
     operator.on_disconnected(disconnected)
     for _ in range(10):
         for call in (operator.ping(), operator.query("players")):
-            call.cancel()  # the answer of the broker may be there before the I/O thread hears of it
+            call.cancel()  # the broker's answer may arrive before the I/O thread cancels
             error = await stage.within(stage.face.error(call))
             assert error is None or error.code is Code.CANCELLED
     for _ in range(3):

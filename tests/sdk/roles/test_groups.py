@@ -1,4 +1,4 @@
-"""Triggering on many players at once."""
+"""Triggering a callback on many players."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ringback import CallbackError, Code
 
 
 async def crowd(stage: Stage, *player_ids: Any) -> tuple[Any, dict[Any, Any]]:
-    """Gives a server that knows of these players, each of which answers with its own ID."""
+    """Return a server that knows these players. Each of them replies with its own ID."""
     server = await stage.server()
     joined = Seen()
     server.on_player_joined(joined)
@@ -44,7 +44,7 @@ async def test_all_at_once_and_as_they_arrive(stage: Stage) -> None:
 
 
 @played
-async def test_they_arrive_in_the_order_of_their_answers(stage: Stage) -> None:
+async def test_they_arrive_in_the_order_of_their_replies(stage: Stage) -> None:
     server, players = await crowd(stage, 1, 2, 3)
     kept = Seen()
     for player_id, player in players.items():
@@ -54,10 +54,10 @@ async def test_they_arrive_in_the_order_of_their_answers(stage: Stage) -> None:
     order = [2, 3, 1]
     arrived: list[Any] = []
 
-    def answer() -> None:
+    def reply() -> None:
         callbacks[order[len(arrived)]]()
 
-    answer()
+    reply()
     if stage.face.name == "blocking":
         import asyncio
 
@@ -65,14 +65,14 @@ async def test_they_arrive_in_the_order_of_their_answers(stage: Stage) -> None:
             for player_id, _ in group:
                 arrived.append(player_id)
                 if len(arrived) < 3:
-                    answer()
+                    reply()
 
         await stage.within(asyncio.to_thread(iterate))
     else:
         async for player_id, _ in group:
             arrived.append(player_id)
             if len(arrived) < 3:
-                answer()
+                reply()
     assert arrived == order
 
 
@@ -102,7 +102,7 @@ async def test_each_has_a_result_or_an_error_of_its_own(stage: Stage) -> None:
 
 
 @played
-async def test_nobody_is_there(stage: Stage) -> None:
+async def test_no_player_is_connected(stage: Stage) -> None:
     server = await stage.server()
     operator = await stage.operator()
     for trusted in (server, operator):
@@ -114,7 +114,7 @@ async def test_nobody_is_there(stage: Stage) -> None:
 
 
 @played
-async def test_a_payload_that_cant_be_carried_fails_for_each(stage: Stage) -> None:
+async def test_a_payload_that_cannot_be_encoded_fails_for_each(stage: Stage) -> None:
     server, _ = await crowd(stage, 1, 2)
     calls = await stage.within(stage.face.all(server.trigger_all_client_callbacks("who", object())))
     assert [call.error.code for call in calls.values()] == [Code.INVALID_PAYLOAD] * 2
@@ -149,14 +149,14 @@ async def test_cancelling_a_group(stage: Stage) -> None:
 
 
 @played
-async def test_a_group_ends_when_the_link_does(stage: Stage) -> None:
+async def test_a_group_ends_when_its_link_is_lost(stage: Stage) -> None:
     server, players = await crowd(stage, 1)
     operator = await stage.operator()
     kept = Seen()
     players[1].register_client_callback("who", lambda payload, cb: kept(cb), replace=True)
     groups = [trusted.trigger_all_client_callbacks("who", players=[1]) for trusted in (server, operator)]
     await kept.count(2)
-    unknown = operator.trigger_all_client_callbacks("who")  # it does not know yet who is there
+    unknown = operator.trigger_all_client_callbacks("who")  # the operator does not know yet who is connected
     await stage.face.close(operator)
     await stage.face.close(server)
     for group in groups:

@@ -1,4 +1,4 @@
-"""The link's socket, as the protocol describes it."""
+"""The options of the socket of a link are those in docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_heartbeats_are_as_written_and_find_a_silent_broker_within_two_seconds(trusted: bool) -> None:
+def test_heartbeats_are_as_documented_and_find_a_silent_broker_within_two_seconds(trusted: bool) -> None:
     heartbeat_s = TRUSTED_HEARTBEAT_S if trusted else PLAYER_HEARTBEAT_S
     link = Link("tcp://127.0.0.1:1", trusted, int(1000 * heartbeat_s))
     try:

@@ -1,4 +1,4 @@
-"""Tasks that await calls: whatever asyncio does with a task, it can do with one of these."""
+"""Tasks that await calls. asyncio can do with them what it can do with any task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ringback.aio import Player, Server
 
 
 class Pair:
-    """A server that answers "echo" at once and "hold" when it is told, and a player."""
+    """A player, and a server that replies to "echo" at once and to "hold" when `release` is called."""
 
     def __init__(self, here: HereBroker) -> None:
         self.server, self.player = Server(here.backend), Player(here.players, 7)
@@ -34,7 +34,7 @@ class Pair:
         await self.server.close()
 
     async def hold(self, count: int) -> list[asyncio.Task[Any]]:
-        """Gives tasks that await calls which are being handled."""
+        """Return tasks that await calls. The server handles all of them."""
         tasks = [asyncio.create_task(self.wait(number)) for number in range(count)]
         while len(self.held) < count:
             await self.player.trigger_server_callback("echo")
@@ -44,7 +44,7 @@ class Pair:
         return int(await self.player.trigger_server_callback("hold", number))
 
     def release(self) -> None:
-        """Answers all at one moment, so that the answers come in one frame."""
+        """Reply to all calls at once, so that the replies come in one frame."""
         for number, cb in enumerate(self.held):
             cb(number)
 
@@ -92,7 +92,7 @@ def test_a_task_that_is_cancelled_cancels_its_call(here: HereBroker) -> None:
 
 
 def test_a_task_cancelled_by_one_that_went_on_just_before_it(here: HereBroker) -> None:
-    """Both answers came in one frame: the second task had only not been told yet."""
+    """Both replies came in one frame, but the second task has not gone on yet."""
 
     async def scene() -> None:
         async with Pair(here) as pair:
@@ -131,7 +131,7 @@ def test_a_timeout_of_asyncio_and_one_of_the_call(here: HereBroker) -> None:
     run(scene())
 
 
-def test_what_is_triggered_as_a_task_goes_on_leaves_at_once(here: HereBroker) -> None:
+def test_a_call_that_a_task_triggers_as_it_goes_on_leaves_at_once(here: HereBroker) -> None:
     async def scene() -> None:
         async with Pair(here) as pair:
             for number in range(200):
@@ -140,7 +140,7 @@ def test_what_is_triggered_as_a_task_goes_on_leaves_at_once(here: HereBroker) ->
     run(scene())
 
 
-def test_a_task_may_close_the_endpoint_it_was_told_by(here: HereBroker) -> None:
+def test_a_task_may_close_the_endpoint_whose_call_it_awaited(here: HereBroker) -> None:
     async def scene() -> None:
         async with Pair(here) as pair:
             tasks = await pair.hold(3)
@@ -157,7 +157,7 @@ def test_a_task_may_close_the_endpoint_it_was_told_by(here: HereBroker) -> None:
 
 
 def test_ctrl_c_in_one_task_leaves_the_others_their_results(here: HereBroker) -> None:
-    """It ends the run of the loop; who runs the loop again finds the other tasks as they were."""
+    """Ctrl-C ends the run of the loop. When the loop runs again, the other tasks go on."""
     loop = asyncio.new_event_loop()
     pair = None
 
