@@ -107,8 +107,10 @@ class Loop:
                 return None
             wake_at = min(wake_at, deadline)
         # Closing a connection reads the monitor too, so events may be left although no socket is ready.
-        noted = any(receiver.router.events.noted_at is not None for receiver in self._receivers)
-        return now if noted else wake_at
+        for receiver in self._receivers:
+            if receiver.router.events.noted_at is not None:
+                return now
+        return wake_at
 
     def _tick(self, now: float) -> None:
         self._switchboard.tick(now)

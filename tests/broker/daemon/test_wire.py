@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import zmq
+from support.fakesockets import FakeMonitor
 from support.harness import PATIENCE_S
 
 from ringback_broker.daemon.log_lines import LogLines
@@ -19,29 +20,13 @@ from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Connection, Side
 
 
-class Monitor:
-    """A monitor that says what a test puts into it."""
-
-    def __init__(self) -> None:
-        self.messages: list[list[bytes]] = []
-
-    def recv_multipart(self, _flags: int) -> list[bytes]:
-        if not self.messages:
-            raise zmq.Again
-        return self.messages.pop(0)
-
-    def closed(self, descriptor: int) -> None:
-        event = int(zmq.EVENT_DISCONNECTED).to_bytes(2, "little") + descriptor.to_bytes(4, "little")
-        self.messages.append([event, b"somewhere"])
+@pytest.fixture
+def monitor() -> FakeMonitor:
+    return FakeMonitor()
 
 
 @pytest.fixture
-def monitor() -> Monitor:
-    return Monitor()
-
-
-@pytest.fixture
-def wire(monitor: Monitor) -> Iterator[SocketWire]:
+def wire(monitor: FakeMonitor) -> Iterator[SocketWire]:
     context: zmq.Context[Any] = zmq.Context()
     with context.socket(zmq.ROUTER) as router:
         sockets = [RouterSocket(side, router, monitor, "nowhere") for side in Side]
@@ -49,7 +34,7 @@ def wire(monitor: Monitor) -> Iterator[SocketWire]:
     context.term()
 
 
-def test_a_descriptor_that_was_closed_meanwhile_is_left_alone(wire: SocketWire, monitor: Monitor) -> None:
+def test_a_descriptor_that_was_closed_meanwhile_is_left_alone(wire: SocketWire, monitor: FakeMonitor) -> None:
     """It may be somebody else's by now."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

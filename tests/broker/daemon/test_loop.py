@@ -1,0 +1,74 @@
+"""When the loop takes its next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.fakesockets import EmptySocket, FakeMonitor
+from support.switchboards import FakeWire
+
+from ringback_broker.daemon.loop import TICK_S, Loop
+from ringback_broker.daemon.receiver import Receiver
+from ringback_broker.daemon.stopping import Stopping
+from ringback_broker.net.router_socket import RouterSocket
+from ringback_broker.peers.connection import Side
+from ringback_broker.settings.schema import BrokerSettings
+from ringback_broker.switchboard.switchboard import Switchboard
+
+
+class Stage:
+    """A loop on sockets to which nothing comes, from time 100.
+
+    Attributes:
+        duty: what a tick does.
+    """
+
+    def __init__(self) -> None:
+        self.monitors = {side: FakeMonitor() for side in Side}
+        self.routers = {
+            side: RouterSocket(side, EmptySocket(), monitor, "nowhere")
+            for side, monitor in self.monitors.items()
+        }
+        self.switchboard = Switchboard(BrokerSettings(), FakeWire())
+        self.stopping = Stopping(self.switchboard.drain)
+        self.duty: Callable[[float], None] = lambda now: None
+        receivers = [Receiver(router, self.switchboard, has_keys=False) for router in self.routers.values()]
+        self.loop = Loop(self.switchboard, receivers, self.stopping, {}, [lambda now: self.duty(now)])
+        self.loop.begin(100.0)
+
+
+def test_a_loop_with_nothing_to_do_waits_for_the_next_tick() -> None:
+    stage = Stage()
+    assert stage.loop.step(set(), 100.0) == 100.0 + TICK_S
+    assert stage.loop.step(set(), 101.0) == 101.0 + TICK_S
+
+
+@pytest.mark.parametrize("side", Side)
+def test_events_that_a_tick_has_read_are_taken_at_once(side: Side) -> None:
+    """Closing a connection reads the monitor, and then no socket is ready any more."""
+    stage = Stage()
+    events = stage.routers[side].events
+    stage.monitors[side].closed(77)
+    stage.duty = events.note
+    assert stage.loop.step(set(), 101.0) == 101.0
+    assert stage.loop.step(set(), 101.1) == 101.0 + TICK_S
+    assert events.noted_at is None
+
+
+def test_the_loop_ends_when_everybody_has_left() -> None:
+    stage = Stage()
+    stage.stopping.drain(5.0, 100.0)
+    assert stage.loop.step(set(), 100.0) is None
+
+
+def test_asking_twice_to_stop_ends_the_loop_at_once() -> None:
+    stopping = Stopping(lambda grace_s: None)
+    stopping.ask(0, 5.0, 100.0)
+    assert stopping.deadline is None
+    stopping.ask(1, 5.0, 100.0)
+    assert (stopping.deadline, stopping.forced) == (105.0, False)
+    stopping.drain(50.0, 101.0)
+    assert stopping.deadline == 105.0
+    stopping.ask(1, 5.0, 102.0)
+    assert (stopping.deadline, stopping.forced) == (102.0, True)
