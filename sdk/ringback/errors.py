@@ -1,12 +1,13 @@
 """Every exception of ringback, and the numbers that stand for them on the wire.
 
-Three families, all below `RingbackError`:
+All are below `RingbackError`:
 
-- `CallbackError`: the one outcome of a call that did not give results. It has a class for each
-  `Code`, and `executed` says whether the handler ran.
+- `CallbackError`: the outcome of a call that has no results. It has a class for each `Code`, and
+  `executed` says whether the handler ran.
 - `LinkError`: an endpoint could not be started, or the broker refused it.
-- `UsageError`: the program asked for something that can't be done in this state. Arguments of a
+- `UsageError`: the program called a function in a state in which it cannot work. Arguments of a
   wrong type or value raise the builtin `TypeError` and `ValueError`.
+- `ProtocolError`: a peer sent something that the protocol does not allow.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from enum import IntEnum
 from typing import Any, ClassVar, Literal
 
 Executed = Literal["no", "maybe", "yes"]
-"""Whether the handler of a failed call ran: what is safe to try again is what says "no"."""
+"""Whether the handler of a failed call ran. A call with "no" is safe to try again."""
 
 EXECUTED: tuple[Executed, ...] = ("no", "maybe", "yes")
-"""The position of each value is its number on the wire."""
+"""All values of `Executed`. The position of each is its number on the wire."""
 
 
 class Code(IntEnum):
@@ -63,11 +64,11 @@ class RejectCode(IntEnum):
 
 
 class RingbackError(Exception):
-    """The base of everything that ringback raises of its own."""
+    """The base of all exceptions of ringback."""
 
 
 class UsageError(RingbackError, RuntimeError):
-    """A function was called in a state in which it can't work; the message says what to do."""
+    """A function was called in a state in which it cannot work. The message says what to do."""
 
 
 class ProtocolError(RingbackError):
@@ -75,16 +76,16 @@ class ProtocolError(RingbackError):
 
 
 class CallbackError(RingbackError):
-    """The outcome of a call that gave no results.
+    """The outcome of a call that has no results.
 
-    A handler may raise it, or a subclass, with a `code` of its own (a str): code, message and data
-    then reach the caller, with `executed="yes"`.
+    A handler may raise it, or a subclass, with a code of the application (a str). Code, message and
+    data then reach the caller, with `executed="yes"`.
 
     Args:
-        code: a `Code`, or a str of 1 to 64 characters that names an error of the application.
         message: what happened, for people.
+        code: a `Code`, or a str of 1 to 64 characters that names an error of the application.
         executed: whether the handler ran.
-        data: anything that a payload may be.
+        data: any value that a payload may have.
     """
 
     default_code: ClassVar[Code | str] = "APPLICATION_ERROR"
@@ -111,7 +112,7 @@ class CallbackError(RingbackError):
 
     @property
     def code_name(self) -> str:
-        """The code as a word: `UNKNOWN_PLAYER`, or the application's own."""
+        """The code as a word: `UNKNOWN_PLAYER`, or the code of the application."""
         return self.code.name if isinstance(self.code, Code) else self.code
 
     def __str__(self) -> str:
@@ -119,14 +120,14 @@ class CallbackError(RingbackError):
 
 
 class UnknownCallback(CallbackError):
-    """The endpoint that was called has no callback of this key."""
+    """The endpoint that was called has no callback with this key."""
 
     default_code = Code.UNKNOWN_CALLBACK
     default_executed = "no"
 
 
 class UnknownPlayer(CallbackError):
-    """No player of this ID is connected."""
+    """No player with this ID is connected."""
 
     default_code = Code.UNKNOWN_PLAYER
     default_executed = "no"
@@ -140,21 +141,21 @@ class NoServer(CallbackError):
 
 
 class InvalidPayload(CallbackError):
-    """The payload can't be carried, or the endpoint that was called does not accept it."""
+    """The payload cannot be encoded, or the endpoint that was called does not accept it."""
 
     default_code = Code.INVALID_PAYLOAD
     default_executed = "no"
 
 
 class TooLarge(CallbackError):
-    """The call is larger than the limit."""
+    """The call is larger than the limit allows."""
 
     default_code = Code.TOO_LARGE
     default_executed = "no"
 
 
 class RateLimited(CallbackError):
-    """The caller calls too often. `data["retry_after"]` is in seconds: when the next call may be accepted."""
+    """The caller calls too often. `data["retry_after"]` is the time in s until the next call may run."""
 
     default_code = Code.RATE_LIMITED
     default_executed = "no"
@@ -168,42 +169,42 @@ class Overloaded(CallbackError):
 
 
 class Forbidden(CallbackError):
-    """The caller may not call this."""
+    """The caller may not call this callback."""
 
     default_code = Code.FORBIDDEN
     default_executed = "no"
 
 
 class Draining(CallbackError):
-    """The broker is about to stop and takes no new calls."""
+    """The broker is about to stop, and takes no new calls."""
 
     default_code = Code.DRAINING
     default_executed = "no"
 
 
 class CallTimeout(CallbackError, TimeoutError):
-    """No answer came within the call's timeout."""
+    """No reply came within the timeout of the call."""
 
     default_code = Code.TIMEOUT
     default_executed = "maybe"
 
 
 class PlayerLeft(CallbackError):
-    """The player that was called left before it answered."""
+    """The player that was called left before it replied."""
 
     default_code = Code.PLAYER_LEFT
     default_executed = "maybe"
 
 
 class ServerLost(CallbackError):
-    """The server left before it answered."""
+    """The server left before it replied."""
 
     default_code = Code.SERVER_LOST
     default_executed = "maybe"
 
 
 class ConnectionLost(CallbackError):
-    """The link to the broker was lost, or the endpoint closed, before the answer came."""
+    """The link to the broker was lost, or the endpoint was closed, before the reply came."""
 
     default_code = Code.CONNECTION_LOST
     default_executed = "maybe"
@@ -217,7 +218,7 @@ class Cancelled(CallbackError):
 
 
 class HandlerError(CallbackError):
-    """The handler raised something that is not a `CallbackError` of the application."""
+    """The handler raised something other than a `CallbackError` with a code of the application."""
 
     default_code = Code.HANDLER_ERROR
     default_executed = "yes"
@@ -240,13 +241,13 @@ ERROR_CLASSES: dict[Code, type[CallbackError]] = {
     Code.CANCELLED: Cancelled,
     Code.HANDLER_ERROR: HandlerError,
 }
-"""The one table between wire numbers and classes; a test holds it complete."""
+"""The class of each code. A test checks that none is missing."""
 
 
 def call_error(
     code: int | str, message: str, executed: Executed | None = None, data: Any = None
 ) -> CallbackError:
-    """Gives the exception for a code: the class of its `Code`, else a plain `CallbackError`."""
+    """Return the exception for a code: of the class of its `Code`, or a plain `CallbackError`."""
     if isinstance(code, str):
         return CallbackError(message, code=code, executed=executed, data=data)
     return ERROR_CLASSES[Code(code)](message, executed=executed, data=data)
@@ -261,7 +262,7 @@ class BrokerUnreachable(LinkError, ConnectionError):
 
 
 class Refused(LinkError):
-    """The broker refused the session, or ended it. `code` is a `RejectCode`."""
+    """The broker refused a session, or ended it. `code` is a `RejectCode`."""
 
     def __init__(self, code: RejectCode, message: str) -> None:
         self.code = code
@@ -281,7 +282,7 @@ class ServerTaken(Refused):
 
 
 class Unauthorized(Refused):
-    """The broker does not take the key or token, or it is for something else."""
+    """The broker does not accept the public key or token, or it is for something else."""
 
 
 REFUSED_CLASSES: dict[RejectCode, type[Refused]] = {
@@ -294,5 +295,5 @@ REFUSED_CLASSES: dict[RejectCode, type[Refused]] = {
 
 
 def refused(code: RejectCode, message: str) -> Refused:
-    """Gives the exception for a REJECT."""
+    """Return the exception for a REJECT."""
     return REFUSED_CLASSES.get(code, Refused)(code, message)

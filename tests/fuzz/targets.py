@@ -823,7 +823,9 @@ def seeds(target: str) -> list[bytes]:
         case "frames":
             return golden("control", "frames") + golden("bundles", "frames") + golden("invalid", "frames")
         case "addresses":
-            return golden("addresses", "addresses") + golden("invalid", "addresses") + [b"tcp://[::1]:5770"]
+            return (
+                golden("player_ids", "player_ids") + golden("invalid", "player_ids") + [b"tcp://[::1]:5770"]
+            )
         case "envelopes":
             written = [join([envelope]) for envelope in golden("envelopes", "envelopes")]
             return [b"\0" + body for body in written + golden("invalid", "bodies")]

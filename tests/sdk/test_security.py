@@ -259,7 +259,7 @@ def test_arguments_that_are_wrong(kind: Any, ring: ShopRing, tmp_path: Path) -> 
     own = ring.shop if kind is Server else anna
     for settings, kinds, message in (
         ({"broker_key": "short"}, ValueError, "40 characters of Z85"),
-        ({"broker_key": 5}, TypeError, "a public key is a str"),
+        ({"broker_key": 5}, TypeError, "a public key must be a str"),
         ({"key_file": tmp_path / "none.key"}, KeyFileError, "No such file"),
         ({"key_file": ring.key_file}, ValueError, "has the role broker"),
         ({"key_file": replace(own, broker=None)}, ValueError, "does not name the broker's public key"),
@@ -303,7 +303,7 @@ def test_a_key_file(tmp_path: Path) -> None:
         ('name = "anna"', 'name = "an na"', "a key's name"),
         ('name = "anna"', "", "a key's name"),
         ('name = "anna"', "name =", "not TOML"),
-        ("public = ", "publik = ", "a public key is a str"),
+        ("public = ", "publik = ", "a public key must be a str"),
         ("secret = ", "sekret = ", "no secret in this file"),
         ('secret = "', 'secret = "x', "are not a pair"),
         ('broker = "', 'broker = "x', "40 characters of Z85"),

@@ -124,15 +124,15 @@ def test_a_secret_is_not_in_the_repr() -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 65, 'a"', "a\n"])
 def test_a_bad_name(name: str) -> None:
-    with pytest.raises(ValueError, match="a key's name is"):
+    with pytest.raises(ValueError, match="the name of a key pair must be"):
         new_token_key(name)
-    with pytest.raises(ValueError, match="a key's name is"):
+    with pytest.raises(ValueError, match="the name of a key pair must be"):
         TokenKey(name, KEY.public, KEY.secret)
 
 
 @pytest.mark.parametrize("keys", [("x", KEY.secret), (KEY.public, "x"), (KEY.public, KEY.secret + "=")])
 def test_a_key_of_the_wrong_form(keys: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="an Ed25519 key is") as caught:
+    with pytest.raises(ValueError, match="an Ed25519 key must be") as caught:
         TokenKey("a", *keys)
     assert KEY.secret not in str(caught.value)
 
@@ -192,10 +192,10 @@ def toml(**fields: Any) -> bytes:
         *((toml(**{name: None}), f"the file has no {name}") for name in GOOD),
         (toml(role="player"), "the role is 'player'"),
         (toml(role=7), "the role is 7"),
-        (toml(name="a b"), "a key's name is"),
-        (toml(name=7), "a key's name is a str"),
-        (toml(public=KEY.secret[:-1]), "an Ed25519 key is"),
-        (toml(secret=7), "an Ed25519 key is a str"),
+        (toml(name="a b"), "the name of a key pair must be"),
+        (toml(name=7), "the name of a key pair must be a str"),
+        (toml(public=KEY.secret[:-1]), "an Ed25519 key must be"),
+        (toml(secret=7), "an Ed25519 key must be a str"),
         (toml(public=new_token_key("a").public), "the secret key and the public key are not a pair"),
         (b"name =", "at end of document"),
         (b"\xff", "can't decode"),

@@ -319,7 +319,7 @@ async def test_a_result_that_cannot_be_encoded(stage: Stage, spans: Spans) -> No
     server.register_server_callback("odd", lambda source, payload: object())
     await stage.failure(player.trigger_server_callback("odd"))
     caller, handler = await spans.wait_for("CLIENT odd", "SERVER odd")
-    assert failed(caller)[1] == "HANDLER_ERROR" and "can't be carried" in str(caller.status.description)
+    assert failed(caller)[1] == "HANDLER_ERROR" and "cannot be encoded" in str(caller.status.description)
     assert failed(handler)[1] is None
 
 

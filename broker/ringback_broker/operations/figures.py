@@ -92,7 +92,7 @@ class ReportedFigures:
             if callback not in self._sums and len(self._sums) >= MAX_CALLBACKS:
                 callback = (OTHERS, found.side)
             for table in (self._sums, slot):
-                table.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
+                table.setdefault(callback, _Sum()).add(found.took_s, found.succeeded, found.failed)
             if callback == (found.key, found.side):  # else one callback would stand for another
                 in_flight[callback] = found.in_flight
 

@@ -1,6 +1,6 @@
-"""Addresses of listeners: what is accepted, checked before libzmq sees it.
+"""Addresses that the broker listens on and endpoints connect to, checked before libzmq sees them.
 
-libzmq itself takes port 99999 for 34463 and waits for ever on a host that does not resolve.
+libzmq itself reads port 99999 as 34463, and waits for ever for a host name that does not resolve.
 """
 
 from __future__ import annotations
@@ -9,41 +9,42 @@ import re
 from typing import Any
 
 MAX_IPC_PATH_BYTES = 107
-"""What fits into a Unix socket's address (unix(7): sun_path, 108 bytes with its end)."""
+"""How long the path of a Unix socket may be (unix(7): sun_path has 108 bytes with its end)."""
 
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5}|\*)")
 
 
 def check_address(address: Any, *, bind: bool) -> str:
-    """Gives the address back, or says what is wrong with it.
+    """Return the address if it is allowed. A port `*` becomes 0.
 
     Args:
         address: `tcp://HOST:PORT` or `ipc://PATH`.
-        bind: whether it is to listen at; port 0 (any free one) is allowed only then.
+        bind: whether it is an address to listen on. Only then port 0, any free port, is allowed.
 
     Raises:
-        TypeError: it is not a str.
-        ValueError: it is not of one of the two forms, or a part of it is out of range.
+        TypeError: the address is not a str.
+        ValueError: the address has neither form, or a part of it is out of range.
     """
     if type(address) is not str:
-        raise TypeError(f"an address is a str, not {type(address).__name__}")
+        raise TypeError(f"an address must be a str, not {type(address).__name__}")
     if address.startswith("ipc://"):
         return _check_ipc(address)
     match = _TCP.fullmatch(address)
     if match is None:
-        raise ValueError(f"an address is tcp://HOST:PORT or ipc://PATH, not {address!r}")
+        raise ValueError(f"an address must be tcp://HOST:PORT or ipc://PATH, not {address!r}")
     port, host = match["port"], match["host"]
     if port == "*":
         port = "0"
     if not 0 <= int(port) <= 65535 or (int(port) == 0 and not bind):
-        raise ValueError(f"a port is {0 if bind else 1} to 65535, not {match['port']} in {address!r}")
+        lowest = 0 if bind else 1
+        raise ValueError(f"a port must be from {lowest} to 65535, not {match['port']} in {address!r}")
     if host == "*" and not bind:
-        raise ValueError(f"a host to connect to has a name or number, not * in {address!r}")
+        raise ValueError(f"a host to connect to must be a name or an IP, not * in {address!r}")
     return f"tcp://{host}:{port}"
 
 
 def is_local(address: str) -> bool:
-    """Tells whether only programs on this machine can reach an address."""
+    """Return whether only programs on this machine can reach the address."""
     if address.startswith("ipc://"):
         return True
     host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
@@ -51,7 +52,7 @@ def is_local(address: str) -> bool:
 
 
 def dialled(address: str) -> str:
-    """Gives the address at which a program on this machine reaches who listens at an address."""
+    """Return the address to connect to on this machine, for an address that the broker listens on."""
     for everywhere, loopback in (("*", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):  # noqa: S104
         if address.startswith(f"tcp://{everywhere}:"):
             return address.replace(everywhere, loopback, 1)
@@ -62,7 +63,7 @@ def _check_ipc(address: str) -> str:
     path = address.removeprefix("ipc://")
     size = len(path.encode(errors="replace"))
     if not 1 <= size <= MAX_IPC_PATH_BYTES or "\0" in path:
-        raise ValueError(f"the path of an ipc address is 1 to {MAX_IPC_PATH_BYTES} bytes, not {size}")
+        raise ValueError(f"the path of an ipc address must have 1 to {MAX_IPC_PATH_BYTES} bytes, not {size}")
     if path.startswith("@") or path == "*":
-        raise ValueError(f"the path of an ipc address is a file's, not {path!r}")
+        raise ValueError(f"the path of an ipc address must be the path of a file, not {path!r}")
     return address

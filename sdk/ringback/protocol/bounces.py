@@ -1,4 +1,4 @@
-"""Bounces: frames that could not be delivered, sent back whole to their sender."""
+"""Bounces: frames that could not be delivered, sent back whole to their senders."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from ringback.protocol.frames import HEADER, VERSION, FrameType
 
 
 def bounce(code: int, frame: bytes) -> bytes:
-    """Gives the BOUNCE of a frame that could not be delivered: it comes back whole, behind a header."""
+    """Return the BOUNCE of a frame: a header with the code that says why, and the whole frame behind it."""
     return HEADER.pack(VERSION, FrameType.BOUNCE, code, 0) + frame

@@ -1,7 +1,7 @@
-"""Bundles: the frames of many players in one message between the broker and a trusted peer.
+"""Bundles: the frames of many players in one message between the broker and a trusted endpoint.
 
-What a server sends at one moment to a hundred players, and what they answer, takes one message and not a
-hundred. On a player's own link there is nobody to share a message with.
+The calls that a server sends to a hundred players at one moment take one message instead of a hundred, and
+so do their replies. A player's own link carries no bundles: there is nobody to share a message with.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ BUNDLE = header(FrameType.BUNDLE)
 
 
 def bundle(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Gives the frame that carries DATA frames, each with its address."""
+    """Return the BUNDLE frame that carries frames, each with its ID part."""
     body: bytes = msgpack.packb([part for pair in pairs for part in pair])
     return BUNDLE + body
 
 
 def unbundle(frame: bytes) -> list[bytes]:
-    """Gives what a BUNDLE carries: address, frame, address, frame, and so on.
+    """Return what a BUNDLE carries: an ID part, its frame, an ID part, its frame, and so on.
 
     Raises:
-        ProtocolError: it does not have that form. What the frames are is not looked at.
+        ProtocolError: it does not have that form. The frames themselves are not checked.
     """
     if len(frame) > MAX_FRAME_BYTES:
-        raise ProtocolError(f"a frame has at most {MAX_FRAME_BYTES} bytes, this one {len(frame)}")
+        raise ProtocolError(f"a frame must have at most {MAX_FRAME_BYTES} bytes, not {len(frame)}")
     try:
         parts = msgpack.unpackb(frame[HEADER_BYTES:], max_array_len=2 * BUNDLE_FRAMES, max_map_len=0)
     except Exception as error:  # msgpack raises five kinds; each means the same here
-        raise ProtocolError(f"a BUNDLE that is not msgpack within the limits: {error}") from None
+        raise ProtocolError(f"the body of a BUNDLE must be msgpack within the limits: {error}") from None
     if type(parts) is not list or len(parts) % 2 or not {bytes}.issuperset(map(type, parts)):
-        raise ProtocolError("the body of a BUNDLE is an array of addresses and frames")
+        raise ProtocolError("the body of a BUNDLE must be an array of ID parts and frames")
     return parts

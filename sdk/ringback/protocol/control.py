@@ -1,4 +1,4 @@
-"""Control frames: what the broker and an endpoint say to each other, as frozen dataclasses."""
+"""Control frames: what the broker and an endpoint tell each other, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The broker's answer to a HELLO: the session stands."""
+    """The broker accepts a HELLO: the session begins."""
 
     type: ClassVar[FrameType] = FrameType.WELCOME
     link: int
@@ -74,46 +74,60 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Bye:
+    """An endpoint leaves."""
+
     type: ClassVar[FrameType] = FrameType.BYE
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
+    """A request for a PONG with the same body."""
+
     type: ClassVar[FrameType] = FrameType.PING
     body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
+    """The reply to a PING."""
+
     type: ClassVar[FrameType] = FrameType.PONG
     body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
+    """These players have joined."""
+
     type: ClassVar[FrameType] = FrameType.JOINED
     player_ids: tuple[PlayerID, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
+    """These players have left."""
+
     type: ClassVar[FrameType] = FrameType.LEFT
     player_ids: tuple[PlayerID, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerUp:
+    """A server is connected now."""
+
     type: ClassVar[FrameType] = FrameType.SERVER_UP
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
+    """The server has left."""
+
     type: ClassVar[FrameType] = FrameType.SERVER_DOWN
 
 
 @dataclass(frozen=True, slots=True)
 class DrainingNotice:
-    """The broker stops after `grace_ms`: finish what is in flight, then say BYE."""
+    """The broker stops after `grace_ms`: finish the calls in flight, then send BYE."""
 
     type: ClassVar[FrameType] = FrameType.DRAINING
     grace_ms: int
@@ -121,9 +135,9 @@ class DrainingNotice:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that an endpoint has registered now; replaces those of its HELLO.
+    """The keys that an endpoint has registered now. They replace those of its HELLO.
 
-    `terms` says in words who may call some of them, and how often.
+    `terms` has the terms of some of them, in words.
     """
 
     type: ClassVar[FrameType] = FrameType.KEYS
@@ -132,7 +146,7 @@ class Keys:
 
 
 class Subject(StrEnum):
-    """What an operator can ask the broker about."""
+    """What an operator can query."""
 
     PLAYERS = "players"
     CALLBACKS = "callbacks"
@@ -154,16 +168,18 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
     Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
     Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
 }
-"""What the items of a row are. A newer broker may have more, an older one fewer."""
+"""The names of the items of a row. A newer broker may send more items, an older one fewer."""
 
 
 def named(subject: Subject, row: Sequence[Any]) -> dict[str, Any]:
-    """Gives what a row has, by name."""
+    """Return the items of a row, by name."""
     return dict(zip(COLUMNS[subject], row, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
+    """An operator asks for a page of rows. `after` is 0, or `next` of the page before."""
+
     type: ClassVar[FrameType] = FrameType.QUERY
     id: int
     subject: Subject
@@ -171,7 +187,7 @@ class Query:
 
 
 class What(StrEnum):
-    """What an operator can have the broker do."""
+    """What an operator can order."""
 
     KICK = "kick"
     DRAIN = "drain"
@@ -180,7 +196,7 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An operator has the broker end the session of a player, drain and stop, or have calls watched."""
+    """An operator orders the broker to kick a player, to drain, or to have calls watched."""
 
     type: ClassVar[FrameType] = FrameType.ORDER
     id: int
@@ -196,9 +212,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One page of rows; None: an order was done.
+    """The broker's answer to a QUERY or an ORDER.
 
-    `next` is the `after` that asks for the next page, None at the end. `code` is why nothing was done.
+    `rows` is one page of rows; None for an ORDER. `next` is the `after` of the next page, None at the end.
+    `code` says why an order was not obeyed.
     """
 
     type: ClassVar[FrameType] = FrameType.ANSWER
@@ -230,7 +247,7 @@ ControlFrame = (
 
 
 def encode(frame: ControlFrame) -> bytes:
-    """Gives the bytes of a control frame."""
+    """Return the bytes of a control frame."""
     head = header(frame.type)
     match frame:
         case Ping() | Pong():
@@ -245,21 +262,21 @@ def encode(frame: ControlFrame) -> bytes:
 
 
 def decode(frame: bytes) -> ControlFrame:
-    """Gives the control frame that the bytes stand for.
+    """Return the control frame in these bytes.
 
     Raises:
         ProtocolError: the bytes are not a control frame of this version, or a field is wrong.
     """
     if len(frame) < HEADER_BYTES:
-        raise ProtocolError(f"a frame has at least {HEADER_BYTES} bytes, this one {len(frame)}")
+        raise ProtocolError(f"a frame must have at least {HEADER_BYTES} bytes, not {len(frame)}")
     if len(frame) > MAX_FRAME_BYTES:
-        raise ProtocolError(f"a frame has at most {MAX_FRAME_BYTES} bytes, this one {len(frame)}")
+        raise ProtocolError(f"a frame must have at most {MAX_FRAME_BYTES} bytes, not {len(frame)}")
     version, number, _code, _link = HEADER.unpack_from(frame)
     if version != VERSION:
-        raise ProtocolError(f"version {version} is not supported, only {SUPPORTED_VERSIONS}")
+        raise ProtocolError(f"version {version} is not supported; use one of {SUPPORTED_VERSIONS}")
     reader = _READERS.get(number)
     if reader is None:
-        raise ProtocolError(f"type {number} is not a control frame")
+        raise ProtocolError(f"type {number} is not the type of a control frame")
     return reader(frame[HEADER_BYTES:])
 
 
@@ -277,7 +294,7 @@ def _hello(body: bytes) -> Hello:
     role = choice_of(Role, field_of(fields, "role", str), "role")
     player_id = _player_id(fields)
     if player_id is not None and role is not Role.PLAYER:
-        raise ProtocolError("only a player has a player_id")
+        raise ProtocolError("only a player may have a player_id")
     return Hello(
         role,
         player_id,
@@ -295,14 +312,14 @@ def _terms(fields: dict[str, Any]) -> dict[str, str] | None:
     for key, text in (terms or {}).items():
         checked(check_key, key)
         if type(text) is not str or not 0 < len(text) <= MAX_TERMS_CHARS:
-            raise ProtocolError(f"terms are a str of 1 to {MAX_TERMS_CHARS} characters for each key")
+            raise ProtocolError(f"terms must be a str of 1 to {MAX_TERMS_CHARS} characters for each key")
     return terms
 
 
 def _token(fields: dict[str, Any]) -> str | None:
     token: str | None = field_of(fields, "token", str, None)
     if token is not None and len(token) > MAX_TOKEN_CHARS:
-        raise ProtocolError(f"a token has at most {MAX_TOKEN_CHARS} characters, not {len(token)}")
+        raise ProtocolError(f"a token must have at most {MAX_TOKEN_CHARS} characters, not {len(token)}")
     return token
 
 
@@ -323,7 +340,7 @@ def _reject(body: bytes) -> Reject:
     fields = read_map(body)
     versions = field_of(fields, "versions", list, [])
     if any(type(version) is not int for version in versions):
-        raise ProtocolError("the field versions is a list of ints")
+        raise ProtocolError("the field versions must be a list of ints")
     code = choice_of(RejectCode, number_of(fields, "code"), "code")
     return Reject(
         code,
@@ -335,14 +352,14 @@ def _reject(body: bytes) -> Reject:
 
 def _ping_body(body: bytes) -> bytes:
     if len(body) > MAX_PING_BYTES:
-        raise ProtocolError(f"a PING carries at most {MAX_PING_BYTES} bytes, not {len(body)}")
+        raise ProtocolError(f"a PING must carry at most {MAX_PING_BYTES} bytes, not {len(body)}")
     return body
 
 
 def _empty(make: Callable[[], ControlFrame]) -> Callable[[bytes], ControlFrame]:
     def read(body: bytes) -> ControlFrame:
         if body:
-            raise ProtocolError(f"a {make().type.name} has no body, this one {len(body)} bytes")
+            raise ProtocolError(f"a {make().type.name} must have no body, not {len(body)} bytes")
         return make()
 
     return read
@@ -351,7 +368,7 @@ def _empty(make: Callable[[], ControlFrame]) -> Callable[[bytes], ControlFrame]:
 def _ids(body: bytes) -> tuple[PlayerID, ...]:
     ids = unpack(body)
     if type(ids) is not list or not 1 <= len(ids) <= IDS_A_FRAME:
-        raise ProtocolError(f"the body is a list of 1 to {IDS_A_FRAME} player IDs")
+        raise ProtocolError(f"the body must be a list of 1 to {IDS_A_FRAME} player IDs")
     return tuple(checked(check_player_id, player_id) for player_id in ids)
 
 
@@ -371,7 +388,7 @@ def _order(body: bytes) -> Order:
     what = choice_of(What, field_of(fields, "what", str), "what")
     player_id = _player_id(fields)
     if (what is What.KICK and player_id is None) or (what is What.DRAIN and player_id is not None):
-        raise ProtocolError("a player_id goes with what=kick, may go with what=watch, and with nothing else")
+        raise ProtocolError("a kick must have a player_id, a watch may have one, and a drain must have none")
     return Order(
         number_of(fields, "id"),
         what,

@@ -1,4 +1,4 @@
-"""Fields of control frames: how their bodies are read, with a `ProtocolError` for what is not allowed."""
+"""Fields of control frames: how bodies are read. A field that is not allowed raises `ProtocolError`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ringback.protocol.limits import MAX_KEYS
 
 
 def pack(value: Any) -> bytes:
-    """Gives the body that a value is written as."""
+    """Return the body that carries a value."""
     body: bytes = msgpack.packb(value)
     return body
 
 
 def unpack(body: bytes) -> Any:
-    """Gives the value of a body."""
+    """Return the value that a body carries."""
     try:
         return msgpack.unpackb(
             body, max_array_len=MAX_KEYS, max_map_len=MAX_KEYS, ext_hook=_no_ext, timestamp=1
         )
     except Exception as error:  # msgpack raises five kinds; each means the same here
-        raise ProtocolError(f"a body that is not msgpack within the limits: {error}") from None
+        raise ProtocolError(f"the body must be msgpack within the limits: {error}") from None
 
 
 def _no_ext(code: int, data: bytes) -> Any:
@@ -32,33 +32,33 @@ def _no_ext(code: int, data: bytes) -> Any:
 
 
 def read_map(body: bytes) -> dict[str, Any]:
-    """Gives the fields of a body that is a map."""
+    """Return the fields of a body that is a map."""
     fields = unpack(body)
     if type(fields) is not dict:
-        raise ProtocolError(f"the body is a map, not {type(fields).__name__}")
+        raise ProtocolError(f"the body must be a map, not {type(fields).__name__}")
     return fields
 
 
 def field_of(fields: dict[str, Any], name: str, kind: type, default: Any = ...) -> Any:
-    """Gives a field of a type, or the default where it is missing."""
+    """Return a field of this type, or the default if it is missing."""
     value = fields.get(name, default)
     if value is ...:
         raise ProtocolError(f"the field {name} is missing")
     if type(value) is not kind and value is not default:
-        raise ProtocolError(f"the field {name} is {kind.__name__}, not {type(value).__name__}")
+        raise ProtocolError(f"the field {name} must be {kind.__name__}, not {type(value).__name__}")
     return value
 
 
 def number_of(fields: dict[str, Any], name: str, default: Any = ..., bits: int = 64) -> Any:
-    """Gives a field that is an int of so many bits, without a sign."""
+    """Return a field that is an unsigned int of this many bits, or the default if it is missing."""
     value = field_of(fields, name, int, default)
     if value is not None and not 0 <= value < 2**bits:
-        raise ProtocolError(f"the field {name} is 0 to 2**{bits}-1, not {value}")
+        raise ProtocolError(f"the field {name} must be from 0 to 2**{bits}-1, not {value}")
     return value
 
 
 def choice_of(kind: Callable[[Any], Any], value: Any, name: str) -> Any:
-    """Gives the member of an enum that a value stands for."""
+    """Return the member of an enum that has this value."""
     try:
         return kind(value)
     except ValueError:
@@ -66,7 +66,7 @@ def choice_of(kind: Callable[[Any], Any], value: Any, name: str) -> Any:
 
 
 def checked(check: Callable[[Any], Any], value: Any) -> Any:
-    """Gives what `check` gives; what it does not allow is a fault of the frame."""
+    """Return what `check` returns. An error of `check` becomes a `ProtocolError`."""
     try:
         return check(value)
     except (TypeError, ValueError) as error:

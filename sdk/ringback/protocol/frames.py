@@ -1,6 +1,6 @@
 """Frames: the 8-byte header, the types, and which role may send which.
 
-A frame is one message part. `docs/protocol.md` is the specification; this module and `control` are
+A frame is one part of a message. `docs/protocol.md` is the specification; this module and `control` are
 its code.
 """
 
@@ -12,14 +12,16 @@ from enum import IntEnum, StrEnum
 VERSION = 1
 SUPPORTED_VERSIONS = (1,)
 HEADER = struct.Struct("!BBHI")
-"""Version, type, code (0 except in a BOUNCE), link: network byte order."""
+"""Version, type, code (0 except in a BOUNCE) and link number, in network byte order."""
 
 HEADER_BYTES = HEADER.size
 SERVER_LINK = 0
-"""The link number of the server, whoever it is; operators have numbers from 1."""
+"""The link number of the server. Operators have numbers from 1."""
 
 
 class FrameType(IntEnum):
+    """The type of a frame. The number is the second byte of its header."""
+
     HELLO = 1
     WELCOME = 2
     REJECT = 3
@@ -44,6 +46,8 @@ class FrameType(IntEnum):
 
 
 class Role(StrEnum):
+    """What an endpoint is."""
+
     PLAYER = "player"
     SERVER = "server"
     OPERATOR = "operator"
@@ -57,11 +61,11 @@ BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
     Role.SERVER: frozenset(_FROM_TRUSTED),
     Role.OPERATOR: frozenset(_FROM_TRUSTED | {FrameType.QUERY, FrameType.ORDER}),
 }
-"""What the broker accepts from a peer with this role; None: before its HELLO."""
+"""The frame types that the broker accepts from a peer, by its role; None before its HELLO."""
 
 
 class SessionState(StrEnum):
-    """A session as an endpoint sees it."""
+    """The state of a session, as an endpoint sees it."""
 
     GREETING = "greeting"
     READY = "ready"
@@ -106,9 +110,9 @@ def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], S
 
 
 ENDPOINT_TRANSITIONS = _endpoint_transitions()
-"""(state, frame type) to state, for each role; what is not listed is ignored and counted."""
+"""The next state for a state and a frame type, by role. Other frames are ignored and counted."""
 
 
 def header(frame_type: FrameType, link: int = 0, code: int = 0) -> bytes:
-    """Gives the 8 bytes that a frame begins with."""
+    """Return the header of a frame: its first 8 bytes."""
     return HEADER.pack(VERSION, frame_type, code, link)

@@ -1,4 +1,4 @@
-"""Values of payloads and results as JSON, and back: for commands and for the dashboard."""
+"""Payloads and results as JSON, and back: for commands and for the dashboard."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 
 def jsonable(value: Any) -> Any:
-    """Gives a value that JSON has for one that msgpack has.
+    """Return the JSON value for a msgpack value.
 
-    What JSON lacks becomes an object of one pair: bytes {"base64": "..."}; a float that is no number
-    {"float": "NaN"}, "Infinity" or "-Infinity"; a map with a key that is not a str
+    A value that JSON lacks becomes an object of one pair: bytes {"base64": "..."}; a float that is not
+    finite {"float": "NaN"}, "Infinity" or "-Infinity"; a map with a key that is not a str
     {"map": [[key, value], ...]}, so that 7 and "7" stay apart.
     """
     match value:
@@ -31,12 +31,12 @@ def jsonable(value: Any) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Gives the value of a JSON text (RFC 8259): no NaN, and no number that is out of range.
+    """Return the value of a JSON text (RFC 8259), without NaN and numbers that are out of range.
 
     Raises:
-        json.JSONDecodeError: it is not JSON.
-        ValueError: a number in it can't be carried.
-        RecursionError: it is nested too deep.
+        json.JSONDecodeError: the text is not JSON.
+        ValueError: a number in it is NaN, infinite or out of range.
+        RecursionError: it is nested too deeply.
     """
     return json.loads(text, parse_constant=_no_constant, parse_float=_float)
 

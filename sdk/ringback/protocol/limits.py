@@ -1,4 +1,4 @@
-"""The bounds of the protocol, and those that an endpoint sets on what it accepts."""
+"""The bounds of the protocol, and the limits that an endpoint sets for what it accepts."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ MAX_KEYS = 1024
 MAX_PING_BYTES = 64
 MAX_CONTEXT_PAIRS = 8
 MAX_CONTEXT_BYTES = 1024
-"""What a CALL may carry of tracing: pairs, and the bytes of their names and values together."""
+"""The tracing context that a CALL may carry: its pairs, and the bytes of all names and values together."""
 
 MAX_TERMS_CHARS = 200
 MAX_REASON_CHARS = 200
-"""What is kept of why a session is refused or ended."""
+"""How much is kept of the reason why a session is refused or ended."""
 
 MAX_GRACE_S = 86_400
-"""The longest time that a broker may be asked to take for draining."""
+"""The longest time that an operator may give a broker to drain."""
 
 MAX_TOKEN_CHARS = 2048
-"""A longer token is refused before anything of it is read. 28 allowed keys and a long ID fit."""
+"""A longer token is refused unread. One with 28 allowed public keys and a long ID fits."""
 
 MAX_ENVELOPE_BYTES = 1024 * 1024
-"""One call or answer with everything in it, encoded."""
+"""The largest encoded call or reply, with everything in it."""
 
 MAX_FRAME_BYTES = MAX_ENVELOPE_BYTES + 4096
-"""One message part. What is above an envelope leaves room for headers, those of a BOUNCE too."""
+"""The largest frame. It has room for an envelope and all headers, also those of a BOUNCE."""
 
 MAX_ENVELOPES = 1024
 """How many envelopes a DATA or RELAY frame may hold."""
@@ -39,37 +39,37 @@ BATCH_BYTES = 64 * 1024
 """A sender starts a new frame when the present one has reached either bound."""
 
 BUNDLE_FRAMES = 256
-"""How many frames a BUNDLE may carry. A sender starts another one at BATCH_BYTES too."""
+"""How many frames a BUNDLE may carry. A sender also starts another one at BATCH_BYTES."""
 
 PLAYER_HEARTBEAT_S = 1.0
 TRUSTED_HEARTBEAT_S = 0.5
-"""How often an endpoint sends heartbeats, unless it is told otherwise. A player says so in its
-HELLO; where there are many, the broker asks them for fewer."""
+"""The default intervals of heartbeats. A player names its interval in its HELLO; in a crowd, the broker
+asks for a longer one."""
 
 MAX_HEARTBEAT_S = 60
-"""The longest time between two heartbeats that a broker may ask for."""
+"""The longest interval of heartbeats that a broker may ask for."""
 
 IDS_A_FRAME = 1000
-"""How many player IDs go into one JOINED or LEFT frame, and how many rows into an ANSWER."""
+"""How many player IDs one JOINED or LEFT frame may have, and how many rows an ANSWER."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an endpoint accepts from others. All are checked before a handler runs.
+    """The limits that an endpoint sets for what it accepts. They are checked before a handler runs.
 
     Attributes:
-        max_call_bytes: one call or answer, encoded, in bytes; at most 1 MiB. Checked on what is sent
-            too, so that too large a call fails at once, where it is made.
-        max_depth: how deep lists and maps may be nested; at most 64.
-        max_array_len: items of one list; at least 6, since an envelope is a list itself. Frames with more
-            envelopes than this are read one envelope at a time, which is slower.
-        max_map_len: pairs of one map; at least 8, since a call's context is a map.
-        max_in_flight: calls that may wait for their answer at one time, of one caller, and to one peer.
-        max_in_flight_bytes: what those of one caller may take, in bytes.
-        max_running: calls of all callers that may wait for their answer at one time.
-        max_calls_per_s: calls a second of one caller, with a burst of one second; None for no limit.
-        max_pending: calls that this endpoint itself may have waiting for answers.
-        max_queued_bytes: what may wait for a slow link, in bytes.
+        max_call_bytes: the bytes of one encoded call or reply; at most 1 MiB. This is also checked before a
+            call is sent, so that a call that is too large fails at once.
+        max_depth: how deeply lists and maps may be nested; at most 64.
+        max_array_len: the items of one list; at least 6, because an envelope is a list. A frame with more
+            envelopes is read one envelope at a time, which is slower.
+        max_map_len: the pairs of one map; at least 8, because the context of a call is a map.
+        max_in_flight: the calls in flight from one caller, and to one peer.
+        max_in_flight_bytes: the bytes of the calls in flight from one caller.
+        max_running: the calls in flight from all callers together.
+        max_calls_per_s: the calls per second from one caller, with a burst of one second; None for no limit.
+        max_pending: the calls of this endpoint itself that may wait for replies.
+        max_queued_bytes: the bytes that may wait for a slow link.
     """
 
     max_call_bytes: int = MAX_ENVELOPE_BYTES
@@ -93,10 +93,12 @@ class Limits:
                 kind = "a number" if fractions else "an int"
                 raise ValueError(f"{field.name} must be {kind} above 0, not {value!r}")
         if self.max_call_bytes > MAX_ENVELOPE_BYTES:
-            raise ValueError(f"max_call_bytes is at most {MAX_ENVELOPE_BYTES}, not {self.max_call_bytes}")
+            raise ValueError(
+                f"max_call_bytes must be at most {MAX_ENVELOPE_BYTES}, not {self.max_call_bytes}"
+            )
         if self.max_depth > 64:
-            raise ValueError(f"max_depth is at most 64, not {self.max_depth}")
+            raise ValueError(f"max_depth must be at most 64, not {self.max_depth}")
         if self.max_array_len < 6:
-            raise ValueError(f"max_array_len is at least 6, not {self.max_array_len}")
+            raise ValueError(f"max_array_len must be at least 6, not {self.max_array_len}")
         if self.max_map_len < MAX_CONTEXT_PAIRS:
-            raise ValueError(f"max_map_len is at least {MAX_CONTEXT_PAIRS}, not {self.max_map_len}")
+            raise ValueError(f"max_map_len must be at least {MAX_CONTEXT_PAIRS}, not {self.max_map_len}")

@@ -1,4 +1,4 @@
-"""Names: keys of callbacks, names of cryptographic keys, public keys. What is allowed."""
+"""Names that are checked: keys of callbacks, names of key pairs, and public keys."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ _Z85_DIGITS = {
 
 
 def check_key(key: Any) -> str:
-    """Gives the key back, or says what is wrong with it.
+    """Return the key of a callback if it is allowed.
 
     Raises:
-        TypeError: it is not a str.
-        ValueError: it is empty, over 256 bytes, or not UTF-8.
+        TypeError: the key is not a str.
+        ValueError: the key is empty, longer than 256 UTF-8 bytes, or not valid Unicode.
     """
     if type(key) is not str:
-        raise TypeError(f"a key is a str, not {type(key).__name__}")
+        raise TypeError(f"a key must be a str, not {type(key).__name__}")
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"a key is valid Unicode, not {key!r}") from None
+        raise ValueError(f"a key must be valid Unicode, not {key!r}") from None
     if not 1 <= size <= MAX_KEY_BYTES:
-        raise ValueError(f"a key is 1 to {MAX_KEY_BYTES} UTF-8 bytes, not {size}")
+        raise ValueError(f"a key must have 1 to {MAX_KEY_BYTES} UTF-8 bytes, not {size}")
     return key
 
 
 def check_key_name(name: Any) -> str:
-    """Gives the name of a CURVE or token key back. It can stand in a file's name and in TOML as it is.
+    """Return the name of a key pair if it is allowed, in the name of a file and in TOML.
 
     Raises:
-        TypeError: it is not a str.
-        ValueError: it is not of that form.
+        TypeError: the name is not a str.
+        ValueError: the name has another form.
     """
     if type(name) is not str:
-        raise TypeError(f"a key's name is a str, not {type(name).__name__}")
+        raise TypeError(f"the name of a key pair must be a str, not {type(name).__name__}")
     if not _KEY_NAME.fullmatch(name):
-        form = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first"
-        raise ValueError(f"a key's name is {form}, not {name!r:.80}")
+        form = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', with a letter or digit first"
+        raise ValueError(f"the name of a key pair must be {form}, not {name!r:.80}")
     return name
 
 
 def check_public_key(key: Any) -> str:
-    """Gives a public key of CURVE back, or says what is wrong with it: 32 bytes in Z85 (ZeroMQ's RFC 32).
+    """Return a public key of CURVE if it is one: 32 bytes in Z85 (ZeroMQ's RFC 32).
 
     Raises:
-        TypeError: it is not a str.
-        ValueError: it is not 40 characters of Z85.
+        TypeError: the public key is not a str.
+        ValueError: the public key is not 40 characters of Z85.
     """
     if type(key) is not str:
-        raise TypeError(f"a public key is a str, not {type(key).__name__}")
+        raise TypeError(f"a public key must be a str, not {type(key).__name__}")
     if len(key) != 40 or not all(_is_z85(key[i : i + 5]) for i in range(0, 40, 5)):
-        raise ValueError(f"a public key is 40 characters of Z85, not {key!r:.80}")
+        raise ValueError(f"a public key must be 40 characters of Z85, not {key!r:.80}")
     return key
 
 

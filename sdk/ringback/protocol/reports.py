@@ -1,6 +1,7 @@
-"""REPORT and WATCH: what a trusted endpoint tells the broker of calls.
+"""REPORT and WATCH: what a trusted endpoint tells the broker about calls.
 
-How many there were, how they ended and how long they took; and those that somebody watches, one by one.
+A REPORT says how many calls there were, how they ended and how long they took. It also has the watched calls,
+one by one. A WATCH says which calls those are.
 """
 
 from __future__ import annotations
@@ -22,53 +23,53 @@ LATENCY_BOUNDS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-"""Upper bounds of the classes that latencies are counted in; one more class has what is above."""
+"""The upper bounds of the classes that latencies are counted in. One more class counts those above."""
 
 CLASSES = len(LATENCY_BOUNDS_S) + 1
 
 APPLICATION = "APPLICATION"
-"""What errors with codes of an application are counted as: there may be any number of those."""
+"""How errors with codes of the application are counted: together, as there may be any number of codes."""
 
 FAILURES = frozenset({APPLICATION, *(code.name for code in Code)})
 
 MAX_CALLBACKS = 500
-"""Callbacks that are counted apart."""
+"""How many callbacks are counted one by one."""
 
 OTHERS = ""
-"""The key that all further ones are counted under."""
+"""The key that all other callbacks are counted under."""
 
 OTHERS_NAME = "(others)"
-"""How people are told of it."""
+"""What people see in the place of that key."""
 
 MAX_WATCH_S = 86_400
-"""The longest time that calls are watched for."""
+"""The longest time that a watch can last."""
 
 MAX_WATCHED_BYTES = 4096
-"""A payload that takes more is not shown."""
+"""A payload, or a reply, that takes more is not shown."""
 
 
 class CallbackFigures(NamedTuple):
-    """Of one callback, since the report before.
+    """The figures of one callback, since the report before.
 
     Attributes:
-        key: empty for all that are not counted apart.
-        side: who handles it.
-        in_flight: calls that wait for an answer now.
-        took_s: the latencies of those answered with results, added up.
-        answered: these, counted by class of latency.
-        failed: the others, by the name of the code.
+        key: the key of the callback; `OTHERS` for all callbacks that are not counted one by one.
+        side: the role of the endpoint that handles the calls.
+        in_flight: how many calls are in flight now.
+        took_s: the sum of the latencies of calls that ended with results.
+        succeeded: how many calls ended with results, by class of latency.
+        failed: how many calls ended with an error, by the name of the code.
     """
 
     key: str
     side: Role
     in_flight: int
     took_s: float
-    answered: tuple[int, ...]
+    succeeded: tuple[int, ...]
     failed: dict[str, int]
 
 
 class PlayerFigures(NamedTuple):
-    """Of one player, since the report before: its calls both ways that ended, and how many failed."""
+    """The figures of one player, since the report before: calls that ended, both ways, and errors."""
 
     player_id: PlayerID
     calls: int
@@ -76,14 +77,15 @@ class PlayerFigures(NamedTuple):
 
 
 class WatchedCall(NamedTuple):
-    """One call that somebody watches, as it ended.
+    """A watched call that has ended.
 
     Attributes:
-        age_s: how long before the report.
-        side: who handles it.
-        player_id: who called or was called; the named source of an operator's call.
-        outcome: "OK", or the name of the error's code.
-        took_s: how long it took.
+        age_s: how many seconds before the report it ended.
+        side: the role of the endpoint that handled it.
+        player_id: the player that called or was called; the source of an operator's call.
+        key: the key of the callback.
+        outcome: "OK", or the name of the error code.
+        took_s: how many seconds it took.
         payload: the encoded payload; None if no watch wants to see it, or if it is too long.
         reply: the encoded array of results, or the encoded message of the error; None like `payload`.
     """
@@ -99,12 +101,12 @@ class WatchedCall(NamedTuple):
 
 
 class CallFilter(NamedTuple):
-    """Which calls are watched.
+    """Which calls a watch chooses.
 
     Attributes:
-        player_id: those from or to this player; None: any.
-        pattern: those of keys like this, with *, ? and [...] as in a shell; None: any.
-        payloads: whether to show what they carry.
+        player_id: calls from or to this player; None for any player.
+        pattern: calls whose key matches this pattern, with *, ? and [...] as in a shell; None for any key.
+        payloads: whether to show payloads and replies.
     """
 
     player_id: PlayerID | None
@@ -112,7 +114,7 @@ class CallFilter(NamedTuple):
     payloads: bool
 
     def matches(self, player_id: PlayerID, key: str) -> bool:
-        """Tells whether a call is one of these. 7 and "7" are two players."""
+        """Return whether the filter chooses a call. 7 and "7" are two players."""
         wanted = self.player_id
         if wanted is not None and (type(wanted), wanted) != (type(player_id), player_id):
             return False
@@ -121,9 +123,9 @@ class CallFilter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a trusted endpoint has counted since its report before, and calls that somebody watches.
+    """What a trusted endpoint has counted since the report before, and the watched calls.
 
-    `lost` is how many of those there was no room for.
+    `lost` says for how many watched calls there was no room.
     """
 
     type: ClassVar[FrameType] = FrameType.REPORT
@@ -135,7 +137,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Which calls are watched from now on: any of these. `watches` replaces those of the frame before."""
+    """Which calls are watched from now on: those that one of the watches chooses."""
 
     type: ClassVar[FrameType] = FrameType.WATCH
     watches: tuple[CallFilter, ...]
@@ -143,20 +145,20 @@ class Watch:
 
 
 def way(side: str, player_id: PlayerID) -> str:
-    """Tells people who called whom."""
+    """Return who called whom, for people."""
     return f"player {player_id!r} -> server" if side == Role.SERVER else f"server -> player {player_id!r}"
 
 
-def quantile_s(answered: Sequence[int], share: float) -> float | None:
-    """Gives the latency that so large a share of calls did not exceed, about: even within a class.
+def quantile_s(succeeded: Sequence[int], share: float) -> float | None:
+    """Return about the latency that this share of calls did not exceed; None if there are no calls.
 
-    None where there are no calls. What is above all bounds counts as the last bound.
+    Within a class, latencies are taken as evenly spread. Those above all bounds count as the last bound.
     """
-    wanted = share * sum(answered)
+    wanted = share * sum(succeeded)
     if not wanted:
         return None
     lower, seen = 0.0, 0
-    for upper, count in zip(LATENCY_BOUNDS_S, answered, strict=False):
+    for upper, count in zip(LATENCY_BOUNDS_S, succeeded, strict=False):
         if seen + count >= wanted:
             return lower + (upper - lower) * (wanted - seen) / count
         seen += count
@@ -165,57 +167,64 @@ def quantile_s(answered: Sequence[int], share: float) -> float | None:
 
 
 def read_report(body: bytes) -> Report:
+    """Return the REPORT in a body.
+
+    Raises:
+        ProtocolError: a field is wrong.
+    """
     fields = read_map(body)
     return Report(
         tuple(_callback_figures(row) for row in field_of(fields, "callbacks", list, ())),
         tuple(_player_figures(row) for row in field_of(fields, "players", list, ())),
-        tuple(_traced(row) for row in field_of(fields, "calls", list, ())),
+        tuple(_watched_call(row) for row in field_of(fields, "calls", list, ())),
         number_of(fields, "lost", None, bits=32),
     )
 
 
 def _callback_figures(row: Any) -> CallbackFigures:
-    key, side, in_flight, took_s, answered, failed = _row(
+    key, side, in_flight, took_s, succeeded, failed = _row(
         row, "callbacks", (str, str, int, float, list, dict)
     )
     if key:
         checked(check_key, key)
-    if len(answered) != CLASSES or not all(map(_is_count, (in_flight, *answered, *failed.values()))):
-        raise ProtocolError(f"callbacks: counts are ints of 0 to 2**53, with {CLASSES} classes of latency")
+    if len(succeeded) != CLASSES or not all(map(_is_count, (in_flight, *succeeded, *failed.values()))):
+        raise ProtocolError(
+            f"callbacks: counts must be ints from 0 to 2**53, in {CLASSES} classes of latency"
+        )
     if not set(failed) <= FAILURES:
-        raise ProtocolError("callbacks: failed is counted by names of codes")
+        raise ProtocolError("callbacks: the keys of failed must be names of error codes")
     if not 0.0 <= took_s < math.inf:
-        raise ProtocolError(f"callbacks: took_s is seconds from 0, not {took_s}")
-    return CallbackFigures(key, choice_of(Role, side, "side"), in_flight, took_s, tuple(answered), failed)
+        raise ProtocolError(f"callbacks: took_s must be a number of seconds from 0, not {took_s}")
+    return CallbackFigures(key, choice_of(Role, side, "side"), in_flight, took_s, tuple(succeeded), failed)
 
 
 def _player_figures(row: Any) -> PlayerFigures:
     player_id, calls, errors = _row(row, "players", (object, int, int))
     if not (_is_count(calls) and _is_count(errors)):
-        raise ProtocolError("players: counts are ints of 0 to 2**53")
+        raise ProtocolError("players: counts must be ints from 0 to 2**53")
     return PlayerFigures(checked(check_player_id, player_id), calls, errors)
 
 
-def _traced(row: Any) -> WatchedCall:
-    age_s, side, player_id, key, outcome, took_s, request, answer = _row(
+def _watched_call(row: Any) -> WatchedCall:
+    age_s, side, player_id, key, outcome, took_s, payload, reply = _row(
         row, "calls", (float, str, object, str, str, float, object, object)
     )
-    for payload in (request, answer):
-        if payload is not None and not (type(payload) is bytes and len(payload) <= MAX_WATCHED_BYTES):
-            raise ProtocolError(f"calls: a payload is at most {MAX_WATCHED_BYTES} bytes, or nil")
+    for shown in (payload, reply):
+        if shown is not None and not (type(shown) is bytes and len(shown) <= MAX_WATCHED_BYTES):
+            raise ProtocolError(f"calls: a payload must have at most {MAX_WATCHED_BYTES} bytes, or be nil")
     if not (0.0 <= age_s < math.inf and 0.0 <= took_s < math.inf):
-        raise ProtocolError("calls: times are seconds from 0")
+        raise ProtocolError("calls: times must be numbers of seconds from 0")
     if not 0 < len(outcome) <= MAX_CODE_CHARS:
-        raise ProtocolError(f"calls: an outcome has 1 to {MAX_CODE_CHARS} characters")
+        raise ProtocolError(f"calls: an outcome must have 1 to {MAX_CODE_CHARS} characters")
     checked(check_key, key)
     checked(check_player_id, player_id)
-    return WatchedCall(age_s, choice_of(Role, side, "side"), player_id, key, outcome, took_s, request, answer)
+    return WatchedCall(age_s, choice_of(Role, side, "side"), player_id, key, outcome, took_s, payload, reply)
 
 
 def _row(row: Any, what: str, kinds: tuple[type, ...]) -> list[Any]:
     sound = type(row) is list and len(row) == len(kinds)
     if not sound or not all(kind in (object, type(item)) for item, kind in zip(row, kinds, strict=True)):
-        raise ProtocolError(f"{what}: a row of other items than it has")
+        raise ProtocolError(f"{what}: a row must have its {len(kinds)} items, each of its type")
     items: list[Any] = row
     return items
 
@@ -225,6 +234,11 @@ def _is_count(value: Any) -> bool:
 
 
 def read_watch(body: bytes) -> Watch:
+    """Return the WATCH in a body.
+
+    Raises:
+        ProtocolError: a field is wrong.
+    """
     fields = read_map(body)
     watches = []
     for row in field_of(fields, "watches", list):

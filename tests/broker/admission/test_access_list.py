@@ -148,10 +148,10 @@ def key(**fields: Any) -> str:
         (key(role=None), "role is one of"),
         (key(role=5), "role is one of"),
         (key(role=["server"]), "role is one of"),
-        (key(name=None), "a key's name is a str"),
-        (key(name="a b"), "a key's name is 1 to 64"),
-        (key(name="x" * 65), "a key's name is 1 to 64"),
-        (key(public=None), "a public key is a str"),
+        (key(name=None), "the name of a key pair must be a str"),
+        (key(name="a b"), "the name of a key pair must be 1 to 64"),
+        (key(name="x" * 65), "the name of a key pair must be 1 to 64"),
+        (key(public=None), "a public key must be a str"),
         (key(public="x"), "40 characters of Z85"),
         (key(public="~" * 40), "40 characters of Z85"),
         (key(public="#" * 40), "40 characters of Z85"),
@@ -173,7 +173,7 @@ def key(**fields: Any) -> str:
         (SIGNER.replace("public", "publik"), "'publik' is not known"),
         ("[[token_key]]\nname = 'game'", "public is a str"),
         ("[[token_key]]\nname = 'game'\npublic = 'x'", r"\[\[token_key\]\] 1"),
-        ("[[token_key]]\npublic = '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'", "a key's name"),
+        ("[[token_key]]\npublic = '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'", "the name of a key pair"),
     ],
 )
 def test_a_list_that_is_wrong(text: str, message: str) -> None:

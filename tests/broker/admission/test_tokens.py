@@ -268,15 +268,15 @@ def test_a_reason_repeats_nothing_of_the_token() -> None:
 @pytest.mark.parametrize(
     ("keys", "audience", "error", "part"),
     [
-        ({"a b": PUBLIC}, "x", ValueError, "a key's name"),
-        ({"": PUBLIC}, "x", ValueError, "a key's name"),
-        ({1: PUBLIC}, "x", TypeError, "a key's name"),
+        ({"a b": PUBLIC}, "x", ValueError, "the name of a key pair"),
+        ({"": PUBLIC}, "x", ValueError, "the name of a key pair"),
+        ({1: PUBLIC}, "x", TypeError, "the name of a key pair"),
         ({"a": PUBLIC[:-1]}, "x", ValueError, "key a: "),
         ({"a": PUBLIC + "="}, "x", ValueError, "key a: "),
         ({"a": PUBLIC[:-1] + "_"}, "x", ValueError, "key a: "),
         ({"a": b"x" * 43}, "x", TypeError, "an Ed25519 key"),
-        ({}, "", ValueError, "an audience is not empty"),
-        ({}, "\udcff", ValueError, "an audience is valid Unicode"),
+        ({}, "", ValueError, "an audience must not be empty"),
+        ({}, "\udcff", ValueError, "an audience must be valid Unicode"),
         ({}, None, TypeError, "an audience"),
     ],
 )
@@ -296,7 +296,7 @@ def test_libraries_that_are_missing(monkeypatch: pytest.MonkeyPatch, module: str
 @pytest.mark.parametrize("check", [check_key_name, check_public_key, check_audience, decode_key])
 def test_what_is_no_str(check: Callable[[Any], Any]) -> None:
     for value in (None, 1, b"x"):
-        with pytest.raises(TypeError, match="is a str, not"):
+        with pytest.raises(TypeError, match="must be a str, not"):
             check(value)
 
 
@@ -307,7 +307,7 @@ def test_a_good_name_is_given_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "a/b", "-a", ".", 'a"', "a\n", "\u00e9"])
 def test_a_bad_name(name: str) -> None:
-    with pytest.raises(ValueError, match="a key's name is"):
+    with pytest.raises(ValueError, match="the name of a key pair must be"):
         check_key_name(name)
 
 

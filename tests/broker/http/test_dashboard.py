@@ -268,9 +268,9 @@ def test_the_document(broker: BrokerProcess, tmp_path: Path) -> None:
         (b"[]", 'the body must be an object whose side is "server" or "player"'),
         (b'{"side": "both"}', 'the body must be an object whose side is "server" or "player"'),
         (b'{"side": "server", "player_id": 7}', "'player_id' is unknown; allowed are side, key, source, pay"),
-        (b'{"side": "server", "source": 7}', "a key is a str, not NoneType"),
-        (b'{"side": "player", "key": "k"}', "a player ID is an int or a str, not NoneType"),
-        (b'{"side": "player", "key": "k", "player_id": 0}', "a player ID that is an int is 1 to 2**63-1"),
+        (b'{"side": "server", "source": 7}', "a key must be a str, not NoneType"),
+        (b'{"side": "player", "key": "k"}', "a player ID must be an int or a str, not NoneType"),
+        (b'{"side": "player", "key": "k", "player_id": 0}', "a player ID must be from 1 to 2**63-1"),
         (
             b'{"side": "server", "key": "k", "source": 1, "timeout": 61}',
             "timeout must be above 0 and at most 60 seconds, not 61",

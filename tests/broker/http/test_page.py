@@ -175,7 +175,7 @@ def test_errors_are_shown(page: Browser, broker: BrokerProcess) -> None:
     choose(page, "server", "fails", "shop", "")
     assert send(page).startswith("NO_SERVER")
     choose(page, "server", "k", "x" * 65, "")
-    assert send(page).startswith("BAD_REQUEST: a player ID that is a str is 1 to 64 UTF-8 bytes")
+    assert send(page).startswith("BAD_REQUEST: a player ID must have 1 to 64 UTF-8 bytes")
     choose(page, "server", "k", "x", "{")
     page.find("#send").click()
     assert page.run("return document.getElementById('payload').validationMessage").startswith(

@@ -19,9 +19,9 @@ def test_settings_have_sound_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"players": "here"}, "players: an address is"),
+        ({"players": "here"}, "players: an address must be"),
         ({"players": 5770}, "players: tcp://HOST:PORT or ipc://PATH is allowed, not 5770"),
-        ({"backend": "tcp://127.0.0.1:99999"}, "backend: a port is"),
+        ({"backend": "tcp://127.0.0.1:99999"}, "backend: a port must be"),
         ({"backend": "ipc://" + "x" * 200}, "backend: the path"),
         (
             {"players": "tcp://127.0.0.1:1", "backend": "tcp://127.0.0.1:1"},

@@ -82,7 +82,8 @@ def test_a_public_key_without_its_file(run: Any) -> None:
     run("new", "x", "--role", "operator")
     public = load_key_pair("x.key").public
     code, _, line = run("allow", public, "--role", "operator")
-    assert (code, line) == (Exit.USAGE, "USAGE: [[key]] 1: a key's name is a str, not NoneType\n")
+    reason = "[[key]] 1: the name of a key pair must be a str, not NoneType"
+    assert (code, line) == (Exit.USAGE, f"USAGE: {reason}\n")
     assert not Path("access.toml").exists()
     run("allow", public, "--name", "cli", "--role", "operator", "--no-sources", "--access", "other.toml")
     [row] = access(Path("other.toml"))
@@ -108,11 +109,11 @@ def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
             ["new", "x", "--role", "king"],
             "the role of a key pair must be one of broker, server, operator, player",
         ),
-        (["new", "a b", "--role", "server"], "a key's name is 1 to 64"),
-        (["new", "../x", "--role", "server"], "a key's name is 1 to 64"),
+        (["new", "a b", "--role", "server"], "the name of a key pair must be 1 to 64"),
+        (["new", "../x", "--role", "server"], "the name of a key pair must be 1 to 64"),
         (["new", "x", "--role", "server", "--id", "7"], "only a player may have IDs, not a server"),
-        (["new", "x", "--role", "player", "--id", "0"], "--id: a player ID that is an int"),
-        (["new", "x", "--role", "server", "--broker-key", "x"], "a public key is 40 characters of Z85"),
+        (["new", "x", "--role", "player", "--id", "0"], "--id: a player ID must be from"),
+        (["new", "x", "--role", "server", "--broker-key", "x"], "a public key must be 40 characters of Z85"),
         (["new", "x", "--role", "server", "--dir", "none"], "none/x.key: No such file or directory"),
         (["new", "taken", "--role", "server"], "taken.key: File exists"),
         (["new", "x"], "Missing option '--role'"),

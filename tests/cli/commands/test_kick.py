@@ -75,7 +75,7 @@ def test_an_operator_without_the_right_to_orders(tmp_path: Path, command: Any) -
 
 def test_bad_orders() -> None:
     with BrokerProcess() as broker, Operator(broker.backend) as operator:
-        with pytest.raises(ValueError, match="a player ID that is an int is 1 to"):
+        with pytest.raises(ValueError, match="a player ID must be from 1 to"):
             operator.kick(0)
         with pytest.raises(TypeError, match="reason must be a str, not int"):
             operator.kick(1, 5)  # type: ignore[arg-type]

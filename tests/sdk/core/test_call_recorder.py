@@ -45,7 +45,7 @@ def report(desk: Desk) -> control.Report:
     return found
 
 
-def answered(**classes: int) -> tuple[int, ...]:
+def succeeded(**classes: int) -> tuple[int, ...]:
     """Gives counts by class: c3=1 is one in class 3."""
     return tuple(classes.get(f"c{number}", 0) for number in range(CLASSES))
 
@@ -54,14 +54,14 @@ def test_a_call_of_a_player_s_callback_is_counted_by_its_caller() -> None:
     server = counting()
     call = server.call(7, flush=True)
     server.check_sums()
-    assert report(server).callbacks == (CallbackFigures("k", Role.PLAYER, 1, 0.0, answered(), {}),)
+    assert report(server).callbacks == (CallbackFigures("k", Role.PLAYER, 1, 0.0, succeeded(), {}),)
     server.clock.now += 0.2
     called(server, write.result(call.id, ()))
     server.check_sums()
     found = report(server)
     [figures] = found.callbacks
     assert figures[:3] == ("k", Role.PLAYER, 0) and abs(figures.took_s - 1.2) < 1e-9
-    assert figures.answered == answered(c13=1) and figures.failed == {}
+    assert figures.succeeded == succeeded(c13=1) and figures.failed == {}
     assert [tuple(player) for player in found.players] == [(7, 1, 0)]
     desk_is_quiet(server)
 
@@ -82,7 +82,7 @@ def test_a_call_of_the_server_s_callback_is_counted_by_the_server() -> None:
     server.check_sums()
     found = report(server)
     [figures] = found.callbacks
-    assert figures[:3] == ("k", Role.SERVER, 0) and figures.answered == answered(c5=1)
+    assert figures[:3] == ("k", Role.SERVER, 0) and figures.succeeded == succeeded(c5=1)
     assert figures.failed == {"APPLICATION": 1}
     assert [tuple(player) for player in found.players] == [("anna", 2, 1)]
 
@@ -99,7 +99,7 @@ def test_how_calls_fail_is_counted_by_code() -> None:
     for figures in (
         found := {(row.key, row.side): row for item in reports(server) for row in item.callbacks}
     ):
-        assert found[figures].answered == answered() and found[figures].in_flight == 0
+        assert found[figures].succeeded == succeeded() and found[figures].in_flight == 0
     server.wait(1.0)
     found |= {(row.key, row.side): row for item in reports(server) for row in item.callbacks}
     assert {key: row.failed for key, row in found.items()} == {
@@ -154,7 +154,7 @@ def test_a_server_that_calls_itself_counts_once() -> None:
     assert call.results == (1,)
     found = report(server)
     [figures] = found.callbacks
-    assert figures[:3] == ("k", Role.SERVER, 0) and sum(figures.answered) == 1 and found.players == ()
+    assert figures[:3] == ("k", Role.SERVER, 0) and sum(figures.succeeded) == 1 and found.players == ()
     server.wait(60.0)
     assert server.peers == {}
 
@@ -219,7 +219,7 @@ def test_latencies_are_added_up_where_nobody_takes_them() -> None:
     [record] = [record for record in server.recorder.records() if record.side is Role.SERVER]
     assert len(record._latencies) <= 11
     figures = record.take()
-    assert figures is not None and sum(figures.answered) == 40
+    assert figures is not None and sum(figures.succeeded) == 40
 
 
 def test_callbacks_over_the_bound_are_counted_together() -> None:

@@ -76,7 +76,7 @@ def test_bad_addresses(address: str, bind: bool) -> None:
 
 @pytest.mark.parametrize("address", [None, 5770, b"tcp://127.0.0.1:5770"])
 def test_an_address_of_another_type(address: Any) -> None:
-    with pytest.raises(TypeError, match="an address is a str"):
+    with pytest.raises(TypeError, match="an address must be a str"):
         check_address(address, bind=False)
 
 

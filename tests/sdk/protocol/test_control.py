@@ -209,7 +209,7 @@ def test_a_frame_over_the_limit() -> None:
     head = header(FrameType.HELLO)
     with pytest.raises(ProtocolError, match=f"at most {MAX_FRAME_BYTES} bytes"):
         control.decode(head + bytes(MAX_FRAME_BYTES - HEADER_BYTES + 1))
-    with pytest.raises(ProtocolError, match="not msgpack"):
+    with pytest.raises(ProtocolError, match="must be msgpack"):
         control.decode(head + bytes(MAX_FRAME_BYTES - HEADER_BYTES))
 
 

@@ -246,14 +246,17 @@ BOUNDS = [
     ({}, ""),
     ({"traceparent": "x"}, ""),
     ({str(number): "" for number in range(MAX_CONTEXT_PAIRS)}, ""),
-    ({str(number): "" for number in range(MAX_CONTEXT_PAIRS + 1)}, "a context has at most 8 pairs, not 9"),
+    (
+        {str(number): "" for number in range(MAX_CONTEXT_PAIRS + 1)},
+        "a context must have at most 8 pairs, not 9",
+    ),
     ({"é": "x" * (MAX_CONTEXT_BYTES - 2)}, ""),
-    ({"é": "x" * (MAX_CONTEXT_BYTES - 1)}, "a context has at most 1024 bytes, not 1025"),
-    ({"x": 1}, "a context is a map of str to str"),
-    ({b"x": "x"}, "a context is a map of str to str"),
-    ({"x": ["x"]}, "a context is a map of str to str"),
-    (["x"], "a context is a map of str to str"),
-    (None, "a context is a map of str to str"),
+    ({"é": "x" * (MAX_CONTEXT_BYTES - 1)}, "a context must have at most 1024 bytes, not 1025"),
+    ({"x": 1}, "a context must be a map of str to str"),
+    ({b"x": "x"}, "a context must be a map of str to str"),
+    ({"x": ["x"]}, "a context must be a map of str to str"),
+    (["x"], "a context must be a map of str to str"),
+    (None, "a context must be a map of str to str"),
 ]
 
 
@@ -272,7 +275,7 @@ def test_no_other_envelope_has_a_context() -> None:
     for odd in ([2, 5, [], context], [3, 5, "X", "", 0, None, context], [4, 5, context]):
         assert check(join([msgpack.packb(odd)])).unreadable[0].id == 5
     [too_long] = check(join([msgpack.packb([1, 5, "k", None, None, context, None])])).unreadable
-    assert too_long == (1, 5, "a CALL has 5 or 6 fields, not 7")
+    assert too_long == (1, 5, "a CALL must have 5 or 6 fields, not 7")
 
 
 @pytest.mark.parametrize("call_id", [0, 127, 128, 255, 256, 2**16, 2**32, 2**64 - 1])
@@ -304,7 +307,10 @@ def test_depth() -> None:
             fits, over = (join([msgpack.packb(wrap(nested(depth)))]) for depth in (allowed, allowed + 1))
             assert len(check(fits, limits).envelopes) == 1
             assert check(over, limits).envelopes == []
-            assert check(over, limits).unreadable[0].reason == f"nested deeper than {allowed} levels"
+            assert (
+                check(over, limits).unreadable[0].reason
+                == f"the payload must be nested at most {allowed} levels deep"
+            )
 
 
 def test_array_and_map_lengths() -> None:
@@ -321,7 +327,7 @@ def test_size() -> None:
     overhead = len(ENCODER.call(5, "k", "x" * 50, None)) - 50
     assert one("x" * (100 - overhead), limits).envelopes
     [unreadable] = one("x" * (101 - overhead), limits).unreadable
-    assert unreadable == (1, 5, "101 bytes where 100 are accepted")
+    assert unreadable == (1, 5, "the envelope has 101 bytes; at most 100 are accepted")
     # The bound is for each envelope, not for the body.
     assert check(join([GOOD] * 200), limits).envelopes == [[4, 9]] * 200
 
@@ -505,7 +511,7 @@ class RaisesOnStr:
     ],
 )
 def test_an_error_that_no_receiver_would_accept(error: CallbackError) -> None:
-    with pytest.raises(InvalidPayload, match="the error can't be carried"):
+    with pytest.raises(InvalidPayload, match="the error cannot be encoded"):
         ENCODER.error(1, error)
 
 

@@ -33,7 +33,7 @@ def test_a_player_id_out_of_range(player_id: Any) -> None:
 
 @pytest.mark.parametrize("player_id", [True, 1.0, b"a", None, [1], type("Sub", (int,), {})(5)])
 def test_a_player_id_of_another_type(player_id: Any) -> None:
-    with pytest.raises(TypeError, match="a player ID is an int or a str"):
+    with pytest.raises(TypeError, match="a player ID must be an int or a str"):
         check_player_id(player_id)
 
 
@@ -50,7 +50,7 @@ def test_a_key_out_of_range(key: str) -> None:
 
 @pytest.mark.parametrize("key", [None, 1, b"k"])
 def test_a_key_of_another_type(key: Any) -> None:
-    with pytest.raises(TypeError, match="a key is a str"):
+    with pytest.raises(TypeError, match="a key must be a str"):
         check_key(key)
 
 

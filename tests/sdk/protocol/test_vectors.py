@@ -89,7 +89,7 @@ def test_header(vector: dict[str, Any]) -> None:
     assert HEADER.unpack(expected) == (vector["version"], number, vector["code"], vector["link"])
 
 
-@pytest.mark.parametrize("vector", load("addresses.json", "addresses"))
+@pytest.mark.parametrize("vector", load("player_ids.json", "player_ids"))
 def test_address(vector: dict[str, Any]) -> None:
     expected = bytes.fromhex(vector["hex"])
     assert encode_player_id(vector["player_id"]) == expected
@@ -155,7 +155,7 @@ def test_bounce(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", load("bundles.json", "frames"))
 def test_bundle(vector: dict[str, Any]) -> None:
-    pairs = [(bytes.fromhex(one["address"]), bytes.fromhex(one["frame"])) for one in vector["carried"]]
+    pairs = [(bytes.fromhex(one["encoded_id"]), bytes.fromhex(one["frame"])) for one in vector["carried"]]
     data = bytes.fromhex(vector["hex"])
     assert bundle(pairs) == data
     assert unbundle(data) == [part for pair in pairs for part in pair]
@@ -167,7 +167,7 @@ def test_invalid_frame(vector: dict[str, Any]) -> None:
         control.decode(bytes.fromhex(vector["hex"]))
 
 
-@pytest.mark.parametrize("vector", load("invalid.json", "addresses"))
+@pytest.mark.parametrize("vector", load("invalid.json", "player_ids"))
 def test_invalid_address(vector: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         decode_player_id(bytes.fromhex(vector["hex"]))
