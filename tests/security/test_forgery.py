@@ -59,7 +59,7 @@ def test_a_source_in_the_body(yard: Yard) -> None:
         ann.send(data(call(1, "echo", lies)))
         assert envelopes(ann.receive()[0]) == [[RESULT, 1, [lies]]]
         ann.send(data([*call(2, "echo"), "canary"]))
-        why = "a context is a map of str to str"
+        why = "a context must be a map of str to str"
         assert envelopes(ann.receive()[0]) == [[ERROR, 2, 4, why, 0, None]]
         ann.send(data([*call(3, "echo"), {"source": "canary"}]))
         assert envelopes(ann.receive()[0]) == [[RESULT, 3, [None]]]
