@@ -16,6 +16,10 @@ from support.harness import ROOT
 CONFIG = ROOT / ".pre-commit-config.yaml"
 BIN = Path(sys.executable).parent
 
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+"""Git sets variables for its hooks. With them, the commands here would use the repository that runs the
+hook."""
+
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
@@ -30,7 +34,7 @@ def read_hooks() -> list[dict[str, object]]:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """Return a new git repository with the configuration of this one, and its virtual environment."""
-    subprocess.run(("git", "init", "-q", str(tmp_path)), check=True)
+    subprocess.run(("git", "init", "-q", str(tmp_path)), env=ENVIRONMENT, check=True)
     shutil.copy(CONFIG, tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".venv").symlink_to(BIN.parent)
@@ -40,11 +44,11 @@ def repository(tmp_path: Path) -> Path:
 def run_hooks(repository: Path, source: str) -> subprocess.CompletedProcess[str]:
     """Run all hooks on a repository with one module, and return what they say."""
     (repository / "module.py").write_text(source)
-    subprocess.run(("git", "add", "module.py"), cwd=repository, check=True)
+    subprocess.run(("git", "add", "module.py"), cwd=repository, env=ENVIRONMENT, check=True)
     return subprocess.run(
         (str(BIN / "pre-commit"), "run", "--all-files"),
         cwd=repository,
-        env={**os.environ, "PRE_COMMIT_HOME": str(repository / ".cache")},
+        env={**ENVIRONMENT, "PRE_COMMIT_HOME": str(repository / ".cache")},
         capture_output=True,
         text=True,
         check=False,
