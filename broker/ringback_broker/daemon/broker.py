@@ -89,9 +89,8 @@ class Broker:
                 )
                 stack.callback(self._http.close)
             self._stack = stack.pop_all()
-        for address in (asked_for.players, asked_for.backend):
-            if keys is None and not is_local(address):
-                log.warning("INSECURE: anybody who can reach %s may join as anybody", address)
+        if keys is None:
+            _warn_if_exposed(asked_for.players, asked_for.backend)
 
     def _make_loop(self, lines: LogLines) -> Loop:
         sockets, signals = self._sockets, self._signals
@@ -158,8 +157,10 @@ class Broker:
         self._notifier = Notifier(environment)
 
     def stop(self) -> None:
-        """Ask the broker to drain; a second time, to stop at once. Any thread may call this, signal handlers
-        too."""
+        """Ask the broker to drain; a second time, to stop at once.
+
+        Any thread and any signal handler may call this.
+        """
         self._signals.stop()
 
     def drain(self, grace_s: float | None) -> None:
@@ -199,3 +200,10 @@ class Broker:
         self._notifier.alive(f"{len(self.switchboard.roster.players)} players", now)
         if self._http is not None:
             self._http.tick(now)
+
+
+def _warn_if_exposed(*addresses: str) -> None:
+    """Warn of each address that other machines can reach, where connections are not encrypted."""
+    for address in addresses:
+        if not is_local(address):
+            log.warning("INSECURE: anybody who can reach %s may join as anybody", address)

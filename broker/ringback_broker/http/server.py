@@ -84,6 +84,24 @@ class _Protocol(H11Protocol):
             self.loop.call_later(REQUEST_S, self._expire)
 
 
+def _uvicorn(app: Starlette) -> uvicorn.Server:
+    # uvicorn's lines about starting and stopping say nothing that ours do not.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=_Protocol,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            limit_concurrency=MAX_AT_ONCE,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=int(STOP_S),
+        )
+    )
+
+
 class HTTPServer:
     """Listens once it is made, and answers from `start` to `close`.
 
@@ -135,21 +153,7 @@ class HTTPServer:
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
             lifespan=None if dashboard is None else dashboard.lifespan,
         )
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=_Protocol,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="on",
-                limit_concurrency=MAX_AT_ONCE,
-                timeout_keep_alive=5,
-                timeout_graceful_shutdown=int(STOP_S),
-            )
-        )
-        # uvicorn's lines about starting and stopping say nothing that ours do not.
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._server = _uvicorn(app)
         self._thread = threading.Thread(target=self._run, name="ringback-http", daemon=True)
 
     def start(self) -> None:
