@@ -268,12 +268,12 @@ class _Daemon:
 class BrokerProcess(Process):
     """A broker, from its start to its end."""
 
-    def __init__(self, world: World, config: BrokerSettings, max_connections: int) -> None:
+    def __init__(self, world: World, settings: BrokerSettings, max_connections: int) -> None:
         super().__init__(world, "broker")
         self.max_connections = max_connections
         self.descriptors: set[int] = set()
         self.routers = {side: Router(self, side) for side in Side}
-        self.daemon = _Daemon(config, self)
+        self.daemon = _Daemon(settings, self)
         self.sent: dict[int, int] = {}
         self.departed: set[bytes] = set()
         self._next_check = world.now
