@@ -1,4 +1,4 @@
-"""Bounced replies: they are sent again."""
+"""Bounced replies: how they are kept, and when they are sent again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 
 
 def replied(server: Desk, *, ids: tuple[int, ...] = (1, 2)) -> bytes:
-    """Player 7 calls, and gets replies; gives their frame."""
+    """Let player 7 call, reply to it, and return the frame with the replies."""
     server.gets(data(*(write.call(number, "k", None, None) for number in ids)), encode_player_id(7))
     for execution in server.handle():
         execution(execution.id)
@@ -71,7 +71,7 @@ def test_several_bounces_are_resent_together(server: Desk) -> None:
     ]
 
 
-def test_an_reply_comes_back_after_its_route_was_forgotten(server: Desk) -> None:
+def test_a_reply_comes_back_after_its_route_was_forgotten(server: Desk) -> None:
     frame = replied(server)
     other = server.call(8, timeout_s=0.01)
     server.wait(0.02)
@@ -102,7 +102,7 @@ def test_waiting_replies_are_forgotten_when_the_player_leaves(server: Desk) -> N
 
 
 def test_waiting_replies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over the bound a short word waits in the place of a result: the call may have no time limit."""
+    """Over the bound a short error waits in the place of a result, because the call may have no timeout."""
     monkeypatch.setattr("ringback.core.bounced_replies.MAX_RETURNED", 15)
     monkeypatch.setattr("ringback.core.bounced_replies.SHORT_BYTES", 3)
     server = connected(Role.SERVER, limits=Limits(max_queued_bytes=10))
@@ -116,11 +116,11 @@ def test_waiting_replies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {(word[2], word[4]) for word in body if word[0] == ERROR} == {(Code.OVERLOADED, 2)}
 
 
-def test_an_reply_that_nobody_can_read_bounces_as_an_error(server: Desk) -> None:
-    """A caller without a time limit would wait for ever."""
+def test_a_reply_that_nobody_can_read_bounces_as_an_error(server: Desk) -> None:
+    """Otherwise a caller without a timeout would wait for ever."""
     server.gets(data(write.call(5, "k", None, None)), encode_player_id(7))
     [execution] = server.handle()
-    execution({(1, 2): 3})  # msgpack writes such a map, and reads none
+    execution({(1, 2): 3})  # msgpack encodes such a map, but does not decode it
     server.flush()
     [(address, frame)] = server.shell.take_sent()
     server.gets(bounce(Code.OVERLOADED, frame), address)
@@ -175,7 +175,9 @@ def test_a_short_reply_is_kept_as_it_is_over_the_bound() -> None:
 
 
 def test_a_bounced_call_that_cannot_be_read_ends_and_is_not_sent_again(server: Desk) -> None:
-    call = server.call(7, payload={(1, 2): 3}, flush=True)  # msgpack writes such a map, and reads none
+    call = server.call(
+        7, payload={(1, 2): 3}, flush=True
+    )  # msgpack encodes such a map, but does not decode it
     [(encoded_id, frame)] = server.shell.take_sent()
     server.gets(bounce(Code.OVERLOADED, frame), encoded_id)
     assert call.outcome == (Code.OVERLOADED, "no")

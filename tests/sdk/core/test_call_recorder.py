@@ -1,4 +1,4 @@
-"""What a trusted endpoint counts of calls, and what it reports when."""
+"""What a trusted endpoint records of calls, and when it reports what."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ def called(desk: Desk, *envelopes: bytes, player_id: Any = 7) -> None:
 
 
 def reports(desk: Desk) -> list[control.Report]:
-    """Gives what was reported since the last time; other frames are thrown away."""
+    """Return the reports since the last time. Other frames are thrown away."""
     desk.flush()
     frames = [decode(frame) for _, frame in desk.shell.take_sent() if frame[1] == FrameType.REPORT]
     return [frame for frame in frames if isinstance(frame, control.Report)]
 
 
 def report(desk: Desk) -> control.Report:
-    """Gives the one report of the next second."""
+    """Return the one report of the next second."""
     desk.wait(1.0)
     [found] = reports(desk)
     return found
 
 
 def succeeded(**classes: int) -> tuple[int, ...]:
-    """Gives counts by class: c3=1 is one in class 3."""
+    """Return counts by class of latency: c3=1 is one call in class 3."""
     return tuple(classes.get(f"c{number}", 0) for number in range(CLASSES))
 
 
-def test_a_call_of_a_player_s_callback_is_counted_by_its_caller() -> None:
+def test_a_caller_records_calls_of_a_players_callback() -> None:
     server = counting()
     call = server.call(7, flush=True)
     server.check_sums()
@@ -71,7 +71,7 @@ def desk_is_quiet(desk: Desk) -> None:
     assert reports(desk) == []
 
 
-def test_a_call_of_the_server_s_callback_is_counted_by_the_server() -> None:
+def test_the_server_records_calls_of_its_callbacks() -> None:
     server = counting()
     called(server, write.call(1, "k", None, None), write.call(2, "k", None, None), player_id="anna")
     first, second = server.handle()
@@ -87,7 +87,7 @@ def test_a_call_of_the_server_s_callback_is_counted_by_the_server() -> None:
     assert [tuple(player) for player in found.players] == [("anna", 2, 1)]
 
 
-def test_how_calls_fail_is_counted_by_code() -> None:
+def test_failed_calls_are_counted_by_code() -> None:
     server = counting(limits=Limits(max_in_flight=1))
     server.register("mine", allow=[8])
     called(server, write.call(1, "mine", None, None), write.call(2, "nope", None, None))
@@ -127,7 +127,7 @@ def last_words(desk: Desk) -> tuple[CallbackFigures, ...]:
     return frames[0].callbacks
 
 
-def test_what_is_counted_is_told_before_bye() -> None:
+def test_the_last_report_leaves_before_bye() -> None:
     operator = counting(Role.OPERATOR)
     call = operator.call(7, flush=True)
     operator.shell.take_sent()
@@ -168,10 +168,10 @@ def test_nothing_is_counted_where_the_broker_does_not_ask() -> None:
         assert reports(desk) == [] and desk.recorder is None
 
 
-def test_what_is_in_flight_is_told_to_another_session_too() -> None:
+def test_calls_in_flight_are_reported_in_the_next_session_too() -> None:
     server = counting()
     called(server, write.call(1, "k", None, None))
-    server.call(9, kind=None, flush=True)  # to itself: that outlives the link
+    server.call(9, kind=None, flush=True)  # a call to itself outlives the link
     assert report(server).callbacks[0].in_flight == 2
     server.core.link_lost(server.clock.now, "cut")
     server.wait(1.0)
@@ -206,7 +206,7 @@ def test_another_broker_that_wants_no_reports() -> None:
     assert reports(server) == [] and server.recorder is None and server.peers == {}
 
 
-def test_latencies_are_added_up_where_nobody_takes_them() -> None:
+def test_latencies_are_folded_if_no_report_takes_them() -> None:
     server = counting()
     server.core.link_lost(server.clock.now, "cut")
     for _ in range(40):
@@ -240,14 +240,14 @@ def test_many_players_take_more_than_one_report() -> None:
     assert found[0].callbacks[0].failed == {"UNKNOWN_CALLBACK": 1501}
 
 
-# -- calls that somebody watches
+# -- watched calls
 
 
 def watch(desk: Desk, *watches: CallFilter, report_ms: int = 250) -> None:
     desk.told(control.Watch(watches, report_ms))
 
 
-def test_watched_calls_are_told_one_by_one() -> None:
+def test_watched_calls_are_reported_one_by_one() -> None:
     server = counting()
     watch(server, CallFilter(7, "k*", True))
     called(server, write.call(1, "k", {"a": 1}, None), write.call(2, "other", None, None))
@@ -292,7 +292,7 @@ def test_no_payload_is_kept_once_nobody_watches(ends: str) -> None:
     assert server.recorder.payloads == {}
 
 
-def test_payloads_are_told_where_they_are_wanted_and_short() -> None:
+def test_payloads_are_reported_if_they_are_wanted_and_short() -> None:
     server = counting()
     watch(server, CallFilter(None, None, False))
     call = server.call(7, payload="secret", flush=True)
@@ -333,7 +333,7 @@ def test_watched_calls_over_the_bounds_are_lost_and_counted() -> None:
     assert len(found.calls) == 130 and found.lost == 170
 
 
-def test_an_answer_that_is_no_result_is_counted_by_its_code() -> None:
+def test_a_reply_with_an_error_is_counted_by_its_code() -> None:
     server = counting()
     called(server, write.call(1, "k", None, None))
     [execution] = server.handle()
@@ -342,7 +342,7 @@ def test_an_answer_that_is_no_result_is_counted_by_its_code() -> None:
     assert figures.failed == {Code.HANDLER_ERROR.name: 1}
 
 
-def test_only_chosen_calls_are_told_in_both_directions() -> None:
+def test_only_chosen_calls_are_reported_in_both_directions() -> None:
     server = counting()
     watch(server, CallFilter(8, None, True))
     call = server.call(7, flush=True)
@@ -354,7 +354,7 @@ def test_only_chosen_calls_are_told_in_both_directions() -> None:
     assert report(server).calls == ()
 
 
-def test_payloads_that_no_watch_wants_are_not_told_of_calls_in() -> None:
+def test_payloads_of_calls_in_that_no_watch_wants_are_not_reported() -> None:
     server = counting()
     watch(server, CallFilter(None, None, False))
     called(server, write.call(1, "k", "secret", None), write.call(2, "nope", "secret", None))
@@ -363,7 +363,7 @@ def test_payloads_that_no_watch_wants_are_not_told_of_calls_in() -> None:
     assert [(item.payload, item.reply) for item in report(server).calls] == [(None, None)] * 2
 
 
-def test_an_abandoned_call_is_told_with_its_payload() -> None:
+def test_an_abandoned_call_is_reported_with_its_payload() -> None:
     server = counting()
     watch(server, CallFilter(None, None, True))
     called(server, write.call(1, "k", [1], None))
@@ -373,8 +373,8 @@ def test_an_abandoned_call_is_told_with_its_payload() -> None:
     assert "nobody waits" in msgpack.unpackb(found.reply or b"")
 
 
-def test_a_payload_that_its_handler_has_spoilt_is_not_told() -> None:
-    """A handler may do with its payload what it likes: the report is made of what can be shown."""
+def test_a_payload_that_cannot_be_encoded_any_more_is_not_reported() -> None:
+    """A handler may put anything into its payload. The report shows what can be encoded."""
     server = counting()
     watch(server, CallFilter(None, None, True))
     called(server, write.call(1, "k", {"a": 1}, None))
@@ -386,7 +386,7 @@ def test_a_payload_that_its_handler_has_spoilt_is_not_told() -> None:
 
 
 def test_a_call_that_ends_in_the_step_in_which_it_is_made_took_no_time() -> None:
-    """The time of a step is a little before that of a call which is made in it."""
+    """A call that is made in a step begins a little after the time of the step."""
     server = counting()
     watch(server, CallFilter(None, None, True))
     call = server.call(7)
@@ -397,7 +397,7 @@ def test_a_call_that_ends_in_the_step_in_which_it_is_made_took_no_time() -> None
 
 
 def test_a_recorder_begins_amid_an_execution() -> None:
-    """A call to oneself outlives the link; the broker of the next one may be the first to want reports."""
+    """A call to oneself outlives its link. The broker of the next link may be the first to want reports."""
     server = Desk(Role.SERVER)
     server.connect()
     call = server.call(9, kind=None, flush=True)

@@ -33,7 +33,7 @@ def test_a_call_is_handled_on_its_route(server: Desk) -> None:
     assert server.counters.executions == 1
 
 
-def test_what_a_call_carries_is_kept_for_its_handler(player: Desk) -> None:
+def test_the_context_of_a_call_is_kept_for_its_handler(player: Desk) -> None:
     player.gets(data(write.call(5, "k", [1], None, CONTEXT), write.call(6, "k", [2], 900)))
     [traced, plain] = player.handle()
     assert (traced.context, traced.payload, traced.deadline) == (CONTEXT, [1], None)
@@ -98,8 +98,8 @@ def test_calls_in_flight_are_bounded_over_all_callers() -> None:
     assert (second.source, third.source) == (8, 9)
 
 
-def test_an_reply_that_finds_the_link_full_becomes_an_error() -> None:
-    """What waits is bounded, also when handlers go on replying."""
+def test_a_reply_that_finds_the_link_full_becomes_an_error() -> None:
+    """The outbox is bounded, also when handlers go on replying."""
     server = connected(Role.SERVER, limits=Limits(max_queued_bytes=1000))
     server.gets(data(*(write.call(number, "k", None, None) for number in range(50))), encode_player_id(7))
     server.shell.room = 0
@@ -149,7 +149,7 @@ def test_calls_a_second_are_bounded_for_each_caller() -> None:
     assert len(server.handle()) == 1
 
 
-def test_a_rate_limit_is_remembered_while_it_says_something() -> None:
+def test_a_rate_limit_is_remembered_until_it_is_full_again() -> None:
     server = connected(Role.SERVER, limits=Limits(max_calls_per_s=1))
     server.gets(data(write.call(1, "k", None, 10)), encode_player_id(7))
     server.handle()[0]()
@@ -177,7 +177,7 @@ def test_a_bounce_does_not_make_a_rate_limit_forget() -> None:
     assert only_error(server) == (3, Code.RATE_LIMITED, 0)
 
 
-def test_a_slow_rate_limit_is_remembered_as_long_as_it_says_something() -> None:
+def test_a_slow_rate_limit_is_remembered_until_it_is_full_again() -> None:
     server = connected(Role.SERVER, limits=Limits(max_calls_per_s=0.05))
     server.gets(data(write.call(1, "k", None, None)), encode_player_id(7))
     server.handle()[0]()
@@ -237,7 +237,7 @@ def test_a_second_reply_is_counted_by_the_shell(player: Desk) -> None:
     assert player.shell.duplicates == 1
 
 
-def test_what_a_handler_fails_with_is_never_a_code_of_the_protocol(player: Desk) -> None:
+def test_a_handler_never_fails_with_a_code_of_the_protocol(player: Desk) -> None:
     """A caller must be able to trust that UNKNOWN_CALLBACK means that nothing ran."""
     player.gets(data(*(write.call(number, "k", None, None) for number in range(4))))
     own, pretends, odd, twice = player.handle()

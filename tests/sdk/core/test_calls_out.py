@@ -82,7 +82,7 @@ def test_late_and_repeated_replies_are_counted(player: Desk) -> None:
         (7, FrameType.RELAY, 1),
     ],
 )
-def test_an_reply_on_another_route_is_ignored(
+def test_a_reply_on_another_route_is_ignored(
     server: Desk, address: int | str, frame_type: FrameType, link: int
 ) -> None:
     call = server.call(7, flush=True)
@@ -95,7 +95,7 @@ def test_an_reply_on_another_route_is_ignored(
     assert call.results == ("true",)
 
 
-def test_an_operator_can_not_be_replied_by_the_wrong_side() -> None:
+def test_an_operator_cannot_get_a_reply_from_the_wrong_side() -> None:
     operator = connected(Role.OPERATOR, link=5)
     to_player = operator.call(7, flush=True)
     to_server = operator.call(7, kind=FrameType.RELAY, flush=True)
@@ -123,7 +123,7 @@ def test_unreadable_replies_fail_their_calls(player: Desk) -> None:
 
 
 def test_calls_in_flight_to_one_peer_are_bounded() -> None:
-    """One that does not reply takes the room of no other."""
+    """A peer that does not reply takes no room of the others."""
     server = connected(Role.SERVER, limits=Limits(max_in_flight=2))
     calls = [server.call(7, flush=True) for _ in range(3)]
     assert calls[2].outcome == (Code.OVERLOADED, "no")
@@ -150,7 +150,7 @@ def test_a_call_is_cancelled_before_it_leaves(player: Desk) -> None:
 
 
 def test_a_call_with_a_context_is_found_in_the_queue_too(server: Desk) -> None:
-    """By its first bytes: as it is cancelled, as its time is over, and as whom it is for leaves."""
+    """Its first bytes identify it: when it is cancelled, when it times out, and when its player leaves."""
     cancelled, late = server.call(7, context=CONTEXT), server.call(7, context=CONTEXT, timeout_s=0.01)
     left, kept = server.call(7, context=CONTEXT), server.call(8, context=CONTEXT)
     server.shell.room = 0
@@ -192,7 +192,7 @@ def test_a_cancel_after_the_end_says_nothing(player: Desk) -> None:
 
 
 def test_two_threads_may_wake_the_same_waiters() -> None:
-    """The other thread takes the last waiter between the look at the list and the pop."""
+    """The other thread takes the last waiter after this one has seen it, and before it pops it."""
     woken: list[int] = []
 
     class Contested(list[Any]):

@@ -32,7 +32,7 @@ def test_a_call_times_out(player: Desk) -> None:
 
 
 def test_a_call_times_out_before_it_leaves(player: Desk) -> None:
-    """It must not leave later with a budget that is long spent."""
+    """It must not leave later, when its budget is long over."""
     sent = player.call(timeout_s=1.0, flush=True)
     player.shell.room = 0
     late, patient = player.call(timeout_s=1.0), player.call(timeout_s=9.0)
@@ -70,7 +70,7 @@ def test_routes_are_forgotten_without_any_deadline(server: Desk) -> None:
 
 
 def test_a_deadline_behind_a_full_link_is_told_to_the_shell(player: Desk) -> None:
-    """It sets its timer after a flush; that the link is full does not matter to the deadline."""
+    """The shell sets its timer after a flush. A full link must not delay the deadline."""
     player.shell.room = 0
     player.call(timeout_s=15.0)
     assert not player.flush()
@@ -81,7 +81,7 @@ def test_a_deadline_behind_a_full_link_is_told_to_the_shell(player: Desk) -> Non
     assert soon.outcome == (Code.TIMEOUT, "no")
 
 
-def test_many_calls_time_out_each_in_its_time(player: Desk) -> None:
+def test_many_calls_time_out_on_time(player: Desk) -> None:
     calls = [player.call(timeout_s=0.1 + 0.001 * (number % 700)) for number in range(2100)]
     forever = player.call(flush=True)
     lateness = SWEEP_S + 0.003
@@ -128,7 +128,7 @@ def test_sweeps_are_not_more_frequent_for_new_calls(player: Desk, whose: str) ->
 
 
 def test_a_deadline_set_while_others_are_told_is_kept(player: Desk) -> None:
-    """What one call's time-out has another call made for ends in its time too."""
+    """A call that is made because another call timed out ends in time too."""
     first = player.call(timeout_s=0.1)
     following: list[Any] = []
     first.add_waiter(lambda: following.append(player.call(timeout_s=0.1)))
@@ -139,7 +139,7 @@ def test_a_deadline_set_while_others_are_told_is_kept(player: Desk) -> None:
     player.check_at_rest()
 
 
-def test_handlers_are_stopped_each_in_its_time(player: Desk) -> None:
+def test_handlers_are_stopped_on_time(player: Desk) -> None:
     player.gets(
         data(write.call(1, "k", None, 100), write.call(2, "k", None, 50), write.call(3, "k", None, 200))
     )

@@ -1,4 +1,4 @@
-"""Dispatch: what comes back, peers that are gone, and all roles together."""
+"""Dispatch: frames that bounce, peers that are gone, and all roles together."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_odd_bounces_harm_nothing(server: Desk, inside: bytes) -> None:
     server.check_sums()
 
 
-def test_what_a_bounce_holds_is_read_without_a_receivers_limits() -> None:
+def test_a_bounced_body_is_read_without_the_limits_of_a_receiver() -> None:
     player = connected(Role.PLAYER, limits=Limits(max_array_len=6, max_call_bytes=64, max_depth=2))
     player.shell.encoder = Encoder(Limits())
     call = player.call(payload=[[[[1]]], list(range(1000))], flush=True)
@@ -146,7 +146,7 @@ def test_all_pairs_of_roles_over_a_broker() -> None:
     operators = [broker.add(Desk(Role.OPERATOR, clock=clock)) for _ in range(2)]
     broker.start(server, player, *operators)
     calls = [player.call(), server.call("p")]
-    for operator in operators:  # ids are the same on purpose
+    for operator in operators:  # the IDs are the same on purpose
         calls += [operator.call("p"), operator.call("someone", kind=FrameType.RELAY)]
     broker.run()
     for desk in (server, player):

@@ -1,4 +1,4 @@
-"""An endpoint's link: start, loss, draining, refusals, who is there, questions to the broker."""
+"""An endpoint: its link, who is connected, questions to the broker, and bundles."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_hello_says_who_it_is() -> None:
     assert player.core.player_id == "ann"
 
 
-def test_a_server_knows_who_is_there_when_it_is_welcomed() -> None:
+def test_a_server_knows_the_connected_players_when_it_is_welcomed() -> None:
     server = Desk(Role.SERVER)
     server.core.start(server.clock.now, 5.0)
     server.told(control.Joined((3, "x")))
@@ -85,7 +85,7 @@ def test_no_broker_in_time() -> None:
     assert player.core.due_at() is None
 
 
-def test_an_address_that_can_not_be_opened() -> None:
+def test_an_address_that_cannot_be_opened() -> None:
     player = Desk(Role.PLAYER)
     player.shell.refuses_to_open = OSError("no such device")
     player.core.start(player.clock.now, 1.0)
@@ -147,7 +147,7 @@ def test_a_broker_that_drains_all_through_the_start_has_refused_it() -> None:
     assert isinstance(error, Refused) and error.code is RejectCode.DRAINING
 
 
-def test_a_broker_with_many_players_has_heartbeats_sent_more_rarely() -> None:
+def test_a_player_sends_fewer_heartbeats_in_a_crowd() -> None:
     player = Desk(Role.PLAYER)
     player.core.start(player.clock.now, 5.0)
     asked = control.Reject(RejectCode.HEARTBEAT_TOO_SHORT, "because", heartbeat_ms=5000)
@@ -165,7 +165,7 @@ def test_a_broker_with_many_players_has_heartbeats_sent_more_rarely() -> None:
 
 
 @pytest.mark.parametrize("asked_ms", [None, 0, 1000, 60_001])
-def test_heartbeats_that_nobody_can_send(asked_ms: int | None) -> None:
+def test_an_interval_of_heartbeats_that_is_out_of_range(asked_ms: int | None) -> None:
     player = Desk(Role.PLAYER)
     player.core.start(player.clock.now, 5.0)
     player.told(control.Reject(RejectCode.HEARTBEAT_TOO_SHORT, "because", heartbeat_ms=asked_ms))
@@ -252,7 +252,7 @@ def test_a_link_is_opened_again_with_growing_waits() -> None:
     assert [event for event, _ in player.shell.events].count(EndpointEvent.DISCONNECTED) == 1
 
 
-def test_a_problem_is_told_once_and_another_one_again() -> None:
+def test_a_problem_is_logged_once_and_another_one_again() -> None:
     player = connected(Role.PLAYER)
     for why in ("a", "a", "b", "b"):
         player.core.link_lost(player.clock.now, why)
@@ -266,7 +266,7 @@ def test_a_problem_is_told_once_and_another_one_again() -> None:
     assert len(player.shell.warnings) == 4
 
 
-def test_a_server_forgets_who_was_there() -> None:
+def test_a_server_forgets_its_players_when_the_link_is_lost() -> None:
     server = connected(Role.SERVER)
     server.told(control.Joined((1, 2)))
     server.core.link_lost(server.clock.now, "cut")
@@ -275,7 +275,7 @@ def test_a_server_forgets_who_was_there() -> None:
     assert lost == [1, 2]
 
 
-def test_a_restart_that_fails_tells_of_no_lost_link() -> None:
+def test_a_restart_that_fails_reports_no_lost_link() -> None:
     player = connected(Role.PLAYER)
     player.core.close()
     player.core.start(player.clock.now, 1.0)
@@ -313,7 +313,7 @@ def test_a_reject_later_leads_to_a_new_link(code: RejectCode) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\x80", b"\xc1"])
-def test_a_reject_that_can_not_be_read_is_one_too(body: bytes) -> None:
+def test_a_reject_that_cannot_be_read_is_one_too(body: bytes) -> None:
     player = connected(Role.PLAYER)
     player.gets(header(FrameType.REJECT) + body)
     assert not player.core.connected and not player.shell.link_open
@@ -321,7 +321,7 @@ def test_a_reject_that_can_not_be_read_is_one_too(body: bytes) -> None:
     assert player.shell.opened == 2
 
 
-def test_a_welcome_that_can_not_be_read_is_none() -> None:
+def test_a_welcome_that_cannot_be_read_welcomes_nobody() -> None:
     player = Desk(Role.PLAYER)
     player.core.start(player.clock.now, 5.0)
     player.gets(header(FrameType.WELCOME) + b"\x80")
@@ -362,7 +362,7 @@ def test_a_silent_broker_is_given_up() -> None:
     assert player.shell.events == [(EndpointEvent.DISCONNECTED, "the broker is silent")]
 
 
-def test_a_broker_that_says_no_welcome_is_given_up() -> None:
+def test_a_broker_that_sends_no_welcome_is_given_up() -> None:
     player = connected(Role.PLAYER)
     player.core.link_lost(player.clock.now, "cut")
     player.wait(FIRST_DELAY_S + WELCOME_WITHIN_S - 0.01)
@@ -409,7 +409,7 @@ def test_a_broker_drains() -> None:
     assert not server.call(7, flush=True).done
 
 
-def test_answers_that_wait_to_be_sent_again_hold_a_drain_up() -> None:
+def test_bounced_replies_hold_a_drain_up() -> None:
     server = connected(Role.SERVER)
     server.gets(DATA_0 + join([write.call(5, "k", None, None)]), encode_player_id(7))
     server.handle()[0]()
@@ -481,7 +481,7 @@ def test_close_with_a_link_that_takes_no_more() -> None:
 # -- keys
 
 
-def test_many_registrations_are_told_once() -> None:
+def test_many_registrations_take_one_keys_frame() -> None:
     player = connected(Role.PLAYER)
     handles = [player.register(f"k{number}") for number in range(50)]
     player.flush()
@@ -495,7 +495,7 @@ def test_many_registrations_are_told_once() -> None:
     assert player.shell.told() == [control.Keys(("k",))]
 
 
-def test_registrations_without_a_link_are_told_by_hello() -> None:
+def test_registrations_without_a_link_are_in_hello() -> None:
     player = connected(Role.PLAYER)
     player.core.link_lost(player.clock.now, "cut")
     player.register("new")
@@ -558,10 +558,10 @@ def test_questions_end_like_calls() -> None:
     operator.check_at_rest()
 
 
-# -- what comes
+# -- frames that come
 
 
-def test_what_is_not_expected_is_counted() -> None:
+def test_unexpected_frames_are_counted() -> None:
     player = connected(Role.PLAYER)
     for frame in (
         b"",
@@ -586,7 +586,7 @@ def test_what_is_not_expected_is_counted() -> None:
     assert rows_of(player.counters) == {"invalid": 12}
 
 
-def test_an_address_that_is_none() -> None:
+def test_an_id_part_that_is_not_a_player_id() -> None:
     server = connected(Role.SERVER)
     server.gets(DATA_0 + join([write.call(5, "k", None, None)]), b"\xc1")
     assert server.counters.invalid == 1 and server.shell.waiting == []
@@ -677,7 +677,7 @@ def test_a_key_that_is_refused_later_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("code", [RejectCode.REPLACED, RejectCode.KICKED])
-def test_who_was_replaced_or_kicked_does_not_come_back(code: RejectCode) -> None:
+def test_an_endpoint_that_was_replaced_or_kicked_does_not_come_back(code: RejectCode) -> None:
     player = connected(Role.PLAYER)
     call = player.call(None)
     player.told(reject(code))
@@ -716,16 +716,16 @@ def test_each_link_has_a_token_of_its_own() -> None:
     player.wait(FIRST_DELAY_S)
     number = player.shell.asked_for
     assert number > 1
-    player.core.take_token(1, "old", None, player.clock.now)  # it took too long
+    player.core.take_token(1, "old", None, player.clock.now)  # this token came too late
     assert not player.shell.link_open
     player.core.take_token(number, "two", None, player.clock.now)
     [hello] = player.shell.told()
     assert isinstance(hello, control.Hello) and hello.token == "two"
-    player.core.take_token(number, "two", None, player.clock.now)  # somebody calls twice
+    player.core.take_token(number, "two", None, player.clock.now)  # a second token for the same request
     assert player.shell.opened == 2
 
 
-def test_a_token_that_can_not_be_had_is_asked_for_again() -> None:
+def test_a_token_that_is_missing_is_asked_for_again() -> None:
     player = Desk(Role.PLAYER, needs_token=True)
     player.core.start(player.clock.now, 1.0)
     player.core.take_token(1, "", OSError("no route"), player.clock.now)

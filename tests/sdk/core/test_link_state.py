@@ -1,4 +1,4 @@
-"""States and times of a link."""
+"""The states and times of a link."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_delays_double_within_their_bounds(random: float) -> None:
 
 @pytest.mark.parametrize("stood_s", [0.0, PROVEN_S - 0.1, PROVEN_S])
 def test_a_link_that_stood_makes_the_delay_short_again(stood_s: float) -> None:
-    """One that is closed right after its welcome each time must not be tried at full speed for ever."""
+    """A link that is closed right after each welcome must not be opened again at full speed for ever."""
     session = make()
     session.start(0.0)
     for _ in range(10):
@@ -119,7 +119,7 @@ def test_a_silent_broker_is_given_up() -> None:
     assert session.due(30.0) is Due.GIVE_UP
 
 
-def test_what_is_not_expected_renews_nothing() -> None:
+def test_an_unexpected_frame_renews_no_lease() -> None:
     session = ready(lease_s=3.0)
     assert not session.accept(FrameType.JOINED, 2.0)
     assert session.due(3.0) is Due.GIVE_UP

@@ -1,4 +1,4 @@
-"""A server and two players in any order of events: every call ends exactly once, and truly."""
+"""A server and two players in any order of events: every call ends exactly once, with the truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ write = Encoder(Limits())
 
 
 class Calls(RuleBasedStateMachine):
-    """The payload of each call is a number of its own, so that it can be told which handlers started."""
+    """Each call has a number of its own as its payload, so that the test knows which handlers started."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Calls(RuleBasedStateMachine):
             self.broker.add(desk)
         self.broker.start(*self.desks.values())
         self.calls: list[tuple[Desk, str, int, TestCall]] = []
-        """Caller, name of the called, number, call."""
+        """For each call: its caller, the name of the called endpoint, its number, and the call."""
 
         self.running: list[tuple[str, Execution]] = []
         self.started: Counter[int] = Counter()
@@ -90,7 +90,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule(name=names, call_id=st.integers(1, 40))
     def forge(self, name: str, call_id: int) -> None:
-        """Answers a call that it may never have got."""
+        """Reply to a call that this endpoint may never have got."""
         desk = self.desks[name]
         if desk.core.connected:
             frame = DATA_0 + join([write.result(call_id, (name, None))])

@@ -1,4 +1,4 @@
-"""Queues, batches, and a link that takes no more."""
+"""The outbox: queues, batches, bundles, and a link that is full."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ids(desk: Desk) -> list[list[int]]:
     return [[envelope[1] for envelope in body] for body in desk.bodies()]
 
 
-def test_what_waits_leaves_in_one_frame(player: Desk) -> None:
+def test_queued_envelopes_leave_in_one_frame(player: Desk) -> None:
     wanted = player.shell.flushes_wanted
     for _ in range(3):
         player.call()
@@ -200,8 +200,8 @@ def test_control_frames_keep_their_order_and_end_with_their_link() -> None:
     assert operator.shell.take_sent() == []
 
 
-def test_a_queue_is_as_short_as_what_waits_in_it() -> None:
-    """On a link that stands still, calls that are taken back leave nothing behind."""
+def test_cancelled_calls_leave_nothing_in_the_queue() -> None:
+    """Calls that are cancelled on a full link leave nothing in the queue."""
     server = Desk(Role.SERVER)
     server.connect()
     server.shell.room = 0

@@ -1,4 +1,4 @@
-"""What `allow` may be, and whom it lets call."""
+"""What `allow` may be, and who may call then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AsyncCallable:
 
 
 @pytest.mark.parametrize("allow", [None, OPERATORS, everybody])
-def test_what_stays_as_it_is(allow: Any) -> None:
+def test_rules_that_need_no_change(allow: Any) -> None:
     assert make_rule(allow) is allow
 
 
@@ -48,7 +48,7 @@ def test_ids_are_copied() -> None:
     assert rule == {7}
 
 
-def test_no_ids_are_nobody() -> None:
+def test_an_empty_set_allows_nobody() -> None:
     rule = make_rule(set())
     assert rule is not None and not permits(rule, 7, False) and not permits(rule, 7, True)
 
@@ -64,7 +64,7 @@ def test_ids_are_checked(make: Any, player_id: Any, kind: type[Exception]) -> No
 
 
 @pytest.mark.parametrize("allow", ["ann", b"ann", 7, True, False, {7: True}, iter([7])])
-def test_what_is_no_allow(allow: Any) -> None:
+def test_values_that_are_no_allow(allow: Any) -> None:
     with pytest.raises(TypeError, match="allow must be None, OPERATORS, a set, list or tuple of player IDs"):
         make_rule(allow)
 

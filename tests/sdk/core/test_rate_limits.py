@@ -1,4 +1,4 @@
-"""What a limit's text means, and the bucket that counts against it."""
+"""What the text of a limit means, and the bucket that counts calls."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_texts_that_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [5, 5.0, b"5/s", True, None, ["5/s"], ("5", "s")])
-def test_what_is_no_text(text: Any) -> None:
+def test_limits_that_are_not_a_str(text: Any) -> None:
     with pytest.raises(TypeError, match="limit must be a str like '5/s', not "):
         make_rate(text)
 
@@ -85,7 +85,7 @@ def test_a_bucket_fills_and_no_further_than_full() -> None:
         assert bucket.take(now + 0.25) == pytest.approx(0.25)
 
 
-def test_what_is_refused_counts_nothing() -> None:
+def test_a_refused_call_takes_nothing_of_the_bucket() -> None:
     bucket = Bucket(make_rate("1/min"))
     assert bucket.take(1000.0) == 0.0
     waits = [bucket.take(1000.0 + second) for second in range(1, 60)]
@@ -95,7 +95,7 @@ def test_what_is_refused_counts_nothing() -> None:
 
 def test_a_wait_is_never_longer_than_one_interval() -> None:
     bucket = Bucket(make_rate("2/min"))
-    now = 262073.55512919227  # here the sum of floats is 30.000000000029104
+    now = 262073.55512919227  # with this number the sum of floats is 30.000000000029104
     assert [bucket.take(now), bucket.take(now), bucket.take(now)] == [0.0, 0.0, 30.0]
 
 
@@ -114,7 +114,7 @@ def test_a_rate_in_calls_a_second() -> None:
 def test_never_more_than_the_burst_and_what_has_filled_up(
     number: str, unit: str, start: float, steps: list[float]
 ) -> None:
-    """And who comes again just when it was told to is accepted."""
+    """A caller that comes again exactly when it was told to is accepted."""
     rate = make_rate(f"{number}/{unit}")
     bucket = Bucket(rate)
     now = start

@@ -1,4 +1,4 @@
-"""The form of a handler, and the registry."""
+"""The forms of handlers, and the registry."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_servers_handlers_have_a_source() -> None:
         (None, "not NoneType"),
     ],
 )
-def test_what_is_no_handler(function: Any, why: str) -> None:
+def test_values_that_are_no_handler(function: Any, why: str) -> None:
     with pytest.raises(TypeError, match=why):
         make_handler(function, PLAYER)
 
@@ -144,7 +144,7 @@ def test_keys_are_checked(registry: Registry, changes: list[None], key: Any) -> 
     assert not registry.handlers and not changes
 
 
-def test_the_broker_is_told_of_so_many_keys(registry: Registry) -> None:
+def test_the_broker_is_told_at_most_1024_keys(registry: Registry) -> None:
     for number in range(MAX_KEYS + 5):
         registry.add(f"k{number}", first, replace=False)
     assert registry.keys() == tuple(f"k{number}" for number in range(MAX_KEYS))

@@ -1,4 +1,4 @@
-"""`allow` and `limit` of a registration, as calls come."""
+"""The terms of a registration, `allow` and `limit`, when calls come."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ RATE_LIMITED = Code.RATE_LIMITED, 0
 
 
 class Called(Desk):
-    """An endpoint that is called, with the ids of calls counted up."""
+    """An endpoint that is called. Each call gets the next ID."""
 
     def __init__(self, role: Role = Role.SERVER, **settings: Any) -> None:
         super().__init__(role, keys=(), **settings)
-        self.connect(lease_ms=10**7)  # the broker has nothing to say here
+        self.connect(lease_ms=10**7)  # so that the broker need not say anything
         self.data: Any = None
 
     def register(self, key: str, *, replace: bool = False, **terms: Any) -> Any:
         registration = super().register(key, replace=replace, **terms)
         self.flush()
-        self.shell.take_sent()  # the broker is told of the key
+        self.shell.take_sent()  # the KEYS frame of the new key
         return registration
 
     def wait(self, seconds: float) -> None:
@@ -57,7 +57,7 @@ class Called(Desk):
         call_id: int | None = None,
         answer: bool = True,
     ) -> Any:
-        """A call comes. Gives "ran", or the code of the error and its `executed`, None for no answer."""
+        """Let a call come. Return "ran", or the code and `executed` of the error, or None for no reply."""
         call_id = next(self.ids) if call_id is None else call_id
         address = b"" if source is None else encode_player_id(source)
         self.gets(header(*by) + join([write.call(call_id, key, None, budget_ms)]), address)
@@ -81,7 +81,7 @@ class Called(Desk):
         return [self.outcome(*arguments, **settings) for _ in range(count)]
 
     def locally(self, source: PlayerID) -> Any:
-        """Triggers in the name of a source, as `trigger_callback` does. Gives "ran" or the code."""
+        """Trigger in the name of a source, as `trigger_callback` does. Return "ran", or the code."""
         call = self.call(source, kind=None, flush=True)
         for execution in self.handle():
             execution()
@@ -90,7 +90,7 @@ class Called(Desk):
 
     @property
     def remembered(self) -> list[Any]:
-        """The sources of the routes that are kept, with the keys of their buckets."""
+        """The sources of the peers in the table, with the keys of their buckets."""
         return [(peer.source, list(peer.buckets)) for peer in self.peers.values()]
 
 
@@ -155,7 +155,7 @@ def test_the_server_itself_is_not_asked(server: Called, allow: Any) -> None:
     assert server.locally(7) == "ran"
 
 
-def test_one_that_is_forbidden_spoils_no_other_of_its_frame(server: Called) -> None:
+def test_a_forbidden_call_spoils_no_other_call_of_its_frame(server: Called) -> None:
     server.register("no", allow=())
     server.register("yes")
     calls = [write.call(number, key, None, None) for number, key in enumerate(("yes", "no", "yes", "no"))]
@@ -170,7 +170,7 @@ def test_one_that_is_forbidden_spoils_no_other_of_its_frame(server: Called) -> N
 
 
 class Stopped(BaseException):
-    """As asyncio.CancelledError is one."""
+    """asyncio.CancelledError is not an Exception."""
 
 
 def raises(error: BaseException) -> Callable[[Any], bool]:
@@ -189,14 +189,14 @@ def test_a_function_that_raises(server: Called, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
-def test_what_ends_a_program_is_let_through(server: Called, error: BaseException) -> None:
+def test_exceptions_that_end_a_program_pass(server: Called, error: BaseException) -> None:
     server.register("k", allow=raises(error))
     with pytest.raises(type(error)):
         server.outcome(7)
 
 
 @pytest.mark.parametrize("answer", [1, None, "yes"])
-def test_a_function_that_gives_no_bool(server: Called, answer: Any) -> None:
+def test_a_function_that_returns_no_bool(server: Called, answer: Any) -> None:
     server.register("k", allow=lambda source: answer)
     assert server.outcome(7) == FORBIDDEN
     [failure] = server.shell.failures
@@ -261,7 +261,7 @@ def test_a_players_callers_are_the_server_and_each_operator() -> None:
     assert player.outcomes(2, None) == ["ran", RATE_LIMITED]
 
 
-# -- which comes first
+# -- the order of the checks
 
 
 def test_an_unknown_key_comes_first(server: Called) -> None:
@@ -271,7 +271,7 @@ def test_an_unknown_key_comes_first(server: Called) -> None:
     assert [server.outcome(7), server.outcome(8)] == [(Code.UNKNOWN_CALLBACK, 0)] * 2
 
 
-def test_what_is_forbidden_comes_before_all_that_passes() -> None:
+def test_forbidden_comes_before_refusals_that_pass() -> None:
     server = Called(limits=Limits(max_in_flight=1))
     server.register("held")
     server.register("k", allow=[8], limit="1/h")
@@ -282,7 +282,7 @@ def test_what_is_forbidden_comes_before_all_that_passes() -> None:
 
 
 def test_the_endpoints_own_limit_comes_first() -> None:
-    """It counts all that comes, whatever it is."""
+    """It counts every call, whatever becomes of the call."""
     server = Called(limits=Limits(max_calls_per_s=2))
     server.register("k", allow=[8])
     assert [server.outcome(7), server.outcome(7, "nothing")] == [FORBIDDEN, (Code.UNKNOWN_CALLBACK, 0)]
@@ -297,11 +297,11 @@ def test_a_call_that_is_not_run_takes_nothing_of_the_limit() -> None:
     assert server.outcome(7, "held", answer=False, call_id=5000) == "ran"
     assert server.outcome(7) == (Code.OVERLOADED, 0)
     server.calls_in._limits = Limits()
-    assert server.outcome(7, call_id=5000) is None  # the id of a call that is being handled
+    assert server.outcome(7, call_id=5000) is None  # the ID of a call that is being handled
     assert server.outcomes(2, 7) == ["ran", RATE_LIMITED]
 
 
-def test_what_is_over_the_limit_does_not_take_of_what_may_be_in_flight() -> None:
+def test_a_call_over_the_limit_takes_no_room_in_flight() -> None:
     server = Called(limits=Limits(max_in_flight=2))
     server.register("k", limit="1/h")
     assert server.outcome(7, answer=False) == "ran"
@@ -312,7 +312,7 @@ def test_what_is_over_the_limit_does_not_take_of_what_may_be_in_flight() -> None
 # -- what is remembered, and for how long
 
 
-def test_a_limit_is_remembered_until_it_says_nothing(server: Called) -> None:
+def test_a_limit_is_remembered_until_its_bucket_is_full(server: Called) -> None:
     server.register("k", limit="1/min")
     server.register("free")
     assert [server.outcome(7), server.outcome(8, "free")] == ["ran", "ran"]
@@ -356,8 +356,8 @@ def test_another_registration_counts_anew(server: Called, limit: str | None) -> 
     assert server.outcome(7) == FORBIDDEN
 
 
-def test_what_was_counted_for_a_registration_does_not_outlive_it(server: Called) -> None:
-    """Also with a caller that is busy, and with keys that come and go."""
+def test_a_bucket_does_not_outlive_its_registration(server: Called) -> None:
+    """Also if the caller is busy, and if keys come and go."""
     server.register("held")
     assert server.outcome(7, "held", answer=False) == "ran"
     for number in range(50):
@@ -375,7 +375,7 @@ def test_what_was_counted_for_a_registration_does_not_outlive_it(server: Called)
 def test_operators_sources_are_not_remembered_without_end(
     server: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody says when an operator has left. Those of players stay, however many, and what is busy."""
+    """Nobody says when an operator has left. Buckets of players stay, and those of busy peers."""
     monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
     server.register("k", limit="1/h")
     server.register("held")

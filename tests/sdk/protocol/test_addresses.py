@@ -1,4 +1,4 @@
-"""Addresses of listeners."""
+"""Addresses that the broker listens on and endpoints connect to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address, diall
     ],
 )
 @pytest.mark.parametrize("bind", [True, False])
-def test_good_addresses_are_given_back(address: str, bind: bool) -> None:
+def test_good_addresses_are_returned(address: str, bind: bool) -> None:
     assert check_address(address, bind=bind) == address
 
 
@@ -35,7 +35,7 @@ def test_good_addresses_are_given_back(address: str, bind: bool) -> None:
         ("tcp://127.0.0.1:*", "tcp://127.0.0.1:0"),
     ],
 )
-def test_what_is_only_to_listen_at(address: str, becomes: str) -> None:
+def test_addresses_only_to_listen_on(address: str, becomes: str) -> None:
     assert check_address(address, bind=True) == becomes
     with pytest.raises(ValueError, match=r"port|host"):
         check_address(address, bind=False)
@@ -121,5 +121,5 @@ def test_who_can_reach_an_address(address: str, local: bool) -> None:
         ("ipc:///run/*", "ipc:///run/*"),
     ],
 )
-def test_where_a_listener_is_reached_from_here(listener: str, address: str) -> None:
+def test_the_address_to_connect_to_on_this_machine(listener: str, address: str) -> None:
     assert dialled(listener) == address

@@ -1,4 +1,4 @@
-"""Control frames: round trips, hostile bytes, and the tables of who may send what."""
+"""Control frames: round trips, hostile bytes, and the tables that say who may send what."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def frame_or_error(data: bytes) -> None:
     except ProtocolError:
         return
     assert isinstance(frame, control.ControlFrame)
-    # What was accepted can be written, and then means the same.
+    # A frame that was accepted can be encoded, and then it means the same.
     assert repr(control.decode(control.encode(frame))) == repr(frame)
 
 
@@ -213,7 +213,7 @@ def test_a_frame_over_the_limit() -> None:
         control.decode(head + bytes(MAX_FRAME_BYTES - HEADER_BYTES))
 
 
-def test_as_many_as_allowed() -> None:
+def test_as_many_items_as_allowed() -> None:
     for frame in (
         control.Joined(tuple(range(1, IDS_A_FRAME + 1))),
         control.Hello(Role.PLAYER, 1, tuple(f"{n:0256}" for n in range(MAX_KEYS))),
@@ -222,7 +222,7 @@ def test_as_many_as_allowed() -> None:
         assert control.decode(control.encode(frame)) == frame
 
 
-def test_reserved_header_fields_of_a_control_frame_are_not_looked_at() -> None:
+def test_reserved_header_fields_of_a_control_frame_are_ignored() -> None:
     assert control.decode(header(FrameType.BYE, link=7, code=9)) == control.Bye()
 
 
@@ -233,7 +233,7 @@ def test_a_timestamp_in_a_row_is_a_float() -> None:
 
 
 def test_every_type_is_sent_by_somebody() -> None:
-    """What nobody may send, or nobody understands, would be dead."""
+    """A type that nobody may send, or that nobody understands, would be dead."""
     to_broker = frozenset().union(*BROKER_ACCEPTS.values())
     to_endpoints = {kind for table in ENDPOINT_TRANSITIONS.values() for _, kind in table}
     assert to_broker | to_endpoints == set(FrameType)
@@ -244,7 +244,7 @@ def test_transitions_of_an_endpoint(role: Role) -> None:
     table = ENDPOINT_TRANSITIONS[role]
     assert all(state is not SessionState.ENDED for state, _ in table)
     assert {after for before, after in table.items() if before[1] is FrameType.REJECT} == {SessionState.ENDED}
-    # From every state there is a way to the end, and only WELCOME leads out of the first.
+    # Every state has a way to the end, and only WELCOME leads out of the first state.
     assert {state for state, kind in table if kind is FrameType.REJECT} == set(SessionState) - {
         SessionState.ENDED
     }

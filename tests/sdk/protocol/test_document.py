@@ -1,4 +1,4 @@
-"""docs/protocol.md says what the code does: its tables are read and compared."""
+"""docs/protocol.md agrees with the code: its tables are read and compared."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:
-    """Gives the text between a heading and the next one."""
+    """Return the text between a heading and the next one."""
     text: str
     [text] = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
     return text
 
 
 def tables(title: str) -> list[list[dict[str, str]]]:
-    """Gives the tables of a section: rows by the names of the columns, code marks taken off."""
+    """Return the tables of a section: rows by the names of the columns, without code marks."""
     found = []
     for block in re.findall(r"(?:^\|.*\|\n)+", section(title), re.MULTILINE):
         head, _, *rows = [
@@ -106,7 +106,7 @@ def test_fields_of_a_control_frame(frame: type[control.ControlFrame]) -> None:
     table = tables(frame.type.name)[0]
     assert [row["field"] for row in table] == [field.name for field in fields(frame)]
     for row, field in zip(table, fields(frame), strict=True):
-        # The encoder leaves out what is None, so a None that the dataclass requires is absent too.
+        # The encoder leaves out None, so a required field that is None is absent too.
         if row["default"] == "required":
             assert field.default is MISSING, field.name
 
@@ -194,7 +194,7 @@ def test_bytes_of_the_example_are_vectors() -> None:
     examples = re.findall(r"```hex\n(.*?)```", DOCUMENT, re.DOTALL)
     assert len(examples) == 6
     for example in examples:
-        # What follows three spaces is a remark.
+        # A remark follows three spaces.
         digits = "".join(line.split("   ")[0] for line in example.splitlines())
         assert digits.replace(" ", "") in known, example
 

@@ -79,7 +79,7 @@ def nested(depth: int, leaf: Any = 0) -> Any:
 
 
 def check(body: bytes, limits: Limits | None = None) -> Decoded:
-    """Decodes, and checks what holds for any bytes."""
+    """Decode a body, and check what must be true for any bytes."""
     decoded = decode(body, limits or Limits())
     assert type(decoded) is Decoded
     assert 0 <= decoded.lost_bytes <= len(body)
@@ -89,7 +89,7 @@ def check(body: bytes, limits: Limits | None = None) -> Decoded:
         assert len(envelope) in {1: (5, 6), 2: (3,), 3: (6,), 4: (2,)}[envelope[0]]
         if envelope[0] == 3:
             assert isinstance(to_error(envelope), CallbackError)
-        repr(envelope)  # nothing in it is too deep to be looked at
+        repr(envelope)  # nothing in it is nested too deeply to print
     for bad in decoded.unreadable:
         assert type(bad) is Unreadable
         assert 0 <= bad.id < 2**64
@@ -97,7 +97,7 @@ def check(body: bytes, limits: Limits | None = None) -> Decoded:
     return decoded
 
 
-# -- what is sound
+# -- sound envelopes
 
 
 @SETTINGS
@@ -197,13 +197,13 @@ def test_mutated_bodies(envelopes: list[list[Any]], data: st.DataObject) -> None
 @SETTINGS
 @given(st.lists(ENVELOPES, min_size=1, max_size=6), st.data())
 def test_one_by_one_gives_the_same_as_all_at_once(envelopes: list[list[Any]], data: st.DataObject) -> None:
-    """The two ways to read a body have the rules written down twice: they must not drift apart."""
+    """The rules are written twice, for the two ways to read a body. They must not drift apart."""
     field = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(TEXT, SCALARS, max_size=2)
     odd = data.draw(st.lists(st.lists(field, max_size=6), max_size=2))
     pieces = [encode(envelope) for envelope in envelopes] + [msgpack.packb(value) for value in odd]
     at_once = decode(join(pieces), Limits())
     alone = [decode(join([piece]), Limits()) for piece in pieces]
-    # A byte behind the array has it read one by one.
+    # Because of a byte behind the array, the envelopes are read one by one.
     one_by_one = decode(join(pieces) + b"\x00", Limits())
     assert repr(at_once.envelopes) == repr([envelope for part in alone for envelope in part.envelopes])
     assert repr(at_once.envelopes) == repr(one_by_one.envelopes)
@@ -282,14 +282,14 @@ def test_no_other_envelope_has_a_context() -> None:
 def test_calls_are_known_by_their_first_bytes(call_id: int) -> None:
     plain = ENCODER.call(call_id, "k", None, None)
     traced = ENCODER.call(call_id, "k", None, None, {"traceparent": "x"})
-    error = ENCODER.error(call_id, CallbackError())  # an array of six too
+    error = ENCODER.error(call_id, CallbackError())  # an ERROR is an array of six too
     others = [ENCODER.result(call_id, ()), ENCODER.cancel(call_id), error]
     assert [call_id_in(encoded) for encoded in (plain, traced, *others)] == [call_id] * 2 + [None] * 3
     heads = call_heads(call_id)
     assert [encoded.startswith(heads) for encoded in (plain, traced, *others)] == [True] * 2 + [False] * 3
 
 
-# -- limits of what arrives
+# -- limits for what comes
 
 
 def one(payload: Any, limits: Limits) -> Decoded:
@@ -346,7 +346,7 @@ def test_duplicate_keys_the_last_wins() -> None:
     assert check(body).envelopes == [[1, 5, "k", {"a": 2}, None]]
 
 
-# -- what an encoder refuses
+# -- values that an encoder refuses
 
 
 class RaisesOnIter(list[int]):
@@ -355,7 +355,7 @@ class RaisesOnIter(list[int]):
 
 
 class RaisesLater(list[Any]):
-    """Gives its items once; afterwards it raises."""
+    """A dict that returns its items once. Afterwards it raises."""
 
     def __iter__(self) -> Iterator[Any]:
         items = list(super().__iter__())
@@ -395,7 +395,7 @@ UNCARRIABLE = {
 
 
 @pytest.mark.parametrize("value", UNCARRIABLE.values(), ids=list(UNCARRIABLE))
-def test_what_can_not_be_carried(value: Any) -> None:
+def test_values_that_cannot_be_encoded(value: Any) -> None:
     encoder = Encoder(Limits())
     writes: dict[str, Callable[[], bytes]] = {
         "the payload": lambda: encoder.call(1, "k", value, None),
@@ -407,11 +407,11 @@ def test_what_can_not_be_carried(value: Any) -> None:
             write()
         assert caught.value.executed == "no"
         assert caught.value.__cause__ is None
-    # Nothing of it stays in the buffer.
+    # None of its bytes stay in the buffer.
     assert encoder.cancel(9) == GOOD
 
 
-def test_a_payload_that_raises_when_it_is_looked_at_again() -> None:
+def test_a_payload_that_raises_the_second_time() -> None:
     with pytest.raises(InvalidPayload, match="no items left"):
         ENCODER.call(1, "k", RaisesLater(["x" * SHORT_BYTES]), None)
 
@@ -452,7 +452,7 @@ class Metres(float):
 
 
 class Lying(list[int]):
-    """Gives more items than its length says: msgpack would write a length and then other bytes."""
+    """A list that yields more items than its length: msgpack would write a wrong length."""
 
     def __iter__(self) -> Iterator[int]:
         return iter([1, 2, 3])

@@ -1,4 +1,4 @@
-"""The tree of errors, and the one table between wire numbers and classes."""
+"""The tree of exceptions, and the table of codes and classes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_table_is_complete() -> None:
 
 
 @pytest.mark.parametrize("code", Code)
-def test_what_each_code_says_of_the_handler(code: Code) -> None:
+def test_each_code_says_whether_the_handler_ran(code: Code) -> None:
     expected = "no" if code < 20 else "maybe" if code < 30 else "yes"
     assert ERROR_CLASSES[code].default_executed == expected
     assert expected in EXECUTED
@@ -78,7 +78,7 @@ def test_a_subclass_of_the_application() -> None:
     assert (error.code, error.executed, str(error)) == ("SOLD_OUT", "no", "SOLD_OUT: no bread")
 
 
-def test_an_unknown_number_is_no_code() -> None:
+def test_an_unknown_number_is_not_a_code() -> None:
     with pytest.raises(ValueError, match="99"):
         call_error(99, "")
 

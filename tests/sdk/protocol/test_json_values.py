@@ -1,4 +1,4 @@
-"""Values of payloads as JSON, and back."""
+"""Payloads as JSON, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ringback.protocol.json_values import jsonable, parse_json
         (None, None),
     ],
 )
-def test_what_json_lacks_becomes_an_object(value: Any, written: Any) -> None:
+def test_a_value_that_json_lacks_becomes_an_object(value: Any, written: Any) -> None:
     assert jsonable(value) == written
     json.dumps(jsonable(value), allow_nan=False)
 
@@ -35,6 +35,6 @@ def test_json_is_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999", "{", ""])
-def test_what_is_no_json_is_refused(text: str) -> None:
+def test_text_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_json(text)

@@ -1,4 +1,4 @@
-"""Player IDs, keys, addresses, and the limits that an endpoint sets."""
+"""Player IDs, keys, and the limits that an endpoint sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
 
 
 @pytest.mark.parametrize("player_id", [1, 2**63 - 1, "a", "x" * 64, "\u00e9" * 32, "\x00"])
-def test_a_good_player_id_is_given_back(player_id: Any) -> None:
+def test_a_good_player_id_is_returned(player_id: Any) -> None:
     assert check_player_id(player_id) == player_id
 
 
@@ -38,7 +38,7 @@ def test_a_player_id_of_another_type(player_id: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "shop:items", "k" * 256, "\u00e9" * 128])
-def test_a_good_key_is_given_back(key: str) -> None:
+def test_a_good_key_is_returned(key: str) -> None:
     assert check_key(key) == key
 
 
@@ -55,13 +55,13 @@ def test_a_key_of_another_type(key: Any) -> None:
 
 
 @given(PLAYER_ID)
-def test_address_round_trip(player_id: int | str) -> None:
+def test_id_part_round_trip(player_id: int | str) -> None:
     assert decode_player_id(encode_player_id(player_id)) == player_id
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
-def test_a_garbage_address_gives_an_id_or_a_protocol_error(address: bytes) -> None:
+def test_a_garbage_id_part_gives_an_id_or_a_protocol_error(address: bytes) -> None:
     try:
         player_id = decode_player_id(address)
     except ProtocolError:
@@ -69,7 +69,7 @@ def test_a_garbage_address_gives_an_id_or_a_protocol_error(address: bytes) -> No
     assert encode_player_id(player_id) == address
 
 
-def test_an_address_that_nests_without_end() -> None:
+def test_an_id_part_that_is_nested_deeply() -> None:
     with pytest.raises(ProtocolError):
         decode_player_id(b"\x91" * 100_000)
     with pytest.raises(ProtocolError):
@@ -92,7 +92,7 @@ def test_an_address_that_nests_without_end() -> None:
         ("max_map_len", 7),
     ],
 )
-def test_limits_that_make_no_sense(name: str, value: Any) -> None:
+def test_limits_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         Limits(**{name: value})
 

@@ -1,4 +1,4 @@
-"""The golden bytes in tests/vectors: what is encoded equals them, and they decode to what they stand for."""
+"""The golden bytes in tests/vectors: values are encoded to them, and they are decoded to the values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FRAME_CLASSES = {frame.type: frame for frame in get_args(control.ControlFrame)}
 
 
 def plain(value: Any) -> Any:
-    """Gives the value that JSON with the marks $bin, $float and $map stands for."""
+    """Return the value of JSON with the marks $bin, $float and $map."""
     if isinstance(value, list):
         return [plain(item) for item in value]
     if not isinstance(value, dict):
@@ -90,7 +90,7 @@ def test_header(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", load("player_ids.json", "player_ids"))
-def test_address(vector: dict[str, Any]) -> None:
+def test_player_id(vector: dict[str, Any]) -> None:
     expected = bytes.fromhex(vector["hex"])
     assert encode_player_id(vector["player_id"]) == expected
     player_id = decode_player_id(expected)
@@ -121,7 +121,7 @@ def test_envelope(vector: dict[str, Any]) -> None:
     envelope = plain(vector["envelope"])
     data = bytes.fromhex(vector["hex"])
     decoded = decode(join([data]), Limits())
-    # repr tells 1, 1.0 and True, and 0.0 and -0.0, apart, and says that nan is nan.
+    # Compare with repr: it keeps 1, 1.0 and True apart, and 0.0 and -0.0, and NaN equals NaN.
     assert repr(decoded.envelopes) == repr([envelope])
     assert decoded[1:] == ([], 0)
     if not vector.get("decode_only"):
@@ -168,7 +168,7 @@ def test_invalid_frame(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", load("invalid.json", "player_ids"))
-def test_invalid_address(vector: dict[str, Any]) -> None:
+def test_invalid_player_id(vector: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         decode_player_id(bytes.fromhex(vector["hex"]))
 
