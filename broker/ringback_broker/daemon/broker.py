@@ -39,7 +39,8 @@ class Broker:
 
     Args:
         settings: None: the defaults.
-        reread: returns the settings anew after SIGHUP, in a thread; None: they never change.
+        reread: reads the settings again and returns them. A thread calls this after SIGHUP. None: they never
+            change.
 
     Attributes:
         settings: what holds now.

@@ -51,17 +51,17 @@ class _JSONLog(_JSONLines):
     """Formats a record of the log likewise, with its level, logger, message and traceback."""
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        said = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        fields = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return {**said, **super().fields(record)}
+            fields["traceback"] = self.formatException(record.exc_info)
+        return {**fields, **super().fields(record)}
 
 
 class WaitingLog(logging.Handler):
     """Writes lines to a descriptor in a thread of its own, so that no caller waits.
 
-    The thread calls the system directly: Python's own files have locks, which a stuck thread would hold at
-        the end.
+    The thread calls the system directly. Python's own files have locks, and a stuck thread would hold one at
+    the end of the process.
 
     Args:
         max_waiting: how many lines may wait.

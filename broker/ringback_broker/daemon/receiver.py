@@ -32,7 +32,7 @@ class Receiver:
         self.router = router
         self._switchboard = switchboard
         self._strangers = StrangerReceiver(router, switchboard, has_keys)
-        # How many messages there were the last time: so many are taken before asking whether there are more.
+        # How many messages came the last time. This many are taken before asking whether more wait.
         self._expected = 1
 
     def take(self, now: float) -> bool:

@@ -48,7 +48,7 @@ class SettingsReload:
 
     Args:
         settings: what the broker was started with.
-        read: returns the settings anew, in a thread.
+        read: reads the settings again and returns them. A thread calls this.
         use: puts other settings in force.
     """
 

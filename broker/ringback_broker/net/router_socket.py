@@ -26,9 +26,11 @@ MAX_PARTS_KEPT = 64
 """Parts of one message that are kept. The rest is read and dropped."""
 
 UNREAD_FRAMES = 64
-"""Frames of one player that may wait for the broker to read them. libzmq keeps so many for good of a
-connection that
-claims the routing ID of another one: they are never read, and not freed when the connection closes."""
+"""Frames of one player that may wait for the broker to read them.
+
+If a connection claims the routing ID of another one, nobody reads its frames, and libzmq does not free them
+when the connection closes. So the broker may lose memory for this many.
+"""
 
 HEARTBEAT_MS = 500
 """How often the broker sends heartbeats where its peers are few; it waits twice as long for the reply.

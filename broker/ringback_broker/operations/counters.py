@@ -15,7 +15,7 @@ _ENDS = {
     RejectCode.REPLACED: "sessions_replaced",
     RejectCode.KICKED: "sessions_kicked",
 }
-"""Which counter has the sessions that the broker ended, by the code that their peers were told."""
+"""The counter of sessions that the broker ended, by the code in their REJECT."""
 
 
 @dataclass(slots=True)

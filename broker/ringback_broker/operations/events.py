@@ -1,4 +1,4 @@
-"""What happened to peers lately, for operators who ask why a peer is not there."""
+"""The latest events of peers, for operators who ask why a peer is not there."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class BrokerSettings:
         File,
         About(
             "The broker's key file. With it, links are encrypted, and only keys of the access list may join.",
-            environment="RINGBACK_BROKER_KEY_FILE",  # RINGBACK_KEY_FILE is that of an endpoint
+            environment="RINGBACK_BROKER_KEY_FILE",  # RINGBACK_KEY_FILE names the key file of an endpoint
         ),
     ] = None
     access: Annotated[

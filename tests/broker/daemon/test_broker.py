@@ -383,7 +383,7 @@ def test_signals_of_the_program_around_it_do_not_stop_it(
 
 
 def test_too_few_descriptors_lower_the_number_of_players() -> None:
-    """The limit is that of a process, so this test has a process of its own."""
+    """A limit applies to a whole process, so this test has a process of its own."""
     script = f"""
 import logging, resource, sys
 sys.path[:0] = {sys.path!r}

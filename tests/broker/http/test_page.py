@@ -98,8 +98,8 @@ def test_players_come_and_go(page: Browser, broker: BrokerProcess) -> None:
             doomed.kill()
             page.until(lambda: ids(page) == ['"7"'], "the killed player has no row")
     page.until(lambda: ids(page) == [], "no player has a row")
-    said = [(row[1], row[3], row[6]) for row in page.rows("events")]
-    assert ("left", "7", "its connection closed") in said and ("joined", '"7"', said[-2][2]) in said
+    events = [(row[1], row[3], row[6]) for row in page.rows("events")]
+    assert ("left", "7", "its connection closed") in events and ("joined", '"7"', events[-2][2]) in events
     assert page.complaints() == []
 
 

@@ -217,14 +217,14 @@ def test_calls_go_on_while_http_is_flooded(broker: BrokerProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "request_bytes",
     [
         b"",
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
-def test_a_connection_does_not_stay_open(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+def test_a_connection_does_not_stay_open(monkeypatch: pytest.MonkeyPatch, request_bytes: bytes) -> None:
     """It sends nothing, half a request, or one request and then nothing."""
     from ringback_broker.http import server as web
 
@@ -236,7 +236,7 @@ def test_a_connection_does_not_stay_open(monkeypatch: pytest.MonkeyPatch, said: 
         host, port = made.http.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
             client.settimeout(PATIENCE_S)
-            client.sendall(said)
+            client.sendall(request_bytes)
             while client.recv(4096):
                 pass
     finally:

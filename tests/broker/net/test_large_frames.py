@@ -93,10 +93,10 @@ def test_a_message_of_wrong_parts_after_a_large_frame(pair: Pair, role: Role) ->
         player.send(LARGE)
         server.receive()
         player.send(LARGE, LARGE)
-        told = player.told()
+        rejected = player.told()
     else:
         server.send(encode_player_id(7), LARGE)
         player.receive()
         server.send(encode_player_id(7), LARGE, LARGE)
-        told = server.told()
-    assert isinstance(told, control.Reject) and told.code is RejectCode.PROTOCOL_ERROR
+        rejected = server.told()
+    assert isinstance(rejected, control.Reject) and rejected.code is RejectCode.PROTOCOL_ERROR

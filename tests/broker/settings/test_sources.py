@@ -1,4 +1,4 @@
-"""Combining a file, the environment and options: which value holds, and what is said of wrong ones."""
+"""Combining a file, the environment and options: which value holds, and what the errors say."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_settings_that_do_not_go_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({}, "--dashboard: it is served over HTTP: set http too"),
         (
@@ -112,11 +112,11 @@ def test_settings_that_do_not_go_together() -> None:
         ({"dashboard": "false", "dashboard_key_file": "d"}, "--dashboard-key-file: it needs dashboard"),
     ],
 )
-def test_a_dashboard_that_too_many_could_use(options: dict[str, str], told: str) -> None:
-    assert problems(options={"dashboard": "true", **options})[0].startswith(told)
+def test_a_dashboard_that_too_many_could_use(options: dict[str, str], message: str) -> None:
+    assert problems(options={"dashboard": "true", **options})[0].startswith(message)
 
 
 def test_where_to_change_a_setting() -> None:
     found = combined({"lease": 10}, {"RINGBACK_GRACE": "2"}, {"hello": "1"})
-    told = [found.where(name) for name in ("lease", "hello", "grace", "key_file")]
-    assert told == [f"{FILE}: lease", "--hello", "RINGBACK_GRACE", "--key-file"]
+    places = [found.where(name) for name in ("lease", "hello", "grace", "key_file")]
+    assert places == [f"{FILE}: lease", "--hello", "RINGBACK_GRACE", "--key-file"]
