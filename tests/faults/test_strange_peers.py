@@ -44,7 +44,7 @@ def test_a_frame_that_is_too_large_ends_its_sender_alone(stage: Stage) -> None:
         eventually(lambda: stage.server.players == ["canary"], "it has left")
 
 
-def test_routing_ids_that_libzmq_would_give_itself(stage: Stage) -> None:
+def test_routing_ids_that_libzmq_would_choose(stage: Stage) -> None:
     """libzmq numbers the peers without a routing ID, and aborts if another peer has claimed a number (libzmq
     issue 4633). An attacker who knows the first number of an ordinary process must not know the broker's."""
     with Process("-c", FIRST_ID) as process:

@@ -1,6 +1,6 @@
-"""A broker that is told what the command line has no option for.
+"""Run a broker in a way that the command line has no option for.
 
-python odd_broker.py SETTINGS [KEY...]      settings in JSON; for these public keys its list raises
+python odd_broker.py SETTINGS [KEY...]      settings in JSON; its list raises for these public keys
 """
 
 from __future__ import annotations

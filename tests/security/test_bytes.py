@@ -1,4 +1,4 @@
-"""Bytes that are no sound ZeroMQ, too many of them, too few, and too many connections."""
+"""Bytes that are not valid ZeroMQ, too many or too few of them, and too many connections."""
 
 from __future__ import annotations
 
@@ -55,8 +55,11 @@ BYTES: dict[str, bytes] = {
 
 
 def test_bytes_that_show_no_key(yard: Yard) -> None:
-    """On both sides, all at once: each connection is closed, within the five seconds of a handshake or of
-    HELLO, and counted, and nobody gets in. One says a byte a second; one has a key, and then says nothing."""
+    """The broker closes and counts each connection within the five seconds of a handshake or of HELLO.
+
+    All connections come at once, on both sides. One sends a byte a second. One has a key, and then sends
+    nothing.
+    """
     begun = yard.counters()["sessions_begun"]
     sides = yard.broker.players, yard.broker.backend
     count = len(sides) * len(BYTES) + 2
@@ -103,12 +106,12 @@ def test_a_frame_that_is_too_large_by_a_player_with_a_key(yard: Yard) -> None:
         peer.wait_for_close()
 
 
-# -- behind the handshake, by hand: where there is no encryption
+# -- frames after the handshake, written by hand, so without encryption
 
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Stage]:
-    """A broker without keys, impatient."""
+    """Start a broker without keys that waits only shortly for HELLO and signs of life."""
     broker = OddBroker({"hello": 1.0, "lease": 2.0})
     with Stage(broker) as stage:  # type: ignore[arg-type]
         yield stage
@@ -128,20 +131,23 @@ def plain() -> Iterator[Stage]:
     ],
     ids=["giant", "giant part", "giant command", "2**64-1", "the largest, and then nothing", "endless parts"],
 )
-def test_a_frame_that_does_not_come(said: bytes, joined: bool, plain: Stage) -> None:
-    """A header alone, or parts without a last one: the connection is closed at the latest when HELLO is
-    overdue, or the lease over. What it has sent by then is in memory: docs/security.md says so."""
+def test_a_frame_that_never_ends(said: bytes, joined: bool, plain: Stage) -> None:
+    """A header without its frame, or parts without a last one.
+
+    The broker closes the connection at the latest when HELLO is overdue or the lease is over. Until then the
+    bytes are in memory, as docs/security.md says.
+    """
     before = plain.counters()
     with plain.canary() as canary, dial(plain.broker.players, "127.77.9.9") as peer:
         peer.settimeout(PATIENCE_S)
         peer.sendall(greeting() + READY.replace(b"mallory", b"m%06d" % random.randrange(10**6)))
-        answer = b""
-        while b"READY" not in answer:
-            answer += peer.recv(1000)
+        received = b""
+        while b"READY" not in received:
+            received += peer.recv(1000)
         if joined:
             peer.sendall(frame(encode(control.Hello(PLAYER, 9))))
-            while b"lease_ms" not in answer:
-                answer += peer.recv(1000)
+            while b"lease_ms" not in received:
+                received += peer.recv(1000)
         with suppress(OSError):  # closed in the middle of it
             peer.sendall(said)
         closed_by_broker(peer)
@@ -190,7 +196,7 @@ def test_too_many_connections_of_an_address(role: Role, narrow: Yard) -> None:
 
 
 def test_too_many_connections_at_the_sdk(narrow: Yard) -> None:
-    """It hears no more than that the connection is closed; it says so in time, and comes in later."""
+    """The SDK notices only that the connection is closed. It says so in time."""
     yard = narrow
     with yard.canary(), ExitStack() as stack:
         for _ in range(29):
@@ -201,7 +207,7 @@ def test_too_many_connections_at_the_sdk(narrow: Yard) -> None:
 
 
 def test_too_many_handshakes_of_an_address(narrow: Yard) -> None:
-    """One after the other, so that there are never many. With keys that are on no list, which costs most."""
+    """The connections come one after the other. Keys that are on no list cost the broker the most."""
     yard = narrow
     log = "refused SOURCE more than 60 connections a second of one address"
     stray = yard.vault.pair("stray", "player", 7, listed=False)

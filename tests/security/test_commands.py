@@ -1,4 +1,4 @@
-"""The commands and snippets of docs/security.md do what they say, one after the other in one folder."""
+"""Run the commands and snippets of docs/security.md, one after the other in one folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_snippets_of_the_document(tmp_path: Path, monkeypatch: Any) -> None:
                 addresses |= {"tcp://127.0.0.1:5770": players, "tcp://127.0.0.1:5771": backend}
                 environment |= {"RINGBACK_PLAYERS": players, "RINGBACK_BACKEND": backend}
             elif kind == "sh":
-                if broker_key is not None:  # exported by an earlier one
+                if broker_key is not None:  # an earlier snippet has exported it
                     environment["RINGBACK_BROKER_KEY"] = broker_key
                 subprocess.run(["sh", "-ec", text], env=environment, check=True, timeout=PATIENCE_S)
                 broker_key = read_key_file(tmp_path / "broker.pub")["public"]
@@ -59,7 +59,7 @@ def test_the_snippets_of_the_document(tmp_path: Path, monkeypatch: Any) -> None:
                     text = text.replace(given, real)
                 names["BROKER_KEY"] = broker_key
                 exec(compile(text, "security.md", "exec"), names)
-        broker.wait_for("the access list was reloaded: 4 keys")  # anna-2 in the place of anna
+        broker.wait_for("the access list was reloaded: 4 keys")  # anna-2 instead of anna
         player = ringback.Player(players, key_file="anna-2.key")
         with player:
             assert player.player_id == 7

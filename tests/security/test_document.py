@@ -1,4 +1,4 @@
-"""docs/security.md names tests that are there, all of this folder, all fields and counters."""
+"""docs/security.md names tests that exist, and all tests of this folder, all fields and all counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMED = sorted(set(re.findall(r"`(test_\w+)`", DOCUMENT)))
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_test_that_is_named_is_there(name: str) -> None:
+def test_a_named_test_exists(name: str) -> None:
     assert any(f"def {name}(" in text for text in TESTS.values())
 
 
@@ -30,12 +30,12 @@ def test_every_attack_is_named() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`(tests/[\w/.]+)`", DOCUMENT))))
-def test_a_file_that_is_named_is_there(path: str) -> None:
+def test_a_named_file_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
 @pytest.mark.parametrize("table", ["key", "token_key"])
-def test_all_fields_of_the_list_are_there(table: str) -> None:
+def test_the_document_has_all_fields_of_the_list(table: str) -> None:
     with pytest.raises(AccessError) as caught:
         AccessList.parse(f"[[{table}]]\nnothing = 1\n")
     fields = str(caught.value).partition("only ")[2].split(", ")
@@ -43,5 +43,5 @@ def test_all_fields_of_the_list_are_there(table: str) -> None:
     assert sorted(rows) == fields
 
 
-def test_the_counters_of_refusals_are_there() -> None:
+def test_the_document_has_all_counters_of_refusals() -> None:
     assert [name for name in REFUSALS if f"`{name}`" not in DOCUMENT] == []

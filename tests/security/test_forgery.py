@@ -1,4 +1,4 @@
-"""Those who are in, and say that they are somebody else."""
+"""Peers that have joined, and pretend to be another peer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def envelopes(frame: bytes) -> list[list[object]]:
 
 
 def test_a_source_in_the_body(yard: Yard) -> None:
-    """The server is told what the broker knows, whatever a player puts into its bytes."""
+    """The server gets the source that the broker knows, whatever a player writes into its bytes."""
     yard.sources.clear()
     with yard.control(), yard.canary(), yard.peer(PLAYER, keys=yard.ann) as ann:
         ann.join(PLAYER, 7)
@@ -67,7 +67,7 @@ def test_a_source_in_the_body(yard: Yard) -> None:
 
 
 def test_a_source_in_a_part_of_its_own(yard: Yard) -> None:
-    """As the trusted side writes it. A player's message has no such part."""
+    """The trusted side writes the ID part like this. A player's message has no such part."""
     log = "refused SOURCE PROTOCOL_ERROR: a message of 2 parts"
     with yard.attack(log, malformed=1) as source, yard.peer(PLAYER, keys=yard.ann, source=source) as ann:
         ann.join(PLAYER, 7)
@@ -76,9 +76,11 @@ def test_a_source_in_a_part_of_its_own(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("asks", [SERVER, OPERATOR])
-def test_a_reply_to_the_call_of_somebody_else(asks: Role, yard: Yard) -> None:
-    """A player answers what another one was asked, with the right id and on the right link: it is dropped,
-    and counted by who asked."""
+def test_a_reply_to_a_call_that_another_player_got(asks: Role, yard: Yard) -> None:
+    """A player replies to a call that another player got, with the right id and on the right link.
+
+    The caller drops and counts the reply.
+    """
     bob = listed(yard, f"bob-{asks}", "player", "bob")
     asker = yard.server if asks is SERVER else yard.operator
     strays = asker.counters.stray_replies
@@ -99,7 +101,7 @@ def test_a_reply_to_the_call_of_somebody_else(asks: Role, yard: Yard) -> None:
 
 
 def test_a_reply_of_an_operator_to_a_call_of_the_server(yard: Yard) -> None:
-    """An operator is trusted, and yet its answers do not count for the server's calls."""
+    """An operator is trusted, but its replies do not end the server's calls."""
     answered = yard.player.counters.stray_replies
     with (
         yard.canary(),
@@ -114,7 +116,7 @@ def test_a_reply_of_an_operator_to_a_call_of_the_server(yard: Yard) -> None:
             encode_player_id(7), data([RESULT, call_id, ["forged"]], kind=FrameType.RELAY, link=link)
         )
         operator.send(encode_player_id(7), data([RESULT, call_id, ["forged"]], link=link))
-        assert envelopes(ann.receive()[0]) == [[RESULT, call_id, ["forged"]]]  # that is all it can do
+        assert envelopes(ann.receive()[0]) == [[RESULT, call_id, ["forged"]]]  # an operator can do no more
         assert not asked.done()
         ann.send(data([RESULT, call_id, ["here"]]))
         assert asked.result() == "here"
@@ -123,7 +125,7 @@ def test_a_reply_of_an_operator_to_a_call_of_the_server(yard: Yard) -> None:
 
 @pytest.mark.parametrize("link", [0, 1, 2**32 - 1])
 def test_a_player_that_relays(link: int, yard: Yard) -> None:
-    """As operators do, to call in the name of a source."""
+    """A player sends RELAY, with which operators call in the name of a source."""
     log = "refused SOURCE PROTOCOL_ERROR: a player does not send frames of type 17"
     with yard.attack(log, violations=1) as source, yard.peer(PLAYER, keys=yard.ann, source=source) as ann:
         ann.join(PLAYER, 7)
@@ -134,7 +136,7 @@ def test_a_player_that_relays(link: int, yard: Yard) -> None:
 
 
 def listed(yard: Yard, name: str, role: str, *ids: int | str, **more: object) -> KeyPair:
-    """Puts one more key on the list, and waits until it holds."""
+    """Add a key pair to the access list, and wait until the list is reloaded."""
     pair = yard.vault.pair(name, role, *ids, **more)
     yard.vault.write()
     yard.sees("the access list was reloaded")
@@ -142,7 +144,10 @@ def listed(yard: Yard, name: str, role: str, *ids: int | str, **more: object) ->
 
 
 def test_an_operator_without_the_right_to_name_sources(yard: Yard) -> None:
-    """It is told FORBIDDEN, and the handler does not run; all else it may do. With the right it may."""
+    """The operator gets FORBIDDEN, and the handler does not run. It may do everything else.
+
+    Another operator, which has the right, may name a source.
+    """
     yard.sources.clear()
     pair = listed(yard, "watcher", "operator", sources=False)
     log = "refused SOURCE FORBIDDEN: the operator 'watcher' may not name sources"
@@ -166,7 +171,7 @@ def test_an_operator_without_the_right_to_name_sources(yard: Yard) -> None:
     assert yard.sources == [7]
 
 
-def test_the_right_to_name_sources_is_taken_away_from_one_that_is_connected(yard: Yard) -> None:
+def test_a_connected_operator_loses_the_right_to_name_sources(yard: Yard) -> None:
     pair = listed(yard, "was-allowed", "operator")
     with Operator(yard.broker.backend, key_file=pair) as operator:
         assert operator.trigger_callback("echo", 7, 1).result() == 1
@@ -177,7 +182,7 @@ def test_the_right_to_name_sources_is_taken_away_from_one_that_is_connected(yard
         assert isinstance(operator.trigger_callback("echo", 7, 1).error, Forbidden)
 
 
-def test_an_operator_that_speaks_by_the_link_of_another(yard: Yard) -> None:
+def test_an_operator_that_uses_the_link_of_another(yard: Yard) -> None:
     log = "refused SOURCE PROTOCOL_ERROR: a RELAY has the link"
     with (
         yard.attack(log, violations=1) as source,
@@ -188,8 +193,8 @@ def test_an_operator_that_speaks_by_the_link_of_another(yard: Yard) -> None:
         assert rejected(peer)[0] is RejectCode.PROTOCOL_ERROR
 
 
-def test_the_routing_id_of_a_peer_that_is_there(yard: Yard) -> None:
-    """The second one to claim it is never heard, and its connection closed; the first does not notice."""
+def test_the_routing_id_of_a_connected_peer(yard: Yard) -> None:
+    """The broker ignores and closes the second connection that claims it. The first is not disturbed."""
     bob = listed(yard, "bob2", "player", "bob2")
     with yard.attack("refused SOURCE no HELLO: it said nothing", handshakes_failed=1) as source:
         with yard.peer(PLAYER, keys=yard.ann, routing_id=b"victim") as victim:
@@ -207,11 +212,11 @@ def test_the_routing_id_of_a_peer_that_is_there(yard: Yard) -> None:
         assert "bob2" not in yard.server.players
 
 
-def test_routing_ids_that_libzmq_would_give_itself(yard: Yard) -> None:
-    """Without a key that fits nobody gets so far as to claim one: the broker lives (libzmq issue 4633).
+def test_routing_ids_that_libzmq_would_choose(yard: Yard) -> None:
+    """Without an accepted key, no connection gets far enough to claim a routing ID (libzmq issue 4633).
 
-    The numbers are those of an ordinary process. The broker's own begin at random, which a guess may meet;
-    from guessing, keys keep strangers.
+    The numbers are the ones that an ordinary process begins with. The broker begins with a random number,
+    which an attacker may guess. So keys have to protect it.
     """
     with Process("-c", FIRST_ID) as process:
         begin = struct.unpack("!I", bytes.fromhex(process.wait_for("first 00([0-9a-f]{8})").group(1)))[0]

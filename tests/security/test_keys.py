@@ -1,4 +1,4 @@
-"""Who has no key, the wrong one, or one for something else: as a raw peer, and by both faces of the SDK."""
+"""Peers without a key, with a wrong one, or with one of another role: raw peers and both faces of the SDK."""
 
 from __future__ import annotations
 
@@ -34,22 +34,23 @@ from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
 CLOSING_S = 1.5
-"""A refused connection is closed so much later at the most; and a busy machine takes its time."""
+"""A refused connection is closed after at most this time, on a busy machine too."""
 
 PLAYER, SERVER, OPERATOR = Role.PLAYER, Role.SERVER, Role.OPERATOR
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What is tried, and what has to come of it.
+    """An attempt to join, and how it must fail.
 
     Attributes:
-        role: what the attacker says it is.
-        keys: what it has.
-        player_id: whom it wants to be.
-        error, message: what the SDK raises.
-        counter: what counts it.
-        log: what the line says behind the address.
+        role: the role that the attacker claims.
+        keys: a function that returns the attacker's key pair.
+        error: the class of the error that the SDK raises.
+        message: a pattern of the message of that error.
+        counter: the counter of the broker that grows.
+        log: a pattern of the log line, after the IP.
+        player_id: the ID that the attacker wants.
     """
 
     role: Role
@@ -147,7 +148,7 @@ def test_a_key_that_does_not_fit(attack: Attack, yard: Yard) -> None:
             assert isinstance(error, attack.error)
             assert re.search(attack.message, str(error)), error
         with yard.peer(attack.role, keys=keys, source=source, SNDTIMEO=0) as peer:
-            with suppress(zmq.Again):  # it may be refused by now: then it has nobody to send to
+            with suppress(zmq.Again):  # if it is refused already, there is no connection to send on
                 peer.hello(attack.role, attack.player_id)
             if attack.counter == "sessions_refused":
                 code, reason = rejected(peer)
@@ -161,7 +162,7 @@ def test_a_key_that_does_not_fit(attack: Attack, yard: Yard) -> None:
 
 @pytest.mark.parametrize("role", [PLAYER, OPERATOR])
 def test_control_the_right_key_lets_in(role: Role, yard: Yard) -> None:
-    """Of a second player and operator; the yard's own server is the control for servers."""
+    """A second player and a second operator join. For servers, the yard's own server is the control."""
     yard.works(role, yard.ann if role is PLAYER else yard.second, 7 if role is PLAYER else None)
     eventually(lambda: yard.server.players == ["canary"], "the server knows that all others have left")
     assert yard.server.connected
@@ -172,8 +173,8 @@ def test_a_player_that_names_no_id_gets_the_first_of_its_key(yard: Yard) -> None
         assert player.player_id == 7
 
 
-def test_a_broker_without_keys_gets_no_word_of_who_has_one(yard: Yard) -> None:
-    """Somebody who listens at the broker's address, without its key: no HELLO reaches it, and no token."""
+def test_an_impostor_gets_no_hello_and_no_token(yard: Yard) -> None:
+    """A socket listens on the broker's address without the broker's key. No HELLO and no token reaches it."""
     for secure in (False, True):
         context: zmq.Context[Any] = zmq.Context()
         impostor = context.socket(zmq.ROUTER)
@@ -212,7 +213,7 @@ def test_a_key_that_was_revoked_before(yard: Yard) -> None:
 
 
 def test_a_key_that_is_revoked_while_connected(yard: Yard) -> None:
-    """By the command. The sessions of a raw peer and of the SDK end within two seconds, with the reason."""
+    """The command revokes it. The sessions of a raw peer and of the SDK end within two seconds."""
     twins = [yard.vault.pair(f"twin{number}", "player", 70 + number) for number in (1, 2)]
     yard.vault.write()
     yard.sees("the access list was reloaded")
@@ -241,7 +242,7 @@ def test_a_key_that_is_revoked_while_connected(yard: Yard) -> None:
 
 
 def test_a_key_whose_id_or_role_is_taken_away_while_connected(yard: Yard) -> None:
-    """The key stays on the list, for something else."""
+    """The key stays on the list, with another ID."""
     pair = yard.vault.pair("double", "player", 81, 82)
     yard.vault.write()
     yard.sees("the access list was reloaded")
@@ -254,7 +255,7 @@ def test_a_key_whose_id_or_role_is_taken_away_while_connected(yard: Yard) -> Non
 
 
 def test_a_session_of_the_same_player_takes_the_place_of_the_older(yard: Yard) -> None:
-    """The older one is told, does not come back by itself, and takes nothing from the new one."""
+    """The older endpoint gets REPLACED, does not connect again, and does not disturb the new one."""
     told: SimpleQueue[str] = SimpleQueue()
     with (
         yard.attack("left player 7 .*REPLACED", sessions_replaced=1),
@@ -278,7 +279,7 @@ def test_a_session_of_the_same_player_takes_the_place_of_the_older(yard: Yard) -
 
 
 class Tap:
-    """A TCP relay to an address, which keeps what the client has sent."""
+    """A TCP relay to an address. It records the bytes of the client."""
 
     def __init__(self, address: str) -> None:
         self._target = host_and_port(address)
@@ -290,14 +291,14 @@ class Tap:
     def _relay(self) -> None:
         client, _ = self._listener.accept()
         with client, socket.create_connection(self._target) as broker:
-            answers = threading.Thread(target=self._pump, args=(broker, client))
-            answers.start()
+            downwards = threading.Thread(target=self._pump, args=(broker, client))
+            downwards.start()
             with suppress(OSError):
                 while data := client.recv(65536):
                     self.heard += data
                     broker.sendall(data)
                 broker.shutdown(socket.SHUT_RDWR)
-            answers.join(PATIENCE_S)
+            downwards.join(PATIENCE_S)
 
     @staticmethod
     def _pump(source: socket.socket, sink: socket.socket) -> None:
@@ -314,9 +315,9 @@ class Tap:
         self._listener.close()
 
 
-def test_what_was_overheard_is_of_no_use(yard: Yard) -> None:
-    """The very bytes of a session, HELLO included, sent once more: no session comes of them, nor can the
-    names in them be read."""
+def test_recorded_bytes_are_of_no_use(yard: Yard) -> None:
+    """The bytes of a session, HELLO included, are sent again. They begin no session, and nobody can read the
+    names in them."""
     secret = "where-the-treasure-is"
     with Tap(yard.broker.players) as tap, Player(tap.address, key_file=yard.ann) as player:
         assert player.trigger_server_callback("echo", secret).result() == secret
@@ -335,8 +336,8 @@ def test_what_was_overheard_is_of_no_use(yard: Yard) -> None:
     assert yard.counters()["sessions_begun"] == begun
 
 
-def test_a_hello_of_somebody_else_over_ones_own_connection(yard: Yard) -> None:
-    """The plain bytes of a HELLO, as whoever holds a key of its own may guess them."""
+def test_a_hello_in_the_name_of_another_player(yard: Yard) -> None:
+    """A player with a key of its own sends the HELLO that another player would send."""
     why = "'ann' may not be player 'canary'"
     with (
         yard.attack(f"refused SOURCE UNAUTHORIZED: {why}", sessions_refused=1) as source,
@@ -350,8 +351,8 @@ def test_a_hello_of_somebody_else_over_ones_own_connection(yard: Yard) -> None:
 # -- logs
 
 
-def test_what_a_peer_says_of_itself_makes_no_line_of_its_own(yard: Yard) -> None:
-    """Lines of a log begin with a time: none of them is of a peer's making."""
+def test_a_peer_cannot_forge_a_line_of_the_log(yard: Yard) -> None:
+    """Each line of the log begins with a time that the broker wrote, and has no control characters."""
     forged = "2026-01-01 00:00:00,000 INFO ringback.broker joined the admin"
     evil = f"x\n{forged}\r\x1b[2J\u2028\u202e"
     log = "refused SOURCE UNAUTHORIZED: 'ann' may not be player", "joined player 7", "left player 7"

@@ -1,4 +1,4 @@
-"""The broker's list of keys when something is wrong with it: nobody comes in, and nobody is put out."""
+"""A broken access list: nobody new joins with it, and no session ends."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
-def test_a_list_that_is_wrong_is_an_access_error(text: str) -> None:
+def test_a_wrong_list_is_an_access_error(text: str) -> None:
     with pytest.raises(AccessError):
         AccessList.parse(text)
 
 
-def test_a_list_that_is_wrong_changes_nothing(yard: Yard) -> None:
-    """One after the other, with SIGHUP and without: the log says so, sessions go on, and the old list holds
-    for who comes."""
+def test_a_wrong_list_changes_nothing(yard: Yard) -> None:
+    """The broker finds each wrong list after SIGHUP, and the first one without. It logs an error, sessions go
+    on, and the old list stays valid."""
     good = yard.vault.text
     stray = yard.vault.pair("stray", "player", 7, listed=False)
     process = yard.broker.process
@@ -56,7 +56,7 @@ def test_a_list_that_is_wrong_changes_nothing(yard: Yard) -> None:
                 yard.vault.write(text)
             else:
                 yard.vault.access.unlink()
-            if number:  # the first is found without
+            if number:  # the broker finds the first one without a signal
                 process.signal(signal.SIGHUP)
             yard.sees("ERROR ringback.broker the access list was not reloaded, the old one holds: ")
             assert "\n" not in process.lines[-1] and process.lines[-1].isprintable()
@@ -74,7 +74,7 @@ def test_a_list_that_is_wrong_changes_nothing(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("name", ["nested too deep", "an int of many digits", "a token key without a name"])
-def test_a_broker_does_not_begin_with_a_list_that_is_wrong(name: str, tmp_path: Path) -> None:
+def test_a_broker_does_not_start_with_a_wrong_list(name: str, tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.write(WRONG[name])
     options = ("--key-file", str(vault.broker_file), "--access", str(vault.access))
@@ -84,8 +84,8 @@ def test_a_broker_does_not_begin_with_a_list_that_is_wrong(name: str, tmp_path: 
         assert line.startswith(f"USAGE: --access: {vault.access}: ")
 
 
-def test_a_list_that_raises_refuses(tmp_path: Path) -> None:
-    """A mistake of ours in the check of a key: that key is refused, and the broker lives."""
+def test_a_list_that_raises_refuses_the_key(tmp_path: Path) -> None:
+    """If the check of a key raises, the key is refused and the broker lives."""
     vault = Vault(tmp_path)
     poison = vault.pair("poison", "player", 13)
     with Yard(vault, {}, poisoned=[poison.public]) as yard:

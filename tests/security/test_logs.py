@@ -1,4 +1,4 @@
-"""No secret and no token stands in a log: of the broker, of the SDK, of a command."""
+"""No log has a secret or a token: neither the broker's, nor the SDK's, nor a command's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PLAYER = Role.PLAYER
 
 
 def test_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A broker that logs all it can (DEBUG), through what involves a secret: starting, joining by each,
-    refusals, a reload of the list, one that fails since somebody has put a whole key file into it, the end.
+    """A broker logs at DEBUG while secrets are used: joining, refusals, reloads of the access list.
 
-    The yards of the other files are looked through in the same way when they end.
+    One reload fails, because a whole key file was written into the list. The logs of the yards of the other
+    files are checked in the same way when they end.
     """
     caplog.set_level(logging.DEBUG)
     vault = Vault(tmp_path)
@@ -72,7 +72,7 @@ def test_no_error_about_a_key_file_shows_the_secret(tmp_path: Path) -> None:
             check_logs(process.output(), vault.secrets)
 
 
-def test_files_of_secrets_are_for_their_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_files_with_secrets(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     token_file = save_token_key(vault.token_key("mint"), tmp_path)
     for path in (vault.broker_file, token_file):

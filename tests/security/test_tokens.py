@@ -1,4 +1,4 @@
-"""Tokens that are not good: as a raw peer, and by both faces of the SDK."""
+"""Bad tokens: raw peers, and both faces of the SDK."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def claims(**changed: Any) -> dict[str, Any]:
 
 
 def signed(key: TokenKey, said: Any, algorithm: str = "EdDSA", **header: Any) -> str:
-    """Makes a token of any claims, as no minter of ours would."""
+    """Sign a token with any claims. `mint_token` would refuse most of them."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     secret = base64.urlsafe_b64decode(key.secret + "=")
@@ -49,7 +49,7 @@ def unsigned(said: Any, **header: Any) -> str:
 
 
 def by_public_key(yard: Yard) -> str:
-    """Signed by HS256 with the public key, which everybody may know, as the secret."""
+    """Return a token that is signed with HS256. Its secret is the public key, which is not secret."""
     return jwt.PyJWS().encode(json.dumps(claims()).encode(), yard.mint.public, "HS256", {"kid": "mint"})
 
 
@@ -65,7 +65,7 @@ def _part(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Attack:
-    """A token, and what is said of it."""
+    """A bad token, and the code and reason of its refusal."""
 
     token: Callable[[Yard], str]
     reason: str
@@ -130,7 +130,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_a_token_that_is_not_good(attack: Attack, token_yard: Yard) -> None:
+def test_a_bad_token(attack: Attack, token_yard: Yard) -> None:
     yard = token_yard
     token, broker_key = attack.token(yard), yard.vault.broker.public
     if token.count(".") == 2:
@@ -152,7 +152,10 @@ def test_a_token_that_is_not_good(attack: Attack, token_yard: Yard) -> None:
 
 
 def test_control_a_good_token_lets_in(token_yard: Yard) -> None:
-    """As a str, by a function, and bound to the key of the connection; and so do the keys of the list."""
+    """It may be a str, come from a function, or be bound to the public key of the connection.
+
+    Keys on the access list work too.
+    """
     yard, mint = token_yard, token_yard.mint
     yard.works(PLAYER, stranger(yard), 5, token=yard.vault.token(mint, 5))
     yard.works(PLAYER, stranger(yard), None, token=signed(mint, claims()))
@@ -166,12 +169,12 @@ def test_control_a_good_token_lets_in(token_yard: Yard) -> None:
 
 
 def stranger(yard: Yard) -> KeyPair:
-    """Gives a key that is on no list."""
+    """Return a key pair that is on no list."""
     return new_key_pair("stranger", "player", (), yard.vault.broker.public)
 
 
-def test_no_token_where_tokens_are_taken(token_yard: Yard) -> None:
-    """Any key may connect then, and gets no further; one of the trusted side may not even that."""
+def test_no_token_at_a_broker_that_takes_tokens(token_yard: Yard) -> None:
+    """There any key may connect, but not join."""
     yard = token_yard
     reason = "this key is not on the broker's list, and there was no token"
     with yard.attack(f"refused SOURCE UNAUTHORIZED: {reason}", sessions_refused=3) as source:
@@ -184,7 +187,7 @@ def test_no_token_where_tokens_are_taken(token_yard: Yard) -> None:
 
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.SERVER])
 def test_a_token_on_the_trusted_side(role: Role, token_yard: Yard) -> None:
-    """It is no key there, and refused even beside one. The SDK does not take it to begin with."""
+    """The broker refuses it, even beside a key on the list. The SDK does not accept it as an argument."""
     yard = token_yard
     token = yard.vault.token(yard.mint, 5)
     for key_file in (yard.keys[role], None):
@@ -205,7 +208,7 @@ def test_a_token_on_the_trusted_side(role: Role, token_yard: Yard) -> None:
 
 
 def test_a_token_at_a_broker_that_takes_none(yard: Yard) -> None:
-    """Beside a key that is good by itself it is refused too: somebody has another broker in mind."""
+    """It is refused even beside a good key: the token is meant for another broker."""
     token = yard.vault.token(yard.vault.token_key("mint", listed=False), 7)
     reason = "this broker takes no tokens"
     with yard.attack(
@@ -221,7 +224,7 @@ def test_a_token_at_a_broker_that_takes_none(yard: Yard) -> None:
 
 
 def test_a_session_ends_with_its_token(token_yard: Yard) -> None:
-    """Who has a fresh one comes back; who has not is refused until it has."""
+    """The player that has a fresh token connects again."""
     yard = token_yard
     told: SimpleQueue[str] = SimpleQueue()
     tokens = iter((yard.vault.token(yard.mint, "fresh", ttl=1), yard.vault.token(yard.mint, "fresh")))
@@ -244,7 +247,7 @@ def test_a_session_ends_with_its_token(token_yard: Yard) -> None:
 
 
 def test_a_stolen_token_is_good_for_its_thief(token_yard: Yard) -> None:
-    """One that is bound to no key. Its owner is told, and does not fight for the place."""
+    """A token that is bound to no public key. Its owner gets REPLACED, and does not connect again."""
     yard = token_yard
     token = yard.vault.token(yard.mint, "owner")
     told: SimpleQueue[str] = SimpleQueue()
@@ -259,7 +262,7 @@ def test_a_stolen_token_is_good_for_its_thief(token_yard: Yard) -> None:
 
 
 def test_a_player_of_a_key_keeps_its_place_against_a_token(token_yard: Yard) -> None:
-    """Whoever mints tokens can't take the ID of a player that is there by its own key."""
+    """A token cannot take the ID of a player that joined with a key on the list."""
     yard = token_yard
     with (
         yard.attack("refused SOURCE ID_TAKEN", sessions_refused=1) as source,
@@ -270,7 +273,7 @@ def test_a_player_of_a_key_keeps_its_place_against_a_token(token_yard: Yard) -> 
 
 
 def test_a_signer_that_is_revoked(tmp_path: Path) -> None:
-    """Its sessions end within two seconds, nobody comes in by its tokens any more, and others stay."""
+    """Its sessions end within two seconds, and its tokens are refused. Other sessions stay."""
     vault = Vault(tmp_path)
     gone, stays = vault.token_key("gone"), vault.token_key("stays")
     with Yard(vault) as yard, yard.peer(PLAYER, keys=stranger(yard)) as other:
@@ -294,7 +297,7 @@ def test_a_signer_that_is_revoked(tmp_path: Path) -> None:
                 assert reason in rejected(peer)[1]
         yard.works(PLAYER, stranger(yard), 8, token=vault.token(stays, 8))
         assert 6 in yard.server.players
-        # The last one goes too: then not even a connection can be made with a key of one's own.
+        # The last signing key is revoked too. Then a key that is not on the list cannot even connect.
         vault.revoke("stays")
         assert rejected(other)[0] is RejectCode.REVOKED
         with (
@@ -310,8 +313,8 @@ VALUES: list[Any] = [
 ]
 
 
-def test_whatever_a_token_says_is_a_reason_or_a_player() -> None:
-    """Claims of any kind, signed by a key that is known: nothing but `Denied` is raised."""
+def test_any_claims_give_a_player_or_a_reason() -> None:
+    """Claims of any kind, signed with a known key: only `Denied` is raised."""
     rng = random.Random(5)
     vault_key = _listed_key()
     access = AccessList.parse(f'[[token_key]]\nname = "mint"\npublic = "{vault_key.public}"\n')

@@ -1,4 +1,4 @@
-"""A broker that takes keys, a canary at it, and what an attack has to leave behind there."""
+"""A broker with keys, a canary beside an attack, and checks of what the attack leaves behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ringback.protocol.player_ids import PlayerID
 from ringback.tokens import TokenKey, mint_token, new_token_key
 
 CLEAR_S = 5.0
-"""Within this time who is refused has to be told why; plus some for a machine that is busy."""
+"""Within this time a refused peer must learn why. A busy machine gets a little more."""
 
 REFUSALS = (
     *(
@@ -43,7 +43,7 @@ REFUSALS = (
     ),
     *("malformed", "violations", "stranger_messages", "bounced_forbidden"),
 )
-"""What may not count where nothing is wrong."""
+"""The counters that must not grow where nothing is wrong."""
 
 HANDSHAKE_FAILURES = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
@@ -54,10 +54,10 @@ HANDSHAKE_FAILURES = (
 
 
 class Vault:
-    """Keys for everybody and the broker's list of them, in a folder.
+    """A folder with the broker's key file and access list. It makes key pairs and tokens for all peers.
 
     Attributes:
-        secrets: all that must not stand in a log.
+        secrets: the texts that must not be in a log.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Vault:
         self.broker_file = write_key_pair(self.broker, folder)
 
     def pair(self, name: str, role: str, *ids: PlayerID, listed: bool = True, **more: Any) -> KeyPair:
-        """Makes a key, and puts it on the list; `write` has that hold."""
+        """Make a key pair, and add it to the list. The list is valid after `write`."""
         pair = new_key_pair(name, role, ids, self.broker.public)
         self.secrets.add(pair.secret)
         if listed:
@@ -95,7 +95,7 @@ class Vault:
         return self.keep(mint_token(key, player_id, **{"ttl": 3600, **settings}))
 
     def keep(self, token: str) -> str:
-        """Takes note that this is a secret: whole, and its signature."""
+        """Add a token and its signature to the secrets, and return the token."""
         self.secrets |= {token, token.rpartition(".")[2]} - {""}
         return token
 
@@ -119,7 +119,7 @@ def _toml(fields: dict[str, Any]) -> str:
 
 @dataclass
 class OddBroker:
-    """A broker with settings of its own; for the keys given its list raises."""
+    """A broker with these settings. Its access list raises for the poisoned public keys."""
 
     settings: dict[str, Any]
     poisoned: Sequence[str] = ()
@@ -133,13 +133,14 @@ class OddBroker:
 
 
 class Yard(Stage):
-    """A broker with a list of keys, and a server, a player and an operator there.
+    """A broker with an access list, and a server, a player and an operator that are connected to it.
 
     Args:
-        settings: of the broker; None: it is started as people do.
+        settings: settings of the broker. None starts it with the command.
 
     Attributes:
-        ann, second: keys of player 7 and of an operator, for whoever needs one.
+        ann: a key pair of player 7, which is not connected.
+        second: a key pair of a second operator, which is not connected.
     """
 
     mint: TokenKey
@@ -174,7 +175,7 @@ class Yard(Stage):
         return self
 
     def __exit__(self, *arguments: object) -> None:
-        """Ends all, and looks through the logs of all: no secret may stand there, and no line of a peer."""
+        """End all processes, and check that no log has a secret."""
         try:
             super().__exit__(*arguments)
             self.broker.process.signal(15)
@@ -185,7 +186,7 @@ class Yard(Stage):
         check_logs([*lines, *self._sdk_log.lines], self.vault.secrets)
 
     def sees(self, *patterns: str) -> None:
-        """Waits for lines of the broker's log, in any order."""
+        """Wait for these lines of the broker's log, in any order."""
         missing = list(patterns)
         while missing:
             line = self.broker.process.wait_for(missing[0] if len(missing) == 1 else "").string
@@ -193,10 +194,15 @@ class Yard(Stage):
 
     @contextmanager
     def attack(self, *log: str, **counted: int) -> Iterator[str]:
-        """While it lasts a canary sings. At the end the broker has counted so much more at least, and logged
-        these lines. Gives an address that nobody else comes from; `SOURCE` in a line stands for it.
+        """Run a canary during an attack. Then wait until the broker has counted and logged the attack.
 
-        Where libzmq has closed a connection before the broker could ask whose it was, a line has no address.
+        Yield an IP for the attacker that nobody else uses.
+
+        Args:
+            log: patterns of log lines. `SOURCE` in them stands for the IP.
+            counted: how much each of these counters grows at least.
+
+        A line has no IP if libzmq closed the connection before the broker could ask for the IP.
         """
         source = next(self._sources)
         before = self.counters()
@@ -214,7 +220,7 @@ class Yard(Stage):
 
     @contextmanager
     def control(self) -> Iterator[None]:
-        """While it lasts nothing may be refused."""
+        """Check that nothing is refused while the block runs."""
         before = self.counters()
         yield
         now = self.counters()
@@ -228,9 +234,9 @@ class Yard(Stage):
         return str(self.broker.players if role is Role.PLAYER else self.broker.backend)
 
     def works(self, role: Role, keys: KeyPair, player_id: PlayerID | None = None, **fields: Any) -> None:
-        """Control: with the right key a raw peer and both faces of the SDK get in, and nothing is refused.
+        """Check that a raw peer and both faces of the SDK join with the right key, and nothing is refused.
 
-        There is one server, so for that role the present one has to be the proof.
+        There can be only one server, so for that role the connected server is the proof.
         """
         if role is Role.SERVER:
             assert self.server.connected
@@ -258,7 +264,7 @@ def start_and_close(endpoint: Any) -> None:
 
 
 def refusals(role: Role, address: str, **settings: Any) -> list[LinkError]:
-    """Has both faces of the SDK start, which has to fail with a clear error in time; gives the errors."""
+    """Start endpoints of both faces. Each must fail in time. Return their errors."""
     errors = []
     for module in (ringback, ringback.aio):
         endpoint = getattr(module, role.capitalize())(address, **settings)
@@ -271,7 +277,7 @@ def refusals(role: Role, address: str, **settings: Any) -> list[LinkError]:
 
 
 def rejected(peer: RawPeer) -> tuple[RejectCode, str]:
-    """Gives code and reason of a REJECT, which is the next message but for those about others."""
+    """Return code and reason of the next REJECT. Only messages about other peers may come before it."""
     while not isinstance(told := peer.told(), control.Reject):
         assert isinstance(told, control.Left | control.Joined | control.ServerUp | control.ServerDown), told
     return told.code, told.reason
@@ -284,7 +290,7 @@ def check_logs(lines: Sequence[str], secrets: set[str]) -> None:
 
 
 class _Lines(logging.Handler):
-    """What the SDK has logged, whole."""
+    """All lines that the SDK has logged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,22 +307,22 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def dial(address: str, source: str) -> socket.socket:
-    """Connects with bare TCP from an address of this machine."""
+    """Connect with TCP from an IP of this machine."""
     return socket.create_connection(host_and_port(address), PATIENCE_S, (source, 0))
 
 
 def closed_by_broker(connection: Any) -> bytes:
-    """Reads until the broker has closed a TCP connection, and gives what it has said."""
+    """Read until the broker has closed a TCP connection, and return all bytes."""
     connection.settimeout(PATIENCE_S)
-    said = b""
+    received = b""
     with suppress(ConnectionResetError):
         while data := connection.recv(4096):
-            said += data
-    return said
+            received += data
+    return received
 
 
 def run_cli(*arguments: str) -> str:
-    """Runs the command, which has to succeed."""
+    """Run a command, which must succeed, and return its output."""
     with Process("-m", "ringback_cli", *arguments) as process:
         code = process.wait()
         output = "\n".join(process.output())
