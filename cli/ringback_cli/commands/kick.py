@@ -26,7 +26,9 @@ def kick(
     ],
     reason: Annotated[
         str,
-        typer.Option("--reason", metavar="TEXT", help="Tell the player and the broker's log this reason."),
+        typer.Option(
+            "--reason", metavar="TEXT", help="A reason for the player and the broker's log. [default: none]"
+        ),
     ] = "",
     string_id: StringIDOption = False,
 ) -> None:

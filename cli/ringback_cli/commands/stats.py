@@ -22,7 +22,7 @@ def stats(
         typer.Option(
             "--interval",
             metavar="SECONDS",
-            help="Print again each SECONDS, with the increase a second, until Ctrl-C. [default: print once]",
+            help="Print again every SECONDS, with the increase a second, until Ctrl-C. [default: print once]",
         ),
     ] = None,
     count: Annotated[

@@ -47,7 +47,7 @@ def top(
         ),
     ] = None,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", help="Ask the broker each SECONDS.")
+        float, typer.Option("--interval", metavar="SECONDS", help="Ask the broker every SECONDS.")
     ] = 1.0,
     count: Annotated[
         int | None,
