@@ -1,10 +1,10 @@
-"""Runs the targets under atheris, a coverage-guided fuzzer, or again with the bytes of a file.
+"""Run the fuzz targets with atheris, a coverage-guided fuzzer, or run them once with the bytes of a file.
 
-    python tests/fuzz/fuzz.py envelopes --seconds 60     all of them without a name
-    python tests/fuzz/fuzz.py envelopes FILE             once, without a fuzzer, to see a failure again
+    python tests/fuzz/fuzz.py envelopes --seconds 60     fuzz a target; all targets without a name
+    python tests/fuzz/fuzz.py envelopes FILE             run once without a fuzzer, to repeat a failure
 
-A run begins with the golden bytes, tests/fuzz/corpus and what earlier runs have found (in .fuzz), and adds to
-the latter. `--keep` puts a small number of files that cover much of it into tests/fuzz/corpus.
+A run begins with the golden bytes, tests/fuzz/corpus and the inputs in .fuzz, which earlier runs have found.
+It adds new inputs to .fuzz. `--keep` copies a few of them, which cover the most, to tests/fuzz/corpus.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 GROWN = ROOT / ".fuzz"
 KEPT = Path(__file__).parent / "corpus"
 KEPT_FILES, KEPT_BYTES = 40, 20_000
-"""Of each target at most; where there are more, some of each size."""
+"""The limits of the corpus of each target. If there are more files, it keeps some of each size."""
 
 NAMES = ("frames", "envelopes", "addresses", "switchboard", "endpoint")
 _RUN = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
@@ -32,7 +32,7 @@ _OPTIONS = ("-max_len=4096", "-timeout=25", "-rss_limit_mb=2048", "-print_final_
 
 
 def write_seeds(target: str, folder: Path) -> None:
-    """Puts what a target begins with into a folder, under the names that libFuzzer would give."""
+    """Write the first inputs of a target into a folder, with the names that libFuzzer would choose."""
     from targets import corpus, seeds
 
     for code in [*seeds(target), *(path.read_bytes() for path in corpus(target))]:
@@ -40,10 +40,10 @@ def write_seeds(target: str, folder: Path) -> None:
 
 
 def libfuzzer(target: str, *arguments: str) -> tuple[int, str]:
-    """Runs atheris in a process of its own, since it ends the one it runs in; gives exit code and log."""
+    """Run atheris in a process of its own, because it ends its process. Return exit code and log."""
     done = subprocess.run(
         [sys.executable, __file__, target, "--inside", *_OPTIONS, *arguments],
-        stdout=subprocess.PIPE,  # where atheris writes the traceback
+        stdout=subprocess.PIPE,  # atheris writes the traceback here
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
@@ -53,7 +53,7 @@ def libfuzzer(target: str, *arguments: str) -> tuple[int, str]:
 
 
 def run(target: str, seconds: int) -> bool:
-    """Fuzzes a target for some time; tells whether nothing was found."""
+    """Fuzz a target for some time. Return whether no failure was found."""
     found, crashes = GROWN / "corpus" / target, GROWN / "crashes" / target
     for folder in (found, crashes):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,17 +70,17 @@ def run(target: str, seconds: int) -> bool:
         return True
     print(log[-6000:])
     for path in sorted(crashes.iterdir()):
-        print(f"{target}: found a failure; again: python tests/fuzz/fuzz.py {target} {path}")
+        print(f"{target}: found a failure; to repeat it: python tests/fuzz/fuzz.py {target} {path}")
     return False
 
 
 def keep(target: str) -> None:
-    """Makes the kept corpus anew, of files each of which covers something that smaller ones do not."""
+    """Write the corpus of a target again. Each file covers something that smaller ones do not."""
     with tempfile.TemporaryDirectory() as begin, tempfile.TemporaryDirectory() as merged:
         write_seeds(target, Path(begin))
         found = GROWN / "corpus" / target
         found.mkdir(parents=True, exist_ok=True)
-        # Without the counters a file is kept for a branch that no other takes, not for how often.
+        # Without counters, a file is kept only for a branch that no other file takes.
         code, log = libfuzzer(target, "-merge=1", "-use_counters=0", merged, begin, str(found))
         if code:
             raise SystemExit(log[-3000:])
@@ -100,12 +100,12 @@ def keep(target: str) -> None:
 
 
 def inside(target: str, arguments: list[str]) -> None:
-    """Hands over to atheris; never returns."""
+    """Run atheris in this process. This does not return."""
     import atheris
 
     with atheris.instrument_imports(include=["ringback", "ringback_broker"]):
         import targets
-    # To merge, libFuzzer has a shell run the first of these with other options, again and again.
+    # To merge, libFuzzer runs the first argument in a shell, again and again, with other options.
     again = f"{sys.executable} {__file__} {target} --inside"
     atheris.Setup([again, *arguments], targets.TARGETS[target])
     atheris.Fuzz()
@@ -114,9 +114,9 @@ def inside(target: str, arguments: list[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("target", nargs="?", choices=NAMES)
-    parser.add_argument("files", nargs="*", type=Path, help="run these once")
-    parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    parser.add_argument("--keep", action="store_true", help="make tests/fuzz/corpus anew")
+    parser.add_argument("files", nargs="*", type=Path, help="run these inputs once")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds for each target")
+    parser.add_argument("--keep", action="store_true", help="write tests/fuzz/corpus again")
     options = parser.parse_args()
     if options.files:
         from targets import TARGETS

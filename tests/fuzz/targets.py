@@ -1,7 +1,7 @@
-"""Targets of fuzzing: functions of bytes that fail an assertion, or raise, where the code is wrong.
+"""Targets of fuzzing: functions of bytes that raise if the code is wrong.
 
-`envelopes`, `frames` and `addresses` take the bytes as they would come; `switchboard` and `endpoint` read
-them as a program: which step is next, and what it is done with. Nothing here needs a fuzzer.
+`envelopes`, `frames` and `addresses` take the bytes as they would come over the wire. `switchboard` and
+`endpoint` read them as a program: each step and its arguments. Nothing here needs a fuzzer.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from ringback_broker.switchboard.switchboard import MAX_BACKLOG
 FOLDER = Path(__file__).parent
 VECTORS = FOLDER.parent / "vectors"
 MAX_STEPS = 80
-"""Of one program; what follows is not read."""
+"""The longest program. The rest of the bytes is ignored."""
 
 
 class Program:
-    """Reads small choices from bytes; past their end all are 0."""
+    """Reads small choices from bytes. After the end of the bytes, each choice is 0."""
 
     def __init__(self, code: bytes) -> None:
         self._code = code
@@ -52,7 +52,7 @@ class Program:
         self._steps = 0
 
     def goes_on(self) -> bool:
-        """Tells whether there is another step."""
+        """Return whether there is another step."""
         self._steps += 1
         return self._at < len(self._code) and self._steps <= MAX_STEPS
 
@@ -71,7 +71,7 @@ class Program:
         return self._code[self._at - size : self._at]
 
     def piece(self) -> bytes:
-        """Gives bytes that a length stands before."""
+        """Read a length, and return that number of bytes."""
         return self.bytes(self.byte())
 
 
@@ -79,16 +79,19 @@ class Program:
 
 
 def frames(code: bytes) -> None:
-    """A control frame, a bundle, or a ProtocolError; what was decoded encodes, and decodes to the same."""
+    """Decode a control frame or a bundle. Only ProtocolError is raised.
+
+    Encoding and decoding a frame gives the same frame.
+    """
     _bundles(code)
     try:
         frame = control.decode(code)
     except ProtocolError:
         return
     if isinstance(frame, control.Answer) and bodies.too_deep(list(frame.rows or ()), 64):
-        return  # the one frame that holds any values; its readers get them as they are
+        return  # only this frame holds values of any type
     again = control.encode(frame)
-    # repr tells 1, 1.0 and True apart, and says that nan is nan.
+    # repr distinguishes 1, 1.0 and True, and makes nan equal to nan.
     assert repr(control.decode(again)) == repr(frame)
     assert control.encode(control.decode(again)) == again
 
@@ -104,8 +107,10 @@ def _bundles(code: bytes) -> None:
 
 
 def addresses(code: bytes) -> None:
-    """A player ID or a ProtocolError; the bytes of an ID are the only ones for it. And a text is a player
-    ID, or the address of a broker, or it is refused with the errors that are documented."""
+    """Decode an ID part. Only ProtocolError is raised, and an ID has only one encoding.
+
+    Then check the bytes as text: as a player ID and as the address of a broker. Only ValueError is raised.
+    """
     try:
         player_id = decode_player_id(code)
     except ProtocolError:
@@ -139,12 +144,14 @@ LIMITS = (
 )
 CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
 BUILDS = 0x80
-"""A first byte from here on: the rest is a program that builds values to write."""
+"""If the first byte is at least this, the rest is a program that builds values to encode."""
 
 
 def envelopes(code: bytes) -> None:
-    """Any body is read without an exception, and what is taken from it is within the limits; what is
-    written is read back as it was. The first byte chooses the limits."""
+    """Decode any body without an exception, within the limits. Or encode values and decode the same values.
+
+    The first byte chooses the limits.
+    """
     first, body = (code[0], code[1:]) if code else (0, b"")
     limits = LIMITS[first % BUILDS % len(LIMITS)]
     if first >= BUILDS:
@@ -166,7 +173,7 @@ def _read(body: bytes, limits: Limits) -> None:
 
 
 def _least_bytes(envelope: list[Any]) -> int:
-    """Gives how short an envelope can be: what came was at least as long. A float may come in 5 bytes."""
+    """Return the smallest size of an envelope. Its bytes are at least as long. A float may take 5 bytes."""
     floats, inside = 0, [envelope]
     while inside:
         value = inside.pop()
@@ -179,7 +186,7 @@ def _least_bytes(envelope: list[Any]) -> int:
 
 
 def _check_sound(envelope: list[Any], limits: Limits) -> None:
-    """An envelope that was accepted is one by the tables of docs/protocol.md, and comes back the same."""
+    """Check that an accepted envelope follows docs/protocol.md, and that encoding and decoding keeps it."""
     write = Encoder(limits)
     again: list[Any] = envelope
     try:
@@ -203,7 +210,7 @@ def _check_sound(envelope: list[Any], limits: Limits) -> None:
                 written = write.cancel(number)
             case _:
                 raise AssertionError(f"accepted: {envelope}")
-    except TooLarge:  # a float came in 5 bytes, and leaves in 9
+    except TooLarge:  # a float came in 5 bytes and is encoded in 9
         assert len(msgpack.packb(again)) > limits.max_call_bytes
         return
     assert all(type(number) is int for number in envelope[:2]) and 0 <= envelope[1] <= MAX_ID
@@ -263,7 +270,7 @@ def _write_and_read(program: Program, limits: Limits) -> None:
                     expected.append([CANCEL, number])
         except (InvalidPayload, TooLarge):
             continue
-    # The sender does not know the receiver's bounds of lists and maps.
+    # The sender does not know the receiver's limits on lists and maps.
     wide = Limits(max_call_bytes=limits.max_call_bytes, max_depth=limits.max_depth)
     decoded = bodies.decode(join(written), wide)
     assert repr(decoded.envelopes) == repr([[_plain(item) for item in items] for items in expected])
@@ -271,7 +278,7 @@ def _write_and_read(program: Program, limits: Limits) -> None:
 
 
 def _value(program: Program, depth: int) -> Any:
-    """Builds a value, now and then one that msgpack has not."""
+    """Build a value, now and then one that msgpack does not have."""
     match program.byte() % 16:
         case 0:
             return None
@@ -316,7 +323,7 @@ def _key(program: Program) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What a value is at the receiver's."""
+    """Return the value that the receiver gets."""
     match value:
         case bool() | None:
             return value
@@ -346,8 +353,11 @@ TWO_GONE_AT_ONCE = bytes.fromhex(
 
 
 def switchboard(code: bytes) -> None:
-    """Peers do whatever the bytes say: all tables agree after each step, two that keep the rules do not
-    notice, and nothing is left when all have gone."""
+    """Run peers that do what the bytes say.
+
+    All tables agree after each step. Two peers that follow the rules are not disturbed. When all peers have
+    left, nothing is left.
+    """
     program = Program(code)
     first = program.byte()
     tight = {"player_window": 3000, "backend_window": 3000, "player_frames": 200.0} if first & 2 else {}
@@ -355,7 +365,7 @@ def switchboard(code: bytes) -> None:
 
 
 class _Lives:
-    """A switchboard, two peers that keep the rules, and others that do not."""
+    """A switchboard, two peers that follow the rules, and others that do not."""
 
     def __init__(self, trusted: Role, **settings: Any) -> None:
         self.desk = switchboards.Desk(max_players=6, max_operators=3, **settings)
@@ -415,7 +425,7 @@ class _Lives:
         peer.say(control.Hello(role, player_id, keys, "x", program.pick((None, 0, 1000, 2**32 - 1))))
 
     def _send(self, peer: switchboards.Peer, frame: bytes, program: Program) -> None:
-        """Sends a frame in as many parts as are right on this side."""
+        """Send a frame with the right number of parts for this side."""
         if peer.side is Side.PLAYERS:
             peer.send(frame)
         else:
@@ -446,8 +456,8 @@ class _Lives:
         self.peer(program).leave()
 
     def come_again(self, program: Program) -> None:
-        """A connection with the descriptor of another, of whose end nothing was told; or one with the
-        routing ID of another that has closed."""
+        """Connect with the descriptor of a connection whose end the switchboard has not noticed, or close a
+        connection and connect again."""
         old = self.peer(program)
         if program.byte() % 2:
             self.others.append(self.desk.connect(old.side, old.connection.descriptor))
@@ -463,7 +473,7 @@ class _Lives:
         self.desk.switchboard.tick(self.desk.now)
 
     def queue(self, program: Program) -> None:
-        """The queue to a peer is full, has room for some frames, or room again."""
+        """Make the queue of a peer full, or give it some room, or all room."""
         wire, who = self.desk.wire, self.peer(program).routing_id
         wire.full.discard(who)
         wire.room.pop(who, None)
@@ -492,7 +502,7 @@ class _Lives:
             self._send(peer, frame, program)
 
     def pong(self, program: Program) -> None:
-        """Answers what the broker asks, or something that it did not ask."""
+        """Reply to the broker's PINGs, or send a PONG that it did not ask for."""
         peer = self.peer(program)
         asked = [frame for _, frame in peer.take() if frame[1] == FrameType.PING]
         for frame in asked[: program.byte() % 4]:
@@ -501,7 +511,7 @@ class _Lives:
             self._send(peer, control.encode(control.Pong(program.bytes(8))), program)
 
     def sing(self, program: Program) -> None:
-        """The two exchange a frame each way, byte for byte, with nothing between."""
+        """Check that the two good peers can send each other a frame, byte for byte, and get nothing else."""
         self.listen()
         link, body = self.trusted.link, program.piece()
         self.player.send(data(link, body))
@@ -510,7 +520,7 @@ class _Lives:
         assert self._heard(self.player) == [(b"", data(link, body[::-1]))]
 
     def _heard(self, canary: switchboards.Peer) -> list[tuple[bytes, bytes]]:
-        """Gives what came to one of the two, but for PINGs, which it answers."""
+        """Return what one of the good peers got, without PINGs. It replies to those."""
         came = canary.take()
         for _, frame in came:
             if frame[1] == FrameType.PING:
@@ -518,7 +528,7 @@ class _Lives:
         return [message for message in came if message[1][1] != FrameType.PING]
 
     def listen(self) -> None:
-        """Reads what the two were told: a server knows exactly who is there."""
+        """Read what the two good peers got. A server must know exactly which players are connected."""
         self._heard(self.player)
         for _, frame in self._heard(self.trusted):
             if frame[1] == FrameType.JOINED:
@@ -566,8 +576,11 @@ TOLD: tuple[bytes, ...] = (
 
 
 def endpoint(code: bytes) -> None:
-    """A broker and a user do whatever the bytes say: nothing is raised, each call ends once, the counters
-    add up after each step, and there is rest when time has passed."""
+    """Run an endpoint whose broker and user do what the bytes say.
+
+    Nothing is raised. Each call ends once. The counters add up after each step. When time has passed, nothing
+    is in flight.
+    """
     program = Program(code)
     role = program.pick(tuple(Role))
     tight = Limits(max_in_flight=2, max_in_flight_bytes=30, max_running=3, max_pending=3)
@@ -576,7 +589,7 @@ def endpoint(code: bytes) -> None:
 
 
 class _Work:
-    """An endpoint, what it was asked for, and what it was given to do."""
+    """An endpoint, its calls, and its executions."""
 
     def __init__(self, role: Role, limits: Limits) -> None:
         self.role = role
@@ -628,7 +641,7 @@ class _Work:
         waiting = list(self.desk.outbox._waiting)
         assert len(waiting) == len(set(map(id, waiting))), "one waits to be sent to twice"
         assert all(call.settled == call.done for call in self.calls)
-        # Of those that waited for something here, what counts is that each was counted once.
+        # Calls that waited for their own endpoint must only be counted once each.
         assert self.desk.counters.calls == len(self.calls)
 
     def start(self, program: Program) -> None:
@@ -657,7 +670,7 @@ class _Work:
             )
 
     def _route(self, program: Program) -> tuple[bytes, bytes]:
-        """Gives the address and header of one that something comes from, the latest sent to at first."""
+        """Return ID part and header for a frame that comes, often those of a frame that was sent."""
         if program.byte() % 2 and self.sent:
             where, frame = program.pick(self.sent[::-1])
             return where, frame[:HEADER_BYTES]
@@ -666,7 +679,7 @@ class _Work:
         return where, HEADER.pack(1, kind, 0, program.byte() % 3)
 
     def take_data(self, program: Program) -> None:
-        """A frame of envelopes comes, sound ones and others."""
+        """Deliver a frame of envelopes, valid ones and others."""
         where, head = self._route(program)
         write, pieces = Encoder(Limits()), []
         for _ in range(program.byte() % 5):
@@ -687,7 +700,7 @@ class _Work:
         self.desk.gets(head + join(pieces), where)
 
     def answer(self, program: Program) -> None:
-        """What was sent is answered, on its route."""
+        """Deliver replies to a frame that was sent, on its route."""
         if not self.sent:
             return
         where, frame = program.pick(self.sent[::-1])
@@ -739,7 +752,7 @@ class _Work:
         self._wait(program.pick((0.0, 0.006, 0.1, 1.0, 5.0, 12.0)))
 
     def _wait(self, seconds: float) -> None:
-        """Time passes as a shell has it pass; what is due must not stay due."""
+        """Let time pass, as a shell does. What is due must not stay due."""
         clock = self.desk.clock
         until = clock.now + seconds
         for _ in range(5000):
@@ -757,7 +770,7 @@ class _Work:
         self.keep_sent()
 
     def keep_sent(self) -> None:
-        """What left is there to be answered and bounced."""
+        """Keep the frames that were sent, to deliver replies and bounces to them."""
         self.sent = (self.sent + self.desk.shell.take_sent())[-8:]
 
     def flush(self, program: Program) -> None:
@@ -783,7 +796,7 @@ class _Work:
                 self.registrations.append(self.desk.register(key))
 
     def rest(self) -> None:
-        """All handlers answer, and time passes: what had a deadline has ended. Closed, all has."""
+        """Let all handlers reply and time pass: calls with a deadline have ended. Close: all calls have."""
         shell = self.desk.shell
         shell.room, shell.refuses_to_open = None, None
         self._wait(1.0)
@@ -813,7 +826,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds(target: str) -> list[bytes]:
-    """Gives what a target begins with: the golden bytes of tests/vectors."""
+    """Return the first inputs of a target: the golden bytes of tests/vectors."""
 
     def golden(file: str, part: str) -> list[bytes]:
         vectors = json.loads((VECTORS / f"{file}.json").read_text(encoding="utf-8"))[part]
@@ -844,5 +857,5 @@ def seeds(target: str) -> list[bytes]:
 
 
 def corpus(target: str) -> list[Path]:
-    """Gives the files that earlier runs have found worth keeping."""
+    """Return the files of a target's corpus."""
     return sorted((FOLDER / "corpus" / target).glob("*"))

@@ -1,4 +1,4 @@
-"""Each target with the golden bytes and with what fuzzing has kept: a failure that was found stays away."""
+"""Run each target with the golden bytes and with its corpus, so that a failure that was fixed stays fixed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def test_seeds_and_corpus(target: str) -> None:
         try:
             TARGETS[target](path.read_bytes())
         except BaseException as error:
-            error.add_note(f"again: python tests/fuzz/fuzz.py {target} {path}")
+            error.add_note(f"to repeat it: python tests/fuzz/fuzz.py {target} {path}")
             raise
     print(f"{target}: {len(files)} files of the corpus, {len(seeds(target))} golden inputs")
 
 
-def test_every_target_takes_anything_short() -> None:
-    """All programs and bodies of one byte, and some of two: a target itself must not stumble."""
+def test_every_target_accepts_short_inputs() -> None:
+    """All inputs of one byte, and some of three bytes. A target itself must not fail."""
     for target in TARGETS.values():
         target(b"")
         for first in range(256):

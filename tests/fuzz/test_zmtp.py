@@ -1,4 +1,4 @@
-"""Raw ZMTP at a live broker, for a moment; `make fuzz` does it for any time, with new seeds."""
+"""Send raw ZMTP to a running broker for a moment. `make fuzz` does it longer, with new seeds."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A mutator of raw ZMTP: greetings, commands and messages by hand over TCP, against a live broker.
+"""A fuzzer of ZMTP: it sends greetings, commands and messages over TCP to a running broker.
 
     python tests/fuzz/zmtp.py --seconds 60
-    python tests/fuzz/zmtp.py --seed 7 --first 120 --connections 1     the same bytes again
+    python tests/fuzz/zmtp.py --seed 7 --first 120 --connections 1     send the same bytes again
 
-What a connection sends follows from the seed and its number alone. While they come and go, a canary calls the
-server, and a witness whose routing ID is known to all of them has its PINGs answered. At the end the broker
-has to live, with as many descriptors as before and not much more memory.
+The seed and the number of a connection determine its bytes. Meanwhile a canary calls the server. A witness,
+whose routing ID the connections know, must get a PONG for each PING. At the end the broker must still run,
+with as many descriptors as before and little more memory.
 
 ZMTP 3.1: https://rfc.zeromq.org/spec/37/
 """
@@ -41,17 +41,17 @@ from ringback.protocol.limits import MAX_FRAME_BYTES, Limits
 from ringback.protocol.player_ids import encode_player_id
 
 WITNESS = b"W" + bytes(range(15))
-"""A routing ID that others claim while its owner is there."""
+"""A routing ID that other connections claim while its owner is connected."""
 
 KEPT_OPEN = 48
-"""Connections that stay open while others come."""
+"""How many connections stay open while others come."""
 
 MORE, LONG, COMMAND = 1, 2, 4
 MAX_GROWTH_KIB = 64 * 1024
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 
 
-# -- what may be sent
+# -- pieces of ZMTP
 
 
 def greeting(mechanism: bytes = b"NULL", version: bytes = b"\x03\x01", as_server: int = 0) -> bytes:
@@ -59,7 +59,7 @@ def greeting(mechanism: bytes = b"NULL", version: bytes = b"\x03\x01", as_server
 
 
 def frame(body: bytes, flags: int = 0, size: int | None = None) -> bytes:
-    """A ZMTP frame; a size that is given need not be that of the body."""
+    """Return a ZMTP frame. A given size may differ from that of the body."""
     size = len(body) if size is None else size
     if flags & LONG or size > 255:
         return struct.pack("!BQ", (flags | LONG) & 0xFF, size) + body
@@ -106,11 +106,11 @@ SOCKETS = [b"DEALER", b"REQ", b"ROUTER", b"PUB", b"SUB", b"PAIR", b"dealer", b""
 
 
 PAUSE = b""
-"""A piece that stands for waiting until the broker's side of the handshake came. libzmq closes a connection
-on which a message comes before it has sent its own READY, so nothing behind that would be reached."""
+"""This piece stands for waiting for the broker's part of the handshake. libzmq closes a connection if a
+message comes before libzmq has sent its READY, so the code after the handshake would never run."""
 
 HANDSHAKE_BYTES = 64 + 40
-"""About what the broker's greeting and READY take."""
+"""About the size of the broker's greeting and READY."""
 
 
 class Script:
@@ -137,10 +137,10 @@ class Script:
         return self.pieces
 
     def identity(self) -> bytes:
-        """A routing ID to claim; those of others, and those that look like libzmq's own numbers, are rare."""
+        """Return a routing ID to claim. IDs of other peers, and IDs like libzmq's own numbers, are rare."""
         if self.rarely(300):
-            # libzmq keeps for ever what comes over a connection that claims the ID of one that is there, some
-            # 11 KiB each time: no more of these than tell that the other one does not notice.
+            # libzmq never frees what comes over a connection that claims the ID of another one, some 11 KiB
+            # each time. A few of these are enough to see that the other peer is not disturbed.
             return WITNESS if self.rarely(2) else b"same %d" % self.rng.randrange(3)
         match self.rng.randrange(24):
             case 2:
@@ -156,7 +156,7 @@ class Script:
         return b"F" + self.rng.randbytes(15)
 
     def handshake(self) -> None:
-        """All as it should be, and then things that a peer may or may not say."""
+        """Write a valid handshake, and then messages that may be invalid."""
         self.pieces.append(greeting())
         self.pieces.append(
             command(b"READY", properties((b"Socket-Type", b"DEALER"), (b"Identity", self.identity())))
@@ -173,7 +173,7 @@ class Script:
             pairs += [(self.some(20), self.some(60)) for _ in range(rng.randrange(4))]
             rng.shuffle(pairs)
             body = properties(*(pair for pair in pairs if not self.rarely(6)))
-            if self.rarely(4):  # a length of a property that lies
+            if self.rarely(4):  # a wrong length of a property
                 body = body[:-4] + rng.choice((b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01"))
             name = rng.choice(
                 (b"READY", b"READY", b"ERROR", b"HELLO", b"WELCOME", b"INITIATE", b"READ", self.some(12))
@@ -184,13 +184,13 @@ class Script:
             self.talk()
 
     def old(self) -> None:
-        """ZMTP 2.0: a signature, a revision, a type of socket, and the routing ID as a frame."""
+        """Write ZMTP 2.0: a signature, a revision, a type of socket, and the routing ID as a frame."""
         self.pieces.append(SIGNATURE + b"\x01" + bytes((self.rng.choice((5, 3, 6, 1, 2, 0, 200)),)))
         self.pieces.append(frame(self.identity()[:255]))
         self.talk()
 
     def older(self) -> None:
-        """ZMTP 1.0: no greeting; a length, flags, and the routing ID."""
+        """Write ZMTP 1.0: no greeting, but a length, flags, and the routing ID."""
         for body in (self.identity()[:250], *(self.rng.choice(CONTROL) for _ in range(3))):
             self.pieces.append(bytes((len(body) + 1 & 0xFF, self.rng.choice((0, 0, 1, 255)))) + body)
 
@@ -238,7 +238,7 @@ class Script:
         return self.some(40)
 
     def sound_message(self) -> None:
-        """As many parts as are right here."""
+        """Write a message with the right number of parts."""
         sound = self._frame()
         self.message([sound] if self.side is Role.PLAYER else [self.rng.choice(ADDRESSES), sound])
 
@@ -249,11 +249,11 @@ class Script:
         if self.rarely(30):
             parts[-1] = bytes(rng.choice((65_536, MAX_FRAME_BYTES, MAX_FRAME_BYTES + 1)))
         self.message(parts)
-        if self.rarely(4):  # that never ends
+        if self.rarely(4):  # a message without a last part
             self.pieces.append(frame(b"more", MORE))
 
     def lie(self) -> None:
-        """A size that is not that of what follows, flags that there are not."""
+        """Write a frame with a wrong size, or with flags that do not exist."""
         rng = self.rng
         size = rng.choice((0, 1, 255, 256, 65_536, MAX_FRAME_BYTES, MAX_FRAME_BYTES + 1, 2**31, 2**63 - 1))
         size = rng.choice((size, size, 2**63, 2**64 - 1))
@@ -279,20 +279,20 @@ class Script:
         whole = command(name, self.some(50), flags)
         self.pieces.append(whole if not self.rarely(4) else whole[:2] + b"\xff" + whole[3:])
 
-    # -- and what becomes of it
+    # -- mutations
 
     def mutate(self) -> None:
-        """Changes what comes before the pause, or behind it."""
+        """Change the bytes before the pause, or those after it."""
         if PAUSE not in self.pieces:
             self.pieces = self._mutated(self.pieces)
             return
         at = self.pieces.index(PAUSE)
-        before, behind = self.pieces[:at], self.pieces[at + 1 :]
+        before, after = self.pieces[:at], self.pieces[at + 1 :]
         if self.rarely(4):
             before = self._mutated(before)
         else:
-            behind = self._mutated(behind)
-        self.pieces = [*before, PAUSE, *behind]
+            after = self._mutated(after)
+        self.pieces = [*before, PAUSE, *after]
 
     def _mutated(self, pieces: list[bytes]) -> list[bytes]:
         rng = self.rng
@@ -314,7 +314,7 @@ class Script:
                     raw[at:at] = rng.randbytes(rng.randint(1, 20))
                 case 5:
                     raw[at:at] = raw[max(0, at - 40) : at]
-        # Split anywhere, each byte alone where there are few.
+        # Split anywhere. Now and then, split a short one into single bytes.
         cuts = sorted({rng.randrange(len(raw) + 1) for _ in range(rng.choice((0, 1, 3, 20)))})
         if len(raw) < 100 and self.rarely(6):
             cuts = list(range(len(raw)))
@@ -322,7 +322,7 @@ class Script:
         return [piece for piece in split if piece]
 
 
-# -- sending it
+# -- sending
 
 
 @dataclass
@@ -342,14 +342,14 @@ class Tally:
 
 @dataclass
 class Mutator:
-    """Opens connections to a broker and says what the scripts say; some are kept open for a while."""
+    """Opens connections to a broker and sends scripts. Some connections stay open for a while."""
 
     broker: BrokerProcess
     tally: Tally
     _open: deque[tuple[socket.socket, str]] = field(default_factory=deque)
 
     def one(self) -> None:
-        """Opens the next connection, and closes an old one where there are many."""
+        """Open the next connection, and close the oldest one if there are many."""
         tally = self.tally
         rng = random.Random(f"{tally.seed}:{tally.first + tally.connections}")
         side = rng.choice((Role.PLAYER, Role.PLAYER, Role.OPERATOR))
@@ -358,7 +358,7 @@ class Mutator:
         address = self.broker.players if side is Role.PLAYER else self.broker.backend
         host, port = address.removeprefix("tcp://").split(":")
         tally.connections += 1
-        # Many sources: the ports of one would all be in TIME_WAIT soon.
+        # Many source IPs: all ports of a single one would soon be in TIME_WAIT.
         source = f"127.0.{rng.randrange(1, 250)}.{rng.randrange(1, 250)}"
         peer = socket.create_connection((host, int(port)), 10.0, (source, 0))
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -381,7 +381,7 @@ class Mutator:
             if piece == PAUSE:
                 self._read_handshake(peer)
                 continue
-            # A broker that reads no more of it for a second has enough of this one.
+            # If the broker reads nothing for a second, it will not read the rest.
             while piece:
                 if not select.select([], [peer], [], 1.0)[1]:
                     return
@@ -390,7 +390,7 @@ class Mutator:
                 piece = piece[sent:]
 
     def _read_handshake(self, peer: socket.socket) -> None:
-        """Waits for the broker's greeting and READY; not long, as it may not like what came to it."""
+        """Wait for the broker's greeting and READY, but not long: the broker may have refused the bytes."""
         missing = HANDSHAKE_BYTES
         while missing > 0 and select.select([peer], [], [], 0.1)[0]:
             got = len(peer.recv(4096))
@@ -409,7 +409,7 @@ class Mutator:
 
 
 class Witness:
-    """A peer whose routing ID others claim: what it says must still be answered to it."""
+    """A peer whose routing ID other connections claim. It must still get a PONG for each PING."""
 
     def __init__(self, stage: Stage) -> None:
         self.peer = RawPeer(stage.context, stage.broker.players, ROUTING_ID=WITNESS)  # type: ignore[arg-type]
@@ -429,16 +429,17 @@ def descriptors(pid: int) -> int:
 
 
 def peak_kib(pid: int) -> int:
-    """The most memory that a process ever had (VmHWM of proc(5))."""
+    """Return the most memory that a process ever had (VmHWM of proc(5))."""
     match = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert match
     return int(match[1])
 
 
 def attack(tally: Tally, seconds: float | None, connections: int | None, before: int = 200) -> None:
-    """Sends to a broker of its own for a time, or a number of connections, and checks that all is well.
+    """Attack a new broker for some time, or with a number of connections, and check that it survives.
 
-    What the broker keeps of memory for reuse shows after some connections: `before` measuring, so many.
+    After `before` connections, memory is measured for the first time: by then the broker has the memory that
+    it keeps for reuse.
     """
     with BrokerProcess() as broker, Stage(broker) as stage, stage.canary() as canary:
         pid = broker.process.popen.pid
@@ -461,7 +462,7 @@ def attack(tally: Tally, seconds: float | None, connections: int | None, before:
             canary.sing_on()
         except BaseException as error:
             error.add_note(
-                f"{tally}\nagain: python tests/fuzz/zmtp.py --seed {tally.seed} --first {tally.first}"
+                f"{tally}\nto repeat it: python tests/fuzz/zmtp.py --seed {tally.seed} --first {tally.first}"
                 f" --connections {tally.connections}"
             )
             raise
@@ -473,8 +474,8 @@ def attack(tally: Tally, seconds: float | None, connections: int | None, before:
             rows, _ = stage.operator.query("players").result()
             return [row[0] for row in rows] == ["canary"] and descriptors(pid) < at_rest
 
-        # One less: the witness has left too.
-        eventually(rested, f"all have left, and less than {at_rest} descriptors are open; {tally}")
+        # Fewer, because the witness has left too.
+        eventually(rested, f"all peers have left, and fewer than {at_rest} descriptors are open; {tally}")
         grown = peak_kib(pid) - memory
         assert grown <= MAX_GROWTH_KIB, f"{grown} KiB more after {tally}"
         counters = stage.counters()
@@ -487,7 +488,7 @@ def attack(tally: Tally, seconds: float | None, connections: int | None, before:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--connections", type=int, help="so many, in place of a time")
+    parser.add_argument("--connections", type=int, help="how many connections, instead of a time")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--first", type=int, default=0, help="the number of the first connection")
     options = parser.parse_args()
