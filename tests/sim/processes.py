@@ -574,7 +574,7 @@ class EndpointProcess(Process, Shell):
             call.then = lambda: self.later(0.0, self._reply, execution, name, "reply" if call.ok else "raise")
 
     def _reply(self, execution: Execution, name: str, do: str) -> None:
-        if execution.task is not None or not self.alive:
+        if (execution.cancelled and self._stops_handlers) or not self.alive:
             return
         if do == "raise":
             execution.fail(CallbackError("sold out", code="SOLD_OUT", executed="yes"))
@@ -631,7 +631,6 @@ class EndpointProcess(Process, Shell):
 
     def cancel(self, execution: Execution) -> None:
         if self._stops_handlers:
-            execution.task = "cancelled"
             self.later(0.0, execution.fail, HandlerError("the handler was cancelled"))
 
     def finished(self, call: PendingCall) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ringback.core.bounced_replies import BouncedReplies
 from ringback.core.calls_in import CallsIn
@@ -18,6 +17,7 @@ from ringback.core.deadlines import Deadlines
 from ringback.core.dispatch import Dispatcher
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.link_keeper import LinkKeeper
+from ringback.core.load import Load
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
@@ -44,30 +44,6 @@ HANDLER_ARGUMENTS: dict[Role, tuple[str, ...]] = {
     Role.PLAYER: ("payload",),
     Role.OPERATOR: ("payload",),
 }
-
-
-class Load(NamedTuple):
-    """What an endpoint holds at one moment.
-
-    Attributes:
-        pending: calls that wait for a reply, as the limits count them.
-        running: calls of others that are being handled, as the limits count them.
-        calls: calls in the tables; as many as `pending`, unless there is a fault.
-        executions: executions in the tables; as many as `running`, unless there is a fault.
-        peers: routes in the table.
-        queued: envelopes that wait to be sent.
-        queued_bytes: the bytes of these envelopes.
-        returned: replies that bounced and wait to be sent again.
-    """
-
-    pending: int
-    running: int
-    calls: int
-    executions: int
-    peers: int
-    queued: int
-    queued_bytes: int
-    returned: int
 
 
 class Endpoint:

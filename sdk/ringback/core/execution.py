@@ -42,6 +42,13 @@ class Replier(Protocol):
         """Stop the handler if that is possible. Called on the I/O thread."""
 
 
+class Task(Protocol):
+    """What a face runs a handler in."""
+
+    def cancel(self) -> object:
+        """Stop the handler."""
+
+
 class Execution:
     """A call that this endpoint handles. A handler gets it as its `cb`.
 
@@ -109,7 +116,7 @@ class Execution:
         self.size = size
         self.context = context
         self.cancelled = False
-        self.task: Any = None
+        self.task: Task | None = None
         self._replied = False
 
     def __call__(self, *results: Any) -> None:

@@ -46,7 +46,7 @@ def make_rule(allow: Any) -> Rule | None:
     return cast(Predicate, allow)
 
 
-def _check_predicate(function: Predicate) -> None:
+def _check_predicate(function: Callable[..., object]) -> None:
     name = getattr(function, "__qualname__", repr(function))
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__

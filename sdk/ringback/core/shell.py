@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
 from ringback.core.execution import Execution, Replier
 from ringback.core.pending_call import PendingCall
+from ringback.protocol.player_ids import PlayerID
 
 
 class EndpointEvent(Enum):
@@ -55,8 +56,8 @@ class Shell(Replier, Protocol):
     def finished(self, call: PendingCall) -> None:
         """Run the callback of a call that has its outcome, later and elsewhere."""
 
-    def event(self, event: EndpointEvent, argument: Any) -> None:
-        """Call the listeners of an event."""
+    def event(self, event: EndpointEvent, argument: PlayerID) -> None:
+        """Call the listeners of an event, with a player ID, the broker's address, or a reason."""
 
     def started(self, error: Exception | None) -> None:
         """Take note that the first WELCOME came, or that starting failed."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgpack
 
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_KEYS
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 def pack(value: Any) -> bytes:
@@ -39,7 +42,11 @@ def read_map(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def field_of(fields: dict[str, Any], name: str, kind: type, default: Any = ...) -> Any:
+@overload
+def field_of(fields: dict[str, Any], name: str, kind: type[T]) -> T: ...
+@overload
+def field_of(fields: dict[str, Any], name: str, kind: type[T], default: D) -> T | D: ...
+def field_of(fields: dict[str, Any], name: str, kind: type[T], default: Any = ...) -> Any:
     """Return a field of this type, or the default if it is missing."""
     value = fields.get(name, default)
     if value is ...:
@@ -49,6 +56,10 @@ def field_of(fields: dict[str, Any], name: str, kind: type, default: Any = ...) 
     return value
 
 
+@overload
+def number_of(fields: dict[str, Any], name: str, *, bits: int = 64) -> int: ...
+@overload
+def number_of(fields: dict[str, Any], name: str, default: D, bits: int = 64) -> int | D: ...
 def number_of(fields: dict[str, Any], name: str, default: Any = ..., bits: int = 64) -> Any:
     """Return a field that is an unsigned int of this many bits, or the default if it is missing."""
     value = field_of(fields, name, int, default)
@@ -57,7 +68,7 @@ def number_of(fields: dict[str, Any], name: str, default: Any = ..., bits: int =
     return value
 
 
-def choice_of(kind: Callable[[Any], Any], value: Any, name: str) -> Any:
+def choice_of(kind: Callable[[Any], T], value: object, name: str) -> T:
     """Return the member of an enum that has this value."""
     try:
         return kind(value)
@@ -65,7 +76,7 @@ def choice_of(kind: Callable[[Any], Any], value: Any, name: str) -> Any:
         raise ProtocolError(f"the field {name} has an unknown value: {value!r:.80}") from None
 
 
-def checked(check: Callable[[Any], Any], value: Any) -> Any:
+def checked(check: Callable[[Any], T], value: object) -> T:
     """Return what `check` returns. An error of `check` becomes a `ProtocolError`."""
     try:
         return check(value)
