@@ -238,7 +238,7 @@ def _shown_reply(envelope: bytes, error: CallbackError | None) -> bytes | None:
 
 
 def _encoded(value: Any) -> bytes | None:
-    """Return an encoded value, or None for one that can't be shown."""
+    """Return an encoded value, or None for one that cannot be shown."""
     try:
         encoded: bytes = msgpack.packb(value)
     except Exception:  # a handler may have put anything into the payload that it was given

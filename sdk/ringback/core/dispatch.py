@@ -108,9 +108,9 @@ class Dispatcher:
 
 
 def _unreadable_reply(damaged: Unreadable) -> InvalidPayload:
-    """Return the error that a caller gets when its RESULT or ERROR can't be read."""
+    """Return the error that a caller gets when its RESULT or ERROR cannot be read."""
     executed: Executed = "yes" if damaged.type == RESULT else "maybe"
-    return InvalidPayload(f"the reply can't be read: {damaged.reason}", executed=executed)
+    return InvalidPayload(f"the reply cannot be read: {damaged.reason}", executed=executed)
 
 
 def _calls_in(decoded: Decoded) -> list[int]:

@@ -68,7 +68,7 @@ class Execution:
         size: about how many bytes the call took.
         context: what the call carried of tracing; None for nothing.
         cancelled: whether its caller no longer waits for the reply.
-        task: what the face runs the handler in; None if it can't be stopped.
+        task: what the face runs the handler in; None if it cannot be stopped.
     """
 
     __slots__ = (

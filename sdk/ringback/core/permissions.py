@@ -65,7 +65,7 @@ def _check_predicate(function: Callable[..., object]) -> None:
 def in_words(rule: Rule) -> str:
     """Return who may call by a rule, for people."""
     if isinstance(rule, Callers):
-        return "operators alone"
+        return "operators only"
     if isinstance(rule, frozenset):
         return f"{len(rule)} named caller{'s' if len(rule) != 1 else ''}"
     return "callers that a function allows"

@@ -128,10 +128,10 @@ def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
 
 def test_terms_are_those_that_the_server_has_now(desk: Desk) -> None:
     operator, server = desk.operator(), desk.connect(Side.BACKEND)
-    server.say(control.Hello(Role.SERVER, keys=("k",), terms={"k": "for operators alone"}))
+    server.say(control.Hello(Role.SERVER, keys=("k",), terms={"k": "for operators only"}))
     player = desk.connect()
     player.say(control.Hello(Role.PLAYER, 7, ("k",), terms={"k": "what it says"}))
-    assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, "for operators alone"]
+    assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, "for operators only"]
     server.say(control.Keys(("k",)))
     assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, None]
 

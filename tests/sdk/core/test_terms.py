@@ -112,7 +112,7 @@ def test_terms_in_words() -> None:
     assert server.core.registry.terms() == {
         "for some": "for 2 named callers, at most 5/s from one caller",
         "for one": "for 1 named caller",
-        "for operators": "for operators alone",
+        "for operators": "for operators only",
         "for whom it wants": "for callers that a function allows",
     }
     player = Desk(Role.PLAYER, keys=())

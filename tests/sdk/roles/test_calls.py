@@ -313,7 +313,7 @@ async def test_an_error_of_the_application_reaches_the_caller(stage: Stage) -> N
         CallbackError("a code that is too long", code="X" * 65),
         CallbackError("an empty code", code=""),
         CallbackError("a code that is no str", code=5.5),  # type: ignore[arg-type]
-        CallbackError("data that can't be carried", code="MINE", data=object()),
+        CallbackError("data that cannot be encoded", code="MINE", data=object()),
         Careless(),
         RecursionError("deep"),
     ],
