@@ -8,8 +8,8 @@ Each line on standard input is a command: `items CATEGORY`, `buy CATEGORY ITEM` 
 import asyncio
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from ringback import CallbackError, LinkError
@@ -55,7 +55,7 @@ async def do(line: str) -> None:
         print(f"{key}: {error} (executed: {error.executed})", flush=True)
 
 
-def read(give: Any) -> None:
+def read(give: Callable[[str | None], None]) -> None:
     # A daemon thread with a file object of its own: otherwise Ctrl-C would not end the process until a line
     # comes.
     with open(sys.stdin.fileno(), closefd=False) as file:
@@ -69,7 +69,10 @@ async def main() -> None:
         print(f"plays as {player.player_id}", flush=True)
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        give = partial(loop.call_soon_threadsafe, lines.put_nowait)
+
+        def give(line: str | None) -> None:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
+
         threading.Thread(target=read, args=(give,), daemon=True).start()
         while line := await lines.get():
             await do(line)

@@ -60,7 +60,6 @@ class RouterSocket:
         self.monitor = monitor
         self.events = ConnectionEvents(monitor)
         self.address = address
-        self._send_part = socket.send
         self._lock: int | None = None
 
     @classmethod
@@ -84,8 +83,6 @@ class RouterSocket:
         socket = context.socket(zmq.ROUTER)
         _set_options(socket, side, address, queue, secret)
         router = cls(side, socket, socket.get_monitor_socket(MONITORED), address)
-        # What a socket has as `send` is a Python function around this one, and takes twice as long.
-        router._send_part = super(zmq.Socket, socket).send
         try:
             router._bind(address)
         except BaseException:
@@ -119,25 +116,27 @@ class RouterSocket:
 
     def send(self, routing_id: bytes, frame: Frame) -> Sent:
         """Send a message of one part to a peer. Never wait."""
+        send = self.socket.send
         try:
-            self._send_part(routing_id, _MORE)
+            send(routing_id, _MORE)
             if isinstance(frame, LargeFrame):
-                self._send_part(frame.message, _NOBLOCK, False)
+                send(frame.message, _NOBLOCK, False)
             else:
-                self._send_part(frame, _NOBLOCK)
+                send(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             return _not_sent(error)
         return Sent.YES
 
     def send_with_id(self, routing_id: bytes, encoded_id: bytes, frame: Frame) -> Sent:
         """Send a message of two parts to a trusted peer: an ID part and a frame. Never wait."""
+        send = self.socket.send
         try:
-            self._send_part(routing_id, _MORE)
-            self._send_part(encoded_id, _MORE)
+            send(routing_id, _MORE)
+            send(encoded_id, _MORE)
             if isinstance(frame, LargeFrame):
-                self._send_part(frame.message, _NOBLOCK, False)
+                send(frame.message, _NOBLOCK, False)
             else:
-                self._send_part(frame, _NOBLOCK)
+                send(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             return _not_sent(error)
         return Sent.YES

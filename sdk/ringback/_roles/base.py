@@ -36,7 +36,6 @@ Ts = TypeVarTuple("Ts")
 Callback = Callable[..., Any]
 OnError = Callable[[CallbackError], Any]
 
-MAX_CHECKED_KEYS = 4096
 MAX_ENCODED_IDS = 16_384
 
 
@@ -49,7 +48,6 @@ class RoleBase(ABC, Generic[C, G]):
         unguessable = SystemRandom()
         self._options = options
         self._ids = count(unguessable.getrandbits(62) + 1)
-        self._checked_keys: set[str] = set()
         self._shell = shell
         self._endpoint = shell.endpoint = Endpoint(
             options.role,
@@ -148,10 +146,7 @@ class RoleBase(ABC, Generic[C, G]):
         timeout: float | None,
     ) -> C:
         self._check_running()
-        if type(key) is not str or key not in self._checked_keys:
-            check_key(key)
-            if len(self._checked_keys) < MAX_CHECKED_KEYS:
-                self._checked_keys.add(key)
+        check_key(key)
         if callback is not None or on_error is not None:
             _check_functions(callback, on_error)
         now = time.monotonic()

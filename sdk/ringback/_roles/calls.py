@@ -32,19 +32,7 @@ class CallBase(PendingCall):
         on_error: Callable[[CallbackError], Any] | None,
         began: float = 0.0,
     ) -> None:
-        # Flat, without super(): this runs for each call.
-        self.id = call_id
-        self.key = key
-        self.began = began
-        self.deadline = deadline
-        self.route = None
-        self.record = None
-        self.callback = callback
-        self.on_error = on_error
-        self._done = False
-        self._results = ()
-        self._error = None
-        self._waiters = []
+        super().__init__(call_id, key, deadline, callback, on_error, began)
         self._face = face
         self._seen = callback is not None or on_error is not None
 

@@ -42,8 +42,9 @@ def make_rule(allow: Any) -> Rule | None:
             "allow must be None, OPERATORS, a set, list or tuple of player IDs, or a function of (source),"
             f" not {type(allow).__name__}"
         )
-    _check_predicate(allow)
-    return cast(Predicate, allow)
+    predicate = cast(Predicate, allow)
+    _check_predicate(predicate)
+    return predicate
 
 
 def _check_predicate(function: Callable[..., object]) -> None:
