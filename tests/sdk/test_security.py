@@ -239,7 +239,7 @@ def test_an_access_list_that_cannot_be_read_changes_nothing(ring: ShopRing, guar
     try:
         with Player(guarded.players, key_file=ring.anna) as player:
             ring.list("odd", "[[key]]\nname = 5\n")
-            asyncio.run(lines.wait_for("was not reloaded, the old one holds: .*access.toml"))
+            asyncio.run(lines.wait_for("was not reloaded, and the old one stays valid: .*access.toml"))
             assert player.connected
             ring.remove("odd")
             asyncio.run(lines.wait_for("was reloaded: 2 keys"))

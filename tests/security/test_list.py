@@ -58,7 +58,7 @@ def test_a_wrong_list_changes_nothing(yard: Yard) -> None:
                 yard.vault.access.unlink()
             if number:  # the broker finds the first one without a signal
                 process.signal(signal.SIGHUP)
-            yard.sees("ERROR ringback.broker the access list was not reloaded, the old one holds: ")
+            yard.sees("ERROR ringback.broker the access list was not reloaded, and the old one stays valid: ")
             assert "\n" not in process.lines[-1] and process.lines[-1].isprintable()
             for _ in range(2):
                 with yard.peer(PLAYER, keys=stray) as peer:

@@ -35,7 +35,7 @@ class AccessListReload:
         self._file.look(now)
         found = self._file.take()
         if isinstance(found, AccessError):
-            log.error("the access list was not reloaded, the old one holds: %s", found)
+            log.error("the access list was not reloaded, and the old one stays valid: %s", found)
             audit(event="keys not reloaded", reason=str(found))
         elif found is not None:
             log.info("the access list was reloaded: %d keys", len(found))
@@ -70,7 +70,7 @@ class SettingsReload:
         """Use what was read, as far as a running broker can."""
         found = self._reading.take()
         if isinstance(found, Exception):
-            log.error("the settings were not reloaded, the old ones hold: %s", found)
+            log.error("the settings were not reloaded, and the old ones stay valid: %s", found)
             audit(event="settings not reloaded", reason=str(found))
         elif found is not None:
             changed = change(self._settings, found)

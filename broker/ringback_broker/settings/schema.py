@@ -80,7 +80,7 @@ class BrokerSettings:
         HTTPAddress, About("Where to serve metrics and health over HTTP. Port 0: any free port.")
     ] = None
     http_token_file: Annotated[
-        File, About("A file with a token alone, which requests for metrics and the dashboard must carry.")
+        File, About("A file that has only a token. Requests for metrics and the dashboard must carry it.")
     ] = None
     dashboard: Annotated[
         Flag, About("Serve the dashboard there too: a page that shows players and calls, and triggers calls.")

@@ -63,7 +63,7 @@ class CallBase(PendingCall):
     def __del__(self) -> None:
         # Log an error that the program can never have seen.
         if self._done and self._error is not None and not self._seen:
-            log.warning("the call of %r failed, and nobody looked: %s", self.key, self._error)
+            log.warning("the call of %r failed, and nobody looked at its error: %s", self.key, self._error)
 
 
 def unwrap(results: tuple[Any, ...]) -> Any:

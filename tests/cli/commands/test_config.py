@@ -110,12 +110,16 @@ def test_a_running_broker_reloads_its_settings(file: Path) -> None:
             broker.process.wait_for("DEBUG ringback.broker joined operator")
             file.write_text("max_players = 0\n")
             broker.process.signal(signal.SIGHUP)
-            broker.process.wait_for(r"not reloaded, the old ones hold: .*ringback.toml: max_players: a whole")
+            broker.process.wait_for(
+                r"not reloaded, and the old ones stay valid: .*ringback.toml: max_players: a whole"
+            )
             with pytest.raises(Refused, match="there are 2 players already"):
                 Player(broker.players, 3).start()
             file.unlink()
             broker.process.signal(signal.SIGHUP)
-            broker.process.wait_for("not reloaded, the old ones hold: .*ringback.toml: No such file")
+            broker.process.wait_for(
+                "not reloaded, and the old ones stay valid: .*ringback.toml: No such file"
+            )
             operator.ping().result()
 
 

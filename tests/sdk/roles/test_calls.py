@@ -426,7 +426,7 @@ def test_a_failed_call_that_nobody_looked_at_is_logged(
         looked_at = server.trigger_all_client_callbacks("unknown too")
         await stage.face.all(looked_at)
         del looked_at
-        record = await sdk_log.wait_for("'unknown' failed, and nobody looked")
+        record = await sdk_log.wait_for("'unknown' failed, and nobody looked at its error")
         assert record.levelname == "WARNING"
         await stage.failure(player.trigger_server_callback("seen"))
         await stage.still_works(server, player)
