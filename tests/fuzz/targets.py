@@ -20,11 +20,20 @@ from ringback.core.endpoint_state import IDLE_S
 from ringback.core.execution import Execution
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, ProtocolError, RejectCode, TooLarge
 from ringback.protocol import addresses as places
-from ringback.protocol import control
-from ringback.protocol import envelopes as bodies
+from ringback.protocol import control, envelope_decoding
 from ringback.protocol.bounces import bounce
 from ringback.protocol.bundles import bundle, unbundle
-from ringback.protocol.envelopes import CALL, CANCEL, ERROR, MAX_ID, RESULT, Encoder, join
+from ringback.protocol.envelopes import (
+    CALL,
+    CANCEL,
+    ERROR,
+    MAX_ID,
+    RESULT,
+    Encoder,
+    join,
+    to_error,
+    too_deep,
+)
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role
 from ringback.protocol.limits import (
     BUNDLE_FRAMES,
@@ -88,7 +97,7 @@ def frames(code: bytes) -> None:
         frame = control.decode(code)
     except ProtocolError:
         return
-    if isinstance(frame, control.Answer) and bodies.too_deep(list(frame.rows or ()), 64):
+    if isinstance(frame, control.Answer) and too_deep(list(frame.rows or ()), 64):
         return  # only this frame holds values of any type
     again = control.encode(frame)
     # repr distinguishes 1, 1.0 and True, and makes nan equal to nan.
@@ -161,8 +170,8 @@ def envelopes(code: bytes) -> None:
 
 
 def _read(body: bytes, limits: Limits) -> None:
-    decoded = bodies.decode(body, limits)
-    assert repr(decoded) == repr(bodies._decode_each(body, limits))
+    decoded = envelope_decoding.decode(body, limits)
+    assert repr(decoded) == repr(envelope_decoding._decode_each(body, limits))
     assert len(decoded.envelopes) + len(decoded.unreadable) <= MAX_ENVELOPES
     assert 0 <= decoded.lost_bytes <= len(body)
     for damaged in decoded.unreadable:
@@ -201,7 +210,7 @@ def _check_sound(envelope: list[Any], limits: Limits) -> None:
                 written = write.result(number, tuple(results))
             case [kind, int(number), _, str(message), executed, payload] if kind == ERROR:
                 _check_value(payload, limits, limits.max_depth)
-                error = bodies.to_error(envelope)
+                error = to_error(envelope)
                 assert isinstance(error, CallbackError) and error.executed == EXECUTED[executed]
                 str(error)
                 again = [*envelope[:3], message[:1000], *envelope[4:]]
@@ -214,7 +223,9 @@ def _check_sound(envelope: list[Any], limits: Limits) -> None:
         assert len(msgpack.packb(again)) > limits.max_call_bytes
         return
     assert all(type(number) is int for number in envelope[:2]) and 0 <= envelope[1] <= MAX_ID
-    assert repr(bodies.decode(join([written]), limits)) == repr(bodies.Decoded([again], [], 0))
+    assert repr(envelope_decoding.decode(join([written]), limits)) == repr(
+        envelope_decoding.Decoded([again], [], 0)
+    )
 
 
 def _check_context(context: dict[str, str] | None = None) -> None:
@@ -272,7 +283,7 @@ def _write_and_read(program: Program, limits: Limits) -> None:
             continue
     # The sender does not know the receiver's limits on lists and maps.
     wide = Limits(max_call_bytes=limits.max_call_bytes, max_depth=limits.max_depth)
-    decoded = bodies.decode(join(written), wide)
+    decoded = envelope_decoding.decode(join(written), wide)
     assert repr(decoded.envelopes) == repr([[_plain(item) for item in items] for items in expected])
     assert not decoded.unreadable and not decoded.lost_bytes
 
@@ -705,7 +716,11 @@ class _Work:
             return
         where, frame = program.pick(self.sent[::-1])
         write = Encoder(Limits())
-        asked = bodies.decode(frame[HEADER_BYTES:], Limits()).envelopes if frame[1] >= FrameType.DATA else []
+        asked = (
+            envelope_decoding.decode(frame[HEADER_BYTES:], Limits()).envelopes
+            if frame[1] >= FrameType.DATA
+            else []
+        )
         answers = [write.result(envelope[1], (1,)) for envelope in asked if envelope[0] == CALL]
         self.desk.gets(frame[:HEADER_BYTES] + join(answers), where)
 

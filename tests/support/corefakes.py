@@ -17,8 +17,8 @@ from ringback.errors import CallbackError, Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.control import ControlFrame, decode, encode
+from ringback.protocol.envelope_decoding import decode as decode_body
 from ringback.protocol.envelopes import ERROR, Encoder, join
-from ringback.protocol.envelopes import decode as decode_body
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id

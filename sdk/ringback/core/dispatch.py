@@ -12,8 +12,8 @@ from ringback.core.endpoint_state import EndpointState
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import EXECUTED, Code, Executed, InvalidPayload, call_error
-from ringback.protocol import envelopes
-from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Decoded, Encoder, Unreadable
+from ringback.protocol.envelope_decoding import Decoded, Unreadable, decode
+from ringback.protocol.envelopes import CALL, CANCEL, ERROR, OWN, RESULT, Encoder, call_id_in, to_error
 from ringback.protocol.player_ids import decode_player_id
 
 
@@ -44,7 +44,7 @@ class Dispatcher:
     def take(self, peer: Peer, body: bytes, now: float) -> None:
         """Handle the body of a DATA or RELAY frame that came from a peer."""
         self._state.now = now
-        decoded, unreadable, lost_bytes = envelopes.decode(body, self._limits)
+        decoded, unreadable, lost_bytes = decode(body, self._limits)
         size = len(body) // (len(decoded) or 1)  # the mean: to measure each one would cost on every call
         for envelope in decoded:
             kind = envelope[0]
@@ -55,7 +55,7 @@ class Dispatcher:
             elif kind == CANCEL:
                 self._abandon(peer, envelope[1], Code.CANCELLED)
             else:
-                self._finish(peer, envelope[1], (), envelopes.to_error(envelope))
+                self._finish(peer, envelope[1], (), to_error(envelope))
         for damaged in unreadable:
             self._take_unreadable(peer, damaged)
         if lost_bytes:
@@ -73,7 +73,7 @@ class Dispatcher:
         text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
         if code is Code.UNKNOWN_PLAYER and peer.encoded_id:
             text = f"no player with the ID {decode_player_id(peer.encoded_id)!r} is connected"
-        decoded = envelopes.decode(body, envelopes.OWN)
+        decoded = decode(body, OWN)
         data = {"retry_after": 1.0} if code is Code.RATE_LIMITED else None  # then a whole burst may pass
         for call_id in _calls_in(decoded):
             if call_id in peer.calls:  # it may have ended meanwhile
@@ -96,7 +96,7 @@ class Dispatcher:
     def drop_peer(self, peer: Peer, code: Code, message: str) -> None:
         """End all that is in flight with a peer that is gone, and forget the peer."""
         for unsent in self._outbox.forget(peer):
-            call_id = envelopes.call_id_in(unsent)
+            call_id = call_id_in(unsent)
             if call_id is not None:
                 self._finish(peer, call_id, (), call_error(code, message, "no"))
         self._bounced_replies.forget(peer)

@@ -13,14 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
+from ringback.protocol.envelope_decoding import Decoded, Unreadable, decode
 from ringback.protocol.envelopes import (
     SHORT_BYTES,
-    Decoded,
     Encoder,
-    Unreadable,
     call_heads,
     call_id_in,
-    decode,
     join,
     to_error,
     too_deep,

@@ -15,7 +15,8 @@ from ringback.errors import EXECUTED, Code, ProtocolError, RejectCode, call_erro
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.bundles import bundle, unbundle
-from ringback.protocol.envelopes import Encoder, decode, join
+from ringback.protocol.envelope_decoding import decode
+from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import decode_player_id, encode_player_id
