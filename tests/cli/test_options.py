@@ -37,7 +37,7 @@ def test_any_text_is_an_id_or_a_failure(text: str) -> None:
         ("ann", "ann"),
     ],
 )
-def test_what_looks_like_an_int(text: str, expected: int | str) -> None:
+def test_a_player_id_that_looks_like_an_int(text: str, expected: int | str) -> None:
     assert parse_player_id(text, False, "ID") == expected
     assert parse_player_id(text, True, "ID") == text
 

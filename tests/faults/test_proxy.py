@@ -56,7 +56,7 @@ def seconds_for(pair: Pair, data: bytes) -> float:
     return time.monotonic() - started
 
 
-def test_it_carries_both_ways_to_the_end(pair: Pair) -> None:
+def test_the_proxy_carries_both_ways_to_the_end(pair: Pair) -> None:
     big = bytes(range(256)) * 20_000  # more than all buffers on the way can hold
     writer = threading.Thread(target=lambda: (pair.client.sendall(big), pair.client.shutdown(socket.SHUT_WR)))
     writer.start()

@@ -34,7 +34,7 @@ def stage(broker: BrokerProcess) -> Iterator[Stage]:
         yield stage
 
 
-def test_a_frame_that_is_too_large_ends_its_sender_alone(stage: Stage) -> None:
+def test_a_frame_that_is_too_large_ends_only_its_sender(stage: Stage) -> None:
     with stage.canary() as canary, stage.peer(Role.PLAYER) as peer:
         peer.join(Role.PLAYER, "giant")
         eventually(lambda: "giant" in stage.server.players, "it has joined")

@@ -25,7 +25,7 @@ def test_log_lines_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         assert caplog.messages == ["refused  x"]
 
 
-def test_what_a_peer_says_does_not_look_like_another_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_of_a_peer_cannot_look_like_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "ringback.broker"):
         LogLines().log_event(PeerEvent("refused", "a\nready players=tcp://evil backend=\x1b[0m", ip="there"))
     assert caplog.messages == ["refused there a?ready players=tcp://evil backend=?[0m"]

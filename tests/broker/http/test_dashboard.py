@@ -344,7 +344,7 @@ def test_the_token(tmp_path: Path) -> None:
 # -- the dashboard is an operator
 
 
-def test_it_joins_when_it_is_used_and_leaves_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_joins_while_the_page_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from ringback_broker.http import dashboard_operator
 
     monkeypatch.setattr(dashboard_operator, "IDLE_S", 0.5)

@@ -183,7 +183,7 @@ def test_errors_are_shown(page: Browser, broker: BrokerProcess) -> None:
     )
 
 
-def test_what_peers_say_is_text(page: Browser, broker: BrokerProcess) -> None:
+def test_texts_of_peers_are_shown_as_text(page: Browser, broker: BrokerProcess) -> None:
     open_page(page, broker)
     odd = "<img src=x onerror=alert(1)>"
     with Player(broker.players, odd) as player:
@@ -248,7 +248,7 @@ def focused(page: Browser) -> str:
     return str(page.run("const e = document.activeElement; return e.id || e.textContent || e.value"))
 
 
-def test_the_form_by_the_keyboard_alone(page: Browser, broker: BrokerProcess) -> None:
+def test_the_form_works_with_the_keyboard_only(page: Browser, broker: BrokerProcess) -> None:
     with Server(broker.backend) as server, Player(broker.players, 7) as player:
         server.register_server_callback("echo", lambda source, payload: payload)
         player.register_client_callback("coords", lambda payload: {"x": 1, "of": payload})

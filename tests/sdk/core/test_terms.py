@@ -139,7 +139,7 @@ def test_an_operator_is_asked_about_the_source_that_it_names(server: Called) -> 
     assert asked == [7, 8]
 
 
-def test_operators_alone(server: Called) -> None:
+def test_only_operators_may_call(server: Called) -> None:
     server.register("k", allow=OPERATORS)
     assert [server.outcome(7), server.outcome(7, by=OPERATOR), server.outcome(8, by=OPERATOR)] == [
         FORBIDDEN,

@@ -232,7 +232,7 @@ def test_a_timestamp_in_a_row_is_a_float() -> None:
     assert control.decode(header(FrameType.ANSWER) + body) == control.Answer(1, ([5.5],))
 
 
-def test_every_type_is_sent_by_somebody() -> None:
+def test_every_type_has_a_sender() -> None:
     """A type that nobody may send, or that nobody understands, would be dead."""
     to_broker = frozenset().union(*BROKER_ACCEPTS.values())
     to_endpoints = {kind for table in ENDPOINT_TRANSITIONS.values() for _, kind in table}
