@@ -37,6 +37,7 @@ Callback = Callable[..., Any]
 OnError = Callable[[CallbackError], Any]
 
 MAX_ENCODED_IDS = 16_384
+"""Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
 
 
 class RoleBase(ABC, Generic[C, G]):
