@@ -21,17 +21,17 @@ PLAYER = Role.PLAYER
 
 WRONG = {
     "empty table": "[[key]]\n",
-    "no TOML": "key = [",
+    "not TOML": "key = [",
     "nested too deep": "key = " + "[" * 100_000,
     "an int of many digits": "key = " + "9" * 5000,
     "an int of many digits in hex": "audience = 0x" + "f" * 5000,
-    "a word that is not known": "keys = []",
-    "key is no list": "key = 1",
+    "an unknown word": "keys = []",
+    "key is not a list": "key = 1",
     "a token key without a name": "[[token_key]]\npublic = 'x'\n",
-    "a token key whose name is no str": "[[token_key]]\nname = 7\npublic = 'x'\n",
-    "a token key that is none": "[[token_key]]\nname = 'x'\npublic = 'x'\n",
-    "an audience that is none": "audience = ''\n",
-    "a line that looks like one of a log": "a\n2026-01-01 INFO ringback.broker joined = 1",
+    "a token key whose name is not a str": "[[token_key]]\nname = 7\npublic = 'x'\n",
+    "a token key that is not valid": "[[token_key]]\nname = 'x'\npublic = 'x'\n",
+    "an empty audience": "audience = ''\n",
+    "a text that looks like a log line": "a\n2026-01-01 INFO ringback.broker joined = 1",
 }
 
 
