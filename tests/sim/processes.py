@@ -172,8 +172,14 @@ class _Monitor:
 class _Wire(SocketWire):
     """The broker's wire. It gets facts about connections from the simulated network, and writes no logs."""
 
-    def __init__(self, process: BrokerProcess, players: RouterSocket, backend: RouterSocket) -> None:
-        super().__init__(players, backend, LogLines(), process.daemon.drain, clock=lambda: process.world.now)
+    def __init__(
+        self,
+        process: BrokerProcess,
+        players: RouterSocket,
+        backend: RouterSocket,
+        drain: Callable[[float | None], None],
+    ) -> None:
+        super().__init__(players, backend, LogLines(), drain, clock=lambda: process.world.now)
         self.log_event = self._note
         self._process = process
 
@@ -225,14 +231,13 @@ class _Daemon:
     def __init__(self, settings: BrokerSettings, process: BrokerProcess) -> None:
         self._process = process
         self._grace_s = settings.grace
-        process.daemon = self
         routers = [
             RouterSocket(side, router, router.monitor, side.value) for side, router in process.routers.items()
         ]
         self._events = [router.events for router in routers]
         self.switchboard = Switchboard(
             settings,
-            _Wire(process, *routers),
+            _Wire(process, *routers, self.drain),
             max_connections=process.max_connections,
             nonce=lambda: process.world.random.randbytes(16),
         )
