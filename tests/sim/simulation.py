@@ -64,7 +64,7 @@ class Simulation:
         )
         world.weather = replace(self.weather)
         lease_s = one_of([30.0] * 12 + [5.0, 5.0, 1.0, 0.25])
-        self.settings = BrokerSettings(
+        self.broker_settings = BrokerSettings(
             lease=lease_s,
             grace=one_of([0.3, 5.0]),
             hello=one_of([0.5, 5.0]),
@@ -112,7 +112,7 @@ class Simulation:
 
     def start_broker(self) -> None:
         if self.broker is None:
-            self.brokers.append(BrokerProcess(self.world, self.settings, self.max_connections))
+            self.brokers.append(BrokerProcess(self.world, self.broker_settings, self.max_connections))
             self.world.note("broker", "starts")
 
     def start(self, place: Place) -> EndpointProcess:
@@ -419,7 +419,9 @@ class Simulation:
         players = self.alive(Role.PLAYER)
         for life in self.alive():
             life.register("k")
-        pause_s = 0.02 if min(self.limits.max_calls_per_s or 1e9, self.settings.player_frames) > 50 else 0.4
+        pause_s = (
+            0.02 if min(self.limits.max_calls_per_s or 1e9, self.broker_settings.player_frames) > 50 else 0.4
+        )
         self.world.run(ALLOWANCE_S)
         for _ in range(2):  # the second round finds what the first has left behind
             calls = []
@@ -453,7 +455,7 @@ class Simulation:
 
     def settings(self) -> str:
         """Return the settings of this seed, for the trace."""
-        return f"{self.weather} {self.settings} {self.limits} {self.shrunk}"
+        return f"{self.weather} {self.broker_settings} {self.limits} {self.shrunk}"
 
 
 def failure_of(seed: int) -> str | None:
