@@ -1,5 +1,5 @@
-"""Which tokens the broker takes: a good one, and a table of attacks. Each token is put together by hand,
-since a library that mints does not make bad ones."""
+"""Which tokens the broker accepts: a good one, and a table of attacks. Each token is made by hand, because a
+library does not make bad ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def token(claims: Any = CLAIMS, header: Any = HEADER, key: Ed25519PrivateKey = K
 
 
 def having(**claims: Any) -> str:
-    """A token that is good but for these claims."""
+    """Return a token that is good except for these claims."""
     return token({**CLAIMS, **claims})
 
 
@@ -88,9 +88,9 @@ def test_a_good_token() -> None:
 
 @pytest.mark.parametrize("player_id", [1, 2**63 - 1, "7", "ann", "\u00e9" * 32])
 def test_the_player_id_keeps_its_type(player_id: int | str) -> None:
-    given_back = VERIFIER.verify(having(player_id=player_id), None, NOW).player_id
-    assert given_back == player_id
-    assert type(given_back) is type(player_id)
+    verified = VERIFIER.verify(having(player_id=player_id), None, NOW).player_id
+    assert verified == player_id
+    assert type(verified) is type(player_id)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_player_id_keeps_its_type(player_id: int | str) -> None:
     ],
     ids=str,
 )
-def test_claims_that_are_good_too(claims: dict[str, Any]) -> None:
+def test_other_good_claims(claims: dict[str, Any]) -> None:
     assert VERIFIER.verify(having(**claims), CLIENT, NOW).player_id == 7
 
 
@@ -149,7 +149,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "HS256 with the public key's bytes": (hs256(KEY.public_key().public_bytes_raw()), "is signed by EdDSA"),
     "HS256 with the public key's text": (hs256(PUBLIC.encode()), "is signed by EdDSA"),
     "HS256 with no key": (hs256(b""), "is signed by EdDSA"),
-    "an extension": (headed(crit=["exp"], exp=1), "token"),  # newer versions of PyJWT see to it themselves
+    "an extension": (headed(crit=["exp"], exp=1), "token"),  # newer versions of PyJWT refuse it themselves
     "an extension that PyJWT knows": (headed(crit=["b64"], b64=True), "extension"),
     "no extension": (headed(crit=[]), "token"),
     "payload not encoded": (headed(b64=False), "token"),
@@ -230,7 +230,7 @@ def test_another_client_may_not_present_it(keys: Any, client_key: str | None) ->
 
 
 def test_expired_says_that_all_else_is_right() -> None:
-    """Else an endpoint would ask for a new token again and again."""
+    """Otherwise an endpoint would fetch new tokens again and again."""
     assert refused(having(exp=1)).expired
     for claims in ({"aud": "game"}, {"player_id": 0}, {"keys": [CLIENT]}, {"nbf": NOW + 60}):
         assert not refused(having(exp=1, **claims)).expired
@@ -253,7 +253,7 @@ def test_the_verifier_keeps_its_own_list() -> None:
 
 
 def test_the_clock_is_the_one_given() -> None:
-    """1970 and a far future, whatever the machine's clock says."""
+    """Only the given time counts, in 1970 and in the far future, not the machine's clock."""
     assert VERIFIER.verify(having(iat=5, exp=11), None, 10.0).expires_at == 11.0
     with pytest.raises(BadToken, match="expired"):
         VERIFIER.verify(having(exp=2**52), None, float(2**52))
@@ -280,13 +280,13 @@ def test_a_reason_repeats_nothing_of_the_token() -> None:
         ({}, None, TypeError, "an audience"),
     ],
 )
-def test_settings_that_are_wrong(keys: Any, audience: Any, error: type[Exception], part: str) -> None:
+def test_wrong_settings(keys: Any, audience: Any, error: type[Exception], part: str) -> None:
     with pytest.raises(error, match=part):
         TokenVerifier(keys, audience)
 
 
 @pytest.mark.parametrize("module", ["jwt", "cryptography.hazmat.primitives.asymmetric.ed25519"])
-def test_libraries_that_are_missing(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_a_missing_library(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(UsageError, match=r"ringback\[tokens\]") as caught:
         TokenVerifier({}, "ringback")
@@ -294,14 +294,14 @@ def test_libraries_that_are_missing(monkeypatch: pytest.MonkeyPatch, module: str
 
 
 @pytest.mark.parametrize("check", [check_key_name, check_public_key, check_audience, decode_key])
-def test_what_is_no_str(check: Callable[[Any], Any]) -> None:
+def test_a_value_that_is_not_a_str(check: Callable[[Any], Any]) -> None:
     for value in (None, 1, b"x"):
         with pytest.raises(TypeError, match="must be a str, not"):
             check(value)
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 64, "game-1.backend_2", "7"])
-def test_a_good_name_is_given_back(name: str) -> None:
+def test_a_good_name_is_returned(name: str) -> None:
     assert check_key_name(name) == name
 
 
@@ -326,7 +326,7 @@ ANY_JSON = st.recursive(
 
 
 def outcome(text: str, client_key: str | None = None) -> Verified | None:
-    """What comes out; any other exception than BadToken fails the test."""
+    """Verify a token. Return what it says, or None for BadToken. Any other exception fails the test."""
     try:
         return VERIFIER.verify(text, client_key, NOW)
     except BadToken:
@@ -334,13 +334,13 @@ def outcome(text: str, client_key: str | None = None) -> Verified | None:
 
 
 @given(st.text() | st.text("ey.-_A=", max_size=50) | st.lists(ANY_JSON.map(encoded)).map(".".join))
-def test_random_text_is_no_token(text: str) -> None:
+def test_random_text_is_not_a_token(text: str) -> None:
     assert outcome(text) is None
 
 
 @given(st.integers(0, len(GOOD) - 1), st.characters(), st.sampled_from(["replace", "insert", "cut", "drop"]))
-def test_a_token_that_was_changed_says_nothing_else(position: int, character: str, how: str) -> None:
-    """What can be changed is how the signature's last bits or padding are written, never what is signed."""
+def test_a_changed_token_makes_no_other_claim(position: int, character: str, how: str) -> None:
+    """Only the last bits or the padding of the signature can be written differently, never the claims."""
     rest = {"replace": character + GOOD[position + 1 :], "insert": character + GOOD[position:]}
     changed = GOOD[:position] + rest.get(how, "" if how == "cut" else GOOD[position + 1 :])
     result = outcome(changed)
@@ -361,7 +361,7 @@ def test_any_header(header: dict[str, Any]) -> None:
 @example({"exp": 10**300})
 @example({"exp": float("nan")})
 def test_any_claims(claims: dict[str, Any]) -> None:
-    """A token that is taken has a player ID that is allowed, and ends in the future."""
+    """An accepted token has a valid player ID, and ends in the future."""
     result = outcome(having(**claims), CLIENT)
     if result is not None:
         assert type(result.player_id) in (int, str)

@@ -13,7 +13,7 @@ from ringback_broker.peers.roster import Roster
 BOUNCES = (Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING)
 
 
-def test_a_session_is_in_all_tables_or_in_none() -> None:
+def test_a_session_is_in_all_tables_or_none() -> None:
     roster = Roster(crowd_heartbeat_s=5.0)
     connection = Connection(5, "there")
     for session in (

@@ -55,7 +55,7 @@ def test_settings_have_sound_defaults() -> None:
         ({"log_format": "yaml"}, "log_format: text or json is allowed, not 'yaml'"),
     ],
 )
-def test_settings_that_are_wrong(settings: dict[str, Any], message: str) -> None:
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSetting, match=message):
         BrokerSettings(**settings)
 

@@ -1,4 +1,4 @@
-"""Bundles at the switchboard: what many players send at one moment leaves in one message."""
+"""Bundles at the switchboard: frames that many players send at one moment leave in one message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def desk() -> Desk:
 
 
 def bundling(desk: Desk, role: Role = Role.SERVER) -> Peer:
-    """A server or operator that takes bundles."""
+    """Return a server or operator that takes bundles."""
     peer = desk.connect(Side.BACKEND)
     peer.say(control.Hello(role, bundles=True))
     welcome = peer.told()[-1]
@@ -37,7 +37,7 @@ def bundling(desk: Desk, role: Role = Role.SERVER) -> Peer:
 
 
 def frames_in(message: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """What a BUNDLE carries."""
+    """Return the frames that a BUNDLE carries."""
     to, frame = message
     assert to == b"" and frame[:8] == BUNDLE
     parts = unbundle(frame)
@@ -74,7 +74,7 @@ def test_a_lone_frame_leaves_as_it_is(desk: Desk) -> None:
     assert server.take() == [(address(7), DATA + b"x")]
 
 
-def test_who_does_not_take_bundles_gets_none(desk: Desk) -> None:
+def test_a_peer_that_takes_no_bundles_gets_none(desk: Desk) -> None:
     server = desk.server()
     player = desk.player(7)
     server.take()
@@ -104,8 +104,8 @@ def test_a_bundle_has_bounds(size: int, fit: int) -> None:
     assert len(frames_in(message)) == fit
 
 
-def test_nothing_overtakes_what_came_before_it(desk: Desk) -> None:
-    """LEFT comes after the last words of who left, and so does what an operator relays."""
+def test_nothing_overtakes_earlier_frames(desk: Desk) -> None:
+    """LEFT comes after the last frame of its player, and so does a RELAY of an operator."""
     server = bundling(desk)
     operator = desk.operator()
     one, two = desk.player(1), desk.player(2)
@@ -122,7 +122,7 @@ def test_nothing_overtakes_what_came_before_it(desk: Desk) -> None:
     assert server.take() == [(address(2), DATA + b"y"), (address(9), relayed)]
 
 
-def test_what_finds_no_room_bounces_to_each_sender(desk: Desk) -> None:
+def test_a_bundle_without_room_bounces_to_each_sender(desk: Desk) -> None:
     server = bundling(desk)
     players = [desk.player(number) for number in (7, 8)]
     desk.wire.full.add(server.routing_id)
@@ -135,7 +135,7 @@ def test_what_finds_no_room_bounces_to_each_sender(desk: Desk) -> None:
     assert desk.counters.frames_up == 0
 
 
-def test_what_finds_nobody_bounces_to_each_sender_that_is_still_there(desk: Desk) -> None:
+def test_a_bundle_without_a_receiver_bounces_to_each_sender(desk: Desk) -> None:
     server = bundling(desk)
     players = [desk.player(number) for number in (7, 8)]
     for player in players:
@@ -149,7 +149,7 @@ def test_what_finds_nobody_bounces_to_each_sender_that_is_still_there(desk: Desk
     assert server.session is None
 
 
-def test_a_server_that_is_refused_is_sent_what_came_before(desk: Desk) -> None:
+def test_a_refused_server_gets_the_frames_that_came_before(desk: Desk) -> None:
     server = bundling(desk)
     player = desk.player(7)
     server.take()
@@ -198,8 +198,10 @@ def breaks_a_rule(server: Peer, player: Peer) -> None:
 def test_a_probe_behind_a_bundle_may_end_the_server(
     monkeypatch: pytest.MonkeyPatch, then: Callable[[Peer, Peer], None], too_slow: int
 ) -> None:
-    """The bundle leaves, and the PING behind it finds neither room nor a place to wait. A server that broke
-    a rule is sent no PING: it ends for that."""
+    """The bundle leaves, and the PING after it finds no room, neither in the queue nor in the backlog.
+
+    A server that broke a rule gets no PING: it ends for that reason.
+    """
     monkeypatch.setitem(MAX_BACKLOG, Role.SERVER, 0)
     desk = Desk(backend_window=64 * 1024, backend_queue=1000)
     server = bundling(desk)
@@ -209,7 +211,7 @@ def test_a_probe_behind_a_bundle_may_end_the_server(
     for _ in range(3):
         player.send(DATA + bytes(8000))
     then(server, player)
-    [message] = server.take()  # nothing more is sent to who has ended
+    [message] = server.take()  # nothing more goes to a session that has ended
     assert len(frames_in(message)) == 3
     assert server.session is None and desk.counters.sessions_too_slow == too_slow
     assert desk.counters.sessions_refused == 1
@@ -232,7 +234,7 @@ def test_a_bundle_of_the_server_reaches_each_player(desk: Desk) -> None:
     assert desk.counters.frames_down == 2
 
 
-def test_a_bundle_of_the_server_answers_operators_too(desk: Desk) -> None:
+def test_a_bundle_of_the_server_reaches_operators_too(desk: Desk) -> None:
     server, operator, player = bundling(desk), desk.operator(), desk.player(7)
     relayed = header(FrameType.RELAY, operator.link) + b"x"
     operator.take()
@@ -268,7 +270,7 @@ def test_another_form_ends_the_session(desk: Desk, frame: bytes) -> None:
     assert player.told() == [control.ServerDown()]
 
 
-def test_what_follows_a_violation_in_a_bundle_is_not_carried(desk: Desk) -> None:
+def test_frames_after_a_violation_in_a_bundle_are_dropped(desk: Desk) -> None:
     server, player = bundling(desk), desk.player(7)
     player.take()
     server.send(b"", bundle([(address(7), b"nonsense"), (address(7), DATA)]))

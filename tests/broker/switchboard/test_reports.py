@@ -1,4 +1,4 @@
-"""Calls by callback at the broker: what trusted endpoints report, and what operators see and watch."""
+"""Figures of calls at the broker: trusted endpoints report them, and operators list and watch calls."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows(operator: Peer, subject: control.Subject, after: int = 0) -> list[Any]:
 
 
 def order(operator: Peer, **fields: Any) -> control.Answer:
-    """Has calls be watched; gives the answer, and takes the WATCH that may come before it."""
+    """Order the broker to watch calls. Return the answer. A WATCH may come before it."""
     operator.take()
     operator.say(control.Order(1, control.What.WATCH, **fields))
     [answer] = [frame for frame in operator.told() if isinstance(frame, control.Answer)]
@@ -58,7 +58,7 @@ def order(operator: Peer, **fields: Any) -> control.Answer:
 
 
 def watches(peer: Peer) -> control.Watch | None:
-    """Gives the latest WATCH that a peer was told, if any."""
+    """Return the latest WATCH that a peer got, or None."""
     told = [frame for frame in peer.told() if isinstance(frame, control.Watch)]
     return told[-1] if told else None
 
@@ -68,7 +68,7 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_what_is_reported_is_listed(desk: Desk) -> None:
+def test_reported_figures_are_listed(desk: Desk) -> None:
     operator, server = desk.operator(), desk.server(("k",))
     server.say(
         control.Report((figures(in_flight=3, answered=90, TIMEOUT=10), figures("", Role.PLAYER, FORBIDDEN=1)))
@@ -97,7 +97,7 @@ def test_rates_are_of_the_last_minute(desk: Desk) -> None:
     assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None]
 
 
-def test_a_long_rest_is_no_part_of_the_last_minute(desk: Desk) -> None:
+def test_a_long_rest_does_not_count_as_the_last_minute(desk: Desk) -> None:
     operator, server = desk.operator(), desk.server()
     server.say(control.Report((figures(answered=5),)))
     desk.now += 1000.0
@@ -105,7 +105,7 @@ def test_a_long_rest_is_no_part_of_the_last_minute(desk: Desk) -> None:
     assert rows(operator, control.Subject.CALLBACKS)[0][4:7] == [13, 0, 8.0]
 
 
-def test_more_callbacks_than_are_told_apart(desk: Desk) -> None:
+def test_more_callbacks_than_are_counted_apart(desk: Desk) -> None:
     operator, server = desk.operator(), desk.server()
     server.say(control.Report(tuple(figures(f"k{n}", answered=1) for n in range(MAX_CALLBACKS + 7))))
     found = {row[0]: row[4] for row in rows(operator, control.Subject.CALLBACKS)}
@@ -126,7 +126,7 @@ def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
     assert len(control.COLUMNS[subject]) == len(row)
 
 
-def test_terms_are_those_that_the_server_has_now(desk: Desk) -> None:
+def test_the_listed_terms_are_the_latest(desk: Desk) -> None:
     operator, server = desk.operator(), desk.connect(Side.BACKEND)
     server.say(control.Hello(Role.SERVER, keys=("k",), terms={"k": "for operators only"}))
     player = desk.connect()
@@ -174,7 +174,7 @@ def test_watching(desk: Desk) -> None:
     assert watches(server) == control.Watch((), 1000)
 
 
-def test_who_comes_later_is_told_what_is_watched(desk: Desk) -> None:
+def test_endpoints_that_join_later_learn_of_watches(desk: Desk) -> None:
     order(desk.operator(), for_ms=60_000)
     server = desk.connect(Side.BACKEND)
     server.say(control.Hello(Role.SERVER))
@@ -197,7 +197,7 @@ def test_watched_calls_are_listed_in_pages(desk: Desk) -> None:
     assert rows(operator, control.Subject.CALLS)[0][0] == 251
 
 
-def test_watched_calls_go_into_the_log_where_somebody_wants_it(desk: Desk) -> None:
+def test_watched_calls_are_logged_if_an_operator_wants_it(desk: Desk) -> None:
     operator, server = desk.operator(), desk.server()
     order(operator, player_id=7, log=True, for_ms=60_000)
     order(operator, key="other", for_ms=60_000)

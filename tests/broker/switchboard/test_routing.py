@@ -1,4 +1,4 @@
-"""The switchboard: where frames go, and how they come back."""
+"""The switchboard: where frames go, and how they bounce."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ringback_broker.peers.connection import Side
 from ringback_broker.switchboard.switchboard import MAX_BACKLOG
 
 
-def test_a_players_data_comes_to_the_server_with_the_players_address() -> None:
+def test_the_server_gets_a_players_data_with_the_players_id() -> None:
     desk = Desk()
     server, player, other = desk.server(), desk.player(7), desk.player("seven")
     server.take()
@@ -24,7 +24,7 @@ def test_a_players_data_comes_to_the_server_with_the_players_address() -> None:
     assert (desk.counters.frames_up, desk.counters.bytes_up) == (2, 8 + 4 + 8 + 7)
 
 
-def test_the_servers_data_comes_to_one_player_without_an_address() -> None:
+def test_a_player_gets_the_servers_data_without_an_id_part() -> None:
     desk = Desk()
     server, player, other = desk.server(), desk.player(7), desk.player("7")
     server.take()
@@ -67,7 +67,7 @@ def test_links_of_operators_are_not_used_again() -> None:
 
 
 @pytest.mark.parametrize("link", [0, 1, 99, 2**32 - 1])
-def test_data_for_a_link_that_nobody_has_comes_back(link: int) -> None:
+def test_data_for_an_unknown_link_bounces(link: int) -> None:
     desk = Desk()
     player = desk.player()
     player.send(data(link, b"call"))
@@ -76,7 +76,7 @@ def test_data_for_a_link_that_nobody_has_comes_back(link: int) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.SERVER, Role.OPERATOR])
-def test_data_for_a_player_that_is_not_there_comes_back(role: Role) -> None:
+def test_data_for_a_player_that_is_not_connected_bounces(role: Role) -> None:
     desk = Desk()
     peer = desk.join(role)
     peer.send(address(7), data(peer.link, b"call"))
@@ -86,7 +86,7 @@ def test_data_for_a_player_that_is_not_there_comes_back(role: Role) -> None:
     assert desk.counters.bounced_unknown_player == 2
 
 
-def test_a_relay_without_its_other_side_comes_back() -> None:
+def test_a_relay_without_its_receiver_bounces() -> None:
     desk = Desk()
     operator = desk.operator()
     operator.send(address(7), relay(1))
@@ -96,7 +96,7 @@ def test_a_relay_without_its_other_side_comes_back() -> None:
     assert server.bounced() == (address(7), Code.NO_SERVER, relay(99))
 
 
-def test_what_finds_a_queue_full_comes_back() -> None:
+def test_a_frame_for_a_full_queue_bounces() -> None:
     desk = Desk()
     server, player, operator = desk.server(), desk.player(7), desk.operator()
     server.take()
@@ -119,7 +119,7 @@ def test_what_finds_a_queue_full_comes_back() -> None:
 
 @pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
 def test_a_bounce_without_room_waits(role: Role) -> None:
-    """It is the only word of calls that may have no time limit."""
+    """It is the only news of calls that may have no time limit."""
     desk = Desk()
     sender = desk.join(role)
     parts = (data(),) if role is Role.PLAYER else (address(7), data())
@@ -152,7 +152,7 @@ def test_bounces_that_wait_are_bounded() -> None:
 
 
 def test_a_receiver_that_ends_with_its_sender_is_not_kept() -> None:
-    """The bounce ends the sender, and telling the receiver so finds that it is gone."""
+    """The bounce ends the sender. The frame that tells the receiver finds the receiver gone."""
     desk = Desk()
     server, player = desk.server(), desk.player(7)
     assert player.session is not None
@@ -164,8 +164,8 @@ def test_a_receiver_that_ends_with_its_sender_is_not_kept() -> None:
     assert not desk.switchboard._gone
 
 
-def test_a_bounce_to_somebody_who_is_gone_is_counted() -> None:
-    """What it sent before it went may still be queued, so its session does not end at once."""
+def test_a_bounce_to_a_sender_that_is_gone_is_counted() -> None:
+    """Frames that the sender sent before may still be queued, so its session does not end at once."""
     desk = Desk()
     player = desk.player()
     desk.wire.gone = {player.routing_id}
@@ -181,7 +181,7 @@ def test_a_bounce_to_somebody_who_is_gone_is_counted() -> None:
     ("target", "code"),
     [(Role.PLAYER, Code.UNKNOWN_PLAYER), (Role.SERVER, Code.NO_SERVER), (Role.OPERATOR, Code.NO_SERVER)],
 )
-def test_a_send_that_finds_nobody_ends_the_session_of_the_receiver(target: Role, code: Code) -> None:
+def test_a_send_without_a_connection_ends_the_session_of_the_receiver(target: Role, code: Code) -> None:
     desk = Desk()
     server, player, operator = desk.server(), desk.player(7), desk.operator()
     peers = {Role.SERVER: server, Role.PLAYER: player, Role.OPERATOR: operator}
@@ -194,7 +194,7 @@ def test_a_send_that_finds_nobody_ends_the_session_of_the_receiver(target: Role,
     else:
         player.send(data(0 if target is Role.SERVER else 1))
         asker = player
-    # What it sent before its connection closed may still come.
+    # Frames that it sent before its connection closed may still come.
     desk.switchboard.tick(desk.now)
     assert peers[target].session is not None
     desk.switchboard.tick(desk.now)
@@ -212,7 +212,7 @@ def test_a_send_that_finds_nobody_ends_the_session_of_the_receiver(target: Role,
     )
 
 
-def test_a_relay_that_finds_nobody_ends_the_servers_session() -> None:
+def test_a_relay_without_a_connection_ends_the_session_of_the_server() -> None:
     desk = Desk()
     server, operator = desk.server(), desk.operator()
     desk.wire.gone = {server.routing_id}
@@ -224,7 +224,7 @@ def test_a_relay_that_finds_nobody_ends_the_servers_session() -> None:
     assert desk.switchboard.roster.server is None
 
 
-def test_two_that_are_found_gone_end_each_once() -> None:
+def test_two_peers_that_are_gone_end_once_each() -> None:
     desk = Desk()
     server, operator, player = desk.server(), desk.operator(), desk.player(7)
     desk.wire.gone = {server.routing_id, operator.routing_id}
@@ -235,7 +235,7 @@ def test_two_that_are_found_gone_end_each_once() -> None:
     assert desk.counters.sessions_ended == 2
 
 
-def test_while_the_broker_drains_what_cannot_be_delivered_says_so() -> None:
+def test_bounces_of_a_draining_broker_say_so() -> None:
     desk = Desk()
     player, operator = desk.player(7), desk.operator()
     desk.switchboard.drain(5.0)
@@ -327,7 +327,7 @@ def test_a_player_does_not_relay() -> None:
         (Role.OPERATOR, (b"", relay(1))),
     ],
 )
-def test_a_wrong_link_or_address_on_the_trusted_side_ends_the_session(
+def test_a_wrong_link_or_id_part_on_the_trusted_side_ends_the_session(
     role: Role, parts: tuple[bytes, bytes]
 ) -> None:
     desk = Desk()

@@ -1,4 +1,4 @@
-"""The switchboard: who may join, who is told, and how a session ends."""
+"""The switchboard: which peers may join, who learns of it, and how a session ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_player_is_welcomed() -> None:
     assert desk.counters.sessions_begun == 2
 
 
-def test_players_without_an_id_are_given_the_next_free_int() -> None:
+def test_a_player_without_an_id_gets_the_next_free_int() -> None:
     desk = Desk()
     assert [desk.player(wanted).player_id for wanted in (2, None, None, 5, None, None)] == [2, 1, 3, 5, 4, 6]
     last = desk.player()
@@ -45,7 +45,7 @@ def test_operators_are_numbered() -> None:
     assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", True, 1000)]
 
 
-def test_a_server_is_told_who_is_there_before_its_welcome() -> None:
+def test_a_server_learns_who_is_connected_before_its_welcome() -> None:
     desk = Desk()
     operator = desk.operator()
     for player_id in (3, "x", 1):
@@ -62,7 +62,7 @@ def test_a_server_is_told_who_is_there_before_its_welcome() -> None:
     assert operator.told() == []
 
 
-def test_a_server_is_told_of_many_players_in_chunks() -> None:
+def test_a_server_learns_of_many_players_in_chunks() -> None:
     desk = Desk()
     for _ in range(2001):
         desk.player()
@@ -75,7 +75,7 @@ def test_a_server_is_told_of_many_players_in_chunks() -> None:
 
 
 def test_joins_do_not_get_slower_with_the_number_of_players() -> None:
-    """10,000 joins and leaves with a server and an operator: what is sent is linear, and so is the time."""
+    """For 10,000 joins and leaves with a server and an operator, frames and time grow linearly."""
     desk = Desk()
     server, _operator = desk.server(), desk.operator()
     started = time.process_time()
@@ -89,7 +89,7 @@ def test_joins_do_not_get_slower_with_the_number_of_players() -> None:
 
 
 @pytest.mark.parametrize("player_id", [7, "seven"])
-def test_an_id_that_is_taken_is_refused(player_id: int | str) -> None:
+def test_an_id_in_use_is_refused(player_id: int | str) -> None:
     desk = Desk()
     first, second = desk.player(player_id), desk.connect()
     second.say(control.Hello(Role.PLAYER, player_id))
@@ -122,7 +122,7 @@ def test_more_than_allowed_are_refused(role: Role, settings: dict[str, int]) -> 
     third = desk.connect(first.side)
     third.say(control.Hello(role))
     assert third.rejected().code is RejectCode.FULL
-    desk.server()  # it does not count as one of them
+    desk.server()  # the server does not count
     first.leave()
     desk.join(role)
 
@@ -158,7 +158,7 @@ def test_a_role_joins_at_its_own_address_only(role: Role, side: Side) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])
-def test_an_unknown_version_is_told_the_known_ones(version: int) -> None:
+def test_the_reject_of_an_unknown_version_names_the_known_ones(version: int) -> None:
     desk = Desk()
     peer = desk.connect()
     peer.send(bytes([version]) + encode(control.Hello(Role.PLAYER))[1:])
@@ -171,7 +171,7 @@ def test_an_unknown_version_is_told_the_known_ones(version: int) -> None:
 
 @pytest.mark.parametrize("number", sorted(set(FrameType) - {FrameType.HELLO, FrameType.BYE}))
 @pytest.mark.parametrize("side", Side)
-def test_other_frames_before_hello_are_told_that_there_is_no_session(side: Side, number: int) -> None:
+def test_other_frames_before_hello_are_refused_with_no_session(side: Side, number: int) -> None:
     desk = Desk()
     peer = desk.connect(side)
     frame = HEADER.pack(1, number, 0, 0) + b"\xc1"
@@ -180,7 +180,7 @@ def test_other_frames_before_hello_are_told_that_there_is_no_session(side: Side,
     assert desk.counters.stranger_messages == 1
 
 
-def test_a_bye_before_hello_needs_no_answer() -> None:
+def test_a_bye_before_hello_gets_no_reply() -> None:
     desk = Desk()
     peer = desk.connect()
     peer.say(control.Bye())
@@ -210,7 +210,7 @@ def test_garbage_before_hello_is_refused(frame: bytes) -> None:
 
 
 @pytest.mark.parametrize(("side", "count"), [(Side.PLAYERS, 2), (Side.BACKEND, 1), (Side.BACKEND, 50)])
-def test_a_hello_of_a_wrong_number_of_parts_is_refused(side: Side, count: int) -> None:
+def test_a_hello_with_a_wrong_number_of_parts_is_refused(side: Side, count: int) -> None:
     desk = Desk()
     peer = desk.connect(side)
     peer.send(*[encode(control.Hello(Role.OPERATOR))] * count)
@@ -218,14 +218,14 @@ def test_a_hello_of_a_wrong_number_of_parts_is_refused(side: Side, count: int) -
     assert (desk.counters.malformed, desk.counters.stranger_messages) == (1, 1)
 
 
-def test_a_hello_with_an_address_is_refused() -> None:
+def test_a_hello_with_an_id_part_is_refused() -> None:
     desk = Desk()
     peer = desk.connect(Side.BACKEND)
     peer.send(address(7), encode(control.Hello(Role.SERVER)))
     assert peer.rejected().code is RejectCode.PROTOCOL_ERROR
 
 
-def test_a_connection_that_was_refused_is_heard_no_more_and_closed() -> None:
+def test_a_refused_connection_is_ignored_and_closed() -> None:
     desk = Desk(max_players=1)
     first, second = desk.player(), desk.connect()
     second.say(control.Hello(Role.PLAYER))
@@ -255,7 +255,7 @@ def test_a_connection_that_says_nothing_is_closed() -> None:
 
 
 def test_connections_are_closed_before_descriptors_run_out() -> None:
-    """Those that have a session go on, and the trusted side has room of its own."""
+    """Connections with a session go on, and the trusted side has its own room."""
     desk = Desk(max_players=3)
     desk.switchboard._max_connections = 4
     players = [desk.player() for _ in range(2)]
@@ -294,7 +294,7 @@ def test_reasons_are_cut() -> None:
 # -- descriptors
 
 
-def test_a_message_of_a_connection_that_is_closed_comes_too_late() -> None:
+def test_a_message_of_a_closed_connection_comes_too_late() -> None:
     desk = Desk()
     peer = desk.connect()
     peer.leave()
@@ -303,7 +303,7 @@ def test_a_message_of_a_connection_that_is_closed_comes_too_late() -> None:
     assert desk.player(7).session is not None
 
 
-def test_a_late_message_does_not_harm_who_has_the_descriptor_now() -> None:
+def test_a_late_message_does_not_harm_the_next_peer_with_its_descriptor() -> None:
     desk = Desk()
     old = desk.connect(descriptor=50)
     old.leave()
@@ -321,7 +321,7 @@ def test_a_late_message_does_not_harm_who_has_the_descriptor_now() -> None:
     assert new.session is not None and not desk.wire.closed
 
 
-def test_a_descriptor_that_is_accepted_anew_ends_the_session_that_had_it() -> None:
+def test_a_descriptor_that_is_accepted_again_ends_its_old_session() -> None:
     desk = Desk()
     server, old = desk.server(), desk.player(7)
     server.take()
@@ -332,7 +332,7 @@ def test_a_descriptor_that_is_accepted_anew_ends_the_session_that_had_it() -> No
     assert server.told() == [control.Joined((7,))]
 
 
-def test_descriptors_of_the_two_sides_are_told_apart() -> None:
+def test_each_side_has_its_own_descriptors() -> None:
     desk = Desk()
     player = desk.player(7)
     operator = desk.connect(Side.BACKEND, descriptor=player.connection.descriptor)
@@ -385,7 +385,7 @@ def test_the_others_are_told_once(role: Role, end: Callable[[Peer], None]) -> No
         peer.take()
     end(peers[role])
     assert peers[role].session is None
-    peers[role].leave()  # told already
+    peers[role].leave()  # the others know already
     for other in others:
         frames = [frame for frame in other.told() if not isinstance(frame, control.Pong)]
         if role is Role.PLAYER and other.side is Side.BACKEND:
@@ -426,7 +426,7 @@ def test_a_lease_is_renewed_by_any_frame() -> None:
 
 
 def test_a_silent_connection_ends_its_session() -> None:
-    """It is looked at when it might first have been silent for too long, and not before."""
+    """The broker checks a connection when it may first have been silent for too long, and not before."""
     desk = Desk(lease=30.0)
     stopped, idle, unknown = (desk.player(number, heartbeat_ms=1000) for number in (7, 8, 9))
     without = desk.player(10)
@@ -453,8 +453,8 @@ def test_a_silent_connection_ends_its_session() -> None:
     assert len(desk.wire.looked_at) == 5 and idle.session is None
 
 
-def test_a_broker_that_was_stopped_itself_blames_nobody() -> None:
-    """Its machine slept, say: what its peers have sent by then has not even been read."""
+def test_a_broker_that_was_stopped_ends_no_session() -> None:
+    """For example, its machine slept. It has not read yet what its peers sent meanwhile."""
     desk = Desk()
     player = desk.player(7, heartbeat_ms=1000)
     desk.switchboard.tick(desk.now)
@@ -487,7 +487,7 @@ def test_leases_that_end_together() -> None:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_a_peer_that_is_gone_before_its_welcome_was_never_there(role: Role) -> None:
+def test_a_peer_that_is_gone_before_its_welcome_is_never_announced(role: Role) -> None:
     desk = Desk()
     watchers = [desk.operator(), desk.player(8)]
     if role is not Role.SERVER:
@@ -502,8 +502,8 @@ def test_a_peer_that_is_gone_before_its_welcome_was_never_there(role: Role) -> N
     assert desk.counters.sessions_ended == 1
 
 
-def test_a_peer_that_is_gone_leaves_its_descriptor_to_who_has_it_now() -> None:
-    """Its HELLO was read so late that its descriptor serves somebody else, who has said nothing yet."""
+def test_a_peer_that_is_gone_does_not_close_the_next_one_with_its_descriptor() -> None:
+    """Its HELLO was read late: its descriptor already belongs to another peer, which has said nothing yet."""
     desk = Desk()
     late = desk.connect(Side.PLAYERS, 7)
     late.leave()
@@ -532,8 +532,8 @@ def test_the_end_of_one_may_find_others_gone() -> None:
     assert desk.counters.sessions_ended == 4
 
 
-def test_what_ends_with_another_that_was_gone_is_not_kept() -> None:
-    """Both are found gone by data; the end of the first, a tick later, is that of the second."""
+def test_two_sessions_that_are_gone_end_together() -> None:
+    """Data finds both gone. The end of the first, a tick later, ends the second too."""
     desk = Desk()
     operator, server, player = desk.operator(), desk.server(), desk.player(7)
     desk.wire.gone = {server.routing_id, player.routing_id}
@@ -544,8 +544,8 @@ def test_what_ends_with_another_that_was_gone_is_not_kept() -> None:
     assert not desk.switchboard._gone
 
 
-def test_the_end_of_one_ends_those_who_have_no_room_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ends a player, the operators end after it: their queues are full, and LEFT is too much."""
+def test_an_end_may_end_peers_whose_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators end after a player, whatever ended it: their queues are full, and LEFT has no room."""
     monkeypatch.setitem(MAX_BACKLOG, Role.OPERATOR, 1)
 
     def desk_with_slow_operators() -> tuple[Desk, Peer, list[Peer]]:
@@ -582,8 +582,8 @@ def test_the_end_of_one_ends_those_who_have_no_room_to_be_told(monkeypatch: pyte
     assert (desk.counters.sessions_ended, desk.counters.sessions_too_slow) == (3, 1)
 
 
-def test_those_who_end_at_one_moment_end_for_their_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LEFT of the player would be too much for the operator, but the operator's lease is over as well."""
+def test_sessions_that_end_together_keep_their_own_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LEFT of the player has no room at the operator, but the operator's lease is over as well."""
     monkeypatch.setitem(MAX_BACKLOG, Role.OPERATOR, 1)
     desk = Desk()
     player, operator = desk.player(7), desk.operator()
@@ -595,7 +595,7 @@ def test_those_who_end_at_one_moment_end_for_their_own_reason(monkeypatch: pytes
     assert (desk.counters.sessions_expired, desk.counters.sessions_too_slow) == (2, 0)
 
 
-def test_a_server_that_is_found_gone_when_somebody_joins() -> None:
+def test_a_join_may_find_the_server_gone() -> None:
     desk = Desk()
     server = desk.server()
     desk.wire.gone = {server.routing_id}
@@ -605,7 +605,7 @@ def test_a_server_that_is_found_gone_when_somebody_joins() -> None:
     assert player.told() == [control.Welcome(0, 7, True, 30_000, "test"), control.ServerDown()]
 
 
-def test_a_server_that_comes_finds_others_gone() -> None:
+def test_a_server_that_joins_may_find_others_gone() -> None:
     desk = Desk()
     operator, player = desk.operator(), desk.player(7)
     desk.wire.gone = {operator.routing_id, player.routing_id}
@@ -621,7 +621,7 @@ def test_a_server_that_comes_finds_others_gone() -> None:
 # -- backlogs
 
 
-def test_control_frames_wait_for_room_and_stay_in_order() -> None:
+def test_control_frames_wait_for_room_in_order() -> None:
     desk = Desk()
     player = desk.player(7)
     desk.wire.full = {player.routing_id}
@@ -631,7 +631,7 @@ def test_control_frames_wait_for_room_and_stay_in_order() -> None:
     assert not player.take()
     assert desk.switchboard.flush()
     desk.wire.full.clear()
-    player.say(control.Ping(b"last"))  # there would be room, but it is not its turn
+    player.say(control.Ping(b"last"))  # there is room, but other frames wait before it
     desk.wire.room[player.routing_id] = 2
     assert desk.switchboard.flush()
     assert player.told() == [control.Pong(b"0"), control.Pong(b"1")]
@@ -647,7 +647,7 @@ def test_control_frames_wait_for_room_and_stay_in_order() -> None:
 
 
 @pytest.mark.parametrize("target", Role)
-def test_data_does_not_overtake_control_frames_that_wait(target: Role) -> None:
+def test_data_does_not_overtake_waiting_control_frames(target: Role) -> None:
     desk = Desk()
     server, player, operator = desk.server(), desk.player(7), desk.operator()
     peer = {Role.SERVER: server, Role.PLAYER: player, Role.OPERATOR: operator}[target]
@@ -680,7 +680,7 @@ def test_a_peer_that_is_gone_when_its_backlog_is_sent() -> None:
         player.say(control.Ping())
     desk.wire.full, desk.wire.gone = set(), {player.routing_id}
     assert not desk.switchboard.flush()
-    player.send(data())  # sent before, and read only now
+    player.send(data())  # the player sent it before, and the broker reads it only now
     assert player.session is not None and len(server.take()) == 1
     desk.two_ticks()
     assert player.session is None
@@ -707,7 +707,7 @@ def test_a_player_that_does_not_read_is_ended() -> None:
     for _ in range(MAX_BACKLOG[Role.PLAYER]):
         player.say(control.Ping())
     assert player.session is not None
-    desk.wire.full.clear()  # by now there is room: it is told why
+    desk.wire.full.clear()  # now there is room for the REJECT
     player.say(control.Ping())
     assert player.session is None
     assert player.rejected().code is RejectCode.TOO_SLOW
@@ -718,8 +718,8 @@ def test_a_player_that_does_not_read_is_ended() -> None:
     assert desk.wire.closed == [(Side.PLAYERS, player.connection)]
 
 
-def test_an_end_that_overflows_those_who_are_told() -> None:
-    """The one that overflows is told in its own turn, and gets nothing twice."""
+def test_an_end_that_overflows_another_backlog() -> None:
+    """The peer whose backlog overflows gets its REJECT in its turn, and nothing twice."""
     desk = Desk()
     player, operator = desk.player(7), desk.operator()
     desk.wire.full = {operator.routing_id}
@@ -743,7 +743,7 @@ def test_a_server_may_be_slow_when_ten_thousand_join() -> None:
     assert len(server.told()) == 10_000
 
 
-def test_draining_is_told_to_all_even_if_one_is_gone() -> None:
+def test_all_peers_learn_of_draining_even_if_one_is_gone() -> None:
     desk = Desk()
     gone, player = desk.player(1), desk.player(2)
     desk.wire.gone = {gone.routing_id}
@@ -753,7 +753,7 @@ def test_draining_is_told_to_all_even_if_one_is_gone() -> None:
     assert len(desk.switchboard.roster) == 1
 
 
-# -- keys and questions
+# -- keys, queries and orders
 
 
 def query(peer: Peer, subject: control.Subject, after: int = 0) -> control.Answer:
@@ -785,7 +785,7 @@ def test_an_operator_kicks_a_player() -> None:
     assert order(operator, control.What.KICK, player_id=7).code is Code.UNKNOWN_PLAYER
     assert order(operator, control.What.KICK, player_id="7", reason="x" * 1000).code is None
     assert len(other.rejected().reason) == 200
-    desk.player(7)  # it may come again
+    desk.player(7)  # the player may join again
 
 
 def test_an_operator_has_the_broker_drain() -> None:
@@ -797,7 +797,7 @@ def test_an_operator_has_the_broker_drain() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
-def test_others_give_no_orders(role: Role) -> None:
+def test_only_operators_give_orders(role: Role) -> None:
     desk = Desk()
     peer, _ = desk.join(role), desk.player(8)
     peer.take()
@@ -835,7 +835,7 @@ def test_players_are_listed_in_pages() -> None:
         [2, 2.5, 1, "10.0.0.12", None, 2.5, 0.0, 0, 0, 0.25],
     )
     for player in players[::100]:
-        player.leave()  # that shifts no row of the next page
+        player.leave()  # this must not shift the rows of the next page
     assert first.next is not None
     second = query(operator, control.Subject.PLAYERS, first.next)
     assert [row[0] for row in second.rows] == [n for n in range(1001, 1501) if (n - 1) % 100]
@@ -888,8 +888,8 @@ def test_counters_are_listed() -> None:
     assert all(type(value) is int for value in rows.values())
 
 
-def test_the_table_of_what_the_broker_accepts_is_what_it_does() -> None:
-    """Each type of the table keeps the session, each other one ends it."""
+def test_the_broker_accepts_the_frames_of_its_table() -> None:
+    """A type in the table keeps the session. Every other type ends it."""
     for role in Role:
         for number in range(256):
             desk = Desk()
@@ -909,7 +909,7 @@ def test_the_table_of_what_the_broker_accepts_is_what_it_does() -> None:
             if number == FrameType.BYE:
                 assert peer.session is None and not peer.take()
             elif number == FrameType.RELAY and role is Role.SERVER:
-                assert peer.rejected()  # there its link is an operator's, not its own
+                assert peer.rejected()  # at the server its link number belongs to an operator
             else:
                 assert (peer.session is not None) == (number in BROKER_ACCEPTS[role]), (role, number)
     assert header(FrameType.BYE) == encode(control.Bye())
