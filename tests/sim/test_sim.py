@@ -16,7 +16,10 @@ from ringback.core.deadlines import Deadlines
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import Code, call_error
+from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
+from ringback_broker.net.router_socket import RouterSocket
+from ringback_broker.peers.connection import Sent
 from ringback_broker.peers.session import Session
 from ringback_broker.switchboard.switchboard import Switchboard
 
@@ -100,7 +103,20 @@ def deadlines_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Switchboard, "_keep", lambda *_: None)
+    """Lose each bounce that finds a queue full."""
+    send, send_with_id = RouterSocket.send, RouterSocket.send_with_id
+
+    def sent(outcome: Sent, frame: Any) -> Sent:
+        return Sent.YES if bytes(frame)[1] == FrameType.BOUNCE and outcome is Sent.FULL else outcome
+
+    def mutant(self: RouterSocket, routing_id: bytes, frame: Any) -> Sent:
+        return sent(send(self, routing_id, frame), frame)
+
+    def mutant_with_id(self: RouterSocket, routing_id: bytes, encoded_id: bytes, frame: Any) -> Sent:
+        return sent(send_with_id(self, routing_id, encoded_id, frame), frame)
+
+    monkeypatch.setattr(RouterSocket, "send", mutant)
+    monkeypatch.setattr(RouterSocket, "send_with_id", mutant_with_id)
 
 
 @pytest.mark.parametrize(
