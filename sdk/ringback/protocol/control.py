@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, ClassVar
 
-from ringback.errors import Code, ProtocolError, RejectCode
-from ringback.protocol.fields import checked, choice_of, field_of, number_of, pack, read_map, unpack
+from ringback.errors import ProtocolError, RejectCode
+from ringback.protocol.fields import (
+    checked,
+    choice_of,
+    field_of,
+    number_of,
+    pack,
+    player_id_of,
+    read_map,
+    unpack,
+)
 from ringback.protocol.frames import (
     HEADER,
     HEADER_BYTES,
@@ -26,6 +34,14 @@ from ringback.protocol.limits import (
     MAX_TOKEN_CHARS,
 )
 from ringback.protocol.names import check_key
+from ringback.protocol.operator_frames import COLUMNS as COLUMNS
+from ringback.protocol.operator_frames import Answer as Answer
+from ringback.protocol.operator_frames import Order as Order
+from ringback.protocol.operator_frames import Query as Query
+from ringback.protocol.operator_frames import Subject as Subject
+from ringback.protocol.operator_frames import What as What
+from ringback.protocol.operator_frames import named as named
+from ringback.protocol.operator_frames import read_answer, read_order, read_query
 from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.protocol.reports import Report as Report
 from ringback.protocol.reports import Watch as Watch
@@ -145,86 +161,6 @@ class Keys:
     terms: dict[str, str] | None = None
 
 
-class Subject(StrEnum):
-    """What an operator can query."""
-
-    PLAYERS = "players"
-    CALLBACKS = "callbacks"
-    COUNTERS = "counters"
-    EVENTS = "events"
-    CALLS = "calls"
-
-
-COLUMNS: dict[Subject, tuple[str, ...]] = {
-    Subject.PLAYERS: (
-        *("player", "connected_s", "callbacks", "ip", "identity", "heard_s", "window_percent"),
-        *("calls", "errors", "rtt_ms"),
-    ),
-    Subject.CALLBACKS: (
-        *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),
-        *("failed", "terms"),
-    ),
-    Subject.COUNTERS: ("name", "value"),
-    Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
-    Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
-}
-"""The names of the items of a row. A newer broker may send more items, an older one fewer."""
-
-
-def named(subject: Subject, row: Sequence[Any]) -> dict[str, Any]:
-    """Return the items of a row, by name."""
-    return dict(zip(COLUMNS[subject], row, strict=False))
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """An operator asks for a page of rows. `after` is 0, or `next` of the page before."""
-
-    type: ClassVar[FrameType] = FrameType.QUERY
-    id: int
-    subject: Subject
-    after: int = 0
-
-
-class What(StrEnum):
-    """What an operator can order."""
-
-    KICK = "kick"
-    DRAIN = "drain"
-    WATCH = "watch"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An operator orders the broker to kick a player, to drain, or to have calls watched."""
-
-    type: ClassVar[FrameType] = FrameType.ORDER
-    id: int
-    what: What
-    player_id: PlayerID | None = None
-    reason: str = ""
-    grace_ms: int | None = None
-    key: str | None = None
-    payloads: bool | None = None
-    log: bool | None = None
-    for_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The broker's answer to a QUERY or an ORDER.
-
-    `rows` is one page of rows; None for an ORDER. `next` is the `after` of the next page, None at the end.
-    `code` says why an order was not obeyed.
-    """
-
-    type: ClassVar[FrameType] = FrameType.ANSWER
-    id: int
-    rows: tuple[Any, ...] | None
-    next: int | None = None
-    code: Code | None = None
-
-
 ControlFrame = (
     Hello
     | Welcome
@@ -280,11 +216,6 @@ def decode(frame: bytes) -> ControlFrame:
     return reader(frame[HEADER_BYTES:])
 
 
-def _player_id(fields: dict[str, Any]) -> PlayerID | None:
-    player_id = fields.get("player_id")
-    return None if player_id is None else checked(check_player_id, player_id)
-
-
 def _key_list(fields: dict[str, Any]) -> tuple[str, ...]:
     return tuple(checked(check_key, key) for key in field_of(fields, "keys", list, ()))
 
@@ -292,7 +223,7 @@ def _key_list(fields: dict[str, Any]) -> tuple[str, ...]:
 def _hello(body: bytes) -> Hello:
     fields = read_map(body)
     role = choice_of(Role, field_of(fields, "role", str), "role")
-    player_id = _player_id(fields)
+    player_id = player_id_of(fields)
     if player_id is not None and role is not Role.PLAYER:
         raise ProtocolError("only a player may have a player_id")
     return Hello(
@@ -327,7 +258,7 @@ def _welcome(body: bytes) -> Welcome:
     fields = read_map(body)
     return Welcome(
         link=number_of(fields, "link", bits=32),  # it goes into headers
-        player_id=_player_id(fields),
+        player_id=player_id_of(fields),
         server=field_of(fields, "server", bool),
         lease_ms=number_of(fields, "lease_ms"),
         broker=field_of(fields, "broker", str),
@@ -377,45 +308,6 @@ def _keys(body: bytes) -> Keys:
     return Keys(_key_list(fields), _terms(fields))
 
 
-def _query(body: bytes) -> Query:
-    fields = read_map(body)
-    subject = choice_of(Subject, field_of(fields, "subject", str), "subject")
-    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0))
-
-
-def _order(body: bytes) -> Order:
-    fields = read_map(body)
-    what = choice_of(What, field_of(fields, "what", str), "what")
-    player_id = _player_id(fields)
-    if (what is What.KICK and player_id is None) or (what is What.DRAIN and player_id is not None):
-        raise ProtocolError("a kick must have a player_id, a watch may have one, and a drain must have none")
-    return Order(
-        number_of(fields, "id"),
-        what,
-        player_id,
-        field_of(fields, "reason", str, ""),
-        number_of(fields, "grace_ms", None, bits=32),
-        _pattern(field_of(fields, "key", str, None)),
-        field_of(fields, "payloads", bool, None),
-        field_of(fields, "log", bool, None),
-        number_of(fields, "for_ms", None, bits=32),
-    )
-
-
-def _pattern(pattern: str | None) -> str | None:
-    return None if pattern is None else checked(check_key, pattern)
-
-
-def _answer(body: bytes) -> Answer:
-    fields = read_map(body)
-    rows = field_of(fields, "rows", list, None)
-    number = number_of(fields, "code", None)
-    code = None if number is None else choice_of(Code, number, "code")
-    return Answer(
-        number_of(fields, "id"), None if rows is None else tuple(rows), number_of(fields, "next", None), code
-    )
-
-
 _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.HELLO: _hello,
     FrameType.WELCOME: _welcome,
@@ -429,9 +321,9 @@ _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.SERVER_DOWN: _empty(ServerDown),
     FrameType.DRAINING: lambda body: DrainingNotice(number_of(read_map(body), "grace_ms")),
     FrameType.KEYS: _keys,
-    FrameType.QUERY: _query,
-    FrameType.ORDER: _order,
-    FrameType.ANSWER: _answer,
+    FrameType.QUERY: read_query,
+    FrameType.ORDER: read_order,
+    FrameType.ANSWER: read_answer,
     FrameType.REPORT: read_report,
     FrameType.WATCH: read_watch,
 }

@@ -9,6 +9,7 @@ import msgpack
 
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_KEYS
+from ringback.protocol.player_ids import PlayerID, check_player_id
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -82,3 +83,9 @@ def checked(check: Callable[[Any], T], value: object) -> T:
         return check(value)
     except (TypeError, ValueError) as error:
         raise ProtocolError(str(error)) from None
+
+
+def player_id_of(fields: dict[str, Any]) -> PlayerID | None:
+    """Return the field player_id, or None if it is missing."""
+    player_id = fields.get("player_id")
+    return None if player_id is None else checked(check_player_id, player_id)

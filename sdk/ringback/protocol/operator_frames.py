@@ -1,0 +1,148 @@
+"""QUERY, ORDER and ANSWER: what an operator asks the broker, and the broker's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from ringback.errors import Code, ProtocolError
+from ringback.protocol.fields import checked, choice_of, field_of, number_of, player_id_of, read_map
+from ringback.protocol.frames import FrameType
+from ringback.protocol.names import check_key
+from ringback.protocol.player_ids import PlayerID
+
+
+class Subject(StrEnum):
+    """What an operator can query."""
+
+    PLAYERS = "players"
+    CALLBACKS = "callbacks"
+    COUNTERS = "counters"
+    EVENTS = "events"
+    CALLS = "calls"
+
+
+COLUMNS: dict[Subject, tuple[str, ...]] = {
+    Subject.PLAYERS: (
+        *("player", "connected_s", "callbacks", "ip", "identity", "heard_s", "window_percent"),
+        *("calls", "errors", "rtt_ms"),
+    ),
+    Subject.CALLBACKS: (
+        *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),
+        *("failed", "terms"),
+    ),
+    Subject.COUNTERS: ("name", "value"),
+    Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
+    Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
+}
+"""The names of the items of a row. A newer broker may send more items, an older one fewer."""
+
+
+def named(subject: Subject, row: Sequence[Any]) -> dict[str, Any]:
+    """Return the items of a row, by name."""
+    return dict(zip(COLUMNS[subject], row, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """An operator asks for a page of rows. `after` is 0, or `next` of the page before."""
+
+    type: ClassVar[FrameType] = FrameType.QUERY
+    id: int
+    subject: Subject
+    after: int = 0
+
+
+class What(StrEnum):
+    """What an operator can order."""
+
+    KICK = "kick"
+    DRAIN = "drain"
+    WATCH = "watch"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An operator orders the broker to kick a player, to drain, or to have calls watched."""
+
+    type: ClassVar[FrameType] = FrameType.ORDER
+    id: int
+    what: What
+    player_id: PlayerID | None = None
+    reason: str = ""
+    grace_ms: int | None = None
+    key: str | None = None
+    payloads: bool | None = None
+    log: bool | None = None
+    for_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The broker's answer to a QUERY or an ORDER.
+
+    `rows` is one page of rows; None for an ORDER. `next` is the `after` of the next page, None at the end.
+    `code` says why an order was not obeyed.
+    """
+
+    type: ClassVar[FrameType] = FrameType.ANSWER
+    id: int
+    rows: tuple[Any, ...] | None
+    next: int | None = None
+    code: Code | None = None
+
+
+def read_query(body: bytes) -> Query:
+    """Return the QUERY in a body.
+
+    Raises:
+        ProtocolError: a field is wrong.
+    """
+    fields = read_map(body)
+    subject = choice_of(Subject, field_of(fields, "subject", str), "subject")
+    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0))
+
+
+def read_order(body: bytes) -> Order:
+    """Return the ORDER in a body.
+
+    Raises:
+        ProtocolError: a field is wrong.
+    """
+    fields = read_map(body)
+    what = choice_of(What, field_of(fields, "what", str), "what")
+    player_id = player_id_of(fields)
+    if (what is What.KICK and player_id is None) or (what is What.DRAIN and player_id is not None):
+        raise ProtocolError("a kick must have a player_id, a watch may have one, and a drain must have none")
+    return Order(
+        number_of(fields, "id"),
+        what,
+        player_id,
+        field_of(fields, "reason", str, ""),
+        number_of(fields, "grace_ms", None, bits=32),
+        _pattern(field_of(fields, "key", str, None)),
+        field_of(fields, "payloads", bool, None),
+        field_of(fields, "log", bool, None),
+        number_of(fields, "for_ms", None, bits=32),
+    )
+
+
+def _pattern(pattern: str | None) -> str | None:
+    return None if pattern is None else checked(check_key, pattern)
+
+
+def read_answer(body: bytes) -> Answer:
+    """Return the ANSWER in a body.
+
+    Raises:
+        ProtocolError: a field is wrong.
+    """
+    fields = read_map(body)
+    rows = field_of(fields, "rows", list, None)
+    number = number_of(fields, "code", None)
+    code = None if number is None else choice_of(Code, number, "code")
+    return Answer(
+        number_of(fields, "id"), None if rows is None else tuple(rows), number_of(fields, "next", None), code
+    )
