@@ -37,7 +37,7 @@ class Call(CallBase):
     """A call that was triggered: `await` it. It ends exactly once: with results, or with an error."""
 
     __slots__ = ()
-    _face: AsyncioFace
+    _endpoint: AsyncioFace
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
@@ -49,7 +49,7 @@ class Call(CallBase):
         """
         self._seen = True
         if not self._done:
-            waiter = Waiter(self._face._shell)
+            waiter = Waiter(self._endpoint._shell)
             self.add_waiter(waiter.wake)
             try:
                 yield waiter

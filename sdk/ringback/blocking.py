@@ -28,7 +28,7 @@ class Call(CallBase):
     """A call that was triggered. It ends exactly once: with results, or with an error."""
 
     __slots__ = ()
-    _face: BlockingFace
+    _endpoint: BlockingFace
 
     def result(self) -> Any:
         """Wait until the call ends. Return None for no result, the value of one, a tuple of several.

@@ -20,11 +20,11 @@ class Canceller(Protocol):
 class CallBase(PendingCall):
     """A call that was triggered. It ends exactly once: with results, or with an error."""
 
-    __slots__ = ("_face", "_seen")
+    __slots__ = ("_endpoint", "_seen")
 
     def __init__(
         self,
-        face: Canceller,
+        endpoint: Canceller,
         call_id: int,
         key: str,
         deadline: float | None,
@@ -33,7 +33,7 @@ class CallBase(PendingCall):
         began: float = 0.0,
     ) -> None:
         super().__init__(call_id, key, deadline, callback, on_error, began)
-        self._face = face
+        self._endpoint = endpoint
         self._seen = callback is not None or on_error is not None
 
     def done(self) -> bool:
@@ -44,7 +44,7 @@ class CallBase(PendingCall):
         """End the call with `Cancelled`, and tell the handler's side. Do nothing if the call has ended."""
         self._seen = True
         if not self._done:
-            self._face.cancel_call(self)
+            self._endpoint.cancel_call(self)
 
     def seen(self) -> None:
         """Note that the program has the outcome, so that an error need not be logged. Not for users."""
