@@ -16,7 +16,6 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
 
 write = Encoder(Limits())
-CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
 
 def test_a_call_times_out(player: Desk) -> None:

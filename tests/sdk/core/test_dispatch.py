@@ -14,7 +14,6 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
 
 write = Encoder(Limits())
-CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
 
 @pytest.mark.parametrize("code", [Code.NO_SERVER, Code.UNKNOWN_PLAYER, Code.OVERLOADED, Code.DRAINING])
