@@ -128,8 +128,7 @@ class CallGroup(GroupBase[Call]):
         self._event.set()
 
 
-class AsyncioFace(RoleBase[Call, CallGroup]):
-    """How an endpoint of the asyncio face starts and ends.
+_ARGUMENTS = """
 
     An endpoint belongs to the loop that it was started on. Use it only from that loop's thread. A `cb`
     may be called from any thread.
@@ -137,12 +136,12 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
     Args:
         address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
             address, a server or an operator to the backend's.
-        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None: the
-            broker chooses one.
-        limits: what the endpoint accepts from others; None for the defaults of `Limits`.
-        connect_timeout: how long `start` waits for the broker, in seconds.
+        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the
+            default: the broker chooses one.
+        limits: what the endpoint accepts from others; None, the default: `Limits()`.
+        connect_timeout: how long `start` waits for the broker, in seconds, 5.0 by default.
         heartbeat: the interval of heartbeats, 0.1 to 60 seconds. A silent peer is found after about twice
-            that. None: 1.0 for a player, 0.5 for the others.
+            that. None, the default: 1.0 for a player, 0.5 for the others.
         key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
         broker_key: the broker's public key, if the key file does not name it.
         token: for a player without a key file: the token, or a function that returns one. The function is
@@ -153,6 +152,11 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
         KeyFileError: the key file cannot be read, or its content is wrong.
     """
+"""The rest of the docstring of each endpoint."""
+
+
+class AsyncioFace(RoleBase[Call, CallGroup]):
+    """How an endpoint of the asyncio face starts and ends."""
 
     _shell: AsyncioShell
     _call_class = Call
@@ -249,14 +253,14 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
 
 
 class Server(ServerRole[Call, CallGroup], AsyncioFace):
-    __doc__ = f"The one server. {AsyncioFace.__doc__}"
+    __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
 
 class Player(PlayerRole[Call, CallGroup], AsyncioFace):
-    __doc__ = f"A player. {AsyncioFace.__doc__}"
+    __doc__ = f"A player.{_ARGUMENTS}"
 
     def __init__(
         self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[EndpointArguments]
@@ -265,7 +269,7 @@ class Player(PlayerRole[Call, CallGroup], AsyncioFace):
 
 
 class Operator(OperatorRole[Call, CallGroup], AsyncioFace):
-    __doc__ = f"An operator: a trusted program that is not the server. {AsyncioFace.__doc__}"
+    __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
         super().__init__(EndpointOptions(role=Role.OPERATOR, address=address, **arguments))

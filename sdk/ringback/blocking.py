@@ -102,29 +102,34 @@ class CallGroup(GroupBase[Call]):
             self._condition.notify_all()
 
 
-class BlockingFace(RoleBase[Call, CallGroup]):
-    """How an endpoint of the blocking face starts, ends and waits.
+_ARGUMENTS = """
 
     Args:
         address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
             address, a server or an operator to the backend's.
-        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None: the
-            broker chooses one.
-        limits: what the endpoint accepts from others; None for the defaults of `Limits`.
-        connect_timeout: how long `start` waits for the broker, in seconds.
+        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the
+            default: the broker chooses one.
+        limits: what the endpoint accepts from others; None, the default: `Limits()`.
+        connect_timeout: how long `start` waits for the broker, in seconds, 5.0 by default.
         heartbeat: the interval of heartbeats, 0.1 to 60 seconds. A silent peer is found after about twice
-            that. None: 1.0 for a player, 0.5 for the others.
+            that. None, the default: 1.0 for a player, 0.5 for the others.
         key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
         broker_key: the broker's public key, if the key file does not name it.
         token: for a player without a key file: the token, or a function that returns one. The function is
             called for each new link, in a worker. A token needs `broker_key`.
-        workers: how many handlers may run at a time. Handlers that wait for calls of their own do not count.
-        max_threads: how many workers there may be in all.
+        workers: how many handlers may run at a time, 4 by default. Handlers that wait for calls of their own
+            do not count.
+        max_threads: how many workers there may be in all, 256 by default.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
         KeyFileError: the key file cannot be read, or its content is wrong.
     """
+"""The rest of the docstring of each endpoint."""
+
+
+class BlockingFace(RoleBase[Call, CallGroup]):
+    """How an endpoint of the blocking face starts, ends and waits."""
 
     _shell: BlockingShell
     _call_class = Call
@@ -204,14 +209,14 @@ class BlockingFace(RoleBase[Call, CallGroup]):
 
 
 class Server(ServerRole[Call, CallGroup], BlockingFace):
-    __doc__ = f"The one server. {BlockingFace.__doc__}"
+    __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
 
 class Player(PlayerRole[Call, CallGroup], BlockingFace):
-    __doc__ = f"A player. {BlockingFace.__doc__}"
+    __doc__ = f"A player.{_ARGUMENTS}"
 
     def __init__(
         self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[BlockingArguments]
@@ -220,7 +225,7 @@ class Player(PlayerRole[Call, CallGroup], BlockingFace):
 
 
 class Operator(OperatorRole[Call, CallGroup], BlockingFace):
-    __doc__ = f"An operator: a trusted program that is not the server. {BlockingFace.__doc__}"
+    __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
         super().__init__(BlockingOptions(role=Role.OPERATOR, address=address, **arguments))

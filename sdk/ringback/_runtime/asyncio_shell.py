@@ -66,9 +66,8 @@ class AsyncioShell(ShellBase):
         self._context = contextvars.copy_context()
         self._context.run(call_context.deadline.set, None)
         self._runnable = []
-        self._flush_wanted = self._read_wanted = (
-            False  # an earlier loop may have ended too early to reset them
-        )
+        # An earlier loop may have ended too early to reset these two.
+        self._flush_wanted = self._read_wanted = False
         self.running = True
         try:
             self.endpoint.start(time.monotonic(), timeout_s)

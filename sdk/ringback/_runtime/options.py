@@ -44,7 +44,7 @@ class BlockingArguments(EndpointArguments, total=False):
 class EndpointOptions:
     """What an endpoint was constructed with. Creating the options checks them.
 
-    The docstrings of the faces describe the arguments.
+    The docstrings of the endpoints describe the arguments.
 
     Attributes:
         keys: the endpoint's key pair, with the broker's public key; None for a link without encryption.
