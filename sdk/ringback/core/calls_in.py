@@ -134,10 +134,14 @@ class CallsIn:
 
     def _overloaded(self, peer: Peer) -> Overloaded:
         handled = max(self.running, self._shell.jobs_waiting())
-        if handled >= self._limits.max_running:
-            return Overloaded(f"{handled} calls run or wait to run here already")
-        calls, size = len(peer.executions), peer.execution_bytes
-        return Overloaded(f"{calls} calls of this caller, of {size} bytes, run or wait to run here already")
+        limits = self._limits
+        if handled >= limits.max_running:
+            return Overloaded(f"{handled} calls are being handled, and max_running is {limits.max_running}")
+        return Overloaded(
+            f"{len(peer.executions)} calls of this caller, of {peer.execution_bytes} bytes,"
+            f" are being handled; max_in_flight is {limits.max_in_flight},"
+            f" and max_in_flight_bytes is {limits.max_in_flight_bytes}"
+        )
 
     def rate_of(self, key: str) -> Rate | None:
         """Return the rate limit that now applies to a bucket of a peer, or None if there is none."""
@@ -170,7 +174,7 @@ class CallsIn:
         """Stop an execution whose caller no longer waits."""
         execution = peer.executions.get(call_id)
         if execution is not None:
-            error = call_error(why, "nobody waits for it any more", "maybe")
+            error = call_error(why, "the caller no longer waits", "maybe")
             self._end(peer, execution, b"", error, self._state.now)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away

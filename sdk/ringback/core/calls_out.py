@@ -40,11 +40,16 @@ class CallsOut:
         limits = self._limits
         waiting_bytes = self._outbox.queued_bytes
         if self.pending >= limits.max_pending:
-            self.fail_unsent(call, Overloaded(f"{self.pending} calls wait for replies already"), peer)
+            text = f"{self.pending} calls wait for replies, and max_pending is {limits.max_pending}"
+            self.fail_unsent(call, Overloaded(text), peer)
         elif len(peer.calls) >= limits.max_in_flight:
-            self.fail_unsent(call, Overloaded(f"{len(peer.calls)} calls to this peer wait already"), peer)
+            waiting = f"{len(peer.calls)} calls to this peer wait for replies"
+            text = f"{waiting}, and max_in_flight is {limits.max_in_flight}"
+            self.fail_unsent(call, Overloaded(text), peer)
         elif waiting_bytes > limits.max_queued_bytes:
-            self.fail_unsent(call, Overloaded(f"{waiting_bytes} bytes wait for the link already"), peer)
+            waiting = f"{waiting_bytes} bytes wait for the link"
+            text = f"{waiting}, and max_queued_bytes is {limits.max_queued_bytes}"
+            self.fail_unsent(call, Overloaded(text), peer)
         else:
             self.expect(call, peer)
             self._outbox.add(peer, envelope)

@@ -370,7 +370,7 @@ def test_an_abandoned_call_is_reported_with_its_payload() -> None:
     called(server, write.cancel(1))
     [found] = report(server).calls
     assert found.outcome == "CANCELLED" and msgpack.unpackb(found.payload or b"") == [1]
-    assert "nobody waits" in msgpack.unpackb(found.reply or b"")
+    assert "no longer waits" in msgpack.unpackb(found.reply or b"")
 
 
 def test_a_payload_that_cannot_be_encoded_any_more_is_not_reported() -> None:
