@@ -270,3 +270,17 @@ def test_a_damaged_cancel_is_counted_and_dropped(player: Desk) -> None:
     player.gets(DATA_0 + b"\x91\x93" + bytes((CANCEL, 5, 0)))
     assert player.flush() and player.shell.take_sent() == []
     assert rows_of(player.counters) == {"invalid": 1}
+
+
+def test_a_late_reply_does_not_end_a_new_call_with_the_same_id(server: Desk) -> None:
+    """A player that comes back has the same route, and may use the ID of an earlier call again."""
+    server.gets(data(write.call(5, "k", "old", None)), encode_player_id(7))
+    [old] = server.handle()
+    server.told(control.Left((7,)))
+    server.gets(data(write.call(5, "k", "new", None)), encode_player_id(7))
+    [new] = server.handle()
+    old("old")
+    new("new")
+    server.flush()
+    assert server.bodies() == [[[RESULT, 5, ["new"]]]] and server.counters.late_replies == 1
+    server.check_at_rest()
