@@ -289,7 +289,7 @@ def test_a_reply_of_somebody_else_does_not_count(stage: Stage) -> None:
 
 
 def test_a_player_that_never_reads_stops_nobody(stage: Stage) -> None:
-    """What waits for it is bounded. Further calls to it fail at once, and the others when it leaves."""
+    """Few frames wait for it. Further calls to it fail at once, and the waiting ones when it leaves."""
     full = threading.Event()
     errors: list[CallbackError] = []
 
