@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Generator
 from types import TracebackType
-from typing import Any, Self, TypeVarTuple, Unpack
+from typing import Any, Self, Unpack
 
 from ringback._roles.base import RoleBase
 from ringback._roles.calls import CallBase, unwrap
@@ -24,13 +24,10 @@ from ringback._runtime.waiter import Waiter
 from ringback.core.pending_call import PendingCall
 from ringback.core.permissions import OPERATORS
 from ringback.errors import CallbackError, UsageError
-from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
 __all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]
-
-Ts = TypeVarTuple("Ts")
 
 
 class Call(CallBase):
@@ -220,9 +217,6 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
     def _make_group(self) -> CallGroup:
         return CallGroup()
 
-    def _encoder(self) -> Encoder:
-        return self._shell.encoder()
-
     def _check_running(self) -> None:
         if not self._shell.running:
             raise UsageError(
@@ -233,9 +227,6 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
                 "an asyncio endpoint may be used only from its loop's thread; from another thread, use"
                 " asyncio.run_coroutine_threadsafe, or the blocking face"
             )
-
-    def _submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        function(*arguments)
 
     def _keys_changed(self) -> None:
         if not self._shell.running:

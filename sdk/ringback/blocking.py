@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVarTuple, Unpack
+from typing import Any, Self, Unpack
 
 from ringback._roles.base import RoleBase
 from ringback._roles.calls import CallBase, unwrap
@@ -17,11 +17,8 @@ from ringback._runtime.blocking_shell import BlockingShell
 from ringback._runtime.options import BlockingArguments, BlockingOptions
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import CallbackError, UsageError
-from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
-
-Ts = TypeVarTuple("Ts")
 
 
 class Call(CallBase):
@@ -191,17 +188,11 @@ class BlockingFace(RoleBase[Call, CallGroup]):
     def _make_group(self) -> CallGroup:
         return CallGroup()
 
-    def _encoder(self) -> Encoder:
-        return self._shell.encoder()
-
     def _check_running(self) -> None:
         if not self._shell.running:
             raise UsageError(
                 "this endpoint is not started, or closed: call start(), or use it in a `with` block"
             )
-
-    def _submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        self._shell.submit(function, *arguments)
 
     def _keys_changed(self) -> None:
         if self._shell.running:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
 from random import Random, SystemRandom
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeVar
 
 from ringback._roles.calls import CallBase
 from ringback._roles.groups import GroupBase
@@ -24,7 +24,6 @@ from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError, CallTimeout
-from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import check_player_id, encode_player_id
@@ -32,7 +31,6 @@ from ringback.protocol.player_ids import check_player_id, encode_player_id
 C = TypeVar("C", bound=CallBase)
 G = TypeVar("G", bound=GroupBase[Any])
 F = TypeVar("F", bound=Callable[..., Any])
-Ts = TypeVarTuple("Ts")
 Callback = Callable[..., Any]
 OnError = Callable[[CallbackError], Any]
 
@@ -50,6 +48,8 @@ class RoleBase(ABC, Generic[C, G]):
         self._options = options
         self._ids = count(unguessable.getrandbits(62) + 1)
         self._shell = shell
+        # Bound once: each call uses both.
+        self._encoder, self._submit = shell.encoder, shell.submit
         self._endpoint = shell.endpoint = Endpoint(
             options.role,
             shell,
@@ -67,14 +67,7 @@ class RoleBase(ABC, Generic[C, G]):
     def _make_group(self) -> G: ...
 
     @abstractmethod
-    def _encoder(self) -> Encoder: ...
-
-    @abstractmethod
     def _check_running(self) -> None: ...
-
-    @abstractmethod
-    def _submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        """Run a function of the core on the core's thread."""
 
     @abstractmethod
     def _keys_changed(self) -> None: ...

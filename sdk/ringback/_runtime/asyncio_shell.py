@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
@@ -97,6 +97,10 @@ class AsyncioShell(ShellBase):
         except RuntimeError:  # no loop is running now
             current = None
         return [task for task in self._tasks if task is not current]
+
+    def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Run a function of the core at once: triggering happens on the loop's thread."""
+        function(*arguments)
 
     def encoder(self) -> Encoder:
         """Return the encoder of the loop's thread."""

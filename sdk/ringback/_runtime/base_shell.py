@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from ringback._runtime.link import Link, Loss
 from ringback._runtime.log import log
@@ -13,7 +14,10 @@ from ringback._runtime.running_handlers import log_duplicate
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.shell import EndpointEvent, Shell
+from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import Role
+
+Ts = TypeVarTuple("Ts")
 
 
 class ShellBase(Shell):
@@ -36,6 +40,14 @@ class ShellBase(Shell):
         self._limits = options.accepts
         self._token = options.token
         self._link: Link | None = None
+
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """Return the encoder of the current thread."""
+
+    @abstractmethod
+    def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Run a function of the core on the core's thread, soon."""
 
     def _new_link(self, heartbeat_ms: int) -> Link:
         options = self._options

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, TypeVarTuple
+from typing import Any
 
 import zmq
 
-from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
@@ -27,8 +27,6 @@ from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.errors import CallbackError
 from ringback.protocol.envelopes import Encoder
-
-Ts = TypeVarTuple("Ts")
 
 BURST = 256
 """The I/O thread reads at most this many messages before it looks at timers and commands again."""
