@@ -56,7 +56,7 @@ def measure(count: int, at_once: int, curve: bool) -> tuple[float, float]:
         if curve:
             folder = stack.enter_context(TemporaryDirectory())
             options, keys = make_keys(Path(folder), 7), {"BENCH_KEYS": folder}
-        broker, players, _ = start_broker(stack, "--address-handshakes", "1e6", *options)
+        broker, players, _ = start_broker(stack, "--ip-handshakes", "1e6", *options)
         crowd = start(stack, __file__, "--join", players, "--joins", str(count), environment=keys)
         line_of(crowd, "START")
         before = cpu_s(broker)

@@ -243,7 +243,7 @@ def test_too_many_players() -> None:
         server = stack.enter_context(Server(broker.backend))
         server.register_server_callback("echo", lambda source, payload: payload)
         there = [stack.enter_context(Player(broker.players)) for _ in range(20)]
-        with pytest.raises(Refused, match="there are 20 players already") as refused:
+        with pytest.raises(Refused, match="the limit of 20 players is reached") as refused:
             Player(broker.players).start()
         assert refused.value.code is RejectCode.FULL
         host, port = broker.players.removeprefix("tcp://").split(":")

@@ -44,7 +44,7 @@ from ringback.protocol.limits import (
 )
 from ringback.protocol.player_ids import PlayerID, check_player_id, decode_player_id, encode_player_id
 from ringback_broker.peers.connection import Side
-from ringback_broker.switchboard.switchboard import MAX_BACKLOG
+from ringback_broker.switchboard.sending import MAX_BACKLOG
 
 FOLDER = Path(__file__).parent
 VECTORS = FOLDER.parent / "vectors"
@@ -559,9 +559,9 @@ class _Lives:
         board = self.desk.switchboard
         sessions = set(board.roster.sessions())
         assert len(board.roster.players) <= 6 and board.roster.operators() <= 3
-        assert set(board._gone) <= sessions
+        assert set(board.state.endings.gone) <= sessions
         assert all(len(session.backlog) <= MAX_BACKLOG[session.role] for session in sessions)
-        for side, connections in board._doorman._strangers.items():
+        for side, connections in board.state.strangers._strangers.items():
             assert set(connections) <= {p.connection.descriptor for p in self.others if p.side is side}
 
     def end(self) -> None:
@@ -571,8 +571,9 @@ class _Lives:
         check_tables(self.desk)
         board.tick(self.desk.now + 100.0)
         board.tick(self.desk.now + 200.0)
-        assert not len(board.roster) and not len(board._doorman)
-        assert not board._backlogged and not board._gone and not board._directory.rows()
+        assert not len(board.roster) and not len(board.state.strangers)
+        assert not board.sending.backlogged and not board.state.endings.gone
+        assert not board.state.registered_keys.rows()
         assert self.desk.counters.sessions_begun == self.desk.counters.sessions_ended
 
 

@@ -174,7 +174,7 @@ def test_a_function_that_returns_tokens(
             player.on_disconnected(seen)
             player.on_connected(back := Seen())
             await stage.face.start(player)
-            assert await seen.count(1) == ["TOKEN_EXPIRED: its token is over"]
+            assert await seen.count(1) == ["TOKEN_EXPIRED: the token has expired"]
             await given.count(3)
             await sdk_log.wait_for("no token: OSError: the backend is away")
             await back.count(2)
@@ -208,7 +208,7 @@ def test_a_player_that_is_replaced_does_not_connect_again(
         first.on_disconnected(seen)
         second = await stage.player(key_file=ring.anna)
         [why] = await seen.count(1)
-        assert why.startswith("REPLACED: the same player came again from 127.0.0.1")
+        assert why.startswith("REPLACED: the same player joined again from 127.0.0.1")
         await stage.still_works(server, second)
         error = await stage.failure(first.trigger_server_callback("x"))
         assert (error.code, error.executed) == (Code.CONNECTION_LOST, "no")
@@ -226,7 +226,7 @@ def test_a_key_that_is_revoked(face: Face, ring: ShopRing, guarded: HereBroker) 
         player.on_disconnected(why)
         ring.remove("anna")
         assert await left.count(1) == [7]
-        assert await why.count(1) == ["REVOKED: the key 'anna' does not hold any more"]
+        assert await why.count(1) == ["REVOKED: the access list no longer admits 'anna'"]
         assert isinstance(await refusal(stage, "Player", 7, key_file=ring.anna), Unauthorized)
 
     run(face, guarded, body)

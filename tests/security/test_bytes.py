@@ -163,7 +163,7 @@ def test_a_frame_that_never_ends(said: bytes, joined: bool, plain: Stage) -> Non
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """A broker that lets each address have few connections."""
-    settings = {"address_connections": 30, "address_handshakes": 60.0}
+    settings = {"ip_connections": 30, "ip_handshakes": 60.0}
     with Yard(Vault(tmp_path_factory.mktemp("narrow")), settings) as yard:
         yield yard
 
@@ -174,7 +174,7 @@ def test_too_many_connections_of_an_address(role: Role, narrow: Yard) -> None:
     side, nor itself once the flood is over."""
     yard, address = narrow, narrow.address(role)
     keys = yard.ann if role is PLAYER else yard.second
-    log = "refused SOURCE more than 30 connections of one address"
+    log = "refused SOURCE more than 30 connections of one IP"
     with yard.attack(log, connections_refused=12) as source, ExitStack() as stack:
         flood = [stack.enter_context(dial(address, source)) for _ in range(41)]
         for peer in flood[30:]:
@@ -209,7 +209,7 @@ def test_too_many_connections_at_the_sdk(narrow: Yard) -> None:
 def test_too_many_handshakes_of_an_address(narrow: Yard) -> None:
     """The connections come one after the other. Keys that are on no list cost the broker the most."""
     yard = narrow
-    log = "refused SOURCE more than 60 connections a second of one address"
+    log = "refused SOURCE more than 60 connections a second of one IP"
     stray = yard.vault.pair("stray", "player", 7, listed=False)
     with yard.attack(log, connections_refused=20, handshakes_refused=10) as source, ExitStack() as stack:
         some = [stack.enter_context(yard.peer(PLAYER, keys=stray, source=source)) for _ in range(15)]

@@ -183,7 +183,7 @@ def test_a_connected_operator_loses_the_right_to_name_sources(yard: Yard) -> Non
 
 
 def test_an_operator_that_uses_the_link_of_another(yard: Yard) -> None:
-    log = "refused SOURCE PROTOCOL_ERROR: a RELAY has the link"
+    log = "refused SOURCE PROTOCOL_ERROR: a RELAY must have the link number"
     with (
         yard.attack(log, violations=1) as source,
         yard.peer(OPERATOR, keys=yard.second, source=source) as peer,

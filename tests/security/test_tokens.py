@@ -240,8 +240,8 @@ def test_a_session_ends_with_its_token(token_yard: Yard) -> None:
         player.on_disconnected(told.put)
         player.on_connected(connected.put)
         peer.join(PLAYER, token=yard.vault.token(yard.mint, "short", ttl=1))
-        assert rejected(peer) == (RejectCode.TOKEN_EXPIRED, "its token is over")
-        assert told.get(timeout=PATIENCE_S) == "TOKEN_EXPIRED: its token is over"
+        assert rejected(peer) == (RejectCode.TOKEN_EXPIRED, "the token has expired")
+        assert told.get(timeout=PATIENCE_S) == "TOKEN_EXPIRED: the token has expired"
         connected.get(timeout=PATIENCE_S)
         assert player.trigger_server_callback("echo", 1).result() == 1
 
@@ -252,12 +252,12 @@ def test_a_stolen_token_is_good_for_its_thief(token_yard: Yard) -> None:
     token = yard.vault.token(yard.mint, "owner")
     told: SimpleQueue[str] = SimpleQueue()
     settings = {"broker_key": yard.vault.broker.public, "token": token}
-    log = "left player 'owner' .*REPLACED: the same player came again from SOURCE"
+    log = "left player 'owner' .*REPLACED: the same player joined again from SOURCE"
     with yard.attack(log, sessions_replaced=1) as source, Player(yard.broker.players, **settings) as owner:
         owner.on_disconnected(told.put)
         with yard.peer(PLAYER, keys=stranger(yard), source=source) as thief:
             assert thief.join(PLAYER, token=token).player_id == "owner"
-            why = f"REPLACED: the same player came again from {source}"
+            why = f"REPLACED: the same player joined again from {source}"
             assert told.get(timeout=PATIENCE_S) == why
 
 
@@ -286,7 +286,7 @@ def test_a_signer_that_is_revoked(tmp_path: Path) -> None:
             peer.join(PLAYER, token=token)
             began = time.monotonic()
             vault.revoke("gone")
-            assert rejected(peer) == (RejectCode.REVOKED, "the key 'gone' does not hold any more")
+            assert rejected(peer) == (RejectCode.REVOKED, "the access list no longer admits 'gone'")
             assert time.monotonic() - began < 2.0 + 0.5
         reason = "the token is signed with a key that is not known here"
         with yard.attack(f"refused SOURCE UNAUTHORIZED: .*{reason}", sessions_refused=3) as source:

@@ -347,7 +347,8 @@ class BrokerProcess(Process):
         sessions = {(s.side, s.routing_id, s.connection.descriptor) for s in board.roster.sessions()}
         network = {(c.side, c.routing_id, c.descriptor) for c in self.world.connections if c.open_above}
         assert len(sessions) == peers and sessions == network, (sessions, network)
-        assert not len(board._doorman) and not board._gone and not board._backlogged
+        assert not len(board.state.strangers) and not board.state.endings.gone
+        assert not board.sending.backlogged
         assert self.daemon.at_rest
         assert self.descriptors == {descriptor for _, _, descriptor in network}
         assert {peer for router in self.routers.values() for peer in router.peers} == {s[1] for s in sessions}

@@ -19,7 +19,7 @@ from ringback.protocol.player_ids import PlayerID
 from ringback_broker.daemon import receiver
 from ringback_broker.peers.connection import Side
 from ringback_broker.settings.schema import BrokerSettings
-from ringback_broker.switchboard import switchboard
+from ringback_broker.switchboard import sending
 
 RUN_S = 4.0
 """How long there are faults."""
@@ -151,14 +151,14 @@ class Simulation:
     @contextmanager
     def _small(self) -> Iterator[None]:
         """Set the bounds that have no setting to the small values of this seed."""
-        backlog = dict.fromkeys(switchboard.MAX_BACKLOG, self.shrunk["MAX_BACKLOG"])
+        backlog = dict.fromkeys(sending.MAX_BACKLOG, self.shrunk["MAX_BACKLOG"])
         with (
             mock.patch.multiple(
                 receiver, BURST=self.shrunk["BURST"], STRANGERS_AT_ONCE=self.shrunk["STRANGERS_AT_ONCE"]
             ),
             mock.patch.object(endpoint_state, "IDLE_S", IDLE_S),
             mock.patch.object(deadlines, "IDLE_S", IDLE_S),
-            mock.patch.dict(switchboard.MAX_BACKLOG, backlog),
+            mock.patch.dict(sending.MAX_BACKLOG, backlog),
         ):
             yield
 

@@ -20,8 +20,7 @@ from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Sent
-from ringback_broker.peers.session import Session
-from ringback_broker.switchboard.switchboard import Switchboard
+from ringback_broker.switchboard.sessions import Sessions
 
 SEEDS = 1000
 CHUNK = 50
@@ -68,12 +67,7 @@ def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_is_told_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    def mutant(self: Switchboard, session: Session, why: str) -> None:
-        session.announced = False
-        farewell(self, session, why)
-
-    farewell = Switchboard._farewell
-    monkeypatch.setattr(Switchboard, "_farewell", mutant)
+    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session: None)
 
 
 def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,13 +156,13 @@ class Desk:
         self,
         side: Side = Side.PLAYERS,
         descriptor: int | None = None,
-        key: str = "",
-        remote: str | None = None,
+        public_key: str = "",
+        ip: str | None = None,
     ) -> Peer:
         """Accept a connection that has said nothing yet."""
         number = next(self._descriptors)
-        remote = f"10.0.0.{number}" if remote is None else remote
-        connection = Connection(number if descriptor is None else descriptor, remote, key)
+        ip = f"10.0.0.{number}" if ip is None else ip
+        connection = Connection(number if descriptor is None else descriptor, ip, public_key)
         self.switchboard.accepted(side, connection, self.now)
         return Peer(self, side, b"R%d" % number, connection)
 
@@ -227,26 +227,26 @@ def check_tables(desk: Any) -> None:
     assert by_routing_id == set(roster._by_connection.values()) == sessions
     assert len(sessions) == len(roster) == len(roster._by_connection)
     assert not any(session.ended for session in sessions)
-    assert all(session.announced for session in sessions)
+    assert all(session.presence.announced for session in sessions)
     for where, session in roster.players.items():
         assert (session.side, session.role) == (Side.PLAYERS, Role.PLAYER)
-        assert session.address == where and decode_player_id(where) == session.player_id
+        assert session.encoded_id == where and decode_player_id(where) == session.player_id
     for head, session in roster.links.items():
         assert session.side is Side.BACKEND and session.data_header == head
     servers = [session for session in sessions if session.role is Role.SERVER]
     assert servers == ([] if roster.server is None else [roster.server])
-    assert {session for session in sessions if session.backlog} == set(switchboard._backlogged)
+    assert {session for session in sessions if session.backlog} == set(switchboard.sending.backlogged)
     strangers = {
         (side, descriptor)
-        for side, connections in switchboard._doorman._strangers.items()
+        for side, connections in switchboard.state.strangers._strangers.items()
         for descriptor in connections
     }
     assert not strangers & set(roster._by_connection)
-    listed = Counter((key, session.role) for session in sessions for key in session.keys)
-    assert switchboard._directory._counts == listed
+    listed = Counter((key, session.role) for session in sessions for key in session.registered.keys)
+    assert switchboard.state.registered_keys._counts == listed
     counters = desk.counters
     assert counters.sessions_begun - counters.sessions_ended == len(sessions)
-    assert not switchboard._ending
+    assert not switchboard.state.endings.marked
 
 
 SOUND: tuple[control.ControlFrame, ...] = (

@@ -171,24 +171,26 @@ class AccessList:
         )
         return _check_id(hello, identity)
 
-    def still(self, identity: Identity, role: Role, player_id: PlayerID | None, before: AccessList) -> bool:
-        """Tells whether a session may go on that an earlier list has let in."""
+    def still_admits(
+        self, identity: Identity, role: Role, player_id: PlayerID | None, before: AccessList
+    ) -> bool:
+        """Return whether a session may go on that an earlier access list has let in."""
         if identity.by_token:
             key = self._token_keys.get(identity.name)
             return key is not None and key == before._token_keys.get(identity.name)
-        entry = self.entries.get(identity.public)
+        entry = self.entries.get(identity.public_key)
         if entry is None or entry.role is not role:
             return False
         return player_id is None or player_id in entry.ids
 
     def may_relay(self, identity: Identity) -> bool:
         """Tells whether a peer may call in the name of a source: the right of an operator can be withheld."""
-        entry = self.entries.get(identity.public)
+        entry = self.entries.get(identity.public_key)
         return entry is None or entry.sources
 
     def may_order(self, identity: Identity) -> bool:
         """Tells whether an operator may kick players and drain the broker; this right can be withheld too."""
-        entry = self.entries.get(identity.public)
+        entry = self.entries.get(identity.public_key)
         return entry is None or entry.orders
 
 

@@ -40,7 +40,7 @@ class LogLines:
         else:
             comes_or_goes = event.event in ("joined", "left")
             level = logging.DEBUG if comes_or_goes and session.role is Role.OPERATOR else logging.INFO
-            name, ip = session.name, session.connection.remote
+            name, ip = session.name, session.connection.ip
             log.log(level, "%s %s %s (%s)", event.event, name, ip, text, extra=extra)
 
     def log_call(self, call: WatchedCall) -> None:

@@ -68,6 +68,8 @@ class Receiver:
         known = switchboard.roster.by_routing_id[router.side]
         refused = switchboard.refused[router.side]
         strangers = self._strangers
+        # Bound once: as attributes of the switchboard they cost each frame 150 instructions more.
+        from_player, from_backend = switchboard.from_player, switchboard.from_backend
         taken = 0
         try:
             while taken < wanted:
@@ -87,18 +89,18 @@ class Receiver:
                 if trusted and not option(_RCVMORE):
                     switchboard.malformed(session, 1)
                     continue
-                message: Any = receive(_NOBLOCK, not session.sends_much)
+                message: Any = receive(_NOBLOCK, not session.sends_large)
                 large = len(message) > LARGE_BYTES
                 frame: Frame = message
-                if session.sends_much:
+                if session.sends_large:
                     frame = LargeFrame(message) if large else bytes(message)
-                session.sends_much = large
+                session.sends_large = large
                 if option(_RCVMORE):
                     switchboard.malformed(session, trusted + len(router.receive_parts(b"")))
                 elif trusted:
-                    switchboard.from_backend(session, id_part, frame, now)
+                    from_backend(session, id_part, frame, now)
                 else:
-                    switchboard.from_player(session, frame, now)
+                    from_player(session, frame, now)
         except zmq.Again:
             pass
         return taken

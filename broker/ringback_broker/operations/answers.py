@@ -72,26 +72,26 @@ class Answers:
         return Answer(query.id, tuple(rows), following)
 
     def _player(self, session: Session, window: int, now: float) -> Row:
-        identity = None if session.identity is None else session.identity.name
+        identity = None if session.rights.identity is None else session.rights.identity.name
         connected_s, heard_s = round(now - session.since, 3), round(now - session.last_seen, 3)
-        used = round(100 * (session.spent - session.confirmed) / window, 1)
+        used = round(100 * (session.spent - session.window.confirmed) / window, 1)
         return (
             *(
                 session.player_id,
                 connected_s,
-                len(session.keys),
-                session.connection.remote,
+                len(session.registered.keys),
+                session.connection.ip,
                 identity,
                 heard_s,
             ),
-            *(used, session.calls, session.errors, self.round_trip_ms(session.connection)),
+            *(used, session.reported.calls, session.reported.errors, self.round_trip_ms(session.connection)),
         )
 
     def _callbacks(self, now: float) -> list[Row]:
         registered = {(key, role): count for key, role, count in self.registered.rows()}
         totals, recent = self.reports.figures.totals(), self.reports.figures.recent(now)
         server = self.roster.server
-        terms = (server.terms if server else None) or {}
+        terms = (server.registered.terms if server else None) or {}
         rows: list[Row] = []
         for key, side in sorted({*registered, *totals}):
             total, late = totals.get((key, side)), recent.get((key, side))

@@ -51,9 +51,9 @@ class PeerEvent:
             fields["role"] = session.role.value
             if session.player_id is not None:
                 fields["player"] = session.player_id
-            if session.identity is not None:
-                fields["identity"] = session.identity.name
-        fields["ip"] = self.ip if session is None else session.connection.remote
+            if session.rights.identity is not None:
+                fields["identity"] = session.rights.identity.name
+        fields["ip"] = self.ip if session is None else session.connection.ip
         if self.code:
             fields["code"] = self.code
         return {**fields, "reason": self.reason}

@@ -98,9 +98,9 @@ class Operations:
             window: how many bytes may be on their way to a player.
         """
         needs_right = isinstance(request, control.Order) or request.subject is control.Subject.CALLS
-        if needs_right and not operator.may_order:
+        if needs_right and not operator.rights.may_order:
             reason = f"the {display_name(operator)} may not give orders"
-            self.log(PeerEvent("refused", reason, operator, operator.connection.remote, "FORBIDDEN"))
+            self.log(PeerEvent("refused", reason, operator, operator.connection.ip, "FORBIDDEN"))
             return control.Answer(request.id, None, code=Code.FORBIDDEN)
         if isinstance(request, control.Query):
             return self._answers.answer(request, window, now)

@@ -83,4 +83,5 @@ class Orders:
 
 def display_name(operator: Session) -> str:
     """Return how logs name an operator: by its identity, if it has one."""
-    return operator.name if operator.identity is None else f"operator {operator.identity.name!r}"
+    identity = operator.rights.identity
+    return operator.name if identity is None else f"operator {identity.name!r}"

@@ -61,8 +61,8 @@ class Reports:
         for reported in report.players:
             player = self._roster.players.get(encode_player_id(reported.player_id))
             if player is not None:
-                player.calls += reported.calls
-                player.errors += reported.errors
+                player.reported.calls += reported.calls
+                player.reported.errors += reported.errors
         self._counters.watched_calls_lost += report.lost or 0
         for call in self.watches.take(report.calls, self._unix_time()):
             self._host.log_call(call)
@@ -90,5 +90,5 @@ class Reports:
             self._announce_to(session)
 
     def _announce_to(self, session: Session) -> None:
-        if session.reports:
+        if session.reported.asked:
             self._notify(session, encode(control.Watch(self.watches.all(), self.interval_ms())))

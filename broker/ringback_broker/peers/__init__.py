@@ -1,1 +1,1 @@
-"""Who is connected: connections, identities, sessions, the roster. Pure."""
+"""What the broker knows of its peers: connections, identities, sessions, the roster. Pure."""

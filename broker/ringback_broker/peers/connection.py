@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Side(Enum):
-    """The two listeners."""
+    """One of the two addresses that the broker listens on."""
 
     PLAYERS = "players"
     BACKEND = "backend"
@@ -26,23 +26,28 @@ class Sent(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The transport below a session: its descriptor in this process, where it comes from, and the public key
-    that it was made with, in Z85; empty without CURVE."""
+    """A TCP or Unix connection below a session.
+
+    Attributes:
+        descriptor: its file descriptor in this process.
+        ip: where it comes from; empty for a Unix socket.
+        public_key: the key that its peer has proved to hold, in Z85; empty without CURVE.
+    """
 
     descriptor: int
-    remote: str
-    key: str = field(default="", compare=False)
+    ip: str
+    public_key: str = field(default="", compare=False)
 
 
 LARGE_BYTES = 8192
-"""Larger frames are passed on without being copied, and alone. A small one is copied faster than that."""
+"""Larger frames are passed on without a copy, and not in bundles. A smaller one is copied faster."""
 
 
 class LargeFrame:
-    """A frame in libzmq's own memory. It is passed on as it is; the rest of it is as of bytes.
+    """A frame in libzmq's own memory, which is passed on as it is. Otherwise it acts as bytes.
 
     Args:
-        message: what pyzmq gives with `copy=False`.
+        message: what pyzmq returns with `copy=False`.
     """
 
     __slots__ = ("_bytes", "message")

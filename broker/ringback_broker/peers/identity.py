@@ -9,18 +9,18 @@ from ringback.protocol.player_ids import PlayerID
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a peer has shown to be.
+    """Who a peer has proved to be.
 
     Attributes:
-        name: of its key in the broker's list, or of the key that signed its token.
-        public: the key of its connection.
+        name: of its entry in the access list, or of the key that signed its token.
+        public_key: the public key of its connection, in Z85.
         ids: the player IDs that it may take.
-        expires_at: when its token ends, by the wall clock (unix time, seconds).
-        by_token: whether a token said so.
+        expires_at: when its token ends, in seconds since 1970; None without a token.
+        by_token: whether a token proved it.
     """
 
     name: str
-    public: str
+    public_key: str
     ids: tuple[PlayerID, ...] = ()
     expires_at: float | None = None
     by_token: bool = False

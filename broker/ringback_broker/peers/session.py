@@ -1,4 +1,4 @@
-"""What the broker knows of a peer."""
+"""A session: what the broker keeps of one welcomed peer, in one record for each part of the broker."""
 
 from __future__ import annotations
 
@@ -11,37 +11,129 @@ from ringback_broker.peers.connection import Connection, Frame, Side
 from ringback_broker.peers.identity import Identity
 
 
+@dataclass(slots=True)
+class Rights:
+    """Who a peer is and what it may do. Made by admission.
+
+    Attributes:
+        identity: None where nobody has to prove one.
+        may_relay: whether an operator may call the server in the name of a source.
+        may_order: whether an operator may give orders and read watched calls.
+        ends_at: when its token ends, on the monotonic clock.
+    """
+
+    identity: Identity | None = None
+    may_relay: bool = True
+    may_order: bool = True
+    ends_at: float = float("inf")
+
+
+@dataclass(slots=True)
+class Presence:
+    """Whether a peer is there, and whether others know. Kept by the leases.
+
+    Attributes:
+        heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it has not said so.
+        check_at: when to check whether its connection still carries heartbeats.
+        announced: others were told that it joined, so they must be told that it left.
+    """
+
+    heartbeat_ms: int | None = None
+    check_at: float = float("inf")
+    announced: bool = False
+
+
+@dataclass(slots=True)
+class Registered:
+    """What a peer has registered.
+
+    Attributes:
+        keys: those of its keys that are listed.
+        terms: of the server: who may call some of its keys and how often, in words.
+    """
+
+    keys: tuple[str, ...] = ()
+    terms: dict[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Reported:
+    """What trusted endpoints report. Kept by operations.
+
+    Attributes:
+        asked: whether this peer is asked for reports.
+        calls, errors: of a player: its calls both ways that have ended, and those of them that failed.
+    """
+
+    asked: bool = False
+    calls: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class Credit:
+    """What a player may still send, beside `Session.credit_s`. Kept by the rate limit.
+
+    Attributes:
+        refilled_at: when its credit was last refilled.
+        excess_s: what it has sent over its rate lately, in seconds.
+    """
+
+    refilled_at: float = 0.0
+    excess_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Window:
+    """What a peer has read, beside `Session.spent`. Kept by the windows.
+
+    Attributes:
+        confirmed: bytes that it has read for certain.
+        read_at: when it last confirmed something.
+        probes: the probes without a PONG, each as (spent, body, time).
+    """
+
+    confirmed: int = 0
+    read_at: float = 0.0
+    probes: deque[tuple[int, bytes, float]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class Bundle:
+    """Frames of players that leave for one peer in one message.
+
+    Attributes:
+        frames: each with the session of its sender.
+        size: their bytes in all.
+    """
+
+    frames: list[tuple[Session, Frame]] = field(default_factory=list)
+    size: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One welcomed peer.
 
+    Each frame uses `credit_s`, `spent`, `probe_at` and `exhausted`, so they are fields of the session. As
+    fields of the records they cost `from_player` 1.7 % more instructions (8390 instead of 8251).
+
     Attributes:
-        address: the player's ID as it stands in the address part; empty on the trusted side.
-        identity: who it has shown to be; None where nobody has to.
-        ends_at: when its token is over.
-        may_relay: of an operator: whether it may call the server in the name of a source.
-        may_order: of an operator: whether it may kick players and drain the broker.
+        number: the number of the session; it only grows.
+        since: when it began.
+        last_seen: when its last frame came.
+        encoded_id: the player's ID as the ID part carries it; empty on the trusted side.
+        link: the link number; 0 for the server and for players.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
-        terms: of a server: who may call some of its keys and how often, in words.
-        heartbeat_ms: how often its connection carries a heartbeat; None or 0 if it did not say so.
-        look_at: when to look whether its connection still carries heartbeats, if it names any.
-        backlog: control frames and bounces (address, frame) that found the queue full; while there are
-            any, data is bounced, so that nothing overtakes them.
-        credit_s, credit_at, excess_s: of a player's rate: see `ringback_broker.switchboard.flow`.
-        spent, confirmed, read_at: bytes sent to it, those of them that it has read for certain, and when
-            that was last heard.
-        probe_at, probes: the next PING goes out when so much is spent; those not answered yet, each as
-            (spent, body, time).
-        sends_much: whether its latest frame was a large one.
-        bundles: whether it takes many frames in one message.
-        reports: whether it is asked to report what it counts of calls.
-        calls, errors: of a player: its calls both ways that have ended, as trusted endpoints report them, and
-            those of them that failed.
-        bundle, bundle_bytes: frames of players, each with its sender, that wait for the end of the step to
-            leave in one message.
-        exhausted: so much is not confirmed that nothing but control frames goes out.
-        announced: others were told of it, so they have to be told of its end.
-        ended: nothing is sent to it any more.
+        credit_s: of a player: its credit, in seconds of its rate.
+        spent: bytes that were sent to it.
+        probe_at: the next probe leaves when this much is spent.
+        exhausted: so much of that is not confirmed that nothing but control frames and bounces goes out.
+        bundle: None if it takes no bundles.
+        backlog: control frames and bounces (ID part, frame) that found the queue full. While there are any,
+            data bounces, so that nothing overtakes them.
+        sends_large: whether its latest frame was a large one.
+        ended: it has left the roster. No frame is routed to it any more.
     """
 
     side: Side
@@ -52,40 +144,27 @@ class Session:
     since: float
     last_seen: float
     player_id: PlayerID | None = None
-    address: bytes = b""
-    identity: Identity | None = None
-    ends_at: float = float("inf")
-    may_relay: bool = True
-    may_order: bool = True
+    encoded_id: bytes = b""
     link: int = 0
     data_header: bytes = b""
-    keys: tuple[str, ...] = ()
-    terms: dict[str, str] | None = None
-    heartbeat_ms: int | None = None
-    look_at: float = float("inf")
-    backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
+    rights: Rights = field(default_factory=Rights)
+    presence: Presence = field(default_factory=Presence)
+    registered: Registered = field(default_factory=Registered)
+    reported: Reported = field(default_factory=Reported)
     credit_s: float = 0.0
-    credit_at: float = 0.0
-    excess_s: float = 0.0
+    credit: Credit = field(default_factory=Credit)
     spent: int = 0
-    confirmed: int = 0
-    read_at: float = 0.0
     probe_at: int = 0
-    probes: deque[tuple[int, bytes, float]] = field(default_factory=deque)
-    sends_much: bool = False
-    bundles: bool = False
-    reports: bool = False
-    calls: int = 0
-    errors: int = 0
-    bundle: list[tuple[Session, Frame]] = field(default_factory=list)
-    bundle_bytes: int = 0
     exhausted: bool = False
-    announced: bool = False
+    window: Window = field(default_factory=Window)
+    bundle: Bundle | None = None
+    backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
+    sends_large: bool = False
     ended: bool = False
 
     @property
     def name(self) -> str:
-        """For logs: who this is."""
+        """Who this is, for logs."""
         if self.role is Role.PLAYER:
             return f"player {self.player_id!r}"
         return "server" if self.role is Role.SERVER else f"operator {self.link}"

@@ -128,10 +128,8 @@ class BrokerSettings:
         Kind("SECONDS", f"a number of seconds above 0, at most {MAX_HEARTBEAT_S}"),
         About("The shortest heartbeat interval of the players beyond those."),
     ] = 5.0
-    address_connections: Annotated[Count, About("How many connections one IP may have.", reloads=True)] = (
-        20_000
-    )
-    address_handshakes: Annotated[
+    ip_connections: Annotated[Count, About("How many connections one IP may have.", reloads=True)] = 20_000
+    ip_handshakes: Annotated[
         Rate,
         About("How many connections one IP may make in a second, with a burst of one second.", reloads=True),
     ] = 500.0

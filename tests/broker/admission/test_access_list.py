@@ -85,7 +85,7 @@ def side_of(role: Role) -> Side:
 
 
 def joins(desk: Desk, role: Role, key: str, player_id: Any = None, token: str | None = None) -> Peer:
-    peer = desk.connect(side_of(role), key=key)
+    peer = desk.connect(side_of(role), public_key=key)
     welcome = hello(peer, role, player_id, token)
     assert isinstance(welcome, control.Welcome), welcome
     peer.link, peer.player_id = welcome.link, welcome.player_id
@@ -95,7 +95,7 @@ def joins(desk: Desk, role: Role, key: str, player_id: Any = None, token: str | 
 def refused(
     desk: Desk, role: Role, key: str, player_id: Any = None, token: str | None = None
 ) -> control.Reject:
-    peer = desk.connect(side_of(role), key=key)
+    peer = desk.connect(side_of(role), public_key=key)
     reject = hello(peer, role, player_id, token)
     assert isinstance(reject, control.Reject), reject
     assert peer.session is None and desk.counters.sessions_refused
@@ -249,7 +249,7 @@ def test_a_session_ends_with_its_token_whatever_the_wall_clock_does() -> None:
     assert player.session is not None
     desk.now += 0.1
     desk.switchboard.tick(desk.now)
-    assert player.told()[-1] == control.Reject(RejectCode.TOKEN_EXPIRED, "its token is over")
+    assert player.told()[-1] == control.Reject(RejectCode.TOKEN_EXPIRED, "the token has expired")
     assert server.told() == [control.Left((9,))]
     assert desk.counters.sessions_revoked == 1
 
@@ -320,7 +320,7 @@ def test_sessions_end_when_their_key_is_taken_off_the_list() -> None:
     desk.switchboard.use(listed(text))
     assert all(peer.session is not None for peer in (shop, cli, anna, bob, guest))
     desk.switchboard.use(without("bob", text))
-    assert bob.told()[-1] == control.Reject(RejectCode.REVOKED, "the key 'bob' does not hold any more")
+    assert bob.told()[-1] == control.Reject(RejectCode.REVOKED, "the access list no longer admits 'bob'")
     assert cli.told()[-1] == control.Left((8,))
     desk.switchboard.use(without("anna", text))
     desk.switchboard.use(without("shop", TEXT))
@@ -353,7 +353,7 @@ def test_a_signer_whose_key_is_another_one_now() -> None:
 
 
 def test_those_who_are_ended_may_end_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback_broker.switchboard.switchboard.MAX_BACKLOG", dict.fromkeys(Role, 1))
+    monkeypatch.setattr("ringback_broker.switchboard.sending.MAX_BACKLOG", dict.fromkeys(Role, 1))
     desk = Desk(access=listed())
     anna, cli = joins(desk, Role.PLAYER, ANNA), joins(desk, Role.OPERATOR, CLI)
     desk.wire.full = {cli.routing_id}
@@ -426,40 +426,40 @@ def test_an_operator_may_be_kept_from_naming_sources() -> None:
 
 
 def test_connections_that_one_address_may_have() -> None:
-    desk = Desk(address_connections=2)
-    first, second = (desk.connect(remote="a") for _ in range(2))
-    third = desk.connect(remote="a")
+    desk = Desk(ip_connections=2)
+    first, second = (desk.connect(ip="a") for _ in range(2))
+    third = desk.connect(ip="a")
     assert desk.wire.closed == [(third.side, third.connection)]
     assert desk.counters.connections_refused == 1
-    desk.connect(remote="b")
+    desk.connect(ip="b")
     assert len(desk.wire.closed) == 1
     third.leave()
     first.leave()
-    desk.connect(remote="a")
+    desk.connect(ip="a")
     assert len(desk.wire.closed) == 1
     assert hello(second, Role.PLAYER).type.name == "WELCOME"
-    desk.connect(remote="a")
+    desk.connect(ip="a")
     assert len(desk.wire.closed) == 2  # a session counts as well
 
 
 def test_connections_that_one_address_may_make_in_a_second() -> None:
-    desk = Desk(address_handshakes=4.0)
+    desk = Desk(ip_handshakes=4.0)
     for _ in range(4):
-        desk.connect(remote="a").leave()
-    desk.connect(remote="a")
+        desk.connect(ip="a").leave()
+    desk.connect(ip="a")
     assert len(desk.wire.closed) == 1
-    desk.connect(remote="b")
-    desk.connect(remote="")  # on a Unix socket
+    desk.connect(ip="b")
+    desk.connect(ip="")  # on a Unix socket
     assert len(desk.wire.closed) == 1
     desk.now += 0.5
     for _ in range(2):
-        desk.connect(remote="a")
+        desk.connect(ip="a")
     assert len(desk.wire.closed) == 1
-    desk.connect(remote="a")
+    desk.connect(ip="a")
     assert len(desk.wire.closed) == 2
     desk.now += 10
     desk.switchboard.tick(desk.now)
-    assert desk.switchboard._doorman._made == {}
+    assert desk.switchboard.state.connections_by_ip._recent == {}
 
 
 # -- the file that changes

@@ -24,7 +24,12 @@ def test_a_session_is_in_all_tables_or_none() -> None:
         assert session in roster.sessions()
         assert roster.by_routing_id[session.side][session.routing_id] is session
         assert roster.at(session.side, session.connection) is session
-    assert (len(roster), roster.operators(), len(roster.trusted()), roster.quick) == (3, 1, 2, 1)
+    assert (len(roster), roster.operators(), len(roster.trusted()), roster.frequent_heartbeats) == (
+        3,
+        1,
+        2,
+        1,
+    )
     assert [session.number for session in roster.sessions()] == [1, 2, 3]
     assert [session.name for session in roster.sessions()] == ["player 7", "server", "operator 1"]
     for session in roster.sessions():
@@ -32,7 +37,7 @@ def test_a_session_is_in_all_tables_or_none() -> None:
         assert session not in roster.sessions()
         assert roster.at(session.side, session.connection) is None
         assert session.routing_id not in roster.by_routing_id[session.side]
-    assert (len(roster), roster.operators(), roster.server, roster.quick) == (0, 0, None, 0)
+    assert (len(roster), roster.operators(), roster.server, roster.frequent_heartbeats) == (0, 0, None, 0)
 
 
 def test_free_ids_are_found_at_once_however_many_are_taken() -> None:

@@ -16,7 +16,7 @@ from ringback.protocol.frames import FrameType, Role, header
 from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, MAX_FRAME_BYTES
 from ringback.protocol.player_ids import encode_player_id as address
 from ringback_broker.peers.connection import Side
-from ringback_broker.switchboard.switchboard import MAX_BACKLOG
+from ringback_broker.switchboard.sending import MAX_BACKLOG
 
 DATA = header(FrameType.DATA)
 
@@ -216,7 +216,7 @@ def test_a_probe_behind_a_bundle_may_end_the_server(
     assert server.session is None and desk.counters.sessions_too_slow == too_slow
     assert desk.counters.sessions_refused == 1
     desk.two_ticks()
-    assert not desk.switchboard._gone and not desk.switchboard.roster.server
+    assert not desk.switchboard.state.endings.gone and not desk.switchboard.roster.server
 
 
 # -- from the server

@@ -12,7 +12,7 @@ from ringback.protocol import control
 from ringback.protocol.control import decode
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.operations.snapshot import Lags
-from ringback_broker.switchboard.flow import EXCESS_S
+from ringback_broker.switchboard.rate_limit import EXCESS_S
 
 FRAME = data(body=bytes(992))
 
@@ -290,9 +290,9 @@ def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
         player.send(data())
     _, asked = frames_and_pings(player)
     session = player.session
-    assert session is not None and session.probes
+    assert session is not None and session.window.probes
     player.say(control.Pong(asked[-1]))
-    assert not session.probes and desk.counters.dropped == 0
+    assert not session.window.probes and desk.counters.dropped == 0
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.004])
@@ -310,13 +310,13 @@ def test_a_flood_that_reads_nothing_back_is_ended_soon(pause_s: float) -> None:
 def test_who_was_ended_for_a_flood_does_not_come_back_at_once() -> None:
     desk = Desk(player_frames=100.0, player_window=100_000, player_queue=50_000)
     neighbour, player = desk.player(8), desk.player(7)
-    remote = player.connection.remote
+    ip = player.connection.ip
     while player.session is not None:
         player.send(FRAME)
 
     def comes_back() -> Peer:
         again = desk.connect()
-        again.connection = replace(again.connection, remote=remote)
+        again.connection = replace(again.connection, ip=ip)
         again.say(control.Hello(Role.PLAYER, 7))
         return again
 

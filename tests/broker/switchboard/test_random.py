@@ -210,7 +210,7 @@ class Lives(RuleBasedStateMachine):
         self._settle()
         if peer.side is Side.PLAYERS:
             receiver = roster.links.get(frame[:HEADER_BYTES])
-            came_as = b"" if session is None else session.address
+            came_as = b"" if session is None else session.encoded_id
             peer.send(frame)
         else:
             receiver = roster.players.get(to)
@@ -357,8 +357,8 @@ class Lives(RuleBasedStateMachine):
             peer.leave()
         check_tables(desk)
         switchboard = desk.switchboard
-        assert not len(switchboard.roster) and not len(switchboard._doorman)
-        assert not switchboard._backlogged and not switchboard._directory.rows()
+        assert not len(switchboard.roster) and not len(switchboard.state.strangers)
+        assert not switchboard.sending.backlogged and not switchboard.state.registered_keys.rows()
         assert not switchboard.roster._by_connection
         assert desk.counters.sessions_begun == desk.counters.sessions_ended
 

@@ -10,7 +10,7 @@ from ringback.protocol import control
 from ringback.protocol.control import decode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, VERSION, FrameType, Role
 from ringback_broker.peers.connection import Side
-from ringback_broker.switchboard.switchboard import MAX_BACKLOG
+from ringback_broker.switchboard.sending import MAX_BACKLOG
 
 
 def test_the_server_gets_a_players_data_with_the_players_id() -> None:
@@ -161,7 +161,7 @@ def test_a_receiver_that_ends_with_its_sender_is_not_kept() -> None:
     player.send(data())
     desk.two_ticks()
     assert player.session is None and server.session is None
-    assert not desk.switchboard._gone
+    assert not desk.switchboard.state.endings.gone
 
 
 def test_a_bounce_to_a_sender_that_is_gone_is_counted() -> None:
@@ -174,7 +174,7 @@ def test_a_bounce_to_a_sender_that_is_gone_is_counted() -> None:
     assert player.session is not None
     desk.switchboard.tick(desk.now)
     desk.switchboard.tick(desk.now)
-    assert player.session is None and not desk.switchboard._gone
+    assert player.session is None and not desk.switchboard.state.endings.gone
 
 
 @pytest.mark.parametrize(

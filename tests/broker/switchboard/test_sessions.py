@@ -14,7 +14,7 @@ from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER, FrameType, Role, header
 from ringback_broker.peers.connection import Side
-from ringback_broker.switchboard.switchboard import MAX_BACKLOG
+from ringback_broker.switchboard.sending import MAX_BACKLOG
 
 # -- joining
 
@@ -134,7 +134,7 @@ def test_heartbeats_in_a_crowd() -> None:
         desk.player(heartbeat_ms=slow)
     quick = desk.connect(Side.PLAYERS)
     quick.say(control.Hello(Role.PLAYER, "c", heartbeat_ms=1000))
-    reason = "there are many players: send heartbeats each 5 s, not more often"
+    reason = "there are many players: send one heartbeat every 5 s at most"
     assert quick.rejected() == control.Reject(RejectCode.HEARTBEAT_TOO_SHORT, reason, heartbeat_ms=5000)
     first.leave()
     desk.player("c", heartbeat_ms=1000)
@@ -257,7 +257,7 @@ def test_a_connection_that_says_nothing_is_closed() -> None:
 def test_connections_are_closed_before_descriptors_run_out() -> None:
     """Connections with a session go on, and the trusted side has its own room."""
     desk = Desk(max_players=3)
-    desk.switchboard._max_connections = 4
+    desk.switchboard._arrivals.max_connections = 4
     players = [desk.player() for _ in range(2)]
     waiting = [desk.connect() for _ in range(2)]
     over = desk.connect()
@@ -541,7 +541,7 @@ def test_two_sessions_that_are_gone_end_together() -> None:
     operator.send(address(7), relay(operator.link))
     desk.two_ticks()
     assert server.session is None and player.session is None
-    assert not desk.switchboard._gone
+    assert not desk.switchboard.state.endings.gone
 
 
 def test_an_end_may_end_peers_whose_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,7 +578,7 @@ def test_an_end_may_end_peers_whose_queue_is_full(monkeypatch: pytest.MonkeyPatc
     desk.wire.gone, desk.wire.full = set(), {operators[0].routing_id}
     operators[0].say(control.Ping())
     desk.two_ticks()
-    assert not len(desk.switchboard.roster) and not desk.switchboard._gone
+    assert not len(desk.switchboard.roster) and not desk.switchboard.state.endings.gone
     assert (desk.counters.sessions_ended, desk.counters.sessions_too_slow) == (3, 1)
 
 

@@ -15,18 +15,18 @@ from ringback_broker.peers.connection import Side
 def came(desk: Desk, side: Side, address: str) -> Peer:
     """Connects from an address; Desk's own connections have none."""
     peer = desk.connect(side)
-    peer.connection = replace(peer.connection, remote=address)
+    peer.connection = replace(peer.connection, ip=address)
     desk.switchboard.accepted(side, peer.connection, desk.now)
     return peer
 
 
 @pytest.mark.parametrize("side", Side)
 def test_an_address_has_so_many_connections_on_a_side(side: Side) -> None:
-    desk = Desk(address_connections=2)
+    desk = Desk(ip_connections=2)
     first, second, third = (came(desk, side, "192.0.2.1") for _ in range(3))
     assert desk.wire.closed == [(side, third.connection)]
     assert desk.counters.connections_refused == 1
-    assert desk.wire.reports == [("refused", "", "192.0.2.1 more than 2 connections of one address")]
+    assert desk.wire.reports == [("refused", "", "192.0.2.1 more than 2 connections of one IP")]
     came(desk, side, "192.0.2.2")
     came(desk, next(other for other in Side if other is not side), "192.0.2.1")
     assert len(desk.wire.closed) == 1
@@ -38,12 +38,12 @@ def test_an_address_has_so_many_connections_on_a_side(side: Side) -> None:
 
 
 def test_an_address_makes_so_many_connections_a_second() -> None:
-    desk = Desk(address_handshakes=4.0)
+    desk = Desk(ip_handshakes=4.0)
     for _ in range(4):
         came(desk, Side.PLAYERS, "192.0.2.1").leave()
     came(desk, Side.PLAYERS, "192.0.2.1").leave()
     reports = [detail for _, _, detail in desk.wire.reports]
-    assert reports[-1] == "192.0.2.1 more than 4 connections a second of one address"
+    assert reports[-1] == "192.0.2.1 more than 4 connections a second of one IP"
     assert len(desk.wire.closed) == 1
     came(desk, Side.BACKEND, "192.0.2.1")  # a server there is not kept out
     assert len(desk.wire.closed) == 1
@@ -91,7 +91,7 @@ def test_a_connection_that_was_refused_or_had_a_session_is_not_told_of_again() -
 
 
 def test_those_on_a_unix_socket_have_no_address_to_bound() -> None:
-    desk = Desk(address_connections=1, address_handshakes=1.0)
+    desk = Desk(ip_connections=1, ip_handshakes=1.0)
     for _ in range(5):
         came(desk, Side.PLAYERS, "")
     assert desk.wire.closed == [] and desk.counters.connections_refused == 0

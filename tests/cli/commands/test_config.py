@@ -100,7 +100,7 @@ def test_a_running_broker_reloads_its_settings(file: Path) -> None:
     file.write_text("max_players = 1\nlease = 50\n")
     with BrokerProcess(options=("--config", str(file), "--grace", "3")) as broker, Player(broker.players, 1):
         assert f"settings are read from {file}" in broker.process.lines[0]
-        with pytest.raises(Refused, match="there are 1 players already"):
+        with pytest.raises(Refused, match="the limit of 1 players is reached"):
             Player(broker.players, 2).start()
         file.write_text('max_players = 2\nlease = 40\ngrace = 9\nlog_level = "debug"\n')
         broker.process.signal(signal.SIGHUP)
@@ -113,7 +113,7 @@ def test_a_running_broker_reloads_its_settings(file: Path) -> None:
             broker.process.wait_for(
                 r"not reloaded, and the old ones stay valid: .*ringback.toml: max_players: a whole"
             )
-            with pytest.raises(Refused, match="there are 2 players already"):
+            with pytest.raises(Refused, match="the limit of 2 players is reached"):
                 Player(broker.players, 3).start()
             file.unlink()
             broker.process.signal(signal.SIGHUP)

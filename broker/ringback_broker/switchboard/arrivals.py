@@ -1,0 +1,124 @@
+"""Arrivals: connections that come and go, and what strangers send over them."""
+
+from __future__ import annotations
+
+from ringback.errors import RejectCode
+from ringback_broker.admission.hello import PARTS, Refusal, read_hello
+from ringback_broker.operations.events import PeerEvent
+from ringback_broker.operations.operations import Operations
+from ringback_broker.peers.connection import Connection, Side
+from ringback_broker.switchboard.sessions import Sessions
+from ringback_broker.switchboard.state import State
+from ringback_broker.switchboard.wire import Wire
+
+
+class Arrivals:
+    """Takes the events of connections, and the messages of strangers.
+
+    Attributes:
+        max_connections: how many players and strangers may be connected to the players' address.
+    """
+
+    def __init__(
+        self, max_connections: int, wire: Wire, state: State, sessions: Sessions, operations: Operations
+    ) -> None:
+        self.max_connections = max_connections
+        self._wire = wire
+        self._roster = state.roster
+        self._counters = state.counters
+        self._strangers = state.strangers
+        self._connections_by_ip = state.connections_by_ip
+        self._admission = state.admission
+        self._endings = state.endings
+        self._sessions = sessions
+        self._operations = operations
+
+    # -- connections
+
+    def accepted(self, side: Side, connection: Connection, now: float) -> None:
+        """Take note of a connection that was accepted. Events of one descriptor come in order."""
+        session = self._roster.at(side, connection)
+        if session is not None:  # its end was missed: a descriptor serves one connection at a time
+            self._endings.mark(session, "its connection closed")
+            self._sessions.end_marked()
+        self._strangers.forget(side, connection)
+        full = side is Side.PLAYERS and (
+            self._strangers.count(side) + len(self._roster.players) >= self.max_connections
+        )
+        reason = self._connections_by_ip.opened(side, connection, now)
+        if full and not reason:
+            reason = "there are too many connections"
+        if reason:
+            self._counters.connections_refused += 1
+            self._operations.log(PeerEvent("refused", reason, ip=connection.ip))
+            self._wire.close_connection(side, connection)
+            return
+        self._strangers.add(side, connection, now)
+
+    def disconnected(self, side: Side, connection: Connection, failure: str = "") -> None:
+        """Take note of a connection that is closed.
+
+        Args:
+            failure: why there was no handshake, as far as that is known.
+        """
+        awaited = self._strangers.awaits_hello(side, connection)
+        if awaited and not self._connections_by_ip.take_denial(side, connection):
+            self._no_hello(side, connection, failure or "it left, or does not speak ZeroMQ")
+        self._strangers.forget(side, connection)
+        self._connections_by_ip.closed(side, connection)
+        session = self._roster.at(side, connection)
+        if session is not None:
+            self._endings.mark(session, "its connection closed")
+            self._sessions.end_marked()
+
+    def deny(self, side: Side, ip: str, public_key: str) -> None:
+        """Take note of a connection whose public key is refused."""
+        self._counters.handshakes_refused += 1
+        self._connections_by_ip.deny(side, ip)
+        reason = f"key {public_key} is not for the {side.value}"
+        self._operations.log(PeerEvent("refused", reason, ip=ip, code=RejectCode.UNAUTHORIZED.name))
+
+    def close_overdue(self, now: float) -> None:
+        """Close the connections of strangers that were refused, or said nothing for too long."""
+        self._connections_by_ip.forget_old(now)
+        for side, connection, silent in self._strangers.take_overdue(now):
+            if silent:
+                self._no_hello(side, connection, f"it said nothing for {self._strangers.hello_s:g} s")
+            self._wire.close_connection(side, connection)
+
+    def _no_hello(self, side: Side, connection: Connection, why: str) -> None:
+        """Count a connection that ends before HELLO."""
+        self._counters.handshakes_failed += 1
+        ip = self._connections_by_ip.ip(side, connection) or "somebody"
+        self._operations.log(PeerEvent("refused", f"no HELLO: {why}", ip=ip))
+
+    # -- messages
+
+    def from_stranger(
+        self, side: Side, routing_id: bytes, parts: list[bytes], connection: Connection, now: float
+    ) -> None:
+        """Take a message from a peer without a session: a HELLO, or something to refuse.
+
+        Args:
+            connection: the one that it came over.
+        """
+        if not self._strangers.awaits_hello(side, connection):
+            # It was refused before, or is closed: its descriptor may serve another connection by now.
+            self._counters.stranger_messages += 1
+            return
+        hello = read_hello(side, parts)
+        if isinstance(hello, Refusal):
+            self._counters.stranger_messages += 1
+            self._counters.malformed += len(parts) != PARTS[side]
+            self._sessions.turn_away(side, routing_id, connection, hello)
+            return
+        admitted = self._admission.decide(hello, connection, now)
+        if isinstance(admitted, Refusal):
+            self._sessions.turn_away(side, routing_id, connection, admitted)
+            return
+        if admitted.replaced is not None:
+            reason = f"the same player joined again from {connection.ip}"
+            self._endings.refuse(admitted.replaced, RejectCode.REPLACED, reason)
+            self._sessions.end_marked()  # LEFT of the old session comes before JOINED of the new one
+        self._sessions.welcome(routing_id, connection, admitted, now)
+        self._sessions.end_marked()

@@ -1,0 +1,74 @@
+"""Control frames: what a welcomed peer says to the broker itself."""
+
+from __future__ import annotations
+
+from ringback.errors import ProtocolError, RejectCode
+from ringback.protocol import control
+from ringback.protocol.control import decode, encode
+from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, Role
+from ringback_broker.operations.operations import Operations
+from ringback_broker.peers.connection import Frame, Side
+from ringback_broker.peers.session import Registered, Session
+from ringback_broker.switchboard.sending import Sending
+from ringback_broker.switchboard.sessions import Sessions
+from ringback_broker.switchboard.state import State
+
+
+class ControlFrames:
+    """Takes control frames, and frames that break a rule."""
+
+    def __init__(self, state: State, sending: Sending, sessions: Sessions, operations: Operations) -> None:
+        self._counters = state.counters
+        self._registered_keys = state.registered_keys
+        self._strangers = state.strangers
+        self._windows = state.windows
+        self._endings = state.endings
+        self._sending = sending
+        self._sessions = sessions
+        self._operations = operations
+
+    def take(self, session: Session, frame: Frame, now: float) -> None:
+        """Take a frame that is not data. If its sender may not send it, the session ends."""
+        data = bytes(frame)
+        if len(data) >= HEADER_BYTES and data[1] not in BROKER_ACCEPTS[session.role]:
+            self.violation(session, f"a {session.role} does not send frames of type {data[1]}")
+            return
+        try:
+            said = decode(data)
+        except ProtocolError as error:
+            self.violation(session, str(error))
+            return
+        match said:
+            case control.Ping():
+                self._sending.notify(session, encode(control.Pong(said.body)))
+            case control.Pong():
+                self._counters.violations += not self._windows.confirm(session, said.body, now)
+            case control.Bye():
+                self._endings.mark(session, "it said BYE")
+                self._strangers.refuse(session.side, session.connection, session.routing_id)
+            case control.Keys():
+                keys = self._registered_keys.replace(session.role, session.registered.keys, said.keys)
+                session.registered = Registered(keys, said.terms if session.role is Role.SERVER else None)
+            case control.Report():
+                self._operations.take(session, said, now)
+            case _:
+                assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
+                answer = self._operations.answer(session, said, self._windows.size[Side.PLAYERS], now)
+                self._sessions.end_marked()  # a session that an order ends has ended before the answer leaves
+                self._answer(session, encode(answer), now)
+
+    def _answer(self, session: Session, frame: bytes, now: float) -> None:
+        self._sending.notify(session, frame)
+        self._sending.spend(session, frame, now)
+        if self._windows.is_overrun(session, now):
+            self._endings.too_slow(session, "the answers to its queries")
+
+    def malformed(self, session: Session, parts: int) -> None:
+        """Note a message with a wrong number of parts, none of which was kept."""
+        self._counters.malformed += 1
+        self._endings.refuse(session, RejectCode.PROTOCOL_ERROR, f"a message of {parts} parts")
+
+    def violation(self, session: Session, reason: str) -> None:
+        """Refuse a peer that broke a rule of the protocol."""
+        self._counters.violations += 1
+        self._endings.refuse(session, RejectCode.PROTOCOL_ERROR, reason)

@@ -1,0 +1,168 @@
+"""Sessions: how one begins, and the one place where it ends."""
+
+from __future__ import annotations
+
+from ringback.errors import RejectCode
+from ringback.protocol import control
+from ringback.protocol.control import encode
+from ringback.protocol.frames import Role
+from ringback.protocol.limits import IDS_A_FRAME, MAX_REASON_CHARS
+from ringback.protocol.player_ids import PlayerID
+from ringback_broker.admission.hello import Admitted, Refusal
+from ringback_broker.operations.events import PeerEvent
+from ringback_broker.operations.operations import Operations
+from ringback_broker.peers.connection import Connection, Sent, Side
+from ringback_broker.peers.session import Bundle, Registered, Reported, Session
+from ringback_broker.settings.schema import BrokerSettings
+from ringback_broker.switchboard.endings import Ending
+from ringback_broker.switchboard.sending import Sending
+from ringback_broker.switchboard.state import State
+from ringback_broker.switchboard.wire import Wire
+
+_SERVER_UP = encode(control.ServerUp())
+_SERVER_DOWN = encode(control.ServerDown())
+
+
+class Sessions:
+    """Begins and ends sessions, and tells the others.
+
+    Args:
+        software: the name and version of the broker, for WELCOME.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        software: str,
+        wire: Wire,
+        state: State,
+        sending: Sending,
+        operations: Operations,
+    ) -> None:
+        self._lease_ms = int(settings.lease * 1000)
+        self._software = software
+        self._wire = wire
+        self._roster = state.roster
+        self._counters = state.counters
+        self._registered_keys = state.registered_keys
+        self._strangers = state.strangers
+        self._connections_by_ip = state.connections_by_ip
+        self._rate_limit = state.rate_limit
+        self._windows = state.windows
+        self._endings = state.endings
+        self._sending = sending
+        self._operations = operations
+
+    # -- the beginning
+
+    def welcome(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> None:
+        """Begin a session, and tell the others."""
+        session = self._add(routing_id, connection, admitted, now)
+        self._counters.sessions_begun += 1
+        if session.role is Role.SERVER:
+            for frame in _joined([player.player_id for player in self._roster.players.values()]):
+                self._sending.notify(session, frame)
+        welcome = control.Welcome(
+            link=session.link,
+            player_id=session.player_id,
+            server=self._roster.server is not None,
+            lease_ms=self._lease_ms,
+            broker=self._software,
+            bundles=session.side is Side.BACKEND or None,
+            report_ms=self._operations.report_ms() if session.reported.asked else None,
+        )
+        self._sending.notify(session, encode(welcome))
+        self._operations.greet(session)
+        if session in self._endings.gone:
+            self._endings.mark(session, "its connection is gone")
+        if session.ended:  # it was never there for the others
+            return
+        self._strangers.forget(session.side, connection)
+        self._operations.log(PeerEvent("joined", admitted.hello.sdk, session))
+        self._announce(session)
+
+    def _add(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> Session:
+        hello, roster = admitted.hello, self._roster
+        if hello.role is Role.PLAYER:
+            player_id = roster.free_player_id() if hello.player_id is None else hello.player_id
+            session = roster.add_player(routing_id, connection, player_id, hello.heartbeat_ms, now)
+            self._rate_limit.begin(session, now)
+        else:
+            session = roster.add_trusted(hello.role, routing_id, connection, now)
+            session.bundle = Bundle() if hello.bundles else None
+            session.reported = Reported(asked=self._operations.wants_reports())
+        session.rights = admitted.rights
+        self._windows.begin(session)
+        keys = self._registered_keys.replace(hello.role, (), hello.keys)
+        session.registered = Registered(keys, hello.terms if hello.role is Role.SERVER else None)
+        return session
+
+    def _announce(self, session: Session) -> None:
+        """Tell the others that a peer is there."""
+        session.presence.announced = True
+        if session.role is Role.SERVER:
+            for other in self._roster.sessions():
+                if other is not session:
+                    self._sending.notify(other, _SERVER_UP)
+        elif session.player_id is not None and self._roster.server is not None:
+            self._sending.notify(self._roster.server, encode(control.Joined((session.player_id,))))
+
+    # -- the end
+
+    def end_marked(self) -> None:
+        """End the sessions that are marked. This is the end of a step.
+
+        Telling the others may mark some of them too. They end here as well, each in its turn.
+        """
+        marked = self._endings.marked
+        while marked:
+            self._end(marked.popleft())
+
+    def _end(self, ending: Ending) -> None:
+        session, reason, refusal = ending
+        if refusal is not None:
+            self._sending.send_bundle(session, session.last_seen)  # REJECT comes after what was sent before
+            self._counters.count_end(refusal.code)
+            if refusal.code is RejectCode.RATE_LIMITED:
+                self._connections_by_ip.shut_out(session.connection.ip, session.last_seen)
+        self._sending.forget(session)
+        self._registered_keys.replace(session.role, session.registered.keys, ())
+        self._operations.forget(session)
+        self._counters.sessions_ended += 1
+        self._operations.log(PeerEvent("left", reason, session))
+        if session.presence.announced:
+            self._announce_end(session)
+        if refusal is not None:
+            self.turn_away(session.side, session.routing_id, session.connection, refusal)
+
+    def _announce_end(self, session: Session) -> None:
+        """Tell the others that a peer is there no more."""
+        if session.player_id is not None:
+            left = encode(control.Left((session.player_id,)))
+            for other in self._roster.trusted():
+                self._sending.notify(other, left)
+        elif session.role is Role.SERVER:
+            for other in self._roster.sessions():
+                self._sending.notify(other, _SERVER_DOWN)
+
+    def turn_away(self, side: Side, routing_id: bytes, connection: Connection, refusal: Refusal) -> None:
+        """Tell a peer why it is refused, and have its connection closed soon."""
+        self._strangers.refuse(side, connection, routing_id)
+        if refusal.silent:
+            return
+        self._counters.count_refusal(refusal.code)
+        reason = refusal.reason[:MAX_REASON_CHARS]
+        frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
+        if side is Side.PLAYERS:
+            sent = self._wire.send_player(routing_id, frame)
+        else:
+            sent = self._wire.send_backend(routing_id, b"", frame)
+        self._counters.dropped += sent is not Sent.YES
+        self._operations.log(PeerEvent("refused", reason, ip=connection.ip, code=refusal.code.name))
+
+
+def _joined(player_ids: list[PlayerID | None]) -> list[bytes]:
+    """Return the JOINED frames that name these players."""
+    known = [player_id for player_id in player_ids if player_id is not None]
+    chunks = [known[i : i + IDS_A_FRAME] for i in range(0, len(known), IDS_A_FRAME)]
+    return [encode(control.Joined(tuple(chunk))) for chunk in chunks]
