@@ -1,4 +1,4 @@
-"""What may come from a player a second, and what may wait for a peer."""
+"""Rate limits and windows: how much a player may send in a second, and how much may wait for a peer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAME = data(body=bytes(992))
 
 
 def frames_and_pings(peer: Peer) -> tuple[int, list[bytes]]:
-    """Gives how many data frames came, and the bodies of the PINGs among them."""
+    """Return how many data frames came, and the bodies of the PINGs among them."""
     taken = [frame for _, frame in peer.take()]
     pings = [decode(frame) for frame in taken if frame[1] == FrameType.PING]
     return len(taken) - len(pings), [ping.body for ping in pings if isinstance(ping, control.Ping)]
@@ -27,7 +27,7 @@ def frames_and_pings(peer: Peer) -> tuple[int, list[bytes]]:
 # -- windows
 
 
-def test_a_snapshot_tells_who_does_not_read() -> None:
+def test_a_snapshot_counts_peers_that_do_not_read() -> None:
     desk = Desk(player_window=100_000)
     player, server, _ = desk.player(7), desk.server(), desk.connect()
     send_to(desk, player, server, 200)
@@ -51,7 +51,7 @@ def send_to(desk: Desk, peer: Peer, sender: Peer, count: int) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
-def test_a_peer_that_does_not_read_is_sent_no_more_than_its_window(role: Role) -> None:
+def test_a_peer_that_does_not_read_gets_no_more_than_its_window(role: Role) -> None:
     desk = Desk(player_window=100_000, backend_window=100_000, player_queue=50_000, backend_queue=50_000)
     player, server = desk.player(7), desk.server()
     player.take()
@@ -73,7 +73,7 @@ def test_a_peer_that_does_not_read_is_sent_no_more_than_its_window(role: Role) -
 
 
 def test_small_frames_use_a_window_up_too() -> None:
-    """libzmq's queue would be full of them before their bytes count."""
+    """Otherwise they would fill libzmq's queue before their bytes fill the window."""
     desk = Desk(player_queue=100)
     server, player = desk.server(), desk.player(7)
     for _ in range(300):
@@ -82,7 +82,7 @@ def test_small_frames_use_a_window_up_too() -> None:
     assert count == 200 and len(pings) == 4
 
 
-def test_a_relay_counts_at_who_gets_it() -> None:
+def test_a_relay_counts_in_the_window_of_its_receiver() -> None:
     desk = Desk(backend_window=100_000, backend_queue=50_000)
     server, operator = desk.server(), desk.operator()
     for _ in range(200):
@@ -93,8 +93,8 @@ def test_a_relay_counts_at_who_gets_it() -> None:
 
 
 def test_bounces_count_too_and_go_on_for_longer() -> None:
-    """A sender that reads nothing back does not fill the broker's memory with what bounces off. It is given
-    time to say that it reads."""
+    """A sender that reads nothing cannot fill the broker's memory with bounces. It gets time to show that it
+    reads."""
 
     def bounced(waits_s: float) -> int:
         desk = Desk(player_window=100_000, player_queue=50_000, player_frames=float("inf"))
@@ -112,8 +112,8 @@ def test_bounces_count_too_and_go_on_for_longer() -> None:
     assert 195 <= bounced(0.01) <= 205
 
 
-def test_a_sender_that_reads_hears_of_all_that_bounces_off() -> None:
-    """However much it sends at one moment, in large frames or small ones."""
+def test_a_sender_that_reads_gets_all_its_bounces() -> None:
+    """This holds however much it sends at one moment, in large or small frames."""
     for body in (bytes(1_000_000), b"\x90"):
         desk = Desk(player_frames=float("inf"), player_bytes=float("inf"))
         player = desk.player(7)
@@ -130,7 +130,7 @@ def test_a_sender_that_reads_hears_of_all_that_bounces_off() -> None:
         assert player.session is not None and heard == desk.counters.bounced_no_server
 
 
-def test_one_that_reads_nothing_for_long_is_ended() -> None:
+def test_a_peer_that_reads_nothing_for_long_is_ended() -> None:
     desk = Desk(player_window=100_000, slow=10.0)
     server, player, idle = desk.server(), desk.player(7), desk.player(8)
     for _ in range(200):
@@ -146,7 +146,7 @@ def test_one_that_reads_nothing_for_long_is_ended() -> None:
     assert desk.counters.sessions_too_slow == 1
 
 
-def test_one_that_reads_slowly_is_not() -> None:
+def test_a_peer_that_reads_slowly_is_not_ended() -> None:
     desk = Desk(player_window=100_000, slow=10.0, lease=1e6)
     server, player = desk.server(), desk.player(7)
     unread: list[bytes] = []
@@ -162,8 +162,8 @@ def test_one_that_reads_slowly_is_not() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", bytes(16)])
-def test_a_pong_that_answers_nothing_opens_no_window(body: bytes) -> None:
-    """Who could guess one could claim to have read what fills the broker's memory."""
+def test_a_pong_without_a_probe_opens_no_window(body: bytes) -> None:
+    """A peer that can guess a probe could claim to have read bytes that fill the broker's memory."""
     desk = Desk(player_window=100_000)
     server, player = desk.server(), desk.player(7)
     for _ in range(200):
@@ -174,7 +174,7 @@ def test_a_pong_that_answers_nothing_opens_no_window(body: bytes) -> None:
     assert player.take() == [] and desk.counters.violations == 1
 
 
-def test_answers_to_questions_count_too() -> None:
+def test_answers_to_queries_count_too() -> None:
     desk = Desk(backend_window=10_000)
     for number in range(50):
         desk.player(f"player {number}")
@@ -194,13 +194,13 @@ def test_answers_to_questions_count_too() -> None:
 
 
 def limited(desk: Desk, player: Peer) -> int:
-    """Gives how many frames came back to a player, which is all that came."""
+    """Return how many frames bounced to a player. Fail if something else came."""
     bounced = [frame for _, frame in player.take()]
     assert {frame[1] for frame in bounced} <= {FrameType.BOUNCE}
     return len(bounced)
 
 
-def test_what_is_over_the_rate_comes_back() -> None:
+def test_data_over_the_rate_bounces() -> None:
     desk = Desk(player_frames=100.0, backend_queue=50_000)
     desk.server()
     player, other = desk.player(7), desk.player(8)
@@ -218,7 +218,7 @@ def test_what_is_over_the_rate_comes_back() -> None:
     assert 9 <= limited(desk, player) <= 11
 
 
-def test_other_settings_hold_for_those_who_are_there() -> None:
+def test_new_settings_apply_to_connected_players() -> None:
     desk = Desk(player_frames=100.0, max_players=1)
     desk.server()
     player = desk.player(7)
@@ -239,7 +239,7 @@ def test_other_settings_hold_for_those_who_are_there() -> None:
     assert len(desk.wire.closed) == 1 and late.session is None
 
 
-def test_the_reason_is_told() -> None:
+def test_the_reject_names_the_reason() -> None:
     desk = Desk(player_frames=1.0)
     desk.server()
     player = desk.player(7)
@@ -296,7 +296,7 @@ def test_a_player_over_its_rate_can_still_say_that_it_reads() -> None:
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.004])
-def test_a_flood_that_reads_nothing_back_is_ended_soon(pause_s: float) -> None:
+def test_a_flood_from_a_player_that_reads_nothing_is_ended_soon(pause_s: float) -> None:
     desk = Desk(player_frames=100.0, player_window=100_000, player_queue=50_000)
     desk.server()
     player = desk.player(7)
@@ -307,7 +307,7 @@ def test_a_flood_that_reads_nothing_back_is_ended_soon(pause_s: float) -> None:
     assert (desk.counters.sessions_too_fast, desk.counters.sessions_too_slow) == (1, 0)
 
 
-def test_who_was_ended_for_a_flood_does_not_come_back_at_once() -> None:
+def test_a_player_that_was_ended_for_a_flood_cannot_join_again_at_once() -> None:
     desk = Desk(player_frames=100.0, player_window=100_000, player_queue=50_000)
     neighbour, player = desk.player(8), desk.player(7)
     ip = player.connection.ip
@@ -327,7 +327,7 @@ def test_who_was_ended_for_a_flood_does_not_come_back_at_once() -> None:
     assert comes_back().session is not None
 
 
-def test_a_player_that_goes_on_is_ended() -> None:
+def test_a_player_that_stays_over_its_rate_is_ended() -> None:
     desk = Desk(player_frames=100.0)
     server, player = desk.server(), desk.player(7)
     started = desk.now

@@ -1,4 +1,4 @@
-"""The switchboard against everything: all frame types in all states, garbage, and random lives of peers."""
+"""The switchboard with any input: all frame types in all states, garbage, and peers that act at random."""
 
 from __future__ import annotations
 
@@ -133,9 +133,9 @@ _SIDES = {Role.PLAYER: Side.PLAYERS, Role.SERVER: Side.BACKEND, Role.OPERATOR: S
 
 
 class Lives(RuleBasedStateMachine):
-    """Peers come, talk, stall, break rules and go, in any order.
+    """Peers join, talk, stop reading, break rules and leave, in any order.
 
-    Each frame of data has a body of its own, so that it can be told who may get it.
+    Each data frame has a body of its own, which shows which peer may get it.
     """
 
     peers = Bundle("peers")
@@ -146,7 +146,7 @@ class Lives(RuleBasedStateMachine):
         self.all: list[Peer] = []
         self.servers: set[Peer] = set()
         self.present: dict[Peer, set[Any]] = {}
-        """What each server must think of who is there."""
+        """The players that each server must believe to be connected."""
         self.server_up: dict[Peer, bool] = {}
         self.sent = 0
 
@@ -189,7 +189,7 @@ class Lives(RuleBasedStateMachine):
         return self._hello(peer, role, None)
 
     def _link(self, peer: Peer, other: Peer, honest: bool) -> int:
-        """Gives the link of the one of the two who has one; of nobody if it is to be wrong."""
+        """Return the link number of the operator among the two, or an unknown one if it should be wrong."""
         if not honest:
             return self.sent % 5
         sessions = [p.session for p in (peer, other) if p.session and p.side is Side.BACKEND]
@@ -241,8 +241,8 @@ class Lives(RuleBasedStateMachine):
     def _only(
         self, body: bytes, sender: Peer, receiver: bytes | None, came_as: bytes, frame: bytes, to: bytes
     ) -> None:
-        """A body came to the one that was addressed, with the address that the broker knows, or back to
-        its sender, and to nobody else."""
+        """Check that a body came only to its receiver, with the ID that the broker knows, or back to its
+        sender."""
         for (_, routing_id), messages in self.desk.wire.inbox.items():
             for where, got in messages:
                 if got[1] in (FrameType.DATA, FrameType.RELAY) and got[HEADER_BYTES:] == body:
@@ -312,8 +312,10 @@ class Lives(RuleBasedStateMachine):
         self._settle()
 
     def _settle(self) -> None:
-        """Reads what came to all. JOINED and LEFT, SERVER_UP and SERVER_DOWN alternate, and once nothing
-        waits a server knows exactly who is there."""
+        """Read what all peers got. JOINED and LEFT alternate, and so do SERVER_UP and SERVER_DOWN.
+
+        When nothing waits, a server knows exactly which players are connected.
+        """
         roster = self.desk.switchboard.roster
         for peer in self.all:
             for _, frame in peer.take():

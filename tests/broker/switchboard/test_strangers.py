@@ -1,4 +1,4 @@
-"""Connections that come to nothing: how many an address may have, and what is counted and told of them."""
+"""Connections without a session: how many an IP may have, and what the broker counts and logs of them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ringback.protocol.frames import Role
 from ringback_broker.peers.connection import Side
 
 
-def came(desk: Desk, side: Side, address: str) -> Peer:
-    """Connects from an address; Desk's own connections have none."""
+def came(desk: Desk, side: Side, ip: str) -> Peer:
+    """Connect from an IP. The other connections of `Desk` each have an IP of their own."""
     peer = desk.connect(side)
-    peer.connection = replace(peer.connection, ip=address)
+    peer.connection = replace(peer.connection, ip=ip)
     desk.switchboard.accepted(side, peer.connection, desk.now)
     return peer
 
 
 @pytest.mark.parametrize("side", Side)
-def test_an_address_has_so_many_connections_on_a_side(side: Side) -> None:
+def test_an_ip_has_a_limit_of_connections_on_each_side(side: Side) -> None:
     desk = Desk(ip_connections=2)
     first, second, third = (came(desk, side, "192.0.2.1") for _ in range(3))
     assert desk.wire.closed == [(side, third.connection)]
@@ -37,7 +37,7 @@ def test_an_address_has_so_many_connections_on_a_side(side: Side) -> None:
     assert second.session is None
 
 
-def test_an_address_makes_so_many_connections_a_second() -> None:
+def test_an_ip_has_a_limit_of_connections_a_second() -> None:
     desk = Desk(ip_handshakes=4.0)
     for _ in range(4):
         came(desk, Side.PLAYERS, "192.0.2.1").leave()
@@ -57,7 +57,7 @@ def test_an_address_makes_so_many_connections_a_second() -> None:
     assert len(desk.wire.closed) == 1
 
 
-def test_a_connection_that_ends_before_hello_is_told_of() -> None:
+def test_a_connection_that_ends_before_hello_is_reported() -> None:
     desk = Desk(hello=5.0)
     silent = came(desk, Side.PLAYERS, "192.0.2.1")
     left, failed = came(desk, Side.PLAYERS, "192.0.2.2"), came(desk, Side.PLAYERS, "192.0.2.3")
@@ -73,7 +73,7 @@ def test_a_connection_that_ends_before_hello_is_told_of() -> None:
     ]
 
 
-def test_a_connection_that_was_refused_or_had_a_session_is_not_told_of_again() -> None:
+def test_a_connection_that_was_refused_or_had_a_session_is_not_reported_again() -> None:
     desk = Desk(max_operators=1)
     desk.operator()
     player = desk.player()
@@ -90,7 +90,7 @@ def test_a_connection_that_was_refused_or_had_a_session_is_not_told_of_again() -
     assert desk.counters.handshakes_failed == 1
 
 
-def test_those_on_a_unix_socket_have_no_address_to_bound() -> None:
+def test_connections_on_a_unix_socket_have_no_ip_to_limit() -> None:
     desk = Desk(ip_connections=1, ip_handshakes=1.0)
     for _ in range(5):
         came(desk, Side.PLAYERS, "")
