@@ -95,7 +95,7 @@ def test_endpoints_that_are_refused(face: Face, ring: ShopRing, guarded: HereBro
         other_id = await refusal(stage, "Player", 8, key_file=ring.anna)
         assert "'anna' may not be player 8" in str(other_id)
         no_tokens = await refusal(stage, "Player", 7, key_file=ring.anna, token="x")
-        assert "takes no tokens" in str(no_tokens)
+        assert "accepts no tokens" in str(no_tokens)
 
     run(face, guarded, body)
 
@@ -141,7 +141,7 @@ def test_a_token(face: Face, ring: ShopRing, signer: TokenKey) -> None:
         await stage.still_works(server, player)
         forged = mint_token(new_token_key("game"), "guest", ttl=3600)
         error = await refusal(stage, "Player", broker_key=ring.public, token=forged)
-        assert error.code is RejectCode.UNAUTHORIZED and "token is not accepted" in str(error)
+        assert error.code is RejectCode.UNAUTHORIZED and "token was refused" in str(error)
         assert token not in str(error) and token not in repr(player)
 
     with HereBroker(**ring.settings) as broker:

@@ -84,7 +84,7 @@ ANOTHER_KEY = "no HELLO: it has another key for this broker"
 
 NOT_FOR = "UNAUTHORIZED: key PUBLIC is not for the "
 WRONG_BROKER = "is the broker's public key right"
-OTHER_ROLE = "this key has the role {}, not {}$"
+OTHER_ROLE = "this public key has the role {}, not {}$"
 
 ATTACKS = {
     f"{role} without a key": Attack(role, lambda _: None, LinkError, NO_KEY, "handshakes_failed", NO_HELLO)

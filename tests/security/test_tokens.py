@@ -90,12 +90,10 @@ ATTACKS = {
         lambda yard: signed(yard.mint, claims(nbf=int(time.time()) + 86400)), "the token is from the future"
     ),
     "signed by somebody else": Attack(of_other_signer("mint"), "the token's signature is wrong"),
-    "of a signer that is not on the list": Attack(
-        of_other_signer("mallory"), "signed with a key that is not known"
-    ),
-    "alg none": Attack(lambda yard: unsigned(claims(), alg="none"), "a token is signed by EdDSA"),
+    "of a signer that is not on the list": Attack(of_other_signer("mallory"), "signed by an unknown key"),
+    "alg none": Attack(lambda yard: unsigned(claims(), alg="none"), "a token must be signed by EdDSA"),
     "alg None, EdDSA in its name": Attack(lambda yard: unsigned(claims(), alg="EdDSA"), "signature is wrong"),
-    "HS256 by the public key": Attack(by_public_key, "a token is signed by EdDSA"),
+    "HS256 by the public key": Attack(by_public_key, "a token must be signed by EdDSA"),
     "claims changed afterwards": Attack(changed_afterwards, "the token's signature is wrong"),
     "for another audience": Attack(
         lambda yard: yard.vault.token(yard.mint, 5, audience="elsewhere"), "the token is for another audience"
@@ -119,7 +117,7 @@ ATTACKS = {
     "for a bool": Attack(lambda yard: signed(yard.mint, claims(player_id=True)), "the token's player_id"),
     "with a critical extension": Attack(
         lambda yard: signed(yard.mint, claims(), crit=["x"], x=1),
-        "an extension that is not known|this is not a token",
+        "an unknown extension|this is not a token",
     ),
     "no token at all": Attack(lambda yard: "let me in, please", "this is not a token"),
     "empty": Attack(lambda yard: "", "this is not a token"),
@@ -176,7 +174,7 @@ def stranger(yard: Yard) -> KeyPair:
 def test_no_token_at_a_broker_that_takes_tokens(token_yard: Yard) -> None:
     """There any key may connect, but not join."""
     yard = token_yard
-    reason = "this key is not on the broker's list, and there was no token"
+    reason = "this public key is not on the access list, and the HELLO has no token"
     with yard.attack(f"refused SOURCE UNAUTHORIZED: {reason}", sessions_refused=3) as source:
         for error in refusals(PLAYER, yard.broker.players, key_file=stranger(yard)):
             assert isinstance(error, Unauthorized) and reason in str(error)
@@ -194,11 +192,13 @@ def test_a_token_on_the_trusted_side(role: Role, token_yard: Yard) -> None:
         with pytest.raises(TypeError, match="only a player may have a token"):
             refusals(role, yard.broker.backend, token=token, key_file=key_file)
     with (
-        yard.attack("refused SOURCE UNAUTHORIZED: only players have tokens", sessions_refused=1) as source,
+        yard.attack(
+            "refused SOURCE UNAUTHORIZED: only players may join with a token", sessions_refused=1
+        ) as source,
         yard.peer(role, keys=yard.second, source=source) as peer,
     ):
         peer.hello(role, token=token)
-        assert rejected(peer) == (RejectCode.UNAUTHORIZED, "only players have tokens")
+        assert rejected(peer) == (RejectCode.UNAUTHORIZED, "only players may join with a token")
     with (
         yard.attack("refused SOURCE UNAUTHORIZED: key", handshakes_refused=1) as source,
         yard.peer(role, keys=stranger(yard), source=source) as peer,
@@ -210,7 +210,7 @@ def test_a_token_on_the_trusted_side(role: Role, token_yard: Yard) -> None:
 def test_a_token_at_a_broker_that_takes_none(yard: Yard) -> None:
     """It is refused even beside a good key: the token is meant for another broker."""
     token = yard.vault.token(yard.vault.token_key("mint", listed=False), 7)
-    reason = "this broker takes no tokens"
+    reason = "this broker accepts no tokens"
     with yard.attack(
         f"refused SOURCE UNAUTHORIZED: {reason}", sessions_refused=3, handshakes_refused=2
     ) as source:
@@ -288,7 +288,7 @@ def test_a_signer_that_is_revoked(tmp_path: Path) -> None:
             vault.revoke("gone")
             assert rejected(peer) == (RejectCode.REVOKED, "the access list no longer admits 'gone'")
             assert time.monotonic() - began < 2.0 + 0.5
-        reason = "the token is signed with a key that is not known here"
+        reason = "the token is signed by an unknown key"
         with yard.attack(f"refused SOURCE UNAUTHORIZED: .*{reason}", sessions_refused=3) as source:
             for error in refusals(PLAYER, yard.broker.players, token=token, broker_key=vault.broker.public):
                 assert isinstance(error, Unauthorized) and reason in str(error)

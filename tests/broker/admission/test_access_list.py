@@ -139,15 +139,18 @@ def key(**fields: Any) -> str:
         ("[[key]", "not TOML"),
         ("audience = " + "[" * 100_000, "nested|TOML|deep"),
         ("audience = " + "1" * 10_000, "TOML|digits"),
-        ("keys = []", "'keys' is not known, only audience, key, token_key"),
+        ("keys = []", "'keys' is unknown; the names are audience, key, token_key"),
         ("key = 5", r"\[\[key\]\]"),
         ("key = [5]", r"\[\[key\]\]"),
-        ("audience = 5", "audience is a str"),
-        ('audience = ""', "audience is a str"),
-        (key(role="broker"), r"\[\[key\]\] 1 \(x\): role is one of player, server, operator, not 'broker'"),
-        (key(role=None), "role is one of"),
-        (key(role=5), "role is one of"),
-        (key(role=["server"]), "role is one of"),
+        ("audience = 5", "audience must be a str"),
+        ('audience = ""', "audience must be a str"),
+        (
+            key(role="broker"),
+            r"\[\[key\]\] 1 \(x\): role must be one of player, server, operator, not 'broker'",
+        ),
+        (key(role=None), "role must be one of"),
+        (key(role=5), "role must be one of"),
+        (key(role=["server"]), "role must be one of"),
         (key(name=None), "the name of a key pair must be a str"),
         (key(name="a b"), "the name of a key pair must be 1 to 64"),
         (key(name="x" * 65), "the name of a key pair must be 1 to 64"),
@@ -156,22 +159,22 @@ def key(**fields: Any) -> str:
         (key(public="~" * 40), "40 characters of Z85"),
         (key(public="#" * 40), "40 characters of Z85"),
         (key(ids=[7]), "a server has no ids"),
-        (key(role="player"), "a player has ids"),
-        (key(role="player", ids=[]), "a player has ids"),
-        (key(role="player", ids=7), "a player has ids"),
+        (key(role="player"), "a player needs ids"),
+        (key(role="player", ids=[]), "a player needs ids"),
+        (key(role="player", ids=7), "a player needs ids"),
         (key(role="player", ids=[0]), "1 to 2"),
         (key(role="player", ids=[True]), "an int or a str, not bool"),
         (key(role="player", ids=[1.5]), "an int or a str, not float"),
-        (key(sources=False), "sources is true or false, and of an operator"),
-        (key(role="operator", sources=1), "sources is true or false"),
-        (key(orders=False), "orders is true or false, and of an operator"),
-        (key(note=5), "note is a str"),
-        (key(rol="server"), "'rol' is not known"),
-        (key() + key(name="y"), "its public key is that of 'x' too"),
+        (key(sources=False), "sources must be true or false, and only operators have it"),
+        (key(role="operator", sources=1), "sources must be true or false"),
+        (key(orders=False), "orders must be true or false, and only operators have it"),
+        (key(note=5), "note must be a str"),
+        (key(rol="server"), "'rol' is unknown"),
+        (key() + key(name="y"), "'x' has the same public key"),
         (key() + key(public=CLI), "two .* have the name 'x'"),
         (SIGNER + SIGNER, "two .* have the name 'game'"),
-        (SIGNER.replace("public", "publik"), "'publik' is not known"),
-        ("[[token_key]]\nname = 'game'", "public is a str"),
+        (SIGNER.replace("public", "publik"), "'publik' is unknown"),
+        ("[[token_key]]\nname = 'game'", "public must be a str"),
         ("[[token_key]]\nname = 'game'\npublic = 'x'", r"\[\[token_key\]\] 1"),
         ("[[token_key]]\npublic = '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'", "the name of a key pair"),
     ],
@@ -207,12 +210,12 @@ def test_everybody_joins_as_what_the_list_says() -> None:
 @pytest.mark.parametrize(
     ("role", "public", "player_id", "reason"),
     [
-        (Role.SERVER, CLI, None, "this key has the role operator, not server"),
-        (Role.OPERATOR, SHOP, None, "this key has the role server, not operator"),
-        (Role.SERVER, ANNA, None, "this key has the role player, not server"),
-        (Role.PLAYER, SHOP, 7, "this key has the role server, not player"),
-        (Role.PLAYER, NOBODY, 7, "this key is not on the broker's list, and there was no token"),
-        (Role.PLAYER, "", 7, "this key is not on the broker's list, and there was no token"),
+        (Role.SERVER, CLI, None, "this public key has the role operator, not server"),
+        (Role.OPERATOR, SHOP, None, "this public key has the role server, not operator"),
+        (Role.SERVER, ANNA, None, "this public key has the role player, not server"),
+        (Role.PLAYER, SHOP, 7, "this public key has the role server, not player"),
+        (Role.PLAYER, NOBODY, 7, "this public key is not on the access list, and the HELLO has no token"),
+        (Role.PLAYER, "", 7, "this public key is not on the access list, and the HELLO has no token"),
         (Role.PLAYER, BOB, 7, "'bob' may not be player 7"),
         (Role.PLAYER, ANNA, "7", "'anna' may not be player '7'"),
     ],
@@ -231,11 +234,11 @@ def test_tokens() -> None:
     assert refused(desk, Role.PLAYER, NOBODY, 10, "9 60").reason == "'game' may not be player 10"
     bad = refused(desk, Role.PLAYER, NOBODY, None, "bad 60")
     assert bad.code is RejectCode.UNAUTHORIZED
-    assert bad.reason == "the token is not accepted: its signature is wrong"
+    assert bad.reason == "the token was refused: its signature is wrong"
     assert refused(desk, Role.PLAYER, NOBODY, None, "9 0").code is RejectCode.TOKEN_EXPIRED
-    assert refused(desk, Role.SERVER, SHOP, None, "9 60").reason == "only players have tokens"
+    assert refused(desk, Role.SERVER, SHOP, None, "9 60").reason == "only players may join with a token"
     assert (
-        refused(Desk(access=listed()), Role.PLAYER, ANNA, 7, "7 60").reason == "this broker takes no tokens"
+        refused(Desk(access=listed()), Role.PLAYER, ANNA, 7, "7 60").reason == "this broker accepts no tokens"
     )
 
 
@@ -374,8 +377,9 @@ def test_all_whose_keys_are_taken_off_the_list_are_told_so() -> None:
 def test_a_list_where_there_was_none_ends_nobody() -> None:
     desk = Desk()
     player = desk.player(7)
-    desk.switchboard.use(listed())
-    assert player.session is not None
+    for access in (listed(), AccessList.parse("")):
+        desk.switchboard.use(access)
+        assert player.session is not None and desk.switchboard.access is access
 
 
 # -- operators, sources and orders

@@ -186,6 +186,26 @@ def test_a_window_counts_what_is_bundled() -> None:
     assert isinstance(control.decode(ping[1]), control.Ping)
 
 
+def test_a_large_frame_does_not_overtake_a_probe_that_waits() -> None:
+    """The bundle before it takes the last room, so the PING behind the bundle waits."""
+    desk = Desk(backend_window=64 * 1024, backend_queue=1000)
+    server = bundling(desk)
+    player = desk.player(7)
+    for peer in (server, player):
+        peer.take()
+    desk.wire.room[server.routing_id] = 1
+    for _ in range(3):
+        player.send(DATA + bytes(8000))
+    large = DATA + bytes(9000)
+    player.send(large)
+    assert player.bounced() == (b"", Code.OVERLOADED, large)
+    [message] = server.take()
+    assert len(frames_in(message)) == 3
+    del desk.wire.room[server.routing_id]
+    assert not desk.switchboard.flush()
+    assert [control.decode(frame).type for _, frame in server.take()] == [FrameType.PING]
+
+
 def leaves(server: Peer, player: Peer) -> None:
     player.leave()
 

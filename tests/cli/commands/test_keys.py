@@ -119,14 +119,14 @@ def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
         (["new", "x"], "Missing option '--role'"),
         (["allow", "none.pub"], "KEY: none.pub: No such file or directory"),
         (["allow", "short"], "KEY: it does not end with .pub, so it must be a public key, but a public key"),
-        (["allow", "taken.pub", "--role", "player"], "a player has ids"),
+        (["allow", "taken.pub", "--role", "player"], "a player needs ids"),
         (["allow", "taken.pub", "--id", "7"], "a server has no ids"),
         (["revoke", "nobody"], "the file access.toml does not exist"),
         (["list"], "the file access.toml does not exist"),
         (["list", "--access", "odd.toml"], "odd.toml: it is not TOML"),
         (["allow", "taken.pub", "--access", "odd.toml"], "odd.toml is not TOML"),
-        (["list", "--access", "wrong.toml"], "wrong.toml: the list: 'kay' is not known"),
-        (["allow", "taken.pub", "--access", "wrong.toml"], "'kay' is not known"),
+        (["list", "--access", "wrong.toml"], "wrong.toml: the access list: 'kay' is unknown"),
+        (["allow", "taken.pub", "--access", "wrong.toml"], "'kay' is unknown"),
     ],
 )
 def test_wrong_use(run: Any, arguments: list[str], message: str) -> None:
@@ -232,10 +232,14 @@ def test_the_audit_log(tmp_path: Path) -> None:
         "reason": "'anna' may not be player 8",
     }
     assert joined == {"event": "joined", **who, "reason": f"ringback-python/{__version__}"}
-    assert odd["event"] == "keys not reloaded" and "access.toml: [[key]] 2: role is one of" in odd["reason"]
+    assert (
+        odd["event"] == "keys not reloaded" and "access.toml: [[key]] 2: role must be one of" in odd["reason"]
+    )
     assert mended == {"event": "keys reloaded", "keys": 1}
     assert revoked == {"event": "keys reloaded", "keys": 0}
-    assert left["event"] == "left" and left["reason"].startswith("REVOKED: the key 'anna'")
+    assert left["event"] == "left" and left["reason"].startswith(
+        "REVOKED: the access list no longer admits 'anna'"
+    )
     assert told["event"] == "refused" and told["code"] == "REVOKED"
     assert {line["code"] for line in later} <= {"UNAUTHORIZED"}  # the SDK tries again
     assert anna.secret not in path.read_text()
