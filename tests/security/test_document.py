@@ -38,7 +38,7 @@ def test_a_named_file_exists(path: str) -> None:
 def test_the_document_has_all_fields_of_the_list(table: str) -> None:
     with pytest.raises(AccessError) as caught:
         AccessList.parse(f"[[{table}]]\nnothing = 1\n")
-    fields = str(caught.value).partition("only ")[2].split(", ")
+    fields = str(caught.value).partition("the names are ")[2].split(", ")
     rows = re.findall(rf"^\| `\[\[{table}\]\]` \| `(\w+)` \|", DOCUMENT, re.M)
     assert sorted(rows) == fields
 

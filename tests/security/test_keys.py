@@ -115,7 +115,7 @@ ATTACKS |= {
         Unauthorized,
         OTHER_ROLE.format(owner, role),
         "sessions_refused",
-        "UNAUTHORIZED: this key",
+        "UNAUTHORIZED: this public key",
     )
     for owner, role in ((SERVER, OPERATOR), (OPERATOR, SERVER))
 }
