@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 from support import corefakes, switchboards
-from support.switchboards import SOUND, address, check_tables, data, relay
+from support.switchboards import SOUND, check_tables, data, encoded_id, relay
 
 from ringback.core.endpoint_state import IDLE_S
 from ringback.core.execution import Execution
@@ -440,7 +440,7 @@ class _Lives:
         if peer.side is Side.PLAYERS:
             peer.send(frame)
         else:
-            peer.send(program.pick((b"", *map(address, PLAYER_IDS[1:]), program.bytes(1))), frame)
+            peer.send(program.pick((b"", *map(encoded_id, PLAYER_IDS[1:]), program.bytes(1))), frame)
 
     def say(self, program: Program) -> None:
         self._send(self.peer(program), program.pick(ENCODED), program)
@@ -526,8 +526,8 @@ class _Lives:
         self.listen()
         link, body = self.trusted.link, program.piece()
         self.player.send(data(link, body))
-        assert self._heard(self.trusted) == [(address("canary"), data(link, body))]
-        self.trusted.send(address("canary"), data(link, body[::-1]))
+        assert self._heard(self.trusted) == [(encoded_id("canary"), data(link, body))]
+        self.trusted.send(encoded_id("canary"), data(link, body[::-1]))
         assert self._heard(self.player) == [(b"", data(link, body[::-1]))]
 
     def _heard(self, canary: switchboards.Peer) -> list[tuple[bytes, bytes]]:

@@ -162,16 +162,16 @@ def test_a_frame_that_never_ends(said: bytes, joined: bool, plain: Stage) -> Non
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    """A broker that lets each address have few connections."""
+    """A broker that lets each IP have few connections."""
     settings = {"ip_connections": 30, "ip_handshakes": 60.0}
     with Yard(Vault(tmp_path_factory.mktemp("narrow")), settings) as yard:
         yield yard
 
 
 @pytest.mark.parametrize("role", [PLAYER, OPERATOR])
-def test_too_many_connections_of_an_address(role: Role, narrow: Yard) -> None:
-    """Those over the bound are closed at once. Others are not concerned; nor is the same address on the other
-    side, nor itself once the flood is over."""
+def test_too_many_connections_of_an_ip(role: Role, narrow: Yard) -> None:
+    """The broker closes connections over the limit at once. Other IPs can connect, and so can the same IP on the
+    other side, and the same IP later."""
     yard, address = narrow, narrow.address(role)
     keys = yard.ann if role is PLAYER else yard.second
     log = "refused SOURCE more than 30 connections of one IP"
@@ -206,7 +206,7 @@ def test_too_many_connections_at_the_sdk(narrow: Yard) -> None:
             assert "the handshake failed; is the broker's public key right?" in str(error)
 
 
-def test_too_many_handshakes_of_an_address(narrow: Yard) -> None:
+def test_too_many_handshakes_of_an_ip(narrow: Yard) -> None:
     """The connections come one after the other. Keys that are on no list cost the broker the most."""
     yard = narrow
     log = "refused SOURCE more than 60 connections a second of one IP"

@@ -49,10 +49,10 @@ class FakeWire:
     def send_player(self, routing_id: bytes, frame: bytes) -> Sent:
         return self._send(Side.PLAYERS, routing_id, b"", frame)
 
-    def send_backend(self, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
-        return self._send(Side.BACKEND, routing_id, address, frame)
+    def send_backend(self, routing_id: bytes, id_part: bytes, frame: bytes) -> Sent:
+        return self._send(Side.BACKEND, routing_id, id_part, frame)
 
-    def _send(self, side: Side, routing_id: bytes, address: bytes, frame: bytes) -> Sent:
+    def _send(self, side: Side, routing_id: bytes, id_part: bytes, frame: bytes) -> Sent:
         self.sends += 1
         if routing_id in self.gone:
             return Sent.GONE
@@ -60,7 +60,7 @@ class FakeWire:
             return Sent.FULL
         if routing_id in self.room:
             self.room[routing_id] -= 1
-        self.inbox[side, routing_id].append((address, frame))
+        self.inbox[side, routing_id].append((id_part, frame))
         return Sent.YES
 
     def close_connection(self, side: Side, connection: Connection) -> None:
@@ -82,7 +82,7 @@ class FakeWire:
 
 @dataclass(eq=False)
 class Peer:
-    """The far end of a connection. What it is told is a list of (address, frame)."""
+    """The far end of a connection. What it is told is a list of (id_part, frame)."""
 
     desk: Desk
     side: Side
@@ -109,8 +109,8 @@ class Peer:
     def told(self) -> list[ControlFrame]:
         """Return the control frames that came since the last time. Fail if something else came."""
         frames = []
-        for address, frame in self.take():
-            assert address == b""
+        for id_part, frame in self.take():
+            assert id_part == b""
             frames.append(decode(frame))
         return frames
 
@@ -122,10 +122,10 @@ class Peer:
 
     def bounced(self) -> tuple[bytes, Code, bytes]:
         """Return ID part, code and bounced frame of the BOUNCE that came. Fail if something else came."""
-        [(address, frame)] = self.take()
+        [(id_part, frame)] = self.take()
         version, number, code, link = HEADER.unpack_from(frame)
         assert (version, number, link) == (1, FrameType.BOUNCE, 0)
-        return address, Code(code), frame[HEADER_BYTES:]
+        return id_part, Code(code), frame[HEADER_BYTES:]
 
     def leave(self) -> None:
         """Close the connection."""
@@ -140,10 +140,10 @@ class Desk:
 
     def __init__(self, *, access: AccessList | None = None, **settings: Any) -> None:
         self.wire = FakeWire()
-        self.config = BrokerSettings(**{"lease": 30.0, **settings})
+        self.settings = BrokerSettings(**{"lease": 30.0, **settings})
         self.unix_s = 1.8e9
         self.switchboard = Switchboard(
-            self.config, self.wire, "test", access=access, unix_time=lambda: self.unix_s
+            self.settings, self.wire, "test", access=access, unix_time=lambda: self.unix_s
         )
         self.now = 1000.0
         self._descriptors = count(10)
@@ -292,5 +292,5 @@ def relay(link: int, body: bytes = b"\x90") -> bytes:
     return header(FrameType.RELAY, link) + body
 
 
-def address(player_id: PlayerID) -> bytes:
+def encoded_id(player_id: PlayerID) -> bytes:
     return encode_player_id(player_id)

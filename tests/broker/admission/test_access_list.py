@@ -1,4 +1,4 @@
-"""The list of keys: what it may say, and who joins by it."""
+"""The access list: what it may say, and which peers it lets join."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.switchboards import Desk, Peer, address, data, relay
+from support.switchboards import Desk, Peer, data, encoded_id, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
@@ -52,11 +52,11 @@ SIGNER = """
 name = "game"
 public = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 """
-"""The public key is that of RFC 8037, appendix A."""
+"""The public key comes from RFC 8037, appendix A."""
 
 
 class Tokens:
-    """In the place of what checks signatures, which has tests of its own."""
+    """Stands in for the verifier of tokens, which has its own tests."""
 
     def verify(self, token: str, client_key: str | None, now: float) -> Verified:
         player_id, _, left_s = token.partition(" ")
@@ -75,7 +75,7 @@ def listed(text: str = TEXT) -> AccessList:
 
 
 def hello(peer: Peer, role: Role, player_id: Any = None, token: str | None = None) -> control.ControlFrame:
-    """Says HELLO, and gives the answer."""
+    """Say HELLO, and return the reply."""
     peer.say(control.Hello(role, player_id, token=token))
     return peer.told()[-1]
 
@@ -184,7 +184,7 @@ def test_a_list_that_is_wrong(text: str, message: str) -> None:
         AccessList.parse(text)
 
 
-# -- who comes in
+# -- who may join
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_tokens() -> None:
     desk = Desk(access=listed(TEXT + SIGNER))
     player = joins(desk, Role.PLAYER, NOBODY, None, "9 60")
     assert player.player_id == 9
-    assert joins(desk, Role.PLAYER, ANNA, 8, "8 60").player_id == 8  # the token counts, not the list
+    assert joins(desk, Role.PLAYER, ANNA, 8, "8 60").player_id == 8  # the token decides, not the access list
     assert refused(desk, Role.PLAYER, NOBODY, 10, "9 60").reason == "'game' may not be player 10"
     bad = refused(desk, Role.PLAYER, NOBODY, None, "bad 60")
     assert bad.code is RejectCode.UNAUTHORIZED
@@ -291,7 +291,7 @@ def peer_taken() -> control.Reject:
     return control.Reject(RejectCode.ID_TAKEN, "another player with the ID 7 is connected")
 
 
-def test_who_takes_a_place_is_not_one_too_many() -> None:
+def test_a_player_that_takes_its_own_place_needs_no_room() -> None:
     desk = Desk(access=listed(), max_players=2)
     joins(desk, Role.PLAYER, BOB, 8)
     first = joins(desk, Role.PLAYER, ANNA, 7)
@@ -306,7 +306,7 @@ def test_a_second_server_of_the_same_key_is_refused() -> None:
     assert refused(desk, Role.SERVER, SHOP).code is RejectCode.SERVER_TAKEN
 
 
-# -- another list
+# -- another access list
 
 
 def without(name: str, text: str = TEXT) -> AccessList:
@@ -355,7 +355,7 @@ def test_a_signer_whose_key_is_another_one_now() -> None:
     assert guest.session is None
 
 
-def test_those_who_are_ended_may_end_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revoked_player_may_end_an_operator_whose_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback_broker.switchboard.sending.MAX_BACKLOG", dict.fromkeys(Role, 1))
     desk = Desk(access=listed())
     anna, cli = joins(desk, Role.PLAYER, ANNA), joins(desk, Role.OPERATOR, CLI)
@@ -366,7 +366,7 @@ def test_those_who_are_ended_may_end_others(monkeypatch: pytest.MonkeyPatch) -> 
     assert desk.counters.sessions_too_slow == 1 and desk.counters.sessions_revoked == 1
 
 
-def test_all_whose_keys_are_taken_off_the_list_are_told_so() -> None:
+def test_each_peer_whose_key_left_the_list_is_told_so() -> None:
     desk = Desk(access=listed())
     peers = [joins(desk, Role.PLAYER, ANNA), joins(desk, Role.OPERATOR, CLI), joins(desk, Role.SERVER, SHOP)]
     desk.switchboard.use(AccessList.parse(""))
@@ -412,24 +412,24 @@ def test_an_operator_may_be_kept_from_naming_sources() -> None:
     server = joins(desk, Role.SERVER, SHOP)
     mute, cli = joins(desk, Role.OPERATOR, MUTE), joins(desk, Role.OPERATOR, CLI)
     server.take()
-    mute.send(address(7), relay(mute.link))
+    mute.send(encoded_id(7), relay(mute.link))
     assert mute.bounced()[1] is Code.FORBIDDEN
     assert not server.take() and desk.counters.bounced_forbidden == 1
-    cli.send(address(7), relay(cli.link))
+    cli.send(encoded_id(7), relay(cli.link))
     assert len(server.take()) == 1
     anna = joins(desk, Role.PLAYER, ANNA, 7)
     anna.take()
-    mute.send(address(7), data(mute.link))  # to call players is no matter of sources
+    mute.send(encoded_id(7), data(mute.link))  # a call to a player names no source
     assert len(anna.take()) == 1
     desk.switchboard.use(listed(TEXT.replace("sources = false", "sources = true")))
-    mute.send(address(7), relay(mute.link))
-    assert [where for where, _ in server.take() if where] == [address(7)]
+    mute.send(encoded_id(7), relay(mute.link))
+    assert [where for where, _ in server.take() if where] == [encoded_id(7)]
 
 
-# -- addresses
+# -- IPs
 
 
-def test_connections_that_one_address_may_have() -> None:
+def test_connections_that_one_ip_may_have() -> None:
     desk = Desk(ip_connections=2)
     first, second = (desk.connect(ip="a") for _ in range(2))
     third = desk.connect(ip="a")
@@ -443,10 +443,10 @@ def test_connections_that_one_address_may_have() -> None:
     assert len(desk.wire.closed) == 1
     assert hello(second, Role.PLAYER).type.name == "WELCOME"
     desk.connect(ip="a")
-    assert len(desk.wire.closed) == 2  # a session counts as well
+    assert len(desk.wire.closed) == 2  # sessions count too
 
 
-def test_connections_that_one_address_may_make_in_a_second() -> None:
+def test_connections_that_one_ip_may_make_in_a_second() -> None:
     desk = Desk(ip_handshakes=4.0)
     for _ in range(4):
         desk.connect(ip="a").leave()
@@ -466,10 +466,10 @@ def test_connections_that_one_address_may_make_in_a_second() -> None:
     assert desk.switchboard.state.connections_by_ip._recent == {}
 
 
-# -- the file that changes
+# -- a file that changes
 
 
-def test_a_fault_of_ours_in_reading_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_reading_the_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "access.toml"
     path.write_text(TEXT)
     file = AccessFile(str(path))
@@ -486,7 +486,7 @@ def test_a_fault_of_ours_in_reading_is_told_of(tmp_path: Path, monkeypatch: pyte
 
 
 def read_anew(file: AccessFile) -> Any:
-    """Has it read twice at a time, as two signals would, and gives what came of the last."""
+    """Have the file read twice at a time, as two signals would. Return the last outcome."""
     results = []
     for _ in range(2):
         file.start_reading()

@@ -1,4 +1,4 @@
-"""Connections without a session."""
+"""Strangers: connections without a session."""
 
 from __future__ import annotations
 

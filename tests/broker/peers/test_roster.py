@@ -1,4 +1,4 @@
-"""The roster: who is connected, by every name."""
+"""The roster: sessions by every name."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ringback.protocol.bundles import BUNDLE, bundle, unbundle
 from ringback.protocol.control import encode
 from ringback.protocol.frames import FrameType, Role, header
 from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES, MAX_FRAME_BYTES
-from ringback.protocol.player_ids import encode_player_id as address
+from ringback.protocol.player_ids import encode_player_id as encoded_id
 from ringback_broker.peers.connection import Side
 from ringback_broker.switchboard.sending import MAX_BACKLOG
 
@@ -58,7 +58,7 @@ def test_frames_of_many_players_leave_in_one_message_at_the_end_of_a_step(desk: 
     assert not server.take()
     flush(desk)
     [message] = server.take()
-    expected = [(address(7), DATA + b"x"), (address(8), DATA + b"x"), (address(7), DATA + b"y")]
+    expected = [(encoded_id(7), DATA + b"x"), (encoded_id(8), DATA + b"x"), (encoded_id(7), DATA + b"y")]
     assert frames_in(message) == expected
     assert desk.counters.frames_up == 3 and desk.counters.bytes_up == 27
     flush(desk)
@@ -71,7 +71,7 @@ def test_a_lone_frame_leaves_as_it_is(desk: Desk) -> None:
     server.take()
     player.send(DATA + b"x")
     flush(desk)
-    assert server.take() == [(address(7), DATA + b"x")]
+    assert server.take() == [(encoded_id(7), DATA + b"x")]
 
 
 def test_a_peer_that_takes_no_bundles_gets_none(desk: Desk) -> None:
@@ -79,7 +79,7 @@ def test_a_peer_that_takes_no_bundles_gets_none(desk: Desk) -> None:
     player = desk.player(7)
     server.take()
     player.send(DATA + b"x")
-    assert server.take() == [(address(7), DATA + b"x")]
+    assert server.take() == [(encoded_id(7), DATA + b"x")]
 
 
 def test_an_operator_is_sent_bundles_too(desk: Desk) -> None:
@@ -89,7 +89,7 @@ def test_an_operator_is_sent_bundles_too(desk: Desk) -> None:
         desk.player(number).send(mine + b"x")
     flush(desk)
     [message] = operator.take()
-    assert frames_in(message) == [(address(7), mine + b"x"), (address(8), mine + b"x")]
+    assert frames_in(message) == [(encoded_id(7), mine + b"x"), (encoded_id(8), mine + b"x")]
 
 
 @pytest.mark.parametrize(("size", "fit"), [(0, BUNDLE_FRAMES), (8000, BATCH_BYTES // 8008 + 1)])
@@ -114,12 +114,12 @@ def test_nothing_overtakes_earlier_frames(desk: Desk) -> None:
     two.send(DATA + b"x")
     one.leave()
     bundled, left = server.take()
-    assert frames_in(bundled) == [(address(1), DATA + b"last words"), (address(2), DATA + b"x")]
+    assert frames_in(bundled) == [(encoded_id(1), DATA + b"last words"), (encoded_id(2), DATA + b"x")]
     assert left == (b"", encode(control.Left((1,))))
     two.send(DATA + b"y")
     relayed = header(FrameType.RELAY, operator.link)
-    operator.send(address(9), relayed)
-    assert server.take() == [(address(2), DATA + b"y"), (address(9), relayed)]
+    operator.send(encoded_id(9), relayed)
+    assert server.take() == [(encoded_id(2), DATA + b"y"), (encoded_id(9), relayed)]
 
 
 def test_a_bundle_without_room_bounces_to_each_sender(desk: Desk) -> None:
@@ -156,7 +156,7 @@ def test_a_refused_server_gets_the_frames_that_came_before(desk: Desk) -> None:
     player.send(DATA + b"x")
     server.send(b"", b"nonsense")
     data, reject = server.take()
-    assert data == (address(7), DATA + b"x")
+    assert data == (encoded_id(7), DATA + b"x")
     assert control.decode(reject[1]).type is FrameType.REJECT
     flush(desk)
     assert not server.take()
@@ -245,12 +245,12 @@ def test_a_probe_behind_a_bundle_may_end_the_server(
 def test_a_bundle_of_the_server_reaches_each_player(desk: Desk) -> None:
     server = bundling(desk)
     players = {number: desk.player(number) for number in (7, 8)}
-    pairs = [(address(7), DATA + b"x"), (address(8), DATA + b"y"), (address(9), DATA + b"z")]
+    pairs = [(encoded_id(7), DATA + b"x"), (encoded_id(8), DATA + b"y"), (encoded_id(9), DATA + b"z")]
     server.take()
     server.send(b"", bundle(pairs))
     assert players[7].take() == [(b"", DATA + b"x")]
     assert players[8].take() == [(b"", DATA + b"y")]
-    assert server.bounced() == (address(9), Code.UNKNOWN_PLAYER, DATA + b"z")
+    assert server.bounced() == (encoded_id(9), Code.UNKNOWN_PLAYER, DATA + b"z")
     assert desk.counters.frames_down == 2
 
 
@@ -258,8 +258,8 @@ def test_a_bundle_of_the_server_reaches_operators_too(desk: Desk) -> None:
     server, operator, player = bundling(desk), desk.operator(), desk.player(7)
     relayed = header(FrameType.RELAY, operator.link) + b"x"
     operator.take()
-    server.send(b"", bundle([(address(9), relayed), (address(7), DATA)]))
-    assert operator.take() == [(address(9), relayed)]
+    server.send(b"", bundle([(encoded_id(9), relayed), (encoded_id(7), DATA)]))
+    assert operator.take() == [(encoded_id(9), relayed)]
     assert (b"", DATA) in player.take()
 
 
@@ -275,9 +275,9 @@ def test_a_bundle_of_the_server_reaches_operators_too(desk: Desk) -> None:
         BUNDLE + b"\x90\x00",
         BUNDLE + msgpack.packb([b"\7"] * (2 * BUNDLE_FRAMES + 2)),
         bundle([(b"", DATA)]),
-        bundle([(address(7), bundle([(address(7), DATA)]))]),
-        bundle([(address(7), encode(control.Bye()))]),
-        bundle([(address(7), header(FrameType.DATA, 5))]),
+        bundle([(encoded_id(7), bundle([(encoded_id(7), DATA)]))]),
+        bundle([(encoded_id(7), encode(control.Bye()))]),
+        bundle([(encoded_id(7), header(FrameType.DATA, 5))]),
     ],
 )
 def test_another_form_ends_the_session(desk: Desk, frame: bytes) -> None:
@@ -293,7 +293,7 @@ def test_another_form_ends_the_session(desk: Desk, frame: bytes) -> None:
 def test_frames_after_a_violation_in_a_bundle_are_dropped(desk: Desk) -> None:
     server, player = bundling(desk), desk.player(7)
     player.take()
-    server.send(b"", bundle([(address(7), b"nonsense"), (address(7), DATA)]))
+    server.send(b"", bundle([(encoded_id(7), b"nonsense"), (encoded_id(7), DATA)]))
     assert player.told() == [control.ServerDown()]
 
 
@@ -302,5 +302,5 @@ def test_a_player_has_no_bundles(desk: Desk) -> None:
     peer.say(control.Hello(Role.PLAYER, 7, bundles=True))
     [welcome] = peer.told()
     assert isinstance(welcome, control.Welcome) and welcome.bundles is None
-    peer.send(bundle([(address(8), DATA)]))
+    peer.send(bundle([(encoded_id(8), DATA)]))
     assert peer.rejected().code is RejectCode.PROTOCOL_ERROR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.switchboards import Desk, Peer, address, data, relay
+from support.switchboards import Desk, Peer, data, encoded_id, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
@@ -45,9 +45,9 @@ def test_a_snapshot_counts_peers_that_do_not_read() -> None:
 def send_to(desk: Desk, peer: Peer, sender: Peer, count: int) -> None:
     for _ in range(count):
         if peer.side is not sender.side:
-            sender.send(*([FRAME] if peer.link == 0 and peer.player_id is None else [address(7), FRAME]))
+            sender.send(*([FRAME] if peer.link == 0 and peer.player_id is None else [encoded_id(7), FRAME]))
         else:
-            sender.send(address(7), relay(sender.link, bytes(992)))
+            sender.send(encoded_id(7), relay(sender.link, bytes(992)))
 
 
 @pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
@@ -77,7 +77,7 @@ def test_small_frames_use_a_window_up_too() -> None:
     desk = Desk(player_queue=100)
     server, player = desk.server(), desk.player(7)
     for _ in range(300):
-        server.send(address(7), data())
+        server.send(encoded_id(7), data())
     count, pings = frames_and_pings(player)
     assert count == 200 and len(pings) == 4
 
@@ -86,7 +86,7 @@ def test_a_relay_counts_in_the_window_of_its_receiver() -> None:
     desk = Desk(backend_window=100_000, backend_queue=50_000)
     server, operator = desk.server(), desk.operator()
     for _ in range(200):
-        operator.send(address(7), relay(operator.link, bytes(992)))
+        operator.send(encoded_id(7), relay(operator.link, bytes(992)))
     count, pings = frames_and_pings(server)
     assert 95 <= count <= 105 and len(pings) == 4
     assert desk.counters.bounced_overloaded == 200 - count
@@ -134,7 +134,7 @@ def test_a_peer_that_reads_nothing_for_long_is_ended() -> None:
     desk = Desk(player_window=100_000, slow=10.0)
     server, player, idle = desk.server(), desk.player(7), desk.player(8)
     for _ in range(200):
-        server.send(address(7), FRAME)
+        server.send(encoded_id(7), FRAME)
     desk.switchboard.tick(desk.now + 9.0)
     assert player.session is not None
     for peer in (server, player):
@@ -152,7 +152,7 @@ def test_a_peer_that_reads_slowly_is_not_ended() -> None:
     unread: list[bytes] = []
     for _ in range(20):
         for _ in range(200):
-            server.send(address(7), FRAME)
+            server.send(encoded_id(7), FRAME)
         unread += frames_and_pings(player)[1]
         desk.now += 9.0
         desk.switchboard.tick(desk.now)
@@ -167,10 +167,10 @@ def test_a_pong_without_a_probe_opens_no_window(body: bytes) -> None:
     desk = Desk(player_window=100_000)
     server, player = desk.server(), desk.player(7)
     for _ in range(200):
-        server.send(address(7), FRAME)
+        server.send(encoded_id(7), FRAME)
     player.take()
     player.say(control.Pong(body))
-    server.send(address(7), FRAME)
+    server.send(encoded_id(7), FRAME)
     assert player.take() == [] and desk.counters.violations == 1
 
 
@@ -226,7 +226,7 @@ def test_new_settings_apply_to_connected_players() -> None:
         player.send(data())
     before = desk.counters.bounced_rate_limited
     assert 48 <= before <= 52
-    desk.switchboard.reconfigure(replace(desk.config, player_frames=1000.0, max_players=2, hello=1.0), 100)
+    desk.switchboard.reconfigure(replace(desk.settings, player_frames=1000.0, max_players=2, hello=1.0), 100)
     desk.now += 1.0
     for _ in range(1500):
         player.send(data())

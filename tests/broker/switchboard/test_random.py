@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
-from support.switchboards import SOUND, Desk, Peer, address, check_tables, data, relay
+from support.switchboards import SOUND, Desk, Peer, check_tables, data, encoded_id, relay
 
 from ringback.errors import RejectCode
 from ringback.protocol import control
@@ -16,7 +16,7 @@ from ringback.protocol.frames import BROKER_ACCEPTS, HEADER, HEADER_BYTES, Frame
 from ringback_broker.peers.connection import Side
 
 player_ids = st.one_of(st.integers(1, 4), st.sampled_from(["1", "x", "\N{SNOWMAN}"]), st.just(2**63 - 1))
-addresses = st.one_of(player_ids.map(address), st.just(b""), st.binary(max_size=70))
+id_parts = st.one_of(player_ids.map(encoded_id), st.just(b""), st.binary(max_size=70))
 links = st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1))
 headers = st.builds(
     HEADER.pack,
@@ -34,9 +34,9 @@ frames = st.one_of(
 )
 messages = st.one_of(
     st.tuples(frames),
-    st.tuples(addresses, frames),
+    st.tuples(id_parts, frames),
     st.tuples(st.just(b""), frames),
-    st.lists(st.one_of(frames, addresses), min_size=1, max_size=5).map(tuple),
+    st.lists(st.one_of(frames, id_parts), min_size=1, max_size=5).map(tuple),
 )
 
 
@@ -87,7 +87,7 @@ bodies = st.one_of(
 
 
 @settings(max_examples=40, deadline=None)
-@given(body=bodies, version=st.sampled_from([1, 1, 1, 0, 2]), where=addresses, link=links)
+@given(body=bodies, version=st.sampled_from([1, 1, 1, 0, 2]), where=id_parts, link=links)
 def test_every_frame_type_in_every_state(body: bytes, version: int, where: bytes, link: int) -> None:
     for name, role in STATES.items():
         for number in (*range(20), 127, 128, 255):
@@ -123,10 +123,10 @@ def test_garbage_harms_nobody_else(name: str, sent: list[tuple[bytes, ...]]) -> 
         check_tables(desk)
     canary.take()
     operator.take()
-    operator.send(address("canary"), data(operator.link, b"call"))
+    operator.send(encoded_id("canary"), data(operator.link, b"call"))
     assert canary.take() == [(b"", data(operator.link, b"call"))]
     canary.send(data(operator.link, b"answer"))
-    assert operator.take() == [(address("canary"), data(operator.link, b"answer"))]
+    assert operator.take() == [(encoded_id("canary"), data(operator.link, b"answer"))]
 
 
 _SIDES = {Role.PLAYER: Side.PLAYERS, Role.SERVER: Side.BACKEND, Role.OPERATOR: Side.BACKEND}
@@ -202,7 +202,7 @@ class Lives(RuleBasedStateMachine):
     def call(self, peer: Peer, other: Peer, honest: int) -> None:
         self.sent += 1
         body = b"%d" % self.sent
-        session, to = peer.session, address(self._id(other))
+        session, to = peer.session, encoded_id(self._id(other))
         if session is not None and session.side is Side.BACKEND:
             other = peer
         frame = data(self._link(peer, other, bool(honest)), body)
@@ -235,8 +235,9 @@ class Lives(RuleBasedStateMachine):
         if peer.side is Side.PLAYERS:
             peer.send(frame)
         else:
-            peer.send(address(source), frame)
-        self._only(body, peer, receiver and receiver.routing_id, address(source), frame, address(source))
+            peer.send(encoded_id(source), frame)
+        id_part = encoded_id(source)
+        self._only(body, peer, receiver and receiver.routing_id, id_part, frame, id_part)
 
     def _only(
         self, body: bytes, sender: Peer, receiver: bytes | None, came_as: bytes, frame: bytes, to: bytes

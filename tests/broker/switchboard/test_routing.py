@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.switchboards import Desk, address, data, relay
+from support.switchboards import Desk, data, encoded_id, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
@@ -19,7 +19,10 @@ def test_the_server_gets_a_players_data_with_the_players_id() -> None:
     server.take()
     player.send(data(body=b"call"))
     other.send(data(body=b"another"))
-    assert server.take() == [(address(7), data(body=b"call")), (address("seven"), data(body=b"another"))]
+    assert server.take() == [
+        (encoded_id(7), data(body=b"call")),
+        (encoded_id("seven"), data(body=b"another")),
+    ]
     assert not player.take() and not other.take()
     assert (desk.counters.frames_up, desk.counters.bytes_up) == (2, 8 + 4 + 8 + 7)
 
@@ -28,7 +31,7 @@ def test_a_player_gets_the_servers_data_without_an_id_part() -> None:
     desk = Desk()
     server, player, other = desk.server(), desk.player(7), desk.player("7")
     server.take()
-    server.send(address("7"), data(body=b"call"))
+    server.send(encoded_id("7"), data(body=b"call"))
     assert other.take() == [(b"", data(body=b"call"))]
     assert not player.take() and not server.take()
     assert (desk.counters.frames_down, desk.counters.bytes_down) == (1, 12)
@@ -39,20 +42,20 @@ def test_an_operator_and_a_player_talk_over_the_operators_link() -> None:
     server, first, second, player = desk.server(), desk.operator(), desk.operator(), desk.player(7)
     server.take()
     assert (first.link, second.link) == (1, 2)
-    second.send(address(7), data(2, b"call"))
+    second.send(encoded_id(7), data(2, b"call"))
     assert player.take() == [(b"", data(2, b"call"))]
     player.send(data(2, b"answer"))
-    assert second.take() == [(address(7), data(2, b"answer"))]
+    assert second.take() == [(encoded_id(7), data(2, b"answer"))]
     assert not first.take() and not server.take()
 
 
 def test_an_operator_and_the_server_talk_in_the_name_of_a_source() -> None:
     desk = Desk()
     server, operator = desk.server(), desk.operator()
-    operator.send(address("not there"), relay(1, b"call"))
-    assert server.take() == [(address("not there"), relay(1, b"call"))]
-    server.send(address("not there"), relay(1, b"answer"))
-    assert operator.take() == [(address("not there"), relay(1, b"answer"))]
+    operator.send(encoded_id("not there"), relay(1, b"call"))
+    assert server.take() == [(encoded_id("not there"), relay(1, b"call"))]
+    server.send(encoded_id("not there"), relay(1, b"answer"))
+    assert operator.take() == [(encoded_id("not there"), relay(1, b"answer"))]
     assert desk.counters.frames_relayed == 2
 
 
@@ -79,21 +82,21 @@ def test_data_for_an_unknown_link_bounces(link: int) -> None:
 def test_data_for_a_player_that_is_not_connected_bounces(role: Role) -> None:
     desk = Desk()
     peer = desk.join(role)
-    peer.send(address(7), data(peer.link, b"call"))
-    assert peer.bounced() == (address(7), Code.UNKNOWN_PLAYER, data(peer.link, b"call"))
-    peer.send(b"not an address", data(peer.link))
-    assert peer.bounced() == (b"not an address", Code.UNKNOWN_PLAYER, data(peer.link))
+    peer.send(encoded_id(7), data(peer.link, b"call"))
+    assert peer.bounced() == (encoded_id(7), Code.UNKNOWN_PLAYER, data(peer.link, b"call"))
+    peer.send(b"not an ID", data(peer.link))
+    assert peer.bounced() == (b"not an ID", Code.UNKNOWN_PLAYER, data(peer.link))
     assert desk.counters.bounced_unknown_player == 2
 
 
 def test_a_relay_without_its_receiver_bounces() -> None:
     desk = Desk()
     operator = desk.operator()
-    operator.send(address(7), relay(1))
-    assert operator.bounced() == (address(7), Code.NO_SERVER, relay(1))
+    operator.send(encoded_id(7), relay(1))
+    assert operator.bounced() == (encoded_id(7), Code.NO_SERVER, relay(1))
     server = desk.server()
-    server.send(address(7), relay(99))
-    assert server.bounced() == (address(7), Code.NO_SERVER, relay(99))
+    server.send(encoded_id(7), relay(99))
+    assert server.bounced() == (encoded_id(7), Code.NO_SERVER, relay(99))
 
 
 def test_a_frame_for_a_full_queue_bounces() -> None:
@@ -103,10 +106,10 @@ def test_a_frame_for_a_full_queue_bounces() -> None:
     for sender, parts, receiver in (
         (player, (data(),), server),
         (player, (data(1),), operator),
-        (server, (address(7), data()), player),
-        (server, (address(7), relay(1)), operator),
-        (operator, (address(7), data(1)), player),
-        (operator, (address(7), relay(1)), server),
+        (server, (encoded_id(7), data()), player),
+        (server, (encoded_id(7), relay(1)), operator),
+        (operator, (encoded_id(7), data(1)), player),
+        (operator, (encoded_id(7), relay(1)), server),
     ):
         desk.wire.full = {receiver.routing_id}
         sender.send(*parts)
@@ -122,7 +125,7 @@ def test_a_bounce_without_room_waits(role: Role) -> None:
     """It is the only news of calls that may have no time limit."""
     desk = Desk()
     sender = desk.join(role)
-    parts = (data(),) if role is Role.PLAYER else (address(7), data())
+    parts = (data(),) if role is Role.PLAYER else (encoded_id(7), data())
     desk.wire.full = {sender.routing_id}
     sender.send(*parts)
     sender.say(control.Ping(b"later"))
@@ -189,7 +192,7 @@ def test_a_send_without_a_connection_ends_the_session_of_the_receiver(target: Ro
     for peer in peers.values():
         peer.take()
     if target is Role.PLAYER:
-        operator.send(address(7), data(1))
+        operator.send(encoded_id(7), data(1))
         asker = operator
     else:
         player.send(data(0 if target is Role.SERVER else 1))
@@ -216,7 +219,7 @@ def test_a_relay_without_a_connection_ends_the_session_of_the_server() -> None:
     desk = Desk()
     server, operator = desk.server(), desk.operator()
     desk.wire.gone = {server.routing_id}
-    operator.send(address(7), relay(1))
+    operator.send(encoded_id(7), relay(1))
     desk.two_ticks()
     (_, frame), (_, down) = operator.take()
     assert HEADER.unpack_from(frame)[2] == Code.NO_SERVER
@@ -243,13 +246,13 @@ def test_bounces_of_a_draining_broker_say_so() -> None:
     assert operator.told() == [control.DrainingNotice(5000)]
     player.send(data())
     assert player.bounced() == (b"", Code.DRAINING, data())
-    operator.send(address("gone"), data(1))
-    assert operator.bounced() == (address("gone"), Code.DRAINING, data(1))
-    operator.send(address(7), data(1, b"delivered"))
+    operator.send(encoded_id("gone"), data(1))
+    assert operator.bounced() == (encoded_id("gone"), Code.DRAINING, data(1))
+    operator.send(encoded_id(7), data(1, b"delivered"))
     assert player.take() == [(b"", data(1, b"delivered"))]
     desk.wire.full = {player.routing_id}
-    operator.send(address(7), data(1))
-    assert operator.bounced() == (address(7), Code.OVERLOADED, data(1))
+    operator.send(encoded_id(7), data(1))
+    assert operator.bounced() == (encoded_id(7), Code.OVERLOADED, data(1))
     assert desk.counters.bounced_draining == 2
 
 
@@ -259,7 +262,7 @@ def test_a_frame_of_the_largest_size_is_forwarded_as_it_is() -> None:
     server.take()
     frame = data(body=bytes(1024 * 1024))
     player.send(frame)
-    assert server.take() == [(address(7), frame)]
+    assert server.take() == [(encoded_id(7), frame)]
 
 
 WRONG = {
@@ -311,18 +314,18 @@ def test_a_player_does_not_relay() -> None:
 @pytest.mark.parametrize(
     ("role", "parts"),
     [
-        (Role.SERVER, (address(7), data(1))),
-        (Role.SERVER, (address(7), relay(0))),
-        (Role.OPERATOR, (address(7), data(0))),
-        (Role.OPERATOR, (address(7), data(2))),
-        (Role.OPERATOR, (address(7), relay(0))),
-        (Role.OPERATOR, (address(7), relay(2))),
-        (Role.OPERATOR, (address(7), relay(99))),
-        (Role.OPERATOR, (address(7), relay(1)[:7])),
-        (Role.OPERATOR, (address(7), data(1)[:7])),
-        (Role.OPERATOR, (address(7), b"")),
-        (Role.OPERATOR, (address(7), HEADER.pack(1, FrameType.RELAY, 1, 1))),
-        (Role.SERVER, (address(7), control.encode(control.Ping()))),
+        (Role.SERVER, (encoded_id(7), data(1))),
+        (Role.SERVER, (encoded_id(7), relay(0))),
+        (Role.OPERATOR, (encoded_id(7), data(0))),
+        (Role.OPERATOR, (encoded_id(7), data(2))),
+        (Role.OPERATOR, (encoded_id(7), relay(0))),
+        (Role.OPERATOR, (encoded_id(7), relay(2))),
+        (Role.OPERATOR, (encoded_id(7), relay(99))),
+        (Role.OPERATOR, (encoded_id(7), relay(1)[:7])),
+        (Role.OPERATOR, (encoded_id(7), data(1)[:7])),
+        (Role.OPERATOR, (encoded_id(7), b"")),
+        (Role.OPERATOR, (encoded_id(7), HEADER.pack(1, FrameType.RELAY, 1, 1))),
+        (Role.SERVER, (encoded_id(7), control.encode(control.Ping()))),
         (Role.SERVER, (b"", data(0))),
         (Role.OPERATOR, (b"", relay(1))),
     ],
@@ -370,7 +373,7 @@ def test_sides_do_not_share_routing_ids() -> None:
     operator.routing_id = player.routing_id
     operator.say(control.Hello(Role.OPERATOR))
     operator.told()
-    operator.send(address(7), data(1, b"call"))
+    operator.send(encoded_id(7), data(1, b"call"))
     assert player.take() == [(b"", data(1, b"call"))]
     operator.leave()
     assert player.session is not None

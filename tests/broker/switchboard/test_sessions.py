@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.switchboards import Desk, Peer, address, data, relay
+from support.switchboards import Desk, Peer, data, encoded_id, relay
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
@@ -175,7 +175,7 @@ def test_other_frames_before_hello_are_refused_with_no_session(side: Side, numbe
     desk = Desk()
     peer = desk.connect(side)
     frame = HEADER.pack(1, number, 0, 0) + b"\xc1"
-    peer.send(*([frame] if side is Side.PLAYERS else [address(7), frame]))
+    peer.send(*([frame] if side is Side.PLAYERS else [encoded_id(7), frame]))
     assert peer.rejected().code is RejectCode.NO_SESSION
     assert desk.counters.stranger_messages == 1
 
@@ -221,7 +221,7 @@ def test_a_hello_with_a_wrong_number_of_parts_is_refused(side: Side, count: int)
 def test_a_hello_with_an_id_part_is_refused() -> None:
     desk = Desk()
     peer = desk.connect(Side.BACKEND)
-    peer.send(address(7), encode(control.Hello(Role.SERVER)))
+    peer.send(encoded_id(7), encode(control.Hello(Role.SERVER)))
     assert peer.rejected().code is RejectCode.PROTOCOL_ERROR
 
 
@@ -415,7 +415,7 @@ def test_a_lease_is_renewed_by_any_frame() -> None:
     for _ in range(3):
         desk.now += 29
         player.send(data())
-        server.send(address("nobody"), data())
+        server.send(encoded_id("nobody"), data())
         desk.switchboard.tick(desk.now)
     assert player.session is not None and server.session is not None
     assert silent.session is None
@@ -537,8 +537,8 @@ def test_two_sessions_that_are_gone_end_together() -> None:
     desk = Desk()
     operator, server, player = desk.operator(), desk.server(), desk.player(7)
     desk.wire.gone = {server.routing_id, player.routing_id}
-    operator.send(address(7), data(operator.link))
-    operator.send(address(7), relay(operator.link))
+    operator.send(encoded_id(7), data(operator.link))
+    operator.send(encoded_id(7), relay(operator.link))
     desk.two_ticks()
     assert server.session is None and player.session is None
     assert not desk.switchboard.state.endings.gone
@@ -653,9 +653,9 @@ def test_data_does_not_overtake_waiting_control_frames(target: Role) -> None:
     peer = {Role.SERVER: server, Role.PLAYER: player, Role.OPERATOR: operator}[target]
     server.take()
     routes = {
-        Role.SERVER: ((player, (data(),)), (operator, (address(7), relay(1)))),
-        Role.PLAYER: ((server, (address(7), data())), (operator, (address(7), data(1)))),
-        Role.OPERATOR: ((player, (data(1),)), (server, (address(7), relay(1)))),
+        Role.SERVER: ((player, (data(),)), (operator, (encoded_id(7), relay(1)))),
+        Role.PLAYER: ((server, (encoded_id(7), data())), (operator, (encoded_id(7), data(1)))),
+        Role.OPERATOR: ((player, (data(1),)), (server, (encoded_id(7), relay(1)))),
     }[target]
     desk.wire.full = {peer.routing_id}
     peer.say(control.Ping(b"waits"))
@@ -905,7 +905,7 @@ def test_the_broker_accepts_the_frames_of_its_table() -> None:
             if role is Role.PLAYER:
                 peer.send(frame)
             else:
-                peer.send(b"" if number not in (16, 17) else address(7), frame)
+                peer.send(b"" if number not in (16, 17) else encoded_id(7), frame)
             if number == FrameType.BYE:
                 assert peer.session is None and not peer.take()
             elif number == FrameType.RELAY and role is Role.SERVER:
