@@ -170,8 +170,10 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 @pytest.mark.parametrize("role", [PLAYER, OPERATOR])
 def test_too_many_connections_of_an_ip(role: Role, narrow: Yard) -> None:
-    """The broker closes connections over the limit at once. Other IPs can connect, and so can the same IP on the
-    other side, and the same IP later."""
+    """The broker closes connections over the limit at once.
+
+    Other IPs can connect, and so can the same IP on the other side, and the same IP later.
+    """
     yard, address = narrow, narrow.address(role)
     keys = yard.ann if role is PLAYER else yard.second
     log = "refused SOURCE more than 30 connections of one IP"
@@ -192,7 +194,7 @@ def test_too_many_connections_of_an_ip(role: Role, narrow: Yard) -> None:
             again.hello(role)
             return bool(again.socket.poll(1000))
 
-    eventually(lets_in, "who was over the bound may come again")
+    eventually(lets_in, "the IP may connect again")
 
 
 def test_too_many_connections_at_the_sdk(narrow: Yard) -> None:
