@@ -328,8 +328,7 @@ class Desk:
             for record in self.recorder.records():
                 recorded[record.side] += record.in_flight
             assert recorded[Role.SERVER] == self.calls_in.running
-            calls = [call for peer in peers.values() for call in peer.calls.values()]
-            assert recorded[Role.PLAYER] == sum(call.record is not None for call in calls)
+            assert recorded[Role.PLAYER] == sum(len(peer.calls) for peer in peers.values() if peer.is_player)
         waiting = sum(peer.outgoing_bytes for peer in peers.values())
         assert self.outbox.queued_bytes == waiting
         for peer in peers.values():

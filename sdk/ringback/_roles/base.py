@@ -145,7 +145,7 @@ class RoleBase(ABC, Generic[C, G]):
             _check_functions(callback, on_error)
         now = time.monotonic()
         deadline, budget_ms = call_context.deadline_and_budget(timeout, now)
-        call = self._call_class(self, next(self._ids), key, deadline, callback, on_error, now)
+        call = self._call_class(next(self._ids), key, deadline, callback, on_error, now, self)
         tracer = call_context.tracer
         context = None if tracer is None else tracer.triggered(call, kind, encoded_id)
         try:

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from ringback._runtime.log import log
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError
-
-
-class Canceller(Protocol):
-    """The endpoint that triggered a call, as the call sees it."""
-
-    def cancel_call(self, call: PendingCall) -> None:
-        """Cancel a call in the core; from any thread that may trigger."""
 
 
 class CallBase(PendingCall):
     """A call that was triggered. It ends exactly once: with results, or with an error."""
 
-    __slots__ = ("_endpoint", "_seen")
-
-    def __init__(
-        self,
-        endpoint: Canceller,
-        call_id: int,
-        key: str,
-        deadline: float | None,
-        callback: Callable[..., Any] | None,
-        on_error: Callable[[CallbackError], Any] | None,
-        began: float = 0.0,
-    ) -> None:
-        super().__init__(call_id, key, deadline, callback, on_error, began)
-        self._endpoint = endpoint
-        self._seen = callback is not None or on_error is not None
+    __slots__ = ()
 
     def done(self) -> bool:
         """Return whether the call has ended."""
@@ -44,6 +21,7 @@ class CallBase(PendingCall):
         """End the call with `Cancelled`, and tell the handler's side. Do nothing if the call has ended."""
         self._seen = True
         if not self._done:
+            assert self._endpoint is not None  # a role triggered it
             self._endpoint.cancel_call(self)
 
     def seen(self) -> None:

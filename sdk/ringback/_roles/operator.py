@@ -171,7 +171,7 @@ class OperatorRole(TrustedRole[C, G]):
         """Return the call that stands for a question or an order to the broker."""
         now = time.monotonic()
         deadline, _ = call_context.deadline_and_budget(timeout, now)
-        return self._call_class(self, next(self._ids), what, deadline, callback, on_error, now)
+        return self._call_class(next(self._ids), what, deadline, callback, on_error, now, self)
 
     def _list_players(
         self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None

@@ -8,7 +8,6 @@ callbacks: what a player says of itself counts for nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import chain
 from typing import Any
 
 import msgpack
@@ -58,9 +57,8 @@ class CallRecorder:
     # -- what it observes
 
     def call_made(self, call: PendingCall, envelope: bytes) -> None:
-        """Record that a player is called."""
-        call.record = self.called.get(call.key) or self._add(call.key, Role.PLAYER)
-        if self.watches and len(envelope) <= MAX_WATCHED_BYTES:
+        """Keep the payload of a call to a player, while there are watches."""
+        if len(envelope) <= MAX_WATCHED_BYTES:
             self.payloads[call.id] = slice_field(envelope, 3)
 
     def call_ended(
@@ -72,9 +70,9 @@ class CallRecorder:
         error: CallbackError | None,
     ) -> None:
         """Record the outcome of a call that was made here."""
-        record = call.record
-        if record is None:  # a call of the server: the server records it
+        if not peer.is_player:  # a call of the server: the server records it
             return
+        record = self.called.get(call.key) or self._add(call.key, Role.PLAYER)
         peer.ended += 1
         took_s = now - call.began
         if error is None:
@@ -88,10 +86,6 @@ class CallRecorder:
             if wanted is not None:
                 reply = _encoded(results if error is None else error.message) if wanted else None
                 self._keep(record, peer, call.key, now, took_s, error, payload if wanted else None, reply)
-
-    def execution_began(self, execution: Execution) -> None:
-        """Record that a handler here is about to run."""
-        execution.record = self.handled.get(execution.key) or self._add(execution.key, Role.SERVER)
 
     def execution_ended(
         self,
@@ -107,9 +101,7 @@ class CallRecorder:
             envelope: the encoded reply; empty if the caller gets none.
             error: the error in the reply; None if it has results.
         """
-        record = execution.record
-        if record is None:  # it began before this recorder was there
-            return
+        record = self.handled.get(execution.key) or self._add(execution.key, Role.SERVER)
         peer.ended += 1
         took_s = now - execution.began
         if error is None:
@@ -208,12 +200,13 @@ class CallRecorder:
         for record in self.records():
             record.in_flight = 0
         for peer in peers:
-            in_flight: Iterable[PendingCall | Execution] = chain(
-                peer.calls.values(), peer.executions.values()
-            )
-            for one in in_flight:
-                if one.record is not None:
-                    one.record.in_flight += 1
+            for execution in peer.executions.values():
+                record = self.handled.get(execution.key) or self._add(execution.key, Role.SERVER)
+                record.in_flight += 1
+            if peer.is_player:
+                for call in peer.calls.values():
+                    record = self.called.get(call.key) or self._add(call.key, Role.PLAYER)
+                    record.in_flight += 1
 
     def take(self, peers: Collection[Peer], now: float) -> list[Report]:
         """Return the reports of what was recorded since the last time, and begin anew."""

@@ -45,6 +45,7 @@ class CallsIn:
     ) -> None:
         self.running = 0
         self._state = state
+        self._peers = state.peers
         self._limits = state.limits
         self._counters = state.counters
         self._outbox = outbox
@@ -90,17 +91,24 @@ class CallsIn:
             deadline = None if budget_ms is None else now + budget_ms / 1000
             if deadline is not None and deadline < state.sweep_at:
                 state.sweep_at = max(deadline, state.sweep_after)
-            shell, route, source = self._shell, peer.route, peer.source
-            execution = Execution(
-                shell, route, source, call_id, key, payload, deadline, handler, size, now, context
+            shell = self._shell
+            executions[call_id] = execution = Execution(
+                shell,
+                peer.route,
+                peer.source,
+                call_id,
+                key,
+                payload,
+                deadline,
+                handler,
+                size,
+                now,
+                context,
             )
-            if state.recorder is not None:
-                state.recorder.execution_began(execution)
-            executions[call_id] = execution
             peer.execution_bytes += size
             self.running += 1
             self._counters.executions += 1
-            self._shell.run(execution)
+            shell.run(execution)
             return
         self.refuse(peer, call_id, error, key, payload, handler is not None)
 
@@ -160,14 +168,17 @@ class CallsIn:
             error: the error in the reply; None if it has results.
             now: the time of the reply, on the monotonic clock, in seconds.
         """
-        peer = self._state.peers.get(execution.route)
-        if peer is None or peer.executions.get(execution.id) is not execution:
+        if not execution.awaited:
             self._counters.late_replies += 1
             return
+        peer = self._peers[execution.route]  # a peer stays in its table while it has executions
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
             error = no_room("yes")
             envelope = self._encoder.error(execution.id, error)
-        self._end(peer, execution, envelope, error, now)
+        self._remove(peer, execution)
+        recorder = self._state.recorder
+        if recorder is not None:
+            recorder.execution_ended(execution, peer, now, envelope, error)
         self._outbox.add(peer, envelope)
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
@@ -175,26 +186,19 @@ class CallsIn:
         execution = peer.executions.get(call_id)
         if execution is not None:
             error = call_error(why, "the caller no longer waits", "maybe")
-            self._end(peer, execution, b"", error, self._state.now)
+            self._remove(peer, execution)
+            if self._state.recorder is not None:
+                self._state.recorder.execution_ended(execution, peer, self._state.now, b"", error)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
             execution.shell.cancel(execution)
 
-    def _end(
-        self,
-        peer: Peer,
-        execution: Execution,
-        envelope: bytes,
-        error: CallbackError | None,
-        now: float,
-    ) -> None:
-        """Take an execution out of its table, and record its outcome."""
+    def _remove(self, peer: Peer, execution: Execution) -> None:
+        """Take an execution out of its table. It leaves the table only here."""
+        execution.awaited = False
         del peer.executions[execution.id]
         peer.execution_bytes -= execution.size
         self.running -= 1
-        recorder = self._state.recorder
-        if recorder is not None:
-            recorder.execution_ended(execution, peer, now, envelope, error)
 
 
 def _rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:

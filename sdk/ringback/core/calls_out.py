@@ -35,7 +35,7 @@ class CallsOut:
     def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
         """Send a call, unless a limit forbids it."""
         recorder = self._state.recorder
-        if recorder is not None and peer.is_player:
+        if recorder is not None and recorder.watches and peer.is_player:
             recorder.call_made(call, envelope)
         limits = self._limits
         waiting_bytes = self._outbox.queued_bytes

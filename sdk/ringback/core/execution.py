@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ringback.core.callback_record import CallbackRecord
 from ringback.core.registry import Handler
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.envelopes import MAX_CODE_CHARS
@@ -63,16 +62,17 @@ class Execution:
         source: the player ID that a server's handler is given; None on a player.
         began: when the call came, on the monotonic clock, in seconds.
         deadline: when the call ends at the latest, on the same clock; None for no limit.
-        record: where the call is recorded for the broker; None if it is not recorded.
         handler: the registered handler.
         size: about how many bytes the call took.
         context: what the call carried of tracing; None for nothing.
-        cancelled: whether its caller no longer waits for the reply.
+        awaited: whether it is in its table: it has no reply yet, and its caller waits. The core sets it.
+        cancelled: whether its caller no longer waits for the reply. Handlers may look at it.
         task: what the face runs the handler in; None if it cannot be stopped.
     """
 
     __slots__ = (
         "_replied",
+        "awaited",
         "began",
         "cancelled",
         "context",
@@ -81,7 +81,6 @@ class Execution:
         "id",
         "key",
         "payload",
-        "record",
         "route",
         "shell",
         "size",
@@ -111,10 +110,10 @@ class Execution:
         self.payload = payload
         self.began = began
         self.deadline = deadline
-        self.record: CallbackRecord | None = None
         self.handler = handler
         self.size = size
         self.context = context
+        self.awaited = True
         self.cancelled = False
         self.task: Task | None = None
         self._replied = False

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from ringback.core.callback_record import CallbackRecord
 from ringback.errors import CallbackError
+
+
+class Canceller(Protocol):
+    """The endpoint that triggered a call, as the call sees it."""
+
+    def cancel_call(self, call: PendingCall) -> None:
+        """Cancel a call in the core; from any thread that may trigger."""
 
 
 class PendingCall:
     """A call that this endpoint triggered. The faces add how to wait for it.
+
+    Args:
+        endpoint: the endpoint that cancels the call if the program says so; None: the core alone does.
 
     Attributes:
         id: the number that its reply names.
@@ -18,15 +27,16 @@ class PendingCall:
         began: when it was triggered, on the monotonic clock, in seconds.
         deadline: when it ends at the latest, on the same clock; None for no limit.
         route: the route that it was sent on; None if it was not sent.
-        record: where it is recorded for the broker; None if it is not recorded.
         callback: the function to call with the results.
         on_error: the function to call with the error.
     """
 
     __slots__ = (
         "_done",
+        "_endpoint",
         "_error",
         "_results",
+        "_seen",
         "_waiters",
         "began",
         "callback",
@@ -34,7 +44,6 @@ class PendingCall:
         "id",
         "key",
         "on_error",
-        "record",
         "route",
     )
 
@@ -46,15 +55,17 @@ class PendingCall:
         callback: Callable[..., Any] | None,
         on_error: Callable[[CallbackError], Any] | None,
         began: float = 0.0,
+        endpoint: Canceller | None = None,
     ) -> None:
+        self._endpoint = endpoint
         self.id = call_id
         self.key = key
         self.began = began
         self.deadline = deadline
         self.route: bytes | None = None
-        self.record: CallbackRecord | None = None
         self.callback = callback
         self.on_error = on_error
+        self._seen = callback is not None or on_error is not None
         self._done = False
         self._results: tuple[Any, ...] = ()
         self._error: CallbackError | None = None
