@@ -69,7 +69,9 @@ class CallsOut:
     def fail_unsent(self, call: PendingCall, error: CallbackError, peer: Peer | None = None) -> None:
         """End a call that was never in the table."""
         self._counters.calls += 1
-        self._settle(call, peer, (), error)
+        if self._state.recorder is not None and peer is not None:
+            self._state.recorder.call_ended(call, peer, self._state.now, (), error)
+        self._settle(call, (), error)
 
     def cancel(self, call: PendingCall) -> None:
         """End a call because its caller says so, and tell the handler's side."""
@@ -107,15 +109,13 @@ class CallsOut:
             self._counters.stray_replies += 1
             return
         self.pending -= 1
-        self._settle(call, peer, results, error)
-
-    def _settle(
-        self, call: PendingCall, peer: Peer | None, results: tuple[Any, ...], error: CallbackError | None
-    ) -> None:
-        """Count and record an outcome, and tell the caller. Every call ends here, sent or not."""
         recorder = self._state.recorder
-        if recorder is not None and peer is not None:
+        if recorder is not None:
             recorder.call_ended(call, peer, self._state.now, results, error)
+        self._settle(call, results, error)
+
+    def _settle(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Count an outcome, and tell the caller. Every call ends here, sent or not."""
         if error is None:
             self._counters.results += 1
         else:
