@@ -294,3 +294,10 @@ def relay(link: int, body: bytes = b"\x90") -> bytes:
 
 def encoded_id(player_id: PlayerID) -> bytes:
     return encode_player_id(player_id)
+
+
+def frames_and_pings(peer: Peer) -> tuple[int, list[bytes]]:
+    """Return how many data frames came, and the bodies of the PINGs among them."""
+    taken = [frame for _, frame in peer.take()]
+    pings = [decode(frame) for frame in taken if frame[1] == FrameType.PING]
+    return len(taken) - len(pings), [ping.body for ping in pings if isinstance(ping, control.Ping)]
