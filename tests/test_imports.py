@@ -64,7 +64,7 @@ EXTRAS = {
     "ringback.tokens": {"jwt", "cryptography"},
     "ringback._runtime.tracer": {"opentelemetry"},
     "ringback.tracing": {"opentelemetry"},
-    "ringback_broker.admission.tokens": {"jwt", "cryptography"},
+    "ringback_broker.admission.token_verifier": {"jwt", "cryptography"},
     "ringback_broker.http.dashboard": {"starlette"},
     "ringback_broker.http.metrics": {"prometheus_client"},
     "ringback_broker.http.server": {"prometheus_client", "starlette", "uvicorn"},

@@ -23,7 +23,7 @@ from ringback.tokens import (
     read_unverified,
     save_token_key,
 )
-from ringback_broker.admission.tokens import BadToken, TokenVerifier, Verified
+from ringback_broker.admission.token_verifier import BadToken, TokenVerifier, Verified
 
 KEY = new_token_key("backend")
 CLIENT = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"

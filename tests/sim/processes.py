@@ -28,8 +28,8 @@ from ringback_broker.daemon import receiver
 from ringback_broker.daemon.log_lines import LogLines
 from ringback_broker.daemon.loop import Loop
 from ringback_broker.daemon.receiver import Receiver
+from ringback_broker.daemon.socket_wire import SocketWire
 from ringback_broker.daemon.stopping import Stopping
-from ringback_broker.daemon.wire import SocketWire
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.peers.connection import Connection as PeerConnection

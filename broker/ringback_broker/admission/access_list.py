@@ -16,7 +16,7 @@ from ringback.protocol.control import Hello
 from ringback.protocol.frames import Role
 from ringback.protocol.names import check_key_name, check_public_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
-from ringback_broker.admission.tokens import BadToken, TokenVerifier
+from ringback_broker.admission.token_verifier import BadToken, TokenVerifier
 from ringback_broker.peers.connection import Side
 from ringback_broker.peers.identity import Identity
 

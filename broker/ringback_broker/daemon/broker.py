@@ -18,10 +18,10 @@ from ringback_broker.daemon.loop import Loop
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.daemon.reloads import AccessListReload, SettingsReload, start_all
 from ringback_broker.daemon.signals import Signals
+from ringback_broker.daemon.socket_wire import SocketWire
 from ringback_broker.daemon.sockets import Sockets
 from ringback_broker.daemon.stopping import Stopping, log_end
 from ringback_broker.daemon.systemd import Notifier
-from ringback_broker.daemon.wire import SocketWire
 from ringback_broker.operations.snapshot import Snapshot
 from ringback_broker.peers.connection import Side
 from ringback_broker.settings.schema import BrokerSettings

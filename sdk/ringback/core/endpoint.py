@@ -15,9 +15,9 @@ from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
 from ringback.core.dispatch import Dispatcher
+from ringback.core.endpoint_load import Load
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.link_keeper import LinkKeeper
-from ringback.core.load import Load
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall

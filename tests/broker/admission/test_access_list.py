@@ -12,7 +12,7 @@ from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.frames import Role
 from ringback_broker.admission.access_list import AccessError, AccessList
-from ringback_broker.admission.tokens import BadToken, Verified
+from ringback_broker.admission.token_verifier import BadToken, Verified
 from ringback_broker.daemon.key_files import AccessFile
 from ringback_broker.peers.connection import Side
 

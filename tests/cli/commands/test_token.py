@@ -16,7 +16,7 @@ import pytest
 from ringback.protocol.limits import MAX_TOKEN_CHARS
 from ringback.protocol.tokens import DEFAULT_AUDIENCE, INSTALL
 from ringback.tokens import load_token_key, mint_token, new_token_key, save_token_key
-from ringback_broker.admission.tokens import LEEWAY_S, TokenVerifier, Verified
+from ringback_broker.admission.token_verifier import LEEWAY_S, TokenVerifier, Verified
 from ringback_cli.app import run
 from ringback_cli.commands import token as module
 from ringback_cli.exits import Exit

@@ -19,7 +19,7 @@ from ringback.errors import RingbackError, UsageError
 from ringback.protocol.limits import MAX_TOKEN_CHARS
 from ringback.protocol.names import check_key_name, check_public_key
 from ringback.protocol.tokens import INSTALL, check_audience, decode_key, encode_key
-from ringback_broker.admission.tokens import LEEWAY_S, BadToken, TokenVerifier, Verified
+from ringback_broker.admission.token_verifier import LEEWAY_S, BadToken, TokenVerifier, Verified
 
 NOW = 1_800_000_000.0
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -14,7 +14,7 @@ from support.fakesockets import FakeMonitor
 from support.harness import PATIENCE_S
 
 from ringback_broker.daemon.log_lines import LogLines
-from ringback_broker.daemon.wire import SocketWire
+from ringback_broker.daemon.socket_wire import SocketWire
 from ringback_broker.net.kernel_connection import shut_down
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Connection, Side
