@@ -175,7 +175,11 @@ class CallsIn:
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
             error = no_room("yes")
             envelope = self._encoder.error(execution.id, error)
-        self._remove(peer, execution)
+        # Flat, although `abandon` does the same: this is for every call.
+        execution.awaited = False
+        del peer.executions[execution.id]
+        peer.execution_bytes -= execution.size
+        self.running -= 1
         recorder = self._state.recorder
         if recorder is not None:
             recorder.execution_ended(execution, peer, now, envelope, error)
@@ -183,22 +187,17 @@ class CallsIn:
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
         """Stop an execution whose caller no longer waits."""
-        execution = peer.executions.get(call_id)
+        execution = peer.executions.pop(call_id, None)
         if execution is not None:
+            execution.awaited = False
+            peer.execution_bytes -= execution.size
+            self.running -= 1
             error = call_error(why, "the caller no longer waits", "maybe")
-            self._remove(peer, execution)
             if self._state.recorder is not None:
                 self._state.recorder.execution_ended(execution, peer, self._state.now, b"", error)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
             execution.shell.cancel(execution)
-
-    def _remove(self, peer: Peer, execution: Execution) -> None:
-        """Take an execution out of its table. It leaves the table only here."""
-        execution.awaited = False
-        del peer.executions[execution.id]
-        peer.execution_bytes -= execution.size
-        self.running -= 1
 
 
 def _rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:
