@@ -139,8 +139,9 @@ class Switchboard:
 
     def send_bundles(self, now: float) -> None:
         """Send the frames that wait for the end of the loop's step. Nothing waits longer than that."""
-        self.sending.send_bundles(now)
-        self._sessions.end_marked()
+        if self.sending.bundled:  # most steps have none
+            self.sending.send_bundles(now)
+            self._sessions.end_marked()
 
     def tick(self, now: float) -> None:
         """Do what falls due: end watches and sessions, close connections of strangers."""
