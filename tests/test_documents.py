@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from support.harness import ROOT
 
 DECISIONS = ROOT / "docs" / "decisions"
@@ -29,20 +28,20 @@ def test_the_index_names_each_decision() -> None:
     assert [int(number) for number, _, _ in index()] == list(range(1, len(PAGES) + 1))
 
 
-@pytest.mark.parametrize(("number", "file", "title"), index())
-def test_a_decision_has_one_title(number: str, file: str, title: str) -> None:
+def test_a_decision_has_one_title() -> None:
     """The title is the same in the index, in the page and in the name of the file."""
-    assert headings(DECISIONS / file, "#") == [f"{int(number)}. {title}"]
-    slug = "-".join(re.findall(r"[a-z0-9]+", title.lower()))
-    assert file == f"{number}-{slug}.md"
+    for number, file, title in index():
+        assert headings(DECISIONS / file, "#") == [f"{int(number)}. {title}"]
+        slug = "-".join(re.findall(r"[a-z0-9]+", title.lower()))
+        assert file == f"{number}-{slug}.md"
 
 
-@pytest.mark.parametrize("page", [*PAGES, DECISIONS / "template.md"], ids=lambda page: page.name)
-def test_a_decision_has_all_sections(page: Path) -> None:
-    found = headings(page, "##")
-    assert found in (SECTIONS, [*SECTIONS, "Figures"])
-    for section in re.split(r"^## .+$", page.read_text(), flags=re.M)[1:]:
-        assert section.strip()
+def test_a_decision_has_all_sections() -> None:
+    for page in [*PAGES, DECISIONS / "template.md"]:
+        found = headings(page, "##")
+        assert found in (SECTIONS, [*SECTIONS, "Figures"]), page.name
+        for section in re.split(r"^## .+$", page.read_text(), flags=re.M)[1:]:
+            assert section.strip(), page.name
 
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,30 +50,25 @@ PATH = re.compile(
 )
 
 
-def named_paths() -> list[tuple[str, str]]:
-    """Return each document with each path from the root that it names."""
-    found = {(page, path) for page in DOCUMENTS for path in PATH.findall(without_links(page))}
-    return sorted((str(page.relative_to(ROOT)), path) for page, path in found)
-
-
 def without_links(page: Path) -> str:
     """Return the text of a page without the targets of its links. They are relative to the page."""
     return re.sub(r"\]\([^)]*\)", "]", page.read_text())
 
 
-@pytest.mark.parametrize(("page", "path"), named_paths())
-def test_a_document_names_paths_that_exist(page: str, path: str) -> None:
-    assert (ROOT / path).exists(), f"{page} names {path}"
+def test_the_documents_name_paths_that_exist() -> None:
+    named = {(page.name, path) for page in DOCUMENTS for path in PATH.findall(without_links(page))}
+    assert len(named) > 100
+    assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        if "://" in target:
-            continue
-        file, _, anchor = target.partition("#")
-        linked = page.parent / file if file else page
-        assert linked.exists(), target
-        if anchor:
-            titles = [re.sub(r"[^\w -]", "", title.lower()) for title in headings(linked, "#+")]
-            assert anchor in [title.replace(" ", "-") for title in titles], target
+def test_each_link_leads_somewhere() -> None:
+    for page in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            if "://" in target:
+                continue
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.exists(), (page.name, target)
+            if anchor:
+                titles = [re.sub(r"[^\w -]", "", title.lower()) for title in headings(linked, "#+")]
+                assert anchor in [title.replace(" ", "-") for title in titles], (page.name, target)

@@ -145,9 +145,18 @@ def own_imports(name: str) -> set[str]:
     return {imported for imported in IMPORTS[name] if is_in(imported, *PACKAGES)}
 
 
-def third_party_imports(name: str) -> set[str]:
-    """Return the packages that a module imports and that the standard library does not have."""
-    return {imported.split(".")[0] for imported in IMPORTS[name]} - sys.stdlib_module_names
+def own_imports_except(names: list[str], *allowed: str) -> list[tuple[str, str]]:
+    """Return each module that imports a module of the three packages outside the allowed ones."""
+    return [(name, other) for name in names for other in own_imports(name) if not is_in(other, *allowed)]
+
+
+def packages_needed(package: str) -> set[str]:
+    """Return the packages from elsewhere that a package imports, without those that an extra installs."""
+    needed = set()
+    for name in modules_in(package):
+        imported = {other.split(".")[0] for other in IMPORTS[name]}
+        needed |= imported - sys.stdlib_module_names - PACKAGES.keys() - EXTRAS.get(name, set())
+    return needed
 
 
 def pure_folders() -> list[str]:
@@ -214,12 +223,15 @@ def test_each_room_has_one_level() -> None:
 # -- folders
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_folder_imports_only_folders_below_it(name: str) -> None:
-    package, room = room_of(name)
-    for other in own_imports(name):
-        if is_in(other, package) and room_of(other)[1] != room:
-            assert level_of(other) < level_of(name), other
+def test_a_folder_imports_only_folders_below_it() -> None:
+    upwards = [
+        (name, other)
+        for name in MODULES
+        for other in own_imports(name)
+        if is_in(other, room_of(name)[0]) and room_of(other) != room_of(name)
+        if level_of(other) >= level_of(name)
+    ]
+    assert upwards == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -230,20 +242,15 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("name", modules_in("ringback", "ringback_broker"))
-def test_nothing_imports_the_command_line(name: str) -> None:
-    assert not [other for other in own_imports(name) if is_in(other, "ringback_cli")]
+def test_the_sdk_imports_neither_the_broker_nor_the_command_line() -> None:
+    assert own_imports_except(modules_in("ringback"), "ringback") == []
 
 
-@pytest.mark.parametrize("name", modules_in("ringback"))
-def test_the_sdk_does_not_import_the_broker(name: str) -> None:
-    assert not [other for other in own_imports(name) if not is_in(other, "ringback")]
-
-
-@pytest.mark.parametrize("name", modules_in("ringback_broker"))
-def test_the_broker_imports_no_endpoint_but_the_dashboard_s(name: str) -> None:
-    allowed = {"ringback_broker", *WIRE, *({"ringback.aio"} if name == DASHBOARD else ())}
-    assert not [other for other in own_imports(name) if not is_in(other, *allowed)]
+def test_the_broker_imports_the_wire_alone() -> None:
+    """It imports no endpoint, except for the dashboard's, and nothing of the command line."""
+    others = [name for name in modules_in("ringback_broker") if name != DASHBOARD]
+    assert own_imports_except(others, "ringback_broker", *WIRE) == []
+    assert own_imports_except([DASHBOARD], "ringback_broker", *WIRE, "ringback.aio") == []
 
 
 def test_the_broker_loads_the_dashboard_s_endpoint_late() -> None:
@@ -253,24 +260,27 @@ def test_the_broker_loads_the_dashboard_s_endpoint_late() -> None:
     }
 
 
-@pytest.mark.parametrize("name", modules_in("ringback.errors", *PURE))
-def test_pure_folders_import_nothing_impure(name: str) -> None:
+def test_pure_folders_import_nothing_impure() -> None:
     """Follow the imports: a pure module must not reach an impure one through another module either."""
-    seen, queue = set(), [name]
+    reached, queue = set(), modules_in("ringback.errors", *PURE)
     while queue:
         module = queue.pop()
-        if module in seen or module not in MODULES:
-            continue
-        seen.add(module)
-        assert {other.split(".")[0] for other in IMPORTS[module]} & IMPURE == set(), module
-        queue += IMPORTS[module]
+        if module not in reached and module in MODULES:
+            reached.add(module)
+            queue += IMPORTS[module]
+    impure = [(name, other) for name in reached for other in IMPORTS[name] if other.split(".")[0] in IMPURE]
+    assert impure == []
 
 
-@pytest.mark.parametrize("name", modules_in("ringback.errors", *PURE))
-def test_pure_folders_touch_no_file(name: str) -> None:
+def test_pure_folders_touch_no_file() -> None:
     """`PurePath` is pure, `Path` is not."""
-    names = {node.id for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, ast.Name)}
-    assert names & {"Path", "open", "input", "print"} == set()
+    touching = [
+        (name, node.id)
+        for name in modules_in("ringback.errors", *PURE)
+        for node in ast.walk(ast.parse(MODULES[name].read_text()))
+        if isinstance(node, ast.Name) and node.id in {"Path", "open", "input", "print"}
+    ]
+    assert touching == []
 
 
 def test_the_source_roots_are_not_packages() -> None:
@@ -278,26 +288,26 @@ def test_the_source_roots_are_not_packages() -> None:
     assert [folder for folder in PACKAGES.values() if not (folder / "py.typed").exists()] == []
 
 
-@pytest.mark.parametrize("folder", source_folders())
-def test_each_source_folder_has_a_folder_of_tests(folder: str) -> None:
+def test_each_source_folder_has_a_folder_of_tests() -> None:
     """`sdk/ringback/_runtime` is tested in `tests/sdk/runtime`."""
-    root, _, *rooms = folder.split("/")
-    mirror = ROOT.joinpath("tests", root, *(room.removeprefix("_") for room in rooms))
-    assert list(mirror.glob("test_*.py")), f"there are no tests in {mirror.relative_to(ROOT)}"
+    without_tests = []
+    for folder in source_folders():
+        root, _, *rooms = folder.split("/")
+        mirror = ROOT.joinpath("tests", root, *(room.removeprefix("_") for room in rooms))
+        if not list(mirror.glob("test_*.py")):
+            without_tests.append(folder)
+    assert without_tests == []
 
 
 # -- other packages
 
 
-@pytest.mark.parametrize("name", modules_in("ringback"))
-def test_the_sdk_needs_two_packages(name: str) -> None:
-    assert third_party_imports(name) - EXTRAS.get(name, set()) <= {"zmq", "msgpack", "ringback"}
+def test_the_sdk_needs_two_packages() -> None:
+    assert packages_needed("ringback") == {"zmq", "msgpack"}
 
 
-@pytest.mark.parametrize("name", modules_in("ringback_broker"))
-def test_the_broker_needs_four_packages(name: str) -> None:
-    needed = {"zmq", "msgpack", "pydantic", "annotated_types", "ringback", "ringback_broker"}
-    assert third_party_imports(name) - EXTRAS.get(name, set()) <= needed
+def test_the_broker_needs_three_packages() -> None:
+    assert packages_needed("ringback_broker") == {"zmq", "pydantic", "annotated_types"}
 
 
 def test_everything_else_works_without_the_extras() -> None:
