@@ -59,9 +59,9 @@ pure: setup
 random: setup
 	$(BIN)/python -m pytest -q -m hypothesis
 
-# These tests mostly wait, so three run at a time on two cores.
+# These tests mostly wait, so four run at a time on two cores.
 waiting: setup browser
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
 # The dashboard's page is tested in Debian's Chromium. Without Chromium, these tests are skipped.
 ## make browser       as root: install Chromium for the tests of the dashboard (make test does so too)
