@@ -121,7 +121,7 @@ class AsyncioShell(ShellBase):
             for number in range(self._burst):
                 message = link.receive()
                 if message is None:
-                    self._burst = max(1, number)
+                    self._burst = number or 1
                     break
                 endpoint.receive(message[0], message[1], now)
                 if self._link is not link:

@@ -106,6 +106,9 @@ class Link:
 
     def _open(self, address: str, heartbeat_ms: int) -> None:
         self.socket = _process.open()
+        # Looked up once: each call needs them several times.
+        self._send, self._receive = self.socket.send, self.socket.recv
+        self._get_option = self.socket.getsockopt
         for option, value in (
             (zmq.ROUTING_ID, b"R" + os.urandom(15)),
             (zmq.RECONNECT_IVL, -1),  # a new session is a new socket
@@ -152,8 +155,8 @@ class Link:
         """Send without waiting. Return False if there is no room now."""
         try:
             if self._trusted:
-                self.socket.send(id_part, MORE)
-            self.socket.send(frame, NOBLOCK)
+                self._send(id_part, MORE)
+            self._send(frame, NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -164,7 +167,7 @@ class Link:
         A message with a wrong number of parts becomes an empty frame. One part is accepted on a trusted link
         too: a broker refuses an endpoint that connects to the wrong side in the form of that side.
         """
-        receive, option = self.socket.recv, self.socket.getsockopt
+        receive, option = self._receive, self._get_option
         try:
             first = receive(NOBLOCK)
         except zmq.Again:
@@ -180,7 +183,7 @@ class Link:
 
     def events(self) -> int:
         """Return whether there is a message and room to send: POLLIN and POLLOUT bits."""
-        state = self.socket.getsockopt(EVENTS)
+        state = self._get_option(EVENTS)
         return int(state)
 
     def lost(self) -> Loss | None:

@@ -25,6 +25,8 @@ def check_key(key: Any) -> str:
     """
     if type(key) is not str:
         raise TypeError(f"a key must be a str, not {type(key).__name__}")
+    if key.isascii() and 1 <= len(key) <= MAX_KEY_BYTES:  # nearly every key: each call checks its key
+        return key
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
