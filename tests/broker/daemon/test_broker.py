@@ -21,7 +21,7 @@ import zmq
 from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually, ipc_addresses
 from support.rawpeers import RawPeer
 
-from ringback import Draining, Operator, Player, Refused, Server
+from ringback import Draining, Operator, Player, PlayerLeft, Refused, Server
 from ringback.protocol.envelopes import CALL
 from ringback.protocol.frames import FrameType, Role, header
 from ringback_broker import BindError, Broker, BrokerSettings
@@ -228,6 +228,7 @@ def test_nobody_joins_while_it_drains() -> None:
 PLAYER = """
 import sys, ringback
 player = ringback.Player(sys.argv[1], player_id="victim")
+player.register_client_callback("asked", lambda payload, cb: print("asked", flush=True))  # never replies
 player.start()
 print("here", flush=True)
 sys.stdin.read()
@@ -261,10 +262,11 @@ class WatchedPlayer:
 
 def test_a_killed_player_leaves_at_once(any_broker: BrokerProcess) -> None:
     with WatchedPlayer(any_broker) as watched:
-        call = watched.server.trigger_client_callback("x", "victim")
+        call = watched.server.trigger_client_callback("asked", "victim")
+        watched.process.wait_for("asked")
         watched.process.signal(signal.SIGKILL)
         assert watched.seconds_until_left() < 1.5  # 0.01 here; heartbeats would take 2
-        with pytest.raises(Exception, match=r"PLAYER_LEFT|UNKNOWN_CALLBACK"):
+        with pytest.raises(PlayerLeft):
             call.result()
 
 
