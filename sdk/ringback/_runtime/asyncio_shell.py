@@ -196,8 +196,12 @@ class AsyncioShell(ShellBase):
 
     def _go_on(self) -> None:
         woken = self._woken
-        while woken:
-            woken.popleft().go_on()
+        try:
+            while woken:
+                woken.popleft().go_on()
+        finally:
+            if woken:  # Ctrl-C or sys.exit() in one task: the others go on in the next round
+                self._loop.call_soon(self._go_on)
 
     # -- effects of the core
 
