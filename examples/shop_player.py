@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from shop import say
+
 from ringback import CallbackError, LinkError
 from ringback.aio import Player
 
@@ -29,13 +31,13 @@ def coords(payload: Any) -> dict[str, float]:
 
 @player.register_client_callback("shop:confirm")
 async def confirm(payload: Any, cb: Any) -> None:
-    print(f"confirms a price of {payload['price']}", flush=True)
+    say(f"confirms a price of {payload['price']}")
     cb(True)
 
 
 @player.register_client_callback("duel:accept")
 def accept(payload: Any, cb: Any) -> None:
-    print("thinks about the duel, and never replies", flush=True)
+    say("thinks about the duel, and never replies")
 
 
 async def do(line: str) -> None:
@@ -47,12 +49,12 @@ async def do(line: str) -> None:
         case ["call", key]:
             payload = {}
         case _:
-            print(f"does not understand {line!r}", flush=True)
+            say(f"does not understand {line!r}")
             return
     try:
-        print(f"{key} returned {await player.trigger_server_callback(key, payload)}", flush=True)
+        say(f"{key} returned {await player.trigger_server_callback(key, payload)}")
     except CallbackError as error:
-        print(f"{key}: {error} (executed: {error.executed})", flush=True)
+        say(f"{key}: {error} (executed: {error.executed})")
 
 
 def read(give: Callable[[str | None], None]) -> None:
@@ -66,7 +68,7 @@ def read(give: Callable[[str | None], None]) -> None:
 
 async def main() -> None:
     async with player:
-        print(f"plays as {player.player_id}", flush=True)
+        say(f"plays as {player.player_id}")
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 

@@ -3,19 +3,18 @@
     python examples/shop_server.py tcp://127.0.0.1:5771
 
 Each line on standard input is a command that calls players: `ask ID KEY` or `ask-all KEY`.
+`shop_server_aio.py` is the same shop on asyncio. `shop.py` has the rules of both.
 """
 
 import sys
 from contextlib import suppress
 from typing import Any
 
+from shop import Purses, goods_in, price_in, say
+
 from ringback import CallbackError, LinkError, PlayerID, Server
 
-SHOP = {
-    "food": {"apple": 3, "bread": 5},
-    "tools": {"rope": 12, "lamp": 30},
-}
-purses: dict[PlayerID, int] = {}
+purses = Purses()
 
 try:
     server = Server(*sys.argv[1:] or ["tcp://127.0.0.1:5771"])
@@ -23,33 +22,20 @@ except (TypeError, ValueError):
     sys.exit("usage: python examples/shop_server.py [ADDRESS], as in tcp://127.0.0.1:5771")
 
 
-def say(text: str) -> None:
-    """Print a whole line. Handlers and listeners run in threads of their own."""
-    print(f"{text}\n", end="", flush=True)
-
-
-class TooPoor(CallbackError):
-    """An error of this game. Its code, message and data reach the player."""
-
-    default_code = "TOO_POOR"
-
-
 @server.register_server_callback("shop:items")
 def items(source: PlayerID, payload: Any, cb: Any) -> None:
-    cb(SHOP[payload["category"]])
+    cb(goods_in(payload))
 
 
 @server.register_server_callback("shop:buy")
 def buy(source: PlayerID, payload: Any) -> dict[str, Any]:
-    price = SHOP[payload["category"]][payload["item"]]
-    purse = purses.setdefault(source, 20)
-    if price > purse:
-        raise TooPoor(f"it costs {price}, you have {purse}", data={"missing": price - purse})
-    # The server calls the caller back while its call is still open.
-    if not server.trigger_client_callback("shop:confirm", source, {"price": price}).result():
-        return {"bought": None, "purse": purse}
-    purses[source] = purse - price
-    return {"bought": payload["item"], "purse": purses[source]}
+    item, price = price_in(payload)
+    with purses.sale(source, price) as sale:
+        # The server calls the caller back while its call is still open. Other calls of this player run
+        # meanwhile, so its money has left the purse already.
+        answer = server.trigger_client_callback("shop:confirm", source, {"price": price}).result()
+        sale.agreed = answer is True  # not just any value that counts as true
+    return {"bought": item if sale.agreed else None, "purse": sale.purse}
 
 
 @server.on_player_joined

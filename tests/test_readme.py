@@ -167,38 +167,3 @@ def test_console_snippet(shop: BrokerProcess, tmp_path: Path) -> None:
             check=False,
         )
         assert done.stdout + done.stderr == shown, command
-
-
-@pytest.mark.parametrize("name", ["demo.py", "shop_server.py", "shop_player.py"])
-def test_an_example_prints_its_usage(name: str) -> None:
-    with Process(str(ROOT / "examples" / name), "--help") as process:
-        assert process.wait() == 1
-        [line] = process.output()
-        assert line.startswith(f"usage: python examples/{name}")
-
-
-def test_ctrl_c_ends_the_examples(here: HereBroker) -> None:
-    for name, address in (("shop_server.py", here.backend), ("shop_player.py", here.players)):
-        with Process(str(ROOT / "examples" / name), address, stdin=subprocess.PIPE) as process:
-            process.wait_for("the shop is open|plays as")
-            process.signal(signal.SIGINT)
-            assert process.wait() == 0 and len(process.output()) == 1, process.output()
-
-
-def test_the_demo_succeeds() -> None:
-    with Process(str(ROOT / "examples" / "demo.py")) as process:
-        assert process.wait() == 0, process.output()
-        assert process.output()[-1] == "Everything happened as expected."
-
-
-def test_the_demo_fails_if_something_unexpected_happens(tmp_path: Path) -> None:
-    for name in ("demo.py", "shop_player.py"):
-        (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
-    server = (ROOT / "examples" / "shop_server.py").read_text()
-    assert '"bread": 5' in server
-    (tmp_path / "shop_server.py").write_text(server.replace('"bread": 5', '"bread": 6'))
-    demo = (tmp_path / "demo.py").read_text()
-    (tmp_path / "demo.py").write_text(demo.replace("PATIENCE_S = 30.0", "PATIENCE_S = 2.0"))
-    with Process(str(tmp_path / "demo.py")) as process:
-        assert process.wait() == 1
-        assert any("UNEXPECTED" in line for line in process.output())
