@@ -41,6 +41,8 @@ class FakeShell:
         room: how many more frames the link takes, or None for any number.
         sent: the ID part and the frame of each message that the link took since the last `take_sent`.
         waiting: executions that the test has not started.
+        addresses: the addresses of the broker, or None: the test calls `take_addresses`.
+        dialled: the addresses of the links that were asked for.
         refuses_to_open: the error that `open_link` raises.
         carry: a function that takes the frames instead of `sent`.
     """
@@ -61,6 +63,8 @@ class FakeShell:
     link_open: bool = False
     flushes_wanted: int = 0
     refused_sends: int = 0
+    addresses: tuple[str, ...] | None = ("tcp://broker",)
+    dialled: list[str] = field(default_factory=list)
     refuses_to_open: OSError | None = None
     carry: Callable[[bytes, bytes], None] | None = None
     endpoint: Endpoint = field(init=False)
@@ -76,8 +80,14 @@ class FakeShell:
     def duplicate_reply(self, execution: Execution) -> None:
         self.duplicates += 1
 
-    def open_link(self, heartbeat_ms: int) -> None:
+    def find_broker(self, number: int) -> None:
+        self.lookup = number
+        if self.addresses is not None:
+            self.endpoint.take_addresses(number, self.addresses, "", self.clock.now)
+
+    def open_link(self, address: str, heartbeat_ms: int) -> None:
         assert not self.link_open, "a second link beside the first"
+        self.dialled.append(address)
         if self.refuses_to_open is not None:
             raise self.refuses_to_open
         self.link_open = True
@@ -416,10 +426,10 @@ class FakeBroker:
         shell.carry = lambda address, frame: self._carry(desk, address, frame)
         opened, closed = shell.open_link, shell.close_link
 
-        def open_link(heartbeat_ms: int) -> None:
+        def open_link(address: str, heartbeat_ms: int) -> None:
             if self.down:
                 raise OSError("no broker")
-            opened(heartbeat_ms)
+            opened(address, heartbeat_ms)
             shell.room = None
             self.lines[desk] = Line(desk, 0)
 

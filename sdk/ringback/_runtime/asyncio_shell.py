@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from ringback._runtime import call_context
@@ -17,6 +18,7 @@ from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
 from ringback._runtime.options import EndpointOptions
+from ringback._runtime.resolver import Found
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.waiter import Waiter
 from ringback.core.execution import Execution
@@ -137,6 +139,8 @@ class AsyncioShell(ShellBase):
     def _monitored(self) -> None:
         link = self._link
         loss = None if link is None else link.lost()
+        if link is not None and link.answered:
+            self.endpoint.link_answered()
         if link is not None and loss is not None:
             # First read what came before the loss: a REJECT says more than a closed connection.
             while self._link is link and link.events() & POLLIN:
@@ -205,8 +209,16 @@ class AsyncioShell(ShellBase):
 
     # -- effects of the core
 
-    def open_link(self, heartbeat_ms: int) -> None:
-        link = self._link = self._new_link(heartbeat_ms)
+    def _found(self, number: int, found: Found) -> None:
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits for the link
+            self._loop.call_soon_threadsafe(self._take_found, number, found)
+
+    def _take_found(self, number: int, found: Found) -> None:
+        self._take_addresses(number, found)
+        self._settle()
+
+    def open_link(self, address: str, heartbeat_ms: int) -> None:
+        link = self._link = self._new_link(address, heartbeat_ms)
         self._loop.add_reader(link.socket.fileno(), self._readable)
         self._loop.add_reader(link.monitor.fileno(), self._monitored)
         self._loop.call_soon(self._monitored)  # for events from before there was a reader
@@ -234,7 +246,7 @@ class AsyncioShell(ShellBase):
         if self._link is not None:
             self._loop.remove_reader(self._link.socket.fileno())
             self._loop.remove_reader(self._link.monitor.fileno())
-            self._link.close()
+            self._link.close(linger=self.endpoint.connected)
             self._link = None
 
     def want_flush(self) -> None:

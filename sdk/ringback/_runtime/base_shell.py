@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVarTuple
 
 from ringback._runtime.link import Link, Loss
 from ringback._runtime.log import log
 from ringback._runtime.options import EndpointOptions
+from ringback._runtime.resolver import Found, resolver
 from ringback._runtime.running_handlers import log_duplicate
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
@@ -49,9 +51,21 @@ class ShellBase(Shell):
     def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a function of the core on the core's thread, soon."""
 
-    def _new_link(self, heartbeat_ms: int) -> Link:
+    def find_broker(self, number: int) -> None:
+        found = resolver.find(self._options.address, partial(self._found, number))
+        if found is not None:
+            self._take_addresses(number, found)
+
+    @abstractmethod
+    def _found(self, number: int, found: Found) -> None:
+        """Have the core's thread take the addresses of the broker. This runs on a thread of the resolver."""
+
+    def _take_addresses(self, number: int, found: Found) -> None:
+        self.endpoint.take_addresses(number, found.addresses, found.problem, time.monotonic())
+
+    def _new_link(self, address: str, heartbeat_ms: int) -> Link:
         options = self._options
-        return Link(options.address, options.role is not Role.PLAYER, heartbeat_ms, options.keys)
+        return Link(address, options.role is not Role.PLAYER, heartbeat_ms, options.keys)
 
     def _take_loss(self, loss: Loss) -> None:
         now = time.monotonic()

@@ -19,6 +19,7 @@ from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
 from ringback._runtime.options import BlockingOptions
+from ringback._runtime.resolver import Found
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.worker_pool import Lane, Pool, never_waits
 from ringback.core.endpoint import Endpoint
@@ -184,6 +185,8 @@ class BlockingShell(ShellBase):
 
     def _check_link(self, endpoint: Endpoint, link: Link) -> None:
         loss = link.lost()
+        if link.answered:
+            endpoint.link_answered()
         if loss is not None:
             # First read what came before the loss: a REJECT says more than a closed connection.
             while self._link is link and link.events() & zmq.POLLIN:
@@ -209,8 +212,11 @@ class BlockingShell(ShellBase):
 
     # -- effects of the core, on the I/O thread
 
-    def open_link(self, heartbeat_ms: int) -> None:
-        self._link = self._new_link(heartbeat_ms)
+    def _found(self, number: int, found: Found) -> None:
+        self.submit(self._take_addresses, number, found)
+
+    def open_link(self, address: str, heartbeat_ms: int) -> None:
+        self._link = self._new_link(address, heartbeat_ms)
         self._blocked = False
 
     def fetch_token(self, number: int) -> None:
@@ -236,7 +242,7 @@ class BlockingShell(ShellBase):
 
     def close_link(self) -> None:
         if self._link is not None:
-            self._link.close()
+            self._link.close(linger=self.endpoint.connected)
             self._link = None
         self._blocked = False  # calls to this endpoint itself do not wait for the next link
 

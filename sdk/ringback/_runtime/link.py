@@ -87,10 +87,13 @@ class Link:
     """One connection to the broker, from HELLO until it is lost. It is never reused.
 
     Args:
-        address: the broker's address.
+        address: the broker's address, without a name: libzmq looks names up on the thread of all links.
         trusted: whether messages have an ID part (server, operator).
         heartbeat_ms: the interval of heartbeats.
         keys: the key pair with the broker's public key, for an encrypted link.
+
+    Attributes:
+        answered: whether `lost` has seen that the other end answered the handshake.
 
     Raises:
         OSError: libzmq rejects the address, or the process has no file descriptor left.
@@ -99,6 +102,7 @@ class Link:
     def __init__(self, address: str, trusted: bool, heartbeat_ms: int, keys: KeyPair | None = None) -> None:
         self._trusted = trusted
         self._keys = keys
+        self.answered = False
         try:
             self._open(address, heartbeat_ms)
         except zmq.ZMQError as error:  # not an OSError itself
@@ -128,7 +132,7 @@ class Link:
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, self._keys.broker.encode())
             self.socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
-        events = 0
+        events = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         for event in _LOST:
             events |= event
         try:
@@ -143,8 +147,10 @@ class Link:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Close the socket. Frames that were sent may still leave for half a second."""
+    def close(self, linger: bool = True) -> None:
+        """Close the socket. With `linger`, frames that were sent may still leave for half a second."""
+        if not linger:
+            self.socket.setsockopt(zmq.LINGER, 0)
         with suppress(zmq.ZMQError):
             self.socket.disable_monitor()
         self.monitor.close()
@@ -195,6 +201,7 @@ class Link:
             except zmq.Again:
                 return loss
             event, value = _EVENT.unpack(message[0])
+            self.answered |= event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             loss = loss or self._loss(event, value)
 
     def _loss(self, event: int, value: int) -> Loss | None:

@@ -159,6 +159,14 @@ class Endpoint:
         """Take note that the connection was refused for its keys, before there was a session."""
         self._link.rejected(control.Reject(RejectCode.UNAUTHORIZED, why), now)
 
+    def link_answered(self) -> None:
+        """Take note that the other end of the link has answered the handshake."""
+        self._link_state.answered()
+
+    def take_addresses(self, number: int, addresses: tuple[str, ...], problem: str, now: float) -> None:
+        """Take the addresses that `shell.find_broker` asked for, or the reason why there are none."""
+        self._link.take_addresses(number, addresses, problem, now)
+
     def take_token(self, number: int, token: str, error: Exception | None, now: float) -> None:
         """Take the token that `shell.fetch_token` asked for, or the error that took its place."""
         self._link.take_token(number, token, error, now)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ringback.core.link_state import Due, LinkState
+from ringback.core.address_round import AddressRound
+from ringback.core.link_state import WELCOME_WITHIN_S, Due, LinkState
 from ringback.core.outbox import Outbox
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import (
@@ -23,6 +24,11 @@ from ringback.protocol.player_ids import PlayerID
 
 _PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
 """Refusals that pass: a start tries again as long as it has time."""
+
+RESOLVED_WITHIN_S = 10.0
+"""A lookup of the broker's name is reported if it takes longer, and asked for again."""
+
+_STILL_LOOKING = "the lookup of its name still runs; check DNS"
 
 _FOR_GOOD = frozenset({RejectCode.REPLACED, RejectCode.KICKED})
 """After these an endpoint does not come back by itself: it would end its successor, or was sent away."""
@@ -68,7 +74,11 @@ class LinkKeeper:
         self._broker = broker
         self._named_itself = player_id is not None
         self._needs_token = needs_token
-        self._tokens_asked = 0
+        self._token: str | None = None
+        self._asked = 0
+        self._round = AddressRound(broker)
+        self._looking = False
+        self._found = False
         self._hello = hello
         self._drop_peers = drop_peers
         self.start_by: float | None = None
@@ -88,41 +98,73 @@ class LinkKeeper:
         """Open the first link; it is tried again until the timeout is over."""
         self.start_by = now + timeout_s
         self._last_problem, self._last_refusal = "", None
+        self._looking = self._found = False
+        self._round.end()
         self.link_state.start(now)
 
     def _open(self, now: float) -> None:
-        if self._needs_token:
-            self._tokens_asked += 1
-            self.link_state.waits()
-            self._shell.fetch_token(self._tokens_asked)
+        """Try the next address of this round, or begin a round: ask for the addresses."""
+        if self._round.more:
+            self._connect(now)
+        elif self._looking:
+            self._looking = False
+            self.link_state.opened(now)
+            self.lost(now, _STILL_LOOKING)
         else:
-            self._connect(now, None)
+            self._round.end()
+            self._asked += 1
+            self._looking = True
+            self.link_state.waits(now + RESOLVED_WITHIN_S)
+            self._shell.find_broker(self._asked)
+
+    def take_addresses(self, number: int, addresses: tuple[str, ...], problem: str, now: float) -> None:
+        """Try these addresses of the broker in turn. Without any, try again later."""
+        if number != self._asked or not self._looking or self.link_state.closed:
+            return
+        self._looking, self._found = False, bool(addresses)
+        self._round.begin(addresses)
+        if not addresses:
+            self.link_state.opened(now)
+            self.lost(now, problem)
+        elif self._needs_token:
+            self.link_state.waits()
+            self._shell.fetch_token(self._asked)
+        else:
+            self._connect(now)
 
     def take_token(self, number: int, token: str, error: Exception | None, now: float) -> None:
         """Connect with a token, or try again later if there is none."""
-        if number != self._tokens_asked or self.link_state.closed:
+        if number != self._asked or self._looking or self.link_state.closed:
             return
-        self._tokens_asked += 1  # ignore a second token for the same request
+        self._asked += 1  # ignore a second token for the same request
         if error is not None:
+            self._round.end()  # no other address would help
             self.link_state.opened(now)
             self.lost(now, f"no token: {type(error).__name__}: {error}")
         else:
-            self._connect(now, token)
+            self._token = token
+            self._connect(now)
 
-    def _connect(self, now: float, token: str | None) -> None:
-        hello = self._hello(token)
+    def _connect(self, now: float) -> None:
+        hello = self._hello(self._token)
+        by = now + WELCOME_WITHIN_S
+        within_s = self._round.next(now, by if self.start_by is None else min(by, self.start_by))
+        if not self._round.more:
+            within_s = WELCOME_WITHIN_S
         try:
-            self._shell.open_link(self.heartbeat_ms)
+            self._shell.open_link(self._round.address, self.heartbeat_ms)
         except OSError as error:
             self.link_state.opened(now)
             self.lost(now, str(error))
             return
-        self.link_state.opened(now)
+        self.link_state.opened(now, within_s)
         self._shell.send(b"", encode(hello))
 
     def welcomed(self, welcome: control.Welcome, now: float) -> None:
         """Take note that the broker has welcomed this endpoint, and tell those who wait for it."""
         self.link_state.welcomed(welcome.lease_ms / 1000, now)
+        self._round.answered()
+        self._round.end()
         if self._last_problem and self.start_by is None:
             self._shell.warn(f"the link to the broker at {self._broker} is back")
         self._last_problem = ""
@@ -135,19 +177,29 @@ class LinkKeeper:
     # -- it ends
 
     def lost(self, now: float, why: str, refusal: LinkError | None = None, for_good: bool = False) -> None:
-        """Close the link, and open another one a little later, unless it is lost for good."""
+        """Close the link, and open another one a little later, unless it is lost for good.
+
+        If the link was never welcomed and an address of the broker was not tried yet, that one is due now.
+        """
         if self.link_state.state is None:
             return
         self._shell.close_link()
-        self.link_state.lost(now)
-        if for_good:
-            self.link_state.waits()
+        self._last_refusal = refusal
+        self._round.failed(why)
+        if more := self._round.more:
+            self.link_state.failed(now)
+        else:
+            self.link_state.lost(now)
+            if for_good:
+                self.link_state.waits()
         self._drop_peers(f"the link to the broker was lost: {why}", False)
+        if more:
+            return
+        why = self._round.summary()
         if self.start_by is None and why != self._last_problem:
             then = "this endpoint does not come back by itself" if for_good else "trying again"
             self._shell.warn(f"no link to the broker at {self._broker}: {why}; {then}")
         self._last_problem = why
-        self._last_refusal = refusal
         if self._announced:
             self._announced = False
             self._shell.event(EndpointEvent.DISCONNECTED, why)
@@ -164,6 +216,9 @@ class LinkKeeper:
                 self.heartbeat_ms = reject.heartbeat_ms
         if reject.code is RejectCode.UNAUTHORIZED and not self._named_itself:
             self.player_id = None  # an ID that the broker gave once may no longer be allowed
+        if reject.code is not RejectCode.DRAINING:  # a broker that stops sends its peers elsewhere
+            self._round.answered()
+            self._round.end()
         error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
         if self.start_by is not None and not again:
             self._start_failed(error)
@@ -197,12 +252,7 @@ class LinkKeeper:
     def tick(self, now: float) -> None:
         """Do what is due: give up a start or a silent broker, open a link, send a PING."""
         if self.start_by is not None and now >= self.start_by:
-            detail = f" ({self._last_problem})" if self._last_problem else ""
-            unreachable = BrokerUnreachable(
-                f"no broker answered at {self._broker} in time{detail};"
-                " start one with `ringback broker`, or give its address"
-            )
-            self._start_failed(self._last_refusal or unreachable)
+            self._start_failed(self._last_refusal or self._unreachable())
         due = self.link_state.due(now)
         if due is Due.OPEN:
             self._open(now)
@@ -211,3 +261,15 @@ class LinkKeeper:
         elif due is Due.PING:
             self.link_state.sent(now)
             self._outbox.add_control(encode(control.Ping()))
+
+    def _unreachable(self) -> BrokerUnreachable:
+        if self.link_state.state is not None and self._round.address != self._broker:
+            self._round.failed("no answer")
+        why = self._last_problem or (_STILL_LOOKING if self._looking else self._round.summary())
+        if not self._found:
+            return BrokerUnreachable(f"the broker at {self._broker} cannot be found: {why}")
+        detail = f" ({why})" if why else ""
+        return BrokerUnreachable(
+            f"no broker answered at {self._broker} in time{detail};"
+            " start one with `ringback broker`, or give its address"
+        )

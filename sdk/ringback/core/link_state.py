@@ -12,7 +12,7 @@ WELCOME_WITHIN_S = 5.0
 
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 1.0
-"""The delay between attempts doubles up to the longest. A random factor of 0.5 to 1 spreads the attempts."""
+"""The delay between rounds of attempts doubles up to the longest. A random factor of 0.5 to 1 spreads it."""
 
 PROVEN_S = 5.0
 """A link that stood for this long worked: after it the delays begin anew."""
@@ -43,6 +43,7 @@ class LinkState:
         self._attempts = 0
         self._open_at: float | None = None
         self._welcomed_at: float | None = None
+        self._opened_at = 0.0
         self._welcome_by = 0.0
         self._lease_s = 30.0
         self._last_sent = 0.0
@@ -60,15 +61,20 @@ class LinkState:
         self._welcomed_at = None
         self._open_at = now
 
-    def waits(self) -> None:
-        """Open no link until `opened` is called."""
-        self._open_at = None
+    def waits(self, until: float | None = None) -> None:
+        """Open no link until `opened` is called, or until this time."""
+        self._open_at = until
 
-    def opened(self, now: float) -> None:
-        """Take note that a new link was opened and HELLO was sent."""
+    def opened(self, now: float, within_s: float = WELCOME_WITHIN_S) -> None:
+        """Take note that a new link was opened and HELLO was sent. It is given up if nothing answers."""
         self.state = SessionState.GREETING
         self._open_at = None
-        self._welcome_by = now + WELCOME_WITHIN_S
+        self._opened_at = now
+        self._welcome_by = now + within_s
+
+    def answered(self) -> None:
+        """Take note that the other end answered the handshake, so that the link gets the whole time."""
+        self._welcome_by = max(self._welcome_by, self._opened_at + WELCOME_WITHIN_S)
 
     def accept(self, frame_type: int, now: float) -> bool:
         """Move to the state that follows a frame. Return False if the frame is not expected now."""
@@ -101,6 +107,11 @@ class LinkState:
             delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
             self._attempts += 1
             self._open_at = now + delay * (0.5 + 0.5 * self._random())
+
+    def failed(self, now: float) -> None:
+        """Take note that one of several addresses failed. The next one is due at once."""
+        self.state = None
+        self._open_at = now
 
     def close(self) -> None:
         """Open no link any more."""

@@ -23,8 +23,12 @@ class Shell(Replier, Protocol):
     """The effects of the core. The core calls all of them on the I/O thread, except those of `Replier`.
     None of them may block."""
 
-    def open_link(self, heartbeat_ms: int) -> None:
-        """Open a new socket with a new routing ID, and send heartbeats at this interval.
+    def find_broker(self, number: int) -> None:
+        """Find the numeric addresses of the broker, now or later and elsewhere, and give them to
+        `Endpoint.take_addresses` with this number."""
+
+    def open_link(self, address: str, heartbeat_ms: int) -> None:
+        """Open a new socket to this address, with a new routing ID, and send heartbeats at this interval.
 
         Raises:
             OSError: no socket could be opened; the core tries again a little later.

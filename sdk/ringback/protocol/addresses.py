@@ -6,11 +6,22 @@ libzmq itself reads port 99999 as 34463, and waits for ever for a host name that
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import chain, zip_longest
 from typing import Any
 
 MAX_IPC_PATH_BYTES = 107
 """How long the path of a Unix socket may be (unix(7): sun_path has 108 bytes with its end)."""
 
+MAX_HOST_BYTES = 253
+MAX_LABEL_BYTES = 63
+"""How long a host name and each of its labels may be, in the form for DNS (RFC 1035, section 2.3.4)."""
+
+MAX_ADDRESSES = 16
+"""How many addresses of one name are tried."""
+
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5}|\*)")
 
 
@@ -40,7 +51,61 @@ def check_address(address: Any, *, bind: bool) -> str:
         raise ValueError(f"a port must be from {lowest} to 65535, not {match['port']} in {address!r}")
     if host == "*" and not bind:
         raise ValueError(f"a host to connect to must be a name or an IP, not * in {address!r}")
+    if host != "*":
+        _check_host(host, address)
     return f"tcp://{host}:{port}"
+
+
+def _check_host(host: str, address: str) -> None:
+    if host.startswith("["):
+        from ipaddress import IPv6Address  # slow to import, and few addresses need it
+
+        try:
+            IPv6Address(host[1:-1])
+        except ValueError as error:
+            raise ValueError(f"the host of an address in brackets must be an IPv6: {error}") from None
+        return
+    try:
+        # The codec itself is slow for a long text.
+        encoded = host if host.isascii() or len(host) > MAX_HOST_BYTES else host.encode("idna").decode()
+    except UnicodeError as error:
+        raise ValueError(f"the host of the address {address!r} has no form for DNS (IDNA): {error}") from None
+    name = encoded.removesuffix(".")
+    if len(name) > MAX_HOST_BYTES or not all(1 <= len(part) <= MAX_LABEL_BYTES for part in name.split(".")):
+        raise ValueError(
+            f"the host of an address must have at most {MAX_HOST_BYTES} bytes, and 1 to {MAX_LABEL_BYTES}"
+            f" between dots, not {host!r}"
+        )
+    if not encoded.isprintable():
+        raise ValueError(f"the host of an address must be printable, not {host!r}")
+
+
+def split_tcp(address: str) -> tuple[str, int]:
+    """Return the host and the port of a `tcp://` address that was checked."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host, int(port)
+
+
+def is_numeric(address: str) -> bool:
+    """Return whether a checked address needs no lookup: it is not `tcp://`, or its host is an IP."""
+    if not address.startswith("tcp://"):
+        return True
+    host, _ = split_tcp(address)
+    return host.startswith("[") or _IPV4.fullmatch(host) is not None
+
+
+def in_turn(ips: Iterable[str], port: int) -> tuple[str, ...]:
+    """Return the addresses to connect to, in the order to try them.
+
+    The families take turns, and the family of the first IP comes first (RFC 8305, section 4). So if one
+    family does not work here, the other one is tried after a single attempt.
+    """
+    addresses = dict.fromkeys(f"tcp://[{ip}]:{port}" if ":" in ip else f"tcp://{ip}:{port}" for ip in ips)
+    families: dict[bool, list[str]] = {}
+    for address in addresses:
+        families.setdefault(address.startswith("tcp://["), []).append(address)
+    turns = chain.from_iterable(zip_longest(*families.values()))
+    return tuple(address for address in turns if address is not None)[:MAX_ADDRESSES]
 
 
 def is_local(address: str) -> bool:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address, dialled, is_local
+from ringback.protocol.addresses import (
+    MAX_ADDRESSES,
+    MAX_IPC_PATH_BYTES,
+    check_address,
+    dialled,
+    in_turn,
+    is_local,
+    is_numeric,
+    split_tcp,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +27,11 @@ from ringback.protocol.addresses import MAX_IPC_PATH_BYTES, check_address, diall
         "tcp://broker.example:65535",
         "tcp://[::1]:1",
         "tcp://[fe80::1%eth0]:5770",
+        "tcp://broker.example.:5770",
+        "tcp://b\u00fccher.example:5770",
+        "tcp://_broker._tcp.example:5770",
+        f"tcp://{'a' * 63}.example:5770",
+        f"tcp://{'.'.join(['a' * 63] * 3)}.{'a' * 61}.:5770",
         "ipc:///run/ringback/players",
         "ipc://" + "p" * MAX_IPC_PATH_BYTES,
     ],
@@ -59,6 +73,19 @@ def test_addresses_only_to_listen_on(address: str, becomes: str) -> None:
         "tcp://::1:5770",
         "tcp://a b:5770",
         "tcp://127.0.0.1:5770/x",
+        "tcp://.:5770",
+        "tcp://.example:5770",
+        "tcp://a..example:5770",
+        "tcp://broker.example..:5770",
+        f"tcp://{'a' * 64}.example:5770",
+        f"tcp://{'.'.join(['a' * 63] * 4)}:5770",
+        "tcp://" + "\u00fc" * 60 + ".example:5770",
+        "tcp://" + "\u00fc" * 300 + ":5770",
+        "tcp://\ud800.example:5770",
+        "tcp://a\0b:5770",
+        "tcp://[::1::]:5770",
+        "tcp://[127.0.0.1]:5770",
+        "tcp://[]:5770",
         "tcp://127.0.0.1:5770\n",
         "ipc://",
         "ipc://a\0b",
@@ -123,3 +150,48 @@ def test_who_can_reach_an_address(address: str, local: bool) -> None:
 )
 def test_the_address_to_connect_to_on_this_machine(listener: str, address: str) -> None:
     assert dialled(listener) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "numeric"),
+    [
+        ("ipc:///run/x", True),
+        ("tcp://127.0.0.1:1", True),
+        ("tcp://255.255.255.255:1", True),
+        ("tcp://[::1]:1", True),
+        ("tcp://[fe80::1%eth0]:1", True),
+        ("tcp://localhost:1", False),
+        ("tcp://127.0.0.1.:1", False),
+        ("tcp://127.1:1", False),
+        ("tcp://256.0.0.1:1", False),
+        ("tcp://1.2.3.4.5:1", False),
+    ],
+)
+def test_which_addresses_need_no_lookup(address: str, numeric: bool) -> None:
+    assert is_numeric(address) is numeric
+
+
+def test_host_and_port() -> None:
+    assert split_tcp("tcp://broker.example:5770") == ("broker.example", 5770)
+    assert split_tcp("tcp://[::1]:5770") == ("[::1]", 5770)
+
+
+@pytest.mark.parametrize(
+    ("ips", "order"),
+    [
+        ([], []),
+        (["1.1.1.1"], ["tcp://1.1.1.1:7"]),
+        (["::1", "::1"], ["tcp://[::1]:7"]),
+        (["::1", "::2", "1.1.1.1"], ["tcp://[::1]:7", "tcp://1.1.1.1:7", "tcp://[::2]:7"]),
+        (
+            ["1.1.1.1", "2.2.2.2", "fe80::1%eth0"],
+            ["tcp://1.1.1.1:7", "tcp://[fe80::1%eth0]:7", "tcp://2.2.2.2:7"],
+        ),
+    ],
+)
+def test_families_take_turns(ips: list[str], order: list[str]) -> None:
+    assert list(in_turn(ips, 7)) == order
+
+
+def test_the_addresses_of_a_name_are_bounded() -> None:
+    assert len(in_turn([f"10.0.0.{number}" for number in range(200)], 7)) == MAX_ADDRESSES
