@@ -80,8 +80,11 @@ def concerns(event: list[Any], player_id: PlayerID | None) -> bool:
 
 
 def format_value(column: str, value: Any) -> Any:
-    """Return a value for its column of a table: milliseconds with three decimals."""
-    return f"{value:.3f}" if column.endswith("_ms") and value is not None else format_cell(value)
+    """Return a value for its column of a table: milliseconds and rates with the digits that are known."""
+    from ringback.protocol.significant import significant
+
+    exact = column.endswith("_ms") or column == "rate"
+    return significant(value) if exact and value is not None else format_cell(value)
 
 
 def format_cell(value: Any) -> Any:

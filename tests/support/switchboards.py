@@ -12,7 +12,7 @@ from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id
-from ringback.protocol.reports import CLASSES, CallbackFigures, PlayerFigures, WatchedCall
+from ringback.protocol.reports import CLASSES, CallbackFigures, LatencyCounts, PlayerFigures, WatchedCall
 from ringback_broker.admission.access_list import AccessList
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.peers.connection import Connection, Sent, Side
@@ -277,6 +277,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
         (PlayerFigures(1, 2, 1),),
         (WatchedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
         3,
+        (LatencyCounts("a", Role.SERVER, (3, 500), (1, 16)),),
     ),
     control.Watch((), 1000),
     control.Answer(1, ()),

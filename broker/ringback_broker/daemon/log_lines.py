@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ringback.protocol.frames import Role
-from ringback.protocol.reports import WatchedCall, way
+from ringback.protocol.reports import WatchedCall, duration_ms, way
 from ringback_broker.daemon.logs import audit
 from ringback_broker.operations.events import PeerEvent
 
@@ -54,10 +54,11 @@ class LogLines:
             "player": call.player_id,
             "key": call.key,
             "outcome": call.outcome,
-            "ms": round(1000 * call.took_s, 3),
+            "ms": duration_ms(call.took_s),
         }
         text = _printable(f"{way(call.side, call.player_id)} {call.key} {call.outcome}")
-        log.info("called %s %.3f ms", text, fields["ms"], extra={"fields": fields})
+        took = "-" if fields["ms"] is None else f"{fields['ms']:.3f} ms"
+        log.info("called %s %s", text, took, extra={"fields": fields})
 
     def tick(self, _now: float) -> None:
         """Count what had no room, and make room again."""

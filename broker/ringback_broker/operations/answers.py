@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from ringback.protocol.control import Answer, Query, Subject
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.significant import rounded_ms
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import EventLog
 from ringback_broker.operations.registered_keys import RegisteredKeys
@@ -95,16 +96,13 @@ class Answers:
         rows: list[Row] = []
         for key, side in sorted({*registered, *totals}):
             total, late = totals.get((key, side)), recent.get((key, side))
+            p50_ms, p99_ms = (rounded_ms(late.p50_s), rounded_ms(late.p99_s)) if late else (None, None)
             rows.append(
                 (
                     *(key, side.value, registered.get((key, side), 0)),
                     *((total.in_flight, total.calls, total.errors) if total else (0, 0, 0)),
-                    *((round(late.rate, 3), _ms(late.p50_s), _ms(late.p99_s)) if late else (0.0, None, None)),
+                    *(round(late.rate, 3) if late else 0.0, p50_ms, p99_ms),
                     *(total.failed if total else {}, terms.get(key) if side is Role.SERVER else None),
                 )
             )
         return rows
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(1000 * seconds, 3)

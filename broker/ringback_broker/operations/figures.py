@@ -4,11 +4,12 @@ minute."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ringback.protocol.frames import Role
-from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, OTHERS, CallbackFigures, quantile_s
+from ringback.protocol.latencies import percentile_s
+from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, OTHERS, CallbackFigures, LatencyCounts
 from ringback_broker.peers.session import Session
 
 SLOT_S = 10.0
@@ -49,7 +50,8 @@ class Recent(NamedTuple):
 
     Attributes:
         rate: calls that ended, per second.
-        p50_s, p99_s: the 50th and 99th percentile of the latency; None if no call had results.
+        p50_s, p99_s: the 50th and 99th percentile of the latency; None if no call had results, or their
+            endpoint reports no fine classes.
     """
 
     rate: float
@@ -60,10 +62,11 @@ class Recent(NamedTuple):
 class _Sum:
     """The sum of what was reported of one callback."""
 
-    __slots__ = ("answered", "failed", "took_s")
+    __slots__ = ("answered", "failed", "fine", "took_s")
 
     def __init__(self) -> None:
         self.took_s = 0.0
+        self.fine: dict[int, int] = {}
         self.answered = [0] * CLASSES
         self.failed: dict[str, int] = {}
 
@@ -73,19 +76,37 @@ class _Sum:
         for code, count in failed.items():
             self.failed[code] = self.failed.get(code, 0) + count
 
+    def add_fine(self, counts: Iterable[tuple[int, int]]) -> None:
+        """Add counts of calls by fine class of latency."""
+        for number, count in counts:
+            self.fine[number] = self.fine.get(number, 0) + count
+
 
 class ReportedFigures:
     """The figures that were reported. Their size is bounded, whatever endpoints call and however long they
-    run."""
+    run.
 
-    def __init__(self) -> None:
+    Args:
+        report_s: how often endpoints report. A report may be of calls that ended this long before it came.
+    """
+
+    def __init__(self, report_s: float = 1.0) -> None:
+        self._report_s = report_s
+        self._taken_at = 0.0
         self._sums: dict[Callback, _Sum] = {}
         self._in_flight: dict[Session, dict[Callback, int]] = {}
         self._slots: deque[tuple[float, dict[Callback, _Sum]]] = deque()
 
-    def take(self, session: Session, figures: Iterable[CallbackFigures], now: float) -> None:
+    def take(
+        self,
+        session: Session,
+        figures: Iterable[CallbackFigures],
+        now: float,
+        latencies: Iterable[LatencyCounts] = (),
+    ) -> None:
         """Add what an endpoint reports."""
         slot = self._slot(now)
+        self._taken_at = now
         in_flight = self._in_flight.setdefault(session, {})
         for found in figures:
             callback = (found.key, found.side)
@@ -95,19 +116,31 @@ class ReportedFigures:
                 table.setdefault(callback, _Sum()).add(found.took_s, found.succeeded, found.failed)
             if callback == (found.key, found.side):  # else one callback would stand for another
                 in_flight[callback] = found.in_flight
+        for row in latencies:
+            callback = (row.key, row.side)
+            if callback not in self._sums:
+                callback = (OTHERS, row.side)
+            slot.setdefault(callback, _Sum()).add_fine(zip(row.classes, row.counts, strict=True))
 
     def forget(self, session: Session) -> None:
         """Forget what is in flight at an endpoint that is gone."""
         self._in_flight.pop(session, None)
 
     def _slot(self, now: float) -> dict[Callback, _Sum]:
-        """Return the slot of this time. Drop slots that are older than a minute."""
+        """Return the slot of this time."""
+        self._drop_old(now)
+        slots = self._slots
+        if not slots or now - slots[-1][0] >= SLOT_S:
+            slots.append(
+                (now - self._report_s, {})
+            )  # what is reported now has happened since about this time
+        return slots[-1][1]
+
+    def _drop_old(self, now: float) -> None:
+        """Drop slots that are older than a minute."""
         slots = self._slots
         while slots and now - slots[0][0] >= SLOT_S * SLOTS:
             slots.popleft()
-        if not slots or now - slots[-1][0] >= SLOT_S:
-            slots.append((now, {}))
-        return slots[-1][1]
 
     def totals(self) -> dict[Callback, Totals]:
         """Return the figures since the broker started."""
@@ -124,17 +157,23 @@ class ReportedFigures:
 
     def recent(self, now: float) -> dict[Callback, Recent]:
         """Return the figures of the last minute, for callbacks that were called in it."""
-        self._slot(now)
+        self._drop_old(now)
+        if not self._slots:
+            return {}
         sums: dict[Callback, _Sum] = {}
         for _, slot in self._slots:
             for callback, found in slot.items():
-                sums.setdefault(callback, _Sum()).add(found.took_s, found.answered, found.failed)
-        elapsed_s = max(1.0, now - self._slots[0][0])
-        return {
-            callback: Recent(
-                (sum(found.answered) + sum(found.failed.values())) / elapsed_s,
-                quantile_s(found.answered, 0.5),
-                quantile_s(found.answered, 0.99),
-            )
-            for callback, found in sums.items()
-        }
+                total = sums.setdefault(callback, _Sum())
+                total.add(found.took_s, found.answered, found.failed)
+                total.add_fine(found.fine.items())
+        # The latest report is of calls until it came. If none came for longer than one is due after, no calls
+        # have ended since.
+        until = max(self._taken_at, now - self._report_s)
+        elapsed_s = max(until - self._slots[0][0], self._report_s, 0.1)
+        return {callback: _recent(found, elapsed_s) for callback, found in sums.items()}
+
+
+def _recent(found: _Sum, elapsed_s: float) -> Recent:
+    ended = sum(found.answered) + sum(found.failed.values())
+    fine: Mapping[int, int] = found.fine
+    return Recent(ended / elapsed_s, percentile_s(fine, 0.5), percentile_s(fine, 0.99))

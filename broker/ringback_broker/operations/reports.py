@@ -38,7 +38,7 @@ class Reports:
         notify: Callable[[Session, bytes], None],
         unix_time: Callable[[], float],
     ) -> None:
-        self.figures = ReportedFigures()
+        self.figures = ReportedFigures(report_s)
         self.watches = Watches()
         self._report_s = report_s
         self._host = host
@@ -57,7 +57,7 @@ class Reports:
 
     def take(self, session: Session, report: control.Report, now: float) -> None:
         """Keep a report, and log the watched calls that belong in the log."""
-        self.figures.take(session, report.callbacks, now)
+        self.figures.take(session, report.callbacks, now, report.latencies or ())
         for reported in report.players:
             player = self._roster.players.get(encode_player_id(reported.player_id))
             if player is not None:

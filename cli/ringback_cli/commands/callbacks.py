@@ -14,9 +14,11 @@ def callbacks(connection: Connection, as_json: JSONOption = False) -> None:
     """Print the callbacks that are registered or were called.
 
     For each callback: its key, which side handles it, and how many endpoints have registered it. Then its
-    calls in flight, its calls that have ended, how many of them failed, and, in the last minute, how many
-    ended a second and the latencies that 50 % and 99 % of them did not exceed. The server measures the
-    latencies of its own callbacks. Those of players' callbacks include the way there and back.
+    calls in flight now, its calls that have ended since the broker started, and how many of them failed.
+    Then, in the last minute, how many calls ended a second, and the latencies that 50 % and 99 % of those
+    with results did not exceed, at most 2 % wrong. "-" means that there were none. The latency of a server's
+    callback is the time that its handler takes to reply. That of a player's callback includes the way there
+    and back.
 
     Example: ringback callbacks
     """

@@ -108,8 +108,10 @@ def _describe_player(row: dict[str, Any]) -> list[str]:
             "at 100 % calls to it end with OVERLOADED"
         )
     if "calls" in row:  # an older broker does not send this column
+        from ringback.protocol.significant import significant
+
         rtt_ms = row["rtt_ms"]
-        round_trip = "" if rtt_ms is None else f"; its round-trip time is {rtt_ms:.3g} ms"
+        round_trip = "" if rtt_ms is None else f"; its round-trip time is {significant(rtt_ms)} ms"
         reasons.append(f"{row['calls']} of its calls have ended, {row['errors']} of them failed{round_trip}")
     return reasons
 
@@ -152,8 +154,11 @@ def _describe_calls(row: dict[str, Any]) -> list[str]:
         failed = f"{row['errors']} of them failed" + (f" ({codes})" if codes else "")
         reasons.append(f"{row['calls']} calls have ended, {failed}; {row['in_flight']} are in flight")
     if row.get("p50_ms") is not None:
-        took = f"50 % took at most {row['p50_ms']:.3g} ms, 99 % at most {row['p99_ms']:.3g} ms"
-        reasons.append(f"in the last minute {row['rate']:.3g} calls a second ended; {took}")
+        from ringback.protocol.significant import significant
+
+        p50_ms, p99_ms = significant(row["p50_ms"]), significant(row["p99_ms"])
+        took = f"50 % took at most {p50_ms} ms, 99 % at most {p99_ms} ms"
+        reasons.append(f"in the last minute {significant(row['rate'])} calls a second ended; {took}")
     return reasons
 
 

@@ -66,7 +66,9 @@ def tap(
 ) -> None:
     """Print calls as they end, until Ctrl-C: time, caller, callback, outcome and duration.
 
-    The server and operators report the calls, from now on. JSON is one line for each call.
+    The server and operators report the calls, from now on. The time is UTC, when the call ended. The duration
+    of a server's callback is that of its handler, to its reply; that of a player's callback is the time there
+    and back. It is "-" if no handler ran. JSON is one line for each call.
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """
@@ -135,6 +137,8 @@ def _latest(operator: Operator, connection: Connection) -> int:
 
 
 def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
+    from ringback.protocol.reports import duration_ms
+
     _, unix_s, side, player_id, key, outcome, took_s, payload, reply, *_ = row
     fields: dict[str, Any] = {
         "unix_s": unix_s,
@@ -142,7 +146,7 @@ def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
         "player": player_id,
         "key": key,
         "outcome": outcome,
-        "ms": round(1000 * took_s, 3),
+        "ms": duration_ms(took_s),
     }
     if payloads:
         carried = {"payload": payload, "reply": reply}
@@ -151,11 +155,13 @@ def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
 
 
 def _line(row: list[Any], *, payloads: bool) -> str:
-    from ringback.protocol.reports import way
+    from ringback.protocol.reports import duration_ms, way
 
     _, unix_s, side, player_id, key, outcome, took_s, payload, reply, *_ = row
     when = time.strftime("%H:%M:%S", time.gmtime(unix_s)) + f".{int(1000 * unix_s) % 1000:03}"
-    line = f"{when}  {way(side, player_id)}  {key}  {outcome}  {1000 * took_s:.3f} ms"
+    took_ms = duration_ms(took_s)
+    took = "-" if took_ms is None else f"{took_ms:.3f} ms"
+    line = f"{when}  {way(side, player_id)}  {key}  {outcome}  {took}"
     if payloads:
         carried = ["..." if value is None else to_json(_decode(value)) for value in (payload, reply)]
         line = f"{line}  {carried[0]} -> {carried[1]}"

@@ -51,7 +51,6 @@ class AsyncioShell(ShellBase):
         self._flush_wanted = False
         self._read_wanted = False
         self._taking = False
-        self._taking_since = 0.0
         self._burst = 1
 
     async def start(self, timeout_s: float) -> None:
@@ -119,13 +118,14 @@ class AsyncioShell(ShellBase):
             return
         self._taking = True
         try:
-            now = self._taking_since = time.monotonic()
+            clock = time.monotonic
             for number in range(self._burst):
                 message = link.receive()
                 if message is None:
                     self._burst = number or 1
                     break
-                endpoint.receive(message[0], message[1], now)
+                # Read for each message: a burst may take long, and calls end when their reply is read.
+                endpoint.receive(message[0], message[1], clock())
                 if self._link is not link:
                     break
             self._run_runnable()
@@ -304,15 +304,27 @@ class AsyncioShell(ShellBase):
         if execution.task is not None:
             execution.task.cancel()
 
-    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+    def reply(
+        self,
+        execution: Execution,
+        results: tuple[Any, ...],
+        error: CallbackError | None,
+        now: float | None = None,
+    ) -> None:
+        """Send the outcome of a handler.
+
+        Args:
+            now: when the handler replied, on the monotonic clock; None: just now.
+        """
+        if now is None:  # before encoding, and before the loop has time for a reply from another thread
+            now = time.monotonic()
         if threading.get_ident() != self.thread:
             try:
-                self._loop.call_soon_threadsafe(self.reply, execution, results, error)
+                self._loop.call_soon_threadsafe(self.reply, execution, results, error, now)
             except RuntimeError:  # the loop is closed, so no caller waits
                 self.endpoint.counters.late_replies += 1
             return
         envelope, error = encode_reply(self.encoder(), execution, results, error)
-        now = self._taking_since if self._taking else time.monotonic()
         self.endpoint.reply(execution, envelope, error, now)
 
     def finished(self, call: PendingCall) -> None:

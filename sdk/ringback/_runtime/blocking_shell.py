@@ -111,8 +111,9 @@ class BlockingShell(ShellBase):
         return encoder
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        now = time.monotonic()  # before encoding: a large result takes long
         envelope, error = encode_reply(self.encoder(), execution, results, error)
-        self.submit(self.endpoint.reply, execution, envelope, error, time.monotonic())
+        self.submit(self.endpoint.reply, execution, envelope, error, now)
 
     # -- the I/O thread
 
@@ -174,14 +175,15 @@ class BlockingShell(ShellBase):
             function(*arguments)
 
     def _receive(self, endpoint: Endpoint, link: Link) -> None:
-        now = time.monotonic()
+        clock = time.monotonic
         for _ in range(BURST):
             if self._link is not link:
                 return
             message = link.receive()
             if message is None:
                 return
-            endpoint.receive(message[0], message[1], now)
+            # Read for each message: a burst may take long, and calls end when their reply is read.
+            endpoint.receive(message[0], message[1], clock())
 
     def _check_link(self, endpoint: Endpoint, link: Link) -> None:
         loss = link.lost()

@@ -25,6 +25,7 @@ from ringback.protocol.reports import (
     MAX_WATCHED_BYTES,
     OTHERS,
     CallFilter,
+    LatencyCounts,
     Report,
     WatchedCall,
 )
@@ -33,6 +34,9 @@ MAX_WATCHED_CALLS = 500
 MAX_WATCHED_BYTES_A_REPORT = 256 * 1024
 """How many watched calls are kept for one report, and how many bytes their payloads and replies may take.
 Those beyond are counted as lost."""
+
+MAX_CLASSES_A_REPORT = 20_000
+"""How many classes of latency one report names, so that its frame stays small. More go into another one."""
 
 
 class CallRecorder:
@@ -78,6 +82,8 @@ class CallRecorder:
         if error is None:
             record.succeeded(took_s)
         else:
+            if call.route is None:  # it was refused here, and never sent
+                took_s = 0.0
             record.failed(error)
             peer.failed += 1
         if self.watches:
@@ -107,6 +113,8 @@ class CallRecorder:
         if error is None:
             record.succeeded(took_s)
         else:
+            if not execution.began:  # its time was over, or its caller gone, before the handler could begin
+                took_s = 0.0
             record.failed(error)
             peer.failed += 1
         if self.watches and (wanted := self._wanted(peer, execution.key)) is not None:
@@ -211,7 +219,9 @@ class CallRecorder:
     def take(self, peers: Collection[Peer], now: float) -> list[Report]:
         """Return the reports of what was recorded since the last time, and begin anew."""
         self.count_in_flight(peers)
-        callbacks = [figures for record in self.records() if (figures := record.take()) is not None]
+        records = self.records()
+        latencies = [found for record in records if (found := record.take_latencies()) is not None]
+        callbacks = [figures for record in records if (figures := record.take()) is not None]
         players = [peer.take_figures() for peer in peers if peer.ended and peer.is_player]
         calls = [call._replace(age_s=now - at) for at, call in self._watched]
         lost, self._lost = self._lost, 0
@@ -219,8 +229,30 @@ class CallRecorder:
         if not (callbacks or players or calls or lost):
             return []
         pages = [tuple(players[start : start + IDS_A_FRAME]) for start in range(0, len(players), IDS_A_FRAME)]
-        first = Report(tuple(callbacks), pages[0] if pages else (), tuple(calls), lost or None)
-        return [first, *(Report(players=page) for page in pages[1:])]
+        counted = _paged(latencies)
+        first = Report(
+            tuple(callbacks),
+            pages[0] if pages else (),
+            tuple(calls),
+            lost or None,
+            counted[0] if counted else None,
+        )
+        others = [Report(players=page) for page in pages[1:]]
+        return [first, *others, *(Report(latencies=page) for page in counted[1:])]
+
+
+def _paged(latencies: list[LatencyCounts]) -> list[tuple[LatencyCounts, ...]]:
+    """Return latencies in pages, one for each report."""
+    pages: list[tuple[LatencyCounts, ...]] = []
+    page: list[LatencyCounts] = []
+    room = MAX_CLASSES_A_REPORT
+    for row in latencies:
+        if page and (len(row.classes) > room or len(page) >= IDS_A_FRAME):
+            pages.append(tuple(page))
+            page, room = [], MAX_CLASSES_A_REPORT
+        page.append(row)
+        room -= len(row.classes)
+    return [*pages, tuple(page)] if page else pages
 
 
 def _shown_reply(envelope: bytes, error: CallbackError | None) -> bytes | None:

@@ -7,7 +7,14 @@ from bisect import bisect_right
 
 from ringback.errors import CallbackError, Code
 from ringback.protocol.frames import Role
-from ringback.protocol.reports import APPLICATION, CLASSES, LATENCY_BOUNDS_S, CallbackFigures
+from ringback.protocol.latencies import count_latencies
+from ringback.protocol.reports import (
+    APPLICATION,
+    CLASSES,
+    LATENCY_BOUNDS_S,
+    CallbackFigures,
+    LatencyCounts,
+)
 
 
 class CallbackRecord:
@@ -24,6 +31,7 @@ class CallbackRecord:
     __slots__ = (
         "_classes",
         "_failures",
+        "_fine",
         "_latencies",
         "_reported",
         "_took_s",
@@ -45,6 +53,7 @@ class CallbackRecord:
     def _reset(self) -> None:
         self._took_s = 0.0
         self._classes = [0] * CLASSES
+        self._fine: dict[int, int] = {}
         self._failures: dict[str, int] = {}
 
     def failed(self, error: CallbackError) -> None:
@@ -55,7 +64,12 @@ class CallbackRecord:
     def fold(self) -> None:
         """Sort the latencies into their classes. Call this every ten seconds, so that few are kept."""
         latencies = self._latencies
+        if not latencies:
+            return
         latencies.sort()
+        if latencies[0] < 0.0:  # a call that is made in a step may begin after the time of that step
+            latencies[:] = [max(0.0, latency) for latency in latencies]
+        count_latencies(latencies, self._fine)
         below = 0
         for number, bound in enumerate((*LATENCY_BOUNDS_S, math.inf)):
             within = bisect_right(latencies, bound, below)
@@ -67,6 +81,15 @@ class CallbackRecord:
     def begin_session(self) -> None:
         """Report the calls in flight again: the broker of a new session knows nothing of them."""
         self._reported = 0
+
+    def take_latencies(self) -> LatencyCounts | None:
+        """Return the latencies in fine classes, or None if there are none. Call this before `take`."""
+        self.fold()
+        if not self._fine:
+            return None
+        numbers = sorted(self._fine)
+        counts = tuple(self._fine[number] for number in numbers)
+        return LatencyCounts(self.key, self.side, tuple(numbers), counts)
 
     def take(self) -> CallbackFigures | None:
         """Return the figures for a report, or None if nothing has changed, and begin anew."""

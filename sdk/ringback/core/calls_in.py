@@ -102,7 +102,6 @@ class CallsIn:
                 deadline,
                 handler,
                 size,
-                now,
                 context,
             )
             peer.execution_bytes += size
@@ -166,7 +165,7 @@ class CallsIn:
         Args:
             envelope: the encoded reply.
             error: the error in the reply; None if it has results.
-            now: the time of the reply, on the monotonic clock, in seconds.
+            now: when the handler replied, on the monotonic clock, in seconds; not the time of a step.
         """
         if not execution.awaited:
             self._counters.late_replies += 1

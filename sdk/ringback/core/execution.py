@@ -60,7 +60,7 @@ class Execution:
         payload: the value that the call carries.
         route: the route that the call came on, and that the reply goes back on.
         source: the player ID that a server's handler is given; None on a player.
-        began: when the call came, on the monotonic clock, in seconds.
+        began: when the handler began, on the monotonic clock, in seconds; 0.0 before that.
         deadline: when the call ends at the latest, on the same clock; None for no limit.
         handler: the registered handler.
         size: about how many bytes the call took.
@@ -99,7 +99,6 @@ class Execution:
         deadline: float | None,
         handler: Handler,
         size: int = 0,
-        began: float = 0.0,
         context: dict[str, str] | None = None,
     ) -> None:
         self.shell = shell
@@ -108,7 +107,7 @@ class Execution:
         self.id = call_id
         self.key = key
         self.payload = payload
-        self.began = began
+        self.began = 0.0
         self.deadline = deadline
         self.handler = handler
         self.size = size
@@ -145,12 +144,19 @@ class Execution:
             self.shell.reply(self, (), error)
 
     def begin(self, now: float) -> bool:
-        """Return whether the handler may still run. It may not if nobody waits or the time is over."""
+        """Return whether the handler may still run, and keep when it begins.
+
+        It may not run if nobody waits or the time is over.
+
+        Args:
+            now: a time that was read just now: not that of a step, which may have begun long ago.
+        """
         if self.cancelled:
             return False
         if self.deadline is not None and now >= self.deadline:
             self.refuse(CallTimeout("the call's time was over before its handler could start", executed="no"))
             return False
+        self.began = now
         return True
 
     @property

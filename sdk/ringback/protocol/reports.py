@@ -7,15 +7,16 @@ one by one. A WATCH says which calls those are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 from ringback.errors import Code, ProtocolError
 from ringback.protocol.envelopes import MAX_CODE_CHARS
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, read_map
 from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.latencies import FINE_CLASSES
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
 
@@ -55,7 +56,8 @@ class CallbackFigures(NamedTuple):
         key: the key of the callback; `OTHERS` for all callbacks that are not counted one by one.
         side: the role of the endpoint that handles the calls.
         in_flight: how many calls are in flight now.
-        took_s: the sum of the latencies of calls that ended with results.
+        took_s: the sum of the latencies of calls that ended with results. The latency of a server's handler
+            is the time from its beginning to its reply, that of a call to a player the time there and back.
         succeeded: how many calls ended with results, by class of latency.
         failed: how many calls ended with an error, by the name of the code.
     """
@@ -66,6 +68,21 @@ class CallbackFigures(NamedTuple):
     took_s: float
     succeeded: tuple[int, ...]
     failed: dict[str, int]
+
+
+class LatencyCounts(NamedTuple):
+    """The calls of one callback with results, since the report before, by fine class of latency.
+
+    Attributes:
+        key, side: as in `CallbackFigures`.
+        classes: the numbers of the classes that have calls, in ascending order.
+        counts: how many calls each of them has.
+    """
+
+    key: str
+    side: Role
+    classes: tuple[int, ...]
+    counts: tuple[int, ...]
 
 
 class PlayerFigures(NamedTuple):
@@ -85,7 +102,8 @@ class WatchedCall(NamedTuple):
         player_id: the player that called or was called; the source of an operator's call.
         key: the key of the callback.
         outcome: "OK", or the name of the error code.
-        took_s: how many seconds it took.
+        took_s: how many seconds the handler of the server took, or how many a call to a player took there
+            and back; 0.0 if no handler ran, or nothing was sent.
         payload: the encoded payload; None if no watch wants to see it, or if it is too long.
         reply: the encoded array of results, or the encoded message of the error; None like `payload`.
     """
@@ -125,7 +143,8 @@ class CallFilter(NamedTuple):
 class Report:
     """What a trusted endpoint has counted since the report before, and the watched calls.
 
-    `lost` says for how many watched calls there was no room.
+    `lost` says for how many watched calls there was no room. `latencies` is for percentiles; an endpoint
+    that is older than this field sends none.
     """
 
     type: ClassVar[FrameType] = FrameType.REPORT
@@ -133,6 +152,7 @@ class Report:
     players: tuple[PlayerFigures, ...] = ()
     calls: tuple[WatchedCall, ...] = ()
     lost: int | None = None
+    latencies: tuple[LatencyCounts, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +169,9 @@ def way(side: str, player_id: PlayerID) -> str:
     return f"player {player_id!r} -> server" if side == Role.SERVER else f"server -> player {player_id!r}"
 
 
-def quantile_s(succeeded: Sequence[int], share: float) -> float | None:
-    """Return about the latency that this share of calls did not exceed; None if there are no calls.
-
-    Within a class, latencies are taken as evenly spread. Those above all bounds count as the last bound.
-    """
-    wanted = share * sum(succeeded)
-    if not wanted:
-        return None
-    lower, seen = 0.0, 0
-    for upper, count in zip(LATENCY_BOUNDS_S, succeeded, strict=False):
-        if seen + count >= wanted:
-            return lower + (upper - lower) * (wanted - seen) / count
-        seen += count
-        lower = upper
-    return lower
+def duration_ms(took_s: float) -> float | None:
+    """Return the duration of a watched call in milliseconds, to a microsecond; None if it has none."""
+    return round(1000 * took_s, 3) if took_s else None
 
 
 def read_report(body: bytes) -> Report:
@@ -173,11 +181,13 @@ def read_report(body: bytes) -> Report:
         ProtocolError: a field is wrong.
     """
     fields = read_map(body)
+    rows = field_of(fields, "latencies", list, None)
     return Report(
         tuple(_callback_figures(row) for row in field_of(fields, "callbacks", list, ())),
         tuple(_player_figures(row) for row in field_of(fields, "players", list, ())),
         tuple(_watched_call(row) for row in field_of(fields, "calls", list, ())),
         number_of(fields, "lost", None, bits=32),
+        None if rows is None else tuple(_latency_counts(row) for row in rows),
     )
 
 
@@ -196,6 +206,19 @@ def _callback_figures(row: Any) -> CallbackFigures:
     if not 0.0 <= took_s < math.inf:
         raise ProtocolError(f"callbacks: took_s must be a number of seconds from 0, not {took_s}")
     return CallbackFigures(key, choice_of(Role, side, "side"), in_flight, took_s, tuple(succeeded), failed)
+
+
+def _latency_counts(row: Any) -> LatencyCounts:
+    key, side, classes, counts = _row(row, "latencies", (str, str, list, list))
+    if key:
+        checked(check_key, key)
+    if len(classes) != len(counts) or not all(map(_is_count, (*classes, *counts))):
+        raise ProtocolError("latencies: each class must have one count, an int from 0 to 2**53")
+    if any(number >= FINE_CLASSES for number in classes):
+        raise ProtocolError(f"latencies: the numbers of classes must be below {FINE_CLASSES}")
+    if any(one >= other for one, other in pairwise(classes)):
+        raise ProtocolError("latencies: the numbers of classes must be in ascending order")
+    return LatencyCounts(key, choice_of(Role, side, "side"), tuple(classes), tuple(counts))
 
 
 def _player_figures(row: Any) -> PlayerFigures:

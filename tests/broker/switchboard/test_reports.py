@@ -16,9 +16,9 @@ from ringback.protocol.reports import (
     MAX_CALLBACKS,
     CallbackFigures,
     CallFilter,
+    LatencyCounts,
     PlayerFigures,
     WatchedCall,
-    quantile_s,
     way,
 )
 from ringback_broker.operations.snapshot import Lags
@@ -77,8 +77,8 @@ def test_reported_figures_are_listed(desk: Desk) -> None:
     server.say(control.Report((figures(in_flight=1, answered=100),)))
     [first, ours] = rows(operator, control.Subject.CALLBACKS)
     assert first[:6] == ["", "player", 0, 0, 1, 1] and first[9] == {"FORBIDDEN": 1}
-    assert ours[:7] == ["k", "server", 1, 1, 200, 10, 10.0]
-    assert 0.5 < ours[7] < 1.0 and ours[7] < ours[8] <= 1.0
+    assert ours[:7] == ["k", "server", 1, 1, 200, 10, 9.524]
+    assert ours[7:9] == [None, None]  # an endpoint that reports no fine classes
     server.leave()
     [_, ours] = rows(operator, control.Subject.CALLBACKS)
     assert ours[:6] == ["k", "server", 0, 0, 200, 10]
@@ -95,6 +95,36 @@ def test_rates_are_of_the_last_minute(desk: Desk) -> None:
         server.say(control.Report())
     assert found[0] > found[3] > 0 and found[5] == pytest.approx(12, rel=0.2)
     assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None]
+
+
+def test_the_rate_is_right_from_the_first_report_on(desk: Desk) -> None:
+    """Ten calls a second. A report is of the second before it, also the first one."""
+    operator, server = desk.operator(), desk.server()
+    for _ in range(200):
+        server.say(control.Report((figures(answered=10),)))
+        assert rows(operator, control.Subject.CALLBACKS)[0][6] == pytest.approx(10.0)
+        desk.now += 0.9  # the next report is not there yet
+        assert rows(operator, control.Subject.CALLBACKS)[0][6] == pytest.approx(10.0)
+        desk.now += 0.1
+
+
+def latencies(key: str = "k", **counts: int) -> LatencyCounts:
+    """Return counts by fine class: c3=1 is one call in class 3."""
+    return LatencyCounts(key, Role.SERVER, tuple(int(name[1:]) for name in counts), tuple(counts.values()))
+
+
+def test_percentiles_are_of_the_last_minute(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    slow, fast = latencies(c547=99, c662=1), latencies(c313=100)  # 50 ms; 0.49 s; 0.49 ms
+    server.say(control.Report((figures(answered=100),), latencies=(slow,)))
+    assert rows(operator, control.Subject.CALLBACKS)[0][7:9] == [50.1, 50.1]
+    server.say(control.Report((figures(answered=1),), latencies=(latencies(c662=1),)))
+    assert rows(operator, control.Subject.CALLBACKS)[0][7:9] == [50.1, 489.0]
+    desk.now += 70.0
+    server.say(control.Report((figures(answered=100),), latencies=(fast,)))
+    assert rows(operator, control.Subject.CALLBACKS)[0][7:9] == [0.487, 0.487]
+    server.say(control.Report(latencies=(latencies("never heard of", c5=1),)))
+    assert [row[0] for row in rows(operator, control.Subject.CALLBACKS)] == ["k"]
 
 
 def test_a_long_rest_does_not_count_as_the_last_minute(desk: Desk) -> None:
@@ -217,12 +247,3 @@ def test_watches_are_bounded(desk: Desk) -> None:
 def test_who_called_whom() -> None:
     assert way(Role.SERVER, 7) == way("server", 7) == "player 7 -> server"
     assert way(Role.PLAYER, "7") == way("player", "7") == "server -> player '7'"
-
-
-def test_quantiles() -> None:
-    counts = [0] * CLASSES
-    assert quantile_s(counts, 0.5) is None
-    counts[MS] = 10
-    assert quantile_s(counts, 0.5) == pytest.approx(0.00075) and quantile_s(counts, 1.0) == 0.001
-    counts[-1] = 90
-    assert quantile_s(counts, 0.5) == 10.0

@@ -14,6 +14,7 @@ from ringback.protocol.bounces import bounce
 from ringback.protocol.control import decode
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.latencies import FINE_BOUNDS_S, percentile_s
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
 from ringback.protocol.reports import CLASSES, MAX_CALLBACKS, MAX_WATCHED_BYTES, CallbackFigures, CallFilter
@@ -62,8 +63,71 @@ def test_a_caller_records_calls_of_a_players_callback() -> None:
     [figures] = found.callbacks
     assert figures[:3] == ("k", Role.PLAYER, 0) and abs(figures.took_s - 1.2) < 1e-9
     assert figures.succeeded == succeeded(c13=1) and figures.failed == {}
+    [counted] = found.latencies or ()
+    assert counted[:2] == ("k", Role.PLAYER) and counted.counts == (1,)
+    assert percentile_s(dict(zip(counted.classes, counted.counts, strict=True)), 0.5) == pytest.approx(
+        1.2, rel=0.01
+    )
     assert [tuple(player) for player in found.players] == [(7, 1, 0)]
     desk_is_quiet(server)
+
+
+def test_a_handler_is_measured_from_its_beginning_to_its_reply() -> None:
+    """The time before it begins does not count, and neither does the time of the step."""
+    server = counting()
+    called(server, *(write.call(number, "k", None, None) for number in range(3)))
+    waiting, server.shell.waiting = server.shell.waiting, []
+    for execution in waiting:  # one after the other, all in one step of the core
+        assert execution.begin(server.clock.now)
+        server.clock.now += 0.05
+        execution(1)
+    found = report(server)
+    assert found.callbacks[0].took_s == pytest.approx(0.15)
+    [counted] = found.latencies or ()
+    assert counted.counts == (3,)
+
+
+def test_a_call_that_never_ran_took_no_time() -> None:
+    server = counting(limits=Limits(max_in_flight=2))
+    server.register("mine", allow=[8])
+    watch(server, CallFilter(None, None, False))
+    called(server, write.call(1, "mine", None, None))
+    called(server, *(write.call(number, "k", None, None) for number in (2, 3, 4)), write.cancel(3))
+    server.clock.now += 0.1
+    server.core.tick(server.clock.now)
+    ours, *_ = server.handle()
+    server.clock.now += 0.02
+    server.core.tick(server.clock.now)
+    called(server, write.cancel(2))
+    assert ours.cancelled
+    for _ in range(3):
+        server.call(7, flush=True)
+    took = [(call.outcome, round(call.took_s, 6)) for item in wait_for_reports(server) for call in item.calls]
+    assert took == [
+        *(("FORBIDDEN", 0.0), ("OVERLOADED", 0.0), ("CANCELLED", 0.0), ("CANCELLED", 0.02)),
+        ("OVERLOADED", 0.0),
+    ]
+
+
+def wait_for_reports(desk: Desk) -> list[control.Report]:
+    desk.wait(1.0)
+    return reports(desk)
+
+
+def test_many_classes_of_latency_take_more_than_one_report() -> None:
+    server = counting()
+    assert server.recorder is not None
+    for number in range(MAX_CALLBACKS):
+        record = server.recorder._add(f"k{number}", Role.SERVER)
+        for bound in FINE_BOUNDS_S[:100]:
+            record.succeeded(bound)
+    call = server.call(7, flush=True)
+    found = wait_for_reports(server)
+    assert call.id and len(found) == 3
+    rows = [row for item in found for row in item.latencies or ()]
+    assert len({row.key for row in rows}) == MAX_CALLBACKS
+    assert all(sum(map(len, (row.classes for row in item.latencies or ()))) <= 20_000 for item in found)
+    assert sum(sum(row.counts) for row in rows) == 100 * MAX_CALLBACKS
 
 
 def desk_is_quiet(desk: Desk) -> None:

@@ -20,12 +20,14 @@ from ringback.protocol.frames import (
     SessionState,
     header,
 )
+from ringback.protocol.latencies import FINE_CLASSES
 from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES
 from ringback.protocol.reports import (
     CLASSES,
     FAILURES,
     CallbackFigures,
     CallFilter,
+    LatencyCounts,
     PlayerFigures,
     WatchedCall,
 )
@@ -56,6 +58,12 @@ CALLBACK_FIGURES = st.builds(
     SECONDS,
     st.lists(COUNT, min_size=CLASSES, max_size=CLASSES).map(tuple),
     st.dictionaries(st.sampled_from(sorted(FAILURES)), COUNT, max_size=3),
+)
+LATENCY_COUNTS = st.builds(
+    lambda key, side, counts: LatencyCounts(key, side, tuple(sorted(counts)), tuple(counts.values())),
+    st.just("") | KEY,
+    st.sampled_from(Role),
+    st.dictionaries(st.integers(0, FINE_CLASSES - 1), COUNT, max_size=5),
 )
 TRACED = st.builds(
     WatchedCall,
@@ -112,6 +120,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         st.lists(st.builds(PlayerFigures, PLAYER_ID, COUNT, COUNT), max_size=3).map(tuple),
         st.lists(TRACED, max_size=3).map(tuple),
         st.none() | U32,
+        st.none() | st.lists(LATENCY_COUNTS, max_size=3).map(tuple),
     ),
     control.Watch: st.builds(
         control.Watch,

@@ -20,7 +20,7 @@ from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import decode_player_id, encode_player_id
-from ringback.protocol.reports import CallbackFigures, CallFilter, PlayerFigures, WatchedCall
+from ringback.protocol.reports import CallbackFigures, CallFilter, LatencyCounts, PlayerFigures, WatchedCall
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FRAME_CLASSES = {frame.type: frame for frame in get_args(control.ControlFrame)}
@@ -59,10 +59,11 @@ def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
     rows: dict[str, Callable[[list[Any]], Any]] = {
         "callbacks": lambda row: CallbackFigures(row[0], Role(row[1]), *row[2:4], tuple(row[4]), row[5]),
         "players": lambda row: PlayerFigures(*row),
+        "latencies": lambda row: LatencyCounts(row[0], Role(row[1]), tuple(row[2]), tuple(row[3])),
         "calls": lambda row: WatchedCall(row[0], Role(row[1]), *row[2:]),
         "watches": lambda row: CallFilter(*row),
     }
-    for name in rows.keys() & values.keys():
+    for name in rows.keys() & {name for name, value in values.items() if value is not None}:
         values[name] = tuple(map(rows[name], values[name]))
     frame: control.ControlFrame = FRAME_CLASSES[FrameType[vector["type"]]](**values)
     return frame
