@@ -13,6 +13,9 @@ SHUT_OUT_S = 5.0
 MAX_SHUT_OUT = 1000
 """How many IPs are shut out at one time."""
 
+ROUNDING = 1e-6
+"""Times are floats: a connection that comes exactly when one may is not one too many."""
+
 
 class ConnectionsByIP:
     """Counts the open connections of each IP, and refuses those over the limits.
@@ -51,7 +54,7 @@ class ConnectionsByIP:
         recent = max(0.0, recent - (now - at) * self._max_per_s) + 1.0
         if self._open[side, ip] > self._max_open:
             return f"more than {self._max_open} connections of one IP"
-        if recent > max(self._max_per_s, 1.0):
+        if recent > max(self._max_per_s, 1.0) + ROUNDING:
             return f"more than {self._max_per_s:g} connections a second of one IP"
         self._recent[side, ip] = recent, now
         return ""

@@ -131,7 +131,11 @@ class BrokerSettings:
     ip_connections: Annotated[Count, About("How many connections one IP may have.", reloads=True)] = 20_000
     ip_handshakes: Annotated[
         Rate,
-        About("How many connections one IP may make in a second, with a burst of one second.", reloads=True),
+        About(
+            "How many connections one IP may make a second. This many may come at once, then one after"
+            " another at this rate.",
+            reloads=True,
+        ),
     ] = 500.0
     player_queue: Annotated[
         Count, About("How many frames may wait for one player. More are bounced OVERLOADED.")
@@ -157,13 +161,18 @@ class BrokerSettings:
     player_frames: Annotated[
         Rate,
         About(
-            "How many frames one player may send in a second, each of up to 256 calls, with a burst of one"
-            " second. More are bounced RATE_LIMITED. At twice the rate the session ends.",
+            "How many frames one player may send a second, each of up to 256 calls. This many pass at once,"
+            " then one after another at this rate. More are bounced RATE_LIMITED. A player that stays at twice"
+            " the rate is refused.",
             reloads=True,
         ),
     ] = 10_000.0
     player_bytes: Annotated[
-        Rate, About("How many bytes one player may send in a second, likewise.", reloads=True)
+        Rate,
+        About(
+            "How many bytes one player may send a second, likewise. A larger frame passes after a rest.",
+            reloads=True,
+        ),
     ] = 100e6
     spin: Annotated[
         float,

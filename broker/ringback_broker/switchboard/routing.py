@@ -55,6 +55,7 @@ class Routing:
     def reconfigure(self) -> None:
         """Take the rates and sizes that hold now: the hot path reads them here."""
         self._frame_s, self._byte_s = self._rate_limit.frame_s, self._rate_limit.byte_s
+        self._burst_s = self._rate_limit.burst_s
         self._player_frame_bytes = self._windows.frame_bytes[Side.PLAYERS]
         self._backend_frame_bytes = self._windows.frame_bytes[Side.BACKEND]
 
@@ -62,12 +63,17 @@ class Routing:
         """Take a frame of a player."""
         session.last_seen = now
         size = len(frame)
-        cost_s = self._frame_s + size * self._byte_s
-        session.credit_s -= cost_s
-        if session.credit_s < 0.0 and not self._rate_limit.refill(session, cost_s, now):
+        # The rate limit, flat: `session.full_at` is when the player's whole burst is free again.
+        cost_s = size * self._byte_s
+        if cost_s < self._frame_s:
+            cost_s = self._frame_s
+        full_at = session.full_at
+        full_at = full_at + cost_s if full_at > now else now + cost_s
+        if full_at - now > self._burst_s and not self._rate_limit.passes(session, cost_s, now):
             self._limit(session, frame)
             self._sessions.end_marked()
             return
+        session.full_at = full_at
         target = self._links.get(frame[:HEADER_BYTES])
         if target is not None:
             bundle = target.bundle
@@ -141,6 +147,10 @@ class Routing:
 
     def _take_bundle(self, session: Session, frame: Frame, now: float) -> None:
         """Take each frame of a bundle, which is a step of its own."""
+        if session.bundle is None:
+            why = "a BUNDLE comes only from a peer that said in HELLO that it takes bundles too"
+            self._control_frames.violation(session, why)
+            return
         try:
             parts = unbundle(bytes(frame))
         except ProtocolError as error:

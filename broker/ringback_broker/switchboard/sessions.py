@@ -68,7 +68,7 @@ class Sessions:
             server=self._roster.server is not None,
             lease_ms=self._lease_ms,
             broker=self._software,
-            bundles=session.side is Side.BACKEND or None,
+            bundles=session.bundle is not None or None,
             report_ms=self._operations.report_ms() if session.reported.asked else None,
         )
         self._sending.notify(session, encode(welcome))

@@ -304,3 +304,21 @@ def test_a_player_has_no_bundles(desk: Desk) -> None:
     assert isinstance(welcome, control.Welcome) and welcome.bundles is None
     peer.send(bundle([(encoded_id(8), DATA)]))
     assert peer.rejected().code is RejectCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("role", [Role.SERVER, Role.OPERATOR])
+@pytest.mark.parametrize("offered", [None, False, True])
+def test_bundles_go_both_ways_or_not_at_all(desk: Desk, role: Role, offered: bool | None) -> None:
+    player = desk.player(7)
+    peer = desk.connect(Side.BACKEND)
+    peer.say(control.Hello(role, bundles=offered))
+    welcome = peer.told()[-1]
+    assert isinstance(welcome, control.Welcome) and welcome.bundles == (offered or None)
+    player.take()
+    carried = header(FrameType.DATA, welcome.link) + b"x"
+    peer.send(b"", bundle([(encoded_id(7), carried)]))
+    if offered:
+        assert player.take() == [(b"", carried)]
+    else:
+        assert peer.rejected().code is RejectCode.PROTOCOL_ERROR and desk.counters.violations == 1
+        assert (b"", carried) not in player.take()

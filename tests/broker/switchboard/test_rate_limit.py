@@ -178,3 +178,69 @@ def test_a_player_a_little_over_its_rate_is_served_at_it() -> None:
         desk.now += 0.1
     assert player.session is not None
     assert 0.95 < desk.counters.frames_up / 6000 < 1.05
+
+
+def passed(desk: Desk, player: Peer, frames: int, size: int = 8) -> int:
+    """Send frames at one moment. Return how many passed."""
+    before = desk.counters.frames_up
+    for _ in range(frames):
+        player.send(data(body=bytes(size - 8)))
+    taken: int = desk.counters.frames_up - before
+    for ping in frames_and_pings(player)[1]:
+        player.say(control.Pong(ping))
+    return taken
+
+
+@pytest.mark.parametrize("rest_s", [0.0, 0.5, 1.0, 60.0])
+@pytest.mark.parametrize("started_at", [0.0, 1000.0, 1e7])
+@pytest.mark.parametrize("rate", [1, 3, 100, 1000, 9999])
+def test_so_many_frames_pass_at_once_and_then_one_after_another(
+    rate: int, started_at: float, rest_s: float
+) -> None:
+    desk = Desk(player_frames=float(rate), backend_queue=50_000)
+    desk.now = started_at
+    desk.server()
+    player = desk.player(7)
+    player.take()
+    desk.now += rest_s  # a rest saves no more than one burst
+    assert passed(desk, player, rate + 1) == rate
+    for _ in range(3):
+        desk.now += 0.4 / rate
+        assert passed(desk, player, 1) == 0
+        desk.now += 0.6 / rate
+        assert passed(desk, player, 2) == 1
+    desk.now += 60.0
+    assert passed(desk, player, rate + 1) == rate
+
+
+@pytest.mark.parametrize("size", [8, 100, 1000])
+def test_so_many_bytes_pass_at_once_and_then_one_frame_after_another(size: int) -> None:
+    desk = Desk(player_bytes=100.0 * size, backend_queue=50_000)
+    desk.server()
+    player = desk.player(7)
+    desk.now += 10.0
+    assert passed(desk, player, 101, size) == 100
+    desk.now += 0.009
+    assert passed(desk, player, 1, size) == 0
+    desk.now += 0.0011
+    assert passed(desk, player, 2, size) == 1
+
+
+def test_one_rate_takes_nothing_of_the_other() -> None:
+    desk = Desk(player_frames=100.0, player_bytes=100_000.0, backend_queue=50_000)
+    desk.server()
+    player = desk.player(7)
+    assert passed(desk, player, 101, 1000) == 100  # both at their edge
+
+
+def test_no_window_of_a_second_lets_more_than_twice_the_rate_pass() -> None:
+    desk = Desk(player_frames=50.0, backend_queue=50_000)
+    desk.server()
+    player = desk.player(7)
+    times = []
+    for step in range(4000):
+        desk.now += 0.001
+        if step % 1000 < 300 or step > 2000:
+            times += [desk.now] * passed(desk, player, 1)
+    for first in times:
+        assert len([at for at in times if first <= at < first + 1.0]) <= 100

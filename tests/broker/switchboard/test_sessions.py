@@ -42,7 +42,7 @@ def test_operators_are_numbered() -> None:
     desk = Desk()
     operator = desk.connect(Side.BACKEND)
     operator.say(control.Hello(Role.OPERATOR))
-    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", True, 1000)]
+    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", None, 1000)]
 
 
 def test_a_server_learns_who_is_connected_before_its_welcome() -> None:
@@ -54,7 +54,7 @@ def test_a_server_learns_who_is_connected_before_its_welcome() -> None:
     server.say(control.Hello(Role.SERVER))
     assert server.told() == [
         control.Joined((3, "x", 1)),
-        control.Welcome(0, None, True, 30_000, "test", True, 1000),
+        control.Welcome(0, None, True, 30_000, "test", None, 1000),
     ]
     assert operator.told() == [control.ServerUp()]
     desk.player(2)
@@ -910,6 +910,8 @@ def test_the_broker_accepts_the_frames_of_its_table() -> None:
                 assert peer.session is None and not peer.take()
             elif number == FrameType.RELAY and role is Role.SERVER:
                 assert peer.rejected()  # at the server its link number belongs to an operator
+            elif number == FrameType.BUNDLE:
+                assert peer.session is None  # none was offered; test_bundles.py has those that were
             else:
                 assert (peer.session is not None) == (number in BROKER_ACCEPTS[role]), (role, number)
     assert header(FrameType.BYE) == encode(control.Bye())
