@@ -33,7 +33,7 @@ from ringback_cli.commands import (
 )
 from ringback_cli.completion import answer_shells
 from ringback_cli.exits import Exit, epilog, failure_of
-from ringback_cli.output import complain, show_help
+from ringback_cli.output import complain_of, one_line, show_help
 
 app = typer.Typer(
     name="ringback",
@@ -88,8 +88,8 @@ app.command("completion", short_help="Print a script for completion at Tab.")(co
 def run(arguments: list[str]) -> int:
     """Run a command line, and return its exit code.
 
-    An error is one line on standard error. With RINGBACK_TRACEBACK in the environment, its traceback comes
-    first.
+    An error goes to standard error; as JSON if the command line has `--json`. With RINGBACK_TRACEBACK in the
+    environment, its traceback comes first.
     """
     answer_shells()
     try:
@@ -98,8 +98,11 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("RINGBACK_TRACEBACK"):
             import traceback
 
-            traceback.print_exc()
+            for line in traceback.format_exc().split("\n"):
+                typer.echo(one_line(line), err=True)
         failure = failure_of(error)
-        complain(failure.code, failure.message)
+        options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        # Looked up here, because an error of usage comes before typer has the options.
+        complain_of(failure, as_json="--json" in options)
         return failure.exit
     return outcome if isinstance(outcome, int) else Exit.OK

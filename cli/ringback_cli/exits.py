@@ -85,12 +85,16 @@ class Failure(Exception):
         exit: the exit code of the process.
         message: one line for people.
         code: the word before the message; None: the name of the exit code.
+        call: the error of the call that failed; None: it was no call that failed.
     """
 
-    def __init__(self, exit: Exit, message: str, *, code: str | None = None) -> None:
+    def __init__(
+        self, exit: Exit, message: str, *, code: str | None = None, call: CallbackError | None = None
+    ) -> None:
         self.exit = exit
         self.message = message
         self.code = exit.name if code is None else code
+        self.call = call
         super().__init__(message)
 
 
@@ -105,7 +109,7 @@ def failure_of(error: Exception) -> Failure:
         from ringback import errors
 
         if isinstance(error, errors.CallbackError):
-            return Failure(exit_of(error), error.message, code=error.code_name)
+            return Failure(exit_of(error), error.message, code=error.code_name, call=error)
         if isinstance(error, errors.BrokerUnreachable):
             return Failure(Exit.NO_BROKER, str(error))
         if isinstance(error, errors.Refused):
@@ -143,7 +147,8 @@ def epilog() -> str:
     return "\n".join(
         [
             keep_lines,
-            "Errors are one line on standard error, CODE: message. Exit codes:",
+            "Errors go to standard error: CODE: message; then lines `data:` and `executed:` if there is more",
+            "to say. With --json an error is one line of JSON. Exit codes:",
             *lines,
             "",
             keep_lines,

@@ -50,6 +50,10 @@ BrokerKeyOption = Annotated[
     ),
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JSONErrorsOption = Annotated[
+    bool, typer.Option("--json", help="Print an error as JSON too, with its data. Results always are JSON.")
+]
+"""`ringback_cli.app.run` obeys it: it prints the errors of all commands."""
 StringIDOption = Annotated[
     bool, typer.Option("--string-id", help="Take every player ID as a str, even if it looks like an int.")
 ]

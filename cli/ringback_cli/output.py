@@ -1,27 +1,32 @@
-"""What a command prints: results on standard output, errors as one line on standard error."""
+"""What a command prints: results on standard output, errors on standard error."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ringback.protocol.json_values import jsonable
 from ringback_cli.exits import Exit, Failure
 
-_CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
-"""Characters that JSON allows unescaped, but that a terminal may obey, or a reader of lines may split at."""
+if TYPE_CHECKING:
+    from ringback.errors import CallbackError
 
 
 def to_json(value: Any) -> str:
-    """Return a value as JSON on one line."""
+    """Return a value as JSON on one line.
+
+    JSON allows unescaped characters that a terminal may obey, or a reader of lines may split at. All that
+    cannot be printed is escaped here: other programs choose parts of the value.
+    """
     text = json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False)
-    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    if text.isprintable():
+        return text
+    return text.translate({ord(char): json.dumps(char)[1:-1] for char in set(text) if not char.isprintable()})
 
 
 def print_json(value: Any) -> None:
@@ -104,8 +109,39 @@ def one_line(text: str) -> str:
 
 def complain(code: str, message: str) -> None:
     """Print an error on standard error as one line, `CODE: message`."""
+    _complain(one_line(f"{code}: {message}" if message else code))
+
+
+def complain_of(failure: Failure, *, as_json: bool) -> None:
+    """Print why a command failed on standard error, with all that the error of a call says.
+
+    Args:
+        as_json: print one line of JSON. Otherwise print `CODE: message`, and then the lines `data:` and
+            `executed:`, each only if it says something that the code does not.
+    """
+    error = failure.call
+    if as_json:
+        fields = {"code": failure.code, "message": failure.message}
+        _complain(to_json({"error": fields if error is None else outcome_of(error)}))
+        return
+    complain(failure.code, failure.message)
+    if error is None:
+        return
+    if error.data is not None:
+        _complain(f"data: {to_json(error.data)}")
+    if error.executed == "maybe" or error.executed != error.default_executed:
+        _complain(f"executed: {error.executed}")
+
+
+def outcome_of(error: CallbackError) -> dict[str, Any]:
+    """Return all that the error of a call says, for JSON."""
+    fields = {"code": error.code_name, "message": error.message, "executed": error.executed}
+    return {**fields, "data": error.data}
+
+
+def _complain(line: str) -> None:
     with suppress(OSError):
-        typer.echo(one_line(f"{code}: {message}" if message else code), err=True)
+        typer.echo(line, err=True)
 
 
 def show_help(context: typer.Context) -> None:

@@ -19,6 +19,9 @@ from ringback_cli import app
 
 Outcome = tuple[int, str, str]
 
+ODD = "\x1b]0;x\x07\u202e\x9b"
+"""A text that commands a terminal: it sets the title, turns the direction of writing, begins a sequence."""
+
 
 class Command:
     """A running `ringback` process, with separate standard output and standard error."""
@@ -82,6 +85,11 @@ class Shop:
                 return
 
 
+def refuse(source: Any, payload: Any) -> Any:
+    """Handle a call with an error of the application, whose texts command a terminal."""
+    raise CallbackError("none\nleft \x1b[31m", code="OUT_OF_STOCK", data={"left": 0, "name": ODD})
+
+
 def add_server_callbacks(shop: Shop, server: Server) -> None:
     def echo(source: Any, payload: Any) -> Any:
         return [source, payload]
@@ -91,9 +99,6 @@ def add_server_callbacks(shop: Shop, server: Server) -> None:
 
     def odd(source: Any, payload: Any) -> Any:
         return {"b": b"\xff\x00", "f": [float("nan"), float("-inf")], "m": {7: "int", "7": "str"}}
-
-    def refuse(source: Any, payload: Any) -> Any:
-        raise CallbackError("none\nleft \x1b[31m", code="OUT_OF_STOCK", data={"left": 0})
 
     def fail(source: Any, payload: Any) -> Any:
         raise RuntimeError("secret")

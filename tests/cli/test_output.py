@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from support.harness import BrokerProcess
 from support.terminals import Terminal
 
-from ringback import Player
-from ringback_cli.exits import Exit, Failure
-from ringback_cli.output import one_line, print_json, to_json
+from ringback import CallbackError, CallTimeout, HandlerError, InvalidPayload, Player, RateLimited
+from ringback_cli.exits import Exit, Failure, failure_of
+from ringback_cli.output import complain_of, one_line, print_json, to_json
 
 scalars = (
     st.none()
@@ -41,7 +41,7 @@ def test_json_is_one_line(value: Any) -> None:
     text = to_json(value)
     json.loads(text, parse_constant=refuse_constant)
     assert len(text.splitlines()) == 1
-    assert all(char >= " " and not "\x7f" <= char <= "\x9f" for char in text)
+    assert text.isprintable()
 
 
 @given(st.text())
@@ -49,6 +49,28 @@ def test_an_error_is_one_line(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     assert len(line.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "more"),
+    [
+        (RateLimited("slowly", data={"retry_after": 0.4}), ['data: {"retry_after": 0.4}']),
+        (CallbackError("x", code="ODD", data="\x1b[2J"), ['data: "\\u001b[2J"']),
+        (CallTimeout("x"), ["executed: maybe"]),
+        (CallTimeout("x", executed="no"), ["executed: no"]),
+        (InvalidPayload("x"), []),
+        (InvalidPayload("x", executed="yes"), ["executed: yes"]),
+        (HandlerError("x", data=False), ["data: false"]),
+    ],
+)
+def test_an_error_says_all_that_its_code_does_not(
+    error: CallbackError, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    complain_of(failure_of(error), as_json=False)
+    assert capsys.readouterr().err.splitlines() == [str(error), *more]
+    complain_of(failure_of(error), as_json=True)
+    fields = {"code": error.code_name, "message": error.message, "executed": error.executed}
+    assert json.loads(capsys.readouterr().err) == {"error": {**fields, "data": error.data}}
 
 
 def test_standard_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,14 @@ import typer
 from ringback_cli.completion import client_keys, player_ids, server_keys
 from ringback_cli.connection import Connection, calls_of, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import PayloadArgument, StringIDOption, check_key, parse_player_id
-from ringback_cli.output import print_json, show_help
+from ringback_cli.options import (
+    JSONErrorsOption,
+    PayloadArgument,
+    StringIDOption,
+    check_key,
+    parse_player_id,
+)
+from ringback_cli.output import outcome_of, print_json, show_help
 from ringback_cli.payloads import read_payload
 from ringback_cli.progress import progress
 from ringback_cli.rows import all_rows
@@ -75,6 +81,7 @@ def server(
         ),
     ] = None,
     string_id: StringIDOption = False,
+    as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of the server: as an operator in the name of a source, or as a player.
 
@@ -117,6 +124,7 @@ def client(
     ],
     payload: PayloadArgument = None,
     string_id: StringIDOption = False,
+    as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of one player.
 
@@ -137,6 +145,7 @@ def all_players(
     connection: Connection,
     key: ClientKeyArgument,
     payload: PayloadArgument = None,
+    as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of every connected player, and print an array of the outcomes.
 
@@ -160,12 +169,4 @@ def _outcome(player_id: PlayerID, call: Call) -> dict[str, Any]:
     error = call.error
     if error is None:
         return {"player": player_id, "result": call.result()}
-    return {
-        "player": player_id,
-        "error": {
-            "code": error.code_name,
-            "message": error.message,
-            "executed": error.executed,
-            "data": error.data,
-        },
-    }
+    return {"player": player_id, "error": outcome_of(error)}

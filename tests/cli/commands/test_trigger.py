@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ringback import Player, Server
+from ringback import CallbackError, Player, Server
 from ringback_cli.exits import Exit
 
 
@@ -66,16 +66,56 @@ def test_errors_have_codes_of_their_own(shop: Any) -> None:
         (["all", "seven"], Exit.SOME_FAILED, "SOME_FAILED: 1 of 3 calls failed"),
     ]
     commands = [shop.start("trigger", *arguments) for arguments, _, _ in cases]
+    more = {
+        Exit.APPLICATION_ERROR: ['data: {"left": 0, "name": "\\u001b]0;x\\u0007\\u202e\\u009b"}'],
+        Exit.TIMEOUT: ["executed: maybe"],
+    }
     for command, (arguments, expected, start) in zip(commands, cases, strict=True):
         code, output, errors = command.end()
-        assert (code, errors.count("\n")) == (expected, 1), (arguments, errors)
-        assert errors.startswith(start)
+        first, *others = errors.splitlines()
+        assert (code, others) == (expected, more.get(expected, [])), (arguments, errors)
+        assert first.startswith(start)
         assert "secret" not in errors
         if expected is not Exit.SOME_FAILED:
             assert output == ""
     large = "[" + ",".join([too_large] * 11) + "]"
     code, output, errors = shop.run("trigger", "server", "echo", "-", stdin=large.encode())
     assert (code, output, errors.count("\n")) == (Exit.TOO_LARGE, "", 1)
+
+
+def test_errors_are_whole_in_json(shop: Any) -> None:
+    error: dict[str, Any] = {
+        "code": "OUT_OF_STOCK",
+        "message": "none\nleft \x1b[31m",
+        "executed": "yes",
+        "data": {"left": 0, "name": "\x1b]0;x\x07\u202e\x9b"},
+    }
+    code, output, errors = shop.run("trigger", "server", "refuse", "--json")
+    assert (code, output) == (Exit.APPLICATION_ERROR, "")
+    assert json.loads(errors) == {"error": error} and errors[:-1].isprintable()
+    guest = Player(shop.broker.players, "guest")
+
+    @guest.register_client_callback("refuse")
+    def refuse(payload: Any) -> None:
+        raise CallbackError(error["message"], code="OUT_OF_STOCK", data=error["data"])
+
+    with guest:
+        code, output, errors = shop.run("trigger", "all", "refuse", "--json")
+    assert code == Exit.SOME_FAILED
+    assert json.loads(errors) == {"error": {"code": "SOME_FAILED", "message": "4 of 4 calls failed"}}
+    assert json.loads(output)[-1] == {"player": "guest", "error": error} and output[:-1].isprintable()
+    code, _, errors = shop.run("players", "--nothing", "--json")
+    assert code == Exit.USAGE and json.loads(errors)["error"]["code"] == "USAGE"
+    code, _, errors = shop.run("trigger", "server", "nothing", "--", "--json")
+    assert code == Exit.USAGE and errors.startswith("USAGE: ")
+
+
+def test_a_traceback_escapes_what_others_sent(shop: Any) -> None:
+    environment = {**shop.environment, "RINGBACK_TRACEBACK": "1"}
+    command = type(shop.start("--version"))("trigger", "server", "refuse", environment=environment)
+    code, _, errors = command.end()
+    assert code == Exit.APPLICATION_ERROR and errors.startswith("Traceback")
+    assert all(line.isprintable() for line in errors.splitlines())
 
 
 def test_all_prints_an_outcome_for_each_player(shop: Any) -> None:
@@ -121,8 +161,9 @@ def test_a_loss_during_a_call(shop_of_own: Any, lost: str, target: list[str], ex
         shop.broker.process.kill()
     code, output, errors = command.end()
     assert (code, output) == (expected, "")
-    assert errors.startswith(f"{expected.name}: ")
-    assert errors.count("\n") == 1
+    first, *others = errors.splitlines()
+    assert first.startswith(f"{expected.name}: ")
+    assert others == ["executed: maybe"]
 
 
 def test_without_a_server_and_without_players(broker: Any, command: Any) -> None:
