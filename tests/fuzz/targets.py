@@ -325,12 +325,33 @@ def _value(program: Program, depth: int) -> Any:
         case 14:
             return program.pick((Code.TIMEOUT, Role.PLAYER))
         case 15:
-            return program.pick((object(), {1}, 1j, 2**64, -(2**63) - 1))
+            return program.pick((object(), {1}, 1j, 2**64, -(2**63) - 1, *_unreadable(program)))
     return None
 
 
 def _key(program: Program) -> Any:
     return program.pick((program.byte(), str(program.byte()), 0.5, None, True, b"x", -1))
+
+
+class _Twice(str):
+    """A str that a dict may have twice."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def _unreadable(program: Program) -> tuple[Any, ...]:
+    """Return values that msgpack encodes and nobody can decode."""
+    text = program.piece()
+    return (
+        {(program.byte(),): text},
+        {(): None},
+        msgpack.ExtType(program.byte() % 128, text),
+        {_Twice("x"): 1, _Twice("x"): 2},
+    )
 
 
 def _plain(value: Any) -> Any:

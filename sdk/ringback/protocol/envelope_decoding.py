@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import msgpack
-
 from ringback.protocol.envelopes import (
     CALL,
     CANCEL,
@@ -14,8 +12,6 @@ from ringback.protocol.envelopes import (
     RESULT,
     Envelope,
     error_fault,
-    is_shallow,
-    too_deep,
     walk_over,
 )
 from ringback.protocol.limits import (
@@ -25,6 +21,7 @@ from ringback.protocol.limits import (
     MAX_KEY_BYTES,
     Limits,
 )
+from ringback.protocol.values import in_words, is_shallow, too_deep, unpack
 
 _SURE_KEY_CHARS = MAX_KEY_BYTES // 4
 """A key of up to this many characters is within its bytes, whatever the characters are."""
@@ -57,7 +54,7 @@ def decode(body: bytes, limits: Limits) -> Decoded:
     try:
         # In a body under this bound no envelope is over it. A larger body is not unpacked as a whole.
         if len(body) <= limits.max_call_bytes:
-            envelopes = _unpack(body, limits)
+            envelopes = unpack(body, limits)
             if type(envelopes) is list and len(envelopes) <= MAX_ENVELOPES:
                 values = _values(envelopes)
                 if is_shallow(body, limits.max_depth) or not too_deep(values, limits.max_depth + 1):
@@ -108,23 +105,6 @@ def _values(envelopes: list[Any]) -> list[Any]:
         elif size == 6:
             values.append(envelope[3 if envelope[0] == CALL else 5])
     return values
-
-
-def _unpack(data: bytes, limits: Limits) -> Any:
-    # Ints and floats are safe as map keys: CPython's dict probes with the whole hash. Tuples of chosen ints
-    # are not safe, so timestamps are read as floats.
-    return msgpack.unpackb(
-        data,
-        strict_map_key=False,
-        max_array_len=limits.max_array_len,
-        max_map_len=limits.max_map_len,
-        ext_hook=_no_ext,
-        timestamp=1,
-    )
-
-
-def _no_ext(code: int, data: bytes) -> Any:
-    raise ValueError(f"extension type {code} is not allowed")
 
 
 def _fault(envelope: Any) -> str:
@@ -214,9 +194,9 @@ def _read_one(piece: bytes, limits: Limits) -> tuple[str, Envelope]:
     if len(piece) > limits.max_call_bytes:
         return f"the envelope has {len(piece)} bytes; at most {limits.max_call_bytes} are accepted", []
     try:
-        envelope = _unpack(piece, limits)
+        envelope = unpack(piece, limits)
     except Exception as error:
-        return str(error) or type(error).__name__, []
+        return in_words(error), []
     if reason := _fault(envelope):
         return reason, []
     if _too_deep(envelope, limits):

@@ -7,14 +7,25 @@ envelope is an array too. The hot path uses it as it comes out of msgpack, once 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
 import msgpack
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
-from ringback.protocol.limits import (
-    Limits,
+from ringback.protocol.limits import Limits
+from ringback.protocol.values import (
+    CONTAINERS_AND_EXTENSIONS,
+    MEDIUM_BYTES,
+    OTHER_BYTES,
+    SHORT_BYTES,
+    in_words,
+    is_shallow,
+    may_have_extension,
+    plain,
+    too_deep,
+    unpack_strictly,
 )
 
 
@@ -28,6 +39,9 @@ class EnvelopeType(IntEnum):
 
 
 CALL, RESULT, ERROR, CANCEL = 1, 2, 3, 4
+LONG_ID = 0xCF
+"""What an ID of 8 bytes begins with. The other fields before the ID take two bytes."""
+
 MAX_ID = 2**64 - 1
 MAX_CODE_CHARS = 64
 MAX_MESSAGE_CHARS = 1000
@@ -36,15 +50,6 @@ _CALL_STARTS = (bytes((0x95, CALL)), bytes((0x96, CALL)))
 a byte up to 127, or 0xcc to 0xcf and 1, 2, 4 or 8 bytes."""
 
 _CODES = frozenset(Code)
-_NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
-"""The bytes that no list or map begins with."""
-
-SHORT_BYTES = 1024
-"""Up to this size it is faster to count bytes than to look at values."""
-
-_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
-_NESTING = (dict, list, tuple)
-
 Envelope = list[Any]
 """A decoded envelope, as it comes out of msgpack."""
 
@@ -63,18 +68,39 @@ OWN = Limits(max_array_len=2**31 - 1, max_map_len=2**31 - 1)
 class Encoder:
     """Encodes envelopes. Do not share one between threads: it keeps one packer and its buffer.
 
-    Every method raises `InvalidPayload` for a value that msgpack cannot encode or that is nested too
-    deeply, and `TooLarge` for an envelope over `limits.max_call_bytes`.
+    Every method raises `InvalidPayload` for a value that msgpack cannot encode, that nobody could decode
+    again, or that is nested too deeply, and `TooLarge` for an envelope over `limits.max_call_bytes`.
     """
 
-    __slots__ = ("_limits", "_pack")
+    __slots__ = ("_limits", "_pack", "_short_bytes", "_unsure")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._short_bytes = min(SHORT_BYTES, limits.max_call_bytes)
+        self._unsure = False
+        self._pack = self._new_pack()
+
+    def _new_pack(self) -> Callable[[Any], bytes]:
         # Strict types: for a subclass of list or dict, msgpack writes its length, but the items that its
         # __iter__ yields. If these differ, the envelope corrupts all that follow it in the frame. Strict
         # types are also faster.
-        self._pack = msgpack.Packer(strict_types=True, default=_plain).pack
+        pack: Callable[[Any], bytes] = msgpack.Packer(strict_types=True, default=self._plain).pack
+        return pack
+
+    def _plain(self, value: Any) -> Any:
+        """Return the plain value that is encoded for a tuple, or for an instance of a subclass."""
+        # The value may be a key, and a tuple can be one here, but not where it is decoded. So the envelope
+        # is decoded once before it leaves.
+        self._unsure = True
+        if type(value) is tuple:
+            return list(value)
+        # The program's own code runs now. If it makes a call, that must not use the packer at work.
+        pack, self._pack = self._pack, self._new_pack()
+        try:
+            return plain(value)
+        finally:
+            self._pack = pack
+            self._unsure = True
 
     def call(
         self,
@@ -88,13 +114,11 @@ class Encoder:
         fields = [CALL, call_id, key, payload, budget_ms]
         if context is not None:
             fields.append(context)
-        return self._envelope(fields, payload, "payload")
+        return self._envelope(fields, 3, "payload")
 
     def result(self, call_id: int, results: tuple[Any, ...]) -> bytes:
         """Return an encoded RESULT."""
-        # As in `decode`, the array of results does not count as a level of nesting.
-        items = list(results)
-        return self._envelope([RESULT, call_id, items], items, "result", 1)
+        return self._envelope([RESULT, call_id, list(results)], 2, "result")
 
     def error(self, call_id: int, error: CallbackError) -> bytes:
         """Return an encoded ERROR."""
@@ -105,80 +129,63 @@ class Encoder:
             fields = [ERROR, call_id, code, message, EXECUTED.index(error.executed), error.data]
             fault = error_fault(fields)
         except Exception as failure:
-            raise InvalidPayload(f"the error cannot be encoded: {failure}") from None
+            raise InvalidPayload(f"the error cannot be encoded: {in_words(failure)}") from None
         if fault:
             raise InvalidPayload(f"the error cannot be encoded: {fault}")
-        return self._envelope(fields, error.data, "error's data")
+        return self._envelope(fields, 5, "error's data")
 
     def cancel(self, call_id: int) -> bytes:
         """Return an encoded CANCEL."""
         envelope: bytes = self._pack([CANCEL, call_id])
         return envelope
 
-    def _envelope(self, fields: list[Any], payload: Any, what: str, more_depth: int = 0) -> bytes:
-        limits = self._limits
+    def _envelope(self, fields: list[Any], position: int, what: str) -> bytes:
+        """Return an encoded envelope, whose field at this position is the program's own value."""
         try:
-            envelope: bytes = self._pack(fields)
-            size = len(envelope)
-            if is_shallow(envelope, limits.max_depth) and size <= limits.max_call_bytes:
-                return envelope
-            deep = size <= limits.max_call_bytes and too_deep(payload, limits.max_depth + more_depth)
+            envelope = self._pack(fields)
+            if len(envelope) <= self._short_bytes and not self._unsure:
+                # Each level of nesting begins with one of these bytes, and so does each extension. The bytes
+                # of a long ID are left out, and the last two: no extension begins there.
+                marks = envelope[11 if envelope[2] == LONG_ID else 3 : -2].translate(
+                    CONTAINERS_AND_EXTENSIONS, OTHER_BYTES
+                )
+                if len(marks) <= self._limits.max_depth and marks.isascii():
+                    return envelope
+            fault = self._fault(envelope, fields, position)
         except Exception as error:  # msgpack raises five kinds; a payload's own classes may raise others
-            raise InvalidPayload(f"the {what} cannot be encoded: {error}") from None
-        if size > limits.max_call_bytes:
+            self._unsure = False
+            raise InvalidPayload(f"the {what} cannot be encoded: {in_words(error)}") from None
+        if fault:
+            raise InvalidPayload(f"the {what} {fault}")
+        size = len(envelope)
+        if size > self._limits.max_call_bytes:
             raise TooLarge(
                 f"the {what} takes {size} bytes encoded, with its key;"
-                f" at most {limits.max_call_bytes} are allowed"
+                f" at most {self._limits.max_call_bytes} are allowed"
             )
-        if deep:
-            raise InvalidPayload(f"the {what} must be nested at most {limits.max_depth} levels deep")
         return envelope
 
-
-def _plain(value: Any) -> Any:
-    """Return the plain value that is encoded for a tuple, or for an instance of a subclass."""
-    match value:
-        case tuple() | list():
-            return list(value)
-        case dict():
-            return dict(value)
-        case str():
-            return str.__str__(value)  # not str(value): a `class E(str, Enum)` has another __str__
-        case int():
-            return int.__int__(value)
-        case float():
-            return float.__float__(value)
-        case bytes() | bytearray():
-            return bytes(memoryview(value))
-    raise TypeError(f"msgpack cannot encode the type {type(value).__name__}")
-
-
-def is_shallow(encoded: bytes, max_depth: int) -> bool:
-    """Return True if something encoded is surely not nested deeper; False says nothing.
-
-    This is fast: each level begins with a byte of some kinds, which are counted.
-    """
-    size = len(encoded)
-    return size <= max_depth or (
-        size <= SHORT_BYTES and len(encoded.translate(None, _NO_CONTAINER)) <= max_depth
-    )
-
-
-def too_deep(value: Any, max_depth: int) -> bool:
-    """Return whether lists and maps are nested more than `max_depth` deep, without recursion."""
-    level = [value] if isinstance(value, _NESTING) else []
-    while level:
-        if max_depth == 0:
-            return True
-        max_depth -= 1
-        # The exact type comes first: it settles nearly all values, at half the cost.
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if type(child) not in _SCALARS and isinstance(child, _NESTING)
-        ]
-    return False
+    def _fault(self, envelope: bytes, fields: list[Any], position: int) -> str:
+        """Return why nobody could decode an envelope; an empty str if that is possible."""
+        limits = self._limits
+        if len(envelope) > limits.max_call_bytes:
+            self._unsure = False
+            return ""  # this is TooLarge
+        value, size = fields[position], len(envelope)
+        # A short envelope comes here because something in it looks like an extension.
+        if self._unsure or size <= SHORT_BYTES or size > MEDIUM_BYTES or may_have_extension(envelope):
+            self._unsure = False
+            # Only a decoder knows: a tuple may be a key, two keys may become one, and a list that changes
+            # while it is encoded has another length than the one that was written.
+            again = unpack_strictly(envelope)
+            if len(again) != len(fields) or again[:2] != fields[:2]:
+                return "changed while it was encoded"
+            value = again[position]
+        # The array of results does not count as a level of nesting.
+        depth = limits.max_depth + (position == 2)
+        if not is_shallow(envelope, depth) and too_deep(value, depth):
+            return f"must be nested at most {limits.max_depth} levels deep"
+        return ""
 
 
 def call_id_in(encoded: bytes) -> int | None:

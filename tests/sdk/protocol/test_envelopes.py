@@ -14,15 +14,7 @@ from hypothesis import strategies as st
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
 from ringback.protocol.envelope_decoding import Decoded, Unreadable, decode
-from ringback.protocol.envelopes import (
-    SHORT_BYTES,
-    Encoder,
-    call_heads,
-    call_id_in,
-    join,
-    to_error,
-    too_deep,
-)
+from ringback.protocol.envelopes import Encoder, call_heads, call_id_in, join, slice_field, to_error
 from ringback.protocol.limits import (
     MAX_CONTEXT_BYTES,
     MAX_CONTEXT_PAIRS,
@@ -30,6 +22,7 @@ from ringback.protocol.limits import (
     MAX_ENVELOPES,
     Limits,
 )
+from ringback.protocol.values import MEDIUM_BYTES, SHORT_BYTES, too_deep
 
 SETTINGS = settings(deadline=None, max_examples=100)
 ENCODER = Encoder(Limits())
@@ -373,7 +366,71 @@ def cyclic(kind: str) -> Any:
     return inner
 
 
+class Shrinks(list[Any]):
+    """A list that empties the list around it while it is encoded."""
+
+    def __init__(self, around: list[Any]) -> None:
+        super().__init__()
+        around.extend([self, 1, 2, 3])
+        self._around = around
+
+    def __iter__(self) -> Iterator[Any]:
+        self._around.clear()
+        return iter(())
+
+
+class RaisesOddly(list[Any]):
+    """A list whose error raises when it is asked what it says."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise Mute
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Alone(str):
+    """A str that is equal to nothing but itself: a dict may have it twice."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class HashableList(list[Any]):
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+def shrinking() -> list[Any]:
+    around: list[Any] = []
+    Shrinks(around)
+    return around
+
+
+UNREADABLE = {
+    "a tuple as a key": {(1, 2): "tile"},
+    "a tuple as a key inside": [{"grid": {(1, 2): "tile"}}],
+    "a named tuple as a key": {namedtuple("Place", "x y")(1, 2): 1},
+    "an empty tuple as a key": {(): 1},
+    "a list as a key": {HashableList([1]): 1},
+    "an extension type": msgpack.ExtType(5, b"x"),
+    "an empty extension type": msgpack.ExtType(5, b""),
+    "an extension type as a key": {msgpack.ExtType(5, b"x"): 1},
+    "a large extension type": {"a": ["b", msgpack.ExtType(5, b"x" * 70_000)]},
+    "an extension type behind much": ["x" * 5000, msgpack.ExtType(5, b"x" * 16)],
+    "an extension type in many bytes": [b"\xc7" * 20_000, msgpack.ExtType(5, b"x" * 16)],
+    "two keys that become one": {Alone("a"): 1, Alone("a"): 2},
+    "a timestamp beside the same float": {msgpack.Timestamp(1, 0): 1, 1.0: 2},
+}
+"""Values that msgpack encodes, and that nobody can decode again."""
+
 UNCARRIABLE = {
+    **UNREADABLE,
+    "raises an error without words": RaisesOddly(),
     "set": {1},
     "object": object(),
     "function": len,
@@ -409,9 +466,135 @@ def test_values_that_cannot_be_encoded(value: Any) -> None:
     assert encoder.cancel(9) == GOOD
 
 
+@pytest.mark.parametrize("call_id", [1, 200, 2**40, 2**62 + 0xC7C8D4])
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_what_nobody_can_decode_is_refused_at_each_place(value: Any, call_id: int) -> None:
+    for odd in (value, [value, 1], {"a": value}, (value,)):
+        with pytest.raises(InvalidPayload):
+            ENCODER.call(call_id, "k", odd, None)
+        with pytest.raises(InvalidPayload):
+            ENCODER.call(call_id, "k", odd, 15_000, {"traceparent": "x"})
+        with pytest.raises(InvalidPayload):
+            ENCODER.result(call_id, (1, odd))
+        with pytest.raises(InvalidPayload):
+            ENCODER.error(call_id, CallbackError(data=odd))
+
+
+def test_a_key_that_cannot_be_decoded_is_named() -> None:
+    with pytest.raises(InvalidPayload, match="a list, tuple or dict is a key of a dict; keys may be str"):
+        ENCODER.call(1, "k", {(1, 2): "tile"}, None)
+
+
+def test_a_list_that_changes_while_it_is_encoded() -> None:
+    for write in (
+        lambda value: ENCODER.call(1, "k", value, None),
+        lambda value: ENCODER.call(1, "k", [value, value], None),
+        lambda value: ENCODER.result(1, (value,)),
+        lambda value: ENCODER.error(1, CallbackError(data=value)),
+    ):
+        with pytest.raises(InvalidPayload):
+            write(shrinking())
+    assert ENCODER.cancel(9) == GOOD
+
+
+def test_an_iterator_that_swallows_the_end_of_the_call() -> None:
+    """Five items are written, of which the reader takes other five."""
+
+    class Moves(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            outer[:] = [self, ENCODER.cancel(1)]
+            return iter(())
+
+    outer: list[Any] = []
+    outer[:] = [Moves(), 1, 2]
+    with pytest.raises(InvalidPayload):
+        ENCODER.call(1, "k", outer, None)
+
+
+def test_a_value_may_make_a_call_while_it_is_encoded() -> None:
+    inner = []
+
+    class Lazy(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            inner.append(ENCODER.call(2, "inner", [(1, 2)], None))
+            return super().__iter__()
+
+    outer = ENCODER.call(1, "outer", ["before", Lazy([1]), "after"], None)
+    assert check(join([outer, *inner])).envelopes == [
+        [1, 1, "outer", ["before", [1], "after"], None],
+        [1, 2, "inner", [[1, 2]], None],
+    ]
+
+
+def test_a_value_that_ends_the_program_while_it_is_encoded_leaves_no_bytes() -> None:
+    class Exits(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            raise SystemExit(1)
+
+    with pytest.raises(SystemExit):
+        ENCODER.call(1, "k", ["x", Exits()], None)
+    assert check(join([ENCODER.call(1, "k", 5, None)])).envelopes == [[1, 1, "k", 5, None]]
+
+
+TUPLES = st.recursive(
+    SCALARS
+    | st.builds(msgpack.Timestamp, st.integers(0, 2**34 - 1), st.integers(0, 999_999_999))
+    | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=20)),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(SCALARS | st.tuples(SCALARS), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def as_decoded(value: Any) -> Any:
+    match value:
+        case msgpack.Timestamp():
+            return value.to_unix()
+        case list() | tuple():
+            return [as_decoded(item) for item in value]
+        case dict():
+            return {key: as_decoded(item) for key, item in value.items()}
+    return value
+
+
+def has(value: Any, odd: Callable[[Any], bool]) -> bool:
+    match value:
+        case msgpack.ExtType():
+            return odd(value)
+        case list() | tuple():
+            return any(has(item, odd) for item in value)
+        case dict():
+            return any(odd(key) for key in value) or any(has(item, odd) for item in value.values())
+    return False
+
+
+@SETTINGS
+@given(TUPLES, IDS, st.sampled_from([0, 1, SHORT_BYTES, MEDIUM_BYTES]), st.integers(0, 2**32))
+def test_the_encoder_accepts_what_the_decoder_reads(value: Any, call_id: int, more: int, budget: int) -> None:
+    payload = [value, "x" * more]
+    readable = not has(value, lambda odd: isinstance(odd, tuple))
+    for write, at in (
+        (lambda: ENCODER.call(call_id, "k", payload, budget), 3),
+        (lambda: ENCODER.result(call_id, tuple(payload)), 2),
+        (lambda: ENCODER.error(call_id, CallbackError(data=payload)), 5),
+    ):
+        if readable:
+            encoded = write()
+            [envelope] = check(join([encoded])).envelopes
+            assert repr(envelope[at]) == repr(as_decoded(payload))
+            assert msgpack.unpackb(slice_field(encoded, at), strict_map_key=False, timestamp=1) is not None
+        else:
+            with pytest.raises(InvalidPayload):
+                write()
+
+
 def test_a_payload_that_raises_the_second_time() -> None:
-    with pytest.raises(InvalidPayload, match="no items left"):
-        ENCODER.call(1, "k", RaisesLater(["x" * SHORT_BYTES]), None)
+    """It is read once: what is checked is what was encoded."""
+    encoded = ENCODER.call(1, "k", RaisesLater(["x" * SHORT_BYTES]), None)
+    assert check(join([encoded])).envelopes == [[1, 1, "k", ["x" * SHORT_BYTES], None]]
 
 
 def test_depth_is_the_same_for_sender_and_receiver() -> None:
