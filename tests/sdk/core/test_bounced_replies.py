@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 from support.corefakes import DATA_0, Clock, Desk, FakeBroker, connected, data
 
@@ -119,7 +120,8 @@ def test_a_reply_that_nobody_can_read_bounces_as_an_error(server: Desk) -> None:
     """Otherwise a caller without a timeout would wait for ever."""
     server.gets(data(write.call(5, "k", None, None)), encode_player_id(7))
     [execution] = server.handle()
-    execution({(1, 2): 3})  # msgpack encodes such a map, but does not decode it
+    unreadable = msgpack.packb([RESULT, 5, [{(1, 2): 3}]])  # a shell that encodes worse than ours
+    server.core.reply(execution, unreadable, None, server.clock.now)
     server.flush()
     [(address, frame)] = server.shell.take_sent()
     server.gets(bounce(Code.OVERLOADED, frame), address)
