@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgpack
 import pytest
-from support.corefakes import DATA_0, Clock, Desk, FakeBroker, connected, data
+from support.corefakes import DATA_0, Clock, Desk, FakeBroker, TestCall, connected, data
 
 from ringback.core.bounced_replies import FIRST_RESEND_S, LONGEST_RESEND_S
 from ringback.errors import Code
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
-from ringback.protocol.envelopes import ERROR, RESULT, Encoder
-from ringback.protocol.frames import Role
+from ringback.protocol.envelopes import CALL, ERROR, RESULT, Encoder
+from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
 
@@ -176,9 +176,11 @@ def test_a_short_reply_is_kept_as_it_is_over_the_bound() -> None:
 
 
 def test_a_bounced_call_that_cannot_be_read_ends_and_is_not_sent_again(server: Desk) -> None:
-    call = server.call(
-        7, payload={(1, 2): 3}, flush=True
-    )  # msgpack encodes such a map, but does not decode it
+    # An encoder that is worse than ours: a list cannot be a key where it is decoded.
+    call = TestCall(1)
+    envelope = msgpack.packb([CALL, 1, "k", {(1, 2): 3}, None])
+    server.core.call(call, FrameType.DATA, encode_player_id(7), envelope)
+    server.flush()
     [(encoded_id, frame)] = server.shell.take_sent()
     server.gets(bounce(Code.OVERLOADED, frame), encoded_id)
     assert call.outcome == (Code.OVERLOADED, "no")
