@@ -32,6 +32,10 @@ Endpoint = TypeVar("Endpoint", "Operator", "Player")
 CONNECT_S = 5.0
 """How long connecting may take, in seconds, without `--timeout`."""
 
+LAST_ROUND_S = 0.1
+"""A command that goes on until Ctrl-C asks the broker nothing more when less than this is left, in seconds. A
+broker that is well could not answer in time."""
+
 MAX_CONNECT_S = 1e8
 """The SDK takes a finite number of seconds."""
 
@@ -56,6 +60,7 @@ class TimeLimit:
             raise Failure(
                 Exit.USAGE, f"--timeout: the seconds must be above 0, or inf for no limit, not {timeout_s:g}"
             )
+        self._given = timeout_s is not None
         self._limit_s = default_s if timeout_s is None else timeout_s
         self._connect_s = CONNECT_S if timeout_s is None else timeout_s
         self.restart()
@@ -63,6 +68,26 @@ class TimeLimit:
     def restart(self) -> None:
         """Begin to count from now on."""
         self._ends_at = time.monotonic() + self._limit_s
+
+    def next_round(self) -> bool:
+        """Return whether a command that goes on until Ctrl-C may go on, and ask the broker once more.
+
+        `--timeout` limits all of it: then this waits for the end if it is too near for another answer.
+        Without the option, each round may take the default.
+        """
+        if not self._given:
+            self.restart()
+            return True
+        left_s = self.left_s()
+        if left_s is None or left_s > LAST_ROUND_S:
+            return True
+        time.sleep(left_s)
+        return False
+
+    def pause_s(self, seconds: float) -> float:
+        """Return how long to wait for the next round: a time, but not over the limit of `--timeout`."""
+        left_s = self.left_s() if self._given else None
+        return max(0.0, seconds if left_s is None else min(seconds, left_s))
 
     def connecting_s(self) -> float:
         """Return how long connecting may take: a finite number above 0, as the SDK needs it."""

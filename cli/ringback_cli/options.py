@@ -92,6 +92,23 @@ def parse_player_id(text: str, string_id: bool, name: str) -> PlayerID:
         raise Failure(Exit.USAGE, f"{name}: {error}{hint}") from None
 
 
+def check_pattern(pattern: str, name: str) -> str:
+    """Return a pattern for keys, checked.
+
+    Args:
+        name: the name of the option, for the message of an error.
+
+    Raises:
+        Failure: the pattern is empty, too long, or has a [ without a ].
+    """
+    from ringback.protocol import names
+
+    try:
+        return names.check_pattern(pattern)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"{name}: {error}") from None
+
+
 def check_key(key: str) -> str:
     """Return the key of a callback, checked.
 

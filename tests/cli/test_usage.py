@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ringback_broker.settings.schema import SETTINGS
 from ringback_cli.app import app, run
 from ringback_cli.exits import MEANINGS, Exit, failure_of
 
@@ -30,6 +31,28 @@ BAD_TTLS = (
     "\u0661h",
     "9" * 10 + "s",
 )
+ODD_SECONDS = ("nan", "inf", "-inf", "-1", "1e300")
+NUMBERS = (
+    ("ping", "--timeout"),
+    ("tap", "--log"),
+    ("drain", "--grace"),
+    ("stats", "--interval"),
+    ("top", "--interval"),
+    ("bench", "--seconds"),
+)
+COUNTS = (
+    ("ping", "--count"),
+    ("events", "--last"),
+    ("tap", "--count"),
+    ("stats", "--interval", "1", "--count"),
+    ("top", "--count"),
+    ("bench", "--count"),
+)
+BROKER_NUMBERS = [
+    setting.option
+    for setting in SETTINGS.values()
+    if setting.kind.metavar in ("SECONDS", "N", "BYTES", "RATE")
+]
 CASES: list[tuple[list[str], str]] = [
     (["nothing"], "No such command 'nothing'"),
     (["trigger", "nothing"], "No such command 'nothing'"),
@@ -81,7 +104,36 @@ CASES: list[tuple[list[str], str]] = [
     (["drain", "--grace", "nan"], "--grace: the seconds must be above 0 and at most 86400, not nan"),
     (["drain", "now"], "unexpected extra argument"),
     (["callbacks", "x"], "unexpected extra argument"),
-    (["tap", "--key", ""], "KEY: a key must have 1 to 256 UTF-8 bytes"),
+    (["tap", "--key", ""], "--key: a pattern must have 1 to 256 UTF-8 bytes, not 0"),
+    (["tap", "--key", "x" * 257], "--key: a pattern must have 1 to 256 UTF-8 bytes, not 257"),
+    (["tap", "--key", "k\udcff"], "--key: a pattern must be valid Unicode"),
+    *(
+        (["tap", "--key", glob], "--key: a pattern must close each [")
+        for glob in ("[", "[]", "[!]", "[!", "a[", "[a][", "[a", "[[]b[")
+    ),
+    (["tap", "--key", "[z-a]"], "--key: a range in a pattern must ascend, as in [a-z], not z-a"),
+    *((["tap", "--log", text], "--log: the seconds must be from 0 to 86400") for text in ODD_SECONDS),
+    *((["drain", "--grace", text], "--grace: the seconds must be above 0") for text in ODD_SECONDS),
+    *((["stats", "--interval", text], "--interval: the seconds must be from 0.1") for text in ODD_SECONDS),
+    *((["top", "--interval", text], "--interval: the seconds must be from 0.1") for text in ODD_SECONDS),
+    *((["bench", "--seconds", text], "--seconds: the seconds must be above 0") for text in ODD_SECONDS),
+    *(
+        (["ping", "--timeout", text], "--timeout: the seconds must be above 0")
+        for text in ("nan", "-inf", "-0")
+    ),
+    *(
+        ([*command, option, text], f"Invalid value for '{option}'")
+        for *command, option in NUMBERS
+        for text in ("", "x", "1s", "1,5", "0x1", "1e", "--")
+    ),
+    *(
+        ([*command, option, text], f"Invalid value for '{option}'")
+        for *command, option in COUNTS
+        for text in ("0", "-1", "1.5", "nan", "inf", "", "x")
+    ),
+    *((["events", "--last", text], "Invalid value for '--last'") for text in ("1001", "9" * 40)),
+    *((["ping", "--count", text], "Invalid value for '--count'") for text in ("10001", "9" * 40)),
+    *((["bench", "--count", text], "Invalid value for '--count'") for text in ("1001", "9" * 40)),
     (["tap", "--log", "9", "--count", "2"], "--log: it prints nothing"),
     (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     (["config", "show", "--timeout", "1"], "No such option: --timeout"),
@@ -130,6 +182,11 @@ CASES: list[tuple[list[str], str]] = [
     (["broker", "--lease", "nan"], "--lease: a number of seconds above 0"),
     (["broker", "--grace", "-1"], "--grace: a number of seconds above 0"),
     (["broker", "--max-players", "0"], "--max-players: a whole number from 1"),
+    *(
+        (["broker", option, text], f"{option}: ")
+        for option in BROKER_NUMBERS
+        for text in ("nan", "-inf", "-1", "", "x", "1s", "1e400x")
+    ),
     (["token", "nothing"], "No such command 'nothing'"),
     (["token", "new"], "Missing argument 'NAME'"),
     (["token", "new", "a/b"], "NAME: the name of a key pair must be 1 to 64 of"),

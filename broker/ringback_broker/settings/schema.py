@@ -162,8 +162,8 @@ class BrokerSettings:
         Rate,
         About(
             "How many frames one player may send a second, each of up to 256 calls. This many pass at once,"
-            " then one after another at this rate. More are bounced RATE_LIMITED. A player that stays at twice"
-            " the rate is refused.",
+            " then one after another at this rate. More are bounced RATE_LIMITED. A player that stays at"
+            " twice the rate is refused.",
             reloads=True,
         ),
     ] = 10_000.0

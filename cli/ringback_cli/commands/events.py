@@ -35,7 +35,9 @@ def events(
     last: Annotated[
         int, typer.Option("--last", metavar="N", min=1, max=1000, help="Print at most the last N events.")
     ] = 20,
-    follow: Annotated[bool, typer.Option("--follow", help="Print new events too, until Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print new events too, until Ctrl-C or the end of --timeout.")
+    ] = False,
     as_json: JSONOption = False,
 ) -> None:
     """Print who joined, left or was refused lately, and why. The broker keeps the latest 1000 events.
@@ -54,13 +56,12 @@ def events(
         else:
             print_table(list(_HEADS), [_cells(row) for row in found])
         seen = rows[-1][0] if rows else 0
-        while follow:
-            time.sleep(FOLLOW_S)
-            connection.time_limit.restart()
+        while follow and connection.time_limit.next_round():
             for row in all_rows(operator, "events", connection, after=seen):
                 seen = row[0]
                 if concerns(row, player_id):
                     _print_event(row, as_json)
+            time.sleep(connection.time_limit.pause_s(FOLLOW_S))
 
 
 def _print_event(row: list[Any], as_json: bool) -> None:

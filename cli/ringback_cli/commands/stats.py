@@ -44,7 +44,7 @@ def stats(
     with connection.operator() as operator:
         before: dict[str, int] = {}
         asked_at, due_at, printed = 0.0, time.monotonic(), 0
-        while True:
+        while connection.time_limit.next_round():
             now = time.monotonic()
             counters = {row[0]: row[1] for row in all_rows(operator, "counters", connection)}
             _print_counters(counters, before, now - asked_at, as_json)
@@ -53,8 +53,9 @@ def stats(
                 return
             before, asked_at = counters, now
             due_at += interval
-            time.sleep(max(0.0, due_at - time.monotonic()))
-            connection.time_limit.restart()
+            time.sleep(connection.time_limit.pause_s(due_at - time.monotonic()))
+    if count is not None or not printed:
+        raise Failure(Exit.TIMEOUT, f"printed {printed} of {count or 1} tables before the time was over")
 
 
 def _print_counters(

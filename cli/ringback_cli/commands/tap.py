@@ -10,7 +10,7 @@ import typer
 from ringback_cli.completion import any_keys, player_ids
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import JSONOption, StringIDOption, check_key, parse_player_id
+from ringback_cli.options import JSONOption, StringIDOption, check_pattern, parse_player_id
 from ringback_cli.output import one_line, print_json, print_line, to_json
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def tap(
     string_id: StringIDOption = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Print calls as they end, until Ctrl-C: time, caller, callback, outcome and duration.
+    """Print calls as they end: time, caller, callback, outcome and duration.
 
-    The server and operators report the calls, from now on. The time is UTC, when the call ended. The duration
+    The command goes on until Ctrl-C or the end of --timeout. The server and operators report the calls, from now on. The time is UTC, when the call ended. The duration
     of a server's callback is that of its handler, to its reply; that of a player's callback is the time there
     and back. It is "-" if no handler ran. JSON is one line for each call.
 
@@ -81,7 +81,7 @@ def tap(
             Exit.USAGE, "--log: it prints nothing, so do not give --payloads, --count or --json with it"
         )
     player_id = None if player is None else parse_player_id(player, string_id, "--player")
-    watched = CallFilter(player_id, None if key is None else check_key(key), payloads)
+    watched = CallFilter(player_id, None if key is None else check_pattern(key, "--key"), payloads)
     with connection.operator() as operator:
         if log_s is None:
             _follow(operator, connection, watched, count, as_json)
@@ -102,11 +102,9 @@ def _follow(
     operator: Operator, connection: Connection, watched: CallFilter, count: int | None, as_json: bool
 ) -> None:
     """Print the calls that end from now on."""
-    connection.time_limit.restart()
     seen = _latest(operator, connection)
     printed, renew_at = 0, 0.0
-    while True:
-        connection.time_limit.restart()
+    while connection.time_limit.next_round():
         if time.monotonic() >= renew_at:
             _watch(operator, connection, watched, WATCH_S)
             renew_at = time.monotonic() + WATCH_S / 2
@@ -123,7 +121,9 @@ def _follow(
             if printed == count:
                 return
         if following is None:
-            time.sleep(ASK_S)
+            time.sleep(connection.time_limit.pause_s(ASK_S))
+    if count is not None:
+        raise Failure(Exit.TIMEOUT, f"{printed} of {count} calls ended before the time was over")
 
 
 def _latest(operator: Operator, connection: Connection) -> int:

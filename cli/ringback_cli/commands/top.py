@@ -75,7 +75,11 @@ def top(
         answers = _answers(operator, connection, interval, over)
         try:
             if as_json or count is not None or not _on_terminal():
-                _print(islice(answers, count), state, interval, as_json)
+                printed = _print(islice(answers, count), state, interval, as_json)
+                if count is not None and printed < count:
+                    raise Failure(
+                        Exit.TIMEOUT, f"printed {printed} of {count} tables before the time was over"
+                    )
             else:
                 _show(answers, state, interval)
         finally:
@@ -102,8 +106,8 @@ def _answers(
     from ringback import CallbackError
 
     due_at = time.monotonic()
-    while not over.wait(due_at - time.monotonic()):
-        connection.time_limit.restart()
+    limit = connection.time_limit
+    while not over.wait(limit.pause_s(due_at - time.monotonic())) and limit.next_round():
         try:
             yield _look(operator, connection)
         except CallbackError as error:
@@ -128,8 +132,11 @@ def _after(state: State, answer: Look | Exception) -> State:
     return replace(state, problem=f"{answer.code_name}: {answer.message}")
 
 
-def _print(answers: Iterable[Look | CallbackError], state: State, interval_s: float, as_json: bool) -> None:
+def _print(answers: Iterable[Look | CallbackError], state: State, interval_s: float, as_json: bool) -> int:
+    """Print each answer. Return how many there were."""
+    printed = 0
     for answer in answers:
+        printed += 1
         state = _after(state, answer)
         if as_json:
             print_json(as_object(state))
@@ -140,13 +147,14 @@ def _print(answers: Iterable[Look | CallbackError], state: State, interval_s: fl
         else:
             print_line(f"{first_line}  {traffic(state.figures)}")
             print_table(*as_table(state))
+    return printed
 
 
 def _show(answers: Iterator[Look | CallbackError], state: State, interval_s: float) -> None:
     """Draw on the terminal until a key ends it. Another thread asks the broker, so keys do not wait."""
     from ringback_cli.terminal import Terminal
 
-    queue: SimpleQueue[Look | Exception] = SimpleQueue()
+    queue: SimpleQueue[Look | Exception | None] = SimpleQueue()
     with Terminal() as terminal:
 
         def ask() -> None:
@@ -154,6 +162,8 @@ def _show(answers: Iterator[Look | CallbackError], state: State, interval_s: flo
                 for answer in answers:
                     queue.put(answer)
                     terminal.wake()
+                queue.put(None)  # the time limit is over
+                terminal.wake()
             except Exception as error:  # the main thread raises it
                 queue.put(error)
                 terminal.wake()
@@ -165,4 +175,5 @@ def _show(answers: Iterator[Look | CallbackError], state: State, interval_s: flo
             for key in terminal.keys(REDRAW_S):
                 state = press(state, key, height)
             while not queue.empty():
-                state = _after(state, queue.get())
+                answer = queue.get()
+                state = replace(state, over=True) if answer is None else _after(state, answer)

@@ -13,7 +13,7 @@ from ringback.protocol.control import Order, Subject, What
 from ringback.protocol.envelopes import MAX_ID
 from ringback.protocol.frames import FrameType
 from ringback.protocol.limits import MAX_GRACE_S, MAX_REASON_CHARS
-from ringback.protocol.names import check_key
+from ringback.protocol.names import check_pattern
 from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.protocol.reports import MAX_WATCH_S
 
@@ -132,7 +132,7 @@ class OperatorRole(TrustedRole[C, G]):
             What.WATCH,
             timeout,
             player_id=None if player_id is None else check_player_id(player_id),
-            key=None if key is None else check_key(key),
+            key=None if key is None else check_pattern(key),
             payloads=bool(payloads),
             log=bool(log),
             for_ms=round(1000 * for_s),

@@ -8,6 +8,9 @@ from typing import Any
 from ringback.protocol.limits import MAX_KEY_BYTES
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SET = re.compile(r"\[!?+\]?+[^\]]*\]", re.DOTALL)
+_PATTERN_PART = re.compile(rf"{_SET.pattern}|[^\[]+", re.DOTALL)
+_RANGE = re.compile(r"([^\[\]!])-([^\]])", re.DOTALL)
 _Z85_DIGITS = {
     char: digit
     for digit, char in enumerate(
@@ -34,6 +37,33 @@ def check_key(key: Any) -> str:
     if not 1 <= size <= MAX_KEY_BYTES:
         raise ValueError(f"a key must have 1 to {MAX_KEY_BYTES} UTF-8 bytes, not {size}")
     return key
+
+
+def check_pattern(pattern: Any) -> str:
+    """Return a pattern for keys if it is allowed: `*`, `?` and `[...]` mean what they mean in a shell.
+
+    Raises:
+        TypeError: the pattern is not a str.
+        ValueError: the pattern is no possible key, or a `[` in it begins nothing that a character can match.
+    """
+    if type(pattern) is not str:
+        raise TypeError(f"a pattern must be a str, not {type(pattern).__name__}")
+    try:
+        check_key(pattern)
+    except ValueError as error:
+        raise ValueError(str(error).replace("a key", "a pattern", 1)) from None
+    rest = _PATTERN_PART.sub("", pattern)
+    if "[" in rest:
+        raise ValueError(
+            f"a pattern must close each [ with a ], as in [abc], [a-z] or [!abc], and [[] is the character [;"
+            f" not {pattern!r}"
+        )
+    for low, high in _RANGE.findall("".join(_SET.findall(pattern))):
+        if low > high:
+            raise ValueError(
+                f"a range in a pattern must ascend, as in [a-z], not {low}-{high} in {pattern!r}"
+            )
+    return pattern
 
 
 def check_key_name(name: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ringback.errors import Code, ProtocolError
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, player_id_of, read_map
 from ringback.protocol.frames import FrameType
-from ringback.protocol.names import check_key
+from ringback.protocol.names import check_pattern
 from ringback.protocol.player_ids import PlayerID
 
 
@@ -130,7 +130,7 @@ def read_order(body: bytes) -> Order:
 
 
 def _pattern(pattern: str | None) -> str | None:
-    return None if pattern is None else checked(check_key, pattern)
+    return None if pattern is None else checked(check_pattern, pattern)
 
 
 def read_answer(body: bytes) -> Answer:

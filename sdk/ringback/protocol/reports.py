@@ -17,7 +17,7 @@ from ringback.protocol.envelopes import MAX_CODE_CHARS
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, read_map
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.latencies import FINE_CLASSES
-from ringback.protocol.names import check_key
+from ringback.protocol.names import check_key, check_pattern
 from ringback.protocol.player_ids import PlayerID, check_player_id
 
 LATENCY_BOUNDS_S = (
@@ -269,6 +269,6 @@ def read_watch(body: bytes) -> Watch:
         if player_id is not None:
             checked(check_player_id, player_id)
         if pattern is not None:
-            checked(check_key, pattern)
+            checked(check_pattern, pattern)
         watches.append(CallFilter(player_id, pattern, payloads))
     return Watch(tuple(watches), number_of(fields, "report_ms", bits=32))

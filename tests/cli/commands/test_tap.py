@@ -137,7 +137,7 @@ def test_calls_in_the_log(stage: Stage, command: Any) -> None:
         (["--log", "9", "--json"], "--log: it prints nothing"),
         (["--count", "0"], "--count"),
         (["--player", "0"], "--player"),
-        (["--key", ""], "a key must have 1 to 256 UTF-8 bytes"),
+        (["--key", ""], "a pattern must have 1 to 256 UTF-8 bytes"),
     ],
 )
 def test_wrong_use(command: Any, arguments: list[str], part: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgpack
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_ENVELOPE_BYTES, Limits
-from ringback.protocol.names import check_key
+from ringback.protocol.names import check_key, check_pattern
 from ringback.protocol.player_ids import check_player_id, decode_player_id, encode_player_id
 
 PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
@@ -101,3 +102,50 @@ def test_limits_at_their_bounds() -> None:
     assert Limits() == Limits(max_call_bytes=MAX_ENVELOPE_BYTES, max_depth=64)
     assert Limits(max_calls_per_s=0.5).max_calls_per_s == 0.5
     assert Limits(max_calls_per_s=100, max_depth=1, max_array_len=6, max_map_len=8).max_depth == 1
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a",
+        "*",
+        "?",
+        "shop:*",
+        "[abc]",
+        "[!a]",
+        "[]a]",
+        "[!]a]",
+        "[a-z]x[0-9]",
+        "[[]",
+        "]",
+        "[-a]",
+        "[a-]",
+        "[*]",
+    ],
+)
+def test_patterns_that_are_allowed(pattern: str) -> None:
+    assert check_pattern(pattern) == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "part"),
+    [
+        *(
+            (pattern, "close each [")
+            for pattern in ("[", "[]", "[!]", "[!", "a[", "[a", "[a][", "[[]b[", "[a\n")
+        ),
+        ("[z-a]", "must ascend"),
+        ("x[ab9-0]", "must ascend"),
+        ("", "a pattern must have 1 to 256 UTF-8 bytes, not 0"),
+        ("ä" * 129, "not 258"),
+        ("\udcff", "valid Unicode"),
+    ],
+)
+def test_patterns_that_are_refused(pattern: str, part: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(part)):
+        check_pattern(pattern)
+
+
+def test_a_pattern_of_another_type() -> None:
+    with pytest.raises(TypeError, match="must be a str, not int"):
+        check_pattern(7)
