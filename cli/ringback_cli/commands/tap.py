@@ -66,9 +66,10 @@ def tap(
 ) -> None:
     """Print calls as they end: time, caller, callback, outcome and duration.
 
-    The command goes on until Ctrl-C or the end of --timeout. The server and operators report the calls, from now on. The time is UTC, when the call ended. The duration
-    of a server's callback is that of its handler, to its reply; that of a player's callback is the time there
-    and back. It is "-" if no handler ran. JSON is one line for each call.
+    The command goes on until Ctrl-C or the end of --timeout. The server and operators report the calls,
+    from now on. The time is UTC, when the call ended. The duration of a server's callback is that of its
+    handler, to its reply; that of a player's callback is the time there and back. It is "-" if no
+    handler ran. JSON is one line for each call.
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """
