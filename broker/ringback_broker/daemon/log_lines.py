@@ -14,6 +14,12 @@ log = logging.getLogger("ringback.broker")
 EVENTS_A_TICK = 100
 """Lines about peers between two ticks. One line counts the events that are over it."""
 
+DELAYS_EACH_S = 10.0
+"""How often one line counts the joins that were delayed."""
+
+MAX_REASONS = 8
+"""How many reasons for delays are counted apart."""
+
 CALLS_A_TICK = 500
 """Lines about watched calls, likewise."""
 
@@ -24,14 +30,25 @@ class LogLines:
     """Writes a line for each event of a peer and for each watched call."""
 
     def __init__(self) -> None:
-        self._events = self._calls = 0
+        self._events = self._calls = self._refused = 0
+        self._delays: dict[str, int] = {}
+        self._delays_at = 0.0
 
     def log_event(self, event: PeerEvent) -> None:
-        """Write an event into the audit log, and into the log if there is room until the next tick."""
+        """Write an event into the audit log, and into the log if there is room until the next tick.
+
+        Joins that are delayed belong to a crowd: one line counts them.
+        """
+        if event.event == "delayed":
+            known = event.reason in self._delays or len(self._delays) < MAX_REASONS
+            reason = event.reason if known else "other reasons"
+            self._delays[reason] = self._delays.get(reason, 0) + 1
+            return
         extra = {"fields": event.fields()}
         audit(**extra["fields"])
         self._events += 1
         if self._events > EVENTS_A_TICK:
+            self._refused += event.event == "refused"
             return
         text = _printable(event.detail[:MAX_DETAIL_CHARS])
         session = event.session
@@ -60,13 +77,22 @@ class LogLines:
         took = "-" if fields["ms"] is None else f"{fields['ms']:.3f} ms"
         log.info("called %s %s", text, took, extra={"fields": fields})
 
-    def tick(self, _now: float) -> None:
+    def tick(self, now: float) -> None:
         """Count what had no room, and make room again."""
         if self._events > EVENTS_A_TICK:
-            log.warning("%d more sessions began, ended or were refused", self._events - EVENTS_A_TICK)
+            others = self._events - EVENTS_A_TICK - self._refused
+            if self._refused:
+                log.warning("%d more peers were refused", self._refused)
+            if others:
+                log.info("%d more sessions began or ended", others)
+        if self._delays and now >= self._delays_at:
+            self._delays_at = now + DELAYS_EACH_S
+            delays, self._delays = self._delays, {}
+            for reason, count in delays.items():
+                log.info("%d joins were delayed, and come again: %s", count, _printable(reason))
         if self._calls > CALLS_A_TICK:
             log.warning("%d more watched calls ended", self._calls - CALLS_A_TICK)
-        self._events = self._calls = 0
+        self._events = self._calls = self._refused = 0
 
 
 def _printable(text: str) -> str:

@@ -103,6 +103,11 @@ class BrokerCollector(Collector):
         yield _counter(
             "sessions_ended", "Sessions that ended, for any reason.", value=counters["sessions_ended"]
         )
+        yield _counter(
+            "joins_delayed",
+            "How often a player of a crowd had to come again before it joined. It is no error.",
+            value=counters["joins_delayed"],
+        )
         for name, text, label, values in _LABELLED:
             yield _counter(name, text, label, {value: counters[own] for value, own in values.items()})
         yield _gauge(
@@ -134,8 +139,8 @@ def _callbacks(callbacks: Mapping[Callback, Totals]) -> Iterator[Metric]:
     ended = CounterMetricFamily("ringback_calls", "Calls that have ended.", labels=[*labels, "code"])
     running = GaugeMetricFamily("ringback_calls_in_flight", "Calls that wait for a reply.", labels=labels)
     text = (
-        "How long calls with results took: at the server for its own callbacks, and there and back for"
-        " those of players."
+        "How long calls with results took: from the beginning of the handler to its reply for callbacks of"
+        " the server, and there and back for those of players."
     )
     took = HistogramMetricFamily("ringback_call_latency_seconds", text, labels=labels)
     bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]

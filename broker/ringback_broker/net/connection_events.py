@@ -9,7 +9,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ringback_broker.net.kernel_connection import ip_of
-from ringback_broker.peers.connection import Connection
+from ringback_broker.peers.connection import WENT_AWAY, Connection
 
 MONITORED = (
     zmq.EVENT_ACCEPTED
@@ -90,7 +90,7 @@ class ConnectionEvents:
 def _failure(event: int, value: int) -> str:
     """Return why a handshake failed."""
     if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        return "it went away, or took too long"
+        return WENT_AWAY
     if value == _OTHER_MECHANISM:
         return "one side encrypts, the other does not"
     if value == _WRONG_BROKER_KEY:

@@ -28,6 +28,8 @@ class BrokerCounters:
         frames_relayed: delivered between operators and the server.
         bounced_*: frames that were bounced, by reason.
         refused_*: peers that were refused, by reason; sessions_refused is the sum.
+        joins_delayed: how often a player of a crowd had to come again: its connection came too early, or was
+            given up, or its heartbeats were to be fewer. It is no error: the same player joins later.
         sessions_begun, sessions_ended: sessions that began, and that ended for whatever reason.
         sessions_expired: sessions that ended because nothing came for too long.
         sessions_too_slow, sessions_too_fast: sessions that ended because the peer did not read, or sent too
@@ -68,7 +70,6 @@ class BrokerCounters:
     refused_lease_expired: int = 0
     refused_too_slow: int = 0
     refused_rate_limited: int = 0
-    refused_heartbeat_too_short: int = 0
     refused_unauthorized: int = 0
     refused_token_expired: int = 0
     refused_revoked: int = 0
@@ -76,6 +77,7 @@ class BrokerCounters:
     refused_kicked: int = 0
     sessions_begun: int = 0
     sessions_refused: int = 0
+    joins_delayed: int = 0
     sessions_ended: int = 0
     sessions_expired: int = 0
     sessions_too_slow: int = 0
@@ -98,7 +100,10 @@ class BrokerCounters:
         setattr(self, name, getattr(self, name) + 1)
 
     def count_refusal(self, code: RejectCode) -> None:
-        """Count a peer that is refused."""
+        """Count a peer that is refused, or that has to come again with fewer heartbeats."""
+        if code is RejectCode.HEARTBEAT_TOO_SHORT:
+            self.joins_delayed += 1
+            return
         self.sessions_refused += 1
         name = f"refused_{code.name.lower()}"
         setattr(self, name, getattr(self, name) + 1)

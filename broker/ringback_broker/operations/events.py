@@ -23,7 +23,7 @@ class PeerEvent:
     """Something that happened to a peer, for the log and the audit log.
 
     Attributes:
-        event: `joined`, `left`, `refused` or `ordered`.
+        event: `joined`, `left`, `refused`, `ordered`, or `delayed`: of a crowd that joins, not kept.
         reason: why; for `joined`, the name of the peer's software.
         session: of the peer, if it has one or had one.
         ip: where its connection comes from.
@@ -39,7 +39,7 @@ class PeerEvent:
     @property
     def detail(self) -> str:
         """The reason and what belongs to it, for people."""
-        if self.event != "refused":
+        if self.event not in ("refused", "delayed"):
             return self.reason
         return f"{self.ip} {self.code}: {self.reason}" if self.code else f"{self.ip} {self.reason}"
 
@@ -67,8 +67,14 @@ class EventLog:
         self._number = 0
 
     def add(self, event: PeerEvent, unix_s: float) -> None:
-        """Keep an event, unless an operator joins or leaves: one that asks for events would find itself."""
+        """Keep an event.
+
+        An operator that joins or leaves is left out: one that asks for events would find itself. So is a
+        delay: a crowd has more of them than there is room, and each player of it joins or is refused later.
+        """
         session = event.session
+        if event.event == "delayed":
+            return
         if event.event in ("joined", "left") and session is not None and session.role is Role.OPERATOR:
             return
         fields = event.fields()

@@ -39,6 +39,9 @@ class Connection:
     public_key: str = field(default="", compare=False)
 
 
+WENT_AWAY = "it went away, or took too long"
+"""Why a handshake failed, if libzmq gives no reason."""
+
 LARGE_BYTES = 8192
 """Larger frames are passed on without a copy, and not in bundles. A smaller one is copied faster."""
 

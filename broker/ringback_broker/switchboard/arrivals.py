@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ringback.errors import RejectCode
+from ringback_broker.admission.connections_by_ip import Closing
 from ringback_broker.admission.hello import PARTS, Refusal, read_hello
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.operations.operations import Operations
-from ringback_broker.peers.connection import Connection, Side
+from ringback_broker.peers.connection import WENT_AWAY, Connection, Side
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
@@ -45,12 +46,16 @@ class Arrivals:
         full = side is Side.PLAYERS and (
             self._strangers.count(side) + len(self._roster.players) >= self.max_connections
         )
-        reason = self._connections_by_ip.opened(side, connection, now)
-        if full and not reason:
-            reason = "there are too many connections"
-        if reason:
-            self._counters.connections_refused += 1
-            self._operations.log(PeerEvent("refused", reason, ip=connection.ip))
+        closing = self._connections_by_ip.opened(side, connection, now)
+        if full and closing is None:
+            closing = Closing("there are too many connections")
+        if closing is not None:
+            if closing.delayed:
+                self._counters.joins_delayed += 1
+            else:
+                self._counters.connections_refused += 1
+            event = "delayed" if closing.delayed else "refused"
+            self._operations.log(PeerEvent(event, closing.reason, ip=connection.ip))
             self._wire.close_connection(side, connection)
             return
         self._strangers.add(side, connection, now)
@@ -63,7 +68,7 @@ class Arrivals:
         """
         awaited = self._strangers.awaits_hello(side, connection)
         if awaited and not self._connections_by_ip.take_denial(side, connection):
-            self._no_hello(side, connection, failure or "it left, or does not speak ZeroMQ")
+            self._left_early(side, connection, failure)
         self._strangers.forget(side, connection)
         self._connections_by_ip.closed(side, connection)
         session = self._roster.at(side, connection)
@@ -86,11 +91,24 @@ class Arrivals:
                 self._no_hello(side, connection, f"it said nothing for {self._strangers.hello_s:g} s")
             self._wire.close_connection(side, connection)
 
+    def _left_early(self, side: Side, connection: Connection, failure: str) -> None:
+        """Take note of a connection that closes before HELLO.
+
+        In a crowd, the broker is late for some, who give up and try again.
+        """
+        ip = self._connections_by_ip.ip(side, connection)
+        if failure in ("", WENT_AWAY) and self._connections_by_ip.is_crowd(side, ip):
+            self._counters.joins_delayed += 1
+            self._operations.log(PeerEvent("delayed", "a connection was given up before HELLO", ip=ip))
+        else:
+            self._no_hello(side, connection, failure or "it left, or does not speak ZeroMQ")
+
     def _no_hello(self, side: Side, connection: Connection, why: str) -> None:
         """Count a connection that ends before HELLO."""
         self._counters.handshakes_failed += 1
-        ip = self._connections_by_ip.ip(side, connection) or "somebody"
-        self._operations.log(PeerEvent("refused", f"no HELLO: {why}", ip=ip))
+        ip = self._connections_by_ip.ip(side, connection)
+        self._connections_by_ip.doubt(side, ip)
+        self._operations.log(PeerEvent("refused", f"no HELLO: {why}", ip=ip or "somebody"))
 
     # -- messages
 
@@ -104,7 +122,9 @@ class Arrivals:
         """
         if not self._strangers.awaits_hello(side, connection):
             # It was refused before, or is closed: its descriptor may serve another connection by now.
-            self._counters.stranger_messages += 1
+            # Or it was delayed: it may have said HELLO before it was closed.
+            if not self._connections_by_ip.delays(side):
+                self._counters.stranger_messages += 1
             return
         hello = read_hello(side, parts)
         if isinstance(hello, Refusal):

@@ -58,7 +58,6 @@ class Sessions:
     def welcome(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> None:
         """Begin a session, and tell the others."""
         session = self._add(routing_id, connection, admitted, now)
-        self._counters.sessions_begun += 1
         if session.role is Role.SERVER:
             for frame in _joined([player.player_id for player in self._roster.players.values()]):
                 self._sending.notify(session, frame)
@@ -77,6 +76,7 @@ class Sessions:
             self._endings.mark(session, "its connection is gone")
         if session.ended:  # it was never there for the others
             return
+        self._counters.sessions_begun += 1
         self._strangers.forget(session.side, connection)
         self._operations.log(PeerEvent("joined", admitted.hello.sdk, session))
         self._announce(session)
@@ -128,10 +128,13 @@ class Sessions:
         self._sending.forget(session)
         self._registered_keys.replace(session.role, session.registered.keys, ())
         self._operations.forget(session)
-        self._counters.sessions_ended += 1
-        self._operations.log(PeerEvent("left", reason, session))
         if session.presence.announced:
+            self._counters.sessions_ended += 1
+            self._operations.log(PeerEvent("left", reason, session))
             self._announce_end(session)
+        else:  # it was gone before the WELCOME, as happens in a crowd
+            self._counters.joins_delayed += 1
+            self._operations.log(PeerEvent("delayed", "a connection closed before WELCOME", session))
         if refusal is not None:
             self.turn_away(session.side, session.routing_id, session.connection, refusal)
 
@@ -157,8 +160,10 @@ class Sessions:
             sent = self._wire.send_player(routing_id, frame)
         else:
             sent = self._wire.send_backend(routing_id, b"", frame)
-        self._counters.dropped += sent is not Sent.YES
-        self._operations.log(PeerEvent("refused", reason, ip=connection.ip, code=refusal.code.name))
+        delayed = refusal.code is RejectCode.HEARTBEAT_TOO_SHORT
+        self._counters.dropped += sent is not Sent.YES and not delayed  # who is delayed comes again anyway
+        event = "delayed" if delayed else "refused"
+        self._operations.log(PeerEvent(event, reason, ip=connection.ip, code=refusal.code.name))
 
 
 def _joined(player_ids: list[PlayerID | None]) -> list[bytes]:

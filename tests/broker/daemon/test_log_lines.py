@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from support.switchboards import Desk
 
 from ringback_broker.daemon.log_lines import EVENTS_A_TICK, LogLines
 from ringback_broker.operations.events import PeerEvent
@@ -23,6 +24,39 @@ def test_log_lines_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         lines.log_event(PeerEvent("refused", "x"))
         lines.tick(1.0)
         assert caplog.messages == ["refused  x"]
+
+
+def test_joins_that_are_delayed_take_one_line_each_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    lines = LogLines()
+    with caplog.at_level(logging.DEBUG, "ringback.broker"):
+        for number in range(1000):
+            lines.log_event(PeerEvent("delayed", "too many at once", ip=f"192.0.2.{number}"))
+        lines.tick(100.0)
+        assert caplog.messages == ["1000 joins were delayed, and come again: too many at once"]
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        lines.log_event(PeerEvent("delayed", "too many at once"))
+        lines.tick(109.0)
+        assert len(caplog.messages) == 1
+        lines.tick(110.0)
+        assert caplog.messages[1:] == ["1 joins were delayed, and come again: too many at once"]
+        caplog.clear()
+        for number in range(20):
+            lines.log_event(PeerEvent("delayed", f"reason {number}"))
+        lines.tick(200.0)
+        assert len(caplog.messages) == 9 and "12 joins were delayed" in caplog.messages[-1]
+
+
+def test_sessions_over_the_bound_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    lines = LogLines()
+    desk = Desk()
+    joined = PeerEvent("joined", "sdk", desk.player().session)
+    with caplog.at_level(logging.DEBUG, "ringback.broker"):
+        for _ in range(EVENTS_A_TICK + 50):
+            lines.log_event(joined)
+        lines.log_event(PeerEvent("refused", "x"))
+        lines.tick(0.0)
+    assert caplog.messages[-2:] == ["1 more peers were refused", "50 more sessions began or ended"]
+    assert [record.levelname for record in caplog.records[-2:]] == ["WARNING", "INFO"]
 
 
 def test_a_text_of_a_peer_cannot_look_like_a_log_line(caplog: pytest.LogCaptureFixture) -> None:

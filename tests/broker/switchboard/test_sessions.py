@@ -136,6 +136,8 @@ def test_heartbeats_in_a_crowd() -> None:
     quick.say(control.Hello(Role.PLAYER, "c", heartbeat_ms=1000))
     reason = "there are many players: send one heartbeat every 5 s at most"
     assert quick.rejected() == control.Reject(RejectCode.HEARTBEAT_TOO_SHORT, reason, heartbeat_ms=5000)
+    assert (desk.counters.joins_delayed, desk.counters.sessions_refused) == (1, 0)
+    assert desk.wire.reports[-1][0] == "delayed"
     first.leave()
     desk.player("c", heartbeat_ms=1000)
 
@@ -499,7 +501,9 @@ def test_a_peer_that_is_gone_before_its_welcome_is_never_announced(role: Role) -
     peer.say(control.Hello(role))
     assert not any(watcher.take() for watcher in watchers)
     assert peer.session is None
-    assert desk.counters.sessions_ended == 1
+    counters = desk.counters
+    assert (counters.sessions_begun, counters.sessions_ended) == (len(watchers), 0)
+    assert counters.joins_delayed == 1 and desk.wire.reports[-1][0] == "delayed"
 
 
 def test_a_peer_that_is_gone_does_not_close_the_next_one_with_its_descriptor() -> None:

@@ -57,6 +57,77 @@ def test_an_ip_has_a_limit_of_connections_a_second() -> None:
     assert len(desk.wire.closed) == 1
 
 
+def crowd(desk: Desk, count: int, side: Side = Side.PLAYERS) -> list[Peer]:
+    """Have a crowd connect from one IP at one moment."""
+    return [came(desk, side, "192.0.2.1") for _ in range(count)]
+
+
+def test_a_crowd_that_connects_too_fast_is_delayed() -> None:
+    desk = Desk(ip_handshakes=4.0)
+    *_, early = crowd(desk, 6)
+    assert len(desk.wire.closed) == 2
+    assert (desk.counters.joins_delayed, desk.counters.connections_refused) == (2, 0)
+    assert (
+        desk.wire.reports
+        == [
+            ("delayed", "", "192.0.2.1 more than 4 connections a second of one IP"),
+        ]
+        * 2
+    )
+    early.say(control.Hello(Role.PLAYER))  # said before the connection was closed
+    assert desk.counters.stranger_messages == 0 and early.session is None
+    for peer in crowd(desk, 3):
+        peer.leave()  # given up: the broker was late for them
+    assert desk.counters.handshakes_failed == 0
+    operator = desk.operator()
+    operator.say(control.Query(1, control.Subject.EVENTS))
+    assert not any("connections a second" in str(frame) for frame in operator.told())
+
+
+def test_an_ip_is_in_doubt_after_a_connection_that_never_said_hello() -> None:
+    """A burst from there is counted as refused, for a minute."""
+    desk = Desk(ip_handshakes=4.0)
+    came(desk, Side.PLAYERS, "192.0.2.1").leave()
+    for peer in crowd(desk, 5):
+        peer.say(control.Hello(Role.PLAYER))
+    assert (desk.counters.joins_delayed, desk.counters.connections_refused) == (0, 2)
+    desk.now += 61.0
+    desk.switchboard.tick(desk.now)
+    for peer in crowd(desk, 4):
+        peer.say(control.Hello(Role.PLAYER))
+    crowd(desk, 1)
+    assert (desk.counters.joins_delayed, desk.counters.connections_refused) == (1, 2)
+
+
+def test_a_flood_is_no_crowd() -> None:
+    """An IP that is over the rate for more than a minute is refused."""
+    desk = Desk(ip_handshakes=4.0, ip_connections=100_000)
+    crowd(desk, 6)
+    for _ in range(59):
+        desk.now += 1.0
+        crowd(desk, 10)
+        desk.switchboard.state.connections_by_ip.forget_old(desk.now)
+    assert desk.counters.connections_refused == 0 and desk.counters.joins_delayed > 59
+    desk.now += 2.0
+    crowd(desk, 10)
+    assert desk.counters.connections_refused > 0
+    desk.now += 6.0  # a pause: the next crowd is another one
+    refused = desk.counters.connections_refused
+    crowd(desk, 100)
+    assert desk.counters.connections_refused == refused
+
+
+def test_a_few_of_many_connections_are_given_up() -> None:
+    """A crowd below the rate: who leaves before HELLO comes again. With few connections, it is a failure."""
+    desk = Desk()
+    first, *_ = crowd(desk, 60)
+    first.leave()
+    assert (desk.counters.joins_delayed, desk.counters.handshakes_failed) == (1, 0)
+    other = came(desk, Side.PLAYERS, "192.0.2.2")
+    other.leave()
+    assert desk.counters.handshakes_failed == 1
+
+
 def test_a_connection_that_ends_before_hello_is_reported() -> None:
     desk = Desk(hello=5.0)
     silent = came(desk, Side.PLAYERS, "192.0.2.1")
