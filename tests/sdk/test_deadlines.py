@@ -7,11 +7,16 @@ import threading
 import time
 from typing import Any
 
+import msgpack
 import pytest
+import zmq
 from support.faces import Asyncio, HereBroker, Seen, Stage, played
 from support.harness import PATIENCE_S
+from support.rawpeers import RawPeer
 
 from ringback import CallTimeout, Code, Limits, remaining
+from ringback.protocol.envelopes import ERROR, Encoder
+from ringback.protocol.frames import FrameType, Role, header
 
 
 @played
@@ -28,6 +33,30 @@ async def test_a_silent_handler_times_out(stage: Stage) -> None:
         error = await stage.failure(trigger())
         assert 0.1 <= time.monotonic() - began < 5
         assert isinstance(error, CallTimeout) and error.executed == "maybe"
+    await stage.still_works(server, player)
+
+
+@played
+async def test_a_caller_without_a_timer_is_told_that_its_time_is_over(stage: Stage) -> None:
+    server, player = await stage.pair()
+    kept = Seen()
+    server.register_server_callback("silent", lambda source, payload, cb: kept(cb))
+
+    def call() -> list[Any]:
+        with zmq.Context() as context, RawPeer(context, stage.broker.players) as peer:
+            peer.join(Role.PLAYER, "raw")
+            peer.send(header(FrameType.DATA) + b"\x91" + Encoder(Limits()).call(5, "silent", None, 300))
+            while (frame := peer.receive()[0])[1] != FrameType.DATA:
+                pass
+            envelopes: list[Any] = msgpack.unpackb(frame[8:])
+            return envelopes
+
+    [reply] = await asyncio.to_thread(call)
+    assert [*reply[:3], reply[4]] == [ERROR, 5, Code.TIMEOUT, 1]
+    (cb,) = await kept.count(1)
+    assert cb.cancelled
+    cb("too late")
+    await stage.until(player, lambda: server.counters.late_replies == 1, "the reply was dropped")
     await stage.still_works(server, player)
 
 

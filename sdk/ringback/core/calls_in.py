@@ -66,6 +66,9 @@ class CallsIn:
         executions = peer.executions
         # Refusals that last come before those that pass. The callback's own limit comes last, so that a
         # call that does not run takes nothing of it. Only the endpoint's own limit counts every call.
+        if call_id in executions:  # an error would end the first call of this ID
+            self._counters.invalid += 1
+            return
         if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
             error: CallbackError = _rate_limited("this endpoint", self._rate, wait_s)
         elif handler is None:
@@ -81,9 +84,6 @@ class CallsIn:
             error = self._overloaded(peer)
         elif budget_ms == 0:
             error = CallTimeout("the call's time was over when it came", executed="no")
-        elif call_id in executions:
-            self._counters.invalid += 1
-            return
         elif handler.limit is not None and not peer.local and (wait_s := peer.take(key, handler.limit, now)):
             error = _rate_limited(repr(key), handler.limit, wait_s)
         else:
@@ -185,17 +185,23 @@ class CallsIn:
         self._outbox.add(peer, envelope)
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
-        """Stop an execution whose caller no longer waits."""
+        """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT."""
         execution = peer.executions.pop(call_id, None)
         if execution is not None:
             execution.awaited = False
             peer.execution_bytes -= execution.size
             self.running -= 1
-            error = call_error(why, "the caller no longer waits", "maybe")
+            timed_out = why is Code.TIMEOUT
+            text = (
+                "its time was over before its handler replied" if timed_out else "the caller no longer waits"
+            )
+            error = call_error(why, text, "maybe")
             if self._state.recorder is not None:
                 self._state.recorder.execution_ended(execution, peer, self._state.now, b"", error)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
+            if timed_out:  # the caller may not have seen it yet, and a call has exactly one outcome
+                self._outbox.add(peer, self._encoder.error(call_id, error))
             execution.shell.cancel(execution)
 
 

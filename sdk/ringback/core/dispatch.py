@@ -64,6 +64,8 @@ class Dispatcher:
     def _take_unreadable(self, peer: Peer, damaged: Unreadable) -> None:
         self._state.counters.invalid += 1
         if damaged.type == CALL:
+            if damaged.id in peer.executions:  # an error would end the first call of this ID
+                return
             self._refuse(peer, damaged.id, InvalidPayload(damaged.reason))
         elif damaged.type in (RESULT, ERROR):
             self._finish(peer, damaged.id, (), _unreadable_reply(damaged))

@@ -205,9 +205,37 @@ def test_a_handler_that_is_too_late_is_told_so_and_its_reply_dropped(player: Des
     assert execution.deadline == player.clock.now + 0.1
     player.wait(0.2)
     assert execution.cancelled and player.shell.stopped == [execution]
+    player.flush()
+    assert only_error(player) == (5, Code.TIMEOUT, 1)
     execution(1)
     player.flush()
     assert player.shell.take_sent() == [] and player.counters.late_replies == 1
+    player.check_at_rest()
+
+
+def test_a_call_that_waits_for_a_worker_until_its_time_is_over(player: Desk) -> None:
+    player.gets(data(write.call(5, "k", None, 100)))
+    player.wait(0.2)
+    player.flush()
+    assert only_error(player) == (5, Code.TIMEOUT, 1)
+    assert player.handle() == []
+    player.check_at_rest()
+
+
+@pytest.mark.parametrize("key", ["k", "unknown"])
+@pytest.mark.parametrize("budget_ms", [None, 0, 50])
+def test_a_second_call_with_an_id_in_flight_does_not_end_the_first(
+    player: Desk, key: str, budget_ms: int | None
+) -> None:
+    player.gets(data(write.call(5, "k", None, None)))
+    [execution] = player.handle()
+    player.gets(data(write.call(5, key, None, budget_ms)))
+    player.gets(data(b"\x95\x01\x05\xa1k\xc0\xff"))  # a budget of -1
+    player.flush()
+    assert player.shell.take_sent() == [] and player.counters.invalid == 2 and player.handle() == []
+    execution(1)
+    player.flush()
+    assert player.bodies() == [[[RESULT, 5, [1]]]]
     player.check_at_rest()
 
 
