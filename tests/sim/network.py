@@ -44,6 +44,9 @@ class Weather:
         room_up: how many messages a pipe to the broker holds.
         silence_told: whether the broker can ask how long a connection has been silent.
         busy: how often a machine has other work to do first.
+        lookup_s: the longest time that a lookup of the broker's name takes.
+        unknown: how often the name cannot be resolved.
+        dead: how many addresses the name has where no broker is, at most.
     """
 
     delay_s: float = 0.0005
@@ -53,6 +56,9 @@ class Weather:
     room_up: int = 1000
     silence_told: bool = True
     busy: float = 0.0
+    lookup_s: float = 0.0
+    unknown: float = 0.0
+    dead: int = 0
 
 
 class World:

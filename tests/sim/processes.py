@@ -40,6 +40,8 @@ from ringback_broker.switchboard.switchboard import Switchboard
 _EVENT = struct.Struct("=hi")
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
 BURST = 64
+BROKER, REFUSING, SILENT = "tcp://192.0.2.1:1", "tcp://[2001:db8::1]:", "tcp://[2001:db8::2]:"
+"""The addresses of the broker's name: of the broker, and of machines that refuse connections or drop all."""
 
 
 class _Frame:
@@ -414,6 +416,7 @@ class EndpointProcess(Process, Shell):
         self.calls: list[Call] = []
         self.open: list[tuple[Execution, str]] = []
         self.link: Connection | None = None
+        self._dialled: object | None = None
         self.registered: dict[str, Any] = {}
         self._find = find
         self._ids = count(world.random.getrandbits(62))
@@ -600,19 +603,55 @@ class EndpointProcess(Process, Shell):
     # -- called by the core
 
     def find_broker(self, number: int) -> None:
-        self.core.take_addresses(number, ("tcp://1.2.3.4:1",), "", self.world.now)
+        """Look the broker's name up. Now and then the same answer comes once more, too late."""
+        world, weather = self.world, self.world.weather
+        addresses = [BROKER]
+        for _ in range(int(world.random.random() * (weather.dead + 1))):
+            dead = f"{world.random.choice([REFUSING, SILENT])}{len(addresses)}"
+            addresses.insert(int(world.random.random() * (len(addresses) + 1)), dead)
+        found = tuple(addresses), ""
+        if world.chance(weather.unknown):
+            found = (), "the name cannot be resolved"
+        if not weather.lookup_s:
+            self.core.take_addresses(number, *found, world.now)
+            return
+        after_s = weather.lookup_s * world.random.random()
+        self.later(after_s, self._found, number, found)
+        if world.chance(0.2):
+            self.later(3 * after_s, self._found, number, found)
+
+    def _found(self, number: int, found: tuple[tuple[str, ...], str]) -> None:
+        self.core.take_addresses(number, *found, self.world.now)
+        self.wake(0.0)
 
     def open_link(self, address: str, heartbeat_ms: int) -> None:
-        assert self.link is None, "a second link beside the first"
+        assert self._dialled is None, "a second link beside the first"
         if self.world.chance(self.world.weather.missed / 10):
             raise OSError("no descriptor is left")
+        dial = self._dialled = object()
+        if address != BROKER:
+            self.world.note(self.name, f"dials {address}")
+            if address.startswith(REFUSING):
+                self.later(self.world.weather.delay_s * self.world.random.random(), self._refused, dial)
+            return
         side = Side.PLAYERS if self.role is Role.PLAYER else Side.BACKEND
         link = self.link = Connection(self.world, side, self, self._find)
         link.cut = self.cut
         link.look()
         link.up.drained = lambda: self.wake(0.0)
+        self.later(2 * self.world.weather.delay_s, self._answered, dial)
+
+    def _refused(self, dial: object) -> None:
+        if self._dialled is dial:
+            self.core.link_lost(self.world.now, "the connection was refused")
+            self.wake(0.0)
+
+    def _answered(self, dial: object) -> None:
+        if self._dialled is dial and self.link is not None and self.link.open_above:
+            self.core.link_answered()
 
     def close_link(self) -> None:
+        self._dialled = None
         if self.link is not None:
             self.link.close_below(linger=True)
             self.link = None

@@ -61,6 +61,9 @@ class Simulation:
             room_up=one_of([1, 3, 1000, 1000, 1000, 1000]),
             silence_told=world.chance(0.8),
             busy=one_of([0.0, 0.02, 0.2]),
+            lookup_s=one_of([0.0, 0.0, 0.05, 3.0]),
+            unknown=one_of([0.0, 0.0, 0.3]),
+            dead=one_of([0, 0, 1, 3]),
         )
         world.weather = replace(self.weather)
         lease_s = one_of([30.0] * 12 + [5.0, 5.0, 1.0, 0.25])

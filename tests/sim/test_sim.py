@@ -13,6 +13,7 @@ from sim.simulation import Simulation, failure_of
 
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
+from ringback.core.link_keeper import LinkKeeper
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import Code, call_error
@@ -113,6 +114,16 @@ def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RouterSocket, "send_with_id", mutant_with_id)
 
 
+def stale_lookups_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = LinkKeeper.take_addresses
+
+    def mutant(self: LinkKeeper, number: int, *found: Any) -> None:
+        self._looking = True
+        take(self, self._asked, *found)
+
+    monkeypatch.setattr(LinkKeeper, "take_addresses", mutant)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -123,6 +134,7 @@ def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
         events_overtake_messages,
         deadlines_are_forgotten,
         bounces_get_lost,
+        stale_lookups_count,
     ],
 )
 def test_a_planted_fault_is_found(
