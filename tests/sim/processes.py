@@ -692,6 +692,9 @@ class EndpointProcess(Process, Shell):
             self.world.note(self.name, f"could not start: {error}")
             self._ended()
 
+    def contain(self, what: str, error: BaseException) -> None:
+        raise AssertionError(f"{self.name}: {what} raised") from error
+
     def warn(self, text: str) -> None:
         self.world.note(self.name, text)
 

@@ -45,6 +45,7 @@ class FakeShell:
         dialled: the addresses of the links that were asked for.
         refuses_to_open: the error that `open_link` raises.
         carry: a function that takes the frames instead of `sent`.
+        contains: whether exceptions are kept in `contained`; otherwise they fail the test.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -67,6 +68,8 @@ class FakeShell:
     dialled: list[str] = field(default_factory=list)
     refuses_to_open: OSError | None = None
     carry: Callable[[bytes, bytes], None] | None = None
+    contains: bool = False
+    contained: list[tuple[str, BaseException]] = field(default_factory=list)
     endpoint: Endpoint = field(init=False)
     encoder: Encoder = field(default_factory=lambda: Encoder(Limits()))
 
@@ -139,6 +142,11 @@ class FakeShell:
 
     def started(self, error: Exception | None) -> None:
         self.starts.append(error)
+
+    def contain(self, what: str, error: BaseException) -> None:
+        if not self.contains:
+            raise error
+        self.contained.append((what, error))
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase, Ts
+from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
@@ -125,18 +126,28 @@ class AsyncioShell(ShellBase):
                     self._burst = number or 1
                     break
                 # Read for each message: a burst may take long, and calls end when their reply is read.
-                endpoint.receive(message[0], message[1], clock())
+                try:
+                    endpoint.receive(message[0], message[1], clock())
+                except BaseException as error:
+                    self.contain("handling a message", error)
                 if self._link is not link:
                     break
             self._run_runnable()
             self._go_on()
+        except BaseException as error:  # the step ends all the same: no other edge may come
+            self.contain("reading", error)
         finally:
             self._taking = False
-            if self._woken:  # Ctrl-C interrupted the steps above
-                self._loop.call_soon(self._go_on)
         self._settle()
 
     def _monitored(self) -> None:
+        try:
+            self._check_link()
+        except BaseException as error:
+            self.contain("handling a connection event", error)
+        self._settle()
+
+    def _check_link(self) -> None:
         link = self._link
         loss = None if link is None else link.lost()
         if link is not None and link.answered:
@@ -147,7 +158,6 @@ class AsyncioShell(ShellBase):
                 self._readable()
             if self._link is link:
                 self._take_loss(loss)
-        self._settle()
 
     def _flush(self) -> None:
         self._flush_wanted = False
@@ -161,7 +171,11 @@ class AsyncioShell(ShellBase):
         """
         if not self.running:
             return
-        full = not self.endpoint.flush(time.monotonic())
+        full = False
+        try:
+            full = not self.endpoint.flush(time.monotonic())
+        except BaseException as error:
+            self.contain("sending", error)
         link = self._link
         if link is not None:
             state = link.events()
@@ -188,7 +202,10 @@ class AsyncioShell(ShellBase):
 
     def _timed(self) -> None:
         self._timer = self._timer_at = None
-        self.endpoint.tick(time.monotonic())
+        try:
+            self.endpoint.tick(time.monotonic())
+        except BaseException as error:
+            self.contain("a timer", error)
         self._settle()
 
     # -- tasks that wait for calls
@@ -230,14 +247,17 @@ class AsyncioShell(ShellBase):
             self._start_task(self._fetch_token(number))
 
     async def _fetch_token(self, number: int) -> None:
-        token, error = "", None
+        token = ""
+        error: BaseException | None = None
         assert callable(self._token)
         try:
             if inspect.iscoroutinefunction(self._token):
                 token = check_token(await self._token())
             else:
                 token = check_token(await asyncio.to_thread(self._token))
-        except Exception as failure:
+        except BaseException as failure:  # without an outcome there is no link any more
+            if not self.running or (asks_to_exit(failure) and inspect.iscoroutinefunction(self._token)):
+                raise
             error = failure
         self.endpoint.take_token(number, token, error, time.monotonic())
         self._settle()
@@ -263,14 +283,17 @@ class AsyncioShell(ShellBase):
         runnable, self._runnable = self._runnable, []
         for execution in runnable:
             handler = execution.handler
-            if handler.in_thread:
-                self._spawn(execution, self._in_thread(execution))
-            elif handler.is_async:
-                self._spawn(execution, self._async(execution))
-            else:
-                awaitable = run_plain(execution)
-                if awaitable is not None:
-                    self._spawn(execution, run_async(execution, awaitable))
+            try:
+                if handler.in_thread:
+                    self._spawn(execution, self._in_thread(execution))
+                elif handler.is_async:
+                    self._spawn(execution, self._async(execution))
+                else:
+                    awaitable = run_plain(execution)
+                    if awaitable is not None:
+                        self._spawn(execution, run_async(execution, awaitable))
+            except BaseException as error:  # the handlers behind it are of other callers
+                self.contain("a handler", error)
 
     def _spawn(self, execution: Execution, coroutine: Coroutine[Any, Any, None]) -> None:
         execution.task = self._start_task(coroutine)
@@ -289,13 +312,20 @@ class AsyncioShell(ShellBase):
     async def _in_thread(self, execution: Execution) -> None:
         context = contextvars.copy_context()
         try:
-            future = self._loop.run_in_executor(None, lambda: context.run(run_plain, execution))
+            future = self._loop.run_in_executor(None, lambda: context.run(self._run_in_thread, execution))
         except RuntimeError:  # the system has no thread left
             execution.refuse(Overloaded("the system has no thread left for the handler", executed="no"))
             return
         awaitable = await future
         if awaitable is not None:
             await run_async(execution, awaitable)
+
+    def _run_in_thread(self, execution: Execution) -> Any:
+        try:
+            return run_plain(execution)
+        except BaseException as error:  # sys.exit() in a thread ends no program, and so not the loop
+            self.contain("a handler", error)
+            return None
 
     def jobs_waiting(self) -> int:
         return len(self._runnable)
@@ -327,6 +357,18 @@ class AsyncioShell(ShellBase):
         envelope, error = encode_reply(self.encoder(), execution, results, error)
         self.endpoint.reply(execution, envelope, error, now)
 
+    def contain(self, what: str, error: BaseException) -> None:
+        if asks_to_exit(error):  # asyncio lets these end the loop; the present step ends first
+            self._loop.call_soon(_raise, error)
+        else:
+            super().contain(what, error)
+
+    def allow_failed(self, key: str, error: BaseException) -> None:
+        if asks_to_exit(error):
+            self.contain("allow", error)
+        else:
+            super().allow_failed(key, error)
+
     def finished(self, call: PendingCall) -> None:
         self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())
 
@@ -338,11 +380,12 @@ class AsyncioShell(ShellBase):
         """Run a callback or listener. If it is a coroutine function, it becomes a task."""
         try:
             result = function(argument)
-        except Exception:
+            if hasattr(result, "__await__"):
+                self._start_task(_finish_user(result))
+        except BaseException as error:
+            if asks_to_exit(error):
+                raise
             log.exception("a listener failed")
-            return
-        if hasattr(result, "__await__"):
-            self._start_task(_finish_user(result))
 
     def started(self, error: Exception | None) -> None:
         if self._started.done():
@@ -351,6 +394,10 @@ class AsyncioShell(ShellBase):
             self._started.set_result(None)
         else:
             self._started.set_exception(error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 async def _finish_user(awaitable: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVarTuple
 
@@ -88,6 +89,11 @@ class ShellBase(Shell):
 
     def allow_failed(self, key: str, error: BaseException) -> None:
         log.error("the allow of %r failed, so the call is forbidden", key, exc_info=error)
+
+    def contain(self, what: str, error: BaseException) -> None:
+        self.endpoint.counters.faults += 1
+        with suppress(BaseException):  # even of a log handler
+            log.error("%s failed; the endpoint goes on", what, exc_info=error)
 
     def warn(self, text: str) -> None:
         log.warning(text)

@@ -26,8 +26,9 @@ from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
-from ringback.errors import CallbackError
+from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
+from ringback.protocol.values import in_words
 
 BURST = 256
 """The I/O thread reads at most this many messages before it looks at timers and commands again."""
@@ -123,7 +124,13 @@ class BlockingShell(ShellBase):
         try:
             endpoint.start(time.monotonic(), timeout_s)
             while self.running:
-                self._step(endpoint)
+                try:
+                    self._step(endpoint)
+                except BaseException as error:
+                    if self._link is None:
+                        raise  # it can wait for nothing any more
+                    self.contain("waiting for the link", error)
+                    endpoint.link_lost(time.monotonic(), f"the socket failed: {in_words(error)}")
         except BaseException as error:
             log.exception("the I/O thread failed; the endpoint is closed now")
             self._started.put(error if isinstance(error, Exception) else None)
@@ -133,10 +140,16 @@ class BlockingShell(ShellBase):
 
     def _step(self, endpoint: Endpoint) -> None:
         now = time.monotonic()
-        endpoint.tick(now)
+        try:
+            endpoint.tick(now)
+        except BaseException as error:
+            self.contain("a timer", error)
         self._take_commands()
         if not self._blocked:
-            self._blocked = not endpoint.flush(now)
+            try:
+                self._blocked = not endpoint.flush(now)
+            except BaseException as error:
+                self.contain("sending", error)
         due_at = endpoint.due_at()
         self._sleeping = True
         if self._commands or not self.running:
@@ -157,7 +170,10 @@ class BlockingShell(ShellBase):
                 if flags & zmq.POLLIN:
                     self._receive(endpoint, link)
             elif link is not None and source is link.monitor:
-                self._check_link(endpoint, link)
+                try:
+                    self._check_link(endpoint, link)
+                except BaseException as error:
+                    self.contain("handling a connection event", error)
             else:
                 with suppress(BlockingIOError):
                     self._wake_in.recv(4096)
@@ -166,13 +182,15 @@ class BlockingShell(ShellBase):
         """Run the commands that came too late for the I/O thread: calls fail, replies are dropped."""
         with self._last_commands:
             while self._commands:
-                function, arguments = self._commands.popleft()
-                function(*arguments)
+                self._take_commands()
 
     def _take_commands(self) -> None:
         for _ in range(len(self._commands)):
             function, arguments = self._commands.popleft()
-            function(*arguments)
+            try:
+                function(*arguments)
+            except BaseException as error:  # the commands behind it are of other threads
+                self.contain("a command", error)
 
     def _receive(self, endpoint: Endpoint, link: Link) -> None:
         clock = time.monotonic
@@ -183,7 +201,10 @@ class BlockingShell(ShellBase):
             if message is None:
                 return
             # Read for each message: a burst may take long, and calls end when their reply is read.
-            endpoint.receive(message[0], message[1], clock())
+            try:
+                endpoint.receive(message[0], message[1], clock())
+            except BaseException as error:
+                self.contain("handling a message", error)
 
     def _check_link(self, endpoint: Endpoint, link: Link) -> None:
         loss = link.lost()
@@ -228,18 +249,19 @@ class BlockingShell(ShellBase):
             self.pool.submit(self._fetch_token, number)
 
     def _fetch_token(self, number: int) -> None:
-        token, error = "", None
+        token = ""
+        error: BaseException | None = None
         assert callable(self._token)
         try:
             fetched = self._token()
             if inspect.iscoroutine(fetched):
                 fetched = _finish(fetched)
             token = check_token(fetched)
-        except Exception as failure:
+        except BaseException as failure:  # also sys.exit(): without an outcome there is no link any more
             error = failure
         self.submit(self._take_token, number, token, error)
 
-    def _take_token(self, number: int, token: str, error: Exception | None) -> None:
+    def _take_token(self, number: int, token: str, error: BaseException | None) -> None:
         self.endpoint.take_token(number, token, error, time.monotonic())
 
     def close_link(self) -> None:
@@ -273,9 +295,13 @@ class BlockingShell(ShellBase):
     # -- workers
 
     def _handle(self, execution: Execution) -> None:
-        awaitable = run_plain(execution)
-        if awaitable is not None:
-            _finish(run_async(execution, awaitable))
+        try:
+            awaitable = run_plain(execution)
+            if awaitable is not None:
+                _finish(run_async(execution, awaitable))
+        except BaseException as error:  # also if the system has no descriptor left for a loop
+            execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
+            raise
 
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
         """Run a callback or listener."""

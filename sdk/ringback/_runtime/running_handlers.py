@@ -12,6 +12,7 @@ from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
+from ringback.protocol.values import in_words
 
 
 def run_plain(execution: Execution) -> Any:
@@ -22,9 +23,9 @@ def run_plain(execution: Execution) -> Any:
         return None
     token = call_context.deadline.set(execution.deadline)
     function, tracer = execution.handler.function, call_context.tracer
-    if tracer is not None:
-        function = tracer.handles(execution) or function
     try:
+        if tracer is not None:
+            function = tracer.handles(execution) or function
         result = function(*arguments)
         if hasattr(result, "__await__"):
             return result
@@ -32,7 +33,7 @@ def run_plain(execution: Execution) -> Any:
     except Exception as error:
         execution.fail(error)
     except BaseException as error:  # sys.exit() or Ctrl-C: the caller must not wait for its timeout
-        execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
+        execution.refuse(HandlerError(_ending(error)))
         raise
     finally:
         call_context.deadline.reset(token)
@@ -46,9 +47,14 @@ async def run_async(execution: Execution, awaitable: Any) -> None:
         _reply(execution, await awaitable)
     except Exception as error:
         execution.fail(error)
-    except BaseException:
-        execution.refuse(HandlerError("the handler was cancelled"))
+    except BaseException as error:
+        execution.refuse(HandlerError(_ending(error)))
         raise
+
+
+def _ending(error: BaseException) -> str:
+    kind = type(error).__name__
+    return "the handler was cancelled" if kind == "CancelledError" else f"the handler ended with {kind}"
 
 
 def _reply(execution: Execution, result: Any) -> None:
@@ -63,15 +69,16 @@ def encode_reply(
 ) -> tuple[bytes, CallbackError | None]:
     """Return the envelope of a reply, and the error in it; None if it has results.
 
-    A reply that cannot be encoded becomes a HANDLER_ERROR that says why.
+    A reply that cannot be encoded becomes a HANDLER_ERROR that says why. This never raises.
     """
     try:
         if error is None:
             return encoder.result(execution.id, results), None
         return encoder.error(execution.id, error), error
-    except CallbackError as problem:
-        log.error("the handler of %r: %s", execution.key, problem.message)
-        failure = HandlerError(problem.message)
+    except BaseException as problem:  # a value's own code may raise anything while it is encoded
+        reason = problem.message if isinstance(problem, CallbackError) else in_words(problem)
+        log.error("the handler of %r: %s", execution.key, reason)
+        failure = HandlerError(reason)
         # The default limits: this error must leave, however low the limits of the endpoint are.
         return Encoder(Limits()).error(execution.id, failure), failure
 

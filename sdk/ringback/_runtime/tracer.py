@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from ringback._runtime.call_context import CallTracer
+from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.log import log
 from ringback._version import __version__
 from ringback.core.execution import Execution
@@ -39,7 +40,9 @@ def _harmless(step: Callable[P, R]) -> Callable[P, R | None]:
     def guarded(*arguments: P.args, **keywords: P.kwargs) -> R | None:
         try:
             return step(*arguments, **keywords)
-        except Exception:
+        except BaseException as error:
+            if asks_to_exit(error):
+                raise
             log.exception("tracing failed; the call goes on")
             return None
 
@@ -110,8 +113,10 @@ class _TracedShell:
         self._lock = threading.Lock()
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        self.end(error)
-        self._shell.reply(execution, results, error)
+        try:
+            self.end(error)
+        finally:  # Ctrl-C does not keep the reply back
+            self._shell.reply(execution, results, error)
 
     def duplicate_reply(self, execution: Execution) -> None:
         self._shell.duplicate_reply(execution)

@@ -157,5 +157,5 @@ class Lane:
                 function, arguments = self._jobs.popleft()
             try:
                 function(*arguments)
-            except Exception:
+            except BaseException:  # also sys.exit(): those behind it wait for their turn
                 log.exception("a listener failed")

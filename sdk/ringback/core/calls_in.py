@@ -133,9 +133,7 @@ class CallsIn:
             return True
         try:
             return permits(rule, peer.source, peer.of_operator)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # also that of a cancelled future: the caller waits for a reply
+        except BaseException as error:  # whatever it is, the caller waits for a reply
             self._shell.allow_failed(key, error)
             return False
 
@@ -202,7 +200,10 @@ class CallsIn:
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
             if timed_out:  # the caller may not have seen it yet, and a call has exactly one outcome
                 self._outbox.add(peer, self._encoder.error(call_id, error))
-            execution.shell.cancel(execution)
+            try:
+                execution.shell.cancel(execution)
+            except BaseException as fault:  # the executions behind this one must be stopped too
+                self._state.contain("stopping a handler", fault)
 
 
 def _rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:

@@ -120,6 +120,12 @@ class CallsOut:
             self._counters.results += 1
         else:
             self._counters.errors += 1
-        call.settle(results, error)
+        try:
+            call.settle(results, error)
+        except BaseException as fault:  # of somebody who waits; the calls behind this one must end too
+            self._state.contain("waking those who wait for a call", fault)
         if call.callback is not None or call.on_error is not None:
-            self._shell.finished(call)
+            try:
+                self._shell.finished(call)
+            except BaseException as fault:
+                self._state.contain("running a callback", fault)

@@ -19,6 +19,8 @@ class EndpointCounters:
         late_replies: replies of handlers here whose caller no longer waited.
         duplicate_replies: second replies of a handler here to one call.
         invalid: envelopes and frames that could not be accepted.
+        faults: pieces of work, such as a message or a timer, that raised what nothing handles. Each is
+            logged, and the endpoint goes on.
     """
 
     calls: int = 0
@@ -30,3 +32,4 @@ class EndpointCounters:
     late_replies: int = 0
     duplicate_replies: int = 0
     invalid: int = 0
+    faults: int = 0

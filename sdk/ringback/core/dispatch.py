@@ -48,14 +48,17 @@ class Dispatcher:
         size = len(body) // (len(decoded) or 1)  # the mean: to measure each one would cost on every call
         for envelope in decoded:
             kind = envelope[0]
-            if kind == RESULT:
-                self._finish(peer, envelope[1], tuple(envelope[2]), None)
-            elif kind == CALL:
-                self._take_call(peer, envelope, size, now)
-            elif kind == CANCEL:
-                self._abandon(peer, envelope[1], Code.CANCELLED)
-            else:
-                self._finish(peer, envelope[1], (), to_error(envelope))
+            try:
+                if kind == RESULT:
+                    self._finish(peer, envelope[1], tuple(envelope[2]), None)
+                elif kind == CALL:
+                    self._take_call(peer, envelope, size, now)
+                elif kind == CANCEL:
+                    self._abandon(peer, envelope[1], Code.CANCELLED)
+                else:
+                    self._finish(peer, envelope[1], (), to_error(envelope))
+            except BaseException as fault:  # the envelopes behind this one are of other calls
+                self._state.contain("handling an envelope", fault)
         for damaged in unreadable:
             self._take_unreadable(peer, damaged)
         if lost_bytes:

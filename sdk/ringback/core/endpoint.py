@@ -39,6 +39,9 @@ _CARRIERS = frozenset({int(FrameType.DATA), int(FrameType.RELAY)})
 _BOUNCE, _BUNDLE = int(FrameType.BOUNCE), int(FrameType.BUNDLE)
 _CODES = frozenset(Code)
 
+RETRY_S = 1.0
+"""When something that was due is tried again after it failed."""
+
 HANDLER_ARGUMENTS: dict[Role, tuple[str, ...]] = {
     Role.SERVER: ("source", "payload"),
     Role.PLAYER: ("payload",),
@@ -77,7 +80,9 @@ class Endpoint:
         self._shell = shell
         self._software = software
         self._keys_dirty = False
-        state = self._state = EndpointState(limits or Limits(), named_sources=role is Role.SERVER)
+        state = self._state = EndpointState(
+            limits or Limits(), named_sources=role is Role.SERVER, contain=shell.contain
+        )
         outbox = self._outbox = Outbox(shell, self._deliver_local)
         encoder = Encoder(OWN)  # refusals and cancels leave, however small the limits are
         calls_out = self._calls_out = CallsOut(state, outbox, shell, encoder)
@@ -146,9 +151,12 @@ class Endpoint:
     def close(self) -> None:
         """Say BYE and end everything that is in flight."""
         if self._link_state.up:
-            self._reporter.report(self._state.now)
-            self._outbox.flush()
-            self._shell.send(b"", encode(control.Bye()))
+            try:
+                self._reporter.report(self._state.now)
+                self._outbox.flush()
+                self._shell.send(b"", encode(control.Bye()))
+            except BaseException as error:  # the calls in flight must end all the same
+                self._state.contain("saying BYE", error)
         self._link.close()
 
     def link_lost(self, now: float, why: str) -> None:
@@ -167,7 +175,7 @@ class Endpoint:
         """Take the addresses that `shell.find_broker` asked for, or the reason why there are none."""
         self._link.take_addresses(number, addresses, problem, now)
 
-    def take_token(self, number: int, token: str, error: Exception | None, now: float) -> None:
+    def take_token(self, number: int, token: str, error: BaseException | None, now: float) -> None:
         """Take the token that `shell.fetch_token` asked for, or the error that took its place."""
         self._link.take_token(number, token, error, now)
 
@@ -263,11 +271,15 @@ class Endpoint:
     def _take_bundle(self, frame: bytes, now: float) -> None:
         parts = unbundle(frame)
         for encoded_id, carried in zip(parts[::2], parts[1::2], strict=True):
-            if len(carried) >= HEADER_BYTES and carried[1] in _CARRIERS:
-                peer = self._state.peer(encoded_id, carried[:HEADER_BYTES])
-                self._take_body(peer, carried[HEADER_BYTES:], now)
-            else:
+            if len(carried) < HEADER_BYTES or carried[1] not in _CARRIERS:
                 self.counters.invalid += 1
+                continue
+            try:
+                peer = self._state.peer(encoded_id, carried[:HEADER_BYTES])
+            except ProtocolError:  # its ID part; the frames behind it are sound
+                self.counters.invalid += 1
+                continue
+            self._take_body(peer, carried[HEADER_BYTES:], now)
 
     def _take_bounce(self, encoded_id: bytes, frame: bytes, now: float) -> None:
         _, _, number, _ = HEADER.unpack_from(frame)
@@ -339,15 +351,26 @@ class Endpoint:
         return None if earliest == math.inf else earliest
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Do what is due. If one thing fails, the others are done all the same."""
         state = self._state
         state.now = now
         if now >= state.sweep_at:
-            self._deadlines.sweep(now)
+            try:
+                self._deadlines.sweep(now)
+            except BaseException as error:
+                state.sweep_at = now + RETRY_S
+                state.contain("looking for deadlines", error)
         if now >= self._bounced.resend_at:
-            self._bounced.resend(now)
+            try:
+                self._bounced.resend(now)
+            except BaseException as error:
+                self._bounced.resend_at = now + RETRY_S
+                state.contain("sending replies again", error)
         if now >= self._reporter.report_at and self._peers:
-            self._reporter.report(now)
+            try:
+                self._reporter.report(now)
+            except BaseException as error:
+                state.contain("reporting calls", error)
         self._link.tick(now)
 
     def flush(self, now: float) -> bool:

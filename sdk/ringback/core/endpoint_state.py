@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ringback.core.call_recorder import CallRecorder
 from ringback.core.counters import EndpointCounters
@@ -28,10 +29,12 @@ class EndpointState:
         sweep_at: when deadlines are looked at next.
         sweep_after: the earliest time to look at deadlines again.
         headers: the headers of DATA and RELAY frames on the present link.
+        contain: log and count an exception of one piece of work, so that all others go on.
     """
 
     __slots__ = (
         "_named_sources",
+        "contain",
         "counters",
         "headers",
         "limits",
@@ -42,7 +45,9 @@ class EndpointState:
         "sweep_at",
     )
 
-    def __init__(self, limits: Limits, named_sources: bool) -> None:
+    def __init__(
+        self, limits: Limits, named_sources: bool, contain: Callable[[str, BaseException], None]
+    ) -> None:
         self.limits = limits
         self.peers: dict[bytes, Peer] = {}
         self.counters = EndpointCounters()
@@ -52,6 +57,7 @@ class EndpointState:
         self.sweep_after = -math.inf
         self.headers = {FrameType.DATA: header(FrameType.DATA, SERVER_LINK), FrameType.RELAY: b""}
         self._named_sources = named_sources
+        self.contain = contain
 
     def peer(self, encoded_id: bytes, header: bytes) -> Peer:
         """Return the peer of a route. A new one is put into the table.

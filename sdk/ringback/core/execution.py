@@ -16,12 +16,17 @@ def reply_error(error: Exception) -> CallbackError:
     An error with a code of the application reaches the caller as it is. Any other one becomes a
     `HandlerError`, also a `CallbackError` with a code of the protocol.
     """
-    # A subclass may have left out super().__init__().
-    code = getattr(error, "code", None) if isinstance(error, CallbackError) else None
-    if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
-        message, data = getattr(error, "message", ""), getattr(error, "data", None)
-        if isinstance(message, str):
-            return CallbackError(message, code=str(code), executed="yes", data=data)
+    # A subclass may have left out super().__init__(), or have attributes that raise.
+    try:
+        code = getattr(error, "code", None) if isinstance(error, CallbackError) else None
+        if isinstance(code, str) and 0 < len(code) <= MAX_CODE_CHARS:
+            message, data = getattr(error, "message", ""), getattr(error, "data", None)
+            if isinstance(message, str):
+                # Plain ones: a `class E(str, Enum)` has another __str__, and other subclasses may raise.
+                message = str.__str__(message)
+                return CallbackError(message, code=str.__str__(code), executed="yes", data=data)
+    except Exception:
+        return HandlerError("the handler failed, and its error cannot be read; the log says more")
     return HandlerError("the handler failed; the log of its process says why")
 
 

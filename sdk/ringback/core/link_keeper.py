@@ -21,6 +21,7 @@ from ringback.protocol.control import encode
 from ringback.protocol.frames import Role, SessionState
 from ringback.protocol.limits import MAX_HEARTBEAT_S
 from ringback.protocol.player_ids import PlayerID
+from ringback.protocol.values import in_words
 
 _PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
 """Refusals that pass: a start tries again as long as it has time."""
@@ -132,7 +133,7 @@ class LinkKeeper:
         else:
             self._connect(now)
 
-    def take_token(self, number: int, token: str, error: Exception | None, now: float) -> None:
+    def take_token(self, number: int, token: str, error: BaseException | None, now: float) -> None:
         """Connect with a token, or try again later if there is none."""
         if number != self._asked or self._looking or self.link_state.closed:
             return
@@ -140,7 +141,7 @@ class LinkKeeper:
         if error is not None:
             self._round.end()  # no other address would help
             self.link_state.opened(now)
-            self.lost(now, f"no token: {type(error).__name__}: {error}")
+            self.lost(now, f"no token: {type(error).__name__}: {in_words(error)}")
         else:
             self._token = token
             self._connect(now)

@@ -92,4 +92,8 @@ class PendingCall:
                 wake = self._waiters.pop(0)
             except IndexError:
                 return
-            wake()
+            try:
+                wake()
+            except BaseException:  # the others are woken all the same
+                self._wake()
+                raise

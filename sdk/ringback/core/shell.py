@@ -66,5 +66,8 @@ class Shell(Replier, Protocol):
     def started(self, error: Exception | None) -> None:
         """Take note that the first WELCOME came, or that starting failed."""
 
+    def contain(self, what: str, error: BaseException) -> None:
+        """Log and count an exception of one piece of work. All others go on. This never raises."""
+
     def warn(self, text: str) -> None:
         """Log something that an operator should see."""
