@@ -109,6 +109,71 @@ async def test_every_form_of_a_client_callback(stage: Stage) -> None:
         assert await stage.results(server.trigger_client_callback(key, 7, "p")) == results
 
 
+def with_database(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(source: Any, payload: Any) -> Any:
+        return function(source, payload, "database")
+
+    return wrapper
+
+
+def logged(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+@played
+async def test_a_decorated_handler_gets_what_its_wrapper_takes(stage: Stage) -> None:
+    server, player = await stage.pair()
+
+    @server.register_server_callback("wrapped")
+    @with_database
+    def wrapped(source: Any, payload: Any, database: str) -> Any:
+        return [source, payload, database]
+
+    @server.register_server_callback("logged")
+    @logged
+    def replies(source: Any, payload: Any, cb: Any) -> None:
+        cb(source, payload)
+
+    @server.register_server_callback("hidden coroutine")
+    @logged
+    async def coroutine(source: Any, payload: Any) -> Any:
+        return [source, payload]
+
+    assert await stage.results(player.trigger_server_callback("wrapped", 5)) == ([7, 5, "database"],)
+    assert await stage.results(player.trigger_server_callback("logged", 5)) == (7, 5)
+    assert await stage.results(player.trigger_server_callback("hidden coroutine", 5)) == ([7, 5],)
+
+
+def no_argument() -> None: ...
+
+
+def a_generator(argument: Any) -> Any:
+    yield argument
+
+
+@pytest.mark.parametrize("function", [no_argument, a_generator, 5])
+def test_other_functions_are_judged_as_handlers_are(face: Any, here: HereBroker, function: Any) -> None:
+    server = face.module.Server(here.backend)
+    for listen in (
+        server.on_connected,
+        server.on_disconnected,
+        server.on_player_joined,
+        server.on_player_left,
+    ):
+        with pytest.raises(TypeError, match="listener"):
+            listen(function)
+    with pytest.raises(TypeError, match="allow"):
+        server.register_server_callback("k", lambda source, payload: None, allow=function)
+    if function is not no_argument:
+        with pytest.raises(TypeError, match="token"):
+            face.module.Player(here.players, token=function, broker_key="0" * 40)
+
+
 @played
 async def test_a_handler_with_cb_does_not_reply_by_returning(stage: Stage) -> None:
     server, player = await stage.pair()

@@ -23,6 +23,7 @@ from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
+from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
@@ -36,6 +37,15 @@ OnError = Callable[[CallbackError], Any]
 
 MAX_ENCODED_IDS = 16_384
 """Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
+
+
+_LISTENS_TO = {
+    EndpointEvent.CONNECTED: "address",
+    EndpointEvent.DISCONNECTED: "reason",
+    EndpointEvent.PLAYER_JOINED: "player_id",
+    EndpointEvent.PLAYER_LEFT: "player_id",
+}
+"""What a listener is called with."""
 
 
 class RoleBase(ABC, Generic[C, G]):
@@ -101,7 +111,7 @@ class RoleBase(ABC, Generic[C, G]):
             The listener.
 
         Raises:
-            TypeError: the listener is not callable.
+            TypeError: the listener is not a function of one argument.
         """
         return self._listen(EndpointEvent.CONNECTED, listener)
 
@@ -117,13 +127,12 @@ class RoleBase(ABC, Generic[C, G]):
             The listener.
 
         Raises:
-            TypeError: the listener is not callable.
+            TypeError: the listener is not a function of one argument.
         """
         return self._listen(EndpointEvent.DISCONNECTED, listener)
 
     def _listen(self, event: EndpointEvent, listener: F) -> F:
-        if not callable(listener):
-            raise TypeError(f"listener must be a function, not {type(listener).__name__}")
+        check_takes(listener, (_LISTENS_TO[event],), "listener")
         self._shell.listeners[event].append(listener)
         return listener
 

@@ -109,7 +109,7 @@ class ServerRole(TrustedRole[C, G]):
             The listener.
 
         Raises:
-            TypeError: the listener is not callable.
+            TypeError: the listener is not a function of one argument.
         """
         return self._listen(EndpointEvent.PLAYER_JOINED, listener)
 
@@ -122,7 +122,7 @@ class ServerRole(TrustedRole[C, G]):
             The listener.
 
         Raises:
-            TypeError: the listener is not callable.
+            TypeError: the listener is not a function of one argument.
         """
         return self._listen(EndpointEvent.PLAYER_LEFT, listener)
 

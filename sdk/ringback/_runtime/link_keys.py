@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from ringback.core.signatures import check_takes
 from ringback.protocol.frames import Role
 from ringback.protocol.names import check_public_key
 
@@ -32,6 +33,8 @@ def link_keys(
         raise TypeError(f"only a player may have a token, not a {role}")
     if token is not None and not isinstance(token, str) and not callable(token):
         raise TypeError(f"token must be a str, or a function that returns one, not {type(token).__name__}")
+    if callable(token):
+        check_takes(token, (), "token")
     if key_file is None and broker_key is None:
         if token is not None:
             raise ValueError("a token needs broker_key, the broker's public key: the token is a secret")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Any, Final, cast
 
+from ringback.core.signatures import check_takes, is_coroutine_function, name_of
 from ringback.protocol.player_ids import PlayerID, check_player_id
 
 
@@ -42,25 +42,10 @@ def make_rule(allow: Any) -> Rule | None:
             "allow must be None, OPERATORS, a set, list or tuple of player IDs, or a function of (source),"
             f" not {type(allow).__name__}"
         )
-    predicate = cast(Predicate, allow)
-    _check_predicate(predicate)
-    return predicate
-
-
-def _check_predicate(function: Callable[..., object]) -> None:
-    name = getattr(function, "__qualname__", repr(function))
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    ):
-        raise TypeError(f"allow must be a plain function, not the coroutine function {name}")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins show no signature
-        return
-    try:
-        signature.bind(None)
-    except TypeError:
-        raise TypeError(f"allow must be a function of (source), not {name}{signature}") from None
+    if is_coroutine_function(allow):
+        raise TypeError(f"allow must be a plain function, not the coroutine function {name_of(allow)}")
+    check_takes(allow, ("source",), "allow")
+    return cast(Predicate, allow)
 
 
 def in_words(rule: Rule) -> str:

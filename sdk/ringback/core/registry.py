@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ringback.core.permissions import Allow, Rule, in_words, make_rule
 from ringback.core.rate_limits import Rate, make_rate
+from ringback.core.signatures import (
+    check_no_generator,
+    is_coroutine_function,
+    name_of,
+    signatures,
+    takes,
+)
 from ringback.protocol.limits import MAX_KEYS
 from ringback.protocol.names import check_key
 
@@ -49,37 +55,67 @@ def make_handler(
         arguments: the names of its arguments without `cb`: ("source", "payload") or ("payload",).
 
     Raises:
-        TypeError: the function is not callable, or its signature fits neither form, or both.
+        TypeError: the function is not callable, or its signature fits neither form, or both; or it is a
+            generator.
     """
     plain = f"({', '.join(arguments)})"
     with_cb = f"({', '.join((*arguments, 'cb'))})"
     if not callable(function):
         kind = type(function).__name__
         raise TypeError(f"a handler must be a function of {plain} or {with_cb}, not {kind}")
-    name = getattr(function, "__qualname__", repr(function))
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        raise TypeError(f"the handler {name} shows no signature; wrap it: lambda payload: ...") from None
-    fits_plain, fits_cb = _fits(signature, len(arguments)), _fits(signature, len(arguments) + 1)
-    if fits_plain == fits_cb:
-        problem = "fits both forms" if fits_plain else "fits neither form"
-        hint = "; put arguments with a default behind a *, to make them keyword-only" if fits_plain else ""
-        raise TypeError(f"the handler {name}{signature} {problem}: it must take {plain} or {with_cb}{hint}")
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
+    check_no_generator(function, "handler", "return a list, or call cb with several results")
+    takes_cb = _takes_cb(function, len(arguments), f"it must take {plain} or {with_cb}")
+    is_async = is_coroutine_function(function)
     if is_async and in_thread:
-        raise TypeError(f"in_thread=True is for plain functions; the handler {name} is a coroutine function")
-    return Handler(function, fits_cb, is_async, in_thread, allow, limit)
+        raise TypeError(
+            f"in_thread=True is for plain functions; the handler {name_of(function)} is a coroutine function"
+        )
+    return Handler(function, takes_cb, is_async, in_thread, allow, limit)
 
 
-def _fits(signature: inspect.Signature, count: int) -> bool:
+def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
+    """Return whether a handler takes `cb` after so many arguments.
+
+    Raises:
+        TypeError: its signature fits neither form, or it cannot be known which.
+    """
+    name = name_of(function)
     try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
+        chain = signatures(function)
+    except ValueError:
+        raise TypeError(f"the handler {name} shows no signature; wrap it: lambda payload: ...") from None
+    signature = chain[-1]
+    positional = [
+        p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    problem, hint = "fits neither form", ""
+    by_keyword = signature.parameters.get("cb")
+    if positional and positional[0].name in ("self", "cls"):
+        hint = "; it is a method of a class: register the method of an object"
+    elif by_keyword is not None and by_keyword.kind is by_keyword.KEYWORD_ONLY:
+        hint = "; cb is passed by position: put it before the *"
+    else:
+        third = positional[count] if len(positional) > count else None
+        fits_plain = all(takes(one, count) for one in chain)
+        fits_cb = all(takes(one, count + 1) for one in chain)
+        if fits_plain and third is not None and third.name != "cb":
+            fits_cb = False  # it has a default, and is not meant for us
+        if fits_cb and len(chain) > 1 and third is not None and third.name != "cb":
+            fits_cb = False
+            hint = (
+                f"; the wrapper takes *args, so {third.name!r} may come from it or from the caller: write the"
+                " wrapper's own arguments out, or give the argument the name cb"
+            )
+        if fits_plain != fits_cb:
+            return fits_cb
+        if fits_plain:
+            problem = "fits both forms"
+            hint = (
+                "; write its arguments out instead of *args"
+                if third is None
+                else "; write cb without a default"
+            )
+    raise TypeError(f"the handler {name}{signature} {problem}: {forms}{hint}")
 
 
 def check_terms(key: str, allow: Allow | None, limit: str | None) -> tuple[Rule | None, Rate | None]:
