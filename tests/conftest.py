@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,13 @@ from support.harness import BrokerProcess, ipc_addresses
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell may start a background job like this. The processes of tests would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_line_is_folded_into_another_test() -> None:
+    """Let each test see the first line of each kind."""
+    if "ringback._runtime.log" in sys.modules:
+        sys.modules["ringback._runtime.log"].folding.reset()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ ORDER = {
         {"errors", "_version"},
         {"protocol"},
         {"core"},
-        {"credentials"},
+        {"credentials", "log_folding"},
         {"_runtime"},
         {"_roles"},
         {"blocking", "aio"},
@@ -54,8 +54,8 @@ ORDER = {
 """The rooms of each package, from the bottom up. A room is a folder, or a module directly in the package.
 A room imports only itself and the rooms below it. Rooms on one level do not import each other."""
 
-WIRE = ("ringback.protocol", "ringback.errors", "ringback.credentials")
-"""What the broker imports of the SDK: the wire, and no endpoint."""
+WIRE = ("ringback.protocol", "ringback.errors", "ringback.credentials", "ringback.log_folding")
+"""What the broker imports of the SDK: the wire, how logs fold, and no endpoint."""
 
 DASHBOARD = "ringback_broker.http.dashboard_operator"
 """The one module of the broker that imports an endpoint: the dashboard is an operator."""

@@ -695,8 +695,8 @@ class EndpointProcess(Process, Shell):
     def contain(self, what: str, error: BaseException) -> None:
         raise AssertionError(f"{self.name}: {what} raised") from error
 
-    def warn(self, text: str) -> None:
-        self.world.note(self.name, text)
+    def warn(self, text: str, *details: object) -> None:
+        self.world.note(self.name, text % details)
 
 
 def _at_server(source: Any, payload: Any, cb: Any) -> None:

@@ -148,8 +148,8 @@ class FakeShell:
             raise error
         self.contained.append((what, error))
 
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
+    def warn(self, text: str, *details: object) -> None:
+        self.warnings.append(text % details)
 
     def take_sent(self) -> list[tuple[bytes, bytes]]:
         """Return the messages that were sent since the last time."""

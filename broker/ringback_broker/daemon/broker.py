@@ -66,6 +66,7 @@ class Broker:
             stack.callback(sockets.close)
             self.settings, room = fit_players(asked_for)
             lines = LogLines()
+            stack.callback(lines.close)
             self.switchboard = Switchboard(
                 self.settings,
                 SocketWire(sockets.players, sockets.backend, lines, self.drain, time.monotonic),

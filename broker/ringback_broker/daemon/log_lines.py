@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ringback.log_folding import WINDOW_S, Folded, LineFolds
 from ringback.protocol.frames import Role
 from ringback.protocol.reports import WatchedCall, duration_ms, way
 from ringback_broker.daemon.logs import audit
@@ -12,7 +13,7 @@ from ringback_broker.operations.events import PeerEvent
 log = logging.getLogger("ringback.broker")
 
 EVENTS_A_TICK = 100
-"""Lines about peers between two ticks. One line counts the events that are over it."""
+"""Lines about peers that join and leave, of each kind, in a quarter of a second. One line counts the rest."""
 
 DELAYS_EACH_S = 10.0
 """How often one line counts the joins that were delayed."""
@@ -23,19 +24,26 @@ MAX_REASONS = 8
 CALLS_A_TICK = 500
 """Lines about watched calls, likewise."""
 
+REFUSALS = 10
+"""Lines about refusals with one code in `WINDOW_S` seconds, likewise."""
+
+TICK_S = 0.25
 MAX_DETAIL_CHARS = 300
 
 
 class LogLines:
-    """Writes a line for each event of a peer and for each watched call."""
+    """Writes a line for each event of a peer and for each watched call. Folds what comes in crowds."""
 
     def __init__(self) -> None:
-        self._events = self._calls = self._refused = 0
+        self._now = 0.0
+        self._events = LineFolds(EVENTS_A_TICK, TICK_S)
+        self._refusals = LineFolds(REFUSALS, WINDOW_S)
+        self._calls = LineFolds(CALLS_A_TICK, TICK_S)
         self._delays: dict[str, int] = {}
         self._delays_at = 0.0
 
     def log_event(self, event: PeerEvent) -> None:
-        """Write an event into the audit log, and into the log if there is room until the next tick.
+        """Write an event into the audit log, and into the log unless it folds.
 
         Joins that are delayed belong to a crowd: one line counts them.
         """
@@ -46,25 +54,24 @@ class LogLines:
             return
         extra = {"fields": event.fields()}
         audit(**extra["fields"])
-        self._events += 1
-        if self._events > EVENTS_A_TICK:
-            self._refused += event.event == "refused"
-            return
         text = _printable(event.detail[:MAX_DETAIL_CHARS])
         session = event.session
+        level, folds = logging.INFO, self._events
         if session is None or event.event == "refused":
-            log.warning("%s %s", event.event, text, extra=extra)
+            level, folds = logging.WARNING, self._refusals
+            who = "" if session is None else f"{_printable(session.name)} "
+            line = f"{event.event} {who}{text}"
         else:
-            comes_or_goes = event.event in ("joined", "left")
-            level = logging.DEBUG if comes_or_goes and session.role is Role.OPERATOR else logging.INFO
-            name, ip = session.name, session.connection.ip
-            log.log(level, "%s %s %s (%s)", event.event, name, ip, text, extra=extra)
+            if event.event in ("joined", "left") and session.role is Role.OPERATOR:
+                level = logging.DEBUG
+            line = f"{event.event} {_printable(session.name)} {session.connection.ip} ({text})"
+        written, ended = folds.take((event.event, event.code, level), level, line, self._now)
+        _log_folded(ended)
+        if written:
+            log.log(level, "%s", line, extra=extra)
 
     def log_call(self, call: WatchedCall) -> None:
-        """Write a watched call into the log if there is room until the next tick."""
-        self._calls += 1
-        if self._calls > CALLS_A_TICK:
-            return
+        """Write a watched call into the log unless it folds."""
         fields = {
             "event": "called",
             "side": call.side.value,
@@ -75,24 +82,36 @@ class LogLines:
         }
         text = _printable(f"{way(call.side, call.player_id)} {call.key} {call.outcome}")
         took = "-" if fields["ms"] is None else f"{fields['ms']:.3f} ms"
-        log.info("called %s %s", text, took, extra={"fields": fields})
+        line = f"called {text} {took}"
+        written, ended = self._calls.take("called", logging.INFO, line, self._now)
+        _log_folded(ended)
+        if written:
+            log.info("%s", line, extra={"fields": fields})
 
     def tick(self, now: float) -> None:
-        """Count what had no room, and make room again."""
-        if self._events > EVENTS_A_TICK:
-            others = self._events - EVENTS_A_TICK - self._refused
-            if self._refused:
-                log.warning("%d more peers were refused", self._refused)
-            if others:
-                log.info("%d more sessions began or ended", others)
+        """Count what folded, and make room again."""
+        self._now = now
+        for folds in (self._events, self._refusals, self._calls):
+            _log_folded(folds.over(now))
         if self._delays and now >= self._delays_at:
             self._delays_at = now + DELAYS_EACH_S
-            delays, self._delays = self._delays, {}
-            for reason, count in delays.items():
-                log.info("%d joins were delayed, and come again: %s", count, _printable(reason))
-        if self._calls > CALLS_A_TICK:
-            log.warning("%d more watched calls ended", self._calls - CALLS_A_TICK)
-        self._events = self._calls = self._refused = 0
+            self._log_delays()
+
+    def close(self) -> None:
+        """Write the counts that are left."""
+        for folds in (self._events, self._refusals, self._calls):
+            _log_folded(folds.finish())
+        self._log_delays()
+
+    def _log_delays(self) -> None:
+        delays, self._delays = self._delays, {}
+        for reason, count in delays.items():
+            log.info("%d joins were delayed, and come again: %s", count, _printable(reason))
+
+
+def _log_folded(ended: list[Folded]) -> None:
+    for folded in ended:
+        log.log(folded.level, "%s", folded)
 
 
 def _printable(text: str) -> str:

@@ -90,6 +90,10 @@ class RoleBase(ABC, Generic[C, G]):
         return self._options.address
 
     @property
+    def _log_name(self) -> str:
+        return self._shell.log_name
+
+    @property
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint and the link is up."""
         return self._endpoint.connected

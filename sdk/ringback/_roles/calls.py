@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringback._runtime.log import log
+from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
 
 
@@ -41,7 +41,10 @@ class CallBase(PendingCall):
     def __del__(self) -> None:
         # Log an error that the program can never have seen.
         if self._done and self._error is not None and not self._seen:
-            log.warning("the call of %r failed, and nobody looked at its error: %s", self.key, self._error)
+            error = self._error
+            text = "%s: the call of %r failed, and nobody looked at its error: %s (%s)"
+            details = owner_of(self), self.key, printable(error), target_of(self)
+            log.warning(text, *details, extra={"kind": (self.key, error.code)})
 
 
 def unwrap(results: tuple[Any, ...]) -> Any:

@@ -17,7 +17,7 @@ from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
-from ringback._runtime.log import log
+from ringback._runtime.log import folding, log
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.resolver import Found
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
@@ -202,6 +202,7 @@ class AsyncioShell(ShellBase):
 
     def _timed(self) -> None:
         self._timer = self._timer_at = None
+        folding.over()
         try:
             self.endpoint.tick(time.monotonic())
         except BaseException as error:
@@ -385,7 +386,8 @@ class AsyncioShell(ShellBase):
         except BaseException as error:
             if asks_to_exit(error):
                 raise
-            log.exception("a listener failed")
+            kind = getattr(function, "__qualname__", "")
+            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
 
     def started(self, error: Exception | None) -> None:
         if self._started.done():

@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any, TypeVarTuple
 
 from ringback._runtime.link import Link, Loss
-from ringback._runtime.log import log
+from ringback._runtime.log import caller_of, log, printable
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.resolver import Found, resolver
-from ringback._runtime.running_handlers import log_duplicate
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.shell import EndpointEvent, Shell
@@ -43,6 +42,14 @@ class ShellBase(Shell):
         self._limits = options.accepts
         self._token = options.token
         self._link: Link | None = None
+
+    @property
+    def log_name(self) -> str:
+        """What the log calls this endpoint: a process may have many."""
+        role, player_id = self._options.role, self.endpoint.player_id
+        if role is not Role.PLAYER:
+            return role.value
+        return "a player without an ID" if player_id is None else f"player {player_id!r}"
 
     @abstractmethod
     def encoder(self) -> Encoder:
@@ -82,18 +89,24 @@ class ShellBase(Shell):
 
     def duplicate_reply(self, execution: Execution) -> None:
         self.endpoint.counters.duplicate_replies += 1
-        log_duplicate(execution)
+        text = "%s: the handler of %r replied a second time to %s; the second reply is ignored"
+        key = execution.key
+        log.warning(text, self.log_name, key, caller_of(execution), extra={"kind": key})
 
     def handler_failed(self, execution: Execution, error: Exception) -> None:
-        log.error("the handler of %r failed", execution.key, exc_info=error)
+        key, kind = execution.key, (execution.key, type(error))
+        who = self.log_name, key, caller_of(execution)
+        log.error("%s: the handler of %r failed for %s", *who, exc_info=error, extra={"kind": kind})
 
     def allow_failed(self, key: str, error: BaseException) -> None:
-        log.error("the allow of %r failed, so the call is forbidden", key, exc_info=error)
+        text = "%s: the allow of %r failed, so the call is forbidden"
+        log.error(text, self.log_name, key, exc_info=error, extra={"kind": (key, type(error))})
 
     def contain(self, what: str, error: BaseException) -> None:
         self.endpoint.counters.faults += 1
         with suppress(BaseException):  # even of a log handler
-            log.error("%s failed; the endpoint goes on", what, exc_info=error)
+            extra = {"kind": (what, type(error))}
+            log.error("%s: %s failed; the endpoint goes on", self.log_name, what, exc_info=error, extra=extra)
 
-    def warn(self, text: str) -> None:
-        log.warning(text)
+    def warn(self, text: str, *details: object) -> None:
+        log.warning(f"%s: {text}", self.log_name, *map(printable, details))

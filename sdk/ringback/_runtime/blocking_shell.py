@@ -17,7 +17,7 @@ import zmq
 from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
-from ringback._runtime.log import log
+from ringback._runtime.log import folding, log
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.resolver import Found
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
@@ -163,6 +163,8 @@ class BlockingShell(ShellBase):
             inputs += [(link.socket, flags), (link.monitor, zmq.POLLIN)]
         ready = zmq.zmq_poll(inputs, timeout_ms)
         self._sleeping = False
+        if not ready:
+            folding.over()
         for source, flags in ready:
             if link is not None and source is link.socket:
                 if flags & zmq.POLLOUT:
@@ -287,7 +289,7 @@ class BlockingShell(ShellBase):
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         for listener in self.listeners[event]:
-            self._lane.submit(self._call_user, listener, argument)
+            self._lane.submit(self._tell, listener, argument)
 
     def started(self, error: Exception | None) -> None:
         self._started.put(error)
@@ -302,6 +304,13 @@ class BlockingShell(ShellBase):
         except BaseException as error:  # also if the system has no descriptor left for a loop
             execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
             raise
+
+    def _tell(self, listener: Callable[..., Any], argument: Any) -> None:
+        try:
+            self._call_user(listener, argument)
+        except Exception:
+            kind = getattr(listener, "__qualname__", "")
+            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
 
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
         """Run a callback or listener."""

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.log import log
+from ringback._runtime.log import caller_of, log, owner_of, printable, target_of
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError, HandlerError
@@ -61,7 +61,8 @@ def _reply(execution: Execution, result: Any) -> None:
     if not execution.handler.takes_cb:
         execution(result)
     elif result is not None:
-        log.warning("the handler of %r takes cb: its return value is ignored, cb(...) replies", execution.key)
+        text = "the handler of %r takes cb: its return value is ignored, cb(...) replies; it ran for %s"
+        log.warning(text, execution.key, caller_of(execution), extra={"kind": execution.key})
 
 
 def encode_reply(
@@ -77,15 +78,12 @@ def encode_reply(
         return encoder.error(execution.id, error), error
     except BaseException as problem:  # a value's own code may raise anything while it is encoded
         reason = problem.message if isinstance(problem, CallbackError) else in_words(problem)
-        log.error("the handler of %r: %s", execution.key, reason)
+        text = "the reply of the handler of %r for %s cannot be sent: %s"
+        key, who = execution.key, caller_of(execution)
+        log.error(text, key, who, printable(reason), extra={"kind": key})
         failure = HandlerError(reason)
         # The default limits: this error must leave, however low the limits of the endpoint are.
         return Encoder(Limits()).error(execution.id, failure), failure
-
-
-def log_duplicate(execution: Execution) -> None:
-    """Log that a handler replied a second time."""
-    log.warning("the handler of %r replied a second time; the second reply is ignored", execution.key)
 
 
 def deliver(call: PendingCall) -> Any:
@@ -96,7 +94,11 @@ def deliver(call: PendingCall) -> Any:
             return None if call.callback is None else call.callback(*call._results)
         if call.on_error is not None:
             return call.on_error(error)
-        log.warning("the call of %r failed, and it has no on_error: %s", call.key, error)
-    except Exception:
-        log.exception("the callback of a call of %r failed", call.key)
+        text = "%s: the call of %r failed, and it has no on_error: %s (%s)"
+        details = owner_of(call), call.key, printable(error), target_of(call)
+        log.warning(text, *details, extra={"kind": (call.key, error.code)})
+    except Exception as failure:
+        text = "%s: the callback of a call of %r failed (%s)"
+        extra = {"kind": (call.key, type(failure))}
+        log.exception(text, owner_of(call), call.key, target_of(call), extra=extra)
     return None

@@ -167,7 +167,7 @@ class LinkKeeper:
         self._round.answered()
         self._round.end()
         if self._last_problem and self.start_by is None:
-            self._shell.warn(f"the link to the broker at {self._broker} is back")
+            self._shell.warn("the link to %s is back", self._broker)
         self._last_problem = ""
         self._announced = True
         self.player_id = welcome.player_id
@@ -198,8 +198,11 @@ class LinkKeeper:
             return
         why = self._round.summary()
         if self.start_by is None and why != self._last_problem:
-            then = "this endpoint does not come back by itself" if for_good else "trying again"
-            self._shell.warn(f"no link to the broker at {self._broker}: {why}; {then}")
+            then = "this endpoint does not come back by itself"
+            if not for_good:
+                then = f"next attempt in {self.link_state.opens_in(now):.2g} s"
+            text = "the link to %s was lost (%s); %s" if self._announced else "no link to %s (%s); %s"
+            self._shell.warn(text, self._broker, why, then)
         self._last_problem = why
         if self._announced:
             self._announced = False

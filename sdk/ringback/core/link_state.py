@@ -108,6 +108,10 @@ class LinkState:
             self._attempts += 1
             self._open_at = now + delay * (0.5 + 0.5 * self._random())
 
+    def opens_in(self, now: float) -> float:
+        """Return how many seconds are left until the next link is opened."""
+        return 0.0 if self._open_at is None else max(0.0, self._open_at - now)
+
     def failed(self, now: float) -> None:
         """Take note that one of several addresses failed. The next one is due at once."""
         self.state = None

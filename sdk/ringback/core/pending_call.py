@@ -11,6 +11,11 @@ from ringback.errors import CallbackError
 class Canceller(Protocol):
     """The endpoint that triggered a call, as the call sees it."""
 
+    @property
+    def _log_name(self) -> str:
+        """What the log calls this endpoint."""
+        ...
+
     def cancel_call(self, call: PendingCall) -> None:
         """Cancel a call in the core; from any thread that may trigger."""
 

@@ -69,5 +69,8 @@ class Shell(Replier, Protocol):
     def contain(self, what: str, error: BaseException) -> None:
         """Log and count an exception of one piece of work. All others go on. This never raises."""
 
-    def warn(self, text: str) -> None:
-        """Log something that an operator should see."""
+    def warn(self, text: str, *details: object) -> None:
+        """Log something that an operator should see: a template with %s, and what belongs in it.
+
+        The shell says which endpoint it is about.
+        """

@@ -1,4 +1,4 @@
-"""Lines of the log about peers: bounded, and never like another line."""
+"""Lines of the log about peers: bounded, folded, and never like another line."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import logging
 import pytest
 from support.switchboards import Desk
 
-from ringback_broker.daemon.log_lines import EVENTS_A_TICK, LogLines
+from ringback.protocol.frames import Role
+from ringback.protocol.reports import WatchedCall
+from ringback_broker.daemon.log_lines import CALLS_A_TICK, EVENTS_A_TICK, REFUSALS, LogLines
 from ringback_broker.operations.events import PeerEvent
 
 
-def test_log_lines_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+def test_refusals_with_one_code_fold_into_a_count(caplog: pytest.LogCaptureFixture) -> None:
     lines = LogLines()
     with caplog.at_level(logging.DEBUG, "ringback.broker"):
-        for _ in range(EVENTS_A_TICK + 50):
-            lines.log_event(PeerEvent("refused", "x" * 10_000))
-        lines.tick(0.0)
-        assert len(caplog.messages) == EVENTS_A_TICK + 1
-        assert "50 more" in caplog.messages[-1]
+        for number in range(100):
+            lines.log_event(PeerEvent("refused", f"player {number} " + "x" * 10_000, ip="there", code="FULL"))
+        lines.log_event(PeerEvent("refused", "who are you", ip="there", code="UNAUTHORIZED"))
+        lines.tick(0.25)
+        assert len(caplog.messages) == REFUSALS + 1
+        assert caplog.messages[-1] == "refused there UNAUTHORIZED: who are you"
+        lines.tick(5.0)
+        assert caplog.messages[REFUSALS + 1 :] == [f"90 more lines like this one: {caplog.messages[0]}"]
         assert max(map(len, caplog.messages)) < 400
         caplog.clear()
         lines.log_event(PeerEvent("refused", "x"))
-        lines.tick(1.0)
+        lines.tick(6.0)
         assert caplog.messages == ["refused  x"]
 
 
@@ -54,9 +59,19 @@ def test_sessions_over_the_bound_are_no_warning(caplog: pytest.LogCaptureFixture
         for _ in range(EVENTS_A_TICK + 50):
             lines.log_event(joined)
         lines.log_event(PeerEvent("refused", "x"))
-        lines.tick(0.0)
-    assert caplog.messages[-2:] == ["1 more peers were refused", "50 more sessions began or ended"]
+        lines.tick(0.25)
+    assert caplog.messages[-1] == f"50 more lines like this one: {caplog.messages[0]}"
     assert [record.levelname for record in caplog.records[-2:]] == ["WARNING", "INFO"]
+
+
+def test_the_last_counts_are_written_when_the_broker_stops(caplog: pytest.LogCaptureFixture) -> None:
+    lines = LogLines()
+    with caplog.at_level(logging.DEBUG, "ringback.broker"):
+        for _ in range(CALLS_A_TICK + 3):
+            lines.log_call(WatchedCall(0.0, Role.SERVER, 7, "shop:buy", "OK", 0.001, None, None))
+        assert len(caplog.messages) == CALLS_A_TICK
+        lines.close()
+    assert caplog.messages[-1].startswith("3 more lines like this one: called ")
 
 
 def test_a_text_of_a_peer_cannot_look_like_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
