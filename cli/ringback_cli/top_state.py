@@ -161,9 +161,11 @@ def _totals(counters: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _rate(value: int | None, before: int | None, elapsed_s: float) -> float | None:
+    from ringback.protocol.significant import rounded
+
     if value is None or before is None or value < before:  # a lower value: the broker was restarted
         return None
-    return round((value - before) / elapsed_s, 1)
+    return rounded((value - before) / elapsed_s)
 
 
 def visible_rows(state: State) -> list[Row]:

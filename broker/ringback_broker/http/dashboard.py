@@ -22,6 +22,7 @@ from ringback.errors import CallbackError, LinkError, Refused
 from ringback.protocol.json_values import jsonable, parse_json
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback.protocol.significant import rounded
 from ringback_broker.http.dashboard_operator import DashboardOperator, Row
 
 log = logging.getLogger("ringback.broker")
@@ -123,6 +124,8 @@ class Dashboard:
                 "callbacks": _bounded(callbacks, len(state.callbacks)),
                 "counters": state.counters,
                 "rates": state.rates,
+                "failed": state.failed,
+                "failed_rates": state.failed_rates,
                 "calls_a_second": state.calls_a_second,
                 "events": state.events,
             }
@@ -139,7 +142,7 @@ class Dashboard:
             call = TriggerRequest.read(await _body(request))
             begun_at = time.monotonic()
             outcome = await self._outcome(call)
-            took_ms = round(1000 * (time.monotonic() - begun_at), 1)
+            took_ms = rounded(1000 * (time.monotonic() - begun_at))
         finally:
             self._triggers -= 1
         code = outcome["error"]["code"] if "error" in outcome else "results"

@@ -14,6 +14,7 @@ from ringback.aio import Operator
 from ringback.credentials import KeyPair
 from ringback.errors import CallbackError, Draining, LinkError
 from ringback.protocol.control import Subject, named
+from ringback.protocol.significant import rounded
 from ringback_broker.operations.snapshot import Snapshot
 
 CONNECT_S = 3.0
@@ -45,6 +46,8 @@ class State:
         players, callbacks: all rows, each by the names of its columns.
         counters: the broker's counters, by name.
         rates: by how much each counter grew per second since the answer before; empty for the first answer.
+        failed: how many calls of all callbacks failed since the broker started, by the name of their code.
+        failed_rates: by how much each of them grew per second since the answer before; empty for the first.
         calls_a_second: calls of all callbacks per second since the answer before; None for the first answer.
         events: the latest events, the oldest first.
     """
@@ -54,6 +57,8 @@ class State:
     callbacks: list[Row]
     counters: dict[str, int]
     rates: dict[str, float]
+    failed: dict[str, int]
+    failed_rates: dict[str, float]
     calls_a_second: float | None
     events: list[Row]
 
@@ -155,20 +160,27 @@ class DashboardOperator:
         now, before = time.monotonic(), self._state
         elapsed_s, self._polled_at = now - self._polled_at, now
         rates: dict[str, float] = {}
+        failed, failed_rates = _failed(callbacks), dict[str, float]()
         calls_a_second = None
         if before is not None and elapsed_s <= RATES_WITHIN_S:
             rates = {
-                name: round((value - before.counters[name]) / elapsed_s, 1)
+                name: rounded((value - before.counters[name]) / elapsed_s)
                 for name, value in counters.items()
                 if name in before.counters
             }
-            calls_a_second = round((_calls(callbacks) - _calls(before.callbacks)) / elapsed_s, 1)
+            failed_rates = {
+                code: rounded((count - before.failed.get(code, 0)) / elapsed_s)
+                for code, count in failed.items()
+            }
+            calls_a_second = rounded((_calls(callbacks) - _calls(before.callbacks)) / elapsed_s)
         return State(
             1 if before is None else before.number + 1,
             players,
             callbacks,
             counters,
             rates,
+            failed,
+            failed_rates,
             calls_a_second,
             list(self._events),
         )
@@ -182,6 +194,15 @@ async def _ask(operator: Operator, subject: Subject, after: int = 0) -> list[Row
         page, following = await operator.query(subject, after=following, timeout=QUERY_S)
         rows += [named(subject, row) for row in page]
     return rows
+
+
+def _failed(callbacks: list[Row]) -> dict[str, int]:
+    """Return how many calls have failed since the broker started, by the name of the error code."""
+    failed: dict[str, int] = {}
+    for row in callbacks:
+        for code, count in row["failed"].items():
+            failed[code] = failed.get(code, 0) + count
+    return failed
 
 
 def _calls(callbacks: list[Row]) -> int:

@@ -15,6 +15,10 @@ _LAST_DATA_RECV, _MIN_RTT, _TCP_INFO_BYTES = 52, 148, 152
 """Offsets in Linux's struct tcp_info, and its size (tcp(7), linux/tcp.h)."""
 
 
+_UNMEASURED = 2**32 - 1
+"""What tcpi_min_rtt is before the first measurement."""
+
+
 def silence_ms(descriptor: int) -> int | None:
     """Return for how many milliseconds nothing, not even a heartbeat, has come over a TCP connection.
 
@@ -27,11 +31,11 @@ def round_trip_ms(descriptor: int) -> float | None:
     """Return how long a packet takes there and back over a TCP connection, in milliseconds.
 
     This is tcpi_min_rtt, the least of the last five minutes: tcpi_rtt includes the time for which the other
-        side
-    keeps its ACKs back. None: the system does not know.
+    side keeps its ACKs back. It counts microseconds; over loopback it is a few of them. None: the system does
+    not know, as for a Unix socket and before the first packet was confirmed.
     """
     rtt_us = _tcp_info(descriptor, _MIN_RTT)
-    return None if rtt_us is None else rtt_us / 1000
+    return rtt_us / 1000 if rtt_us and rtt_us != _UNMEASURED else None
 
 
 def ip_of(descriptor: int) -> str:

@@ -61,10 +61,12 @@ def stats(
 def _print_counters(
     counters: dict[str, int], before: dict[str, int], elapsed_s: float, as_json: bool
 ) -> None:
+    from ringback.protocol.significant import rounded
+
     rates = {
-        name: round((value - before[name]) / elapsed_s, 1)
+        name: rounded((value - before[name]) / elapsed_s)
         for name, value in counters.items()
-        if name in before
+        if name in before and value >= before[name]  # a lower value: the broker was restarted
     }
     if as_json:
         print_json({"counters": counters, "a_second": rates} if rates else {"counters": counters})

@@ -198,6 +198,15 @@ def test_errors(broker: BrokerProcess) -> None:
         found = trigger(url, side="server", key="late", source=1, timeout=0.1)["error"]
         assert (found["code"], found["executed"]) == ("TIMEOUT", "maybe")
 
+        def counted() -> bool:
+            found = state(url)
+            errors = sum(row["errors"] for row in found["callbacks"]["rows"])
+            return sum(found["failed"].values()) == errors and {"APPLICATION", "TIMEOUT"} <= set(
+                found["failed"]
+            )
+
+        eventually(counted, "the list of errors and the columns of callbacks count the same calls")
+
 
 def test_the_number_of_calls_at_one_time_is_bounded(broker: BrokerProcess) -> None:
     url = url_of(broker)

@@ -170,6 +170,10 @@ def test_errors_are_shown(page: Browser, broker: BrokerProcess) -> None:
         choose(page, "server", "fails", "shop", "")
         assert send(page).startswith("SOLD_OUT: all <b>gone</b>, after")
         assert page.text("#outcome-value") == '{\n  "left": 0\n}'
+        page.until(
+            lambda: ["calls failed: APPLICATION", "1"] in [row[:2] for row in page.rows("errors")],
+            "the failed call has a row",
+        )
         choose(page, "server", "breaks", "shop", "")
         assert send(page).startswith("HANDLER_ERROR") and "The handler ran." in page.text("#outcome-line")
     choose(page, "server", "fails", "shop", "")

@@ -41,14 +41,15 @@ function idJSON(text) {
 // -- text of values
 
 const unknown = "–";
+const known = { maximumSignificantDigits: 3 }; // percentiles and round-trip times are not known any better
 const plain = (value) => (value === null || value === undefined || value === "" ? unknown : String(value));
 const count = (value) => (value === null || value === undefined ? unknown : Number(value).toLocaleString("en"));
 const rate = (value) =>
   value === null || value === undefined
     ? unknown
-    : value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
+    : value.toLocaleString("en", value < 100 ? known : { maximumFractionDigits: 0 });
 const milliseconds = (value) =>
-  value === null || value === undefined ? unknown : value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 2 : 1 });
+  value === null || value === undefined ? unknown : value.toLocaleString("en", known);
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return unknown;
@@ -85,6 +86,7 @@ class Table {
   #head(row, column, sortable) {
     const head = document.createElement("th");
     head.scope = "col";
+    if (column.about) head.title = column.about;
     if (column.kind === "number") head.className = "number";
     if (sortable) {
       const button = document.createElement("button");
@@ -180,6 +182,8 @@ class Table {
   }
 }
 
+const since = "since the broker started";
+const lately = "in the last minute, at most 2 % wrong";
 const worried = (value) => (value > 0 ? "bad" : "");
 
 const callbacks = new Table(
@@ -188,12 +192,12 @@ const callbacks = new Table(
     { name: "key", title: "key", text: (key) => key || OTHERS, use: useCallback },
     { name: "side", title: "side", text: plain },
     { name: "endpoints", title: "endpoints", text: count, kind: "number" },
-    { name: "rate", title: "calls per second", text: rate, kind: "number" },
+    { name: "rate", title: "calls per second", text: rate, kind: "number", about: "calls that ended, in the last minute" },
     { name: "in_flight", title: "in flight", text: count, kind: "number" },
-    { name: "p50_ms", title: "p50 ms", text: milliseconds, kind: "number" },
-    { name: "p99_ms", title: "p99 ms", text: milliseconds, kind: "number" },
-    { name: "calls", title: "calls", text: count, kind: "number" },
-    { name: "errors", title: "errors", text: count, kind: "number", look: worried },
+    { name: "p50_ms", title: "p50 ms", text: milliseconds, kind: "number", about: `half of the calls took at most this long, ${lately}` },
+    { name: "p99_ms", title: "p99 ms", text: milliseconds, kind: "number", about: `99 % of the calls took at most this long, ${lately}` },
+    { name: "calls", title: "calls", text: count, kind: "number", about: `that have ended, ${since}` },
+    { name: "errors", title: "errors", text: count, kind: "number", look: worried, about: `calls that failed, ${since}` },
   ],
   (row) => `${row.side} ${row.key}`,
 );
@@ -203,9 +207,9 @@ const players = new Table(
     { name: "player", title: "ID", text: idText, use: usePlayer },
     { name: "connected_s", title: "connected", text: duration, kind: "number" },
     { name: "callbacks", title: "callbacks", text: count, kind: "number" },
-    { name: "calls", title: "calls", text: count, kind: "number" },
-    { name: "errors", title: "errors", text: count, kind: "number", look: worried },
-    { name: "rtt_ms", title: "RTT ms", text: milliseconds, kind: "number" },
+    { name: "calls", title: "calls", text: count, kind: "number", about: "both ways, since the player joined" },
+    { name: "errors", title: "errors", text: count, kind: "number", look: worried, about: "calls that failed, since the player joined" },
+    { name: "rtt_ms", title: "RTT ms", text: milliseconds, kind: "number", about: "the least of the last five minutes, as the kernel measures it" },
     { name: "heard_s", title: "last heard", text: duration, kind: "number" },
     { name: "window_percent", title: "window %", text: rate, kind: "number" },
     { name: "ip", title: "IP", text: plain },
@@ -216,9 +220,9 @@ const players = new Table(
 const errors = new Table(
   "errors",
   [
-    { name: "name", title: "what", text: (name) => name.replaceAll("_", " ") },
-    { name: "total", title: "total", text: count, kind: "number" },
-    { name: "rate", title: "per second", text: rate, kind: "number", look: worried },
+    { name: "name", title: "what", text: (name) => (name.includes(":") ? name : name.replaceAll("_", " ")) },
+    { name: "total", title: "total", text: count, kind: "number", about: since },
+    { name: "rate", title: "per second", text: rate, kind: "number", look: worried, about: "since the answer before, about a second ago" },
   ],
   (row) => row.name,
 );
@@ -264,6 +268,8 @@ function show(state) {
   const wrong = Object.entries(state.counters)
     .filter(([name, total]) => total > 0 && isError(name))
     .map(([name, total]) => ({ name, total, rate: state.rates[name] }));
+  for (const [code, total] of Object.entries(state.failed))
+    wrong.push({ name: `calls failed: ${code}`, total, rate: state.failed_rates[code] });
   errors.show(wrong);
   $("errors-none").hidden = wrong.length > 0;
   events.show([...state.events].reverse());
