@@ -20,6 +20,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import count
+from math import ceil
 from typing import Any, NamedTuple
 
 KEY = "bench:items"
@@ -94,13 +95,13 @@ def _tell(line: str) -> None:
 
 
 def figures(latencies_s: list[float], elapsed_s: float) -> dict[str, float]:
-    """Return the figures of one measurement."""
+    """Return the figures of one measurement. A percentile is the latency of the nearest rank."""
     latencies = sorted(latencies_s)
     shares = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
     return {
         "calls": len(latencies),
         "calls_per_s": len(latencies) / elapsed_s,
-        **{name: 1e6 * latencies[int(share * len(latencies))] for name, share in shares.items()},
+        **{name: 1e6 * latencies[ceil(share * len(latencies)) - 1] for name, share in shares.items()},
     }
 
 
