@@ -80,8 +80,10 @@ def test_the_second_address_of_a_name_gets_in(face: Face, here: HereBroker, name
         async with Stage(face, here) as stage:
             server = await stage.server()
             here.players = f"tcp://two.test:{port_of(here.players)}"
-            await stage.still_works(server, await stage.player(7))
+            player = await stage.player(7)
+            await stage.still_works(server, player)
             assert names.lookups == ["two.test"]
+            assert player.link_address == f"tcp://127.0.0.1:{port_of(here.players)}"
 
     asyncio.run(run())
 

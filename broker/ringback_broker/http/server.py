@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,19 @@ def _uvicorn(app: Starlette) -> uvicorn.Server:
     )
 
 
+def _listener(host: str, port: int) -> socket.socket:
+    """Listen on the first IP of a host where that is possible: a name may have one that this machine lacks.
+
+    Raises:
+        OSError: the host has no IP, or the last one of them cannot be listened on.
+    """
+    *others, last = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, _, _, _, where in others:
+        with suppress(OSError):
+            return socket.create_server(where[:2], family=family, reuse_port=False)
+    return socket.create_server(last[4][:2], family=last[0], reuse_port=False)
+
+
 class HTTPServer:
     """Listens once it is made, and answers from `start` to `close`.
 
@@ -132,8 +146,7 @@ class HTTPServer:
         self._registry = registry(look, version)
         host, port = split_host_port(address)
         try:
-            family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._socket = socket.create_server(where[:2], family=family, reuse_port=False)
+            self._socket = _listener(host, port)
         except OSError as error:
             raise BindError(f"cannot listen on {address} for HTTP: {error.strerror}") from None
         real_port = self._socket.getsockname()[1]

@@ -42,6 +42,12 @@ does send heartbeats.
 """
 
 
+_BIND_REASONS = {
+    int(zmq.EADDRINUSE): "it is in use",
+    errno.ENODEV: "this machine has no IP and no network interface of that name",
+}
+
+
 class BindError(OSError):
     """The broker cannot listen on an address; the message says why."""
 
@@ -100,8 +106,8 @@ class RouterSocket:
                 self._lock = _lock_ipc(Path(address.removeprefix("ipc://")))
             self.socket.bind(address)
         except (OSError, zmq.ZMQError) as error:
-            in_use = error.errno == zmq.EADDRINUSE
-            reason = "it is in use" if in_use else zmq.strerror(error.errno or 0).lower()
+            number = error.errno or 0
+            reason = _BIND_REASONS.get(number, zmq.strerror(number).lower())
             raise BindError(f"cannot listen on {address}: {reason}") from None
         finally:
             os.umask(umask)

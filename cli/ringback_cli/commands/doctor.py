@@ -186,11 +186,13 @@ def _broker(settings: BrokerSettings, connection: Connection) -> Finding:
             result_of(operator.ping(timeout=connection.left_s()))
             took_ms = 1000 * (time.perf_counter() - begun_at)
             players = len(all_rows(operator, "players", connection))
+            link_address = operator.link_address or address
     except BrokerUnreachable as error:
         return Finding("broker", Verdict.WARNING, str(error), "ringback broker")
     except (CallbackError, Refused) as error:
         return Finding("broker", Verdict.FAILED, f"{address}: {error}", "--key-file, --broker-key")
-    found = f"{address} answers in {took_ms:.1f} ms, {players} players"
+    where = address if link_address == address else f"{address} ({link_address})"
+    found = f"{where} answers in {took_ms:.1f} ms, {players} players"
     if took_ms > SLOW_PING_MS:
         return Finding("broker", Verdict.WARNING, found, "slow: ringback ping --count 100, ringback bench")
     return Finding("broker", Verdict.OK, found)

@@ -94,6 +94,11 @@ class RoleBase(ABC, Generic[C, G]):
         return self._shell.log_name
 
     @property
+    def link_address(self) -> str | None:
+        """The address of the present link, with an IP in place of a name; None while there is no link."""
+        return self._endpoint.link_address
+
+    @property
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint and the link is up."""
         return self._endpoint.connected

@@ -127,6 +127,11 @@ class Endpoint:
         """Whether the broker has welcomed this endpoint, and the link stands."""
         return self._link_state.up
 
+    @property
+    def link_address(self) -> str | None:
+        """The numeric address at which the broker welcomed this endpoint; None while there is no link."""
+        return self._link.address
+
     def load(self) -> Load:
         """Return what this endpoint holds now. For tests and diagnosis; any thread may call it."""
         peers = list(self._peers.values())

@@ -87,6 +87,11 @@ class LinkKeeper:
         self._last_refusal: LinkError | None = None
         self._announced = False
 
+    @property
+    def address(self) -> str | None:
+        """The numeric address of the link that the broker welcomed; None while there is none."""
+        return self._round.favourite if self.link_state.up else None
+
     def not_ready(self) -> ConnectionLost | Draining:
         """Return the error of a call that is made while the link takes no calls."""
         if self.link_state.state is SessionState.DRAINING:

@@ -62,6 +62,13 @@ def test_the_ready_line_has_the_ports_that_the_system_chose(broker: BrokerProces
 
 
 @pytest.mark.parametrize("option", ["--players", "--backend"])
+def test_a_name_that_is_no_name_of_this_machine(option: str) -> None:
+    address = "tcp://no-such-broker.invalid:0"
+    options = (*BOTH_FREE, "--insecure", option, address)
+    expect_refusal(options, Exit.BIND_FAILED, address, "no IP and no network interface of that name")
+
+
+@pytest.mark.parametrize("option", ["--players", "--backend"])
 def test_a_port_in_use(option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"

@@ -9,6 +9,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from http.client import HTTPMessage
 from pathlib import Path
 
@@ -16,11 +17,13 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from support.harness import PATIENCE_S, BrokerProcess, eventually
+from support.names import Names
 
 from ringback import CallbackError, Operator, Player, Refused, Server
 from ringback.errors import Code, RejectCode
 from ringback.protocol.frames import Role
 from ringback_broker.daemon.broker import Broker
+from ringback_broker.http.server import _listener
 from ringback_broker.net.router_socket import BindError
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.snapshot import LAG_BOUNDS_S, Lags
@@ -241,6 +244,13 @@ def test_a_connection_does_not_stay_open(monkeypatch: pytest.MonkeyPatch, reques
                 pass
     finally:
         made.close()
+
+
+def test_a_name_whose_first_ip_is_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(two_test=["203.0.113.1", "127.0.0.1"])
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    with closing(_listener("two.test", 0)) as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
 
 
 def test_an_address_that_is_in_use(broker: BrokerProcess) -> None:

@@ -647,10 +647,13 @@ def test_a_new_round_begins_where_the_broker_was_last() -> None:
     player = by_name("a", "b")
     player.core.link_lost(player.clock.now, "refused")
     player.wait(0.0)
+    assert player.core.link_address is None
     player.welcome()
+    assert player.core.link_address == "b"
     player.core.link_lost(player.clock.now, "cut")
     [warning] = player.shell.warnings
     assert warning.startswith("the link to tcp://broker was lost (cut); next attempt in ")
+    assert player.core.link_address is None
     assert player.shell.dialled == ["a", "b"]
     player.wait(FIRST_DELAY_S)
     assert player.shell.dialled == ["a", "b", "b"] and player.shell.lookup == 2
