@@ -52,8 +52,8 @@ class AddressRound:
         self._failed.append(why if self.address in ("", self._broker) else f"{self.address}: {why}")
 
     def answered(self) -> None:
-        """Take note that a broker answered at the present address."""
-        self.favourite = self.address
+        """Take note that a broker answered at the present address, if the round has one."""
+        self.favourite = self.address or self.favourite
 
     def summary(self) -> str:
         """Return why the addresses of this round failed; empty if none has."""

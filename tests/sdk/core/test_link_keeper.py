@@ -659,6 +659,16 @@ def test_a_new_round_begins_where_the_broker_was_last() -> None:
     assert player.shell.dialled == ["a", "b", "b"] and player.shell.lookup == 2
 
 
+def test_a_session_that_the_broker_ends_is_followed_by_one_at_the_same_address() -> None:
+    player = by_name("a", "b")
+    player.core.link_lost(player.clock.now, "refused")
+    player.wait(0.0)
+    player.welcome()
+    player.told(reject(RejectCode.LEASE_EXPIRED))
+    player.wait(FIRST_DELAY_S)
+    assert player.shell.dialled == ["a", "b", "b"]
+
+
 def test_a_failed_round_is_logged_once() -> None:
     player = by_name("a", "b")
     player.welcome()
