@@ -26,6 +26,7 @@ UNTYPED = (
 """The snippets do not annotate their functions. Everything else of mypy's strict mode holds for them."""
 
 RIGHT = """
+from functools import partial
 from pathlib import Path
 
 import ringback
@@ -39,11 +40,26 @@ ringback.Player(ADDRESS, "ann", token=lambda: "x", broker_key="x", heartbeat=0.5
 ringback.aio.Server(ADDRESS, limits=Limits(), connect_timeout=1, heartbeat=None, key_file=Path("a"))
 ringback.aio.Operator(ADDRESS, limits=None, key_file="a.key", broker_key="x")
 ringback.aio.Player(ADDRESS, player_id=7, token="x", broker_key="x", heartbeat=0.5)
+
+
+class Ann(ringback.Player):
+    pass
+
+
+Ann(ADDRESS, 7, workers=2)
+partial(ringback.aio.Player, ADDRESS)(7, heartbeat=0.5)
 """
 
 WRONG = """
+from functools import partial
+
 import ringback
 import ringback.aio
+
+
+class Ann(ringback.Player):
+    pass
+
 
 ringback.Server("tcp://127.0.0.1:5771", limit=5)
 ringback.Player("tcp://127.0.0.1:5770", 7, heartbeat="1")
@@ -52,6 +68,8 @@ ringback.Player("tcp://127.0.0.1:5770", player_id=7.5)
 ringback.aio.Server("tcp://127.0.0.1:5771", workers=2)
 ringback.aio.Player("tcp://127.0.0.1:5770", connect_timeout=None)
 ringback.aio.Operator("tcp://127.0.0.1:5771", token=5)
+Ann("tcp://127.0.0.1:5770", 7, worker=2)
+partial(ringback.Player, "tcp://127.0.0.1:5770", 7, worker=2)
 """
 """Each of the last lines has a mistake."""
 
@@ -107,5 +125,9 @@ def test_the_snippets_are_right_and_each_wrong_argument_is_found(
     (tmp_path / "wrong.py").write_text(WRONG)
     output = checker(tmp_path)
     complaints = re.findall(r"(\w+)\.py:(\d+):.* (?:error|warning)", output)
-    mistakes = {n for n, line in enumerate(WRONG.splitlines(), 1) if line.startswith("ringback.")}
+    mistakes = {
+        n
+        for n, line in enumerate(WRONG.splitlines(), 1)
+        if line.startswith(("ringback.", "Ann(", "partial("))
+    }
     assert {(module, int(line)) for module, line in complaints} == {("wrong", n) for n in mistakes}, output

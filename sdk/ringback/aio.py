@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -19,11 +20,12 @@ from ringback._roles.operator import OperatorRole
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._runtime.asyncio_shell import AsyncioShell
-from ringback._runtime.options import EndpointArguments, EndpointOptions
+from ringback._runtime.done_callbacks import DoneCallback
+from ringback._runtime.options import EndpointArguments, EndpointOptions, check_names
 from ringback._runtime.waiter import Waiter
 from ringback.core.pending_call import PendingCall
 from ringback.core.permissions import OPERATORS
-from ringback.errors import CallbackError, UsageError
+from ringback.errors import CallbackError, Cancelled, UsageError
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
@@ -80,6 +82,30 @@ class Call(CallBase):
         self._seen = True
         return self._error
 
+    # -- what asyncio.wait needs of a future
+
+    def exception(self) -> CallbackError | None:
+        """Return the error of a call that has ended, None if it succeeded, as a future of asyncio does.
+
+        Raises:
+            asyncio.InvalidStateError: the call has not ended.
+        """
+        return self.error
+
+    def cancelled(self) -> bool:
+        """Return whether the call has ended because this program cancelled it."""
+        return isinstance(self._error, Cancelled)
+
+    def add_done_callback(
+        self, function: Callable[[Call], object], *, context: Context | None = None
+    ) -> None:
+        """Call `function(call)` on the event loop once the call has ended; soon if it has ended already."""
+        self.add_waiter(DoneCallback(self, function, context))
+
+    def remove_done_callback(self, function: Callable[[Call], object]) -> int:
+        """Take a function of `add_done_callback` back. Return how often it was there."""
+        return DoneCallback.remove(self._waiters, function)
+
     def _check_done(self) -> None:
         if not self._done:
             raise asyncio.InvalidStateError(f"the call of {self.key!r} has not ended: await it first")
@@ -95,6 +121,43 @@ class CallGroup(GroupBase[Call]):
     def __init__(self) -> None:
         super().__init__()
         self._event = asyncio.Event()
+        self._waiters: list[Callable[[], object]] = []
+
+    def __await__(self) -> Generator[Any, None, dict[PlayerID, Call]]:
+        """Wait as `all()` does."""
+        return self.all().__await__()
+
+    def add_done_callback(
+        self, function: Callable[[CallGroup], object], *, context: Context | None = None
+    ) -> None:
+        """Call `function(group)` on the event loop once all calls have ended; soon if they have already.
+
+        This and the next function make `asyncio.wait` take a group.
+        """
+        self._waiters.append(DoneCallback(self, function, context))
+        self._wake()
+
+    def remove_done_callback(self, function: Callable[[CallGroup], object]) -> int:
+        """Take a function of `add_done_callback` back. Return how often it was there."""
+        return DoneCallback.remove(self._waiters, function)
+
+    def cancelled(self) -> bool:
+        """Return whether the group was cancelled before its calls were triggered."""
+        return isinstance(self._error, Cancelled)
+
+    def exception(self) -> CallbackError | None:
+        """Return why the list of connected players could not be read, None if it could.
+
+        Raises:
+            asyncio.InvalidStateError: not all calls have ended.
+        """
+        if not self._complete:
+            raise asyncio.InvalidStateError("not all calls of the group have ended: await it first")
+        return self._error
+
+    def _wake(self) -> None:
+        while self._waiters and self._complete:
+            self._waiters.pop(0)()
 
     async def __aiter__(self) -> AsyncIterator[tuple[PlayerID, Call]]:
         position = 0
@@ -123,6 +186,7 @@ class CallGroup(GroupBase[Call]):
 
     def _changed(self) -> None:
         self._event.set()
+        self._wake()
 
 
 _ARGUMENTS = """
@@ -157,6 +221,7 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
 
     _shell: AsyncioShell
     _call_class = Call
+    _module = "ringback.aio"
 
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options, AsyncioShell(options))
@@ -247,6 +312,7 @@ class Server(ServerRole[Call, CallGroup], AsyncioFace):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
+        check_names(Role.SERVER, arguments, EndpointArguments)
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
 
@@ -256,6 +322,7 @@ class Player(PlayerRole[Call, CallGroup], AsyncioFace):
     def __init__(
         self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[EndpointArguments]
     ) -> None:
+        check_names(Role.PLAYER, arguments, EndpointArguments)
         super().__init__(EndpointOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
 
 
@@ -263,4 +330,5 @@ class Operator(OperatorRole[Call, CallGroup], AsyncioFace):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
+        check_names(Role.OPERATOR, arguments, EndpointArguments)
         super().__init__(EndpointOptions(role=Role.OPERATOR, address=address, **arguments))

@@ -14,7 +14,7 @@ from ringback._roles.operator import OperatorRole
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._runtime.blocking_shell import BlockingShell
-from ringback._runtime.options import BlockingArguments, BlockingOptions
+from ringback._runtime.options import BlockingArguments, BlockingOptions, check_names
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import CallbackError, UsageError
 from ringback.protocol.frames import Role
@@ -130,6 +130,7 @@ class BlockingFace(RoleBase[Call, CallGroup]):
 
     _shell: BlockingShell
     _call_class = Call
+    _module = "ringback"
 
     def __init__(self, options: BlockingOptions) -> None:
         super().__init__(options, BlockingShell(options))
@@ -203,6 +204,7 @@ class Server(ServerRole[Call, CallGroup], BlockingFace):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
+        check_names(Role.SERVER, arguments, BlockingArguments)
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
 
@@ -212,6 +214,7 @@ class Player(PlayerRole[Call, CallGroup], BlockingFace):
     def __init__(
         self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[BlockingArguments]
     ) -> None:
+        check_names(Role.PLAYER, arguments, BlockingArguments)
         super().__init__(BlockingOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
 
 
@@ -219,4 +222,5 @@ class Operator(OperatorRole[Call, CallGroup], BlockingFace):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
+        check_names(Role.OPERATOR, arguments, BlockingArguments)
         super().__init__(BlockingOptions(role=Role.OPERATOR, address=address, **arguments))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
 from random import Random, SystemRandom
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from ringback._roles.calls import CallBase
 from ringback._roles.groups import GroupBase
@@ -52,6 +52,8 @@ class RoleBase(ABC, Generic[C, G]):
     """What all roles have in both faces."""
 
     _call_class: type[C]
+    _module: str
+    """The name of the module that users import the face by."""
 
     def __init__(self, options: EndpointOptions, shell: ShellBase) -> None:
         unguessable = SystemRandom()
@@ -83,6 +85,30 @@ class RoleBase(ABC, Generic[C, G]):
     def _keys_changed(self) -> None: ...
 
     # -- state
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_endpoint"):
+            return f"<{self._module}.{type(self).__name__} whose constructor failed>"
+        return f"<{self._name()} {self._state()}>"
+
+    def _name(self) -> str:
+        """Return the class and the arguments that tell this endpoint from others. Secrets are not in it."""
+        kind = type(self)
+        module = self._module if kind.__module__.startswith("ringback.") else kind.__module__
+        player_id = self._endpoint.player_id
+        arguments = repr(self.address) if player_id is None else f"{self.address!r}, {player_id!r}"
+        return f"{module}.{kind.__qualname__}({arguments})"
+
+    def _state(self) -> str:
+        if self.connected:
+            return "connected"
+        return "connecting" if self._shell.running else "not started, or closed"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: it has a link of its own. Construct one in"
+            " the process that uses it"
+        )
 
     @property
     def address(self) -> str:

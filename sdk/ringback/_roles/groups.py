@@ -63,6 +63,17 @@ class GroupBase(ABC, Generic[C]):
         self._ended.append((player_id, call))
         self._changed()
 
+    def done(self) -> bool:
+        """Return whether all calls have ended."""
+        return self._complete
+
+    def __repr__(self) -> str:
+        if self._error is not None:
+            return f"<{type(self).__name__} failed: {self._error}>"
+        if not self._begun:
+            return f"<{type(self).__name__} waits for the list of players>"
+        return f"<{type(self).__name__}: {len(self._ended)} of {len(self.calls)} calls have ended>"
+
     @property
     def _complete(self) -> bool:
         return self._begun and len(self._ended) == len(self.calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
@@ -38,6 +39,29 @@ class BlockingArguments(EndpointArguments, total=False):
 
     workers: int
     max_threads: int
+
+
+def check_names(role: Role, arguments: Mapping[str, object], known: type) -> None:
+    """Raise TypeError for a keyword argument that the constructor of an endpoint does not have.
+
+    Args:
+        known: the class that lists the keyword arguments, such as `BlockingArguments`.
+    """
+    names = known.__annotations__
+    for name in arguments:
+        if name not in names:
+            raise TypeError(f"a {role} got an unexpected keyword argument {name!r}: {_advice(name, names)}")
+
+
+def _advice(name: str, names: Collection[str]) -> str:
+    if name == "player_id":
+        return "only a player may have one"
+    if name in BlockingArguments.__annotations__:
+        return "only the blocking face has it"
+    from difflib import get_close_matches  # only a mistake needs it
+
+    near = get_close_matches(name, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 MAX_WRAPPERS = 100
 """How many wrappers are followed. Some objects invent a `__wrapped__` without end."""
@@ -82,13 +82,12 @@ def _wrapped(function: Any) -> Callable[..., Any] | None:
     if isinstance(function, MethodType):
         inner = _wrapped(function.__func__)
         return None if inner is None else MethodType(inner, function.__self__)
-    inner: Callable[..., Any] | None
     try:
-        inner = function.__wrapped__
+        wrapped: Any = function.__wrapped__
     except Exception:  # an attribute of a proxy object may raise anything
-        inner = None
-    if callable(inner):
-        return inner
+        wrapped = None
+    if callable(wrapped):
+        return cast(Callable[..., Any], wrapped)
     method = _call_of(function)
     return None if method is None else _wrapped(method)
 
