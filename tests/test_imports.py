@@ -23,7 +23,7 @@ PACKAGES = {
 
 ORDER = {
     "ringback": [
-        {"errors", "_version"},
+        {"errors", "_version", "extras"},
         {"protocol"},
         {"core"},
         {"credentials", "log_folding"},
@@ -54,7 +54,13 @@ ORDER = {
 """The rooms of each package, from the bottom up. A room is a folder, or a module directly in the package.
 A room imports only itself and the rooms below it. Rooms on one level do not import each other."""
 
-WIRE = ("ringback.protocol", "ringback.errors", "ringback.credentials", "ringback.log_folding")
+WIRE = (
+    "ringback.protocol",
+    "ringback.errors",
+    "ringback.credentials",
+    "ringback.log_folding",
+    "ringback.extras",
+)
 """What the broker imports of the SDK: the wire, how logs fold, and no endpoint."""
 
 DASHBOARD = "ringback_broker.http.dashboard_operator"

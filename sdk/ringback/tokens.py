@@ -1,7 +1,7 @@
 """Tokens for players without a key pair: make signing keys, and mint tokens.
 
 This is for the backend of a game, which knows its players before the broker does. It needs PyJWT and
-cryptography: `pip install 'ringback[tokens]'`.
+cryptography, which the extra `tokens` installs.
 
     key = load_token_key("backend.key")
     token = mint_token(key, 7, ttl=3600)

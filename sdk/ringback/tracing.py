@@ -1,6 +1,6 @@
 """OpenTelemetry spans for calls: one at the caller and one at the handler, in the same trace.
 
-It needs the OpenTelemetry API: `pip install 'ringback[tracing]'`. The application decides where the spans go
+It needs the OpenTelemetry API, which the extra `tracing` installs. The application decides where the spans go
 (`opentelemetry-sdk` and an exporter), and which context travels with a call (`opentelemetry.propagate`).
 
     provider = TracerProvider()
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from ringback._runtime import call_context
 from ringback.errors import UsageError
+from ringback.extras import install_command
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 __all__ = ["disable", "enable"]
 
-INSTALL = "tracing needs opentelemetry-api: pip install 'ringback[tracing]'"
+INSTALL = f"tracing needs opentelemetry-api: {install_command('tracing')}"
 
 
 def enable(tracer_provider: TracerProvider | None = None) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -26,6 +29,25 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def test_hints_to_install_name_extras_that_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found = []
+    files = [
+        path
+        for folder in ("sdk", "broker", "cli", "docs", "deploy", "tests/fuzz")
+        for path in (ROOT / folder).rglob("*")
+    ]
+    for path in [*files, *ROOT.glob("*.md"), ROOT / "Makefile"]:
+        if path.suffix in (".py", ".md", ".yaml", ".service") or path.name in ("Dockerfile", "Makefile"):
+            text = path.read_text()
+            found += re.findall(r"install_command\([\"'](\w+)[\"']\)", text)
+            for what in re.findall(r"pip install[^`\n]*?'(?:ringback|\.)\[([^]]+)\]'", text):
+                found += what.split(",")
+            # Nobody has promised that the name is ours on an index.
+            assert not re.search(r"pip install '?ringback", text), path
+    assert {"tokens", "metrics", "dashboard", "tracing"} <= set(found) <= set(extras)
+
+
 @pytest.mark.slow
 def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -40,5 +62,16 @@ def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     assert len(list(typed)) == 3
     page = Path(installed.strip()).parents[1] / "ringback_broker" / "http" / "static"
     assert {path.name for path in page.iterdir()} == {"app.js", "icon.svg", "index.html", "style.css"}
+    for extra, module in (("tokens", "jwt"), ("dashboard", "starlette"), ("tracing", "opentelemetry.trace")):
+        # The hint that programs print works as printed, in any shell that there is.
+        hint = run(
+            python,
+            "-c",
+            f"from ringback.extras import install_command as c; print(c({extra!r}))",
+            cwd=tmp_path,
+        )
+        for shell in filter(shutil.which, ("sh", "bash", "zsh", "fish")):
+            run(shell, "-c", hint, cwd=tmp_path)
+        run(python, "-c", f"import {module}", cwd=tmp_path)
     assert "Everything happened as expected." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
     assert "Usage" in run(tmp_path / "clean" / "bin" / "ringback", "--help", cwd=tmp_path)

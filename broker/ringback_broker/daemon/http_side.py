@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ringback.extras import install_command
 from ringback.protocol.addresses import dialled
 from ringback_broker.daemon.key_files import load_dashboard_key
 from ringback_broker.operations.snapshot import Snapshot
@@ -53,9 +54,7 @@ class HTTPSide:
             dashboard = self._dashboard(settings, backend, keys, software) if settings.dashboard else None
         except ImportError as error:
             extra = "dashboard" if settings.dashboard else "metrics"
-            raise InvalidSetting(
-                "http", f"{error.name} is not installed: pip install 'ringback[{extra}]'"
-            ) from None
+            raise InvalidSetting("http", f"{error.name} is not installed: {install_command(extra)}") from None
         token = None if settings.http_token_file is None else read_token(settings.http_token_file)
         self._server = HTTPServer(address, token, self.look, software, dashboard)
         self.url = self._server.url

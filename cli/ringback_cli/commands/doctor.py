@@ -88,10 +88,13 @@ def _python() -> Finding:
 def _libzmq() -> Finding:
     import zmq
 
+    from ringback.extras import pip_command
+
     found = f"{zmq.zmq_version()}, pyzmq {zmq.__version__}"
     if zmq.zmq_version_info() < MIN_LIBZMQ:
         oldest = ".".join(map(str, MIN_LIBZMQ))
-        return Finding("libzmq", Verdict.FAILED, found, f"{oldest} or newer: pip install --upgrade pyzmq")
+        advice = pip_command("--force-reinstall", "--only-binary", "pyzmq", "pyzmq")
+        return Finding("libzmq", Verdict.FAILED, found, f"{oldest} or newer: {advice}")
     if not zmq.has("curve"):
         advice = "encryption needs CURVE; pyzmq from PyPI has it"
         return Finding("libzmq", Verdict.WARNING, f"{found}, without CURVE", advice)
@@ -99,6 +102,8 @@ def _libzmq() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
+    from ringback.extras import install_command
+
     yield Finding("ringback", Verdict.OK, metadata.version("ringback"))
     for extra, names in {
         "tokens": ("pyjwt", "cryptography"),
@@ -107,7 +112,7 @@ def _packages() -> Iterator[Finding]:
     }.items():
         missing = [name for name in names if not _version(name)]
         found = ", ".join(f"{name} {_version(name) or 'is not installed'}" for name in names)
-        advice = f"if you want it: pip install 'ringback[{extra}]'" if missing else ""
+        advice = f"if you want it: {install_command(extra)}" if missing else ""
         yield Finding(f"extra {extra}", Verdict.OK, found, advice)
 
 

@@ -9,6 +9,8 @@ import base64
 import re
 from typing import Any
 
+from ringback.extras import install_command
+
 ALGORITHM = "EdDSA"
 """The only algorithm of tokens. The header of a token does not choose it: RFC 8725, section 3.1."""
 
@@ -17,7 +19,7 @@ DEFAULT_AUDIENCE = "ringback"
 KEY_ROLE = "token"
 """The role in the file of a signing key."""
 
-INSTALL = "tokens need PyJWT and cryptography: pip install 'ringback[tokens]'"
+INSTALL = f"tokens need PyJWT and cryptography: {install_command('tokens')}"
 """The message where these packages are missing."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
