@@ -27,6 +27,7 @@ def run(here: HereBroker) -> Callable[[Body], None]:
                 server.register_server_callback("silent", lambda source, payload, cb: None)
                 player.register_client_callback("echo", lambda payload: payload)
                 player.register_client_callback("silent", lambda payload, cb: None)
+                await player.trigger_server_callback("echo")  # then the server has read that it joined
                 await asyncio.wait_for(body(server, player), PATIENCE_S)
 
         asyncio.run(main())

@@ -87,6 +87,6 @@ def test_the_repr_of_an_endpoint_names_it_and_hides_secrets(module: Any) -> None
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_an_endpoint_is_not_copied_or_pickled(module: Any, duplicate: Any) -> None:
     player = module.Player("tcp://127.0.0.1:1", token="hush", broker_key="x" * 40)
-    with pytest.raises(TypeError, match="a Player cannot be copied or pickled: .*Construct one") as raised:
+    with pytest.raises(TypeError, match=r"a Player cannot be copied or pickled: .*Construct one") as raised:
         duplicate(player)
     assert "hush" not in str(raised.value)
