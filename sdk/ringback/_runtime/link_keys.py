@@ -35,6 +35,8 @@ def link_keys(
         raise TypeError(f"token must be a str, or a function that returns one, not {type(token).__name__}")
     if callable(token):
         check_takes(token, (), "token")
+    if isinstance(token, str) and not token.isascii():
+        raise ValueError("token must be ASCII")
     if key_file is None and broker_key is None:
         if token is not None:
             raise ValueError("a token needs broker_key, the broker's public key: the token is a secret")
@@ -61,7 +63,10 @@ def check_token(token: object) -> str:
 
     Raises:
         TypeError: it is not a str.
+        ValueError: it is not ASCII. The text of a token is a secret, so no message has it.
     """
     if not isinstance(token, str):
         raise TypeError(f"the function for tokens returned {type(token).__name__}, not a str")
-    return token
+    if not token.isascii():
+        raise ValueError("a token must be ASCII")
+    return str.__str__(token)

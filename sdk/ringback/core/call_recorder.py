@@ -7,7 +7,7 @@ callbacks: what a player says of itself counts for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgpack
@@ -40,7 +40,10 @@ MAX_CLASSES_A_REPORT = 20_000
 
 
 class CallRecorder:
-    """All that one endpoint records of calls.
+    """All that one endpoint records of calls. To record a call never raises: the call goes on.
+
+    Args:
+        contain: logs and counts an exception.
 
     Attributes:
         handled: the records of callbacks that run here, by key.
@@ -49,7 +52,8 @@ class CallRecorder:
         payloads: the encoded payloads of pending calls, by the ID of the call, while there are watches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, contain: Callable[[str, BaseException], None]) -> None:
+        self._contain = contain
         self.watches: tuple[CallFilter, ...] = ()
         self.payloads: dict[int, bytes] = {}
         self.handled: dict[str, CallbackRecord] = {}
@@ -63,7 +67,10 @@ class CallRecorder:
     def call_made(self, call: PendingCall, envelope: bytes) -> None:
         """Keep the payload of a call to a player, while there are watches."""
         if len(envelope) <= MAX_WATCHED_BYTES:
-            self.payloads[call.id] = slice_field(envelope, 3)
+            try:
+                self.payloads[call.id] = slice_field(envelope, 3)
+            except BaseException as fault:
+                self._contain("watching a call", fault)
 
     def call_ended(
         self,
@@ -88,10 +95,13 @@ class CallRecorder:
             peer.failed += 1
         if self.watches:
             payload = self.payloads.pop(call.id, None)
-            wanted = self._wanted(peer, call.key)
-            if wanted is not None:
-                reply = _encoded(results if error is None else error.message) if wanted else None
-                self._keep(record, peer, call.key, now, took_s, error, payload if wanted else None, reply)
+            try:
+                wanted = self._wanted(peer, call.key)
+                if wanted is not None:
+                    reply = _shown(results if error is None else error) if wanted else None
+                    self._keep(record, peer, call.key, now, took_s, error, payload if wanted else None, reply)
+            except BaseException as fault:
+                self._contain("watching a call", fault)
 
     def execution_ended(
         self,
@@ -117,12 +127,16 @@ class CallRecorder:
                 took_s = 0.0
             record.failed(error)
             peer.failed += 1
-        if self.watches and (wanted := self._wanted(peer, execution.key)) is not None:
-            payload = reply = None
-            if wanted:
-                payload = _encoded(execution.payload)
-                reply = _shown_reply(envelope, error)
-            self._keep(record, peer, execution.key, now, took_s, error, payload, reply)
+        if self.watches:
+            try:
+                if (wanted := self._wanted(peer, execution.key)) is not None:
+                    payload = reply = None
+                    if wanted:
+                        payload = _shown(execution.payload)
+                        reply = _shown_reply(envelope, error)
+                    self._keep(record, peer, execution.key, now, took_s, error, payload, reply)
+            except BaseException as fault:  # the handler may have put anything into the payload
+                self._contain("watching a call", fault)
 
     def call_refused(
         self, peer: Peer, key: str, payload: Any, registered: bool, now: float, error: CallbackError
@@ -138,9 +152,13 @@ class CallRecorder:
         peer.ended += 1
         peer.failed += 1
         record.failed(error)
-        if self.watches and key and (wanted := self._wanted(peer, key)) is not None:
-            shown = (_encoded(payload), _encoded(error.message)) if wanted else (None, None)
-            self._keep(record, peer, key, now, 0.0, error, *shown)
+        if self.watches and key:
+            try:
+                if (wanted := self._wanted(peer, key)) is not None:
+                    shown = (_shown(payload), _shown(error)) if wanted else (None, None)
+                    self._keep(record, peer, key, now, 0.0, error, *shown)
+            except BaseException as fault:
+                self._contain("watching a call", fault)
 
     def _add(self, key: str, side: Role) -> CallbackRecord:
         """Return the record of a callback that has none yet. Over the bound it is the one for all others."""
@@ -223,7 +241,8 @@ class CallRecorder:
         latencies = [found for record in records if (found := record.take_latencies()) is not None]
         callbacks = [figures for record in records if (figures := record.take()) is not None]
         players = [peer.take_figures() for peer in peers if peer.ended and peer.is_player]
-        calls = [call._replace(age_s=now - at) for at, call in self._watched]
+        # A worker may have replied after the time of this step.
+        calls = [call._replace(age_s=max(0.0, now - at)) for at, call in self._watched]
         lost, self._lost = self._lost, 0
         self._watched, self._watched_bytes = [], 0
         if not (callbacks or players or calls or lost):
@@ -258,12 +277,14 @@ def _paged(latencies: list[LatencyCounts]) -> list[tuple[LatencyCounts, ...]]:
 def _shown_reply(envelope: bytes, error: CallbackError | None) -> bytes | None:
     """Return what a watch shows of a reply, encoded: the results, or the message of the error."""
     if error is not None:
-        return _encoded(error.message[:MAX_MESSAGE_CHARS])
+        return _shown(error)
     return slice_field(envelope, 2) if len(envelope) <= MAX_WATCHED_BYTES else None
 
 
-def _encoded(value: Any) -> bytes | None:
-    """Return an encoded value, or None for one that cannot be shown."""
+def _shown(value: Any) -> bytes | None:
+    """Return what a watch shows of a payload, results or an error, encoded; None if it cannot be shown."""
+    if isinstance(value, CallbackError):  # as in the reply
+        value = value.message[:MAX_MESSAGE_CHARS].encode("utf-8", "replace").decode()
     try:
         encoded: bytes = msgpack.packb(value)
     except Exception:  # a handler may have put anything into the payload that it was given

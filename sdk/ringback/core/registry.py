@@ -15,7 +15,7 @@ from ringback.core.signatures import (
     signatures,
     takes,
 )
-from ringback.protocol.limits import MAX_KEYS
+from ringback.protocol.limits import MAX_KEYS, MAX_TERMS_CHARS
 from ringback.protocol.names import check_key
 
 Function = Callable[..., Any]
@@ -208,4 +208,6 @@ class Registry:
 def _terms(handler: Handler) -> str:
     allow = "" if handler.allow is None else f"for {in_words(handler.allow)}"
     limit = "" if handler.limit is None else f"at most {handler.limit.text} from one caller"
-    return ", ".join(part for part in (allow, limit) if part)
+    return ", ".join(part for part in (allow, limit) if part)[
+        :MAX_TERMS_CHARS
+    ]  # a limit may have many digits

@@ -7,7 +7,8 @@ import math
 from ringback.core.call_recorder import CallRecorder
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.outbox import Outbox
-from ringback.protocol.control import Watch, encode
+from ringback.protocol.control import Report, Watch, encode
+from ringback.protocol.limits import MAX_FRAME_BYTES
 
 MIN_REPORT_S = 0.1
 """The shortest interval of reports, whatever a broker asks for."""
@@ -33,7 +34,7 @@ class Reporter:
             state.recorder = None
             return
         if state.recorder is None:
-            state.recorder = CallRecorder()
+            state.recorder = CallRecorder(state.contain)
         else:
             state.recorder.begin_session()
         self._report_each(report_ms, now)
@@ -54,8 +55,28 @@ class Reporter:
         self.report_at = now + self._interval_s
         if state.recorder is not None:
             for report in state.recorder.take(state.peers.values(), now):
-                self._outbox.add_control(encode(report))
+                for frame in _frames(report):
+                    self._outbox.add_control(frame)
 
     def stop(self) -> None:
         """Report nothing until the next session."""
         self.report_at = math.inf
+
+
+def _frames(report: Report) -> list[bytes]:
+    """Return a report in as many frames as it takes: long keys may make it too large for one."""
+    frame = encode(report)
+    if len(frame) <= MAX_FRAME_BYTES:
+        return [frame]
+    callbacks, players, calls, latencies = (
+        report.callbacks,
+        report.players,
+        report.calls,
+        report.latencies or (),
+    )
+    at = [(len(rows) + 1) // 2 for rows in (callbacks, players, calls, latencies)]
+    first = Report(
+        callbacks[: at[0]], players[: at[1]], calls[: at[2]], report.lost, latencies[: at[3]] or None
+    )
+    second = Report(callbacks[at[0] :], players[at[1] :], calls[at[2] :], None, latencies[at[3] :] or None)
+    return _frames(first) + _frames(second)
