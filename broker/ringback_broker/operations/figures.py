@@ -82,6 +82,19 @@ class _Sum:
             self.fine[number] = self.fine.get(number, 0) + count
 
 
+class _Slot(NamedTuple):
+    """What was reported in ten seconds.
+
+    Attributes:
+        opened_at: when its first report came.
+        since: since when the calls of that report have ended, about.
+    """
+
+    opened_at: float
+    since: float
+    sums: dict[Callback, _Sum]
+
+
 class ReportedFigures:
     """The figures that were reported. Their size is bounded, whatever endpoints call and however long they
     run.
@@ -95,7 +108,7 @@ class ReportedFigures:
         self._taken_at = 0.0
         self._sums: dict[Callback, _Sum] = {}
         self._in_flight: dict[Session, dict[Callback, int]] = {}
-        self._slots: deque[tuple[float, dict[Callback, _Sum]]] = deque()
+        self._slots: deque[_Slot] = deque()
 
     def take(
         self,
@@ -130,16 +143,14 @@ class ReportedFigures:
         """Return the slot of this time."""
         self._drop_old(now)
         slots = self._slots
-        if not slots or now - slots[-1][0] >= SLOT_S:
-            slots.append(
-                (now - self._report_s, {})
-            )  # what is reported now has happened since about this time
-        return slots[-1][1]
+        if not slots or now - slots[-1].opened_at >= SLOT_S:
+            slots.append(_Slot(now, now - self._report_s, {}))
+        return slots[-1].sums
 
     def _drop_old(self, now: float) -> None:
         """Drop slots that are older than a minute."""
         slots = self._slots
-        while slots and now - slots[0][0] >= SLOT_S * SLOTS:
+        while slots and now - slots[0].opened_at >= SLOT_S * SLOTS:
             slots.popleft()
 
     def totals(self) -> dict[Callback, Totals]:
@@ -161,15 +172,15 @@ class ReportedFigures:
         if not self._slots:
             return {}
         sums: dict[Callback, _Sum] = {}
-        for _, slot in self._slots:
-            for callback, found in slot.items():
+        for slot in self._slots:
+            for callback, found in slot.sums.items():
                 total = sums.setdefault(callback, _Sum())
                 total.add(found.took_s, found.answered, found.failed)
                 total.add_fine(found.fine.items())
         # The latest report is of calls until it came. If none came for longer than one is due after, no calls
         # have ended since.
         until = max(self._taken_at, now - self._report_s)
-        elapsed_s = max(until - self._slots[0][0], self._report_s, 0.1)
+        elapsed_s = max(until - self._slots[0].since, self._report_s, 0.1)
         return {callback: _recent(found, elapsed_s) for callback, found in sums.items()}
 
 

@@ -108,6 +108,19 @@ def test_the_rate_is_right_from_the_first_report_on(desk: Desk) -> None:
         desk.now += 0.1
 
 
+def test_reports_may_come_as_seldom_as_once_a_minute() -> None:
+    desk = Desk(report=60.0)
+    operator, server = desk.operator(), desk.server()
+    for _ in range(5):
+        desk.now += 60.0
+        server.say(control.Report((figures(answered=600),), latencies=(latencies(c547=600),)))
+        row = rows(operator, control.Subject.CALLBACKS)[0]
+        assert row[6] == pytest.approx(10.0) and row[7] == 50.1
+        desk.now += 59.0
+        assert rows(operator, control.Subject.CALLBACKS)[0][6] == pytest.approx(10.0)
+        desk.now -= 59.0
+
+
 def latencies(key: str = "k", **counts: int) -> LatencyCounts:
     """Return counts by fine class: c3=1 is one call in class 3."""
     return LatencyCounts(key, Role.SERVER, tuple(int(name[1:]) for name in counts), tuple(counts.values()))

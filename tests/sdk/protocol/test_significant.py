@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ringback.protocol.reports import duration_ms
 from ringback.protocol.significant import rounded, rounded_ms, significant
 
 
@@ -31,3 +32,8 @@ def test_three_digits_and_no_exponent(value: float, text: str) -> None:
 def test_rounded() -> None:
     assert rounded(1234.5) == 1230.0 and rounded(0.050149) == 0.0501
     assert rounded_ms(0.050149) == 50.1 and rounded_ms(None) is None
+
+
+def test_the_duration_of_a_call_that_never_ran_is_unknown() -> None:
+    assert duration_ms(0.0) is None
+    assert duration_ms(0.0501239) == 50.124
