@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from support.faces import Face, HereBroker, LogLines, Seen, Stage, sdk_log
 from support.keyring import KeyRing
+from support.names import Names
 
 from ringback import BrokerUnreachable, Code, Player, Refused, RejectCode, Server, Unauthorized
 from ringback.credentials import KeyFileError, KeyPair, load_key_pair, write_key_pair
@@ -53,6 +55,27 @@ def run(face: Face, broker: HereBroker, body: Any) -> None:
             await body(stage)
 
     asyncio.run(whole())
+
+
+def test_a_guarded_broker_at_the_second_address_of_a_name(
+    face: Face, guarded: HereBroker, ring: ShopRing, signer: TokenKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(two_test=["127.0.0.2", "127.0.0.1"])
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    minted = []
+
+    def token() -> str:
+        minted.append(mint_token(signer, player_id=9, ttl=60.0))
+        return minted[-1]
+
+    async def body(stage: Stage) -> None:
+        here = stage.broker
+        here.players = here.players.replace("127.0.0.1", "two.test")
+        assert (await stage.player(key_file=ring.anna)).player_id == 7
+        assert (await stage.player(broker_key=ring.public, token=token)).player_id == 9
+        assert len(minted) == 1
+
+    run(face, guarded, body)
 
 
 async def refusal(stage: Stage, role: str, *arguments: Any, **settings: Any) -> Any:

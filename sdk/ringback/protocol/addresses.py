@@ -61,9 +61,13 @@ def _check_host(host: str, address: str) -> None:
         from ipaddress import IPv6Address  # slow to import, and few addresses need it
 
         try:
-            IPv6Address(host[1:-1])
+            ip = IPv6Address(host[1:-1])
         except ValueError as error:
             raise ValueError(f"the host of an address in brackets must be an IPv6: {error}") from None
+        if ip.is_link_local and ip.scope_id is None:
+            raise ValueError(
+                f"an address with a link-local IP needs its interface: [fe80::1%eth0], not {host}"
+            )
         return
     try:
         # The codec itself is slow for a long text.

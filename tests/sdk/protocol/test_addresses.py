@@ -85,6 +85,7 @@ def test_addresses_only_to_listen_on(address: str, becomes: str) -> None:
         "tcp://a\0b:5770",
         "tcp://[::1::]:5770",
         "tcp://[127.0.0.1]:5770",
+        "tcp://[fe80::1]:5770",
         "tcp://[]:5770",
         "tcp://127.0.0.1:5770\n",
         "ipc://",
