@@ -58,7 +58,7 @@ def run(face: Face, broker: HereBroker, body: Any) -> None:
 
 
 def test_a_guarded_broker_at_the_second_address_of_a_name(
-    face: Face, guarded: HereBroker, ring: ShopRing, signer: TokenKey, monkeypatch: pytest.MonkeyPatch
+    face: Face, signer: TokenKey, guarded: HereBroker, ring: ShopRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names(two_test=["127.0.0.2", "127.0.0.1"])
     monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
