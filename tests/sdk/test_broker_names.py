@@ -29,6 +29,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     monkeypatch.setattr(socket, "getaddrinfo", known.getaddrinfo)
     yield known
     known.released.set()
+    eventually(lambda: not resolver.resolver._threads, "all lookups have ended")
 
 
 def port_of(address: str) -> str:
@@ -185,6 +186,7 @@ def test_a_lookup_that_hangs_holds_nothing_up(face: Face, here: HereBroker, name
             assert "the lookup of its name still runs" in await starting
             await stage.within(face.close(hangs))
             assert names.lookups == ["hangs.test"]
+            assert resolver.resolver._asked == {"hangs.test": {}}  # nothing is kept for who has closed
             assert names.threads == {"ringback-resolver"}
 
     asyncio.run(run())
@@ -269,6 +271,30 @@ def test_an_address_with_an_ip_takes_no_lookup_and_no_thread(
 def test_an_interface_that_does_not_exist(face: Face) -> None:
     player = Stage(face, None).make("Player", "tcp://[fe80::1%nothing0]:5770", 7, connect_timeout=0.3)
     assert "this machine has no network interface 'nothing0'" in asyncio.run(error_of(face, player))
+
+
+def test_without_a_thread_the_lookup_fails_and_is_tried_again(
+    face: Face, here: HereBroker, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names.table["one.test"] = ["127.0.0.1"]
+    refused = Seen()
+
+    class Refusing(threading.Thread):
+        def start(self) -> None:
+            if self.name == "ringback-resolver" and len(refused.items) < 2:
+                refused(self.name)
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Refusing)
+
+    async def run() -> None:
+        async with Stage(face, here) as stage:
+            here.players = f"tcp://one.test:{port_of(here.players)}"
+            assert (await stage.player(7)).player_id == 7
+
+    asyncio.run(run())
+    assert len(refused.items) == 2
 
 
 # -- in processes of their own

@@ -86,6 +86,7 @@ class AsyncioShell(ShellBase):
         self.endpoint.close()
         self.running = False
         self.close_link()
+        self.forget_broker()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._timer_at = None

@@ -60,9 +60,13 @@ class ShellBase(Shell):
         """Run a function of the core on the core's thread, soon."""
 
     def find_broker(self, number: int) -> None:
-        found = resolver.find(self._options.address, partial(self._found, number))
+        found = resolver.find(self._options.address, self, partial(self._found, number))
         if found is not None:
             self._take_addresses(number, found)
+
+    def forget_broker(self) -> None:
+        """Ask for no addresses any more: this endpoint is closed."""
+        resolver.forget(self._options.address, self)
 
     @abstractmethod
     def _found(self, number: int, found: Found) -> None:

@@ -228,6 +228,7 @@ class BlockingShell(ShellBase):
             endpoint.close()
         finally:
             self.close_link()
+            self.forget_broker()
             self.pool.close()
             self._sleeping = False
             self.ended.set()

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ringback._runtime.log import log
@@ -18,6 +18,10 @@ from ringback.protocol.addresses import in_turn, is_numeric, split_tcp
 
 MAX_THREADS = 32
 """How many names are looked up at the same time. A name that does not answer holds one of these threads."""
+
+
+Answer = Callable[[list[str], str], None]
+"""A function of the IPs of a name, and of the reason if there is none."""
 
 
 class Found(NamedTuple):
@@ -34,21 +38,24 @@ class Resolver:
     """
 
     def __init__(self) -> None:
-        self._forget()
-        os.register_at_fork(after_in_child=self._forget)
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
 
-    def _forget(self) -> None:
+    def _begin(self) -> None:
         """Begin anew. The threads and askers of the parent process do not exist in a forked child."""
         self._lock = threading.Lock()
-        self._asked: dict[str, list[Callable[[list[str], str], None]]] = {}
+        self._asked: dict[str, dict[object, Answer]] = {}
         self._names: deque[str] = deque()
         self._threads = 0
 
-    def find(self, address: str, answer: Callable[[Found], None]) -> Found | None:
+    def find(self, address: str, asker: object, answer: Callable[[Found], None]) -> Found | None:
         """Return the numeric addresses for an address that needs no lookup: an IP, or an `ipc://` path.
 
         Otherwise return None, and give them to `answer` later, on a thread of the resolver. `answer` must not
-        block.
+        block. Whoever asks again before that gets only the latter answer.
+
+        Args:
+            asker: who asks, for `forget`.
         """
         if is_numeric(address):
             return _numeric(address)
@@ -57,15 +64,27 @@ class Resolver:
         def named(ips: list[str], problem: str) -> None:
             answer(Found(in_turn(ips, port), problem and _explain(host, problem)))
 
-        self._ask(host, named)
+        self._ask(host, asker, named)
         return None
 
-    def _ask(self, name: str, answer: Callable[[list[str], str], None]) -> None:
+    def forget(self, address: str, asker: object) -> None:
+        """Give this asker no answer any more. Nothing is kept for it, however long the lookup takes."""
+        if is_numeric(address):
+            return
+        name, _ = split_tcp(address)
+        with self._lock:
+            askers = self._asked.get(name, {})
+            askers.pop(asker, None)
+            if not askers and name in self._names:  # it waits for a thread
+                self._names.remove(name)
+                del self._asked[name]
+
+    def _ask(self, name: str, asker: object, answer: Answer) -> None:
         with self._lock:
             if (others := self._asked.get(name)) is not None:
-                others.append(answer)
+                others[asker] = answer
                 return
-            self._asked[name] = [answer]
+            self._asked[name] = {asker: answer}
             self._names.append(name)
             if self._threads >= MAX_THREADS:
                 return
@@ -77,9 +96,10 @@ class Resolver:
                 self._threads -= 1
                 if self._threads:  # another thread takes the name later
                     return
-                self._names.remove(name)
-                answers = self._asked.pop(name)
-            _tell(answers, [], "the system has no thread left")
+                self._names.clear()  # nobody else has put a name there without a thread
+                asked, self._asked = self._asked, {}
+            for answers in asked.values():
+                _tell(answers.values(), [], "the system has no thread left")
 
     def _work(self) -> None:
         while True:
@@ -90,7 +110,7 @@ class Resolver:
                 name = self._names.popleft()
             ips, problem = look_up(name)
             with self._lock:
-                answers = self._asked.pop(name)
+                answers = self._asked.pop(name).values()
             _tell(answers, ips, problem)
 
 
@@ -121,7 +141,7 @@ def _numeric(address: str) -> Found:
     return Found((address,))
 
 
-def _tell(answers: list[Callable[[list[str], str], None]], ips: list[str], problem: str) -> None:
+def _tell(answers: Iterable[Answer], ips: list[str], problem: str) -> None:
     for answer in answers:
         try:
             answer(ips, problem)
