@@ -5,36 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import get_args
 
 import pytest
+from support.protocol_tables import DOCUMENT, ROOT, section, tables
 
 from ringback.errors import ERROR_CLASSES, EXECUTED, Code, RejectCode
 from ringback.protocol import control, envelopes, frames, limits
 from ringback.protocol.frames import BROKER_ACCEPTS, ENDPOINT_TRANSITIONS, FrameType, Role, SessionState
-
-ROOT = Path(__file__).parents[3]
-DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-
-
-def section(title: str) -> str:
-    """Return the text between a heading and the next one."""
-    text: str
-    [text] = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
-    return text
-
-
-def tables(title: str) -> list[list[dict[str, str]]]:
-    """Return the tables of a section: rows by the names of the columns, without code marks."""
-    found = []
-    for block in re.findall(r"(?:^\|.*\|\n)+", section(title), re.MULTILINE):
-        head, _, *rows = [
-            [cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in block.splitlines()
-        ]
-        assert all(len(row) == len(head) for row in rows), block
-        found.append([dict(zip(head, row, strict=True)) for row in rows])
-    return found
 
 
 def numbers(table: list[dict[str, str]], column: str = "name") -> dict[int, str]:

@@ -17,7 +17,15 @@ from ringback.protocol.bounces import bounce
 from ringback.protocol.bundles import bundle, unbundle
 from ringback.protocol.envelope_decoding import decode
 from ringback.protocol.envelopes import Encoder, join
-from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
+from ringback.protocol.frames import (
+    BROKER_ACCEPTS,
+    ENDPOINT_TRANSITIONS,
+    HEADER,
+    HEADER_BYTES,
+    FrameType,
+    Role,
+    header,
+)
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import decode_player_id, encode_player_id
 from ringback.protocol.reports import CallbackFigures, CallFilter, LatencyCounts, PlayerFigures, WatchedCall
@@ -81,6 +89,16 @@ def encode_envelope(envelope: list[Any]) -> bytes:
         case [4, call_id]:
             return encoder.cancel(call_id)
     raise AssertionError(envelope)
+
+
+@pytest.mark.parametrize("vector", load("control.json", "frames"))
+def test_a_control_frame_says_who_decodes_it(vector: dict[str, Any]) -> None:
+    kind = FrameType[vector["type"]]
+    accepting = ["broker"] if any(kind in kinds for kinds in BROKER_ACCEPTS.values()) else []
+    for role in (Role.PLAYER, Role.SERVER, Role.OPERATOR):
+        if any(frame is kind for _, frame in ENDPOINT_TRANSITIONS[role]):
+            accepting.append(role.value)
+    assert vector["decoded_by"] == accepting
 
 
 @pytest.mark.parametrize("vector", load("headers.json", "headers"))
