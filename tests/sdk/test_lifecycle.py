@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextvars import Context
 from queue import SimpleQueue
 from typing import Any
 
@@ -344,7 +345,7 @@ def test_a_pool_starts_no_more_threads_than_needed() -> None:
     idents = set()
     for _ in range(20):
         done = threading.Event()
-        pool.submit(lambda done=done: (idents.add(threading.get_ident()), done.set()))
+        pool.submit(Context(), lambda done=done: (idents.add(threading.get_ident()), done.set()))
         assert done.wait(PATIENCE_S)
     pool.close()
     assert 1 <= len(idents) <= 3
@@ -354,7 +355,7 @@ def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
     pool = Pool(2, 10)
     may_end, done = threading.Event(), threading.Semaphore(0)
     for _ in range(6):
-        pool.submit(lambda: (may_end.wait(PATIENCE_S), done.release()))
+        pool.submit(Context(), lambda: (may_end.wait(PATIENCE_S), done.release()))
     assert pool._threads == 2  # the pool grows in `submit`
     may_end.set()
     for _ in range(6):
@@ -376,9 +377,9 @@ def test_a_job_that_comes_while_a_worker_seems_idle() -> None:
     done = threading.Event()
     pool = Pool(2, 10)
     pool._jobs = Gated()
-    pool.submit(lambda: (second.wait(PATIENCE_S), done.set()))
+    pool.submit(Context(), lambda: (second.wait(PATIENCE_S), done.set()))
     assert taken.acquire(timeout=PATIENCE_S)
-    pool.submit(second.set)
+    pool.submit(Context(), second.set)
     may_go_on.set()
     assert second.wait(PATIENCE_S / 2), "the second job waits behind the first, which waits for it"
     assert done.wait(PATIENCE_S)
@@ -391,12 +392,12 @@ def test_a_pool_replaces_workers_that_wait() -> None:
 
     def job(number: int) -> None:
         if number + 1 < len(events):
-            pool.submit(job, number + 1)
+            pool.submit(Context(), job, number + 1)
             with waiting():
                 assert events[number + 1].wait(PATIENCE_S)
         events[number].set()
 
-    pool.submit(job, 0)
+    pool.submit(Context(), job, 0)
     assert events[0].wait(PATIENCE_S)
     pool.close()
 
@@ -414,7 +415,7 @@ def test_a_pool_that_is_closed_while_workers_wait_ends_all_threads() -> None:
             may_end.wait(PATIENCE_S)
 
     for _ in range(2):
-        pool.submit(job)
+        pool.submit(Context(), job)
     for _ in range(2):
         assert began.acquire(timeout=PATIENCE_S)
     pool.close()
@@ -429,7 +430,7 @@ def test_a_closed_pool_still_runs_callbacks(caplog: pytest.LogCaptureFixture) ->
     pool = Pool(1, 1)
     pool.close()
     done = threading.Event()
-    pool.submit(done.set)
+    pool.submit(Context(), done.set)
     assert done.wait(PATIENCE_S)
 
 
@@ -439,8 +440,8 @@ def test_a_lane_keeps_the_order() -> None:
     items: list[int] = []
     done = threading.Event()
     for number in range(500):
-        lane.submit(items.append, number)
-    lane.submit(done.set)
+        lane.submit(Context(), items.append, number)
+    lane.submit(Context(), done.set)
     assert done.wait(PATIENCE_S)
     pool.close()
     assert items == list(range(500))

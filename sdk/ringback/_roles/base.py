@@ -185,11 +185,12 @@ class RoleBase(ABC, Generic[C, G]):
     ) -> C:
         self._check_running()
         check_key(key)
-        if callback is not None or on_error is not None:
-            _check_functions(callback, on_error)
         now = time.monotonic()
         deadline, budget_ms = call_context.deadline_and_budget(timeout, now)
         call = self._call_class(next(self._ids), key, deadline, callback, on_error, now, self)
+        if callback is not None or on_error is not None:
+            _check_functions(callback, on_error)
+            call._context = call_context.clean_context()
         tracer = call_context.tracer
         context = None if tracer is None else tracer.triggered(call, kind, encoded_id)
         try:

@@ -171,7 +171,10 @@ class OperatorRole(TrustedRole[C, G]):
         """Return the call that stands for a question or an order to the broker."""
         now = time.monotonic()
         deadline, _ = call_context.deadline_and_budget(timeout, now)
-        return self._call_class(next(self._ids), what, deadline, callback, on_error, now, self)
+        call = self._call_class(next(self._ids), what, deadline, callback, on_error, now, self)
+        if callback is not None:
+            call._context = call_context.clean_context()
+        return call
 
     def _list_players(
         self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None

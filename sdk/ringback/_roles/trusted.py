@@ -111,11 +111,7 @@ class TrustedRole(RoleBase[C, G]):
             return self.trigger_client_callback(key, player_id, payload, timeout=time_left(until))
 
         if players is None:
-            tracer = (
-                call_context.tracer
-            )  # the calls belong to the span of this moment, not of the list's arrival
-            begin = partial(group.begin, trigger if tracer is None else tracer.keep(trigger))
-            self._list_players(begin, group.fail, until)
+            self._list_players(partial(group.begin, trigger), group.fail, until)
         else:
             group.begin(trigger, [check_player_id(player_id) for player_id in players])
         return group

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 from ringback._runtime import call_context
@@ -63,10 +63,7 @@ class AsyncioShell(ShellBase):
         self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
-        # Callbacks and listeners run in the context of `start`. Otherwise they would inherit the deadline of
-        # whichever handler last set a timer.
-        self._context = contextvars.copy_context()
-        self._context.run(call_context.deadline.set, None)
+        self._context = call_context.clean_context()
         self._runnable = []
         # An earlier loop may have ended too early to reset these two.
         self._flush_wanted = self._read_wanted = False
@@ -183,7 +180,7 @@ class AsyncioShell(ShellBase):
             if state & POLLIN and not self._read_wanted:
                 self._read_wanted = True
                 self._burst = min(BURST, 2 * self._burst)
-                self._loop.call_soon(self._read_on)
+                self._loop.call_soon(self._read_on, context=self._context.copy())
             if full and state & POLLOUT:
                 self.want_flush()
         self._set_timer()
@@ -199,7 +196,8 @@ class AsyncioShell(ShellBase):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = due_at
-        self._timer = self._loop.call_later(max(0.0, due_at - time.monotonic()) + 0.001, self._timed)
+        delay_s = max(0.0, due_at - time.monotonic()) + 0.001
+        self._timer = self._loop.call_later(delay_s, self._timed, context=self._context.copy())
 
     def _timed(self) -> None:
         self._timer = self._timer_at = None
@@ -238,15 +236,18 @@ class AsyncioShell(ShellBase):
 
     def open_link(self, address: str, heartbeat_ms: int) -> None:
         link = self._link = self._new_link(address, heartbeat_ms)
-        self._loop.add_reader(link.socket.fileno(), self._readable)
-        self._loop.add_reader(link.monitor.fileno(), self._monitored)
-        self._loop.call_soon(self._monitored)  # for events from before there was a reader
+        # A reader runs in the context in which it is added: that of whoever opens the link.
+        context = self._context.copy()
+        context.run(self._loop.add_reader, link.socket.fileno(), self._readable)
+        context.run(self._loop.add_reader, link.monitor.fileno(), self._monitored)
+        # For events from before there was a reader.
+        self._loop.call_soon(self._monitored, context=self._context.copy())
 
     def fetch_token(self, number: int) -> None:
         if isinstance(self._token, str):
             self.endpoint.take_token(number, self._token, None, time.monotonic())
         else:
-            self._start_task(self._fetch_token(number))
+            self._context.copy().run(self._start_task, self._fetch_token(number))
 
     async def _fetch_token(self, number: int) -> None:
         token = ""
@@ -274,33 +275,35 @@ class AsyncioShell(ShellBase):
     def want_flush(self) -> None:
         if not self._flush_wanted and not self._taking:
             self._flush_wanted = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush, context=self._context.copy())
 
     def run(self, execution: Execution) -> None:
         if not self._runnable and not self._taking:
-            self._loop.call_soon(self._run_runnable)
+            self._loop.call_soon(self._run_runnable, context=self._context.copy())
         self._runnable.append(execution)
 
     def _run_runnable(self) -> None:
         runnable, self._runnable = self._runnable, []
         for execution in runnable:
             handler = execution.handler
+            context = self._context.copy()
             try:
                 if handler.in_thread:
-                    self._spawn(execution, self._in_thread(execution))
+                    execution.task = context.run(self._start_task, self._in_thread(execution))
                 elif handler.is_async:
-                    self._spawn(execution, self._async(execution))
+                    execution.task = context.run(self._start_task, self._async(execution))
                 else:
-                    awaitable = run_plain(execution)
+                    awaitable = context.run(run_plain, execution)
                     if awaitable is not None:
-                        self._spawn(execution, run_async(execution, awaitable))
+                        execution.task = context.run(self._start_task, run_async(execution, awaitable))
             except BaseException as error:  # the handlers behind it are of other callers
                 self.contain("a handler", error)
 
-    def _spawn(self, execution: Execution, coroutine: Coroutine[Any, Any, None]) -> None:
-        execution.task = self._start_task(coroutine)
-
     def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine as a task, in a copy of the current context.
+
+        The task takes the context itself: a task factory of the user may not take `context`.
+        """
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -312,7 +315,8 @@ class AsyncioShell(ShellBase):
             await run_async(execution, awaitable)
 
     async def _in_thread(self, execution: Execution) -> None:
-        context = contextvars.copy_context()
+        call_context.deadline.set(execution.deadline)
+        context = copy_context()
         try:
             future = self._loop.run_in_executor(None, lambda: context.run(self._run_in_thread, execution))
         except RuntimeError:  # the system has no thread left
@@ -372,7 +376,7 @@ class AsyncioShell(ShellBase):
             super().allow_failed(key, error)
 
     def finished(self, call: PendingCall) -> None:
-        self._loop.call_soon(self._call_user, deliver, call, context=self._context.copy())
+        self._loop.call_soon(self._call_user, deliver, call, context=call._context)
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         for listener in self.listeners[event]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
@@ -72,7 +73,11 @@ class BlockingShell(ShellBase):
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self.running = True
-        thread = threading.Thread(target=self._run, args=(timeout_s,), name="ringback-io", daemon=True)
+        self._context = call_context.clean_context()
+        arguments = self._run, timeout_s
+        thread = threading.Thread(
+            target=self._context.copy().run, args=arguments, name="ringback-io", daemon=True
+        )
         thread.start()
         self._thread = thread  # `stop` waits for it, so it must be started
         try:
@@ -249,7 +254,7 @@ class BlockingShell(ShellBase):
         if isinstance(self._token, str):
             self.endpoint.take_token(number, self._token, None, time.monotonic())
         else:
-            self.pool.submit(self._fetch_token, number)
+            self.pool.submit(self._context.copy(), self._fetch_token, number)
 
     def _fetch_token(self, number: int) -> None:
         token = ""
@@ -277,7 +282,7 @@ class BlockingShell(ShellBase):
         """Do nothing: every step flushes."""
 
     def run(self, execution: Execution) -> None:
-        self.pool.submit(self._handle, execution)
+        self.pool.submit(self._context.copy(), self._handle, execution)
 
     def jobs_waiting(self) -> int:
         return self.pool.waiting_jobs()
@@ -286,11 +291,11 @@ class BlockingShell(ShellBase):
         """Do nothing: a thread cannot be stopped. The handler can check `execution.cancelled`."""
 
     def finished(self, call: PendingCall) -> None:
-        self.pool.submit(self._call_user, deliver, call)
+        self.pool.submit(call._context, self._call_user, deliver, call)
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         for listener in self.listeners[event]:
-            self._lane.submit(self._tell, listener, argument)
+            self._lane.submit(self._context.copy(), self._tell, listener, argument)
 
     def started(self, error: Exception | None) -> None:
         self._started.put(error)

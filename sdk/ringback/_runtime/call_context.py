@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Protocol
 
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.protocol.frames import FrameType
-
-R = TypeVar("R")
 
 DEFAULT_TIMEOUT_S = 15.0
 LONGEST_S = 1e9
@@ -33,9 +31,13 @@ class CallTracer(Protocol):
     def handles(self, execution: Execution) -> Callable[..., Any] | None:
         """Begin the span of a handler. Return the function to run instead, None for the handler itself."""
 
-    def keep(self, function: Callable[..., R]) -> Callable[..., R]:
-        """Return a function that runs in the trace context of this moment."""
-        ...
+
+def clean_context() -> Context:
+    """Return a copy of the current context, for code that runs later: without the deadline of a handler."""
+    context = copy_context()
+    if deadline.get() is not None:
+        context.run(deadline.set, None)
+    return context
 
 
 tracer: CallTracer | None = None

@@ -16,12 +16,15 @@ from ringback.protocol.values import in_words
 
 
 def run_plain(execution: Execution) -> Any:
-    """Run the handler and reply with what it returns. Return an awaitable, if it gave one, to be awaited."""
+    """Run the handler and reply with what it returns. Return an awaitable, if it gave one, to be awaited.
+
+    The shell runs this in a context of its own: what it sets stays there.
+    """
     # First take the arguments: the I/O thread first marks an abandoned call and then drops its payload.
     arguments = execution.arguments()
     if not execution.begin(time.monotonic()):
         return None
-    token = call_context.deadline.set(execution.deadline)
+    call_context.deadline.set(execution.deadline)
     function, tracer = execution.handler.function, call_context.tracer
     try:
         if tracer is not None:
@@ -35,14 +38,11 @@ def run_plain(execution: Execution) -> Any:
     except BaseException as error:  # sys.exit() or Ctrl-C: the caller must not wait for its timeout
         execution.refuse(HandlerError(_ending(error)))
         raise
-    finally:
-        call_context.deadline.reset(token)
     return None
 
 
 async def run_async(execution: Execution, awaitable: Any) -> None:
-    """Await what a handler gave, and reply with its result."""
-    call_context.deadline.set(execution.deadline)
+    """Await what a handler gave, and reply with its result. The context has the deadline already."""
     try:
         _reply(execution, await awaitable)
     except Exception as error:

@@ -75,10 +75,6 @@ class Tracer(CallTracer):
             attributes[whom] = str(decode_player_id(encoded_id))
         span = self._tracer.start_span(call.key, here, SpanKind.CLIENT, attributes)
         call.add_waiter(lambda: _end(span, call._error))
-        if call.callback is not None:
-            call.callback = partial(_call_in, here, call.callback)
-        if call.on_error is not None:
-            call.on_error = partial(_call_in, here, call.on_error)
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span, here))
         return _bounded(carrier) or None
@@ -96,10 +92,6 @@ class Tracer(CallTracer):
         if execution.cancelled:  # meanwhile, by the I/O thread, which used the shell from before
             traced.end(_abandoned())
         return partial(_call_in, trace.set_span_in_context(span, parent), execution.handler.function)
-
-    def keep(self, function: Callable[..., R]) -> Callable[..., R]:
-        """Return a function that runs in the current context, whoever calls it."""
-        return partial(_run_in, context.get_current(), function)
 
 
 class _TracedShell:

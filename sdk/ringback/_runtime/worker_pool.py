@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context
 from queue import SimpleQueue
 from typing import Any, TypeVarTuple
 
 from ringback._runtime.log import log
 from ringback.errors import UsageError
 
-Job = tuple[Callable[..., Any], tuple[Any, ...]]
+Job = tuple[Context, Callable[..., Any], tuple[Any, ...]]
 Ts = TypeVarTuple("Ts")
 
 _current = threading.local()
@@ -36,12 +37,12 @@ class Pool:
         self._waiting = 0
         self._closed = False
 
-    def submit(self, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
-        """Run a function in a worker, soon."""
+    def submit(self, context: Context, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
+        """Run a function in a worker, soon, in a context of its own: a worker runs the jobs of many."""
         if self._closed:  # a callback of a call that ended only when the endpoint was closed
-            threading.Thread(target=_run, args=(function, arguments), daemon=True).start()
+            threading.Thread(target=_run, args=(context, function, arguments), daemon=True).start()
             return
-        self._jobs.put((function, arguments))
+        self._jobs.put((context, function, arguments))
         self._grow()
 
     def waiting_jobs(self) -> int:
@@ -97,9 +98,9 @@ class Pool:
                 return
             if self._jobs.qsize():  # these jobs came while this worker still counted as idle
                 self._grow()
-            function, arguments = job
-            _run(function, arguments)
-            del job, function, arguments
+            context, function, arguments = job
+            _run(context, function, arguments)
+            del job, context, function, arguments
 
 
 class NoPool:
@@ -117,9 +118,9 @@ def never_waits() -> None:
     _current.pool = NoPool()
 
 
-def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run(context: Context, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        function(*arguments)
+        context.run(function, *arguments)
     except BaseException:  # a handler's sys.exit() too: it must not end the worker
         log.exception("a handler or callback failed")
 
@@ -139,14 +140,14 @@ class Lane:
         self._lock = threading.Lock()
         self._running = False
 
-    def submit(self, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
-        """Run a function in a worker, after those submitted before it."""
+    def submit(self, context: Context, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
+        """Run a function in a worker, in a context of its own, after those submitted before it."""
         with self._lock:
-            self._jobs.append((function, arguments))
+            self._jobs.append((context, function, arguments))
             if self._running:
                 return
             self._running = True
-        self._pool.submit(self._run)
+        self._pool.submit(Context(), self._run)
 
     def _run(self) -> None:
         while True:
@@ -154,8 +155,8 @@ class Lane:
                 if not self._jobs:
                     self._running = False
                     return
-                function, arguments = self._jobs.popleft()
+                context, function, arguments = self._jobs.popleft()
             try:
-                function(*arguments)
+                context.run(function, *arguments)
             except BaseException:  # also sys.exit(): those behind it wait for their turn
                 log.exception("a listener failed")

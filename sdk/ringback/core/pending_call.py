@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Protocol
 
 from ringback.errors import CallbackError
@@ -37,6 +38,7 @@ class PendingCall:
     """
 
     __slots__ = (
+        "_context",
         "_done",
         "_endpoint",
         "_error",
@@ -70,6 +72,7 @@ class PendingCall:
         self.route: bytes | None = None
         self.callback = callback
         self.on_error = on_error
+        self._context: Context  # of `callback` and `on_error`; set only if there is one of them
         self._seen = callback is not None or on_error is not None
         self._done = False
         self._results: tuple[Any, ...] = ()

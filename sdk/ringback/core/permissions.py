@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from contextvars import copy_context
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -71,7 +72,8 @@ def permits(rule: Rule, source: PlayerID | None, of_operator: bool) -> bool:
         return of_operator
     if isinstance(rule, frozenset):
         return source in rule
-    permitted: object = rule(source)
+    # In a context of its own, so that what the function sets stays there.
+    permitted: object = copy_context().run(rule, source)
     # Something that is only truthy, like the coroutine of a forgotten await, lets nobody in.
     if type(permitted) is not bool:
         raise TypeError(f"allow must return True or False, not {type(permitted).__name__}")
