@@ -227,6 +227,10 @@ class _Bell:
         self._stopping.ask(times, self._grace_s, now)
 
 
+def _fault(what: str, error: Exception) -> None:
+    raise error
+
+
 class _Daemon:
     """The broker's own switchboard, receivers and loop, on simulated sockets."""
 
@@ -247,6 +251,10 @@ class _Daemon:
         self._bell = _Bell(self._stopping, settings.grace)
         receivers = [Receiver(router, self.switchboard, has_keys=True) for router in routers]
         self._loop = Loop(self.switchboard, receivers, self._stopping, {self._bell: self._bell.take})
+        # A real broker goes on after a fault. Here it ends the run.
+        parts: list[Any] = [self._loop, *receivers, *(receiver._strangers for receiver in receivers)]
+        for part in parts:
+            part._contain = _fault
 
     def stop(self) -> None:
         self._bell.rung += 1
@@ -339,7 +347,7 @@ class BrokerProcess(Process):
         bounced = sum(value for name, value in counters.rows() if name.startswith("bounced_"))
         sent = self.sent.get(FrameType.BOUNCE, 0) + self.sent.get(FrameType.REJECT, 0)
         assert sent <= bounced + counters.sessions_refused + counters.joins_delayed, counters
-        assert not counters.violations and not counters.malformed, counters
+        assert not counters.violations and not counters.malformed and not counters.faults, counters
 
     def check_at_rest(self, peers: int) -> None:
         """Check that this number of sessions is left, one for each open connection, and nothing else."""

@@ -35,8 +35,8 @@ class BackgroundReader(Generic[T]):
     def _run(self) -> None:
         try:
             self._result = self._read()
-        except Exception as error:  # `take` returns it, and what was read before holds
-            self._result = error
+        except BaseException as error:  # `take` returns it, and what was read before holds
+            self._result = error if isinstance(error, Exception) else RuntimeError(repr(error))
 
     def take(self) -> T | Exception | None:
         """Return what was read since the last call, or why it could not be read; None if there is nothing

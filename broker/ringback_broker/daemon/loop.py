@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ringback_broker.daemon.containment import Containment
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.daemon.stopping import Stopping
 from ringback_broker.net.poller import Poller
@@ -46,6 +47,7 @@ class Loop:
     ) -> None:
         self.lags = Lags()
         self._switchboard = switchboard
+        self._contain = Containment(switchboard.counters)
         self._receivers = tuple(receivers)
         self._stopping = stopping
         self._others = tuple(others.items())
@@ -88,16 +90,28 @@ class Loop:
                 events.note(now)
             since = events.noted_at
             if router.socket in ready or since is not None:
-                drained = receiver.take(now)
-                if since is not None and (drained or now - since > CLOSED_WITHIN_S):
-                    receiver.take_events(now)
-        switchboard.send_bundles(now)
+                try:
+                    drained = receiver.take(now)
+                    if since is not None and (drained or now - since > CLOSED_WITHIN_S):
+                        receiver.take_events(now)
+                except Exception as error:
+                    self._contain("taking messages", error)
+        try:
+            switchboard.send_bundles(now)
+        except Exception as error:
+            self._contain("sending bundles", error)
         for source, handle in self._others:
             if source in ready:
-                handle(now)
+                try:
+                    handle(now)
+                except Exception as error:
+                    self._contain("handling a signal or a handshake", error)
         if not self._waiting or now >= self._flush_at:
-            self._waiting = switchboard.flush()
             self._flush_at = now + FLUSH_S
+            try:
+                self._waiting = switchboard.flush()
+            except Exception as error:
+                self._contain("sending what waits", error)
         if now >= self._tick_at:
             self._tick(now)
         wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
@@ -113,8 +127,10 @@ class Loop:
         return wake_at
 
     def _tick(self, now: float) -> None:
-        self._switchboard.tick(now)
         self.lags.add(now - self._tick_at)
         self._tick_at = now + TICK_S
-        for duty in self._duties:
-            duty(now)
+        for duty in (self._switchboard.tick, *self._duties):
+            try:
+                duty(now)
+            except Exception as error:  # the others are done all the same
+                self._contain("a duty of a tick", error)

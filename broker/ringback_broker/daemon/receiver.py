@@ -6,6 +6,7 @@ from typing import Any
 
 import zmq
 
+from ringback_broker.daemon.containment import Containment
 from ringback_broker.daemon.stranger_receiver import STRANGERS_AT_ONCE, StrangerReceiver, pass_on
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import LARGE_BYTES, Frame, LargeFrame, Side
@@ -31,6 +32,7 @@ class Receiver:
     def __init__(self, router: RouterSocket, switchboard: Switchboard, has_keys: bool) -> None:
         self.router = router
         self._switchboard = switchboard
+        self._contain = Containment(switchboard.counters)
         self._strangers = StrangerReceiver(router, switchboard, has_keys)
         # How many messages came the last time. This many are taken before asking whether more wait.
         self._expected = 1
@@ -56,7 +58,7 @@ class Receiver:
 
     def take_events(self, now: float) -> None:
         """Tell the switchboard all connection events that were noted."""
-        pass_on(self.router.events.take_all(), self.router.side, self._switchboard, now)
+        pass_on(self.router.events.take_all(), self.router.side, self._switchboard, now, self._contain)
 
     def _take_some(self, wanted: int, now: float) -> int:
         """Take a number of messages, or fewer if there are fewer or too many from strangers.
@@ -96,12 +98,16 @@ class Receiver:
                 if session.sends_large:
                     frame = LargeFrame(message) if large else bytes(message)
                 session.sends_large = large
-                if option(_RCVMORE):
-                    switchboard.malformed(session, trusted + len(router.receive_parts(b"")))
-                elif trusted:
-                    from_backend(session, id_part, frame, now)
-                else:
-                    from_player(session, frame, now)
+                more = len(router.receive_parts(b"")) if option(_RCVMORE) else 0
+                try:
+                    if more:
+                        switchboard.malformed(session, trusted + more)
+                    elif trusted:
+                        from_backend(session, id_part, frame, now)
+                    else:
+                        from_player(session, frame, now)
+                except Exception as error:  # the messages behind it are of other peers
+                    self._contain("handling a message", error)
         except zmq.Again:
             pass
         return taken

@@ -54,9 +54,11 @@ class Signals:
         """Do what the signals ask for."""
         # A program around this broker may handle other signals. They wake the loop too, for nothing.
         numbers = self._bytes.recv(64)
-        if signal.SIGHUP in numbers:
-            self._reload()
-        self._stop(sum(number in _STOPPING for number in numbers), now)
+        try:
+            if signal.SIGHUP in numbers:
+                self._reload()
+        finally:  # a reload that fails holds up no request to stop
+            self._stop(sum(number in _STOPPING for number in numbers), now)
 
 
 def _wake_only(_number: int, _frame: StackFrame | None) -> Any:

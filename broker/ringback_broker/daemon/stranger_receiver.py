@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import zmq
 
 from ringback_broker.admission.hello import PARTS
+from ringback_broker.daemon.containment import Containment
 from ringback_broker.net.connection_events import ConnectionEvent
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Connection, Side
@@ -36,6 +37,7 @@ class StrangerReceiver:
         self._router = router
         self._switchboard = switchboard
         self._has_keys = has_keys
+        self._contain = Containment(switchboard.counters)
 
     def receive(self, routing_id: bytes) -> None:
         """Read the rest of a message, and keep it."""
@@ -56,11 +58,15 @@ class StrangerReceiver:
         router.events.note(now)
         known = switchboard.roster.by_routing_id[router.side]
         for routing_id, connection, parts in kept:
-            pass_on(router.events.take(connection.descriptor), router.side, switchboard, now)
-            if routing_id in known:  # the peer did not wait for the reply to its HELLO
-                self._deliver_of_session(known[routing_id], parts, now)
-            else:
-                switchboard.from_stranger(router.side, routing_id, parts, connection, now)
+            events = router.events.take(connection.descriptor)
+            pass_on(events, router.side, switchboard, now, self._contain)
+            try:
+                if routing_id in known:  # the peer did not wait for the reply to its HELLO
+                    self._deliver_of_session(known[routing_id], parts, now)
+                else:
+                    switchboard.from_stranger(router.side, routing_id, parts, connection, now)
+            except Exception as error:  # the messages behind it are of other peers
+                self._contain("handling a message of a stranger", error)
 
     def _deliver_of_session(self, session: Session, parts: list[bytes], now: float) -> None:
         if len(parts) != PARTS[session.side]:
@@ -71,10 +77,19 @@ class StrangerReceiver:
             self._switchboard.from_backend(session, parts[0], parts[1], now)
 
 
-def pass_on(events: Iterable[ConnectionEvent], side: Side, switchboard: Switchboard, now: float) -> None:
+def pass_on(
+    events: Iterable[ConnectionEvent],
+    side: Side,
+    switchboard: Switchboard,
+    now: float,
+    contain: Containment,
+) -> None:
     """Tell the switchboard what happened to connections."""
     for event, connection, failure in events:
-        if event == zmq.EVENT_ACCEPTED:
-            switchboard.accepted(side, connection, now)
-        else:
-            switchboard.disconnected(side, connection, failure)
+        try:
+            if event == zmq.EVENT_ACCEPTED:
+                switchboard.accepted(side, connection, now)
+            else:
+                switchboard.disconnected(side, connection, failure)
+        except Exception as error:  # the events behind it are of other connections
+            contain("handling a connection event", error)

@@ -47,6 +47,8 @@ class BrokerCounters:
         violations: frames that the protocol does not allow from their sender.
         stranger_messages: messages from strangers that were dropped.
         dropped: bounces and refusals for which there was no room or no receiver.
+        faults: messages, events, timers and requests whose handling failed with an exception. Each kind is
+            logged. It is a fault of ringback: please report it.
     """
 
     frames_up: int = 0
@@ -93,6 +95,7 @@ class BrokerCounters:
     violations: int = 0
     stranger_messages: int = 0
     dropped: int = 0
+    faults: int = 0
 
     def count_bounce(self, code: Code) -> None:
         """Count a frame that is bounced."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.fakesockets import EmptySocket, FakeMonitor
@@ -10,6 +12,7 @@ from support.switchboards import FakeWire
 
 from ringback_broker.daemon.loop import TICK_S, Loop
 from ringback_broker.daemon.receiver import Receiver
+from ringback_broker.daemon.signals import Signals
 from ringback_broker.daemon.stopping import Stopping
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Side
@@ -72,3 +75,63 @@ def test_asking_twice_to_stop_ends_the_loop_at_once() -> None:
     assert stopping.deadline == 105.0
     stopping.ask(1, 5.0, 102.0)
     assert (stopping.deadline, stopping.forced) == (102.0, True)
+
+
+# -- exceptions that nothing handles
+
+
+def planted(*_: object) -> Any:
+    raise RuntimeError("planted")
+
+
+def test_a_duty_that_fails_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    done: list[float] = []
+    stage.loop._duties = (planted, done.append)
+    for now in (101.0, 102.0, 103.0):
+        assert stage.loop.step(set(), now) == now + TICK_S
+    assert done == [101.0, 102.0, 103.0]
+    assert stage.switchboard.counters.faults == 3
+    [record] = caplog.records
+    assert "a duty of a tick failed, and the broker goes on" in record.message and record.exc_info
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("switchboard", "tick"),
+        ("switchboard", "send_bundles"),
+        ("switchboard", "flush"),
+        ("receiver", "take"),
+        ("receiver", "take_events"),
+    ],
+)
+def test_a_part_of_a_step_that_fails(monkeypatch: pytest.MonkeyPatch, owner: str, name: str) -> None:
+    stage = Stage()
+    done: list[float] = []
+    stage.duty = done.append
+    part: Any = stage.switchboard if owner == "switchboard" else stage.loop._receivers[0]
+    monkeypatch.setattr(part, name, planted)
+    stage.monitors[Side.PLAYERS].closed(77)
+    first = stage.loop._receivers[0].router
+    stage.loop.step({first.socket, first.monitor}, 101.0)
+    assert done == [101.0] and stage.switchboard.counters.faults >= 1
+    monkeypatch.undo()
+    faults = stage.switchboard.counters.faults
+    assert stage.loop.step(set(), 102.0) == 102.0 + TICK_S
+    assert (
+        stage.switchboard.counters.faults == faults
+        and stage.loop._receivers[0].router.events.noted_at is None
+    )
+
+
+def test_a_reload_that_fails_holds_up_no_request_to_stop() -> None:
+    asked: list[int] = []
+    signals = Signals(lambda times, now: asked.append(times), planted)
+    try:
+        signals._wake.send(bytes((signal.SIGHUP, signal.SIGTERM)))
+        with pytest.raises(RuntimeError, match="planted"):
+            signals.take(0.0)
+    finally:
+        signals.close()
+    assert asked == [1]
