@@ -55,6 +55,8 @@ async def do(line: str) -> None:
         say(f"{key} returned {await player.trigger_server_callback(key, payload)}")
     except CallbackError as error:
         say(f"{key}: {error} (executed: {error.executed})")
+    except ValueError as error:  # a key that is too long
+        say(f"cannot do that: {error}")
 
 
 def read(give: Callable[[str | None], None]) -> None:
@@ -73,7 +75,8 @@ async def main() -> None:
         loop = asyncio.get_running_loop()
 
         def give(line: str | None) -> None:
-            loop.call_soon_threadsafe(lines.put_nowait, line)
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits for commands
+                loop.call_soon_threadsafe(lines.put_nowait, line)
 
         threading.Thread(target=read, args=(give,), daemon=True).start()
         while line := await lines.get():

@@ -48,11 +48,12 @@ def left(player_id: PlayerID) -> None:
     say(f"player {player_id} left")
 
 
-def ask(player_id: PlayerID, key: str) -> None:
+def ask(number: str, key: str) -> None:
     try:
+        player_id = int(number)
         say(f"player {player_id} replied {server.trigger_client_callback(key, player_id).result()}")
     except CallbackError as error:
-        say(f"player {player_id}: {error} (executed: {error.executed})")
+        say(f"player {number}: {error} (executed: {error.executed})")
 
 
 def ask_all(key: str) -> None:
@@ -63,17 +64,24 @@ def ask_all(key: str) -> None:
     say(f"all replied {dict(sorted(replies.items(), key=str))}")
 
 
+def obey(line: str) -> None:
+    match line.split():
+        case ["ask", number, key] if number.isdecimal():
+            ask(number, key)
+        case ["ask-all", key]:
+            ask_all(key)
+        case _:
+            say(f"does not understand {line!r}")
+
+
 def main() -> None:
     with server:
         say("the shop is open")
         for line in sys.stdin:
-            match line.split():
-                case ["ask", number, key] if number.isdecimal():
-                    ask(int(number), key)
-                case ["ask-all", key]:
-                    ask_all(key)
-                case _:
-                    say(f"does not understand {line!r}")
+            try:
+                obey(line)
+            except ValueError as error:  # a number that is no player ID, a key that is too long
+                say(f"cannot do that: {error}")
 
 
 try:

@@ -155,6 +155,25 @@ def test_a_hostile_player_cannot_command_the_terminal_of_the_server(here: HereBr
         assert all(line.isprintable() for line in process.lines)
 
 
+def test_a_mistake_on_standard_input_ends_nothing(here: HereBroker) -> None:
+    with Process(str(EXAMPLES / SERVERS[0]), here.backend, stdin=subprocess.PIPE) as process:
+        process.wait_for("the shop is open")
+        assert process.popen.stdin is not None
+        for mistake in (
+            "ask 0 k",
+            f"ask {2**63} k",
+            f"ask 7 {'k' * 300}",
+            f"ask-all {'k' * 300}",
+            "ask " + "9" * 5000 + " k",
+        ):
+            process.popen.stdin.write(mistake + "\n")
+            process.popen.stdin.flush()
+            process.wait_for("^cannot do that: ")
+        process.popen.stdin.write("what\n")
+        process.popen.stdin.flush()
+        process.wait_for("^does not understand")
+
+
 @pytest.mark.parametrize("name", ["demo.py", *SERVERS, "shop_player.py"])
 def test_an_example_prints_its_usage(name: str) -> None:
     with Process(str(EXAMPLES / name), "--help") as process:

@@ -269,7 +269,7 @@ ENDS: dict[str, type[End]] = {"server": ServerEnd, "players": PlayersEnd}
 def main() -> int:
     """Work as the first argument says, and return the exit code."""
     from ringback_cli.exits import Exit, failure_of
-    from ringback_cli.output import complain
+    from ringback_cli.output import complain_of
 
     # The SDK also logs what it raises. The error is printed below, and once is enough.
     logging.getLogger("ringback").addHandler(logging.NullHandler())
@@ -279,7 +279,7 @@ def main() -> int:
         return Exit.INTERRUPTED
     except Exception as error:
         failure = failure_of(error)
-        complain(failure.code, failure.message)
+        complain_of(failure, as_json=False)
         return failure.exit
     return Exit.OK
 
