@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-MIN_SHARE_S = 0.25
-"""The least time that an address gets (RFC 8305, section 5: the recommended delay between attempts)."""
+MIN_SHARE_S = 0.1
+"""The least time that an address gets (RFC 8305, section 8: the recommended minimum between attempts)."""
 
 
 class AddressRound:
