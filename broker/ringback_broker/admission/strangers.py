@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ringback_broker.peers.connection import Connection, Side
@@ -50,6 +51,12 @@ class Strangers:
         """Add a connection that was just accepted. It has some time to say HELLO."""
         self.forget(side, connection)
         self._strangers[side][connection.descriptor] = _Stranger(connection, now + self.hello_s)
+
+    def connections(self) -> Iterator[tuple[Side, Connection, bool]]:
+        """Yield all strangers by side, each with whether it was refused."""
+        for side, strangers in self._strangers.items():
+            for stranger in strangers.values():
+                yield side, stranger.connection, bool(stranger.routing_id)
 
     def awaits_hello(self, side: Side, connection: Connection) -> bool:
         """Return whether a connection is open, has no session, and was not refused."""

@@ -22,6 +22,7 @@ from ringback_broker.daemon.socket_wire import SocketWire
 from ringback_broker.daemon.sockets import Sockets
 from ringback_broker.daemon.stopping import Stopping, log_end
 from ringback_broker.daemon.systemd import Notifier
+from ringback_broker.daemon.unfinished_watch import ProcessMemory, UnfinishedWatch
 from ringback_broker.operations.snapshot import Snapshot
 from ringback_broker.peers.connection import Side
 from ringback_broker.settings.schema import BrokerSettings
@@ -82,7 +83,10 @@ class Broker:
                 self._reloads.append(SettingsReload(asked_for, reread, self._use))
             self._notifier = Notifier({})
             self._stopping = Stopping(self._start_draining)
-            self._loop = self._make_loop(lines)
+            memory = ProcessMemory.open()
+            if memory is not None:
+                stack.callback(memory.close)
+            self._loop = self._make_loop(lines, memory)
             self._poller = self._loop.poller(self.settings.spin)
             self._http: HTTPSide | None = None
             if asked_for.http is not None:
@@ -94,7 +98,7 @@ class Broker:
         if keys is None:
             _warn_if_exposed(asked_for.players, asked_for.backend)
 
-    def _make_loop(self, lines: LogLines) -> Loop:
+    def _make_loop(self, lines: LogLines, memory: ProcessMemory | None) -> Loop:
         sockets, signals = self._sockets, self._signals
         receivers = [
             Receiver(router, self.switchboard, has_keys=sockets.zap is not None)
@@ -104,7 +108,10 @@ class Broker:
         if sockets.zap is not None:
             others[sockets.zap.socket] = sockets.zap.answer
         duties = [*(reload.tick for reload in self._reloads), lines.tick, self._tick]
-        return Loop(self.switchboard, receivers, self._stopping, others, duties)
+        routers = {router.side: router for router in (sockets.players, sockets.backend)}
+        watch = None if memory is None else UnfinishedWatch(self.switchboard, routers, memory)
+        look = None if watch is None else watch.look
+        return Loop(self.switchboard, receivers, self._stopping, others, duties, look)
 
     @property
     def players(self) -> str:

@@ -32,6 +32,8 @@ class Loop:
         receivers: take what comes to the two sockets that carry frames.
         others: what else is polled, each with the function that handles it; that gets the time.
         duties: what else is done at each tick, in this order; each gets the time.
+        look: what is done between the ticks too. It gets the time, and returns when it is due again. None:
+            nothing.
 
     Attributes:
         lags: how late the ticks were.
@@ -44,6 +46,7 @@ class Loop:
         stopping: Stopping,
         others: Mapping[Any, Callable[[float], None]],
         duties: Sequence[Callable[[float], None]] = (),
+        look: Callable[[float], float] | None = None,
     ) -> None:
         self.lags = Lags()
         self._switchboard = switchboard
@@ -52,7 +55,8 @@ class Loop:
         self._stopping = stopping
         self._others = tuple(others.items())
         self._duties = tuple(duties)
-        self._tick_at = self._flush_at = 0.0
+        self._look = look
+        self._tick_at = self._due_at = self._flush_at = 0.0
         self._waiting = False
 
     def poller(self, spin_s: float) -> Poller:
@@ -72,7 +76,8 @@ class Loop:
         """Return when the first step is due if nothing comes before."""
         self._flush_at = now
         self._tick_at = now + TICK_S
-        return self._tick_at
+        self._due_at = self._tick_at if self._look is None else now
+        return self._due_at
 
     def step(self, ready: set[Any], now: float) -> float | None:
         """Take what came and do what is due.
@@ -112,9 +117,9 @@ class Loop:
                 self._waiting = switchboard.flush()
             except Exception as error:
                 self._contain("sending what waits", error)
-        if now >= self._tick_at:
-            self._tick(now)
-        wake_at = min(self._tick_at, self._flush_at) if self._waiting else self._tick_at
+        if now >= self._due_at:
+            self._do_what_is_due(now)
+        wake_at = min(self._due_at, self._flush_at) if self._waiting else self._due_at
         deadline = self._stopping.deadline
         if deadline is not None:
             if not len(switchboard.roster) or now >= deadline:
@@ -125,6 +130,16 @@ class Loop:
             if receiver.router.events.noted_at is not None:
                 return now
         return wake_at
+
+    def _do_what_is_due(self, now: float) -> None:
+        if now >= self._tick_at:
+            self._tick(now)
+        self._due_at = self._tick_at
+        if self._look is not None:
+            try:
+                self._due_at = min(self._tick_at, self._look(now))
+            except Exception as error:
+                self._contain("looking at the memory", error)
 
     def _tick(self, now: float) -> None:
         self.lags.add(now - self._tick_at)

@@ -70,6 +70,7 @@ _LABELLED = (
         "reason",
         {
             "malformed": "malformed",
+            "unfinished": "messages_unfinished",
             "violation": "violations",
             "stranger": "stranger_messages",
             "no_receiver": "dropped",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import socket
 import sys
+import termios
 
 _libc = ctypes.CDLL(None)
-_LAST_DATA_RECV, _MIN_RTT, _TCP_INFO_BYTES = 52, 148, 152
+_LAST_DATA_RECV, _BYTES_RECEIVED, _MIN_RTT, _TCP_INFO_BYTES = 52, 128, 148, 152
 """Offsets in Linux's struct tcp_info, and its size (tcp(7), linux/tcp.h)."""
 
 
@@ -38,6 +39,19 @@ def round_trip_ms(descriptor: int) -> float | None:
     return rtt_us / 1000 if rtt_us and rtt_us != _UNMEASURED else None
 
 
+def bytes_read(descriptor: int) -> int | None:
+    """Return how many bytes libzmq has read of a TCP connection.
+
+    This is tcpi_bytes_received without what waits in the kernel. None: the system does not know.
+    """
+    received = _tcp_info(descriptor, _BYTES_RECEIVED, 8)
+    if received is None:
+        return None
+    waiting = ctypes.c_int()
+    _libc.ioctl(descriptor, termios.FIONREAD, ctypes.byref(waiting))
+    return max(0, received - waiting.value)
+
+
 def ip_of(descriptor: int) -> str:
     """Return the IP at the other end of a connection; empty if it has none, or is closed."""
     try:
@@ -58,13 +72,13 @@ def shut_down(descriptor: int) -> None:
     _libc.shutdown(descriptor, socket.SHUT_RDWR)
 
 
-def _tcp_info(descriptor: int, offset: int) -> int | None:
-    """Return a field of 32 bits of struct tcp_info."""
+def _tcp_info(descriptor: int, offset: int, width: int = 4) -> int | None:
+    """Return a field of struct tcp_info, of 4 or 8 bytes."""
     if sys.platform != "linux":
         return None
     size = ctypes.c_uint(_TCP_INFO_BYTES)
     info = ctypes.create_string_buffer(_TCP_INFO_BYTES)
     if _libc.getsockopt(descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
         return None
-    found = info.raw[offset : min(offset + 4, size.value)]
-    return int.from_bytes(found, sys.byteorder) if len(found) == 4 else None  # an older kernel has less
+    found = info.raw[offset : min(offset + width, size.value)]
+    return int.from_bytes(found, sys.byteorder) if len(found) == width else None  # an older kernel has less

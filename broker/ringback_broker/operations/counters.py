@@ -43,6 +43,7 @@ class BrokerCounters:
         connections_refused: connections that were closed at once, because there were too many in all or from
             one IP.
         watched_calls_lost: watched calls for which a report had no room.
+        messages_unfinished: connections that were closed because too much of a message without an end came.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
         stranger_messages: messages from strangers that were dropped.
@@ -91,6 +92,7 @@ class BrokerCounters:
     handshakes_failed: int = 0
     connections_refused: int = 0
     watched_calls_lost: int = 0
+    messages_unfinished: int = 0
     malformed: int = 0
     violations: int = 0
     stranger_messages: int = 0

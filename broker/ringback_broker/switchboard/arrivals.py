@@ -103,6 +103,22 @@ class Arrivals:
         else:
             self._no_hello(side, connection, failure or "it left, or does not speak ZeroMQ")
 
+    def close_unfinished(self, side: Side, connection: Connection, size: int) -> None:
+        """Close a connection over which too much of a message without an end came.
+
+        There is no REJECT: the connection would have to stay until it has arrived.
+        """
+        self._counters.messages_unfinished += 1
+        session = self._roster.at(side, connection)
+        reason = f"a message without an end: {size} bytes of it came"
+        code = RejectCode.PROTOCOL_ERROR.name
+        self._operations.log(PeerEvent("refused", reason, session, connection.ip, code))
+        self._strangers.forget(side, connection)
+        self._wire.close_connection(side, connection)
+        if session is not None:
+            self._endings.mark(session, f"{code}: {reason}")
+            self._sessions.end_marked()
+
     def _no_hello(self, side: Side, connection: Connection, why: str) -> None:
         """Count a connection that ends before HELLO."""
         self._counters.handshakes_failed += 1

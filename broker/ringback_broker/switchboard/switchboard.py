@@ -6,7 +6,7 @@ Pure: time and connections are arguments, effects are calls on a `Wire`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from ringback.errors import RejectCode
@@ -21,7 +21,7 @@ from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.operations import Operations
 from ringback_broker.operations.registered_keys import RegisteredKeys
 from ringback_broker.operations.snapshot import Lags, Snapshot
-from ringback_broker.peers.connection import Side
+from ringback_broker.peers.connection import Connection, Side
 from ringback_broker.peers.roster import Roster
 from ringback_broker.peers.session import Session
 from ringback_broker.settings.schema import BrokerSettings
@@ -164,6 +164,22 @@ class Switchboard:
         for session in self.roster.sessions():
             self.sending.notify(session, notice)
         self._sessions.end_marked()
+
+    def connections(self) -> Iterator[tuple[Side, Connection, object, bool]]:
+        """Yield all open connections by side.
+
+        Each comes with a mark that is another one after each of its messages, and with whether it is fresh:
+        no message but HELLO has come over it.
+        """
+        for session in self.roster.sessions():
+            seen = session.last_seen
+            yield session.side, session.connection, (session.number, seen), seen == session.since
+        for side, connection, refused in self.state.strangers.connections():
+            yield side, connection, refused, not refused
+
+    def close_unfinished(self, side: Side, connection: Connection, size: int) -> None:
+        """Close a connection over which too much of a message without an end came."""
+        self._arrivals.close_unfinished(side, connection, size)
 
     def snapshot(self, now: float, lags: Lags) -> Snapshot:
         """Return what others may see of the broker."""

@@ -166,3 +166,40 @@ def test_connections_on_a_unix_socket_have_no_ip_to_limit() -> None:
     for _ in range(5):
         came(desk, Side.PLAYERS, "")
     assert desk.wire.closed == [] and desk.counters.connections_refused == 0
+
+
+@pytest.mark.parametrize("role", [None, *Role], ids=str)
+def test_a_connection_with_a_message_without_an_end_is_closed_at_once(role: Role | None) -> None:
+    desk = Desk()
+    peer = desk.connect() if role is None else desk.join(role)
+    other = desk.player(9)
+    peer.take()
+    refused = desk.connect()
+    refused.say(control.Ping(b""))
+    found = {
+        connection: (side, mark, fresh) for side, connection, mark, fresh in desk.switchboard.connections()
+    }
+    assert set(found) == {peer.connection, other.connection, refused.connection}
+    assert found[peer.connection][2] and not found[refused.connection][2]
+    desk.switchboard.close_unfinished(peer.side, peer.connection, 12345)
+    assert desk.wire.closed == [(peer.side, peer.connection)] and not peer.take()
+    assert desk.counters.messages_unfinished == 1 and peer.session is None and other.session is not None
+    assert any("a message without an end: 12345 bytes" in detail for _, _, detail in desk.wire.reports)
+    logged = len(desk.wire.reports)
+    peer.leave()  # libzmq reports the end of the connection: it is no news
+    assert len(desk.wire.reports) == logged and desk.counters.handshakes_failed == 0
+
+
+def test_each_message_changes_the_mark_of_its_connection() -> None:
+    desk = Desk()
+    player = desk.player(7)
+
+    def mark() -> tuple[object, bool]:
+        [(_, _, mark, fresh)] = desk.switchboard.connections()
+        return mark, fresh
+
+    first = mark()
+    assert first[1] and mark() == first
+    desk.now += 0.1
+    player.say(control.Ping(b""))
+    assert mark()[0] != first[0] and not mark()[1]

@@ -245,7 +245,7 @@ const events = new Table(
 const isError = (name) =>
   /^(bounced|refused|handshakes|connections)_/.test(name) ||
   /^sessions_(expired|too_slow|too_fast|revoked|replaced|kicked)$/.test(name) ||
-  ["malformed", "violations", "stranger_messages", "dropped"].includes(name);
+  ["messages_unfinished", "malformed", "violations", "stranger_messages", "dropped"].includes(name);
 
 // -- the state
 
