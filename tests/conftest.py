@@ -20,8 +20,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def no_line_is_folded_into_another_test() -> None:
     """Let each test see the first line of each kind."""
-    if "ringback._runtime.log" in sys.modules:
-        sys.modules["ringback._runtime.log"].folding.reset()
+    for name in ("ringback._runtime.log", "ringback_broker.daemon.containment"):
+        if name in sys.modules:
+            sys.modules[name].folding.reset()
 
 
 @pytest.fixture

@@ -387,7 +387,7 @@ class AsyncioShell(ShellBase):
         try:
             result = function(argument)
             if hasattr(result, "__await__"):
-                self._start_task(_finish_user(result))
+                self._start_task(_finish_user(result, self))
         except BaseException as error:
             if asks_to_exit(error):
                 raise
@@ -407,8 +407,8 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-async def _finish_user(awaitable: Any) -> None:
+async def _finish_user(awaitable: Any, shell: AsyncioShell) -> None:
     try:
         await awaitable
     except Exception:
-        log.exception("a callback failed")
+        log.exception("%s: a listener or callback failed", shell.log_name)

@@ -137,7 +137,7 @@ class BlockingShell(ShellBase):
                     self.contain("waiting for the link", error)
                     endpoint.link_lost(time.monotonic(), f"the socket failed: {in_words(error)}")
         except BaseException as error:
-            log.exception("the I/O thread failed; the endpoint is closed now")
+            log.exception("%s: the I/O thread failed; the endpoint is closed now", self.log_name)
             self._started.put(error if isinstance(error, Exception) else None)
         finally:
             self.running = False
