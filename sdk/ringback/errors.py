@@ -13,7 +13,9 @@ All are below `RingbackError`:
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 Executed = Literal["no", "maybe", "yes"]
 """Whether the handler of a failed call ran. A call with "no" is safe to try again."""
@@ -64,7 +66,17 @@ class RejectCode(IntEnum):
 
 
 class RingbackError(Exception):
-    """The base of all exceptions of ringback."""
+    """The base of all exceptions of ringback.
+
+    Each can be pickled and copied, also a subclass whose `__init__` takes other arguments.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class with `args`: `__init__` may take others, and would compute them anew.
+        return _new, (type(self),), {"args": self.args, **vars(self)}
+
+    def __copy__(self) -> Self:
+        return fresh(self)
 
 
 class UsageError(RingbackError, RuntimeError):
@@ -242,6 +254,27 @@ ERROR_CLASSES: dict[Code, type[CallbackError]] = {
     Code.HANDLER_ERROR: HandlerError,
 }
 """The class of each code. A test checks that none is missing."""
+
+
+def _new(kind: type[RingbackError]) -> RingbackError:
+    """Return an empty error, for pickle and copy to fill."""
+    return kind.__new__(kind)
+
+
+def fresh(error: E) -> E:
+    """Return a copy of a kept error, to be raised: with its cause and notes, and without a traceback.
+
+    To raise the kept error itself would make a cycle of it, its traceback and whatever keeps it. Each time
+    it is raised, its traceback would grow, also that of another thread.
+    """
+    copy = type(error).__new__(type(error))
+    copy.args = error.args
+    copy.__dict__.update(vars(error))
+    if hasattr(error, "__notes__"):
+        copy.__notes__ = list(error.__notes__)
+    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy
 
 
 def call_error(

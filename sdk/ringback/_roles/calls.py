@@ -6,6 +6,7 @@ from typing import Any
 
 from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
+from ringback.errors import fresh
 
 
 class CallBase(PendingCall):
@@ -31,7 +32,7 @@ class CallBase(PendingCall):
     def _outcome(self) -> tuple[Any, ...]:
         self._seen = True
         if self._error is not None:
-            raise self._error
+            raise fresh(self._error)
         return self._results
 
     def __repr__(self) -> str:

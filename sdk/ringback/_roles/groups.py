@@ -8,7 +8,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from ringback._roles.calls import CallBase
-from ringback.errors import CallbackError, Cancelled, ConnectionLost, UsageError
+from ringback.errors import CallbackError, Cancelled, ConnectionLost, UsageError, fresh
 from ringback.protocol.player_ids import PlayerID
 
 C = TypeVar("C", bound=CallBase)
@@ -80,7 +80,7 @@ class GroupBase(ABC, Generic[C]):
 
     def _result(self) -> dict[PlayerID, C]:
         if self._error is not None:
-            raise self._error
+            raise fresh(self._error)
         for call in self.calls.values():
             call.seen()
         return self.calls

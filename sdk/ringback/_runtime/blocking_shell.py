@@ -87,7 +87,10 @@ class BlockingShell(ShellBase):
             raise
         if error is not None:
             self.stop()
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback has this frame
 
     def stop(self) -> None:
         """End the I/O thread, and wait until it has ended. A second call does nothing."""

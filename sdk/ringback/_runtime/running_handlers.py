@@ -9,7 +9,7 @@ from ringback._runtime import call_context
 from ringback._runtime.log import caller_of, log, owner_of, printable, target_of
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError, HandlerError
+from ringback.errors import CallbackError, HandlerError, fresh
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
 from ringback.protocol.values import in_words
@@ -93,7 +93,7 @@ def deliver(call: PendingCall) -> Any:
         if error is None:
             return None if call.callback is None else call.callback(*call._results)
         if call.on_error is not None:
-            return call.on_error(error)
+            return call.on_error(fresh(error))
         text = "%s: the call of %r failed, and it has no on_error: %s (%s)"
         details = owner_of(call), call.key, printable(error), target_of(call)
         log.warning(text, *details, extra={"kind": (call.key, error.code)})
