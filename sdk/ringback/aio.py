@@ -45,16 +45,20 @@ class Call(CallBase):
 
         Raises:
             CallbackError: the call failed. Its `executed` says whether the handler ran.
+            UsageError: the task runs on another event loop than the endpoint.
         """
         self._seen = True
         if not self._done:
-            waiter = Waiter(self._endpoint._shell)
+            shell = self._endpoint._shell
+            waiter = Waiter(shell)
             self.add_waiter(waiter.wake)
             try:
                 yield waiter
             except asyncio.CancelledError:
                 self.cancel()
                 raise
+            except RuntimeError:  # a task of another loop rejects the waiter: nothing else is raised here
+                raise shell.misuse() from None
         return unwrap(self._outcome())
 
     def result(self) -> Any:
@@ -118,8 +122,10 @@ class CallGroup(GroupBase[Call]):
         calls: the call of each player, by player ID. Empty until the list of players is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shell: AsyncioShell) -> None:
         super().__init__()
+        self._shell = shell
+        self._loop = shell.home
         self._event = asyncio.Event()
         self._waiters: list[Callable[[], object]] = []
 
@@ -181,6 +187,8 @@ class CallGroup(GroupBase[Call]):
         return self._result()
 
     async def _next(self) -> None:
+        if self._shell.foreign or asyncio.get_running_loop() is not self._loop:
+            raise self._shell.misuse()
         self._event.clear()
         await self._event.wait()
 
@@ -226,6 +234,11 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options, AsyncioShell(options))
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has welcomed this endpoint, the link is up, and the event loop is not closed."""
+        return super().connected and not self._shell.loop_is_closed()
+
     async def start(self) -> Self:
         """Connect, and wait until the broker has welcomed this endpoint.
 
@@ -240,7 +253,10 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
             Refused: the broker refused the endpoint, for example with `IDTaken` or `ServerTaken`.
             UsageError: the endpoint is already started.
         """
+        if self._shell.loop_is_closed():  # as after an asyncio.run without a close
+            self._shell.stop()
         if self._shell.running:
+            self._check_running()
             raise UsageError("this endpoint is already started")
         await self._shell.start(self._options.connect_timeout)
         return self
@@ -249,7 +265,13 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         """Leave the broker. Calls in flight end with `ConnectionLost`. A second call does nothing.
 
         Coroutine handlers are cancelled. They have a second to clean up.
+
+        Raises:
+            UsageError: the endpoint was started on another event loop, which is not closed.
         """
+        self._shell.check_process()
+        if self._shell.running and not self._shell.loop_is_closed():
+            self._check_running()
         self._shell.stop()
         tasks = self._shell.other_tasks()
         if tasks:
@@ -263,6 +285,7 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         """
         if not self._shell.running:
             await self.start()
+        self._check_running()
         try:
             await asyncio.Event().wait()
         finally:
@@ -277,24 +300,24 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        if not self._shell.foreign:  # a forked child leaves the block: the endpoint is the parent's
+            await self.close()
 
     def _make_group(self) -> CallGroup:
-        return CallGroup()
+        return CallGroup(self._shell)
 
     def _check_running(self) -> None:
-        if not self._shell.running:
-            raise UsageError(
-                "this endpoint is not started, or closed: await start(), or use it in an `async with` block"
-            )
-        if threading.get_ident() != self._shell.thread:
-            raise UsageError(
-                "an asyncio endpoint may be used only from its loop's thread; from another thread, use"
-                " asyncio.run_coroutine_threadsafe, or the blocking face"
-            )
+        # One look-up tells the process, the thread and the loop. The waiter of the call needs none then.
+        try:
+            if asyncio.get_running_loop() is self._shell.home:
+                return
+        except RuntimeError:
+            pass
+        raise self._shell.misuse()
 
     def _keys_changed(self) -> None:
-        if not self._shell.running:
+        self._shell.check_process()
+        if not self._shell.running or self._shell.loop_is_closed():
             return
         if threading.get_ident() == self._shell.thread:
             self._endpoint.keys_changed()
@@ -303,8 +326,7 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
 
     def cancel_call(self, call: PendingCall) -> None:
         """Cancel a call, for `Call.cancel`."""
-        if threading.get_ident() != self._shell.thread:
-            raise UsageError("a call of an asyncio endpoint may be cancelled only from its loop's thread")
+        self._check_running()
         super().cancel_call(call)
 
 

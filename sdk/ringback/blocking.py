@@ -13,7 +13,7 @@ from ringback._roles.groups import GroupBase
 from ringback._roles.operator import OperatorRole
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
-from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
 from ringback._runtime.options import BlockingArguments, BlockingOptions, check_names
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import CallbackError, UsageError
@@ -53,11 +53,18 @@ class Call(CallBase):
         self._seen = True  # even if Ctrl-C ends the wait
         if self._done:
             return
+        shell = self._endpoint._shell
+        if shell.foreign:
+            shell.check_process()
         done = threading.Lock()
         done.acquire()
         self.add_waiter(done.release)
         with waiting():
-            done.acquire()
+            while not done.acquire(timeout=WATCH_S):
+                problem = shell.endless_wait(self.deadline)
+                # The call may have ended while the check ran.
+                if problem is not None and not done.acquire(blocking=False):
+                    raise problem
 
 
 class CallGroup(GroupBase[Call]):
@@ -67,8 +74,9 @@ class CallGroup(GroupBase[Call]):
         calls: the call of each player, by player ID. Empty until the list of players is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shell: BlockingShell) -> None:
         super().__init__()
+        self._shell = shell
         self._condition = threading.Condition()
 
     def __iter__(self) -> Iterator[tuple[PlayerID, Call]]:
@@ -91,8 +99,13 @@ class CallGroup(GroupBase[Call]):
         return self._result()
 
     def _wait(self, until: Callable[[], bool]) -> None:
+        shell = self._shell
+        shell.check_process()  # in a forked child, the condition may be locked for ever
         with waiting(), self._condition:
-            self._condition.wait_for(until)
+            while not self._condition.wait_for(until, WATCH_S):
+                problem = shell.endless_wait(self.deadline)
+                if problem is not None and not until():
+                    raise problem
 
     def _changed(self) -> None:
         with self._condition:
@@ -166,10 +179,12 @@ class BlockingFace(RoleBase[Call, CallGroup]):
         Raises:
             LinkError: the endpoint could not start; see `start`.
         """
+        self._shell.check_process()
         try:
             if not self._shell.running:
                 self.start()
-            self._shell.ended.wait()
+            while not self._shell.ended.wait(WATCH_S) and self._shell.endless_wait(None) is None:
+                pass
         except KeyboardInterrupt:
             pass
         finally:
@@ -184,13 +199,15 @@ class BlockingFace(RoleBase[Call, CallGroup]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if not self._shell.foreign:  # a forked child leaves the block: the endpoint is the parent's
+            self.close()
 
     def _make_group(self) -> CallGroup:
-        return CallGroup()
+        return CallGroup(self._shell)
 
     def _check_running(self) -> None:
         if not self._shell.running:
+            self._shell.check_process()
             raise UsageError(
                 "this endpoint is not started, or closed: call start(), or use it in a `with` block"
             )
@@ -198,6 +215,8 @@ class BlockingFace(RoleBase[Call, CallGroup]):
     def _keys_changed(self) -> None:
         if self._shell.running:
             self._shell.submit(self._endpoint.keys_changed)
+        else:
+            self._shell.check_process()
 
 
 class Server(ServerRole[Call, CallGroup], BlockingFace):

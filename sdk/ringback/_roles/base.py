@@ -22,6 +22,7 @@ from ringback._version import __version__
 from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
+from ringback.core.registry import Registry
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout
@@ -127,7 +128,7 @@ class RoleBase(ABC, Generic[C, G]):
     @property
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint and the link is up."""
-        return self._endpoint.connected
+        return self._shell.running and self._endpoint.connected
 
     @property
     def counters(self) -> EndpointCounters:
@@ -166,7 +167,13 @@ class RoleBase(ABC, Generic[C, G]):
         """
         return self._listen(EndpointEvent.DISCONNECTED, listener)
 
+    @property
+    def _registry(self) -> Registry:
+        self._shell.check_process()
+        return self._endpoint.registry
+
     def _listen(self, event: EndpointEvent, listener: F) -> F:
+        self._shell.check_process()
         check_takes(listener, (_LISTENS_TO[event],), "listener")
         self._shell.listeners[event].append(listener)
         return listener

@@ -19,9 +19,11 @@ class GroupBase(ABC, Generic[C]):
 
     Attributes:
         calls: the call of each player, by player ID. Empty until the list of players is known.
+        deadline: when its calls end at the latest, on the monotonic clock; None for no limit.
     """
 
     def __init__(self) -> None:
+        self.deadline: float | None = None
         self.calls: dict[PlayerID, C] = {}
         self._ended: list[tuple[PlayerID, C]] = []
         self._begun = False

@@ -65,9 +65,7 @@ class PlayerRole(RoleBase[C, G]):
         All other arguments, the returned registration and the errors are those of
         `Server.register_server_callback`.
         """
-        return register(
-            self._endpoint.registry, key, handler, replace=replace, in_thread=in_thread, limit=limit
-        )
+        return register(self._registry, key, handler, replace=replace, in_thread=in_thread, limit=limit)
 
     def trigger_server_callback(
         self,

@@ -85,7 +85,7 @@ class ServerRole(TrustedRole[C, G]):
                 `limit` is not a rate.
         """
         return register(
-            self._endpoint.registry,
+            self._registry,
             key,
             handler,
             replace=replace,
@@ -97,6 +97,7 @@ class ServerRole(TrustedRole[C, G]):
     @property
     def players(self) -> list[PlayerID]:
         """The IDs of the players that are connected now, in the order in which they joined."""
+        self._shell.check_process()
         return list(self._endpoint.players)
 
     def on_player_joined(self, listener: F) -> F:

@@ -106,6 +106,7 @@ class TrustedRole(RoleBase[C, G]):
         check_key(key)
         group = self._make_group()
         until, _ = call_context.deadline_and_budget(timeout, time.monotonic())
+        group.deadline = until
 
         def trigger(player_id: PlayerID) -> C:
             return self.trigger_client_callback(key, player_id, payload, timeout=time_left(until))

@@ -18,6 +18,7 @@ from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import folding, log
+from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.resolver import Found
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
@@ -25,7 +26,7 @@ from ringback._runtime.waiter import Waiter
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
-from ringback.errors import CallbackError, Overloaded
+from ringback.errors import CallbackError, Overloaded, UsageError
 from ringback.protocol.envelopes import Encoder
 
 BURST = 64
@@ -37,11 +38,14 @@ class AsyncioShell(ShellBase):
     """The readers on the loop, the timer, and the tasks of handlers.
 
     Attributes:
+        home: the loop while the endpoint is started; `NOWHERE` otherwise, and in a forked child.
         thread: the ident of the loop's thread.
     """
 
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options)
+        self.home: asyncio.AbstractEventLoop = NOWHERE
+        self._loop: asyncio.AbstractEventLoop = NOWHERE
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
@@ -60,14 +64,15 @@ class AsyncioShell(ShellBase):
         Raises:
             LinkError: the broker did not respond in time, or refused the endpoint.
         """
-        self._loop = asyncio.get_running_loop()
+        self.check_process()
+        self.home = self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._context = call_context.clean_context()
         self._runnable = []
         # An earlier loop may have ended too early to reset these two.
         self._flush_wanted = self._read_wanted = False
-        self.running = True
+        self._begin()
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
             self._settle()
@@ -80,8 +85,17 @@ class AsyncioShell(ShellBase):
         """Close the core and the link, and cancel the tasks of handlers. A second call does nothing."""
         if not self.running:
             return
+        if self._loop.is_closed():  # without a close of the endpoint; its tasks and timers are gone
+            log.warning(
+                "the event loop was closed before this endpoint; its callbacks and listeners do not run"
+            )
+            self._loop = NOWHERE
+            self._timer = self._timer_at = None
+            self._tasks.clear()
+            self._woken.clear()
         self.endpoint.close()
-        self.running = False
+        self.home = NOWHERE
+        self._ended()
         self.close_link()
         self.forget_broker()
         if self._timer is not None:
@@ -89,6 +103,49 @@ class AsyncioShell(ShellBase):
             self._timer = self._timer_at = None
         for task in self.other_tasks():
             task.cancel()
+
+    def loop_is_closed(self) -> bool:
+        """Return whether the loop of a started endpoint is closed, so that nothing can run it."""
+        return self.running and self._loop.is_closed()
+
+    def misuse(self) -> UsageError:
+        """Return the error of a function that is used where it cannot work, and that says why."""
+        try:
+            self.check_process()
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except UsageError as error:
+            return error
+        except RuntimeError:
+            running = None
+        if self.loop_is_closed():
+            self.stop()
+            return UsageError(
+                "the event loop of this endpoint is closed, and the endpoint with it: start it again"
+            )
+        if not self.running:
+            return UsageError(
+                "this endpoint is not started, or closed: await start(), or use it in an `async with` block"
+            )
+        if threading.get_ident() != self.thread:
+            return UsageError(
+                "an asyncio endpoint may be used only from its loop's thread; from another thread, use"
+                " asyncio.run_coroutine_threadsafe, or the blocking face"
+            )
+        if running is None:
+            return UsageError("no event loop runs here: use an asyncio endpoint in a coroutine or a callback")
+        return UsageError(
+            "this endpoint was started on another event loop: use it there, or close it there first."
+            " With pytest-asyncio, give the fixture and its tests the same loop_scope"
+        )
+
+    def inherited(self) -> None:
+        super().inherited()
+        self.home = NOWHERE
+        self.thread = 0  # so that a reply looks whose endpoint it is
+        # The loop shares its selector with the parent's: no reader may be removed, and nothing may run.
+        self._loop = NOWHERE
+        self._runnable, self._timer, self._timer_at = [], None, None
+        self._woken.clear()
 
     def other_tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of handlers and callbacks, except the current one: it may be closing us."""
@@ -200,6 +257,8 @@ class AsyncioShell(ShellBase):
         self._timer = self._loop.call_later(delay_s, self._timed, context=self._context.copy())
 
     def _timed(self) -> None:
+        if self.foreign:
+            return
         self._timer = self._timer_at = None
         folding.over()
         try:
@@ -355,6 +414,7 @@ class AsyncioShell(ShellBase):
         if now is None:  # before encoding, and before the loop has time for a reply from another thread
             now = time.monotonic()
         if threading.get_ident() != self.thread:
+            self.check_process()
             try:
                 self._loop.call_soon_threadsafe(self.reply, execution, results, error, now)
             except RuntimeError:  # the loop is closed, so no caller waits

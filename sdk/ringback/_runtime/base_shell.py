@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVarTuple
 
+from ringback._runtime.forks import note_started, note_stopped
 from ringback._runtime.link import Link, Loss
 from ringback._runtime.log import caller_of, log, printable
 from ringback._runtime.options import EndpointOptions
@@ -16,6 +18,7 @@ from ringback._runtime.resolver import Found, resolver
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.shell import EndpointEvent, Shell
+from ringback.errors import UsageError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import Role
 
@@ -29,12 +32,16 @@ class ShellBase(Shell):
         endpoint: the core that this shell runs. It is set once both exist.
         running: whether the endpoint is started.
         listeners: the user's functions for each event.
+        foreign: in a forked child, whether the endpoint belongs to the parent process.
     """
 
     endpoint: Endpoint
 
     def __init__(self, options: EndpointOptions) -> None:
         self.running = False
+        self.foreign = False
+        self._process = 0
+        self._inherited_link: Link | None = None
         self.listeners: dict[EndpointEvent, list[Callable[[Any], Any]]] = {
             event: [] for event in EndpointEvent
         }
@@ -74,6 +81,32 @@ class ShellBase(Shell):
 
     def _take_addresses(self, number: int, found: Found) -> None:
         self.endpoint.take_addresses(number, found.addresses, found.problem, time.monotonic())
+
+    def check_process(self) -> None:
+        """Raise UsageError in a forked child, if the endpoint belongs to the parent process."""
+        if self.foreign:
+            raise UsageError(
+                f"this endpoint was started in process {self._process} and does not work in a forked child:"
+                " create and start an endpoint in the child, for example in gunicorn's post_fork"
+            )
+
+    def inherited(self) -> None:
+        """Let go of the link, in a forked child. Nothing is sent or closed: it is the parent's."""
+        self.foreign = True
+        self.running = False
+        # Kept, so that the collector does not report sockets that nobody closed.
+        self._link, self._inherited_link = None, self._link
+
+    def _begin(self) -> None:
+        """Take note that the endpoint belongs to this process from now on."""
+        self._process = os.getpid()
+        self.running = True
+        note_started(self)
+
+    def _ended(self) -> None:
+        """Take note that the endpoint is closed, and may be started in any process."""
+        self.running = False
+        note_stopped(self)
 
     def _new_link(self, address: str, heartbeat_ms: int) -> Link:
         options = self._options

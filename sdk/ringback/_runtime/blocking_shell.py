@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import socket
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import zmq
@@ -27,9 +28,25 @@ from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
-from ringback.errors import CallbackError, HandlerError
+from ringback.errors import (
+    BrokerUnreachable,
+    CallbackError,
+    CallTimeout,
+    ConnectionLost,
+    HandlerError,
+    UsageError,
+)
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.values import in_words
+
+WATCH_S = 1.0
+"""How often a thread that waits looks whether the I/O thread can still end its wait."""
+
+GRACE_S = 5.0
+"""How long a thread waits for the I/O thread beyond the moment at which its wait is over."""
+
+STOP_S = 10.0
+"""How long `stop` waits for the I/O thread."""
 
 BURST = 256
 """The I/O thread reads at most this many messages before it looks at timers and commands again."""
@@ -65,6 +82,7 @@ class BlockingShell(ShellBase):
         Raises:
             LinkError: the broker did not respond in time, or refused the endpoint.
         """
+        self.check_process()
         self.pool = Pool(*self._workers)
         self._lane = Lane(self.pool)
         self._started = SimpleQueue()  # an earlier start may have left an outcome in the old queue
@@ -72,16 +90,22 @@ class BlockingShell(ShellBase):
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self.running = True
+        self._begin()
         self._context = call_context.clean_context()
         arguments = self._run, timeout_s
         thread = threading.Thread(
             target=self._context.copy().run, args=arguments, name="ringback-io", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._ended()
+            self._wake_in.close()
+            self._wake_out.close()
+            raise UsageError("the system has no thread left: close endpoints, or raise its limit") from None
         self._thread = thread  # `stop` waits for it, so it must be started
         try:
-            error = self._started.get()
+            error = self._outcome_of_start(thread, timeout_s)
         except BaseException:  # Ctrl-C
             self.stop()
             raise
@@ -92,15 +116,63 @@ class BlockingShell(ShellBase):
             finally:
                 del error  # its traceback has this frame
 
+    def _outcome_of_start(self, thread: threading.Thread, timeout_s: float) -> Exception | None:
+        give_up_at = time.monotonic() + timeout_s + GRACE_S
+        while True:
+            alive = thread.is_alive()
+            try:
+                return self._started.get(timeout=WATCH_S)
+            except Empty:
+                self.check_process()
+                if not alive:
+                    return BrokerUnreachable("the I/O thread ended before the broker responded: see the log")
+                if time.monotonic() > give_up_at:
+                    return BrokerUnreachable(f"the I/O thread did not end the start: {_BLOCKED}")
+
     def stop(self) -> None:
-        """End the I/O thread, and wait until it has ended. A second call does nothing."""
+        """End the I/O thread, and wait until it has ended. A second call does nothing.
+
+        If one of the user's functions blocks the I/O thread, this logs an error and returns. The thread then
+        ends once the function returns.
+        """
+        self.check_process()
         thread = self._thread
         if thread is None:
             return
         self.submit(self._end)
         if thread is not threading.current_thread():
-            thread.join()
+            thread.join(STOP_S)
+            if thread.is_alive():
+                log.error("the I/O thread has not ended for %.0f s: %s", STOP_S, _BLOCKED)
+                return
         self._thread = None
+        self._ended()
+
+    def endless_wait(self, deadline: float | None) -> Exception | None:
+        """Return why the I/O thread will not end a wait for a call or a group; None if it still may."""
+        thread = self._thread
+        if self.foreign or sys.is_finalizing() or (thread is not None and not thread.is_alive()):
+            return self._gone()
+        if deadline is not None and time.monotonic() > deadline + GRACE_S:
+            return CallTimeout(f"the time of the call is over, and nothing ended it: {_BLOCKED}")
+        return None
+
+    def _gone(self) -> Exception:
+        try:
+            self.check_process()
+        except UsageError as error:
+            return error
+        return ConnectionLost("the I/O thread has ended: the process is exiting, or the log says why")
+
+    def inherited(self) -> None:
+        super().inherited()
+        # Threads of the parent may have held the locks of what is replaced here.
+        self._commands = _NoCommands(self.check_process)
+        self._sleeping = False
+        self.ended = threading.Event()
+        self.ended.set()
+        self._last_commands = threading.RLock()
+        self.pool.inherited()
 
     def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a function of the core on the I/O thread, soon. Any thread may call this."""
@@ -143,8 +215,9 @@ class BlockingShell(ShellBase):
             log.exception("%s: the I/O thread failed; the endpoint is closed now", self.log_name)
             self._started.put(error if isinstance(error, Exception) else None)
         finally:
-            self.running = False
-            self._end_of_thread(endpoint)
+            if not self.foreign:  # an `allow` function forked: the endpoint is the parent's
+                self.running = False
+                self._end_of_thread(endpoint)
 
     def _step(self, endpoint: Endpoint) -> None:
         now = time.monotonic()
@@ -326,6 +399,20 @@ class BlockingShell(ShellBase):
         result = function(argument)
         if inspect.iscoroutine(result):
             _finish(result)
+
+
+_BLOCKED = "an `allow` function, or another function that runs on this thread, blocks it"
+
+
+class _NoCommands(deque[tuple[Callable[..., None], tuple[Any, ...]]]):
+    """The commands of an endpoint in a forked child: there is no I/O thread that could run them."""
+
+    def __init__(self, refuse: Callable[[], None]) -> None:
+        super().__init__()
+        self._refuse = refuse
+
+    def append(self, _command: object) -> None:
+        self._refuse()
 
 
 def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -9,7 +9,13 @@ from typing import Any, Protocol
 
 
 class Waker(Protocol):
-    """The shell, as a waiter sees it."""
+    """The shell, as a waiter sees it.
+
+    Attributes:
+        home: the loop that the endpoint runs on. A task of another loop rejects the waiter.
+    """
+
+    home: asyncio.AbstractEventLoop
 
     def wake(self, waiter: Waiter) -> None:
         """Let the task of a waiter go on, in this step or in a later round of the loop."""
@@ -30,7 +36,7 @@ class Waiter(asyncio.Future[None]):
     __slots__ = ("_step", "_step_context", "_waker")
 
     def __init__(self, waker: Waker) -> None:
-        super().__init__()
+        super().__init__(loop=waker.home)
         self._asyncio_future_blocking = True  # a task accepts only a future that says so
         self._waker = waker
         self._step: Callable[[Waiter], object] | None = None

@@ -66,6 +66,12 @@ class Pool:
         self._closed = True
         self._jobs.put(None)
 
+    def inherited(self) -> None:
+        """End this worker, in a child that a handler has forked. Other threads do not exist there."""
+        self._lock = threading.Lock()  # another thread may have held the lock
+        self._jobs = SimpleQueue()
+        self.close()
+
     def _grow(self) -> None:
         with self._lock:
             busy = self._threads - self._waiting
