@@ -102,6 +102,8 @@ class ConnectionsByIP:
 
     def is_crowd(self, side: Side, ip: str) -> bool:
         """Return whether a crowd joins from an IP now. Some of its connections are given up and made anew."""
+        if (side, ip) in self._doubted_until:
+            return False
         if (side, ip) in self._delayed:
             return True
         recent, at = self._recent.get((side, ip), (0.0, self._now))

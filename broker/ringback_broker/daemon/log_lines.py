@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from ringback.log_folding import WINDOW_S, Folded, LineFolds
 from ringback.protocol.frames import Role
@@ -25,7 +26,13 @@ CALLS_A_TICK = 500
 """Lines about watched calls, likewise."""
 
 REFUSALS = 10
-"""Lines about refusals with one code in `WINDOW_S` seconds, likewise."""
+"""Lines about refusals of one IP for one reason in `WINDOW_S` seconds, likewise."""
+
+REASONS_A_CODE = 32
+"""IPs and reasons with one code whose lines fold apart. Lines with further ones fold together."""
+
+_NUMBERS = re.compile(r"\S*\d\S*")
+"""Words with numbers: IDs, limits and public keys."""
 
 TICK_S = 0.25
 MAX_DETAIL_CHARS = 300
@@ -39,6 +46,8 @@ class LogLines:
         self._events = LineFolds(EVENTS_A_TICK, TICK_S)
         self._refusals = LineFolds(REFUSALS, WINDOW_S)
         self._calls = LineFolds(CALLS_A_TICK, TICK_S)
+        self._reasons: dict[str, set[tuple[str, ...]]] = {}
+        self._reasons_until = 0.0
         self._delays: dict[str, int] = {}
         self._delays_at = 0.0
 
@@ -65,10 +74,28 @@ class LogLines:
             if event.event in ("joined", "left") and session.role is Role.OPERATOR:
                 level = logging.DEBUG
             line = f"{event.event} {_printable(session.name)} {session.connection.ip} ({text})"
-        written, ended = folds.take((event.event, event.code, level), level, line, self._now)
+        kind = event.event, event.code, self._kind_of(event), level
+        written, ended = folds.take(kind, level, line, self._now)
         _log_folded(ended)
         if written:
             log.log(level, "%s", line, extra=extra)
+
+    def _kind_of(self, event: PeerEvent) -> tuple[str, ...]:
+        """Return what refusals have in common that fold: the IP, and the reason without its numbers.
+
+        Peers choose parts of some reasons. So only the first kinds of a code stay apart, until the next
+        window.
+        """
+        if event.event != "refused":
+            return ()
+        if self._now >= self._reasons_until:
+            self._reasons_until = self._now + WINDOW_S
+            self._reasons.clear()
+        reasons = self._reasons.setdefault(event.code, set())
+        kind = event.ip, _NUMBERS.sub("#", event.reason[: 2 * MAX_DETAIL_CHARS])[:MAX_DETAIL_CHARS]
+        if len(reasons) < REASONS_A_CODE:
+            reasons.add(kind)
+        return kind if kind in reasons else ()
 
     def log_call(self, call: WatchedCall) -> None:
         """Write a watched call into the log unless it folds."""

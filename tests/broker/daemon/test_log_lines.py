@@ -9,7 +9,7 @@ from support.switchboards import Desk
 
 from ringback.protocol.frames import Role
 from ringback.protocol.reports import WatchedCall
-from ringback_broker.daemon.log_lines import CALLS_A_TICK, EVENTS_A_TICK, REFUSALS, LogLines
+from ringback_broker.daemon.log_lines import CALLS_A_TICK, EVENTS_A_TICK, REASONS_A_CODE, REFUSALS, LogLines
 from ringback_broker.operations.events import PeerEvent
 
 
@@ -29,6 +29,20 @@ def test_refusals_with_one_code_fold_into_a_count(caplog: pytest.LogCaptureFixtu
         lines.log_event(PeerEvent("refused", "x"))
         lines.tick(6.0)
         assert caplog.messages == ["refused  x"]
+
+
+def test_refusals_for_another_reason_are_other_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """But peers choose parts of reasons, so a flood of reasons folds too."""
+    lines = LogLines()
+    with caplog.at_level(logging.DEBUG, "ringback.broker"):
+        for _ in range(100):
+            lines.log_event(PeerEvent("refused", "the token has expired", ip="ip", code="TOKEN_EXPIRED"))
+        lines.log_event(PeerEvent("refused", "the token is odd", ip="ip", code="TOKEN_EXPIRED"))
+        assert len(caplog.messages) == REFUSALS + 1 and "odd" in caplog.messages[-1]
+        caplog.clear()
+        for number in range(200):
+            lines.log_event(PeerEvent("refused", "x" * number + " is taken", ip="ip", code="ID_TAKEN"))
+        assert len(caplog.messages) == REASONS_A_CODE + REFUSALS
 
 
 def test_joins_that_are_delayed_take_one_line_each_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:

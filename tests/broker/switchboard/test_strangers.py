@@ -123,9 +123,11 @@ def test_a_few_of_many_connections_are_given_up() -> None:
     first, *_ = crowd(desk, 60)
     first.leave()
     assert (desk.counters.joins_delayed, desk.counters.handshakes_failed) == (1, 0)
-    other = came(desk, Side.PLAYERS, "192.0.2.2")
-    other.leave()
+    came(desk, Side.PLAYERS, "192.0.2.2").leave()
     assert desk.counters.handshakes_failed == 1
+    doubted, *_ = (came(desk, Side.PLAYERS, "192.0.2.2") for _ in range(60))
+    doubted.leave()  # an IP in doubt has no crowd
+    assert desk.counters.handshakes_failed == 2
 
 
 def test_a_connection_that_ends_before_hello_is_reported() -> None:
