@@ -145,7 +145,8 @@ class Dashboard:
             took_ms = rounded(1000 * (time.monotonic() - begun_at))
         finally:
             self._triggers -= 1
-        code = outcome["error"]["code"] if "error" in outcome else "results"
+        # ascii() escapes: a handler chooses its code, and a terminal obeys some characters.
+        code = ascii(outcome["error"]["code"])[1:-1] if "error" in outcome else "results"
         by = "somebody" if request.client is None else request.client.host
         log.info(
             "the dashboard triggered %s %r (%r) for %s: %s", call.side, call.key, call.player_id, by, code

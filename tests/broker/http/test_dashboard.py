@@ -181,6 +181,19 @@ def test_results(broker: BrokerProcess) -> None:
     broker.process.wait_for(r"the dashboard triggered player 'none' \(7\) for 127\.0\.0\.1: results")
 
 
+def test_a_code_of_a_handler_cannot_command_the_terminal_of_the_log(broker: BrokerProcess) -> None:
+    def fail(source: Any, payload: Any) -> None:
+        raise CallbackError("x", code="a\x1b[2J\nready")
+
+    url = url_of(broker)
+    with Server(broker.backend) as server:
+        server.register_server_callback("fail", fail)
+        assert trigger(url, side="server", key="fail", source=7)["error"]["code"] == "a\x1b[2J\nready"
+    broker.process.wait_for(
+        r"the dashboard triggered server 'fail' \(7\) for 127\.0\.0\.1: a\\x1b\[2J\\nready$"
+    )
+
+
 def test_errors(broker: BrokerProcess) -> None:
     def sold_out(source: Any, payload: Any) -> None:
         raise CallbackError("all gone", code="SOLD_OUT", data={"left": 0})
