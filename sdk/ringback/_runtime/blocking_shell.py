@@ -20,6 +20,7 @@ from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import folding, log
+from ringback._runtime.monkey_patches import check_patches
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.resolver import Found
 from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
@@ -83,6 +84,7 @@ class BlockingShell(ShellBase):
             LinkError: the broker did not respond in time, or refused the endpoint.
         """
         self.check_process()
+        check_patches()
         self.pool = Pool(*self._workers)
         self._lane = Lane(self.pool)
         self._started = SimpleQueue()  # an earlier start may have left an outcome in the old queue
