@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,63 @@ def test_a_function_that_returns_tokens(
 
     with HereBroker(**ring.settings) as broker:
         run(face, broker, body)
+
+
+class Later:
+    """An awaitable that is no coroutine, and an object with an async `__call__`."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __await__(self) -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return self._token
+
+    async def __call__(self) -> str:
+        return await self
+
+
+def test_functions_for_tokens_of_every_form(face: Face, ring: ShopRing, signer: TokenKey) -> None:
+    async def coroutine(token: str) -> str:
+        return token
+
+    async def body(stage: Stage) -> None:
+        server = await stage.server(key_file=ring.shop)
+        token = mint_token(signer, 7, ttl=3600.0)
+        for function in (
+            lambda: token,
+            lambda: coroutine(token),
+            lambda: Later(token),
+            Later(token),
+            partial(coroutine, token),
+        ):
+            player = stage.make("Player", stage.broker.players, broker_key=ring.public, token=function)
+            await stage.face.start(player)
+            await stage.still_works(server, player)
+            await stage.face.close(player)
+
+    with HereBroker(**ring.settings) as broker:
+        run(face, broker, body)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, asyncio.CancelledError, OSError])
+def test_why_a_function_for_tokens_failed_is_shown(
+    face: Face, ring: ShopRing, guarded: HereBroker, kind: type[BaseException], is_async: bool
+) -> None:
+    def plain() -> str:
+        raise kind("the tokens are used up")
+
+    async def coroutine() -> str:
+        raise kind("the tokens are used up")
+
+    async def body(stage: Stage) -> None:
+        function = coroutine if is_async else plain
+        reason = "no token: .*(the tokens are used up|raised StopIteration)"
+        with pytest.raises(BrokerUnreachable, match=reason):
+            await stage.player(broker_key=ring.public, token=function, connect_timeout=1.0)
+
+    run(face, guarded, body)
 
 
 def test_a_function_that_returns_no_token(face: Face, ring: ShopRing, guarded: HereBroker) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from ringback._runtime.waiter import Waiter
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
+from ringback.core.signatures import is_coroutine_function
 from ringback.errors import CallbackError, Overloaded, UsageError
 from ringback.protocol.envelopes import Encoder
 
@@ -312,13 +312,20 @@ class AsyncioShell(ShellBase):
         token = ""
         error: BaseException | None = None
         assert callable(self._token)
+        on_loop = is_coroutine_function(self._token)
+        fetched: Any
         try:
-            if inspect.iscoroutinefunction(self._token):
-                token = check_token(await self._token())
+            if on_loop:
+                fetched = self._token()
             else:
-                token = check_token(await asyncio.to_thread(self._token))
+                fetched, error = await asyncio.to_thread(_outcome_of, self._token)
+            if hasattr(fetched, "__await__"):
+                on_loop = True
+                fetched = await fetched
+            if error is None:
+                token = check_token(fetched)
         except BaseException as failure:  # without an outcome there is no link any more
-            if not self.running or (asks_to_exit(failure) and inspect.iscoroutinefunction(self._token)):
+            if not self.running or (asks_to_exit(failure) and on_loop):
                 raise
             error = failure
         self.endpoint.take_token(number, token, error, time.monotonic())
@@ -465,6 +472,17 @@ class AsyncioShell(ShellBase):
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def _outcome_of(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Return what a function returned, and what it raised.
+
+    What a thread raises would go through a future, and no future takes StopIteration.
+    """
+    try:
+        return function(), None
+    except BaseException as error:
+        return None, error
 
 
 async def _finish_user(awaitable: Any, shell: AsyncioShell) -> None:

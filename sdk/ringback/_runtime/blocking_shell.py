@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import socket
 import sys
 import threading
@@ -340,8 +339,8 @@ class BlockingShell(ShellBase):
         assert callable(self._token)
         try:
             fetched = self._token()
-            if inspect.iscoroutine(fetched):
-                fetched = _finish(fetched)
+            if hasattr(fetched, "__await__"):
+                fetched = _finish(_awaited(fetched))
             token = check_token(fetched)
         except BaseException as failure:  # also sys.exit(): without an outcome there is no link any more
             error = failure
@@ -399,8 +398,12 @@ class BlockingShell(ShellBase):
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
         """Run a callback or listener."""
         result = function(argument)
-        if inspect.iscoroutine(result):
-            _finish(result)
+        if hasattr(result, "__await__"):
+            _finish(_awaited(result))
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
 
 
 _BLOCKED = "an `allow` function, or another function that runs on this thread, blocks it"
