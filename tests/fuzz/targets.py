@@ -18,6 +18,7 @@ from support.switchboards import SOUND, check_tables, data, encoded_id, relay
 
 from ringback.core.endpoint_state import IDLE_S
 from ringback.core.execution import Execution
+from ringback.core.permissions import OPERATORS
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, ProtocolError, RejectCode, TooLarge
 from ringback.protocol import addresses as places
 from ringback.protocol import control, envelope_decoding
@@ -43,6 +44,7 @@ from ringback.protocol.limits import (
     Limits,
 )
 from ringback.protocol.player_ids import PlayerID, check_player_id, decode_player_id, encode_player_id
+from ringback.protocol.reports import CallFilter
 from ringback_broker.peers.connection import Side
 from ringback_broker.switchboard.sending import MAX_BACKLOG
 
@@ -656,6 +658,11 @@ class _Work:
             self.lose,
             self.close,
             self.keys,
+            self.watch,
+            self.terms,
+            self.spoil,
+            self.odd_call,
+            self.odd_reply,
         )
         if program.byte() % 4:
             self.start(program)
@@ -683,7 +690,44 @@ class _Work:
             self.core.start(self.desk.clock.now, 5.0)
 
     def welcome(self, program: Program) -> None:
-        self.desk.welcome(link=program.byte() % 3, lease_ms=program.pick((30_000, 1000, 0, 2**64 - 1)))
+        lease_ms, report_ms = program.pick((30_000, 1000, 0, 2**64 - 1)), program.pick((None, 100, 1000))
+        self.desk.welcome(link=program.byte() % 3, lease_ms=lease_ms, report_ms=report_ms)
+
+    def watch(self, program: Program) -> None:
+        chosen = CallFilter(
+            program.pick((None, 1, "x")), program.pick((None, "k*", "[")), program.pick((True, False))
+        )
+        self.desk.told(control.Watch((chosen,) * (program.byte() % 3), 250))
+
+    def terms(self, program: Program) -> None:
+        """Register a callback again, with another `allow` and `limit`."""
+        allow = program.pick((None, {1, "x"}, OPERATORS, {}.__getitem__, {}.get, {1: True}.__getitem__))
+        self.desk.register("k", replace=True, allow=allow, limit=program.pick((None, "2/s", "20/s")))
+
+    def spoil(self, program: Program) -> None:
+        """Put a value into the payload that a handler was given, which a watch may look at."""
+        if self.running:
+            program.pick(self.running[::-1]).payload = _value(program, 70)
+
+    def odd_call(self, program: Program) -> None:
+        if self.role is not Role.PLAYER:
+            call, odd = corefakes.TestCall(next(self.desk.ids)), _value(program, 70)
+            self.calls.append(call)
+            try:
+                envelope = self.desk.shell.encoder.call(call.id, "k", odd, None)
+            except CallbackError as error:
+                self.core.fail_unsent(call, error)
+            else:
+                self.core.call(call, FrameType.DATA, b"\x01", envelope)
+
+    def odd_reply(self, program: Program) -> None:
+        if self.running:
+            execution, odd = program.pick(self.running[::-1]), _value(program, 70)
+            if program.byte() % 2:
+                execution(odd)
+            else:
+                text = program.piece().decode("utf-8", "surrogateescape")
+                execution.fail(CallbackError(text, code=program.pick(("MINE", text)), data=odd))
 
     def call(self, program: Program) -> None:
         timeout_s = program.pick((None, 0.01, 1.0, 20.0))

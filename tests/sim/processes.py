@@ -14,6 +14,7 @@ from support.histories import Line, Recorder
 from support.switchboards import check_tables
 
 from ringback._runtime import call_context
+from ringback._runtime.running_handlers import encode_reply
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
@@ -390,6 +391,10 @@ class Call(PendingCall):
             self.then()
 
 
+ODD = {(1, 2): "tile"}
+"""A value that nobody can decode. A call with it fails at once, and a reply becomes HANDLER_ERROR."""
+
+
 class EndpointProcess(Process, Shell):
     """One life of an endpoint: the core, a shell, and handlers that do what the payload of a call says.
 
@@ -439,9 +444,9 @@ class EndpointProcess(Process, Shell):
 
     # -- called for its user
 
-    def register(self, key: str) -> None:
+    def register(self, key: str, **terms: Any) -> None:
         handler: Any = _at_server if self.role is Role.SERVER else _at_player
-        self.registered[key] = self.core.registry.add(key, handler, replace=True)
+        self.registered[key] = self.core.registry.add(key, handler, replace=True, **terms)
 
     def trigger(
         self,
@@ -466,7 +471,8 @@ class EndpointProcess(Process, Shell):
         try:
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
-            envelope = self._encoder.call(call.id, key, payload, budget_ms)
+            odd = do[0] != "reply" and self.world.chance(0.05)  # the last calls, which must succeed, reply
+            envelope = self._encoder.call(call.id, key, [*payload, ODD] if odd else payload, budget_ms)
         except CallbackError as error:
             self.core.fail_unsent(call, error)
         else:
@@ -569,7 +575,7 @@ class EndpointProcess(Process, Shell):
         name, do, after_s = execution.payload
         self.note.exec_start(name, execution.source, execution.payload)
         match do:
-            case "reply" | "twice" | "raise":
+            case "reply" | "twice" | "raise" | "odd" | "odd data":
                 self.later(after_s, self._reply, execution, name, do)
             case "nested" if self.role is Role.SERVER:
                 self._nested(execution, name, execution.source, FrameType.DATA)
@@ -595,6 +601,12 @@ class EndpointProcess(Process, Shell):
             return
         if do == "raise":
             execution.fail(CallbackError("sold out", code="SOLD_OUT", executed="yes"))
+            return
+        if do == "odd":
+            execution(name, ODD)
+            return
+        if do == "odd data":
+            execution.fail(CallbackError("sold out", code="SOLD_OUT", data=ODD))
             return
         if not execution.replied:
             self.note.exec_end(name, [name, self.place])
@@ -676,10 +688,7 @@ class EndpointProcess(Process, Shell):
         self.wake(self.world.random.random() * 0.0005)
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        if error is None:
-            envelope = self._encoder.result(execution.id, results)
-        else:
-            envelope = self._encoder.error(execution.id, error)
+        envelope, error = encode_reply(self._encoder, execution, results, error)
         self.core.reply(execution, envelope, error, self.world.now)
 
     def duplicate_reply(self, execution: Execution) -> None:

@@ -13,6 +13,7 @@ from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
 from ringback.core import deadlines, endpoint_state
+from ringback.core.permissions import OPERATORS
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import PlayerID
@@ -35,6 +36,15 @@ ALLOWANCE_S = 1.0
 HEALED_WITHIN_S = 150.0
 
 Place = tuple[Role, PlayerID | None]
+
+
+def _raises(source: Any) -> bool:
+    """Stand for an `allow` that fails."""
+    raise SystemExit(source)
+
+
+def _forgets(_source: Any) -> Any:
+    """Stand for an `allow` that forgets to return a bool."""
 
 
 class Failure(AssertionError):
@@ -233,13 +243,17 @@ class Simulation:
     def _action(self) -> list[Any]:
         """Return what the handler should do, and after how many seconds."""
         random = self.world.random
-        do = random.choice(["reply"] * 6 + ["twice", "raise", "nested", "never"])
+        do = random.choice(["reply"] * 6 + ["twice", "raise", "odd", "odd data", "nested", "never"])
         return [do, random.choice([0.0, 0.0, 0.01, 0.1, 0.5, 2.0])]
 
     def _register(self, life: EndpointProcess) -> None:
         key = self.world.random.choice(["k", "other"])
         registration = life.registered.pop(key, None)
-        if registration is None:
+        if registration is None and key == "other":  # calls of "k" have to work in the end
+            random = self.world.random
+            allow = random.choice([None, {1, 2}, OPERATORS, _raises, _forgets])
+            life.register(key, allow=allow, limit=random.choice([None, "5/s", "20/s"]))
+        elif registration is None:
             life.register(key)
         else:
             registration.unregister()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from itertools import count
 from typing import Any
 
+from ringback._runtime.running_handlers import encode_reply
 from ringback.core.call_recorder import CallRecorder
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
@@ -74,10 +75,7 @@ class FakeShell:
     encoder: Encoder = field(default_factory=lambda: Encoder(Limits()))
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        if error is None:
-            envelope = self.encoder.result(execution.id, results)
-        else:
-            envelope = self.encoder.error(execution.id, error)
+        envelope, error = encode_reply(self.encoder, execution, results, error)
         self.endpoint.reply(execution, envelope, error, self.clock.now)
 
     def duplicate_reply(self, execution: Execution) -> None:

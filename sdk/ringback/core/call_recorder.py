@@ -240,7 +240,8 @@ class CallRecorder:
         records = self.records()
         latencies = [found for record in records if (found := record.take_latencies()) is not None]
         callbacks = [figures for record in records if (figures := record.take()) is not None]
-        players = [peer.take_figures() for peer in peers if peer.ended and peer.is_player]
+        reporting = [peer for peer in peers if peer.ended and peer.is_player]
+        players = [player for peer in reporting if (player := peer.take_figures()) is not None]
         # A worker may have replied after the time of this step.
         calls = [call._replace(age_s=max(0.0, now - at)) for at, call in self._watched]
         lost, self._lost = self._lost, 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.rate_limits import Bucket, Rate
+from ringback.errors import ProtocolError
 from ringback.protocol.frames import FrameType
 from ringback.protocol.player_ids import PlayerID, decode_player_id
 from ringback.protocol.reports import PlayerFigures
@@ -87,11 +88,14 @@ class Peer:
         """The player ID in its ID part: of a player, or a source that an operator names."""
         return decode_player_id(self.encoded_id) if self.source is None else self.source
 
-    def take_figures(self) -> PlayerFigures:
-        """Return the figures for a report, and begin anew."""
-        figures = PlayerFigures(self.player_id, self.ended, self.failed)
+    def take_figures(self) -> PlayerFigures | None:
+        """Return the figures for a report, and begin anew. None: its ID part is no player ID."""
+        ended, failed = self.ended, self.failed
         self.ended = self.failed = 0
-        return figures
+        try:
+            return PlayerFigures(self.player_id, ended, failed)
+        except ProtocolError:
+            return None
 
     @property
     def idle(self) -> bool:

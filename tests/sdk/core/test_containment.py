@@ -259,6 +259,20 @@ def test_a_report_that_is_too_large_for_a_frame_takes_several(
     assert len({row[0] for report in found for row in report.latencies or ()}) == 40
 
 
+def test_a_route_without_a_player_id_keeps_no_report_back() -> None:
+    """An operator takes what the broker sends. The figures of all others are reported."""
+    operator = Desk(Role.OPERATOR)
+    operator.connect(link=1, report_ms=1000)
+    for where in (b"\xc1", SEVEN):
+        operator.gets(data(write.call(1, "nope", None, None)), where)
+    operator.wait(1.0)
+    operator.flush()
+    frames = [decode(frame) for _, frame in operator.shell.take_sent() if frame[1] == FrameType.REPORT]
+    [report] = frames
+    assert isinstance(report, control.Report)
+    assert [tuple(player) for player in report.players] == [(7, 1, 1)]
+
+
 def test_terms_are_never_longer_than_the_broker_accepts() -> None:
     server = Desk(Role.SERVER, clock=Clock())
     server.register("slow", limit="1." + "0" * 500 + "/s")
