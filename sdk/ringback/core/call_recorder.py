@@ -16,7 +16,7 @@ from ringback.core.callback_record import CallbackRecord
 from ringback.core.execution import Execution
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError
+from ringback.errors import CallbackError, ProtocolError
 from ringback.protocol.envelopes import MAX_CODE_CHARS, MAX_MESSAGE_CHARS, slice_field
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
@@ -177,7 +177,10 @@ class CallRecorder:
 
     def _wanted(self, peer: Peer, key: str) -> bool | None:
         """Return whether a watch wants to see the payload of a call; None if no watch chose the call."""
-        player_id = peer.player_id
+        try:
+            player_id = peer.player_id
+        except ProtocolError:  # an ID part that is no player ID: no watch can name it
+            return None
         wanted = [watch.payloads for watch in self.watches if watch.matches(player_id, key)]
         return any(wanted) if wanted else None
 

@@ -263,6 +263,7 @@ def test_a_route_without_a_player_id_keeps_no_report_back() -> None:
     """An operator takes what the broker sends. The figures of all others are reported."""
     operator = Desk(Role.OPERATOR)
     operator.connect(link=1, report_ms=1000)
+    operator.told(control.Watch((CallFilter(None, None, True),), 1000))
     for where in (b"\xc1", SEVEN):
         operator.gets(data(write.call(1, "nope", None, None)), where)
     operator.wait(1.0)
@@ -271,6 +272,7 @@ def test_a_route_without_a_player_id_keeps_no_report_back() -> None:
     [report] = frames
     assert isinstance(report, control.Report)
     assert [tuple(player) for player in report.players] == [(7, 1, 1)]
+    assert [call.player_id for call in report.calls] == [7]
 
 
 def test_terms_are_never_longer_than_the_broker_accepts() -> None:
