@@ -52,3 +52,12 @@ def test_so_many_connections_of_one_ip_may_be_open() -> None:
     connections.closed(Side.PLAYERS, Connection(4, "a"))
     connections.closed(Side.PLAYERS, Connection(0, "a"))
     assert not connections.opened(Side.PLAYERS, Connection(5, "a"), 12.0)
+
+
+def test_a_crowd_that_is_delayed_is_a_crowd_until_its_ip_is_in_doubt() -> None:
+    connections = ConnectionsByIP(BrokerSettings(ip_handshakes=2.0))
+    closings = [connections.opened(Side.PLAYERS, Connection(number, "a"), 10.0) for number in range(3)]
+    assert [closing and closing.delayed for closing in closings] == [None, None, True]
+    assert connections.is_crowd(Side.PLAYERS, "a") and not connections.is_crowd(Side.BACKEND, "a")
+    connections.doubt(Side.PLAYERS, "a")
+    assert not connections.is_crowd(Side.PLAYERS, "a")

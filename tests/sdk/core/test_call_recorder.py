@@ -8,6 +8,7 @@ import msgpack
 import pytest
 from support.corefakes import DATA_0, Desk
 
+from ringback.core.callback_record import CallbackRecord
 from ringback.errors import CallbackError, Code, HandlerError
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
@@ -487,3 +488,13 @@ def test_a_watch_where_nothing_is_recorded_is_ignored() -> None:
     server.call(7, flush=True)
     server.wait(3.0)
     assert reports(server) == [] and server.recorder is None
+
+
+def test_a_latency_below_zero_counts_as_zero() -> None:
+    """A call that is made in a step may begin after the time of that step."""
+    record = CallbackRecord("k", Role.PLAYER)
+    record.succeeded(-0.25)
+    record.succeeded(0.5)
+    counted, figures = record.take_latencies(), record.take()
+    assert counted is not None and counted.classes[0] == 0 and counted.counts == (1, 1)
+    assert figures is not None and figures.took_s == 0.5
