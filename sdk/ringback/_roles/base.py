@@ -12,11 +12,13 @@ from functools import lru_cache
 from itertools import count
 from random import Random, SystemRandom
 from typing import Any, Generic, NoReturn, TypeVar
+from weakref import WeakMethod
 
 from ringback._roles.calls import CallBase
 from ringback._roles.groups import GroupBase
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.lifetimes import warn_unclosed
 from ringback._runtime.options import EndpointOptions
 from ringback._version import __version__
 from ringback.core.counters import EndpointCounters
@@ -61,6 +63,15 @@ class RoleBase(ABC, Generic[C, G]):
         self._options = options
         self._ids = count(unguessable.getrandbits(62) + 1)
         self._shell = shell
+        shell.lifetime.belongs_to(self)
+        keys_changed = WeakMethod(self._keys_changed)  # the core must not hold the endpoint
+
+        def changed() -> None:
+            shell.hold_if_needed()
+            tell = keys_changed()
+            if tell is not None:
+                tell()
+
         # Bound once: each call uses both.
         self._encoder, self._submit = shell.encoder, shell.submit
         self._endpoint = shell.endpoint = Endpoint(
@@ -72,7 +83,7 @@ class RoleBase(ABC, Generic[C, G]):
             software=f"ringback-python/{__version__}",
             heartbeat_ms=options.heartbeat_ms,
             needs_token=options.token is not None,
-            keys_changed=self._keys_changed,
+            keys_changed=changed,
             random=Random(unguessable.getrandbits(64)).random,  # noqa: S311 - spreads retries, no secret
         )
 
@@ -91,6 +102,12 @@ class RoleBase(ABC, Generic[C, G]):
         if not hasattr(self, "_endpoint"):
             return f"<{self._module}.{type(self).__name__} whose constructor failed>"
         return f"<{self._name()} {self._state()}>"
+
+    def __del__(self) -> None:
+        shell: ShellBase | None = getattr(self, "_shell", None)  # none if the constructor failed
+        if shell is not None and shell.running and not shell.lifetime.inherited:
+            shell.abandon()
+            warn_unclosed(self._name(), self)
 
     def _name(self) -> str:
         """Return the class and the arguments that tell this endpoint from others. Secrets are not in it."""
@@ -176,6 +193,7 @@ class RoleBase(ABC, Generic[C, G]):
         self._shell.check_process()
         check_takes(listener, (_LISTENS_TO[event],), "listener")
         self._shell.listeners[event].append(listener)
+        self._shell.hold_if_needed()
         return listener
 
     # -- triggering

@@ -14,6 +14,7 @@ from typing import Any
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase, Ts
 from ringback._runtime.containment import asks_to_exit
+from ringback._runtime.lifetimes import explained
 from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import folding, log
@@ -73,6 +74,8 @@ class AsyncioShell(ShellBase):
         # An earlier loop may have ended too early to reset these two.
         self._flush_wanted = self._read_wanted = False
         self._begin()
+        self.lifetime.begin(self)
+        self.hold_if_needed()
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
             self._settle()
@@ -96,6 +99,7 @@ class AsyncioShell(ShellBase):
         self.endpoint.close()
         self.home = NOWHERE
         self._ended()
+        self.lifetime.hold(False)
         self.close_link()
         self.forget_broker()
         if self._timer is not None:
@@ -146,6 +150,20 @@ class AsyncioShell(ShellBase):
         self._loop = NOWHERE
         self._runnable, self._timer, self._timer_at = [], None, None
         self._woken.clear()
+
+    def abandon(self) -> None:
+        loop = self._loop
+        if loop.is_closed() or (not loop.is_running() and threading.get_ident() == self.thread):
+            self.stop()  # nobody is within a step
+        else:
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(self.stop)
+
+    def wait_until_left(self, timeout_s: float) -> None:
+        if self.running and self._loop.is_running() and threading.get_ident() != self.thread:
+            left = threading.Event()
+            self._loop.call_soon_threadsafe(left.set)
+            left.wait(timeout_s)
 
     def other_tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of handlers and callbacks, except the current one: it may be closing us."""
@@ -467,7 +485,7 @@ class AsyncioShell(ShellBase):
         if error is None:
             self._started.set_result(None)
         else:
-            self._started.set_exception(error)
+            self._started.set_exception(explained(error, self) or error)
 
 
 def _raise(error: BaseException) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVarTuple
 
 from ringback._runtime.forks import note_started, note_stopped
+from ringback._runtime.lifetimes import Lifetime
 from ringback._runtime.link import Link, Loss
 from ringback._runtime.log import caller_of, log, printable
 from ringback._runtime.options import EndpointOptions
@@ -33,6 +34,7 @@ class ShellBase(Shell):
         running: whether the endpoint is started.
         listeners: the user's functions for each event.
         foreign: in a forked child, whether the endpoint belongs to the parent process.
+        lifetime: whether the endpoint is held, or may be collected.
     """
 
     endpoint: Endpoint
@@ -49,6 +51,21 @@ class ShellBase(Shell):
         self._limits = options.accepts
         self._token = options.token
         self._link: Link | None = None
+        one_only = options.role is Role.SERVER or options.player_id is not None
+        self.lifetime = Lifetime((options.address, options.role, options.player_id) if one_only else None)
+
+    def hold_if_needed(self) -> None:
+        """Hold the endpoint while it is started and has callbacks or listeners."""
+        busy = bool(self.endpoint.registry.handlers) or any(self.listeners.values())
+        self.lifetime.hold(self.running and busy)
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Close the endpoint soon, without waiting. Any thread may call this, at any point of a program."""
+
+    @abstractmethod
+    def wait_until_left(self, timeout_s: float) -> None:
+        """Wait until `abandon` is done."""
 
     @property
     def log_name(self) -> str:

@@ -16,6 +16,7 @@ import zmq
 
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase, Ts
+from ringback._runtime.lifetimes import explained
 from ringback._runtime.link import Link
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import folding, log
@@ -92,6 +93,8 @@ class BlockingShell(ShellBase):
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._begin()
+        self.lifetime.begin(self)
+        self.hold_if_needed()
         self._context = call_context.clean_context()
         arguments = self._run, timeout_s
         thread = threading.Thread(
@@ -175,6 +178,12 @@ class BlockingShell(ShellBase):
         self._last_commands = threading.RLock()
         self.pool.inherited()
 
+    def abandon(self) -> None:
+        self.submit(self._end)
+
+    def wait_until_left(self, timeout_s: float) -> None:
+        self.ended.wait(timeout_s)
+
     def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a function of the core on the I/O thread, soon. Any thread may call this."""
         self._commands.append((function, arguments))
@@ -218,6 +227,7 @@ class BlockingShell(ShellBase):
         finally:
             if not self.foreign:  # an `allow` function forked: the endpoint is the parent's
                 self.running = False
+                self.lifetime.hold(False)
                 self._end_of_thread(endpoint)
 
     def _step(self, endpoint: Endpoint) -> None:
@@ -375,7 +385,7 @@ class BlockingShell(ShellBase):
             self._lane.submit(self._context.copy(), self._tell, listener, argument)
 
     def started(self, error: Exception | None) -> None:
-        self._started.put(error)
+        self._started.put(explained(error, self))
 
     # -- workers
 

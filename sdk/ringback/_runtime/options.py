@@ -48,14 +48,14 @@ def check_names(role: Role, arguments: Mapping[str, object], known: type) -> Non
         known: the class that lists the keyword arguments, such as `BlockingArguments`.
     """
     names = known.__annotations__
+    if "player_id" in arguments:
+        raise TypeError(f"only a player may have a player_id, not a {role}")
     for name in arguments:
         if name not in names:
             raise TypeError(f"a {role} got an unexpected keyword argument {name!r}: {_advice(name, names)}")
 
 
 def _advice(name: str, names: Collection[str]) -> str:
-    if name == "player_id":
-        return "only a player may have one"
     if name in BlockingArguments.__annotations__:
         return "only the blocking face has it"
     from difflib import get_close_matches  # only a mistake needs it

@@ -41,7 +41,7 @@ def test_an_unknown_argument_is_named(module: object, role: str) -> None:
         (ringback, "Player", "worker", "did you mean 'workers'?"),
         (ringback.aio, "Player", "tokn", "did you mean 'token'?"),
         (ringback.aio, "Player", "workers", "only the blocking face has it"),
-        (ringback, "Server", "player_id", "only a player may have one"),
+        (ringback, "Server", "player_id", "only a player may have a player_id, not a server"),
         (ringback, "Operator", "zzz", "there are broker_key, connect_timeout, heartbeat, key_file, limits"),
         (ringback.aio, "Operator", "role", "there are broker_key"),
     ],

@@ -1,0 +1,135 @@
+"""How long a started endpoint lives, and what happens when a program forgets to close it.
+
+The I/O thread or the event loop holds the shell, and the shell holds the endpoint weakly. So an endpoint that
+the program drops is collected, and then its link is closed. Only an endpoint with callbacks or listeners is
+held: it works for others, whoever holds it (docs/decisions/0051).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import warnings
+import weakref
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ringback.errors import IDTaken, Refused, ServerTaken
+
+EXIT_S = 1.0
+"""How long the end of the process waits for all its endpoints to leave."""
+
+
+class Leaver(Protocol):
+    """A shell, as this module sees it."""
+
+    running: bool
+    lifetime: Lifetime
+
+    def abandon(self) -> None:
+        """Close the endpoint soon, without waiting. Any thread may call this, at any point of a program."""
+
+    def wait_until_left(self, timeout_s: float) -> None:
+        """Wait until `abandon` is done."""
+
+
+class Lifetime:
+    """What a shell knows about the life of its endpoint.
+
+    Args:
+        place: what only one endpoint may have at a time: the broker's address, role and ID.
+    """
+
+    def __init__(self, place: tuple[object, ...] | None) -> None:
+        self.place = place
+        self._endpoint: weakref.ref[Any] | None = None
+        self._held: Any = None
+        self._process = 0
+
+    def belongs_to(self, endpoint: Any) -> None:
+        """Take note of the endpoint, without holding it."""
+        self._endpoint = weakref.ref(endpoint)
+
+    def hold(self, wanted: bool) -> None:
+        """Hold the endpoint if it is wanted, and let it go otherwise."""
+        self._held = self._endpoint() if wanted and self._endpoint is not None else None
+
+    def begin(self, shell: Leaver) -> None:
+        """Take note that the endpoint is started."""
+        self._process = os.getpid()
+        with _started.lock:
+            _started.shells.add(shell)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a forked child, and the endpoint is its parent's."""
+        return self._process != os.getpid()
+
+    def name(self) -> str | None:
+        """Return the name of the endpoint; None if it is collected."""
+        endpoint = None if self._endpoint is None else self._endpoint()
+        return None if endpoint is None else endpoint._name()
+
+
+class _Started:
+    """The shells of this process that were started."""
+
+    def __init__(self) -> None:
+        self.forget()
+        os.register_at_fork(after_in_child=self.forget)
+        atexit.register(self.leave)
+
+    def forget(self) -> None:
+        """Begin anew: in a forked child, the endpoints are those of the parent."""
+        self.lock = threading.RLock()
+        self.shells: weakref.WeakSet[Leaver] = weakref.WeakSet()
+
+    def running(self) -> list[Leaver]:
+        """Return the shells that run now."""
+        with self.lock:
+            return [shell for shell in self.shells if shell.running and not shell.lifetime.inherited]
+
+    def leave(self) -> None:
+        """Close what the program has not closed, at the end of the process."""
+        until = time.monotonic() + EXIT_S
+        shells = self.running()
+        for shell in shells:
+            with suppress(Exception):  # each of them must leave
+                shell.abandon()
+        for shell in shells:
+            with suppress(Exception):
+                shell.wait_until_left(max(0.0, until - time.monotonic()))
+        for shell in shells:
+            if (name := shell.lifetime.name()) is not None:
+                with suppress(ResourceWarning):  # it may be an error
+                    warn_unclosed(name, None)
+
+
+_started = _Started()
+
+
+def warn_unclosed(name: str, endpoint: Any, _warn: Any = warnings.warn) -> None:
+    """Raise the warning for an endpoint that was not closed. `_warn` is there until the very end."""
+    _warn(f"unclosed {name}", ResourceWarning, stacklevel=3, source=endpoint)
+
+
+def explained(error: Exception | None, shell: Leaver) -> Exception | None:
+    """Return the error of a start, with advice if an endpoint of this process is in the way."""
+    if not isinstance(error, (IDTaken, ServerTaken)):
+        return error
+    place = shell.lifetime.place
+    for other in _started.running():
+        if other is not shell and place is not None and other.lifetime.place == place:
+            what = "server" if isinstance(error, ServerTaken) else "player with this ID"
+            return _with_advice(
+                error,
+                f"an earlier {what} of this process is still running: close() it first. In a notebook, keep"
+                " it in a variable, and close it before you run its cell again",
+            )
+    return error
+
+
+def _with_advice(error: Refused, advice: str) -> Refused:
+    return type(error)(error.code, f"{error.message}; {advice}")
