@@ -307,13 +307,11 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         return CallGroup(self._shell)
 
     def _check_running(self) -> None:
-        # One look-up tells the process, the thread and the loop. The waiter of the call needs none then.
-        try:
-            if asyncio.get_running_loop() is self._shell.home:
-                return
-        except RuntimeError:
-            pass
-        raise self._shell.misuse()
+        shell = self._shell
+        # Two loops never run in one thread at once. Asking for the running loop would be a system call.
+        if shell.home.is_running() and threading.get_ident() == shell.thread:
+            return
+        raise shell.misuse()
 
     def _keys_changed(self) -> None:
         self._shell.check_process()

@@ -13,6 +13,10 @@ class _NoLoop:
         """Return False; a future asks."""
         return False
 
+    def is_running(self) -> bool:
+        """Return False: no function may be used."""
+        return False
+
     def is_closed(self) -> bool:
         """Return False: there is nothing that has to be closed."""
         return False
