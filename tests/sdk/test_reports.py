@@ -50,7 +50,7 @@ async def test_watch_raises_for_wrong_arguments(stage: Stage) -> None:
     operator = await stage.operator()
     for arguments, settings, problem in (
         ((0,), {}, "1 to 2"),
-        ((), {"key": ""}, "a key must have 1 to 256"),
+        ((), {"key": ""}, "a pattern must have 1 to 256"),
         ((), {"for_s": -1}, "for_s must be from 0 to 86400 seconds"),
         ((), {"for_s": "5"}, "for_s must be"),
     ):

@@ -150,7 +150,7 @@ def test_an_operator_without_the_right_to_name_sources(yard: Yard) -> None:
     """
     yard.sources.clear()
     pair = listed(yard, "watcher", "operator", sources=False)
-    log = "refused SOURCE FORBIDDEN: the operator 'watcher' may not name sources"
+    log = r"refused operator \d+ SOURCE FORBIDDEN: the operator 'watcher' may not name sources"
     with yard.attack(log, bounced_forbidden=2) as source:
         with Operator(yard.broker.backend, key_file=pair) as operator:
             error = operator.trigger_callback("echo", 7, "in the name of 7").error

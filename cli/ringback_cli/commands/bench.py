@@ -222,11 +222,12 @@ def _process(spec: dict[str, Any]) -> Iterator[Popen[str]]:
 
 
 def _failure(ended: ProcessEnded) -> Failure:
-    """Return the failure of a process that has ended: its last line is an error as commands print it."""
+    """Return the failure of a process that has ended: its last lines are an error as commands print it."""
+    for line in reversed(ended.lines):
+        code, colon, message = line.partition(": ")
+        if colon and code.isupper() and ended.code in set(Exit):  # not `data:` and `executed:`
+            return Failure(Exit(ended.code), message, code=code)
     line = ended.lines[-1] if ended.lines else "it printed nothing"
-    code, colon, message = line.partition(": ")
-    if colon and code.isupper() and ended.code in set(Exit):
-        return Failure(Exit(ended.code), message, code=code)
     return Failure(Exit.FAILED, f"a process of the measurement ended with exit code {ended.code}: {line}")
 
 

@@ -106,7 +106,9 @@ class CallsOut:
         """End a pending call with its outcome; count an outcome that no pending call waits for."""
         call = peer.calls.pop(call_id, None)
         if call is None:
-            self._counters.stray_replies += 1
+            # Both sides notice that the time of a call is over. Their TIMEOUT and CANCEL cross on the way.
+            if not isinstance(error, CallTimeout):
+                self._counters.stray_replies += 1
             return
         self.pending -= 1
         recorder = self._state.recorder

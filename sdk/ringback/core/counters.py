@@ -15,7 +15,8 @@ class EndpointCounters:
         errors: calls made here that ended with an error.
         executions: calls of others that were taken to be handled.
         refused: calls of others that got an error without running a handler.
-        stray_replies: replies that matched no pending call: late, forged, or of an earlier session.
+        stray_replies: replies that matched no pending call: late, forged, or of an earlier session. A TIMEOUT
+            from the handler's side does not count: it crosses the CANCEL of the caller.
         late_replies: replies of handlers here whose caller no longer waited.
         duplicate_replies: second replies of a handler here to one call.
         invalid: envelopes and frames that could not be accepted.

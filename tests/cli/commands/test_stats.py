@@ -45,4 +45,6 @@ def test_stats_of_a_broker_that_dies(command: Any) -> None:
         assert stats.popen.stdout.readline()
         broker.process.kill()
         code, _, errors = stats.end()
-    assert code == Exit.CONNECTION_LOST and errors.count("\n") == 1
+    error, executed = errors.splitlines()
+    assert code == Exit.CONNECTION_LOST and error.startswith("CONNECTION_LOST: ")
+    assert executed in ("executed: no", "executed: maybe")  # the query had left, or not

@@ -8,7 +8,7 @@ import pytest
 from support.corefakes import DATA_0, Desk, connected, data, rows_of
 
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError, Code, HandlerError
+from ringback.errors import CallbackError, CallTimeout, Code, HandlerError
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.envelopes import CALL, CANCEL, Encoder, join
@@ -70,6 +70,13 @@ def test_late_and_repeated_replies_are_counted(player: Desk) -> None:
     player.gets(data(write.error(call.id, HandlerError(""))))
     assert (call.results, call.settled) == ((1,), 1)
     assert player.counters.stray_replies == 3
+
+
+def test_a_timeout_of_the_handler_s_side_is_no_stray_reply(player: Desk) -> None:
+    call = player.call(flush=True)
+    player.gets(data(write.result(call.id, (1,))))
+    player.gets(data(write.error(call.id, CallTimeout(""))))
+    assert call.results == (1,) and player.counters.stray_replies == 0
 
 
 @pytest.mark.parametrize(
