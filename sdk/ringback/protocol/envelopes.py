@@ -145,8 +145,8 @@ class Encoder:
             envelope = self._pack(fields)
             if len(envelope) <= self._short_bytes and not self._unsure:
                 # Each level of nesting begins with one of these bytes, and so does each extension. The bytes
-                # of a long ID are left out, and the last two: no extension begins there.
-                marks = envelope[11 if envelope[2] == LONG_ID else 3 : -2].translate(
+                # of a long ID are left out.
+                marks = envelope[11 if envelope[2] == LONG_ID else 3 :].translate(
                     CONTAINERS_AND_EXTENSIONS, OTHER_BYTES
                 )
                 if len(marks) <= self._limits.max_depth and marks.isascii():

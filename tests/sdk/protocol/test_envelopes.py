@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
 from ringback.protocol.envelope_decoding import Decoded, Unreadable, decode
-from ringback.protocol.envelopes import Encoder, call_heads, call_id_in, join, slice_field, to_error
+from ringback.protocol.envelopes import MAX_ID, Encoder, call_heads, call_id_in, join, slice_field, to_error
 from ringback.protocol.limits import (
     MAX_CONTEXT_BYTES,
     MAX_CONTEXT_PAIRS,
@@ -595,6 +595,33 @@ def test_a_payload_that_raises_the_second_time() -> None:
     """It is read once: what is checked is what was encoded."""
     encoded = ENCODER.call(1, "k", RaisesLater(["x" * SHORT_BYTES]), None)
     assert check(join([encoded])).envelopes == [[1, 1, "k", ["x" * SHORT_BYTES], None]]
+
+
+@pytest.mark.parametrize("budget_ms", [None, 0, 5000, MAX_ID])
+@pytest.mark.parametrize("leaf", [[], {}, (), "", [[]], [{}]], ids=repr)
+@pytest.mark.parametrize("allowed", [1, 2, 3, 64])
+def test_a_sender_refuses_what_is_too_deep_for_the_receiver(
+    allowed: int, leaf: Any, budget_ms: int | None
+) -> None:
+    """An empty list or dict is a level too, and may be the last byte of all but the budget."""
+    limits = Limits(max_depth=allowed)
+    encoder = Encoder(limits)
+    for depth in range(allowed + 2):
+        value = nested(depth, leaf)
+        deep = too_deep(value, allowed)
+        error = call_error(Code.FORBIDDEN, "", data=value)
+        for encode in (
+            lambda value=value: encoder.call(MAX_ID, "k", value, budget_ms),
+            lambda value=value: encoder.call(1, "k", value, budget_ms, {}),
+            lambda value=value: encoder.result(1, (value,)),
+            lambda error=error: encoder.error(1, error),
+        ):
+            if deep:
+                with pytest.raises(InvalidPayload, match="levels deep"):
+                    encode()
+            else:
+                decoded = decode(join([encode()]), limits)
+                assert decoded.envelopes and not decoded.unreadable
 
 
 def test_depth_is_the_same_for_sender_and_receiver() -> None:
