@@ -261,6 +261,15 @@ def _new(kind: type[RingbackError]) -> RingbackError:
     return kind.__new__(kind)
 
 
+def stripped(error: E) -> E:
+    """Return an error that was raised and is kept now, without its traceback and what it came from.
+
+    Their frames hold whatever the program was doing, and the call that keeps the error.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 def fresh(error: E) -> E:
     """Return a copy of a kept error, to be raised: with its cause and notes, and without a traceback.
 

@@ -8,15 +8,19 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 from support.faces import HereBroker, Stage, played
 from support.harness import PATIENCE_S
 
-from ringback import CallbackError, Server, aio
+from ringback import CallbackError, InvalidPayload, Server, aio
 from ringback.errors import Code
+
+
+class Mine:
+    """A value of the function that makes a call. It lives as long as the frame of that function."""
 
 
 @contextmanager
@@ -84,6 +88,36 @@ def test_an_asyncio_call_that_failed_leaves_no_cycle(here: HereBroker) -> None:
             with uncollected() as references:
                 for number in range(1000):
                     await fail(number)
+
+    asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
+
+
+def test_a_blocking_call_that_cannot_be_encoded_leaves_no_cycle(here: HereBroker) -> None:
+    with Server(here.backend) as server, uncollected() as references:
+
+        def fail() -> None:
+            mine = Mine()
+            references.append(weakref.ref(mine))
+            with suppress(InvalidPayload):
+                server.trigger_callback("key", 7, {"a set": {1}}).result()
+
+        for _ in range(1000):
+            fail()
+
+
+def test_an_asyncio_call_that_cannot_be_encoded_leaves_no_cycle(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with aio.Server(here.backend) as server:
+
+            async def fail() -> None:
+                mine = Mine()
+                references.append(weakref.ref(mine))
+                with suppress(InvalidPayload):
+                    await server.trigger_callback("key", 7, {"a set": {1}})
+
+            with uncollected() as references:
+                for _ in range(1000):
+                    await fail()
 
     asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
 

@@ -27,7 +27,7 @@ from ringback.core.pending_call import PendingCall
 from ringback.core.registry import Registry
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
-from ringback.errors import CallbackError, CallTimeout
+from ringback.errors import CallbackError, CallTimeout, stripped
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import check_player_id, encode_player_id
@@ -223,7 +223,7 @@ class RoleBase(ABC, Generic[C, G]):
                 raise CallTimeout("the call had no time left, so it was not sent", executed="no")
             envelope = self._encoder().call(call.id, key, payload, budget_ms, context)
         except CallbackError as error:
-            self._submit(self._endpoint.fail_unsent, call, error)
+            self._submit(self._endpoint.fail_unsent, call, stripped(error))
         else:
             self._submit(self._endpoint.call, call, kind, encoded_id, envelope)
         return call
