@@ -118,6 +118,8 @@ class RoleBase(ABC, Generic[C, G]):
         return f"{module}.{kind.__qualname__}({arguments})"
 
     def _state(self) -> str:
+        if self._shell.foreign:
+            return "of the parent process"
         if self.connected:
             return "connected"
         return "connecting" if self._shell.running else "not started, or closed"

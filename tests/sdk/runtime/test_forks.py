@@ -72,7 +72,7 @@ def test_each_function_of_the_blocking_face_refuses_in_the_child(here: HereBroke
         + """
 def work():
     for endpoint in (player, server, operator):
-        assert not endpoint.connected
+        assert not endpoint.connected and "of the parent process" in repr(endpoint)
         refused(endpoint.start)
         refused(endpoint.close)
         refused(endpoint.run_forever)
