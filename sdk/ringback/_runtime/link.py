@@ -54,18 +54,23 @@ class Loss(NamedTuple):
 
 
 class _Process:
-    """The one ZeroMQ context of all endpoints in a process. A forked child gets its own."""
+    """The one ZeroMQ context of all endpoints in a process. A forked child gets its own.
+
+    Attributes:
+        links: the open links. They are held here: the collector could otherwise end their sockets before the
+            endpoint that closes them.
+    """
 
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self.links = 0
+        self.links: set[Link] = set()
         os.register_at_fork(after_in_child=self.forget)
         atexit.register(self.leave)
 
     def forget(self) -> None:
         """Drop the context of the parent process, in a forked child."""
         self.context = None
-        self.links = 0
+        self.links = set()
 
     def open(self) -> zmq.Socket[bytes]:
         """Return a new DEALER socket."""
@@ -140,7 +145,7 @@ class Link:
         except BaseException:
             self.socket.close()
             raise
-        _process.links += 1
+        _process.links.add(self)
         try:
             self.socket.connect(address)
         except BaseException:
@@ -155,7 +160,7 @@ class Link:
             self.socket.disable_monitor()
         self.monitor.close()
         self.socket.close()
-        _process.links -= 1
+        _process.links.discard(self)
 
     def send(self, id_part: bytes, frame: bytes) -> bool:
         """Send without waiting. Return False if there is no room now."""

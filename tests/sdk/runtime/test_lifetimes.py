@@ -154,6 +154,28 @@ def test_an_endpoint_of_a_closed_loop(here: HereBroker, with_callback: bool) -> 
         assert left.wait(PATIENCE_S)
 
 
+def test_links_are_closed_by_their_endpoints(here: HereBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector may take an endpoint and its sockets at once, and in any order."""
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    async def start() -> None:
+        for number in range(1, 21):
+            player = ringback.aio.Player(here.players, number)
+            player.on_connected(print)
+            await player.start()
+            if number % 5 == 0:
+                gc.collect()  # older objects, and another order
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(start())
+        gc.collect()
+    texts = [str(warning.message) for warning in caught]
+    assert len(texts) == 20 and all("unclosed ringback.aio.Player" in text for text in texts), texts
+    assert not unraisable
+
+
 SCRIPT = """
     import asyncio, sys
     import ringback, ringback.aio
