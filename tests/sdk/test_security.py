@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.faces import Face, HereBroker, LogLines, Seen, Stage, sdk_log
+from support.harness import PATIENCE_S
 from support.keyring import KeyRing
 from support.names import Names
 
@@ -275,6 +277,29 @@ def test_a_function_that_returns_no_token(face: Face, ring: ShopRing, guarded: H
             BrokerUnreachable, match="no token: TypeError: the function for tokens returned int"
         ):
             await stage.face.start(player)
+
+    run(face, guarded, body)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_function_for_tokens_that_does_not_return(
+    face: Face, ring: ShopRing, guarded: HereBroker, is_async: bool
+) -> None:
+    late = threading.Event()
+
+    def plain() -> str:
+        late.wait(PATIENCE_S)
+        return ""
+
+    async def coroutine() -> str:
+        await asyncio.sleep(PATIENCE_S)
+        return ""
+
+    async def body(stage: Stage) -> None:
+        function = coroutine if is_async else plain
+        with pytest.raises(BrokerUnreachable, match="the function for tokens has not returned"):
+            await stage.player(broker_key=ring.public, token=function, connect_timeout=0.5)
+        late.set()
 
     run(face, guarded, body)
 

@@ -31,6 +31,8 @@ RESOLVED_WITHIN_S = 10.0
 
 _STILL_LOOKING = "the lookup of its name still runs; check DNS"
 
+_STILL_FETCHING = "the function for tokens has not returned"
+
 _FOR_GOOD = frozenset({RejectCode.REPLACED, RejectCode.KICKED})
 """After these an endpoint does not come back by itself: it would end its successor, or was sent away."""
 
@@ -79,6 +81,7 @@ class LinkKeeper:
         self._asked = 0
         self._round = AddressRound(broker)
         self._looking = False
+        self._fetching = False
         self._found = False
         self._hello = hello
         self._drop_peers = drop_peers
@@ -104,7 +107,7 @@ class LinkKeeper:
         """Open the first link; it is tried again until the timeout is over."""
         self.start_by = now + timeout_s
         self._last_problem, self._last_refusal = "", None
-        self._looking = self._found = False
+        self._looking = self._fetching = self._found = False
         self._round.end()
         self.link_state.start(now)
 
@@ -134,6 +137,7 @@ class LinkKeeper:
             self.lost(now, problem)
         elif self._needs_token:
             self.link_state.waits()
+            self._fetching = True
             self._shell.fetch_token(self._asked)
         else:
             self._connect(now)
@@ -143,6 +147,7 @@ class LinkKeeper:
         if number != self._asked or self._looking or self.link_state.closed:
             return
         self._asked += 1  # ignore a second token for the same request
+        self._fetching = False
         if error is not None:
             self._round.end()  # no other address would help
             self.link_state.opened(now)
@@ -274,7 +279,10 @@ class LinkKeeper:
     def _unreachable(self) -> BrokerUnreachable:
         if self.link_state.state is not None and self._round.address != self._broker:
             self._round.failed("no answer")
-        why = self._last_problem or (_STILL_LOOKING if self._looking else self._round.summary())
+        why = self._last_problem
+        if not why:
+            waits_for = _STILL_LOOKING if self._looking else _STILL_FETCHING if self._fetching else ""
+            why = waits_for or self._round.summary()
         if not self._found:
             return BrokerUnreachable(f"the broker at {self._broker} cannot be found: {why}")
         detail = f" ({why})" if why else ""

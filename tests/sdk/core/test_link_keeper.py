@@ -569,6 +569,19 @@ def test_a_token_that_is_missing_is_asked_for_again() -> None:
     assert player.shell.opened == 0
 
 
+def test_a_token_that_does_not_come_is_the_reason() -> None:
+    player = Desk(Role.PLAYER, needs_token=True)
+    player.core.start(player.clock.now, 1.0)
+    player.wait(1.1)
+    [error] = player.shell.starts
+    assert isinstance(error, BrokerUnreachable)
+    assert "the function for tokens has not returned" in str(error)
+    player.core.start(player.clock.now, 1.0)
+    player.core.take_token(player.shell.asked_for, "one", None, player.clock.now)
+    player.wait(1.1)
+    assert "function for tokens" not in str(player.shell.starts[-1])
+
+
 def test_a_token_that_has_expired_fails_a_start_at_once() -> None:
     player = Desk(Role.PLAYER, needs_token=True)
     player.core.start(player.clock.now, 5.0)
