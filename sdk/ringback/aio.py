@@ -103,7 +103,14 @@ class Call(CallBase):
     def add_done_callback(
         self, function: Callable[[Call], object], *, context: Context | None = None
     ) -> None:
-        """Call `function(call)` on the event loop once the call has ended; soon if it has ended already."""
+        """Call `function(call)` on the event loop once the call has ended; soon if it has ended already.
+
+        Raises:
+            UsageError: the call has not ended, and this is not the loop of its endpoint.
+        """
+        if not self._done:
+            shell = self._endpoint._shell
+            shell.check_loop(shell.home)
         self.add_waiter(DoneCallback(self, function, context))
 
     def remove_done_callback(self, function: Callable[[Call], object]) -> int:
@@ -139,7 +146,12 @@ class CallGroup(GroupBase[Call]):
         """Call `function(group)` on the event loop once all calls have ended; soon if they have already.
 
         This and the next function make `asyncio.wait` take a group.
+
+        Raises:
+            UsageError: not all calls have ended, and this is not the loop of their endpoint.
         """
+        if not self._complete:
+            self._shell.check_loop(self._loop)
         self._waiters.append(DoneCallback(self, function, context))
         self._wake()
 
@@ -187,8 +199,7 @@ class CallGroup(GroupBase[Call]):
         return self._result()
 
     async def _next(self) -> None:
-        if self._shell.foreign or asyncio.get_running_loop() is not self._loop:
-            raise self._shell.misuse()
+        self._shell.check_loop(self._loop)
         self._event.clear()
         await self._event.wait()
 

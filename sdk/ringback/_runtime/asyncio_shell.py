@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 from ringback._runtime import call_context
@@ -141,6 +142,18 @@ class AsyncioShell(ShellBase):
             "this endpoint was started on another event loop: use it there, or close it there first."
             " With pytest-asyncio, give the fixture and its tests the same loop_scope"
         )
+
+    def check_loop(self, home: asyncio.AbstractEventLoop) -> None:
+        """Raise UsageError unless this code runs on the loop of a call or group that has not ended.
+
+        Any other loop would wait for ever: nothing wakes it.
+        """
+        try:
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if self.foreign or running is not home:
+            raise self.misuse()
 
     def inherited(self) -> None:
         super().inherited()
@@ -472,7 +485,8 @@ class AsyncioShell(ShellBase):
         try:
             result = function(argument)
             if hasattr(result, "__await__"):
-                self._start_task(_finish_user(result, self))
+                task = self._start_task(_finish_user(result, self))
+                task.add_done_callback(lambda _: _close(result))
         except BaseException as error:
             if asks_to_exit(error):
                 raise
@@ -486,6 +500,12 @@ class AsyncioShell(ShellBase):
             self._started.set_result(None)
         else:
             self._started.set_exception(explained(error, self) or error)
+
+
+def _close(awaitable: Any) -> None:
+    """Close a coroutine whose task was cancelled before it began: Python warns of it otherwise."""
+    if isinstance(awaitable, CoroutineType):
+        awaitable.close()
 
 
 def _raise(error: BaseException) -> None:

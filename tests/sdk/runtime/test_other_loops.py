@@ -80,25 +80,38 @@ def test_on_another_loop_each_function_refuses(here: HereBroker, new_loop: Calla
         lambda: on_this_loop(lambda: player.trigger_server_callback("echo")),
         lambda: on_this_loop(lambda: server.trigger_all_client_callbacks("echo")),
         lambda: on_this_loop(call.cancel),
+        lambda: asyncio.wait([call]),
+        lambda: asyncio.wait([group]),
+        lambda: on_this_loop(lambda: call.add_done_callback(print)),
     ]
     for make in elsewhere:
         with pytest.raises(UsageError, match="another event loop"):
             run(second, make())
-    for function in (lambda: player.trigger_server_callback("echo"), call.cancel):
+    for function in (
+        lambda: player.trigger_server_callback("echo"),
+        call.cancel,
+        lambda: call.add_done_callback(print),
+        lambda: group.add_done_callback(print),
+    ):
         with pytest.raises(UsageError, match="no event loop runs here"):
             function()
     problems: list[Exception] = []
 
-    def in_thread() -> None:
+    def in_thread(use: Callable[[], Any]) -> None:
         try:
-            player.trigger_server_callback("echo")
+            use()
         except UsageError as error:
             problems.append(error)
 
-    thread = threading.Thread(target=in_thread)
-    thread.start()
-    thread.join(PATIENCE_S)
-    assert "only from its loop's thread" in str(problems[0])
+    for use in (
+        lambda: player.trigger_server_callback("echo"),
+        lambda: asyncio.run(asyncio.wait_for(asyncio.wait([call]), PATIENCE_S)),
+        lambda: asyncio.run(asyncio.wait_for(asyncio.wait([group]), PATIENCE_S)),
+    ):
+        thread = threading.Thread(target=in_thread, args=(use,))
+        thread.start()
+        thread.join(2 * PATIENCE_S)
+        assert "only from its loop's thread" in str(problems.pop())
     # At home all goes on.
     run(first, on_this_loop(call.cancel))
     run(first, on_this_loop(group.cancel))

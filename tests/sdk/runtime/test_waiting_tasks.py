@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Coroutine
 from typing import Any
 
@@ -202,3 +204,31 @@ def test_with_asyncios_debug_mode(here: HereBroker) -> None:
             assert await pair.player.trigger_server_callback("echo", 1) == 1
 
     asyncio.run(asyncio.wait_for(scene(), PATIENCE_S), debug=True)
+
+
+def test_a_coroutine_whose_task_never_begins_is_closed(here: HereBroker) -> None:
+    """As when the loop ends just then. Python would warn that the coroutine was never awaited."""
+
+    async def scene() -> None:
+        async with Server(here.backend) as server:
+            server.register_server_callback("echo", lambda source, payload: payload)
+            cancelled = asyncio.Event()
+
+            def cancel(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
+                task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **more)
+                task.cancel()
+                task.add_done_callback(lambda _: cancelled.set())
+                return task
+
+            async def callback(result: Any) -> None: ...
+
+            server.trigger_callback("echo", 7, None, callback)
+            asyncio.get_running_loop().set_task_factory(cancel)
+            await cancelled.wait()
+            asyncio.get_running_loop().set_task_factory(None)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
+        gc.collect()
+    assert not caught, [str(warning.message) for warning in caught]
