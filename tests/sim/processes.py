@@ -40,6 +40,7 @@ from ringback_broker.switchboard.switchboard import Switchboard
 
 _EVENT = struct.Struct("=hi")
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
+_ENDED = tuple(f"sessions_{why}" for why in ("expired", "too_slow", "too_fast", "replaced", "kicked"))
 BURST = 64
 BROKER, REFUSING, SILENT = "tcp://192.0.2.1:1", "tcp://[2001:db8::1]:", "tcp://[2001:db8::2]:"
 """The addresses of the broker's name: of the broker, and of machines that refuse connections or drop all."""
@@ -347,7 +348,8 @@ class BrokerProcess(Process):
         assert carried == sum(self.sent.get(kind, 0) for kind in _CARRIED), (counters, self.sent)
         bounced = sum(value for name, value in counters.rows() if name.startswith("bounced_"))
         sent = self.sent.get(FrameType.BOUNCE, 0) + self.sent.get(FrameType.REJECT, 0)
-        assert sent <= bounced + counters.sessions_refused + counters.joins_delayed, counters
+        ended = sum(value for name, value in counters.rows() if name in _ENDED)
+        assert sent <= bounced + counters.sessions_refused + ended + counters.joins_delayed, counters
         assert not counters.violations and not counters.malformed and not counters.faults, counters
 
     def check_at_rest(self, peers: int) -> None:

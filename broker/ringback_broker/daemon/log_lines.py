@@ -31,6 +31,9 @@ REFUSALS = 10
 REASONS_A_CODE = 32
 """IPs and reasons with one code whose lines fold apart. Lines with further ones fold together."""
 
+_FAULTS_OF_PEERS = {"PROTOCOL_ERROR", "TOO_SLOW", "RATE_LIMITED"}
+"""Codes of ended sessions that somebody should look at. The others end sessions in the course of things."""
+
 _NUMBERS = re.compile(r"\S*\d\S*")
 """Words with numbers: IDs, limits and public keys."""
 
@@ -73,6 +76,8 @@ class LogLines:
         else:
             if event.event in ("joined", "left") and session.role is Role.OPERATOR:
                 level = logging.DEBUG
+            elif event.code in _FAULTS_OF_PEERS:
+                level = logging.WARNING
             line = f"{event.event} {_printable(session.name)} {session.connection.ip} ({text})"
         kind = event.event, event.code, self._kind_of(event), level
         written, ended = folds.take(kind, level, line, self._now)

@@ -27,7 +27,7 @@ class BrokerCounters:
         frames_down, bytes_down: delivered to players.
         frames_relayed: delivered between operators and the server.
         bounced_*: frames that were bounced, by reason.
-        refused_*: peers that were refused, by reason; sessions_refused is the sum.
+        refused_*: peers that got a REJECT instead of a session, by reason; sessions_refused is the sum.
         joins_delayed: how often a player of a crowd had to come again: its connection came too early, or was
             given up, or its heartbeats were to be fewer. It is no error: the same player joins later.
         sessions_begun, sessions_ended: sessions that began, and that ended for whatever reason.

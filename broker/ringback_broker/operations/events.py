@@ -27,7 +27,7 @@ class PeerEvent:
         reason: why; for `joined`, the name of the peer's software.
         session: of the peer, if it has one or had one.
         ip: where its connection comes from.
-        code: the name of the code that refused it, if there is one.
+        code: the name of the code that refused it, or with which the broker ended its session.
     """
 
     event: str

@@ -130,13 +130,15 @@ class Sessions:
         self._operations.forget(session)
         if session.presence.announced:
             self._counters.sessions_ended += 1
-            self._operations.log(PeerEvent("left", reason, session))
+            code = "" if refusal is None else refusal.code.name
+            self._operations.log(PeerEvent("left", reason, session, code=code))
             self._announce_end(session)
         else:  # it was gone before the WELCOME, as happens in a crowd
             self._counters.joins_delayed += 1
             self._operations.log(PeerEvent("delayed", "a connection closed before WELCOME", session))
         if refusal is not None:
-            self.turn_away(session.side, session.routing_id, session.connection, refusal)
+            self._strangers.refuse(session.side, session.connection, session.routing_id)
+            self._reject(session.side, session.routing_id, refusal)
 
     def _announce_end(self, session: Session) -> None:
         """Tell the others that a peer is there no more."""
@@ -154,6 +156,13 @@ class Sessions:
         if refusal.silent:
             return
         self._counters.count_refusal(refusal.code)
+        self._reject(side, routing_id, refusal)
+        event = "delayed" if refusal.code is RejectCode.HEARTBEAT_TOO_SHORT else "refused"
+        reason = refusal.reason[:MAX_REASON_CHARS]
+        self._operations.log(PeerEvent(event, reason, ip=connection.ip, code=refusal.code.name))
+
+    def _reject(self, side: Side, routing_id: bytes, refusal: Refusal) -> None:
+        """Send a REJECT."""
         reason = refusal.reason[:MAX_REASON_CHARS]
         frame = encode(control.Reject(refusal.code, reason, heartbeat_ms=refusal.heartbeat_ms))
         if side is Side.PLAYERS:
@@ -162,8 +171,6 @@ class Sessions:
             sent = self._wire.send_backend(routing_id, b"", frame)
         delayed = refusal.code is RejectCode.HEARTBEAT_TOO_SHORT
         self._counters.dropped += sent is not Sent.YES and not delayed  # who is delayed comes again anyway
-        event = "delayed" if delayed else "refused"
-        self._operations.log(PeerEvent(event, reason, ip=connection.ip, code=refusal.code.name))
 
 
 def _joined(player_ids: list[PlayerID | None]) -> list[bytes]:

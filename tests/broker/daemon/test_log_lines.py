@@ -92,3 +92,17 @@ def test_a_text_of_a_peer_cannot_look_like_a_log_line(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.DEBUG, "ringback.broker"):
         LogLines().log_event(PeerEvent("refused", "a\nready players=tcp://evil backend=\x1b[0m", ip="there"))
     assert caplog.messages == ["refused there a?ready players=tcp://evil backend=?[0m"]
+
+
+@pytest.mark.parametrize(
+    ("code", "level"), [("KICKED", logging.INFO), ("REVOKED", logging.INFO), ("TOO_SLOW", logging.WARNING)]
+)
+def test_a_session_that_the_broker_ends_has_one_line(
+    caplog: pytest.LogCaptureFixture, code: str, level: int
+) -> None:
+    session = Desk().player(7).session
+    with caplog.at_level(logging.DEBUG, "ringback.broker"):
+        LogLines().log_event(PeerEvent("left", f"{code}: why", session, code=code))
+    assert [(line.levelno, line.message) for line in caplog.records] == [
+        (level, f"left player 7 {session.connection.ip if session else ''} ({code}: why)")
+    ]

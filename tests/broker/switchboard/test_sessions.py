@@ -732,7 +732,8 @@ def test_an_end_that_overflows_another_backlog() -> None:
     session.backlog.extend([(b"", b"x")] * MAX_BACKLOG[Role.OPERATOR])
     player.leave()
     assert operator.session is None
-    assert (desk.counters.sessions_refused, desk.counters.sessions_ended) == (1, 2)
+    assert (desk.counters.sessions_too_slow, desk.counters.sessions_ended) == (1, 2)
+    assert desk.counters.sessions_refused == 0
 
 
 def test_a_server_may_be_slow_when_ten_thousand_join() -> None:
@@ -825,6 +826,18 @@ def test_the_latest_events_are_listed() -> None:
     stranger.send(b"")
     [refused] = query(operator, control.Subject.EVENTS, 1200).rows or ()
     assert refused[2:6] == ["refused", None, None, None] and refused[7] == "PROTOCOL_ERROR"
+
+
+def test_a_session_that_the_broker_ends_is_no_refusal() -> None:
+    desk = Desk()
+    operator, player = desk.operator(), desk.player(7)
+    order(operator, control.What.KICK, player_id=7)
+    assert player.rejected().code is RejectCode.KICKED
+    [_, _, left] = query(operator, control.Subject.EVENTS).rows or ()
+    assert left[2:5] == ["left", "player", 7] and left[7] == "KICKED"
+    counters = desk.counters
+    assert (counters.sessions_kicked, counters.sessions_ended, counters.sessions_refused) == (1, 1, 0)
+    assert [report[0] for report in desk.wire.reports].count("refused") == 0
 
 
 def test_players_are_listed_in_pages() -> None:
