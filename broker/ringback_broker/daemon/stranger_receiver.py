@@ -37,6 +37,7 @@ class StrangerReceiver:
         self._router = router
         self._switchboard = switchboard
         self._has_keys = has_keys
+        self._is_unix = router.address.startswith("ipc://")
         self._contain = Containment(switchboard.counters)
 
     def receive(self, routing_id: bytes) -> None:
@@ -44,7 +45,10 @@ class StrangerReceiver:
         first = self._router.socket.recv(_NOBLOCK, copy=False)
         try:
             public_key = str(first.get("User-Id")) if self._has_keys else ""
-            connection = Connection(int(first.get(zmq.SRCFD)), str(first.get("Peer-Address")), public_key)
+            descriptor = int(first.get(zmq.SRCFD))
+            # libzmq's Peer-Address of a Unix socket is a user, a group and a process.
+            ip = "" if self._is_unix else str(first.get("Peer-Address"))
+            connection = Connection(descriptor, ip, public_key)
         except zmq.ZMQError:  # libzmq does not know: the connection closed right after it was accepted
             connection = Connection(-1, "somewhere")
         self.kept.append((routing_id, connection, self._router.receive_parts(first.bytes)))

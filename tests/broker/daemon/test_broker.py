@@ -121,6 +121,11 @@ def test_only_the_owner_can_use_ipc_sockets(short_folder: Path) -> None:
         with Server(backend) as server, Player(players, player_id=7) as player:
             server.register_server_callback("echo", lambda source, payload: [source, payload])
             assert player.trigger_server_callback("echo", 1).result() == [7, 1]
+            with Operator(backend) as operator:
+                players_rows, _ = operator.query("players").result()
+                assert [row[3] for row in players_rows] == [""]  # no IP
+                event_rows, _ = operator.query("events").result()
+                assert {row[6] for row in event_rows} == {""}
             broker.process.signal(signal.SIGTERM)
             assert broker.process.wait() == Exit.OK
 
