@@ -142,11 +142,16 @@ def raise_unicode_error() -> list[str]:
     raise UnicodeError("label too long")
 
 
+def raise_exit() -> list[str]:
+    raise SystemExit(3)
+
+
 @pytest.mark.parametrize(
     ("ips", "said"),
     [
         ([], "Name or service not known"),
         (raise_unicode_error, "UnicodeError: label too long"),
+        (raise_exit, "SystemExit: 3"),
     ],
 )
 def test_the_error_names_a_name_that_cannot_be_resolved(

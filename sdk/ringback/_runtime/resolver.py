@@ -121,7 +121,7 @@ def look_up(name: str) -> tuple[list[str], str]:
         ips = [str(where[0]) for family, *_, where in found if family in (socket.AF_INET, socket.AF_INET6)]
     except OSError as error:
         return [], error.strerror or str(error)
-    except Exception as error:  # UnicodeError: a name that has no form for DNS. Nothing may end this thread.
+    except BaseException as error:  # such as UnicodeError. Nothing may end this thread.
         return [], f"{type(error).__name__}: {error}"
     return ips, "" if ips else "it has no address"
 
