@@ -104,7 +104,7 @@ def failure_of(error: Exception) -> Failure:
         return error
     # An error of typer itself. The base class of these moves between typer's versions.
     if callable(format_message := getattr(error, "format_message", None)):
-        return Failure(Exit.USAGE, _with_hint(str(format_message())))
+        return Failure(Exit.USAGE, _with_hint(" ".join(str(format_message()).split())))
     if "ringback.errors" in sys.modules:
         from ringback import errors
 

@@ -80,4 +80,5 @@ def parse(data: bytes, name: str) -> Any:
     except RecursionError:
         raise Failure(Exit.INVALID_PAYLOAD, f"{where} is nested too deep") from None
     except ValueError as error:  # a number out of range, or an int of thousands of digits
-        raise Failure(Exit.USAGE, f"{where} is JSON that a call cannot carry: {error}") from None
+        reason = "an int is out of range" if "integer string conversion" in str(error) else error
+        raise Failure(Exit.USAGE, f"{where} is JSON that a call cannot carry: {reason}") from None

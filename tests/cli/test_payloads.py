@@ -47,7 +47,7 @@ class _Input:
         (b"\n[1,]", Exit.USAGE, "line 2, column 4"),
         (b'"\xff"', Exit.USAGE, "not UTF-8: byte 2"),
         (b"1e999", Exit.USAGE, "the number 1e999 is out of range"),
-        (b"9" * 5000, Exit.USAGE, "digits"),
+        (b"9" * 5000, Exit.USAGE, "an int is out of range"),
         (b"[" * 100_000, Exit.INVALID_PAYLOAD, "nested too deep"),
         (b" " * 101, Exit.TOO_LARGE, "more than 100 bytes"),
     ],

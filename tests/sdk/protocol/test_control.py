@@ -269,3 +269,9 @@ def test_a_token_is_bounded() -> None:
     assert control.decode(control.encode(longest)) == longest
     with pytest.raises(ProtocolError, match="at most 2048 characters, not 2049"):
         control.decode(control.encode(control.Hello(Role.PLAYER, token="x" * 2049)))
+
+
+@pytest.mark.parametrize(("body", "why"), [(b"\xc1", "a byte that"), (b"\x91" * 5000, "nested too deep")])
+def test_the_reason_is_never_empty(body: bytes, why: str) -> None:
+    with pytest.raises(ProtocolError, match=f"within the limits: it (has|is) {why}"):
+        control.decode(header(FrameType.HELLO) + body)
