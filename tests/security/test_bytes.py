@@ -88,7 +88,7 @@ def test_bytes_that_show_no_key(yard: Yard) -> None:
 
 
 def test_a_message_of_many_parts_by_a_player_with_a_key(yard: Yard) -> None:
-    log = "refused SOURCE PROTOCOL_ERROR: a message of 64 parts"
+    log = "left player 7 SOURCE .PROTOCOL_ERROR: a message of 64 parts"
     with yard.attack(log, malformed=1) as source, yard.peer(PLAYER, keys=yard.ann, source=source) as peer:
         peer.join(PLAYER, 7)
         peer.send(*[b"x" * 1000] * 5000)

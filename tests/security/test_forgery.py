@@ -68,7 +68,7 @@ def test_a_source_in_the_body(yard: Yard) -> None:
 
 def test_a_source_in_a_part_of_its_own(yard: Yard) -> None:
     """The trusted side writes the ID part like this. A player's message has no such part."""
-    log = "refused SOURCE PROTOCOL_ERROR: a message of 2 parts"
+    log = "left player 7 SOURCE .PROTOCOL_ERROR: a message of 2 parts"
     with yard.attack(log, malformed=1) as source, yard.peer(PLAYER, keys=yard.ann, source=source) as ann:
         ann.join(PLAYER, 7)
         ann.send(encode_player_id("canary"), data(call(1, "echo")))
@@ -126,7 +126,7 @@ def test_a_reply_of_an_operator_to_a_call_of_the_server(yard: Yard) -> None:
 @pytest.mark.parametrize("link", [0, 1, 2**32 - 1])
 def test_a_player_that_relays(link: int, yard: Yard) -> None:
     """A player sends RELAY, with which operators call in the name of a source."""
-    log = "refused SOURCE PROTOCOL_ERROR: a player does not send frames of type 17"
+    log = "left player 7 SOURCE .PROTOCOL_ERROR: a player does not send frames of type 17"
     with yard.attack(log, violations=1) as source, yard.peer(PLAYER, keys=yard.ann, source=source) as ann:
         ann.join(PLAYER, 7)
         ann.send(data(call(1, "echo"), kind=FrameType.RELAY, link=link))
@@ -183,7 +183,7 @@ def test_a_connected_operator_loses_the_right_to_name_sources(yard: Yard) -> Non
 
 
 def test_an_operator_that_uses_the_link_of_another(yard: Yard) -> None:
-    log = "refused SOURCE PROTOCOL_ERROR: a RELAY must have the link number"
+    log = "left operator .* SOURCE .PROTOCOL_ERROR: a RELAY must have the link number"
     with (
         yard.attack(log, violations=1) as source,
         yard.peer(OPERATOR, keys=yard.second, source=source) as peer,

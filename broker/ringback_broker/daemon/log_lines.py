@@ -6,7 +6,6 @@ import logging
 import re
 
 from ringback.log_folding import WINDOW_S, Folded, LineFolds
-from ringback.protocol.frames import Role
 from ringback.protocol.reports import WatchedCall, duration_ms, way
 from ringback_broker.daemon.logs import audit
 from ringback_broker.operations.events import PeerEvent
@@ -74,10 +73,10 @@ class LogLines:
             who = "" if session is None else f"{_printable(session.name)} "
             line = f"{event.event} {who}{text}"
         else:
-            if event.event in ("joined", "left") and session.role is Role.OPERATOR:
-                level = logging.DEBUG
-            elif event.code in _FAULTS_OF_PEERS:
+            if event.code in _FAULTS_OF_PEERS:
                 level = logging.WARNING
+            elif event.is_passing_operator:
+                level = logging.DEBUG
             line = f"{event.event} {_printable(session.name)} {session.connection.ip} ({text})"
         kind = event.event, event.code, self._kind_of(event), level
         written, ended = folds.take(kind, level, line, self._now)

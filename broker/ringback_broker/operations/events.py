@@ -43,6 +43,13 @@ class PeerEvent:
             return self.reason
         return f"{self.ip} {self.code}: {self.reason}" if self.code else f"{self.ip} {self.reason}"
 
+    @property
+    def is_passing_operator(self) -> bool:
+        """Whether an operator joins, or leaves and the broker did not end its session."""
+        session = self.session
+        is_operator = session is not None and session.role is Role.OPERATOR
+        return is_operator and self.event in ("joined", "left") and not self.code
+
     def fields(self) -> dict[str, Any]:
         """Return what is known, by name, for programs."""
         fields: dict[str, Any] = {"event": self.event}
@@ -69,13 +76,10 @@ class EventLog:
     def add(self, event: PeerEvent, unix_s: float) -> None:
         """Keep an event.
 
-        An operator that joins or leaves is left out: one that asks for events would find itself. So is a
+        An operator that joins or leaves by itself is left out: one that asks would find itself. So is a
         delay: a crowd has more of them than there is room, and each player of it joins or is refused later.
         """
-        session = event.session
-        if event.event == "delayed":
-            return
-        if event.event in ("joined", "left") and session is not None and session.role is Role.OPERATOR:
+        if event.event == "delayed" or event.is_passing_operator:
             return
         fields = event.fields()
         self._number += 1

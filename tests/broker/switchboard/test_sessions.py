@@ -840,6 +840,14 @@ def test_a_session_that_the_broker_ends_is_no_refusal() -> None:
     assert [report[0] for report in desk.wire.reports].count("refused") == 0
 
 
+def test_an_operator_whose_session_the_broker_ends_is_listed() -> None:
+    desk = Desk()
+    operator, other = desk.operator(), desk.operator()
+    other.say(control.Hello(Role.OPERATOR))
+    [left] = query(operator, control.Subject.EVENTS).rows or ()
+    assert left[2:4] == ["left", "operator"] and left[7] == "PROTOCOL_ERROR"
+
+
 def test_players_are_listed_in_pages() -> None:
     desk = Desk()
     operator = desk.operator()
