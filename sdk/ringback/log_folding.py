@@ -13,7 +13,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 WINDOW_S = 5.0
@@ -122,7 +123,8 @@ class FoldingFilter(logging.Filter):
 
     def reset(self) -> None:
         """Forget all lines so far, without a word: they belong to the parent of a process, or to a test."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._counting = False
         self._folds = LineFolds()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -134,22 +136,45 @@ class FoldingFilter(logging.Filter):
             text = record.getMessage()
         except Exception:  # the text of an error of the program may itself fail; logging says so later
             text = str(record.msg)
-        with self._lock:
+        with self._only_once() as entered:
+            if not entered:
+                return True
             written, ended = self._folds.take(kind, record.levelno, text, self._clock())
         self._write(ended)
         return written
 
     def over(self) -> None:
         """Write the counts of the windows that are over."""
-        with self._lock:
-            ended = self._folds.over(self._clock())
+        ended: list[Folded] = []
+        with self._only_once() as entered:
+            if entered:
+                ended = self._folds.over(self._clock())
         self._write(ended)
 
     def finish(self) -> None:
         """Write all counts now."""
-        with self._lock:
-            ended = self._folds.finish()
+        ended: list[Folded] = []
+        with self._only_once() as entered:
+            if entered:
+                ended = self._folds.finish()
         self._write(ended)
+
+    @contextmanager
+    def _only_once(self) -> Iterator[bool]:
+        """Hold the lock. Give False if this thread is counting a line already.
+
+        A signal handler, or what the collector ends, may log at any point of a thread. Such a line is
+        written, and not counted.
+        """
+        with self._lock:
+            if self._counting:
+                yield False
+                return
+            self._counting = True
+            try:
+                yield True
+            finally:
+                self._counting = False
 
     def _write(self, ended: list[Folded]) -> None:
         for folded in ended:

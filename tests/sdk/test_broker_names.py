@@ -346,3 +346,19 @@ def test_a_fork_while_a_lookup_hangs(tmp_path: Path, here: HereBroker) -> None:
     with Process(NAMES, json.dumps({"hangs.test": None}), str(program), address) as process:
         process.wait_for("^in 7$")
         process.wait_for("^child 0$")
+
+
+def test_an_endpoint_that_is_collected_while_another_asks_for_a_name() -> None:
+    """The collector may run at any point of a thread, also within the resolver's own code."""
+    answered = threading.Event()
+
+    class Asker:
+        def __hash__(self) -> int:  # called while the resolver holds its lock
+            resolver.resolver.forget("tcp://localhost:1", "forgotten")
+            return 1
+
+    def ask() -> None:
+        resolver.resolver.find("tcp://localhost:1", Asker(), lambda found: answered.set())
+
+    threading.Thread(target=ask, daemon=True).start()
+    assert answered.wait(PATIENCE_S)

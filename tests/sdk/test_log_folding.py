@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,6 +174,33 @@ def test_a_failed_handler_is_logged_with_its_caller(face: Face, here: HereBroker
             await sdk_log.wait_for(rf"{at_player}operator \d+ ")
 
     asyncio.run(run())
+
+
+def test_a_line_within_a_line_is_written(log: Log) -> None:
+    """A signal handler, or what the collector ends, may log while the same thread counts a line."""
+    within = False
+
+    def clock() -> float:
+        nonlocal within
+        if not within:
+            within = True
+            log.logger.warning("within")
+            log.filter.over()
+            within = False
+        return 0.0
+
+    log.filter = FoldingFilter(log.logger, clock)
+    log.logger.filters[:] = [log.filter]
+
+    def work() -> None:
+        for _ in range(3):
+            log.logger.warning("outer")
+        log.filter.finish()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert log.lines == ["within", "outer", "within", "within", "2 more lines like this one: outer"]
 
 
 def test_a_process_with_many_players_stays_readable(broker: BrokerProcess, sdk_log: LogLines) -> None:

@@ -43,7 +43,8 @@ class Resolver:
 
     def _begin(self) -> None:
         """Begin anew. The threads and askers of the parent process do not exist in a forked child."""
-        self._lock = threading.Lock()
+        # The collector may end a forgotten endpoint, which then forgets its question, while this thread asks.
+        self._lock = threading.RLock()
         self._asked: dict[str, dict[object, Answer]] = {}
         self._names: deque[str] = deque()
         self._threads = 0
