@@ -250,6 +250,9 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         """Whether the broker has welcomed this endpoint, the link is up, and the event loop is not closed."""
         return super().connected and not self._shell.loop_is_closed()
 
+    def _state(self) -> str:
+        return "closed with its event loop" if self._shell.loop_is_closed() else super()._state()
+
     async def start(self) -> Self:
         """Connect, and wait until the broker has welcomed this endpoint.
 

@@ -129,7 +129,7 @@ def test_an_endpoint_whose_loop_is_closed_starts_again(
     link = player._shell._link
     assert link is not None and player.connected
     first.close()
-    assert not player.connected
+    assert not player.connected and repr(player).endswith(" closed with its event loop>")
     if recover == "close":
         run(second, player.close())
     elif recover == "trigger":
