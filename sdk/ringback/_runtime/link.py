@@ -219,10 +219,10 @@ class Link:
         why = _LOST.get(zmq.Event(event))
         if why is None or event == zmq.EVENT_CLOSED:
             return None if why is None else Loss(why)
-        # If the keys do not fit, a broker often can only close the connection.
+        # If the keys do not fit, or connections are too many, a broker often can only close the connection.
         hint = (
-            "does the broker require a key pair?"
+            "does the broker require a key pair? or does it limit the connections of this IP?"
             if self._keys is None
-            else "is the broker's public key right?"
+            else "is the broker's public key right? or does it limit the connections of this IP?"
         )
         return Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH, hint)

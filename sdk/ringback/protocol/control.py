@@ -283,7 +283,7 @@ def _reject(body: bytes) -> Reject:
 
 def _ping_body(body: bytes) -> bytes:
     if len(body) > MAX_PING_BYTES:
-        raise ProtocolError(f"a PING must carry at most {MAX_PING_BYTES} bytes, not {len(body)}")
+        raise ProtocolError(f"a PING or PONG must carry at most {MAX_PING_BYTES} bytes, not {len(body)}")
     return body
 
 

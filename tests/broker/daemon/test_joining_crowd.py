@@ -9,6 +9,7 @@ import pytest
 from support.faces import HereBroker
 from support.harness import PATIENCE_S
 
+from ringback import BrokerUnreachable
 from ringback.aio import Operator, Player, Server
 
 PLAYERS = 150
@@ -47,3 +48,15 @@ def test_a_crowd_that_joins_at_once_is_no_error(caplog: pytest.LogCaptureFixture
     assert [line.getMessage() for line in lines if line.levelno > logging.INFO] == []
     delays = [line for line in lines if "were delayed" in line.getMessage()]
     assert 1 <= len(delays) <= 2 * PATIENCE_S
+
+
+def test_a_start_that_a_limit_keeps_out_says_so() -> None:
+    """The broker can only close the connection, so a key pair is not the only guess."""
+
+    async def join(broker: HereBroker) -> None:
+        async with Player(broker.players, 1):
+            with pytest.raises(BrokerUnreachable, match="does it limit the connections of this IP"):
+                await Player(broker.players, 2, connect_timeout=1.0).start()
+
+    with HereBroker(ip_connections=1) as broker:
+        asyncio.run(join(broker))
