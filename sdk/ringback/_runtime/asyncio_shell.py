@@ -28,7 +28,7 @@ from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import is_coroutine_function
-from ringback.errors import CallbackError, Overloaded, UsageError
+from ringback.errors import CallbackError, HandlerError, Overloaded, UsageError
 from ringback.protocol.envelopes import Encoder
 
 BURST = 64
@@ -52,7 +52,7 @@ class AsyncioShell(ShellBase):
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
         self._woken: deque[Waiter] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Execution | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_wanted = False
@@ -386,9 +386,9 @@ class AsyncioShell(ShellBase):
             context = self._context.copy()
             try:
                 if handler.in_thread:
-                    execution.task = context.run(self._start_task, self._in_thread(execution))
+                    execution.task = context.run(self._start_task, self._in_thread(execution), execution)
                 elif handler.is_async:
-                    execution.task = context.run(self._start_task, self._async(execution))
+                    execution.task = context.run(self._start_task, self._async(execution), execution)
                 else:
                     awaitable = context.run(run_plain, execution)
                     if awaitable is not None:
@@ -396,15 +396,26 @@ class AsyncioShell(ShellBase):
             except BaseException as error:  # the handlers behind it are of other callers
                 self.contain("a handler", error)
 
-    def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start_task(
+        self, coroutine: Coroutine[Any, Any, None], execution: Execution | None = None
+    ) -> asyncio.Task[None]:
         """Run a coroutine as a task, in a copy of the current context.
 
         The task takes the context itself: a task factory of the user may not take `context`.
         """
         task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = execution
+        task.add_done_callback(self._task_ended)
         return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Forget a task. If the program cancelled it before its handler began, nothing else replies."""
+        execution = self._tasks.pop(task, None)
+        if execution is None or execution.began or execution.cancelled or not self.running:
+            return
+        if task.cancelled():
+            execution.cancelled = True  # a thread that gets to it now does not run it
+            execution.refuse(HandlerError("the handler was cancelled before it began"))
 
     async def _async(self, execution: Execution) -> None:
         awaitable = run_plain(execution)

@@ -232,3 +232,34 @@ def test_a_coroutine_whose_task_never_begins_is_closed(here: HereBroker) -> None
         asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
         gc.collect()
     assert not caught, [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("in_thread", [False, True], ids=["coroutine", "thread"])
+def test_a_handler_whose_task_never_begins_is_replied_for(here: HereBroker, in_thread: bool) -> None:
+    """As when a supervisor of the program cancels all tasks. The caller has no timeout that would end it."""
+
+    async def coroutine(source: Any, payload: Any) -> str:
+        return "ran"
+
+    def plain(source: Any, payload: Any) -> str:
+        return "ran"
+
+    async def scene() -> None:
+        async with Server(here.backend) as server:
+            server.register_server_callback("k", plain if in_thread else coroutine, in_thread=in_thread)
+
+            def cancel(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> Any:
+                task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **more)
+                task.cancel()
+                return task
+
+            asyncio.get_running_loop().set_task_factory(cancel)
+            call = server.trigger_callback("k", 7, timeout=None)
+            ended = asyncio.Event()
+            call.add_done_callback(lambda _: ended.set())
+            await ended.wait()
+            asyncio.get_running_loop().set_task_factory(None)
+            assert "cancelled before it began" in str(call.error)
+            assert await server.trigger_callback("k", 7) == "ran"
+
+    asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
