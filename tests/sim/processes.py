@@ -24,6 +24,7 @@ from ringback.protocol.bundles import unbundle
 from ringback.protocol.envelopes import Encoder, join
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
+from ringback.protocol.operator_frames import Order, Subject, What
 from ringback.protocol.player_ids import PlayerID, encode_player_id
 from ringback_broker.daemon import receiver
 from ringback_broker.daemon.log_lines import LogLines
@@ -393,6 +394,20 @@ class Call(PendingCall):
             self.then()
 
 
+class Question(PendingCall):
+    """A question or an order to the broker. It is not in the history: no handler runs."""
+
+    __slots__ = ("done", "ok")
+
+    def __init__(self, call_id: int, deadline: float) -> None:
+        super().__init__(call_id, "broker", deadline, None, None)
+        self.done = self.ok = False
+
+    def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        assert not self.done, self.id
+        self.done, self.ok = True, error is None
+
+
 ODD = {(1, 2): "tile"}
 """A value that nobody can decode. A call with it fails at once, and a reply becomes HANDLER_ERROR."""
 
@@ -403,6 +418,7 @@ class EndpointProcess(Process, Shell):
     Attributes:
         open: executions whose handler does not reply by itself.
         calls: the calls that this endpoint triggered.
+        questions: what this endpoint has asked the broker.
     """
 
     def __init__(
@@ -429,6 +445,7 @@ class EndpointProcess(Process, Shell):
             random=world.random.random,
         )
         self.calls: list[Call] = []
+        self.questions: list[Question] = []
         self.open: list[tuple[Execution, str]] = []
         self.link: Connection | None = None
         self._dialled: object | None = None
@@ -474,12 +491,36 @@ class EndpointProcess(Process, Shell):
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
             odd = do[0] != "reply" and self.world.chance(0.05)  # the last calls, which must succeed, reply
-            envelope = self._encoder.call(call.id, key, [*payload, ODD] if odd else payload, budget_ms)
+            context = {"traceparent": name} if self.world.chance(0.2) else None
+            envelope = self._encoder.call(
+                call.id, key, [*payload, ODD] if odd else payload, budget_ms, context
+            )
         except CallbackError as error:
             self.core.fail_unsent(call, error)
         else:
             self.core.call(call, kind, b"" if to is None else encode_player_id(to), envelope)
         return call
+
+    def ask_broker(self) -> None:
+        """Watch calls for a while, have the broker tell something, or ping it, as an operator does."""
+        random = self.world.random
+        question = Question(next(self._ids), self.world.now + random.choice([0.01, 1.0]))
+        self.questions.append(question)
+        match random.choice(["watch", "watch", "query", "ping"]):
+            case "watch":
+                order = Order(
+                    question.id,
+                    What.WATCH,
+                    player_id=random.choice([None, None, 7, "7"]),
+                    key=random.choice([None, "k", "o*"]),
+                    payloads=random.choice([False, True]),
+                    for_ms=random.choice([0, 100, 1000, 1000]),
+                )
+                self.core.order(question, order)
+            case "query":
+                self.core.query(question, random.choice(list(Subject)), 0)
+            case _:
+                self.core.ping(question)
 
     def forge(self, to: PlayerID | None, call_id: int) -> None:
         """Send a reply to a call that this endpoint never got, if its role can send one."""
@@ -504,7 +545,7 @@ class EndpointProcess(Process, Shell):
         self.note.note("close")
         self.alive = False
         assert not any(self.tables().values()), (self.name, self.tables())
-        assert all(call.done for call in self.calls)
+        assert all(call.done for call in (*self.calls, *self.questions))
 
     @property
     def busy(self) -> bool:
@@ -523,8 +564,12 @@ class EndpointProcess(Process, Shell):
         }
 
     def rest(self) -> None:
-        counters = self.core.counters
-        counts = {"calls": counters.calls, "results": counters.results, "errors": counters.errors}
+        counters, succeeded = self.core.counters, sum(question.ok for question in self.questions)
+        counts = {
+            "calls": counters.calls - len(self.questions),
+            "results": counters.results - succeeded,
+            "errors": counters.errors - (len(self.questions) - succeeded),
+        }
         self.note.rest(self.tables(), counts)
 
     # -- the loop

@@ -204,6 +204,8 @@ class Simulation:
         if caller is None or caller.stopped or (world.chance(0.7) and not caller.core.connected):
             return
         match world.random.random():
+            case x if x < 0.3 and caller.role is Role.OPERATOR:
+                caller.ask_broker()
             case x if x < 0.75:
                 for _ in range(world.random.choice([1, 1, 1, 5])):
                     self._call(caller)
@@ -218,6 +220,8 @@ class Simulation:
             case _ if caller.role is Role.SERVER:  # as trigger_all_client_callbacks does
                 for player_id in list(caller.core.players):
                     caller.trigger(player_id, self._action(), 2.0)
+            case _ if caller.role is Role.OPERATOR:
+                caller.ask_broker()
             case _:
                 caller.reply_to_all()
 
@@ -406,10 +410,8 @@ class Simulation:
                 life.close()
             seen.append(life.place)
         until = world.now + HEALED_WITHIN_S
-        while not self._whole():
-            assert world.now < until, (
-                f"not healed: {[(life.name, life.core.connected) for life in self.alive()]}"
-            )
+        # Run first: calls may still be on their way to an endpoint that was stopped until now.
+        while True:
             self.start_broker()
             here = [(life.role, life.place) for life in self.alive()]
             for role, player_id in self.places:
@@ -418,6 +420,11 @@ class Simulation:
             world.run(1.0)
             for life in self.alive():
                 life.reply_to_all()
+            if self._whole():
+                return
+            assert world.now < until, (
+                f"not healed: {[(life.name, life.core.connected) for life in self.alive()]}"
+            )
 
     def _whole(self) -> bool:
         """Return whether all endpoints are connected and no call is in flight."""
