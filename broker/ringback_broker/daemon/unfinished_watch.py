@@ -6,6 +6,7 @@ Only when it has grown does the watch ask the kernel about each connection.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import time
@@ -36,6 +37,10 @@ PATIENCE_S = 1.0
 taken since, because the socket takes messages of all peers in turn."""
 
 
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""What gives free memory back to the system. Only glibc has it, and only glibc needs it."""
+
+
 class UnfinishedWatch:
     """Finds connections that send a message without an end, and has them closed.
 
@@ -59,6 +64,7 @@ class UnfinishedWatch:
         self._base = memory()
         self._accused: list[Excess] = []
         self._settled = True
+        self._closed_some = False
         self._accused_at = self._alert_until = self._ask_at = 0.0
 
     def look(self, now: float) -> float:
@@ -77,6 +83,12 @@ class UnfinishedWatch:
             # What came after the last question, when the memory grew by less.
             self._ask(now)
             self._settled = not self._accused
+            if self._settled and self._closed_some:
+                # glibc keeps what the closed connections filled. The next flood would fill that, and the
+                # memory of the process would not grow: the watch would see it too late.
+                self._closed_some = False
+                if _malloc_trim is not None:
+                    _malloc_trim(0)
         return now + (LOOK_AGAIN_S if now < self._alert_until else LOOK_S)
 
     def _ask(self, now: float) -> None:
@@ -105,6 +117,7 @@ class UnfinishedWatch:
         for open_, unfinished in accused:
             if marks.get((open_.side, open_.connection)) == open_.mark:
                 self._switchboard.close_unfinished(open_.side, open_.connection, unfinished)
+                self._closed_some = True
 
 
 class ProcessMemory:

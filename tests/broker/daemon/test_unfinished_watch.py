@@ -12,6 +12,7 @@ from support.switchboards import Desk
 from ringback.protocol import control
 from ringback.protocol.frames import Role
 from ringback_broker.admission.unfinished import MAX_UNFINISHED_BYTES
+from ringback_broker.daemon import unfinished_watch
 from ringback_broker.daemon.unfinished_watch import (
     ALERT_S,
     GROWTH_BYTES,
@@ -124,3 +125,25 @@ def test_memory_that_was_freed_counts_anew(scene: Scene) -> None:
     scene.look()
     scene.look()
     assert scene.closed == 1
+
+
+def test_memory_goes_back_to_the_system_once_after_a_connection_was_closed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """glibc would keep it, and the watch would not see how the next flood fills it."""
+    given: list[int] = []
+    monkeypatch.setattr(unfinished_watch, "_malloc_trim", given.append)
+    scene.memory += GROWTH_BYTES
+    scene.look()
+    scene.look(ALERT_S)
+    assert given == []  # nothing was closed
+    scene.comes(MAX_UNFINISHED_BYTES + 1)
+    scene.memory += GROWTH_BYTES
+    scene.look()
+    scene.look()
+    assert scene.closed == 1
+    scene.desk.switchboard.disconnected(Side.PLAYERS, scene.peer.connection, "")
+    scene.look(ALERT_S)
+    scene.look(ALERT_S)
+    scene.look(ALERT_S)
+    assert given == [0]
