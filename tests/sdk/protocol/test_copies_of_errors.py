@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ringback import CallbackError, RingbackError, errors
-from ringback.errors import RejectCode, fresh
+from ringback.errors import InvalidPayload, RejectCode, fresh, stripped
 
 
 class Missing(CallbackError):
@@ -49,3 +49,16 @@ def test_each_error_can_be_pickled_and_copied(error: Any) -> None:
         assert twin.__cause__ is error.__cause__ and twin.__suppress_context__
         twin.add_note("another")
         assert error.__notes__ == ["a note"]
+
+
+def test_a_kept_error_holds_no_frames() -> None:
+    """Neither its own, nor those of the errors that it came from."""
+    try:
+        try:
+            raise KeyError("of the program")
+        except KeyError as cause:
+            raise InvalidPayload("cannot be encoded", data=7) from cause
+    except InvalidPayload as error:
+        kept = stripped(error)
+    assert kept.__traceback__ is kept.__cause__ is kept.__context__ is None
+    assert (kept.message, kept.data) == ("cannot be encoded", 7)
