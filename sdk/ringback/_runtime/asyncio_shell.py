@@ -392,7 +392,8 @@ class AsyncioShell(ShellBase):
                 else:
                     awaitable = context.run(run_plain, execution)
                     if awaitable is not None:
-                        execution.task = context.run(self._start_task, run_async(execution, awaitable))
+                        task = run_async(execution, awaitable)
+                        execution.task = context.run(self._start_task, task, execution)
             except BaseException as error:  # the handlers behind it are of other callers
                 self.contain("a handler", error)
 
@@ -409,13 +410,14 @@ class AsyncioShell(ShellBase):
         return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """Forget a task. If the program cancelled it before its handler began, nothing else replies."""
+        """Forget a task. If the program cancelled it before its first step, nothing else replies."""
         execution = self._tasks.pop(task, None)
-        if execution is None or execution.began or execution.cancelled or not self.running:
+        if execution is None or execution.replied or execution.cancelled or not self.running:
             return
         if task.cancelled():
             execution.cancelled = True  # a thread that gets to it now does not run it
-            execution.refuse(HandlerError("the handler was cancelled before it began"))
+            text = f"the handler was cancelled before it {'ended' if execution.began else 'began'}"
+            execution.refuse(HandlerError(text, executed="yes" if execution.began else "no"))
 
     async def _async(self, execution: Execution) -> None:
         awaitable = run_plain(execution)
