@@ -17,6 +17,7 @@ class Nowhere:
     """A socket whose messages come from a connection that libzmq does not know any more."""
 
     side = Side.PLAYERS
+    address = "tcp://127.0.0.1:1"
     socket = events = property(lambda self: self)
 
     def recv(self, flags: int, copy: bool) -> zmq.Frame:
