@@ -128,6 +128,8 @@ class CallbackError(RingbackError):
         return self.code.name if isinstance(self.code, Code) else self.code
 
     def __str__(self) -> str:
+        if "message" not in vars(self):  # a subclass may have left out super().__init__()
+            return super().__str__()
         return f"{self.code_name}: {self.message}" if self.message else self.code_name
 
 

@@ -188,7 +188,7 @@ def test_a_lookup_that_hangs_holds_nothing_up(face: Face, here: HereBroker, name
             starting = asyncio.ensure_future(error_of(face, hangs))
             await asyncio.to_thread(names.asked.acquire)
             await stage.still_works(server, player)
-            assert "the lookup of its name still runs" in await starting
+            assert "its name is not resolved yet" in await starting
             await stage.within(face.close(hangs))
             assert names.lookups == ["hangs.test"]
             assert resolver.resolver._asked == {"hangs.test": {}}  # nothing is kept for who has closed
@@ -333,7 +333,7 @@ def test_a_process_ends_while_a_lookup_hangs(tmp_path: Path) -> None:
     program = tmp_path / "hangs.py"
     program.write_text(HANGS)
     with Process(NAMES, json.dumps({"hangs.test": None}), str(program)) as process:
-        process.wait_for("the lookup of its name still runs")
+        process.wait_for("its name is not resolved yet")
         assert process.wait() == 0
 
 

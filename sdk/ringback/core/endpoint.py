@@ -256,6 +256,8 @@ class Endpoint:
         kind = frame[1] if len(frame) >= HEADER_BYTES else -1
         if not self._link_state.accept(kind, now):
             self.counters.invalid += 1
+            if kind == FrameType.HELLO and self._link_state.state is SessionState.GREETING:
+                self.link_lost(now, "the program at the address is no broker: it sent HELLO back")
             return
         try:
             if kind in _CARRIERS:

@@ -29,7 +29,7 @@ _PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
 RESOLVED_WITHIN_S = 10.0
 """A lookup of the broker's name is reported if it takes longer, and asked for again."""
 
-_STILL_LOOKING = "the lookup of its name still runs; check DNS"
+_STILL_LOOKING = "its name is not resolved yet; check DNS"
 
 _STILL_FETCHING = "the function for tokens has not returned"
 

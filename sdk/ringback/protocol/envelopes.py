@@ -125,6 +125,8 @@ class Encoder:
         # A handler may raise a CallbackError with anything in it.
         try:
             code = int(error.code) if isinstance(error.code, Code) else error.code
+            if isinstance(code, str):
+                code.encode()  # it must be valid Unicode, and the error must not blame the data
             message = str(error.message)[:MAX_MESSAGE_CHARS].encode("utf-8", "replace").decode()
             fields = [ERROR, call_id, code, message, EXECUTED.index(error.executed), error.data]
             fault = error_fault(fields)

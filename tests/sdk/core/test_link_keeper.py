@@ -646,6 +646,17 @@ def test_a_black_hole_gets_its_share_of_the_time() -> None:
     assert "a: the broker is silent; b: no answer" in str(error)
 
 
+def test_an_address_that_sends_hello_back_is_followed_by_the_next() -> None:
+    player = by_name("a", "b")
+    player.core.link_answered()
+    player.told(control.Hello(Role.PLAYER))
+    player.wait(0.0)
+    assert player.shell.dialled == ["a", "b"]
+    player.welcome()
+    player.told(control.Hello(Role.PLAYER))  # the broker's own mistake does not end the link
+    assert player.core.connected and player.counters.invalid == 2
+
+
 def test_an_address_that_answers_the_handshake_gets_the_whole_time() -> None:
     player = by_name("a", "b")
     player.core.link_answered()
@@ -762,7 +773,7 @@ def test_the_error_says_that_the_lookup_still_runs() -> None:
     player = by_name()
     player.wait(5.0)
     [error] = player.shell.starts
-    assert isinstance(error, BrokerUnreachable) and "the lookup of its name still runs" in str(error)
+    assert isinstance(error, BrokerUnreachable) and "its name is not resolved yet" in str(error)
     player.core.take_addresses(player.shell.lookup, ("a",), "", player.clock.now)
     assert player.shell.dialled == [] and player.core.due_at() is None
 
@@ -787,7 +798,7 @@ def test_a_slow_lookup_of_a_lost_link_is_logged_once() -> None:
     player.shell.addresses = None
     player.core.link_lost(player.clock.now, "cut")
     player.wait(3 * (RESOLVED_WITHIN_S + LONGEST_DELAY_S))
-    assert len(player.shell.warnings) == 2 and "still runs" in player.shell.warnings[1]
+    assert len(player.shell.warnings) == 2 and "not resolved yet" in player.shell.warnings[1]
     player.core.take_addresses(player.shell.lookup, ("a",), "", player.clock.now)
     player.welcome()
     assert player.core.connected

@@ -62,3 +62,11 @@ def test_a_kept_error_holds_no_frames() -> None:
         kept = stripped(error)
     assert kept.__traceback__ is kept.__cause__ is kept.__context__ is None
     assert (kept.message, kept.data) == ("cannot be encoded", 7)
+
+
+def test_an_error_whose_subclass_left_out_super_init_has_a_text() -> None:
+    class Bare(CallbackError):
+        def __init__(self, item: str) -> None:
+            self.item = item
+
+    assert str(Bare("rope")) == "rope"

@@ -624,6 +624,11 @@ def test_a_sender_refuses_what_is_too_deep_for_the_receiver(
                 assert decoded.envelopes and not decoded.unreadable
 
 
+def test_a_code_that_is_not_valid_unicode_is_named_as_the_problem() -> None:
+    with pytest.raises(InvalidPayload, match=r"^INVALID_PAYLOAD: the error cannot be encoded: 'utf-8'"):
+        ENCODER.error(1, CallbackError("", code="\ud800", data=7))
+
+
 def test_depth_is_the_same_for_sender_and_receiver() -> None:
     deepest = nested(64, "x" * 65)
     errors = call_error(Code.FORBIDDEN, "", data=deepest)
