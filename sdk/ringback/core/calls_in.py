@@ -27,6 +27,11 @@ from ringback.errors import (
 )
 from ringback.protocol.envelopes import Encoder, Envelope
 
+CROSSING_S = 0.05
+"""A CANCEL that comes at most this long before a call's deadline is recorded as a TIMEOUT. A CANCEL does not
+say whether the time was over or the caller cancelled. The caller's deadline is earlier than the one here, by
+as long as the call was on its way. Without this, chance would decide which of the two is recorded."""
+
 
 class CallsIn:
     """The executions of one endpoint.
@@ -189,16 +194,21 @@ class CallsIn:
             execution.awaited = False
             peer.execution_bytes -= execution.size
             self.running -= 1
+            now, deadline = self._state.now, execution.deadline
+            cancelled = why is Code.CANCELLED
+            if cancelled and deadline is not None and deadline - now <= CROSSING_S:
+                why = Code.TIMEOUT
             timed_out = why is Code.TIMEOUT
             text = (
                 "its time was over before its handler replied" if timed_out else "the caller no longer waits"
             )
             error = call_error(why, text, "maybe")
             if self._state.recorder is not None:
-                self._state.recorder.execution_ended(execution, peer, self._state.now, b"", error)
+                self._state.recorder.execution_ended(execution, peer, now, b"", error)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
-            if timed_out:  # the caller may not have seen it yet, and a call has exactly one outcome
+            # The caller may not have seen that the time is over, and a call has exactly one outcome.
+            if timed_out and not cancelled:
                 self._outbox.add(peer, self._encoder.error(call_id, error))
             try:
                 execution.shell.cancel(execution)

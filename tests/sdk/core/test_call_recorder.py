@@ -9,6 +9,7 @@ import pytest
 from support.corefakes import DATA_0, Desk
 
 from ringback.core.callback_record import CallbackRecord
+from ringback.core.calls_in import CROSSING_S
 from ringback.errors import CallbackError, Code, HandlerError
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
@@ -183,6 +184,26 @@ def test_a_caller_that_leaves_or_cancels() -> None:
     server.told(control.Left((7,)))
     [figures] = report(server).callbacks if server.peers else last_words(server)
     assert figures.failed == {"CANCELLED": 1, "PLAYER_LEFT": 1} and figures.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("before_s", "code"), [(0.0, "TIMEOUT"), (0.9 * CROSSING_S, "TIMEOUT"), (1.1 * CROSSING_S, "CANCELLED")]
+)
+def test_a_caller_whose_time_is_over_a_little_earlier(before_s: float, code: str) -> None:
+    """Its CANCEL and the deadline here cross. The figures must not depend on which of them is first."""
+    server = counting()
+    watch(server, CallFilter(None, None, True))
+    called(server, write.call(1, "k", None, 500))
+    server.handle()
+    server.clock.now += 0.5 - before_s
+    called(server, write.cancel(1))
+    server.flush()
+    sent = [frame for _, frame in server.shell.take_sent()]
+    assert not any(frame[1] == FrameType.DATA for frame in sent)  # the caller wants no reply
+    found = report(server)
+    assert found.callbacks[0].failed == {code: 1}
+    assert [call.outcome for call in found.calls] == [code]
+    server.check_at_rest()
 
 
 def last_words(desk: Desk) -> tuple[CallbackFigures, ...]:
