@@ -92,6 +92,15 @@ def test_json_with_some_players_and_payloads(direction: str, any_broker: BrokerP
     }
 
 
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_time_that_is_over_at_once(direction: str, broker: BrokerProcess, command: Any) -> None:
+    """On a busy machine that happens to longer times too. Each call in flight is made once then."""
+    options = ("--seconds", "1e-9", "--in-flight", "8", "--direction", direction, "--json")
+    code, output, errors = command("bench", *options, environment=addresses(broker)).end()
+    assert (code, errors) == (0, "")
+    assert json.loads(output)["calls"] == 8
+
+
 def test_another_server_is_connected(broker: BrokerProcess, command: Any) -> None:
     with Server(broker.backend):
         code, output, errors = command("bench", *SHORT, environment=addresses(broker)).end()
