@@ -70,14 +70,9 @@ class BrokerCounters:
     refused_full: int = 0
     refused_draining: int = 0
     refused_no_session: int = 0
-    refused_lease_expired: int = 0
-    refused_too_slow: int = 0
     refused_rate_limited: int = 0
     refused_unauthorized: int = 0
     refused_token_expired: int = 0
-    refused_revoked: int = 0
-    refused_replaced: int = 0
-    refused_kicked: int = 0
     sessions_begun: int = 0
     sessions_refused: int = 0
     joins_delayed: int = 0

@@ -110,14 +110,14 @@ class Arrivals:
         """
         self._counters.messages_unfinished += 1
         session = self._roster.at(side, connection)
-        reason = f"a message without an end: {size} bytes of it came"
-        code = RejectCode.PROTOCOL_ERROR.name
-        self._operations.log(PeerEvent("refused", reason, session, connection.ip, code))
+        reason, code = f"a message without an end: {size} bytes of it came", RejectCode.PROTOCOL_ERROR
+        if session is None:
+            self._operations.log(PeerEvent("refused", reason, ip=connection.ip, code=code.name))
+        else:
+            self._endings.mark(session, f"{code.name}: {reason}", Refusal(code, reason, silent=True))
         self._strangers.forget(side, connection)
         self._wire.close_connection(side, connection)
-        if session is not None:
-            self._endings.mark(session, f"{code}: {reason}")
-            self._sessions.end_marked()
+        self._sessions.end_marked()
 
     def _no_hello(self, side: Side, connection: Connection, why: str) -> None:
         """Count a connection that ends before HELLO."""

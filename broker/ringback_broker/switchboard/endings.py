@@ -21,7 +21,7 @@ class Ending(NamedTuple):
 
     Attributes:
         reason: for the log.
-        refusal: what its peer is told; None if the peer has left.
+        refusal: why the broker ends it, and what its peer is told; None if the peer has left.
     """
 
     session: Session

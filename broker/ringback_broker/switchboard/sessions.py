@@ -136,7 +136,7 @@ class Sessions:
         else:  # it was gone before the WELCOME, as happens in a crowd
             self._counters.joins_delayed += 1
             self._operations.log(PeerEvent("delayed", "a connection closed before WELCOME", session))
-        if refusal is not None:
+        if refusal is not None and not refusal.silent:
             self._strangers.refuse(session.side, session.connection, session.routing_id)
             self._reject(session.side, session.routing_id, refusal)
 

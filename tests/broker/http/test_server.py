@@ -269,15 +269,24 @@ def test_close_leaves_no_descriptor_open() -> None:
 
 
 def test_all_codes_are_counted() -> None:
+    """A code refuses a peer that wants to join, or ends a session; or it delays a join."""
     counters = BrokerCounters()
+    ends = {
+        RejectCode.LEASE_EXPIRED: "sessions_expired",
+        RejectCode.TOO_SLOW: "sessions_too_slow",
+        RejectCode.REVOKED: "sessions_revoked",
+        RejectCode.REPLACED: "sessions_replaced",
+        RejectCode.KICKED: "sessions_kicked",
+    }
     for code in RejectCode:
-        counters.count_refusal(code)
+        (counters.count_end if code in ends else counters.count_refusal)(code)
     for bounced in (Code.NO_SERVER, Code.FORBIDDEN):
         counters.count_bounce(bounced)
     rows = dict(counters.rows())
-    refusals = [code for code in RejectCode if code is not RejectCode.HEARTBEAT_TOO_SHORT]
+    refusals = [code for code in RejectCode if code not in (*ends, RejectCode.HEARTBEAT_TOO_SHORT)]
     assert rows["sessions_refused"] == len(refusals) and rows["joins_delayed"] == 1
     assert [rows[f"refused_{code.name.lower()}"] for code in refusals] == [1] * len(refusals)
+    assert [rows[name] for name in ends.values()] == [1] * len(ends)
 
 
 def test_lags() -> None:
