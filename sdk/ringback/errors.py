@@ -17,6 +17,15 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
+_MAX_REASON_CHARS = 200
+"""How many characters are kept of what an exception says."""
+
+_WORDLESS = {
+    "FormatError": "it has a byte that msgpack does not use",
+    "StackError": "it is nested too deep",
+}
+"""What exceptions of msgpack mean that have no text, by their names."""
+
 Executed = Literal["no", "maybe", "yes"]
 """Whether the handler of a failed call ran. A call with "no" is safe to try again."""
 
@@ -261,6 +270,18 @@ ERROR_CLASSES: dict[Code, type[CallbackError]] = {
 def _new(kind: type[RingbackError]) -> RingbackError:
     """Return an empty error, for pickle and copy to fill."""
     return kind.__new__(kind)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception says, in words. A class of the program may raise when it is asked."""
+    try:
+        text = str(error)[:_MAX_REASON_CHARS]
+    except Exception:
+        text = ""
+    if "unhashable type" in text:
+        return "a list, tuple or dict is a key of a dict; keys may be str, bytes, numbers, bool and None"
+    name = type(error).__name__
+    return text or _WORDLESS.get(name, name)
 
 
 def stripped(error: E) -> E:

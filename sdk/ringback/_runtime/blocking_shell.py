@@ -36,9 +36,9 @@ from ringback.errors import (
     ConnectionLost,
     HandlerError,
     UsageError,
+    reason_of,
 )
 from ringback.protocol.envelopes import Encoder
-from ringback.protocol.values import in_words
 
 WATCH_S = 1.0
 """How often a thread that waits looks whether the I/O thread can still end its wait."""
@@ -220,7 +220,7 @@ class BlockingShell(ShellBase):
                     if self._link is None:
                         raise  # it can wait for nothing any more
                     self.contain("waiting for the link", error)
-                    endpoint.link_lost(time.monotonic(), f"the socket failed: {in_words(error)}")
+                    endpoint.link_lost(time.monotonic(), f"the socket failed: {reason_of(error)}")
         except BaseException as error:
             log.exception("%s: the I/O thread failed; the endpoint is closed now", self.log_name)
             self._started.put(error if isinstance(error, Exception) else None)

@@ -9,10 +9,9 @@ from ringback._runtime import call_context
 from ringback._runtime.log import caller_of, log, owner_of, printable, target_of
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError, HandlerError, fresh
+from ringback.errors import CallbackError, HandlerError, fresh, reason_of
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
-from ringback.protocol.values import in_words
 
 
 def run_plain(execution: Execution) -> Any:
@@ -77,7 +76,7 @@ def encode_reply(
             return encoder.result(execution.id, results), None
         return encoder.error(execution.id, error), error
     except BaseException as problem:  # a value's own code may raise anything while it is encoded
-        reason = problem.message if isinstance(problem, CallbackError) else in_words(problem)
+        reason = problem.message if isinstance(problem, CallbackError) else reason_of(problem)
         text = "the reply of the handler of %r for %s cannot be sent: %s"
         key, who = execution.key, caller_of(execution)
         log.error(text, key, who, printable(reason), extra={"kind": key})

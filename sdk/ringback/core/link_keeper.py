@@ -14,6 +14,7 @@ from ringback.errors import (
     Draining,
     LinkError,
     RejectCode,
+    reason_of,
     refused,
 )
 from ringback.protocol import control
@@ -21,7 +22,6 @@ from ringback.protocol.control import encode
 from ringback.protocol.frames import Role, SessionState
 from ringback.protocol.limits import MAX_HEARTBEAT_S
 from ringback.protocol.player_ids import PlayerID
-from ringback.protocol.values import in_words
 
 _PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
 """Refusals that pass: a start tries again as long as it has time."""
@@ -151,7 +151,7 @@ class LinkKeeper:
         if error is not None:
             self._round.end()  # no other address would help
             self.link_state.opened(now)
-            self.lost(now, f"no token: {type(error).__name__}: {in_words(error)}")
+            self.lost(now, f"no token: {type(error).__name__}: {reason_of(error)}")
         else:
             self._token = token
             self._connect(now)

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 
 import msgpack
 
-from ringback.errors import ProtocolError
-from ringback.protocol.fields import why
+from ringback.errors import ProtocolError, reason_of
 from ringback.protocol.frames import HEADER_BYTES, FrameType, header
 from ringback.protocol.limits import BUNDLE_FRAMES, MAX_FRAME_BYTES
 
@@ -35,7 +34,8 @@ def unbundle(frame: bytes) -> list[bytes]:
     try:
         parts = msgpack.unpackb(frame[HEADER_BYTES:], max_array_len=2 * BUNDLE_FRAMES, max_map_len=0)
     except Exception as error:  # msgpack raises five kinds; each means the same here
-        raise ProtocolError(f"the body of a BUNDLE must be msgpack within the limits: {why(error)}") from None
+        why = reason_of(error)
+        raise ProtocolError(f"the body of a BUNDLE must be msgpack within the limits: {why}") from None
     if type(parts) is not list or len(parts) % 2 or not {bytes}.issuperset(map(type, parts)):
         raise ProtocolError("the body of a BUNDLE must be an array of ID parts and frames")
     return parts

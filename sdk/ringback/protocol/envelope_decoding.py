@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ringback.errors import reason_of
 from ringback.protocol.envelopes import (
     CALL,
     CANCEL,
@@ -21,7 +22,7 @@ from ringback.protocol.limits import (
     MAX_KEY_BYTES,
     Limits,
 )
-from ringback.protocol.values import in_words, is_shallow, too_deep, unpack
+from ringback.protocol.values import is_shallow, too_deep, unpack
 
 _SURE_KEY_CHARS = MAX_KEY_BYTES // 4
 """A key of up to this many characters is within its bytes, whatever the characters are."""
@@ -196,7 +197,7 @@ def _read_one(piece: bytes, limits: Limits) -> tuple[str, Envelope]:
     try:
         envelope = unpack(piece, limits)
     except Exception as error:
-        return in_words(error), []
+        return reason_of(error), []
     if reason := _fault(envelope):
         return reason, []
     if _too_deep(envelope, limits):

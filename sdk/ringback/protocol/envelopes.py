@@ -13,14 +13,13 @@ from typing import Any
 
 import msgpack
 
-from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error, reason_of
 from ringback.protocol.limits import Limits
 from ringback.protocol.values import (
     CONTAINERS_AND_EXTENSIONS,
     MEDIUM_BYTES,
     OTHER_BYTES,
     SHORT_BYTES,
-    in_words,
     is_shallow,
     may_have_extension,
     plain,
@@ -131,7 +130,7 @@ class Encoder:
             fields = [ERROR, call_id, code, message, EXECUTED.index(error.executed), error.data]
             fault = error_fault(fields)
         except Exception as failure:
-            raise InvalidPayload(f"the error cannot be encoded: {in_words(failure)}") from None
+            raise InvalidPayload(f"the error cannot be encoded: {reason_of(failure)}") from None
         if fault:
             raise InvalidPayload(f"the error cannot be encoded: {fault}")
         return self._envelope(fields, 5, "error's data")
@@ -156,7 +155,7 @@ class Encoder:
             fault = self._fault(envelope, fields, position)
         except Exception as error:  # msgpack raises five kinds; a payload's own classes may raise others
             self._unsure = False
-            raise InvalidPayload(f"the {what} cannot be encoded: {in_words(error)}") from None
+            raise InvalidPayload(f"the {what} cannot be encoded: {reason_of(error)}") from None
         if fault:
             raise InvalidPayload(f"the {what} {fault}")
         size = len(envelope)

@@ -7,18 +7,12 @@ from typing import Any, TypeVar, overload
 
 import msgpack
 
-from ringback.errors import ProtocolError
+from ringback.errors import ProtocolError, reason_of
 from ringback.protocol.limits import MAX_KEYS
 from ringback.protocol.player_ids import PlayerID, check_player_id
 
 T = TypeVar("T")
 D = TypeVar("D")
-
-_WORDLESS: dict[type, str] = {
-    msgpack.FormatError: "it has a byte that msgpack does not use",
-    msgpack.StackError: "it is nested too deep",
-}
-"""What exceptions of msgpack mean that have no text."""
 
 
 def pack(value: Any) -> bytes:
@@ -34,12 +28,7 @@ def unpack(body: bytes) -> Any:
             body, max_array_len=MAX_KEYS, max_map_len=MAX_KEYS, ext_hook=_no_ext, timestamp=1
         )
     except Exception as error:  # msgpack raises five kinds; each means the same here
-        raise ProtocolError(f"the body must be msgpack within the limits: {why(error)}") from None
-
-
-def why(error: Exception) -> str:
-    """Return what an exception of msgpack says: some of them have no text."""
-    return str(error) or _WORDLESS.get(type(error), type(error).__name__)
+        raise ProtocolError(f"the body must be msgpack within the limits: {reason_of(error)}") from None
 
 
 def _no_ext(code: int, data: bytes) -> Any:

@@ -27,9 +27,6 @@ SHORT_BYTES = 1024
 MEDIUM_BYTES = 16 * 1024
 """Up to this size it is faster to look for bytes of extensions than to decode."""
 
-MAX_WORDS = 200
-"""How many characters are kept of what an exception says."""
-
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 _NESTING = (dict, list, tuple)
 
@@ -101,17 +98,6 @@ def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 def _no_ext(code: int, data: bytes) -> Any:
     raise ValueError(f"extension type {code} is not allowed")
-
-
-def in_words(error: BaseException) -> str:
-    """Return what an exception says. One of the program's own classes may raise when it is asked."""
-    try:
-        text = str(error)[:MAX_WORDS]
-    except Exception:
-        text = ""
-    if "unhashable type" in text:
-        return "a list, tuple or dict is a key of a dict; keys may be str, bytes, numbers, bool and None"
-    return text or type(error).__name__
 
 
 def may_have_extension(encoded: bytes) -> bool:
