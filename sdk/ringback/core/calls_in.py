@@ -69,11 +69,11 @@ class CallsIn:
         handler = self._handlers.get(key)
         limits = self._limits
         executions = peer.executions
-        # Refusals that last come before those that pass. The callback's own limit comes last, so that a
-        # call that does not run takes nothing of it. Only the endpoint's own limit counts every call.
         if call_id in executions:  # an error would end the first call of this ID
             self._counters.invalid += 1
             return
+        # Refusals that last come before those that pass. The callback's own limit comes last, so that a
+        # call that does not run takes nothing of it. Only the endpoint's own limit counts every call.
         if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
             error: CallbackError = _rate_limited("this endpoint", self._rate, wait_s)
         elif handler is None:

@@ -208,6 +208,5 @@ class Registry:
 def _terms(handler: Handler) -> str:
     allow = "" if handler.allow is None else f"for {in_words(handler.allow)}"
     limit = "" if handler.limit is None else f"at most {handler.limit.text} from one caller"
-    return ", ".join(part for part in (allow, limit) if part)[
-        :MAX_TERMS_CHARS
-    ]  # a limit may have many digits
+    terms = ", ".join(part for part in (allow, limit) if part)
+    return terms[:MAX_TERMS_CHARS]  # a limit may have many digits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ringback.core.call_recorder import CallRecorder
 from ringback.core.endpoint_state import EndpointState
@@ -68,15 +69,14 @@ def _frames(report: Report) -> list[bytes]:
     frame = encode(report)
     if len(frame) <= MAX_FRAME_BYTES:
         return [frame]
-    callbacks, players, calls, latencies = (
-        report.callbacks,
-        report.players,
-        report.calls,
-        report.latencies or (),
-    )
-    at = [(len(rows) + 1) // 2 for rows in (callbacks, players, calls, latencies)]
-    first = Report(
-        callbacks[: at[0]], players[: at[1]], calls[: at[2]], report.lost, latencies[: at[3]] or None
-    )
-    second = Report(callbacks[at[0] :], players[at[1] :], calls[at[2] :], None, latencies[at[3] :] or None)
-    return _frames(first) + _frames(second)
+    halves = map(_halves, (report.callbacks, report.players, report.calls, report.latencies or ()))
+    first, second = zip(*halves, strict=True)
+    frames = []
+    for (callbacks, players, calls, latencies), lost in ((first, report.lost), (second, None)):
+        frames += _frames(Report(callbacks, players, calls, lost, latencies or None))
+    return frames
+
+
+def _halves(rows: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    middle = (len(rows) + 1) // 2
+    return rows[:middle], rows[middle:]

@@ -94,8 +94,13 @@ def _wrapped(function: Any) -> Callable[..., Any] | None:
 
 def _call_of(function: Any) -> MethodType | None:
     """Return the `__call__` of an object whose class defines one in Python."""
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - to look at it
+    call = _class_call(function)
     return MethodType(call, function) if isinstance(call, FunctionType) else None
+
+
+def _class_call(function: Any) -> Any:
+    """Return the `__call__` of the class: an instance, such as a Mock, may invent attributes."""
+    return getattr(type(function), "__call__", None)  # noqa: B004 - not to learn whether it is callable
 
 
 def _own(function: Callable[..., Any]) -> inspect.Signature:
@@ -130,9 +135,11 @@ def _own(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _stand_in(signature: inspect.Signature) -> Any:
+    """Return a function that shows this signature."""
+
     def stand_in() -> None: ...
 
-    stand_in.__signature__ = signature  # type: ignore[attr-defined]
+    stand_in.__signature__ = signature  # type: ignore[attr-defined] # `inspect` reads it from any function
     return stand_in
 
 
@@ -157,10 +164,8 @@ def check_no_generator(function: Any, what: str, instead: str) -> None:
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
     if isinstance(function, staticmethod):
         function = function.__func__
-    # The type's: an instance such as a Mock may invent attributes.
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - it may be an async one
     try:
-        return kind(function) or (not inspect.isroutine(function) and kind(call))
+        return kind(function) or (not inspect.isroutine(function) and kind(_class_call(function)))
     except Exception:  # an attribute of a proxy object may raise anything
         return False
 
