@@ -37,10 +37,10 @@ class Open(NamedTuple):
     bytes_read: int
 
 
-class Excess(NamedTuple):
+class Suspect(NamedTuple):
     """A connection over which too much of an unfinished message came, and how much."""
 
-    of: Open
+    open: Open
     unfinished: int
 
 
@@ -50,7 +50,7 @@ class Unfinished:
     def __init__(self) -> None:
         self._bases: dict[tuple[Side, int], tuple[object, int]] = {}
 
-    def find(self, connections: Iterable[Open]) -> list[Excess]:
+    def find(self, connections: Iterable[Open]) -> list[Suspect]:
         """Return the connections that are over a limit, the worst first.
 
         Args:
@@ -64,17 +64,13 @@ class Unfinished:
             if mark != one.mark or base > one.bytes_read:
                 base = 0 if one.fresh else one.bytes_read
             self._bases[where] = one.mark, base
-            found.append(Excess(one, one.bytes_read - base))
-        found.sort(key=_unfinished, reverse=True)
-        in_all = sum(map(_unfinished, found))
+            found.append(Suspect(one, one.bytes_read - base))
+        found.sort(key=lambda one: one.unfinished, reverse=True)
+        in_all = sum(one.unfinished for one in found)
         over = []
-        for excess in found:
-            if excess.unfinished <= MAX_UNFINISHED_BYTES and in_all <= MAX_UNFINISHED_IN_ALL:
+        for suspect in found:
+            if suspect.unfinished <= MAX_UNFINISHED_BYTES and in_all <= MAX_UNFINISHED_IN_ALL:
                 break
-            over.append(excess)
-            in_all -= excess.unfinished
+            over.append(suspect)
+            in_all -= suspect.unfinished
         return over
-
-
-def _unfinished(excess: Excess) -> int:
-    return excess.unfinished

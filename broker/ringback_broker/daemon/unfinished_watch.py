@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 
-from ringback_broker.admission.unfinished import Excess, Open, Unfinished
+from ringback_broker.admission.unfinished import Open, Suspect, Unfinished
 from ringback_broker.net.kernel_connection import bytes_read
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Side
@@ -62,27 +62,27 @@ class UnfinishedWatch:
         self._clock = clock
         self._unfinished = Unfinished()
         self._base = memory()
-        self._accused: list[Excess] = []
+        self._suspects: list[Suspect] = []
         self._settled = True
         self._closed_some = False
-        self._accused_at = self._alert_until = self._ask_at = 0.0
+        self._suspected_at = self._alert_until = self._ask_at = 0.0
 
     def look(self, now: float) -> float:
         """Look at the memory, and close what fills it. Return when to look again."""
-        if self._accused:
+        if self._suspects:
             self._judge(now)
         memory = self._memory()
         if memory < self._base:
             self._base = memory
         elif memory - self._base >= GROWTH_BYTES:
             self._alert_until, self._settled = now + ALERT_S, False
-            if now >= self._ask_at and not self._accused:
+            if now >= self._ask_at and not self._suspects:
                 self._base = memory
                 self._ask(now)
-        elif not self._settled and now >= self._alert_until and now >= self._ask_at and not self._accused:
+        elif not self._settled and now >= self._alert_until and now >= self._ask_at and not self._suspects:
             # What came after the last question, when the memory grew by less.
             self._ask(now)
-            self._settled = not self._accused
+            self._settled = not self._suspects
             if self._settled and self._closed_some:
                 # glibc keeps what the closed connections filled. The next flood would fill that, and the
                 # memory of the process would not grow: the watch would see it too late.
@@ -99,7 +99,7 @@ class UnfinishedWatch:
             for side, connection, mark, fresh in self._switchboard.connections()
             if (count := bytes_read(connection.descriptor)) is not None
         )
-        self._accused, self._accused_at = self._unfinished.find(connections), now
+        self._suspects, self._suspected_at = self._unfinished.find(connections), now
         self._ask_at = now + (self._clock() - began_at) / SHARE
 
     def _judge(self, now: float) -> None:
@@ -108,13 +108,13 @@ class UnfinishedWatch:
         What was read of them by then has been handed over by now if it was a message: nothing waits in the
         socket.
         """
-        sides = {excess.of.side for excess in self._accused}
+        sides = {suspect.open.side for suspect in self._suspects}
         waiting = any(self._routers[side].has_more() for side in sides)
-        if waiting and now - self._accused_at < PATIENCE_S:
+        if waiting and now - self._suspected_at < PATIENCE_S:
             return
-        accused, self._accused = self._accused, []
+        suspects, self._suspects = self._suspects, []
         marks = {(side, connection): mark for side, connection, mark, _ in self._switchboard.connections()}
-        for open_, unfinished in accused:
+        for open_, unfinished in suspects:
             if marks.get((open_.side, open_.connection)) == open_.mark:
                 self._switchboard.close_unfinished(open_.side, open_.connection, unfinished)
                 self._closed_some = True

@@ -25,15 +25,15 @@ def one(
 def test_a_fresh_connection_counts_from_its_beginning() -> None:
     for size, over in ((MAX_UNFINISHED_BYTES, []), (MAX_UNFINISHED_BYTES + 1, [MAX_UNFINISHED_BYTES + 1])):
         found = Unfinished().find([one(size, fresh=True)])
-        assert [excess.unfinished for excess in found] == over
+        assert [suspect.unfinished for suspect in found] == over
 
 
 def test_others_count_from_when_they_are_first_seen() -> None:
     unfinished = Unfinished()
     assert unfinished.find([one(10**9)]) == []
     assert unfinished.find([one(10**9 + MAX_UNFINISHED_BYTES)]) == []
-    [excess] = unfinished.find([one(10**9 + MAX_UNFINISHED_BYTES + 1)])
-    assert excess.unfinished == MAX_UNFINISHED_BYTES + 1
+    [suspect] = unfinished.find([one(10**9 + MAX_UNFINISHED_BYTES + 1)])
+    assert suspect.unfinished == MAX_UNFINISHED_BYTES + 1
 
 
 def test_each_message_begins_the_count_anew() -> None:
@@ -65,11 +65,11 @@ def test_the_largest_of_many_small_ones_are_found() -> None:
     assert unfinished.find([one(share, descriptor=number, fresh=True) for number in range(64)]) == []
     unfinished = Unfinished()
     crowd = [one(size, descriptor=number, fresh=True) for number, size in enumerate(sizes)]
-    [excess] = unfinished.find(crowd)
-    assert excess.of.connection.descriptor == 63
+    [suspect] = unfinished.find(crowd)
+    assert suspect.open.connection.descriptor == 63
 
 
 def test_the_worst_comes_first() -> None:
     sizes = [MAX_UNFINISHED_BYTES + 1, 5, MAX_UNFINISHED_BYTES + 9]
     found = Unfinished().find([one(size, descriptor=number, fresh=True) for number, size in enumerate(sizes)])
-    assert [excess.of.connection.descriptor for excess in found] == [2, 0]
+    assert [suspect.open.connection.descriptor for suspect in found] == [2, 0]
