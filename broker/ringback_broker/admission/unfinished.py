@@ -40,7 +40,7 @@ class Open(NamedTuple):
 class Suspect(NamedTuple):
     """A connection over which too much of an unfinished message came, and how much."""
 
-    open: Open
+    of: Open
     unfinished: int
 
 

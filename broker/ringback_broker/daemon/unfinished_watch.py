@@ -108,7 +108,7 @@ class UnfinishedWatch:
         What was read of them by then has been handed over by now if it was a message: nothing waits in the
         socket.
         """
-        sides = {suspect.open.side for suspect in self._suspects}
+        sides = {suspect.of.side for suspect in self._suspects}
         waiting = any(self._routers[side].has_more() for side in sides)
         if waiting and now - self._suspected_at < PATIENCE_S:
             return

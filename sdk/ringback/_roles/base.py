@@ -105,7 +105,7 @@ class RoleBase(ABC, Generic[C, G]):
 
     def __del__(self) -> None:
         shell: ShellBase | None = getattr(self, "_shell", None)  # none if the constructor failed
-        if shell is not None and shell.running and not shell.lifetime.inherited:
+        if shell is not None and shell.running:
             shell.abandon()
             warn_unclosed(self._name(), self)
 

@@ -75,8 +75,6 @@ class AsyncioShell(ShellBase):
         # An earlier loop may have ended too early to reset these two.
         self._flush_wanted = self._read_wanted = False
         self._begin()
-        self.lifetime.begin(self)
-        self.hold_if_needed()
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
             self._settle()
@@ -100,7 +98,6 @@ class AsyncioShell(ShellBase):
         self.endpoint.close()
         self.home = NOWHERE
         self._ended()
-        self.lifetime.hold(False)
         self.close_link()
         self.forget_broker()
         if self._timer is not None:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVarTuple
 
-from ringback._runtime.forks import note_started, note_stopped
-from ringback._runtime.lifetimes import Lifetime
+from ringback._runtime.lifetimes import Lifetime, started
 from ringback._runtime.link import Link, Loss
 from ringback._runtime.log import caller_of, log, printable
 from ringback._runtime.options import EndpointOptions
@@ -33,6 +32,7 @@ class ShellBase(Shell):
         endpoint: the core that this shell runs. It is set once both exist.
         running: whether the endpoint is started.
         listeners: the user's functions for each event.
+        process: the process in which the endpoint was started; 0 while it is not.
         foreign: in a forked child, whether the endpoint belongs to the parent process.
         lifetime: whether the endpoint is held, or may be collected.
     """
@@ -42,7 +42,7 @@ class ShellBase(Shell):
     def __init__(self, options: EndpointOptions) -> None:
         self.running = False
         self.foreign = False
-        self._process = 0
+        self.process = 0
         self._inherited_link: Link | None = None
         self.listeners: dict[EndpointEvent, list[Callable[[Any], Any]]] = {
             event: [] for event in EndpointEvent
@@ -103,7 +103,7 @@ class ShellBase(Shell):
         """Raise UsageError in a forked child, if the endpoint belongs to the parent process."""
         if self.foreign:
             raise UsageError(
-                f"this endpoint was started in process {self._process} and does not work in a forked child:"
+                f"this endpoint was started in process {self.process} and does not work in a forked child:"
                 " create and start an endpoint in the child, for example in gunicorn's post_fork"
             )
 
@@ -115,15 +115,17 @@ class ShellBase(Shell):
         self._link, self._inherited_link = None, self._link
 
     def _begin(self) -> None:
-        """Take note that the endpoint belongs to this process from now on."""
-        self._process = os.getpid()
+        """Take note that the endpoint is started, and belongs to this process from now on."""
+        self.process = os.getpid()
         self.running = True
-        note_started(self)
+        started.add(self)
+        self.hold_if_needed()
 
     def _ended(self) -> None:
         """Take note that the endpoint is closed, and may be started in any process."""
         self.running = False
-        note_stopped(self)
+        self.process = 0
+        self.lifetime.hold(False)
 
     def _new_link(self, address: str, heartbeat_ms: int) -> Link:
         options = self._options

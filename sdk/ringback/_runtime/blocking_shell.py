@@ -93,8 +93,6 @@ class BlockingShell(ShellBase):
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._begin()
-        self.lifetime.begin(self)
-        self.hold_if_needed()
         self._context = call_context.clean_context()
         arguments = self._run, timeout_s
         thread = threading.Thread(

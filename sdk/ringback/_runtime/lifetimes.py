@@ -1,8 +1,10 @@
-"""How long a started endpoint lives, and what happens when a program forgets to close it.
+"""How long a started endpoint lives, and what happens when a program forgets to close it, or forks.
 
 The I/O thread or the event loop holds the shell, and the shell holds the endpoint weakly. So an endpoint that
 the program drops is collected, and then its link is closed. Only an endpoint with callbacks or listeners is
 held: it works for others, whoever holds it (docs/decisions/0051).
+
+A forked child inherits the memory of an endpoint, but not its thread (docs/decisions/0050).
 """
 
 from __future__ import annotations
@@ -22,11 +24,19 @@ EXIT_S = 1.0
 """How long the end of the process waits for all its endpoints to leave."""
 
 
-class Leaver(Protocol):
-    """A shell, as this module sees it."""
+class Startable(Protocol):
+    """A shell, as this module sees it.
+
+    Attributes:
+        process: the process in which it was started; 0 while it is not.
+    """
 
     running: bool
+    process: int
     lifetime: Lifetime
+
+    def inherited(self) -> None:
+        """Take note, in a forked child, that the endpoint belongs to the parent process."""
 
     def abandon(self) -> None:
         """Close the endpoint soon, without waiting. Any thread may call this, at any point of a program."""
@@ -46,7 +56,6 @@ class Lifetime:
         self.place = place
         self._endpoint: weakref.ref[Any] | None = None
         self._held: Any = None
-        self._process = 0
 
     def belongs_to(self, endpoint: Any) -> None:
         """Take note of the endpoint, without holding it."""
@@ -55,17 +64,6 @@ class Lifetime:
     def hold(self, wanted: bool) -> None:
         """Hold the endpoint if it is wanted, and let it go otherwise."""
         self._held = self._endpoint() if wanted and self._endpoint is not None else None
-
-    def begin(self, shell: Leaver) -> None:
-        """Take note that the endpoint is started."""
-        self._process = os.getpid()
-        with _started.lock:
-            _started.shells.add(shell)
-
-    @property
-    def inherited(self) -> bool:
-        """Whether this is a forked child, and the endpoint is its parent's."""
-        return self._process != os.getpid()
 
     def name(self) -> str | None:
         """Return the name of the endpoint; None if it is collected."""
@@ -77,19 +75,32 @@ class _Started:
     """The shells of this process that were started."""
 
     def __init__(self) -> None:
-        self.forget()
-        os.register_at_fork(after_in_child=self.forget)
+        self._begin()
+        # Told at the fork, so that no call needs to ask for the number of its process.
+        os.register_at_fork(after_in_child=self._inherit)
         atexit.register(self.leave)
 
-    def forget(self) -> None:
-        """Begin anew: in a forked child, the endpoints are those of the parent."""
-        self.lock = threading.RLock()
-        self.shells: weakref.WeakSet[Leaver] = weakref.WeakSet()
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._shells: weakref.WeakSet[Startable] = weakref.WeakSet()
 
-    def running(self) -> list[Leaver]:
+    def _inherit(self) -> None:
+        """Begin anew in a forked child: the started endpoints are those of the parent."""
+        shells = list(self._shells)
+        self._begin()
+        for shell in shells:
+            if shell.process:  # else the child may start it
+                shell.inherited()
+
+    def add(self, shell: Startable) -> None:
+        """Take note that a shell is started."""
+        with self._lock:
+            self._shells.add(shell)
+
+    def running(self) -> list[Startable]:
         """Return the shells that run now."""
-        with self.lock:
-            return [shell for shell in self.shells if shell.running and not shell.lifetime.inherited]
+        with self._lock:
+            return [shell for shell in self._shells if shell.running]
 
     def leave(self) -> None:
         """Close what the program has not closed, at the end of the process."""
@@ -107,7 +118,8 @@ class _Started:
                     warn_unclosed(name, None)
 
 
-_started = _Started()
+started = _Started()
+"""The shells of this process."""
 
 
 def warn_unclosed(name: str, endpoint: Any, _warn: Any = warnings.warn) -> None:
@@ -115,12 +127,12 @@ def warn_unclosed(name: str, endpoint: Any, _warn: Any = warnings.warn) -> None:
     _warn(f"unclosed {name}", ResourceWarning, stacklevel=3, source=endpoint)
 
 
-def explained(error: Exception | None, shell: Leaver) -> Exception | None:
+def explained(error: Exception | None, shell: Startable) -> Exception | None:
     """Return the error of a start, with advice if an endpoint of this process is in the way."""
     if not isinstance(error, (IDTaken, ServerTaken)):
         return error
     place = shell.lifetime.place
-    for other in _started.running():
+    for other in started.running():
         if other is not shell and place is not None and other.lifetime.place == place:
             what = "server" if isinstance(error, ServerTaken) else "player with this ID"
             return _with_advice(

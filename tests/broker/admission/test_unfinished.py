@@ -66,10 +66,10 @@ def test_the_largest_of_many_small_ones_are_found() -> None:
     unfinished = Unfinished()
     crowd = [one(size, descriptor=number, fresh=True) for number, size in enumerate(sizes)]
     [suspect] = unfinished.find(crowd)
-    assert suspect.open.connection.descriptor == 63
+    assert suspect.of.connection.descriptor == 63
 
 
 def test_the_worst_comes_first() -> None:
     sizes = [MAX_UNFINISHED_BYTES + 1, 5, MAX_UNFINISHED_BYTES + 9]
     found = Unfinished().find([one(size, descriptor=number, fresh=True) for number, size in enumerate(sizes)])
-    assert [suspect.open.connection.descriptor for suspect in found] == [2, 0]
+    assert [suspect.of.connection.descriptor for suspect in found] == [2, 0]

@@ -70,9 +70,9 @@ async def test_an_endpoint_with_a_callback_is_kept(stage: Stage) -> None:
     assert await stage.result(player.trigger_server_callback("echo", 5)) == 5
     with pytest.raises(ringback.IDTaken):
         await stage.player(8)
-    from ringback._runtime.lifetimes import _started
+    from ringback._runtime.lifetimes import started
 
-    for shell in _started.running():
+    for shell in started.running():
         if (name := shell.lifetime.name()) is not None and ("Server" in name or ", 8)" in name):
             await stage.face.close(shell.lifetime._endpoint())  # type: ignore[attr-defined, misc]
 
