@@ -6,58 +6,41 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
-from types import CoroutineType
-from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import ShellBase, Ts
-from ringback._runtime.containment import asks_to_exit
+from ringback._runtime.asyncio_handlers import AsyncioHandlers
+from ringback._runtime.base_shell import Ts
 from ringback._runtime.lifetimes import explained
 from ringback._runtime.link import POLLIN, POLLOUT
-from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import folding, log
 from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.resolver import Found
-from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
 from ringback._runtime.waiter import Waiter
-from ringback.core.execution import Execution
-from ringback.core.pending_call import PendingCall
-from ringback.core.shell import EndpointEvent
-from ringback.core.signatures import is_coroutine_function
-from ringback.errors import CallbackError, HandlerError, Overloaded, UsageError
-from ringback.protocol.envelopes import Encoder
+from ringback.errors import UsageError
 
 BURST = 64
 """The reader takes at most this many messages before the loop runs something else. A failed attempt to read
 costs as much as ten messages. So the reader first takes one, and twice as many each time more are there."""
 
 
-class AsyncioShell(ShellBase):
-    """The readers on the loop, the timer, and the tasks of handlers.
+class AsyncioShell(AsyncioHandlers):
+    """The readers on the loop, and the timer. What they read runs as `AsyncioHandlers` says.
 
     Attributes:
         home: the loop while the endpoint is started; `NOWHERE` otherwise, and in a forked child.
-        thread: the ident of the loop's thread.
     """
 
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options)
         self.home: asyncio.AbstractEventLoop = NOWHERE
-        self._loop: asyncio.AbstractEventLoop = NOWHERE
-        self.thread = 0
-        self._encoder: Encoder | None = None
-        self._runnable: list[Execution] = []
         self._woken: deque[Waiter] = deque()
-        self._tasks: dict[asyncio.Task[None], Execution | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_wanted = False
         self._read_wanted = False
-        self._taking = False
         self._burst = 1
 
     async def start(self, timeout_s: float) -> None:
@@ -155,7 +138,7 @@ class AsyncioShell(ShellBase):
     def inherited(self) -> None:
         super().inherited()
         self.home = NOWHERE
-        self.thread = 0  # so that a reply looks whose endpoint it is
+        self.thread = 0  # so that a reply checks whose endpoint it is
         # The loop shares its selector with the parent's: no reader may be removed, and nothing may run.
         self._loop = NOWHERE
         self._runnable, self._timer, self._timer_at = [], None, None
@@ -175,23 +158,9 @@ class AsyncioShell(ShellBase):
             self._loop.call_soon_threadsafe(left.set)
             left.wait(timeout_s)
 
-    def other_tasks(self) -> list[asyncio.Task[None]]:
-        """Return the tasks of handlers and callbacks, except the current one: it may be closing us."""
-        try:
-            current = asyncio.current_task()
-        except RuntimeError:  # no loop is running now
-            current = None
-        return [task for task in self._tasks if task is not current]
-
     def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a function of the core at once: triggering happens on the loop's thread."""
         function(*arguments)
-
-    def encoder(self) -> Encoder:
-        """Return the encoder of the loop's thread."""
-        if self._encoder is None:
-            self._encoder = Encoder(self._limits)
-        return self._encoder
 
     # -- the socket
 
@@ -330,35 +299,6 @@ class AsyncioShell(ShellBase):
         # For events from before there was a reader.
         self._loop.call_soon(self._monitored, context=self._context.copy())
 
-    def fetch_token(self, number: int) -> None:
-        if isinstance(self._token, str):
-            self.endpoint.take_token(number, self._token, None, time.monotonic())
-        else:
-            self._context.copy().run(self._start_task, self._fetch_token(number))
-
-    async def _fetch_token(self, number: int) -> None:
-        token = ""
-        error: BaseException | None = None
-        assert callable(self._token)
-        on_loop = is_coroutine_function(self._token)
-        fetched: Any
-        try:
-            if on_loop:
-                fetched = self._token()
-            else:
-                fetched, error = await asyncio.to_thread(_outcome_of, self._token)
-            if hasattr(fetched, "__await__"):
-                on_loop = True
-                fetched = await fetched
-            if error is None:
-                token = check_token(fetched)
-        except BaseException as failure:  # without an outcome there is no link any more
-            if not self.running or (asks_to_exit(failure) and on_loop):
-                raise
-            error = failure
-        self.endpoint.take_token(number, token, error, time.monotonic())
-        self._settle()
-
     def close_link(self) -> None:
         if self._link is not None:
             self._loop.remove_reader(self._link.socket.fileno())
@@ -371,138 +311,6 @@ class AsyncioShell(ShellBase):
             self._flush_wanted = True
             self._loop.call_soon(self._flush, context=self._context.copy())
 
-    def run(self, execution: Execution) -> None:
-        if not self._runnable and not self._taking:
-            self._loop.call_soon(self._run_runnable, context=self._context.copy())
-        self._runnable.append(execution)
-
-    def _run_runnable(self) -> None:
-        runnable, self._runnable = self._runnable, []
-        for execution in runnable:
-            handler = execution.handler
-            context = self._context.copy()
-            try:
-                if handler.in_thread:
-                    execution.task = context.run(self._start_task, self._in_thread(execution), execution)
-                elif handler.is_async:
-                    execution.task = context.run(self._start_task, self._async(execution), execution)
-                else:
-                    awaitable = context.run(run_plain, execution)
-                    if awaitable is not None:
-                        task = run_async(execution, awaitable)
-                        execution.task = context.run(self._start_task, task, execution)
-            except BaseException as error:  # the handlers behind it are of other callers
-                self.contain("a handler", error)
-
-    def _start_task(
-        self, coroutine: Coroutine[Any, Any, None], execution: Execution | None = None
-    ) -> asyncio.Task[None]:
-        """Run a coroutine as a task, in a copy of the current context.
-
-        The task takes the context itself: a task factory of the user may not take `context`.
-        """
-        task = self._loop.create_task(coroutine)
-        self._tasks[task] = execution
-        task.add_done_callback(self._task_ended)
-        return task
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """Forget a task. If the program cancelled it before its first step, nothing else replies."""
-        execution = self._tasks.pop(task, None)
-        if execution is None or execution.replied or execution.cancelled or not self.running:
-            return
-        if task.cancelled():
-            execution.cancelled = True  # a thread that gets to it now does not run it
-            text = f"the handler was cancelled before it {'ended' if execution.began else 'began'}"
-            execution.refuse(HandlerError(text, executed="yes" if execution.began else "no"))
-
-    async def _async(self, execution: Execution) -> None:
-        awaitable = run_plain(execution)
-        if awaitable is not None:
-            await run_async(execution, awaitable)
-
-    async def _in_thread(self, execution: Execution) -> None:
-        call_context.deadline.set(execution.deadline)
-        context = copy_context()
-        try:
-            future = self._loop.run_in_executor(None, lambda: context.run(self._run_in_thread, execution))
-        except RuntimeError:  # the system has no thread left
-            execution.refuse(Overloaded("the system has no thread left for the handler", executed="no"))
-            return
-        awaitable = await future
-        if awaitable is not None:
-            await run_async(execution, awaitable)
-
-    def _run_in_thread(self, execution: Execution) -> Any:
-        try:
-            return run_plain(execution)
-        except BaseException as error:  # sys.exit() in a thread ends no program, and so not the loop
-            self.contain("a handler", error)
-            return None
-
-    def jobs_waiting(self) -> int:
-        return len(self._runnable)
-
-    def cancel(self, execution: Execution) -> None:
-        if execution.task is not None:
-            execution.task.cancel()
-
-    def reply(
-        self,
-        execution: Execution,
-        results: tuple[Any, ...],
-        error: CallbackError | None,
-        now: float | None = None,
-    ) -> None:
-        """Send the outcome of a handler.
-
-        Args:
-            now: when the handler replied, on the monotonic clock; None: just now.
-        """
-        if now is None:  # before encoding, and before the loop has time for a reply from another thread
-            now = time.monotonic()
-        if threading.get_ident() != self.thread:
-            self.check_process()
-            try:
-                self._loop.call_soon_threadsafe(self.reply, execution, results, error, now)
-            except RuntimeError:  # the loop is closed, so no caller waits
-                self.endpoint.counters.late_replies += 1
-            return
-        envelope, error = encode_reply(self.encoder(), execution, results, error)
-        self.endpoint.reply(execution, envelope, error, now)
-
-    def contain(self, what: str, error: BaseException) -> None:
-        if asks_to_exit(error):  # asyncio lets these end the loop; the present step ends first
-            self._loop.call_soon(_raise, error)
-        else:
-            super().contain(what, error)
-
-    def allow_failed(self, key: str, error: BaseException) -> None:
-        if asks_to_exit(error):
-            self.contain("allow", error)
-        else:
-            super().allow_failed(key, error)
-
-    def finished(self, call: PendingCall) -> None:
-        self._loop.call_soon(self._call_user, deliver, call, context=call._context)
-
-    def event(self, event: EndpointEvent, argument: Any) -> None:
-        for listener in self.listeners[event]:
-            self._loop.call_soon(self._call_user, listener, argument, context=self._context.copy())
-
-    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
-        """Run a callback or listener. If it is a coroutine function, it becomes a task."""
-        try:
-            result = function(argument)
-            if hasattr(result, "__await__"):
-                task = self._start_task(_finish_user(result, self))
-                task.add_done_callback(lambda _: _close(result))
-        except BaseException as error:
-            if asks_to_exit(error):
-                raise
-            kind = getattr(function, "__qualname__", "")
-            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
-
     def started(self, error: Exception | None) -> None:
         if self._started.done():
             return
@@ -510,31 +318,3 @@ class AsyncioShell(ShellBase):
             self._started.set_result(None)
         else:
             self._started.set_exception(explained(error, self) or error)
-
-
-def _close(awaitable: Any) -> None:
-    """Close a coroutine whose task was cancelled before it began: Python warns of it otherwise."""
-    if isinstance(awaitable, CoroutineType):
-        awaitable.close()
-
-
-def _raise(error: BaseException) -> None:
-    raise error
-
-
-def _outcome_of(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Return what a function returned, and what it raised.
-
-    What a thread raises would go through a future, and no future takes StopIteration.
-    """
-    try:
-        return function(), None
-    except BaseException as error:
-        return None, error
-
-
-async def _finish_user(awaitable: Any, shell: AsyncioShell) -> None:
-    try:
-        await awaitable
-    except Exception:
-        log.exception("%s: a listener or callback failed", shell.log_name)

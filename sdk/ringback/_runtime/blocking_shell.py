@@ -1,4 +1,4 @@
-"""The shell of the blocking face: one I/O thread for each endpoint, and a pool of workers for handlers."""
+"""The shell of the blocking face: one I/O thread for each endpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -15,30 +15,23 @@ from typing import Any
 import zmq
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import ShellBase, Ts
+from ringback._runtime.base_shell import Ts
+from ringback._runtime.blocking_handlers import BlockingHandlers
 from ringback._runtime.lifetimes import explained
 from ringback._runtime.link import Link
-from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import folding, log
 from ringback._runtime.monkey_patches import check_patches
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.resolver import Found
-from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
-from ringback._runtime.worker_pool import Lane, Pool, never_waits
+from ringback._runtime.worker_pool import never_waits
 from ringback.core.endpoint import Endpoint
-from ringback.core.execution import Execution
-from ringback.core.pending_call import PendingCall
-from ringback.core.shell import EndpointEvent
 from ringback.errors import (
     BrokerUnreachable,
-    CallbackError,
     CallTimeout,
     ConnectionLost,
-    HandlerError,
     UsageError,
     reason_of,
 )
-from ringback.protocol.envelopes import Encoder
 
 WATCH_S = 1.0
 """How often a thread that waits looks whether the I/O thread can still end its wait."""
@@ -53,21 +46,16 @@ BURST = 256
 """The I/O thread reads at most this many messages before it looks at timers and commands again."""
 
 
-class BlockingShell(ShellBase):
-    """The I/O thread, its link, and the pool of workers.
+class BlockingShell(BlockingHandlers):
+    """The I/O thread and its link.
 
     Attributes:
-        pool: the workers.
         ended: is set once the I/O thread has ended.
     """
 
     def __init__(self, options: BlockingOptions) -> None:
         super().__init__(options)
-        self._workers = options.workers, options.max_threads
-        self.pool = Pool(*self._workers)
         self.ended = threading.Event()
-        self._lane = Lane(self.pool)
-        self._local = threading.local()
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._sleeping = False
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
@@ -85,8 +73,7 @@ class BlockingShell(ShellBase):
         """
         self.check_process()
         check_patches()
-        self.pool = Pool(*self._workers)
-        self._lane = Lane(self.pool)
+        self._new_pool()
         self._started = SimpleQueue()  # an earlier start may have left an outcome in the old queue
         self.ended.clear()
         self._wake_in, self._wake_out = socket.socketpair()
@@ -191,18 +178,6 @@ class BlockingShell(ShellBase):
                 self._wake_out.send(b"\0")
         elif self.ended.is_set():
             self._take_last_commands()
-
-    def encoder(self) -> Encoder:
-        """Return the encoder of the current thread."""
-        encoder: Encoder | None = getattr(self._local, "encoder", None)
-        if encoder is None:
-            encoder = self._local.encoder = Encoder(self._limits)
-        return encoder
-
-    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        now = time.monotonic()  # before encoding: a large result takes long
-        envelope, error = encode_reply(self.encoder(), execution, results, error)
-        self.submit(self.endpoint.reply, execution, envelope, error, now)
 
     # -- the I/O thread
 
@@ -335,28 +310,6 @@ class BlockingShell(ShellBase):
         self._link = self._new_link(address, heartbeat_ms)
         self._blocked = False
 
-    def fetch_token(self, number: int) -> None:
-        if isinstance(self._token, str):
-            self.endpoint.take_token(number, self._token, None, time.monotonic())
-        else:
-            self.pool.submit(self._context.copy(), self._fetch_token, number)
-
-    def _fetch_token(self, number: int) -> None:
-        token = ""
-        error: BaseException | None = None
-        assert callable(self._token)
-        try:
-            fetched = self._token()
-            if hasattr(fetched, "__await__"):
-                fetched = _finish(_awaited(fetched))
-            token = check_token(fetched)
-        except BaseException as failure:  # also sys.exit(): without an outcome there is no link any more
-            error = failure
-        self.submit(self._take_token, number, token, error)
-
-    def _take_token(self, number: int, token: str, error: BaseException | None) -> None:
-        self.endpoint.take_token(number, token, error, time.monotonic())
-
     def close_link(self) -> None:
         if self._link is not None:
             self._link.close(linger=self.endpoint.connected)
@@ -366,52 +319,8 @@ class BlockingShell(ShellBase):
     def want_flush(self) -> None:
         """Do nothing: every step flushes."""
 
-    def run(self, execution: Execution) -> None:
-        self.pool.submit(self._context.copy(), self._handle, execution)
-
-    def jobs_waiting(self) -> int:
-        return self.pool.waiting_jobs()
-
-    def cancel(self, execution: Execution) -> None:
-        """Do nothing: a thread cannot be stopped. The handler can check `execution.cancelled`."""
-
-    def finished(self, call: PendingCall) -> None:
-        self.pool.submit(call._context, self._call_user, deliver, call)
-
-    def event(self, event: EndpointEvent, argument: Any) -> None:
-        for listener in self.listeners[event]:
-            self._lane.submit(self._context.copy(), self._tell, listener, argument)
-
     def started(self, error: Exception | None) -> None:
         self._started.put(explained(error, self))
-
-    # -- workers
-
-    def _handle(self, execution: Execution) -> None:
-        try:
-            awaitable = run_plain(execution)
-            if awaitable is not None:
-                _finish(run_async(execution, awaitable))
-        except BaseException as error:  # also if the system has no descriptor left for a loop
-            execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
-            raise
-
-    def _tell(self, listener: Callable[..., Any], argument: Any) -> None:
-        try:
-            self._call_user(listener, argument)
-        except Exception:
-            kind = getattr(listener, "__qualname__", "")
-            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
-
-    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
-        """Run a callback or listener."""
-        result = function(argument)
-        if hasattr(result, "__await__"):
-            _finish(_awaited(result))
-
-
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
 
 
 _BLOCKED = "an `allow` function, or another function that runs on this thread, blocks it"
@@ -426,10 +335,3 @@ class _NoCommands(deque[tuple[Callable[..., None], tuple[Any, ...]]]):
 
     def append(self, _command: object) -> None:
         self._refuse()
-
-
-def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine on a loop of its own. Return its result."""
-    import asyncio  # takes as long to import as everything else here, and few programs need it
-
-    return asyncio.run(coroutine)

@@ -1,0 +1,132 @@
+"""How the blocking face runs the user's functions in workers: handlers, callbacks, listeners, tokens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.link_keys import check_token
+from ringback._runtime.log import log
+from ringback._runtime.options import BlockingOptions
+from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
+from ringback._runtime.worker_pool import Lane, Pool
+from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
+from ringback.core.shell import EndpointEvent
+from ringback.errors import CallbackError, HandlerError
+from ringback.protocol.envelopes import Encoder
+
+
+class BlockingHandlers(ShellBase):
+    """The pool of workers, what runs there, and the replies.
+
+    Attributes:
+        pool: the workers.
+    """
+
+    _context: Context
+    """What the user's functions run in copies of. `start` sets it."""
+
+    def __init__(self, options: BlockingOptions) -> None:
+        super().__init__(options)
+        self._workers = options.workers, options.max_threads
+        self._local = threading.local()
+        self._new_pool()
+
+    def _new_pool(self) -> None:
+        """Begin with a pool without workers: it starts them as it needs them."""
+        self.pool = Pool(*self._workers)
+        self._lane = Lane(self.pool)
+
+    # -- from any thread
+
+    def encoder(self) -> Encoder:
+        """Return the encoder of the current thread."""
+        encoder: Encoder | None = getattr(self._local, "encoder", None)
+        if encoder is None:
+            encoder = self._local.encoder = Encoder(self._limits)
+        return encoder
+
+    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        now = time.monotonic()  # before encoding: a large result takes long
+        envelope, error = encode_reply(self.encoder(), execution, results, error)
+        self.submit(self.endpoint.reply, execution, envelope, error, now)
+
+    # -- effects of the core, on the I/O thread
+
+    def run(self, execution: Execution) -> None:
+        self.pool.submit(self._context.copy(), self._handle, execution)
+
+    def jobs_waiting(self) -> int:
+        return self.pool.waiting_jobs()
+
+    def cancel(self, execution: Execution) -> None:
+        """Do nothing: a thread cannot be stopped. The handler can check `execution.cancelled`."""
+
+    def finished(self, call: PendingCall) -> None:
+        self.pool.submit(call._context, self._call_user, deliver, call)
+
+    def event(self, event: EndpointEvent, argument: Any) -> None:
+        for listener in self.listeners[event]:
+            self._lane.submit(self._context.copy(), self._tell, listener, argument)
+
+    def fetch_token(self, number: int) -> None:
+        if isinstance(self._token, str):
+            self.endpoint.take_token(number, self._token, None, time.monotonic())
+        else:
+            self.pool.submit(self._context.copy(), self._fetch_token, number)
+
+    # -- in a worker
+
+    def _handle(self, execution: Execution) -> None:
+        try:
+            awaitable = run_plain(execution)
+            if awaitable is not None:
+                _finish(run_async(execution, awaitable))
+        except BaseException as error:  # also if the system has no descriptor left for a loop
+            execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
+            raise
+
+    def _tell(self, listener: Callable[..., Any], argument: Any) -> None:
+        try:
+            self._call_user(listener, argument)
+        except Exception:
+            kind = getattr(listener, "__qualname__", "")
+            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
+
+    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
+        """Run a callback or listener."""
+        result = function(argument)
+        if hasattr(result, "__await__"):
+            _finish(_awaited(result))
+
+    def _fetch_token(self, number: int) -> None:
+        token = ""
+        error: BaseException | None = None
+        assert callable(self._token)
+        try:
+            fetched = self._token()
+            if hasattr(fetched, "__await__"):
+                fetched = _finish(_awaited(fetched))
+            token = check_token(fetched)
+        except BaseException as failure:  # also sys.exit(): without an outcome there is no link any more
+            error = failure
+        self.submit(self._take_token, number, token, error)
+
+    def _take_token(self, number: int, token: str, error: BaseException | None) -> None:
+        self.endpoint.take_token(number, token, error, time.monotonic())
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on a loop of its own. Return its result."""
+    import asyncio  # takes as long to import as everything else here, and few programs need it
+
+    return asyncio.run(coroutine)
