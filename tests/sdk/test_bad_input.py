@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
@@ -200,6 +201,21 @@ async def test_a_start_that_the_broker_refuses(stage: Stage) -> None:
     with pytest.raises(ringback.Refused, match="this is the backend's address; players connect to"):
         await stage.face.start(stage.make("Player", stage.broker.backend))
     await stage.still_works(server, player)
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_a_refusal_is_no_fault(face: Face, here: HereBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """The end of the connection may be seen together with the REJECT, which has already ended the link."""
+
+    async def refused() -> None:
+        async with Stage(face, here) as stage:
+            await stage.pair()
+            for _ in range(60):
+                with pytest.raises(ringback.IDTaken):
+                    await face.start(stage.make("Player", here.players, 7))
+
+    asyncio.run(refused())
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)

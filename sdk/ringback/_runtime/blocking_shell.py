@@ -237,6 +237,8 @@ class BlockingShell(BlockingHandlers):
                 if flags & zmq.POLLIN:
                     self._receive(endpoint, link)
             elif link is not None and source is link.monitor:
+                if self._link is not link:  # what came before has ended this link
+                    continue
                 try:
                     self._check_link(endpoint, link)
                 except BaseException as error:
