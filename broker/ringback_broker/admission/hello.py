@@ -66,7 +66,9 @@ class Admitted:
 def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
     """Read the first message of a connection."""
     if len(parts) != PARTS[side]:
-        reason = f"{_FOR_WHOM[side]} (parts in the message: {len(parts)})"
+        # A message may have any number of parts, and not all of them are kept.
+        found = "more" if len(parts) > PARTS[side] else "fewer"
+        reason = f"{_FOR_WHOM[side]} (a message here has {PARTS[side]} parts, and this has {found})"
         return Refusal(RejectCode.PROTOCOL_ERROR, reason)
     data = parts[-1]
     version, number = data[:2] if len(data) >= HEADER_BYTES else (VERSION, 0)

@@ -225,6 +225,8 @@ def _player_figures(row: Any) -> PlayerFigures:
     player_id, calls, errors = _row(row, "players", (object, int, int))
     if not (_is_count(calls) and _is_count(errors)):
         raise ProtocolError("players: counts must be ints from 0 to 2**53")
+    if errors > calls:
+        raise ProtocolError("players: no more calls may have failed than have ended")
     return PlayerFigures(checked(check_player_id, player_id), calls, errors)
 
 

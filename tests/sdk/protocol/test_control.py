@@ -48,6 +48,11 @@ CELL = st.none() | st.booleans() | U64 | st.floats(allow_nan=False) | TEXT
 ROWS = st.lists(st.lists(CELL, max_size=4), max_size=5).map(tuple)
 
 COUNT = st.integers(0, 2**53)
+PLAYER_FIGURES = st.builds(
+    lambda player_id, counts: PlayerFigures(player_id, max(counts), min(counts)),
+    PLAYER_ID,
+    st.tuples(COUNT, COUNT),
+)
 SECONDS = st.floats(0, 1e9)
 PAYLOAD = st.none() | st.binary(max_size=20)
 CALLBACK_FIGURES = st.builds(
@@ -117,7 +122,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.Report: st.builds(
         control.Report,
         st.lists(CALLBACK_FIGURES, max_size=3).map(tuple),
-        st.lists(st.builds(PlayerFigures, PLAYER_ID, COUNT, COUNT), max_size=3).map(tuple),
+        st.lists(PLAYER_FIGURES, max_size=3).map(tuple),
         st.lists(TRACED, max_size=3).map(tuple),
         st.none() | U32,
         st.none() | st.lists(LATENCY_COUNTS, max_size=3).map(tuple),
