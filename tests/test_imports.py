@@ -77,6 +77,9 @@ EXTRAS = {
 }
 """The modules that import packages which only an extra installs."""
 
+FOR_CHECKERS = {"ringback._roles.calls": {"typing_extensions"}}
+"""The modules that import packages for type checkers alone, which bring these packages themselves."""
+
 LOADED_LATE = {
     "ringback._runtime.tracer": {"ringback.tracing"},
     "ringback_broker.http.dashboard": {"ringback_broker.daemon.http_side", "ringback_broker.http.server"},
@@ -161,7 +164,8 @@ def packages_needed(package: str) -> set[str]:
     needed = set()
     for name in modules_in(package):
         imported = {other.split(".")[0] for other in IMPORTS[name]}
-        needed |= imported - sys.stdlib_module_names - PACKAGES.keys() - EXTRAS.get(name, set())
+        others = EXTRAS.get(name, set()) | FOR_CHECKERS.get(name, set())
+        needed |= imported - sys.stdlib_module_names - PACKAGES.keys() - others
     return needed
 
 
@@ -310,6 +314,14 @@ def test_each_source_folder_has_a_folder_of_tests() -> None:
 
 def test_the_sdk_needs_two_packages() -> None:
     assert packages_needed("ringback") == {"zmq", "msgpack"}
+
+
+def test_the_faces_load_without_the_packages_for_type_checkers() -> None:
+    code = "import sys; sys.modules['typing_extensions'] = None; import ringback.blocking, ringback.aio"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_broker_needs_three_packages() -> None:

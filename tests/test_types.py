@@ -28,10 +28,12 @@ UNTYPED = (
 RIGHT = """
 from functools import partial
 from pathlib import Path
+from typing import Any, TypedDict, assert_type
 
 import ringback
 import ringback.aio
-from ringback import Limits
+from ringback import Call, CallGroup, Limits, PlayerID
+from ringback.aio import Call as AioCall, CallGroup as AioGroup
 
 ADDRESS = "tcp://127.0.0.1:5771"
 ringback.Server(ADDRESS, limits=Limits(), connect_timeout=1, heartbeat=None, key_file=Path("a"), workers=2)
@@ -48,6 +50,39 @@ class Ann(ringback.Player):
 
 Ann(ADDRESS, 7, workers=2)
 partial(ringback.aio.Player, ADDRESS)(7, heartbeat=0.5)
+
+
+class Order(TypedDict):
+    item: str
+
+
+def blocking(server: ringback.Server, operator: ringback.Operator) -> None:
+    order: Order = {"item": "sword"}
+    words: dict[str, int] = {"x": 1}
+    plain: Call = server.trigger_callback("shop:buy", 7, order)
+    assert_type(plain.result(), Any)
+    assert_type(server.trigger_client_callback("coords", 7, words, print), Call[Any])
+    group: CallGroup = server.trigger_all_client_callbacks("coords")
+    assert_type(group.all(), dict[PlayerID, Call[Any]])
+    assert_type(operator.ping(), Call[None])
+    rows, following = operator.query("players").result()
+    assert_type(rows, list[list[Any]])
+    assert_type(following, int | None)
+    wide: Call[object] = Call[int].__new__(Call)
+    server.register_server_callback("a", lambda source, payload: None, allow=[1, 2])
+    server.register_server_callback("b", lambda source, payload: None, allow={"ann"})
+
+
+async def awaiting(server: ringback.aio.Server, operator: ringback.aio.Operator) -> None:
+    made: AioCall[bytes] = server.trigger_callback("shop:icon", 7)
+    plain: AioCall = server.trigger_callback("shop:buy", 7)
+    assert_type(await plain, Any)
+    assert_type(await made, bytes)
+    group: AioGroup[int] = server.trigger_all_client_callbacks("coords")
+    assert_type(await group, dict[PlayerID, AioCall[int]])
+    async for player_id, call in group:
+        assert_type(call.result(), int)
+    assert_type((await operator.query("players"))[1], int | None)
 """
 
 WRONG = """
@@ -70,8 +105,15 @@ ringback.aio.Player("tcp://127.0.0.1:5770", connect_timeout=None)
 ringback.aio.Operator("tcp://127.0.0.1:5771", token=5)
 Ann("tcp://127.0.0.1:5770", 7, worker=2)
 partial(ringback.Player, "tcp://127.0.0.1:5770", 7, worker=2)
+
+
+def mistaken(call: ringback.Call[int], other: ringback.aio.Call[int], operator: ringback.Operator) -> None:
+    text: str = call.result()  # wrong
+    other.add_done_callback(lambda ended: ended.result().upper())  # wrong
+    operator.query("players").result().rows  # wrong
+    operator.on_disconnected(7)  # wrong
 """
-"""Each of the last lines has a mistake."""
+"""Each of the lines that call an endpoint's class or end with "# wrong" has a mistake."""
 
 
 def as_module(snippet: str) -> str:
@@ -128,6 +170,6 @@ def test_the_snippets_are_right_and_each_wrong_argument_is_found(
     mistakes = {
         n
         for n, line in enumerate(WRONG.splitlines(), 1)
-        if line.startswith(("ringback.", "Ann(", "partial("))
+        if line.startswith(("ringback.", "Ann(", "partial(")) or line.endswith("# wrong")
     }
     assert {(module, int(line)) for module, line in complaints} == {("wrong", n) for n in mistakes}, output

@@ -11,12 +11,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Generic, Self, Unpack
 
 from ringback._roles.base import RoleBase
-from ringback._roles.calls import CallBase, unwrap
+from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
-from ringback._roles.operator import OperatorRole
+from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._runtime.asyncio_shell import AsyncioShell
@@ -32,13 +32,13 @@ from ringback.protocol.player_ids import PlayerID
 __all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]
 
 
-class Call(CallBase):
+class Call(CallBase[R_co]):
     """A call that was triggered: `await` it. It ends exactly once: with results, or with an error."""
 
     __slots__ = ()
     _endpoint: AsyncioFace
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
 
         If the task that awaits is cancelled, the call is cancelled too.
@@ -59,16 +59,17 @@ class Call(CallBase):
                 raise
             except RuntimeError:  # a task of another loop rejects the waiter: nothing else is raised here
                 raise shell.misuse() from None
-        return unwrap(self._outcome())
+        return self._result()
 
-    def result(self) -> Any:
+    def result(self) -> R_co:
         """Return the result of a call that has ended, as `await` does.
 
         Raises:
             CallbackError: the call failed.
             asyncio.InvalidStateError: the call has not ended. Await it first.
         """
-        return unwrap(self.results)
+        self._check_done()
+        return self._result()
 
     @property
     def results(self) -> tuple[Any, ...]:
@@ -101,7 +102,7 @@ class Call(CallBase):
         return isinstance(self._error, Cancelled)
 
     def add_done_callback(
-        self, function: Callable[[Call], object], *, context: Context | None = None
+        self, function: Callable[[Call[R_co]], object], *, context: Context | None = None
     ) -> None:
         """Call `function(call)` on the event loop once the call has ended; soon if it has ended already.
 
@@ -113,7 +114,7 @@ class Call(CallBase):
             shell.check_loop(shell.home)
         self.add_waiter(DoneCallback(self, function, context))
 
-    def remove_done_callback(self, function: Callable[[Call], object]) -> int:
+    def remove_done_callback(self, function: Callable[[Call[R_co]], object]) -> int:
         """Take a function of `add_done_callback` back. Return how often it was there."""
         return DoneCallback.remove(self._waiters, function)
 
@@ -122,7 +123,7 @@ class Call(CallBase):
             raise asyncio.InvalidStateError(f"the call of {self.key!r} has not ended: await it first")
 
 
-class CallGroup(GroupBase[Call]):
+class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
     """The calls of one trigger on many players. `async for` gives (player ID, call) as the calls end.
 
     Attributes:
@@ -136,12 +137,12 @@ class CallGroup(GroupBase[Call]):
         self._event = asyncio.Event()
         self._waiters: list[Callable[[], object]] = []
 
-    def __await__(self) -> Generator[Any, None, dict[PlayerID, Call]]:
+    def __await__(self) -> Generator[Any, None, dict[PlayerID, Call[R_co]]]:
         """Wait as `all()` does."""
         return self.all().__await__()
 
     def add_done_callback(
-        self, function: Callable[[CallGroup], object], *, context: Context | None = None
+        self, function: Callable[[CallGroup[R_co]], object], *, context: Context | None = None
     ) -> None:
         """Call `function(group)` on the event loop once all calls have ended; soon if they have already.
 
@@ -155,7 +156,7 @@ class CallGroup(GroupBase[Call]):
         self._waiters.append(DoneCallback(self, function, context))
         self._wake()
 
-    def remove_done_callback(self, function: Callable[[CallGroup], object]) -> int:
+    def remove_done_callback(self, function: Callable[[CallGroup[R_co]], object]) -> int:
         """Take a function of `add_done_callback` back. Return how often it was there."""
         return DoneCallback.remove(self._waiters, function)
 
@@ -177,7 +178,7 @@ class CallGroup(GroupBase[Call]):
         while self._waiters and self._complete:
             self._waiters.pop(0)()
 
-    async def __aiter__(self) -> AsyncIterator[tuple[PlayerID, Call]]:
+    async def __aiter__(self) -> AsyncIterator[tuple[PlayerID, Call[R_co]]]:
         position = 0
         while True:
             while position < len(self._ended):
@@ -188,7 +189,7 @@ class CallGroup(GroupBase[Call]):
                 return
             await self._next()
 
-    async def all(self) -> dict[PlayerID, Call]:
+    async def all(self) -> dict[PlayerID, Call[R_co]]:
         """Wait until all calls have ended. Return the call of each player, by player ID.
 
         Raises:
@@ -235,7 +236,7 @@ _ARGUMENTS = """
 """The rest of the docstring of each endpoint."""
 
 
-class AsyncioFace(RoleBase[Call, CallGroup]):
+class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
     """How an endpoint of the asyncio face starts and ends."""
 
     _shell: AsyncioShell
@@ -317,7 +318,7 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         if not self._shell.foreign:  # a forked child leaves the block: the endpoint is the parent's
             await self.close()
 
-    def _make_group(self) -> CallGroup:
+    def _make_group(self) -> CallGroup[Any]:
         return CallGroup(self._shell)
 
     def _check_running(self) -> None:
@@ -342,7 +343,7 @@ class AsyncioFace(RoleBase[Call, CallGroup]):
         super().cancel_call(call)
 
 
-class Server(ServerRole[Call, CallGroup], AsyncioFace):
+class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioFace):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
@@ -350,7 +351,7 @@ class Server(ServerRole[Call, CallGroup], AsyncioFace):
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
 
-class Player(PlayerRole[Call, CallGroup], AsyncioFace):
+class Player(PlayerRole[Call[Any], CallGroup[Any]], AsyncioFace):
     __doc__ = f"A player.{_ARGUMENTS}"
 
     def __init__(
@@ -360,7 +361,9 @@ class Player(PlayerRole[Call, CallGroup], AsyncioFace):
         super().__init__(EndpointOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
 
 
-class Operator(OperatorRole[Call, CallGroup], AsyncioFace):
+class Operator(
+    OperatorRole[Call[Any], CallGroup[Any], Call[None], Call[tuple[Rows, int | None]]], AsyncioFace
+):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:

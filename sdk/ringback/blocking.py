@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Generic, Self, Unpack
 
 from ringback._roles.base import RoleBase
-from ringback._roles.calls import CallBase, unwrap
+from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
-from ringback._roles.operator import OperatorRole
+from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
@@ -21,13 +21,13 @@ from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
 
-class Call(CallBase):
+class Call(CallBase[R_co]):
     """A call that was triggered. It ends exactly once: with results, or with an error."""
 
     __slots__ = ()
     _endpoint: BlockingFace
 
-    def result(self) -> Any:
+    def result(self) -> R_co:
         """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
 
         Raises:
@@ -35,7 +35,7 @@ class Call(CallBase):
             UsageError: an `allow` function cannot wait for a call.
         """
         self._wait()
-        return unwrap(self._outcome())
+        return self._result()
 
     @property
     def results(self) -> tuple[Any, ...]:
@@ -67,7 +67,7 @@ class Call(CallBase):
                     raise problem
 
 
-class CallGroup(GroupBase[Call]):
+class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
     """The calls of one trigger on many players. Iterate it to get (player ID, call) as the calls end.
 
     Attributes:
@@ -79,7 +79,7 @@ class CallGroup(GroupBase[Call]):
         self._shell = shell
         self._condition = threading.Condition()
 
-    def __iter__(self) -> Iterator[tuple[PlayerID, Call]]:
+    def __iter__(self) -> Iterator[tuple[PlayerID, Call[R_co]]]:
         position = 0
         while True:
             self._wait(lambda: len(self._ended) > position or self._complete)  # noqa: B023
@@ -89,7 +89,7 @@ class CallGroup(GroupBase[Call]):
             yield self._ended_at(position)
             position += 1
 
-    def all(self) -> dict[PlayerID, Call]:
+    def all(self) -> dict[PlayerID, Call[R_co]]:
         """Wait until all calls have ended. Return the call of each player, by player ID.
 
         Raises:
@@ -138,7 +138,7 @@ _ARGUMENTS = """
 """The rest of the docstring of each endpoint."""
 
 
-class BlockingFace(RoleBase[Call, CallGroup]):
+class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
     """How an endpoint of the blocking face starts, ends and waits."""
 
     _shell: BlockingShell
@@ -202,7 +202,7 @@ class BlockingFace(RoleBase[Call, CallGroup]):
         if not self._shell.foreign:  # a forked child leaves the block: the endpoint is the parent's
             self.close()
 
-    def _make_group(self) -> CallGroup:
+    def _make_group(self) -> CallGroup[Any]:
         return CallGroup(self._shell)
 
     def _check_running(self) -> None:
@@ -219,7 +219,7 @@ class BlockingFace(RoleBase[Call, CallGroup]):
             self._shell.check_process()
 
 
-class Server(ServerRole[Call, CallGroup], BlockingFace):
+class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingFace):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
@@ -227,7 +227,7 @@ class Server(ServerRole[Call, CallGroup], BlockingFace):
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
 
-class Player(PlayerRole[Call, CallGroup], BlockingFace):
+class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):
     __doc__ = f"A player.{_ARGUMENTS}"
 
     def __init__(
@@ -237,7 +237,9 @@ class Player(PlayerRole[Call, CallGroup], BlockingFace):
         super().__init__(BlockingOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
 
 
-class Operator(OperatorRole[Call, CallGroup], BlockingFace):
+class Operator(
+    OperatorRole[Call[Any], CallGroup[Any], Call[None], Call[tuple[Rows, int | None]]], BlockingFace
+):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:

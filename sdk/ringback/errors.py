@@ -123,7 +123,7 @@ class CallbackError(RingbackError):
         *,
         code: Code | str | None = None,
         executed: Executed | None = None,
-        data: Any = None,
+        data: object = None,
     ) -> None:
         self.code = self.default_code if code is None else code
         self.message = message
@@ -310,7 +310,7 @@ def fresh(error: E) -> E:
 
 
 def call_error(
-    code: int | str, message: str, executed: Executed | None = None, data: Any = None
+    code: int | str, message: str, executed: Executed | None = None, data: object = None
 ) -> CallbackError:
     """Return the exception for a code: of the class of its `Code`, or a plain `CallbackError`."""
     if isinstance(code, str):

@@ -32,11 +32,11 @@ from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import check_player_id, encode_player_id
 
-C = TypeVar("C", bound=CallBase)
+C = TypeVar("C", bound=CallBase[Any])
 G = TypeVar("G", bound=GroupBase[Any])
-F = TypeVar("F", bound=Callable[..., Any])
-Callback = Callable[..., Any]
-OnError = Callable[[CallbackError], Any]
+F = TypeVar("F", bound=Callable[..., object])
+Callback = Callable[..., object]
+OnError = Callable[[CallbackError], object]
 
 MAX_ENCODED_IDS = 16_384
 """Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
@@ -205,7 +205,7 @@ class RoleBase(ABC, Generic[C, G]):
         kind: FrameType | None,
         encoded_id: bytes,
         key: str,
-        payload: Any,
+        payload: object,
         callback: Callback | None,
         on_error: OnError | None,
         timeout: float | None,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
 from ringback.errors import fresh
 
+if TYPE_CHECKING:
+    # Type checkers know this module, installed or not. A `Call` without a parameter is a `Call[Any]`.
+    from typing_extensions import TypeVar
 
-class CallBase(PendingCall):
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:  # the `default` of a type variable came with Python 3.13
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
+
+
+class CallBase(PendingCall, Generic[R_co]):
     """A call that was triggered. It ends exactly once: with results, or with an error."""
 
     __slots__ = ()
@@ -35,6 +45,19 @@ class CallBase(PendingCall):
             raise fresh(self._error)
         return self._results
 
+    def _result(self) -> R_co:
+        """Return None for no result, the value of one, a tuple of several."""
+        self._seen = True
+        if self._error is not None:
+            raise fresh(self._error)
+        results: Any = self._results
+        if len(results) == 1:
+            results = results[0]
+        elif not results:
+            results = None
+        value: R_co = results
+        return value
+
     def __repr__(self) -> str:
         state = "pending" if not self._done else f"failed: {self._error}" if self._error else "done"
         return f"<Call {self.key!r} {state}>"
@@ -46,10 +69,3 @@ class CallBase(PendingCall):
             text = "%s: the call of %r failed, and nobody looked at its error: %s (%s)"
             details = owner_of(self), self.key, printable(error), target_of(self)
             log.warning(text, *details, extra={"kind": (self.key, error.code)})
-
-
-def unwrap(results: tuple[Any, ...]) -> Any:
-    """Return None for no result, the value of one result, a tuple of several."""
-    if len(results) == 1:
-        return results[0]
-    return results or None

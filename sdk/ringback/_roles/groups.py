@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ringback._roles.calls import CallBase
 from ringback.errors import CallbackError, Cancelled, ConnectionLost, UsageError, fresh
 from ringback.protocol.player_ids import PlayerID
 
-C = TypeVar("C", bound=CallBase)
+C_co = TypeVar("C_co", bound=CallBase[Any], covariant=True)
 
 
-class GroupBase(ABC, Generic[C]):
+class GroupBase(ABC, Generic[C_co]):
     """The calls to many players, in the order in which they end.
 
     Attributes:
@@ -24,13 +24,13 @@ class GroupBase(ABC, Generic[C]):
 
     def __init__(self) -> None:
         self.deadline: float | None = None
-        self.calls: dict[PlayerID, C] = {}
-        self._ended: list[tuple[PlayerID, C]] = []
+        self.calls: dict[PlayerID, C_co] = {}
+        self._ended: list[tuple[PlayerID, C_co]] = []
         self._begun = False
         self._cancelled = False
         self._error: CallbackError | None = None
 
-    def begin(self, trigger: Callable[[PlayerID], C], player_ids: Iterable[PlayerID]) -> None:
+    def begin(self, trigger: Callable[[PlayerID], C_co], player_ids: Iterable[PlayerID]) -> None:
         """Trigger the calls. Not for users."""
         if self._cancelled:
             self.fail(Cancelled("the group was cancelled before its calls were triggered", executed="no"))
@@ -46,7 +46,7 @@ class GroupBase(ABC, Generic[C]):
             return
         self._begun = True
         for player_id, call in self.calls.items():
-            call.add_waiter(partial(self._end, player_id, call))
+            call.add_waiter(partial(self._end, (player_id, call)))
         self._changed()
 
     def fail(self, error: CallbackError) -> None:
@@ -61,8 +61,8 @@ class GroupBase(ABC, Generic[C]):
         for call in list(self.calls.values()):
             call.cancel()
 
-    def _end(self, player_id: PlayerID, call: C) -> None:
-        self._ended.append((player_id, call))
+    def _end(self, ended: tuple[PlayerID, C_co]) -> None:
+        self._ended.append(ended)
         self._changed()
 
     def done(self) -> bool:
@@ -80,14 +80,14 @@ class GroupBase(ABC, Generic[C]):
     def _complete(self) -> bool:
         return self._begun and len(self._ended) == len(self.calls)
 
-    def _result(self) -> dict[PlayerID, C]:
+    def _result(self) -> dict[PlayerID, C_co]:
         if self._error is not None:
             raise fresh(self._error)
         for call in self.calls.values():
             call.seen()
         return self.calls
 
-    def _ended_at(self, position: int) -> tuple[PlayerID, C]:
+    def _ended_at(self, position: int) -> tuple[PlayerID, C_co]:
         player_id, call = self._ended[position]
         call.seen()
         return player_id, call

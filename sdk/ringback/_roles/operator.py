@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ringback._roles.base import C, Callback, G, OnError
+from ringback._roles.calls import CallBase
 from ringback._roles.trusted import TrustedRole, time_left
 from ringback._runtime import call_context
 from ringback.protocol.control import Order, Subject, What
@@ -17,13 +18,22 @@ from ringback.protocol.names import check_pattern
 from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.protocol.reports import MAX_WATCH_S
 
+Rows = list[list[Any]]
+"""What the broker answers to a query."""
 
-class OperatorRole(TrustedRole[C, G]):
+Done = TypeVar("Done", bound=CallBase[None])
+"""A call without a result."""
+
+Page = TypeVar("Page", bound=CallBase[tuple[Rows, int | None]])
+"""A call with rows, and the `after` of the next page."""
+
+
+class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
     """The functions of an operator: a trusted program that is not the server."""
 
     _source_route = FrameType.RELAY
 
-    def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> C:
+    def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> Page:
         """Ask the broker for a page of rows.
 
         Args:
@@ -45,11 +55,11 @@ class OperatorRole(TrustedRole[C, G]):
             raise TypeError(f"after must be an int, not {type(after).__name__}")
         if not 0 <= after <= MAX_ID:
             raise ValueError(f"after must be from 0 to 2**64-1, not {after}")
-        call = self._call_to_broker(f"query {subject}", timeout)
+        call: Page = self._call_to_broker(f"query {subject}", timeout)
         self._submit(self._endpoint.query, call, subject, after)
         return call
 
-    def kick(self, player_id: PlayerID, reason: str = "", *, timeout: float | None = 5.0) -> C:
+    def kick(self, player_id: PlayerID, reason: str = "", *, timeout: float | None = 5.0) -> Done:
         """Make the broker end the session of a player. The player does not connect again by itself.
 
         The player may start again. To keep it out, remove its public key from the access list.
@@ -73,7 +83,7 @@ class OperatorRole(TrustedRole[C, G]):
         reason = reason.encode(errors="replace").decode()[:MAX_REASON_CHARS]
         return self._order(What.KICK, timeout, player_id=check_player_id(player_id), reason=reason)
 
-    def drain(self, grace: float | None = None, *, timeout: float | None = 5.0) -> C:
+    def drain(self, grace: float | None = None, *, timeout: float | None = 5.0) -> Done:
         """Make the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
 
         Args:
@@ -106,7 +116,7 @@ class OperatorRole(TrustedRole[C, G]):
         log: bool = False,
         for_s: float = 10.0,
         timeout: float | None = 5.0,
-    ) -> C:
+    ) -> Done:
         """Make the broker collect matching calls one by one, for `query("calls")`. It keeps the latest 1000.
 
         Args:
@@ -138,7 +148,7 @@ class OperatorRole(TrustedRole[C, G]):
             for_ms=round(1000 * for_s),
         )
 
-    def ping(self, *, timeout: float | None = 5.0) -> C:
+    def ping(self, *, timeout: float | None = 5.0) -> Done:
         """Ask the broker for a sign of life.
 
         Args:
@@ -152,12 +162,12 @@ class OperatorRole(TrustedRole[C, G]):
             UsageError: this endpoint is not started, or closed.
         """
         self._check_running()
-        call = self._call_to_broker("ping", timeout)
+        call: Done = self._call_to_broker("ping", timeout)
         self._submit(self._endpoint.ping, call)
         return call
 
-    def _order(self, what: What, timeout: float | None, **fields: Any) -> C:
-        call = self._call_to_broker(what.value, timeout)
+    def _order(self, what: What, timeout: float | None, **fields: Any) -> Done:
+        call: Done = self._call_to_broker(what.value, timeout)
         self._submit(self._endpoint.order, call, Order(call.id, what, **fields))
         return call
 
@@ -167,7 +177,7 @@ class OperatorRole(TrustedRole[C, G]):
         timeout: float | None,
         callback: Callback | None = None,
         on_error: OnError | None = None,
-    ) -> C:
+    ) -> Any:
         """Return the call that stands for a question or an order to the broker."""
         now = time.monotonic()
         deadline, _ = call_context.deadline_and_budget(timeout, now)

@@ -70,7 +70,7 @@ class PlayerRole(RoleBase[C, G]):
     def trigger_server_callback(
         self,
         key: str,
-        payload: Any = None,
+        payload: object = None,
         callback: Callback | None = None,
         *,
         on_error: OnError | None = None,

@@ -6,7 +6,6 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 from ringback._roles.base import C, Callback, G, OnError, RoleBase, encoded_player_id
 from ringback._runtime import call_context
@@ -26,7 +25,7 @@ class TrustedRole(RoleBase[C, G]):
         self,
         key: str,
         player_id: PlayerID,
-        payload: Any = None,
+        payload: object = None,
         callback: Callback | None = None,
         *,
         on_error: OnError | None = None,
@@ -58,7 +57,7 @@ class TrustedRole(RoleBase[C, G]):
         self,
         key: str,
         source: PlayerID,
-        payload: Any = None,
+        payload: object = None,
         callback: Callback | None = None,
         *,
         on_error: OnError | None = None,
@@ -81,7 +80,7 @@ class TrustedRole(RoleBase[C, G]):
     def trigger_all_client_callbacks(
         self,
         key: str,
-        payload: Any = None,
+        payload: object = None,
         *,
         players: Iterable[PlayerID] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,

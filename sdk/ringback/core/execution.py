@@ -33,7 +33,7 @@ def reply_error(error: Exception) -> CallbackError:
 class Replier(Protocol):
     """The shell, as an execution sees it."""
 
-    def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
+    def reply(self, execution: Execution, results: tuple[object, ...], error: CallbackError | None) -> None:
         """Send the outcome. Any thread may call this."""
 
     def duplicate_reply(self, execution: Execution) -> None:
@@ -122,7 +122,7 @@ class Execution:
         self.task: Task | None = None
         self._replied = False
 
-    def __call__(self, *results: Any) -> None:
+    def __call__(self, *results: object) -> None:
         """Reply to the call with any number of results."""
         if self._replied:
             self.shell.duplicate_reply(self)

@@ -59,8 +59,8 @@ class PendingCall:
         call_id: int,
         key: str,
         deadline: float | None,
-        callback: Callable[..., Any] | None,
-        on_error: Callable[[CallbackError], Any] | None,
+        callback: Callable[..., object] | None,
+        on_error: Callable[[CallbackError], object] | None,
         began: float = 0.0,
         endpoint: Canceller | None = None,
     ) -> None:

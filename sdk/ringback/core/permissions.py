@@ -22,7 +22,8 @@ OPERATORS: Final = Callers.OPERATORS
 """As `allow`: operators and the server itself may call, and no player."""
 
 Predicate = Callable[[Any], bool]
-Allow = AbstractSet[PlayerID] | list[Any] | tuple[PlayerID, ...] | Predicate | Callers
+IDs = AbstractSet[PlayerID] | list[int] | list[str] | list[PlayerID] | tuple[PlayerID, ...]
+Allow = IDs | Predicate | Callers
 Rule = frozenset[PlayerID] | Predicate | Callers
 
 
