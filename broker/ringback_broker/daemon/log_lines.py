@@ -77,7 +77,11 @@ class LogLines:
                 level = logging.WARNING
             elif event.is_passing_operator:
                 level = logging.DEBUG
-            line = f"{event.event} {_printable(session.name)} {session.connection.ip} ({text})"
+            ip = session.connection.ip
+            # An order names its operator at the end: the peer that it is about comes first.
+            line = f"{event.event} {_printable(session.name)} {ip} ({text})"
+            if event.event == "ordered":
+                line = f"ordered: {text} at {ip}" if ip else f"ordered: {text}"
         kind = event.event, event.code, self._kind_of(event), level
         written, ended = folds.take(kind, level, line, self._now)
         _log_folded(ended)

@@ -72,13 +72,15 @@ class Orders:
         if not self._reports.watches.has_room_for(watched, bool(order.log)):
             return Code.OVERLOADED
         if self._reports.watch(watched, bool(order.log), for_s, now):
+            what = "calls" if watched.pattern is None else f"calls of {watched.pattern!r}"
             player = "any player" if watched.player_id is None else f"player {watched.player_id!r}"
-            self._log_order(operator, f"watch calls of {watched.pattern or '*'} and {player} for {for_s:g} s")
+            how_long = f"watch for {for_s:g} s" if for_s else "no longer watch"
+            self._log_order(operator, f"{how_long} the {what} to and from {player}")
             self._reports.announce_watches()
         return None
 
     def _log_order(self, operator: Session, order: str) -> None:
-        self._log(PeerEvent("ordered", f"{order}, by the {display_name(operator)}", operator))
+        self._log(PeerEvent("ordered", f"{order}, by {display_name(operator)}", operator))
 
 
 def display_name(operator: Session) -> str:

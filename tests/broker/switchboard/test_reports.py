@@ -205,7 +205,8 @@ def test_watching(desk: Desk) -> None:
     assert order(operator, key="k*", player_id=7, payloads=True, for_ms=5000).code is None
     assert watches(server) == control.Watch((CallFilter(7, "k*", True),), 250)
     assert not player.take()
-    assert any("watch calls of k* and player 7 for 5 s" in report[2] for report in desk.wire.reports)
+    ordered = "watch for 5 s the calls of 'k*' to and from player 7, by operator 1"
+    assert any(ordered == detail for _, _, detail in desk.wire.reports)
     order(operator, key="k*", player_id=7, payloads=True, for_ms=5000)
     assert watches(server) is None  # nothing new
     desk.now += 5.1

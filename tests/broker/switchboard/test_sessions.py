@@ -786,7 +786,7 @@ def test_an_operator_kicks_a_player() -> None:
     assert (rejected.code, rejected.reason) == (RejectCode.KICKED, "cheats")
     assert control.Left((7,)) in server.told() and player.session is None and other.session is not None
     assert desk.counters.sessions_kicked == 1
-    assert any("kick player 7 (cheats), by the operator 1" in detail for _, _, detail in desk.wire.reports)
+    assert any("kick player 7 (cheats), by operator 1" in detail for _, _, detail in desk.wire.reports)
     assert order(operator, control.What.KICK, player_id=7).code is Code.UNKNOWN_PLAYER
     assert order(operator, control.What.KICK, player_id="7", reason="x" * 1000).code is None
     assert len(other.rejected().reason) == 200

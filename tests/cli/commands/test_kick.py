@@ -42,7 +42,7 @@ def test_a_player_is_kicked(command: Any) -> None:
                 call.result()
             assert left.wait(PATIENCE_S) and reasons == ["KICKED: it cheats"]
             released.set()
-            broker.process.wait_for(r"kick player 7 \(it cheats\), by the operator")
+            broker.process.wait_for(r"ordered: kick player 7 \(it cheats\), by operator \d+ at 127\.0\.0\.1")
             code, _, errors = command("kick", "7", environment=where).end()
             assert (code, errors) == (Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n")
         with Player(broker.players, "7"):
