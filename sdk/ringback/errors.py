@@ -20,11 +20,8 @@ E = TypeVar("E", bound=BaseException)
 _MAX_REASON_CHARS = 200
 """How many characters are kept of what an exception says."""
 
-_WORDLESS = {
-    "FormatError": "it has a byte that msgpack does not use",
-    "StackError": "it is nested too deep",
-}
-"""What exceptions of msgpack mean that have no text, by their names."""
+MAX_CODE_CHARS = 64
+"""How many characters an error code of an application may have."""
 
 Executed = Literal["no", "maybe", "yes"]
 """Whether the handler of a failed call ran. A call with "no" is safe to try again."""
@@ -104,9 +101,13 @@ class CallbackError(RingbackError):
 
     Args:
         message: what happened, for people.
-        code: a `Code`, or a str of 1 to 64 characters that names an error of the application.
-        executed: whether the handler ran.
+        code: a `Code`, or a str of 1 to 64 characters that names an error of the application. None, the
+            default: the `default_code` of the class.
+        executed: whether the handler ran: "no", "maybe" or "yes".
         data: any value that a payload may have.
+
+    Raises:
+        TypeError, ValueError: the message, the code or `executed` has the wrong type or value.
     """
 
     default_code: ClassVar[Code | str] = "APPLICATION_ERROR"
@@ -125,9 +126,17 @@ class CallbackError(RingbackError):
         executed: Executed | None = None,
         data: object = None,
     ) -> None:
-        self.code = self.default_code if code is None else code
+        code = self.default_code if code is None else code
+        executed = self.default_executed if executed is None else executed
+        if not isinstance(code, Code):
+            _check_code(code)
+        if not isinstance(message, str):
+            raise TypeError(f"the message of an error must be a str, not {type(message).__name__}")
+        if executed not in EXECUTED:
+            raise ValueError(f"executed must be 'no', 'maybe' or 'yes', not {executed!r}")
+        self.code = code
         self.message = message
-        self.executed = self.default_executed if executed is None else executed
+        self.executed = executed
         self.data = data
         super().__init__(message)
 
@@ -140,6 +149,18 @@ class CallbackError(RingbackError):
         if "message" not in vars(self):  # a subclass may have left out super().__init__()
             return super().__str__()
         return f"{self.code_name}: {self.message}" if self.message else self.code_name
+
+
+def _check_code(code: object) -> None:
+    """Raise an error for a code that no receiver would accept."""
+    allowed = f"the code of an error must be a Code, or a str of 1 to {MAX_CODE_CHARS} characters"
+    if not isinstance(code, str):
+        raise TypeError(f"{allowed}, not {type(code).__name__}")
+    text = str.__str__(code)  # a `class E(str, Enum)` has another __str__, and other subclasses may raise
+    if not 0 < len(text) <= MAX_CODE_CHARS:
+        raise ValueError(f"{allowed}, not one of {len(text)}")
+    if not text.isascii() and text.encode(errors="replace").decode() != text:
+        raise ValueError(f"{allowed}, without lone surrogates, not {text!r}")
 
 
 class UnknownCallback(CallbackError):
@@ -278,10 +299,7 @@ def reason_of(error: BaseException) -> str:
         text = str(error)[:_MAX_REASON_CHARS]
     except Exception:
         text = ""
-    if "unhashable type" in text:
-        return "a list, tuple or dict is a key of a dict; keys may be str, bytes, numbers, bool and None"
-    name = type(error).__name__
-    return text or _WORDLESS.get(name, name)
+    return text or type(error).__name__
 
 
 def stripped(error: E) -> E:

@@ -272,7 +272,8 @@ def _write_and_read(program: Program, limits: Limits) -> None:
                     code = program.pick((*Code, "MINE", "", "x" * 65, 999, None, b"x"))
                     executed = program.pick(EXECUTED)
                     text = program.piece().decode("utf-8", "surrogateescape")
-                    error = CallbackError(text, code=code, executed=executed, data=payload)
+                    error = CallbackError(text, executed=executed, data=payload)
+                    error.code = error.code if code is None else code  # not checked, as in a constructor
                     written.append(write.error(number, error))
                     text = text.encode("utf-8", "replace").decode()
                     code = "APPLICATION_ERROR" if code is None else code
@@ -727,7 +728,9 @@ class _Work:
                 execution(odd)
             else:
                 text = program.piece().decode("utf-8", "surrogateescape")
-                execution.fail(CallbackError(text, code=program.pick(("MINE", text)), data=odd))
+                error = CallbackError(text, data=odd)
+                error.code = program.pick(("MINE", text))  # not checked, as in a constructor
+                execution.fail(error)
 
     def call(self, program: Program) -> None:
         timeout_s = program.pick((None, 0.01, 1.0, 20.0))

@@ -16,8 +16,8 @@ from ringback.core.callback_record import CallbackRecord
 from ringback.core.execution import Execution
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError, ProtocolError
-from ringback.protocol.envelopes import MAX_CODE_CHARS, MAX_MESSAGE_CHARS, slice_field
+from ringback.errors import MAX_CODE_CHARS, CallbackError, ProtocolError
+from ringback.protocol.envelopes import MAX_MESSAGE_CHARS, slice_field
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.reports import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ringback.core.registry import Handler
-from ringback.errors import CallbackError, CallTimeout, HandlerError
-from ringback.protocol.envelopes import MAX_CODE_CHARS
+from ringback.errors import MAX_CODE_CHARS, CallbackError, CallTimeout, HandlerError
 from ringback.protocol.player_ids import PlayerID
 
 
@@ -32,6 +31,11 @@ def reply_error(error: Exception) -> CallbackError:
 
 class Replier(Protocol):
     """The shell, as an execution sees it."""
+
+    @property
+    def log_name(self) -> str:
+        """What the log calls this endpoint."""
+        ...
 
     def reply(self, execution: Execution, results: tuple[object, ...], error: CallbackError | None) -> None:
         """Send the outcome. Any thread may call this."""

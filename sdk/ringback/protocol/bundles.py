@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import msgpack
 
-from ringback.errors import ProtocolError, reason_of
+from ringback.errors import ProtocolError
 from ringback.protocol.frames import HEADER_BYTES, FrameType, header
 from ringback.protocol.limits import BUNDLE_FRAMES, MAX_FRAME_BYTES
+from ringback.protocol.values import fault_of
 
 BUNDLE = header(FrameType.BUNDLE)
 
@@ -34,7 +35,7 @@ def unbundle(frame: bytes) -> list[bytes]:
     try:
         parts = msgpack.unpackb(frame[HEADER_BYTES:], max_array_len=2 * BUNDLE_FRAMES, max_map_len=0)
     except Exception as error:  # msgpack raises five kinds; each means the same here
-        why = reason_of(error)
+        why = fault_of(error)
         raise ProtocolError(f"the body of a BUNDLE must be msgpack within the limits: {why}") from None
     if type(parts) is not list or len(parts) % 2 or not {bytes}.issuperset(map(type, parts)):
         raise ProtocolError("the body of a BUNDLE must be an array of ID parts and frames")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ringback.errors import reason_of
 from ringback.protocol.envelopes import (
     CALL,
     CANCEL,
@@ -22,7 +21,7 @@ from ringback.protocol.limits import (
     MAX_KEY_BYTES,
     Limits,
 )
-from ringback.protocol.values import is_shallow, too_deep, unpack
+from ringback.protocol.values import fault_of, is_shallow, too_deep, unpack
 
 _SURE_KEY_CHARS = MAX_KEY_BYTES // 4
 """A key of up to this many characters is within its bytes, whatever the characters are."""
@@ -197,11 +196,12 @@ def _read_one(piece: bytes, limits: Limits) -> tuple[str, Envelope]:
     try:
         envelope = unpack(piece, limits)
     except Exception as error:
-        return reason_of(error), []
+        return fault_of(error, limits.max_depth), []
     if reason := _fault(envelope):
         return reason, []
     if _too_deep(envelope, limits):
-        return f"the payload must be nested at most {limits.max_depth} levels deep", []
+        what = {CALL: "payload", RESULT: "result"}.get(envelope[0], "error's data")
+        return f"the {what} must be nested at most {limits.max_depth} levels deep", []
     return "", envelope
 
 

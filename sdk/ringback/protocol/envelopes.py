@@ -13,13 +13,22 @@ from typing import Any
 
 import msgpack
 
-from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error, reason_of
+from ringback.errors import (
+    EXECUTED,
+    MAX_CODE_CHARS,
+    CallbackError,
+    Code,
+    InvalidPayload,
+    TooLarge,
+    call_error,
+)
 from ringback.protocol.limits import Limits
 from ringback.protocol.values import (
     CONTAINERS_AND_EXTENSIONS,
     MEDIUM_BYTES,
     OTHER_BYTES,
     SHORT_BYTES,
+    fault_of,
     is_shallow,
     may_have_extension,
     plain,
@@ -42,7 +51,6 @@ LONG_ID = 0xCF
 """What an ID of 8 bytes begins with. The other fields before the ID take two bytes."""
 
 MAX_ID = 2**64 - 1
-MAX_CODE_CHARS = 64
 MAX_MESSAGE_CHARS = 1000
 _CALL_STARTS = (bytes((0x95, CALL)), bytes((0x96, CALL)))
 """How an encoded CALL begins: an array of five items, or of six with a context, and the type. The ID follows:
@@ -130,7 +138,7 @@ class Encoder:
             fields = [ERROR, call_id, code, message, EXECUTED.index(error.executed), error.data]
             fault = error_fault(fields)
         except Exception as failure:
-            raise InvalidPayload(f"the error cannot be encoded: {reason_of(failure)}") from None
+            raise InvalidPayload(f"the error cannot be encoded: {fault_of(failure)}") from None
         if fault:
             raise InvalidPayload(f"the error cannot be encoded: {fault}")
         return self._envelope(fields, 5, "error's data")
@@ -155,7 +163,8 @@ class Encoder:
             fault = self._fault(envelope, fields, position)
         except Exception as error:  # msgpack raises five kinds; a payload's own classes may raise others
             self._unsure = False
-            raise InvalidPayload(f"the {what} cannot be encoded: {reason_of(error)}") from None
+            reason = fault_of(error, self._limits.max_depth)
+            raise InvalidPayload(f"the {what} cannot be encoded: {reason}") from None
         if fault:
             raise InvalidPayload(f"the {what} {fault}")
         size = len(envelope)

@@ -7,9 +7,10 @@ from typing import Any, TypeVar, overload
 
 import msgpack
 
-from ringback.errors import ProtocolError, reason_of
+from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_KEYS
 from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback.protocol.values import fault_of
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -28,7 +29,7 @@ def unpack(body: bytes) -> Any:
             body, max_array_len=MAX_KEYS, max_map_len=MAX_KEYS, ext_hook=_no_ext, timestamp=1
         )
     except Exception as error:  # msgpack raises five kinds; each means the same here
-        raise ProtocolError(f"the body must be msgpack within the limits: {reason_of(error)}") from None
+        raise ProtocolError(f"the body must be msgpack within the limits: {fault_of(error)}") from None
 
 
 def _no_ext(code: int, data: bytes) -> Any:

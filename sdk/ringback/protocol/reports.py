@@ -12,8 +12,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
-from ringback.errors import Code, ProtocolError
-from ringback.protocol.envelopes import MAX_CODE_CHARS
+from ringback.errors import MAX_CODE_CHARS, Code, ProtocolError
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, read_map
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.latencies import FINE_CLASSES

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgpack
 
+from ringback.errors import reason_of
 from ringback.protocol.limits import Limits
 
 _CONTAINERS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
@@ -26,6 +28,9 @@ SHORT_BYTES = 1024
 
 MEDIUM_BYTES = 16 * 1024
 """Up to this size it is faster to look for bytes of extensions than to decode."""
+
+_OVER_A_LIMIT = re.compile(r"(\d+) exceeds max_(array|map)_len\((\d+)\)")
+"""How msgpack says that a list or a map is too long."""
 
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 _NESTING = (dict, list, tuple)
@@ -50,7 +55,9 @@ def plain(value: Any) -> Any:
             return float.__float__(value)
         case bytes() | bytearray():
             return bytes(memoryview(value))
-    raise TypeError(f"msgpack cannot encode the type {type(value).__name__}")
+    raise TypeError(
+        f"a value must be None, bool, int, float, str, bytes, list, tuple or dict, not {type(value).__name__}"
+    )
 
 
 def unpack(data: bytes, limits: Limits) -> Any:
@@ -98,6 +105,37 @@ def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 def _no_ext(code: int, data: bytes) -> Any:
     raise ValueError(f"extension type {code} is not allowed")
+
+
+def fault_of(error: BaseException, max_depth: int | None = None) -> str:
+    """Return what is wrong with a value, or with its bytes, and what is allowed.
+
+    Args:
+        error: what was raised while the value was encoded or decoded.
+        max_depth: how many levels of lists and dicts are allowed, if that is the limit that counts.
+    """
+    text = reason_of(error)
+    if isinstance(error, UnicodeEncodeError):
+        return f"a str must be valid Unicode, without lone surrogates such as {error.object[error.start]!r}"
+    if isinstance(error, UnicodeDecodeError):
+        return "a str must be valid UTF-8"
+    if isinstance(error, msgpack.StackError) or text.startswith("recursion limit exceeded"):
+        if max_depth is None:
+            return "it is nested too deeply"
+        return f"lists and dicts must be nested at most {max_depth} levels deep"
+    if isinstance(error, msgpack.FormatError):
+        return "it has a byte that msgpack does not use"
+    if "unhashable type" in text:
+        return "a list, tuple or dict is a key of a dict; keys may be str, bytes, numbers, bool and None"
+    if text == "Integer value out of range":
+        return "an int must be from -2^63 to 2^64-1"
+    if isinstance(error, BufferError):
+        return "a memoryview must be contiguous; copy it with bytes(...)"
+    if over := _OVER_A_LIMIT.fullmatch(text):
+        number, what, limit = over.groups()
+        kind, parts = ("list", "items") if what == "array" else ("map", "pairs")
+        return f"a {kind} must have at most {limit} {parts}, not {number}"
+    return text
 
 
 def may_have_extension(encoded: bytes) -> bool:

@@ -276,7 +276,7 @@ def test_a_token_is_bounded() -> None:
         control.decode(control.encode(control.Hello(Role.PLAYER, token="x" * 2049)))
 
 
-@pytest.mark.parametrize(("body", "why"), [(b"\xc1", "a byte that"), (b"\x91" * 5000, "nested too deep")])
+@pytest.mark.parametrize(("body", "why"), [(b"\xc1", "a byte that"), (b"\x91" * 5000, "nested too deeply")])
 def test_the_reason_is_never_empty(body: bytes, why: str) -> None:
     with pytest.raises(ProtocolError, match=f"within the limits: it (has|is) {why}"):
         control.decode(header(FrameType.HELLO) + body)

@@ -290,17 +290,17 @@ def one(payload: Any, limits: Limits) -> Decoded:
 def test_depth() -> None:
     for allowed in (1, 2, 64):
         limits = Limits(max_depth=allowed)
-        for wrap in (
-            lambda value: [1, 5, "k", value, None],
-            lambda value: [2, 5, [value]],
-            lambda value: [3, 5, "X", "m" * 70, 0, value],
+        for what, wrap in (
+            ("payload", lambda value: [1, 5, "k", value, None]),
+            ("result", lambda value: [2, 5, [value]]),
+            ("error's data", lambda value: [3, 5, "X", "m" * 70, 0, value]),
         ):
             fits, over = (join([msgpack.packb(wrap(nested(depth)))]) for depth in (allowed, allowed + 1))
             assert len(check(fits, limits).envelopes) == 1
             assert check(over, limits).envelopes == []
             assert (
                 check(over, limits).unreadable[0].reason
-                == f"the payload must be nested at most {allowed} levels deep"
+                == f"the {what} must be nested at most {allowed} levels deep"
             )
 
 
@@ -625,8 +625,8 @@ def test_a_sender_refuses_what_is_too_deep_for_the_receiver(
 
 
 def test_a_code_that_is_not_valid_unicode_is_named_as_the_problem() -> None:
-    with pytest.raises(InvalidPayload, match=r"^INVALID_PAYLOAD: the error cannot be encoded: 'utf-8'"):
-        ENCODER.error(1, CallbackError("", code="\ud800", data=7))
+    with pytest.raises(InvalidPayload, match=r"^INVALID_PAYLOAD: the error cannot be encoded: a str must"):
+        ENCODER.error(1, odd_error(code="\ud800", data=7))
 
 
 def test_depth_is_the_same_for_sender_and_receiver() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,51 @@ def test_a_subclass_of_the_application() -> None:
 
     error = SoldOut("no bread")
     assert (error.code, error.executed, str(error)) == ("SOLD_OUT", "no", "SOLD_OUT: no bread")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "why"),
+    [
+        ({"code": 5}, TypeError, "a Code, or a str of 1 to 64 characters, not int"),
+        ({"code": True}, TypeError, "not bool"),
+        ({"code": b"X"}, TypeError, "not bytes"),
+        ({"code": RejectCode.FULL}, TypeError, "not RejectCode"),
+        ({"code": ""}, ValueError, "a Code, or a str of 1 to 64 characters, not one of 0"),
+        ({"code": "X" * 65}, ValueError, "not one of 65"),
+        ({"code": "\ud800"}, ValueError, "without lone surrogates"),
+        ({"message": None}, TypeError, "the message of an error must be a str, not NoneType"),
+        ({"message": KeyError("x")}, TypeError, "must be a str, not KeyError"),
+        ({"executed": "perhaps"}, ValueError, "executed must be 'no', 'maybe' or 'yes', not 'perhaps'"),
+        ({"executed": 2}, ValueError, "not 2"),
+        ({"executed": []}, ValueError, r"not \[\]"),
+    ],
+)
+def test_an_error_that_no_receiver_would_accept(
+    arguments: dict[str, Any], kind: type[Exception], why: str
+) -> None:
+    """It is refused where the program makes it, not when the reply is sent."""
+
+    class SoldOut(CallbackError):
+        pass
+
+    for error in (CallbackError, SoldOut, UnknownPlayer):
+        with pytest.raises(kind, match=why):
+            error(**arguments)
+
+
+def test_a_default_code_is_checked_too() -> None:
+    class Numbered(CallbackError):
+        default_code = 404  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match="not int"):
+        Numbered("not found")
+
+
+def test_codes_that_receivers_accept() -> None:
+    for code in (*Code, "X" * 64, "é" * 64, "ausverkauft: Größe"):
+        error = CallbackError("why", code=code)
+        assert error.code == code
+        assert pickle.loads(pickle.dumps(error)).code == code
 
 
 def test_an_unknown_number_is_not_a_code() -> None:

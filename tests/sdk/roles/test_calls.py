@@ -270,6 +270,13 @@ class Careless(CallbackError):
         pass
 
 
+def with_code(message: str, code: Any) -> CallbackError:
+    """Return an error whose code was changed after its construction, which checks it."""
+    error = CallbackError(message)
+    error.code = code
+    return error
+
+
 def raising(error: BaseException) -> Any:
     def handler(source: Any, payload: Any, cb: Any) -> None:
         raise error
@@ -310,9 +317,9 @@ async def test_an_error_of_the_application_reaches_the_caller(stage: Stage) -> N
     [
         ValueError("the password is 1234"),
         ringback.UnknownPlayer("a code that is not the handler's to give"),
-        CallbackError("a code that is too long", code="X" * 65),
-        CallbackError("an empty code", code=""),
-        CallbackError("a code that is no str", code=5.5),  # type: ignore[arg-type]
+        with_code("a code that is too long", "X" * 65),
+        with_code("an empty code", ""),
+        with_code("a code that is no str", 5.5),
         CallbackError("data that cannot be encoded", code="MINE", data=object()),
         Careless(),
         RecursionError("deep"),
