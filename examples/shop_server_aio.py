@@ -1,6 +1,6 @@
 """The shop of `shop_server.py` on asyncio. It runs until Ctrl-C.
 
-    python examples/shop_server_aio.py tcp://127.0.0.1:5771
+python examples/shop_server_aio.py tcp://127.0.0.1:5771
 """
 
 import asyncio

@@ -352,9 +352,14 @@ def test_an_endpoint_that_is_collected_while_another_asks_for_a_name() -> None:
     """The collector may run at any point of a thread, also within the resolver's own code."""
     answered = threading.Event()
 
+    class Other:
+        log_name = "forgotten"
+
     class Asker:
+        log_name = "asker"
+
         def __hash__(self) -> int:  # called while the resolver holds its lock
-            resolver.resolver.forget("tcp://localhost:1", "forgotten")
+            resolver.resolver.forget("tcp://localhost:1", Other())
             return 1
 
     def ask() -> None:

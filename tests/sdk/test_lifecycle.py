@@ -341,7 +341,7 @@ def test_sizes_of_the_pool_that_are_refused() -> None:
 
 
 def test_a_pool_starts_no_more_threads_than_needed() -> None:
-    pool = Pool(3, 10)
+    pool = Pool(3, 10, lambda: "a server")
     idents = set()
     for _ in range(20):
         done = threading.Event()
@@ -352,7 +352,7 @@ def test_a_pool_starts_no_more_threads_than_needed() -> None:
 
 
 def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
-    pool = Pool(2, 10)
+    pool = Pool(2, 10, lambda: "a server")
     may_end, done = threading.Event(), threading.Semaphore(0)
     for _ in range(6):
         pool.submit(Context(), lambda: (may_end.wait(PATIENCE_S), done.release()))
@@ -375,7 +375,7 @@ def test_a_job_that_comes_while_a_worker_seems_idle() -> None:
 
     taken, may_go_on, second = threading.Semaphore(0), threading.Event(), threading.Event()
     done = threading.Event()
-    pool = Pool(2, 10)
+    pool = Pool(2, 10, lambda: "a server")
     pool._jobs = Gated()
     pool.submit(Context(), lambda: (second.wait(PATIENCE_S), done.set()))
     assert taken.acquire(timeout=PATIENCE_S)
@@ -387,7 +387,7 @@ def test_a_job_that_comes_while_a_worker_seems_idle() -> None:
 
 
 def test_a_pool_replaces_workers_that_wait() -> None:
-    pool = Pool(1, 50)
+    pool = Pool(1, 50, lambda: "a server")
     events = [threading.Event() for _ in range(20)]
 
     def job(number: int) -> None:
@@ -403,7 +403,7 @@ def test_a_pool_replaces_workers_that_wait() -> None:
 
 
 def test_a_pool_that_is_closed_while_workers_wait_ends_all_threads() -> None:
-    pool = Pool(2, 50)
+    pool = Pool(2, 50, lambda: "a server")
     began, may_wait, may_end = threading.Semaphore(0), threading.Event(), threading.Event()
     threads = []
 
@@ -427,7 +427,7 @@ def test_a_pool_that_is_closed_while_workers_wait_ends_all_threads() -> None:
 
 
 def test_a_closed_pool_still_runs_callbacks(caplog: pytest.LogCaptureFixture) -> None:
-    pool = Pool(1, 1)
+    pool = Pool(1, 1, lambda: "a server")
     pool.close()
     done = threading.Event()
     pool.submit(Context(), done.set)
@@ -435,7 +435,7 @@ def test_a_closed_pool_still_runs_callbacks(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_lane_keeps_the_order() -> None:
-    pool = Pool(8, 8)
+    pool = Pool(8, 8, lambda: "a server")
     lane = Lane(pool)
     items: list[int] = []
     done = threading.Event()

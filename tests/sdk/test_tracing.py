@@ -535,7 +535,7 @@ async def test_calls_go_on_when_tracing_fails(stage: Stage, sdk_log: LogLines) -
         cb(1)
         assert await stage.result(open_call) == 1
         assert await stage.result(player.trigger_server_callback("k", 2)) == 2
-        await sdk_log.wait_for("tracing failed; the call goes on")
+        await sdk_log.wait_for("^server: tracing failed; the call goes on")
     finally:
         tracing.disable()
 

@@ -272,7 +272,7 @@ def test_a_session_of_the_same_player_takes_the_place_of_the_older(yard: Yard) -
                 old.trigger_server_callback("echo", 1).error  # noqa: B018
             assert not old.connected and new.connected
             assert yard.counters()["sessions_replaced"] == replaced
-    assert any("does not come back by itself" in line for line in yard.sdk_log)
+    assert any("does not connect again until you start it" in line for line in yard.sdk_log)
 
 
 # -- overheard

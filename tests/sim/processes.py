@@ -602,6 +602,10 @@ class EndpointProcess(Process, Shell):
     def jobs_waiting(self) -> int:
         return 0  # each handler of the simulator waits on the clock, not in a queue
 
+    @property
+    def log_name(self) -> str:
+        return self.name
+
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         """Do nothing. A real shell logs this."""
 

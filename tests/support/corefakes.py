@@ -70,6 +70,7 @@ class FakeShell:
     refuses_to_open: OSError | None = None
     carry: Callable[[bytes, bytes], None] | None = None
     contains: bool = False
+    log_name: str = "an endpoint"
     contained: list[tuple[str, BaseException]] = field(default_factory=list)
     endpoint: Endpoint = field(init=False)
     encoder: Encoder = field(default_factory=lambda: Encoder(Limits()))

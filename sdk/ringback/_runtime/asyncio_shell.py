@@ -72,7 +72,8 @@ class AsyncioShell(AsyncioHandlers):
             return
         if self._loop.is_closed():  # without a close of the endpoint; its tasks and timers are gone
             log.warning(
-                "the event loop was closed before this endpoint; its callbacks and listeners do not run"
+                "%s: the event loop was closed before this endpoint; its callbacks and listeners do not run",
+                self.log_name,
             )
             self._loop = NOWHERE
             self._timer = self._timer_at = None

@@ -39,7 +39,7 @@ class BlockingHandlers(ShellBase):
 
     def _new_pool(self) -> None:
         """Begin with a pool without workers: it starts them as it needs them."""
-        self.pool = Pool(*self._workers)
+        self.pool = Pool(*self._workers, lambda: self.log_name)
         self._lane = Lane(self.pool)
 
     # -- from any thread

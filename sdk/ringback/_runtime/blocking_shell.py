@@ -132,7 +132,8 @@ class BlockingShell(BlockingHandlers):
         if thread is not threading.current_thread():
             thread.join(STOP_S)
             if thread.is_alive():
-                log.error("the I/O thread has not ended for %.0f s: %s", STOP_S, _BLOCKED)
+                text = "%s: the I/O thread has not ended for %.0f s: %s"
+                log.error(text, self.log_name, STOP_S, _BLOCKED)
                 return
         self._thread = None
         self._ended()

@@ -29,6 +29,7 @@ def _handle(record: logging.LogRecord) -> None:
                 traceback.print_exc()
 
 
+# An attribute of this one logger: `logging.setLoggerClass` would change the loggers of the whole program.
 log.handle = _handle  # type: ignore[method-assign]
 
 folding = FoldingFilter(log)

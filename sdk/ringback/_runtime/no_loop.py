@@ -1,4 +1,4 @@
-"""What takes the place of the event loop of an endpoint that is not started, or whose loop is closed."""
+"""A stand-in for an event loop. An endpoint has it while it is not started, or once its loop is closed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, cast
 
 
 class _NoLoop:
-    """The part of a loop that a shell and a future use. It runs nothing."""
+    """A loop that never runs anything. It has the functions that a shell and a future call on a loop."""
 
     def get_debug(self) -> bool:
-        """Return False; a future asks."""
+        """Return False. A future asks for this when it is made."""
         return False
 
     def is_running(self) -> bool:
-        """Return False: no function may be used."""
+        """Return False, so that a shell refuses to trigger."""
         return False
 
     def is_closed(self) -> bool:
-        """Return False: there is nothing that has to be closed."""
+        """Return False, so that a shell does not take its endpoint for one whose loop was closed."""
         return False
 
     def call_soon(self, *_: Any, **__: Any) -> None:
@@ -33,4 +33,4 @@ class _NoLoop:
 
 
 NOWHERE = cast(asyncio.AbstractEventLoop, _NoLoop())
-"""The home of an endpoint that is not started. It is the loop of no task, so no task waits on it."""
+"""The loop of an endpoint that is not started. No task runs on it, so no task can wait on it."""

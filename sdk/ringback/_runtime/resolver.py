@@ -10,14 +10,23 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 from ringback._runtime.log import log
 from ringback.protocol.addresses import in_turn, is_numeric, split_tcp
 
 MAX_THREADS = 32
 """How many names are looked up at the same time. A name that does not answer holds one of these threads."""
+
+
+class Asker(Protocol):
+    """The shell, as the resolver sees it."""
+
+    @property
+    def log_name(self) -> str:
+        """What the log calls this endpoint."""
+        ...
 
 
 Answer = Callable[[list[str], str], None]
@@ -45,11 +54,11 @@ class Resolver:
         """Begin anew. The threads and askers of the parent process do not exist in a forked child."""
         # The collector may end a forgotten endpoint, which then forgets its question, while this thread asks.
         self._lock = threading.RLock()
-        self._asked: dict[str, dict[object, Answer]] = {}
+        self._asked: dict[str, dict[Asker, Answer]] = {}
         self._names: deque[str] = deque()
         self._threads = 0
 
-    def find(self, address: str, asker: object, answer: Callable[[Found], None]) -> Found | None:
+    def find(self, address: str, asker: Asker, answer: Callable[[Found], None]) -> Found | None:
         """Return the numeric addresses for an address that needs no lookup: an IP, or an `ipc://` path.
 
         Otherwise return None, and give them to `answer` later, on a thread of the resolver. `answer` must not
@@ -68,7 +77,7 @@ class Resolver:
         self._ask(host, asker, named)
         return None
 
-    def forget(self, address: str, asker: object) -> None:
+    def forget(self, address: str, asker: Asker) -> None:
         """Give this asker no answer any more. Nothing is kept for it, however long the lookup takes."""
         if is_numeric(address):
             return
@@ -80,7 +89,7 @@ class Resolver:
                 self._names.remove(name)
                 del self._asked[name]
 
-    def _ask(self, name: str, asker: object, answer: Answer) -> None:
+    def _ask(self, name: str, asker: Asker, answer: Answer) -> None:
         with self._lock:
             if (others := self._asked.get(name)) is not None:
                 others[asker] = answer
@@ -100,7 +109,7 @@ class Resolver:
                 self._names.clear()  # nobody else has put a name there without a thread
                 asked, self._asked = self._asked, {}
             for answers in asked.values():
-                _tell(answers.values(), [], "the system has no thread left")
+                _tell(answers, [], "the system has no thread left")
 
     def _work(self) -> None:
         while True:
@@ -111,7 +120,7 @@ class Resolver:
                 name = self._names.popleft()
             ips, problem = look_up(name)
             with self._lock:
-                answers = self._asked.pop(name).values()
+                answers = self._asked.pop(name)
             _tell(answers, ips, problem)
 
 
@@ -142,12 +151,12 @@ def _numeric(address: str) -> Found:
     return Found((address,))
 
 
-def _tell(answers: Iterable[Answer], ips: list[str], problem: str) -> None:
-    for answer in answers:
+def _tell(answers: Mapping[Asker, Answer], ips: list[str], problem: str) -> None:
+    for asker, answer in answers.items():
         try:
             answer(ips, problem)
         except Exception:
-            log.exception("an endpoint could not take the addresses of its broker")
+            log.exception("%s: the addresses of the broker cannot be taken", asker.log_name)
 
 
 resolver = Resolver()

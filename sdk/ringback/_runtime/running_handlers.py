@@ -60,8 +60,9 @@ def _reply(execution: Execution, result: Any) -> None:
     if not execution.handler.takes_cb:
         execution(result)
     elif result is not None:
-        text = "the handler of %r takes cb: its return value is ignored, cb(...) replies; it ran for %s"
-        log.warning(text, execution.key, caller_of(execution), extra={"kind": execution.key})
+        text = "%s: the handler of %r takes cb: its return value is ignored, cb(...) replies; it ran for %s"
+        who = execution.shell.log_name, execution.key, caller_of(execution)
+        log.warning(text, *who, extra={"kind": execution.key})
 
 
 def encode_reply(
@@ -77,9 +78,9 @@ def encode_reply(
         return encoder.error(execution.id, error), error
     except BaseException as problem:  # a value's own code may raise anything while it is encoded
         reason = problem.message if isinstance(problem, CallbackError) else reason_of(problem)
-        text = "the reply of the handler of %r for %s cannot be sent: %s"
-        key, who = execution.key, caller_of(execution)
-        log.error(text, key, who, printable(reason), extra={"kind": key})
+        text = "%s: the reply of the handler of %r for %s cannot be sent: %s"
+        who = execution.shell.log_name, execution.key, caller_of(execution)
+        log.error(text, *who, printable(reason), extra={"kind": execution.key})
         failure = HandlerError(reason)
         # The default limits: this error must leave, however low the limits of the endpoint are.
         return Encoder(Limits()).error(execution.id, failure), failure

@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from ringback._runtime.call_context import CallTracer
 from ringback._runtime.containment import asks_to_exit
-from ringback._runtime.log import log
+from ringback._runtime.log import log, owner_of
 from ringback._version import __version__
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
@@ -43,10 +43,22 @@ def _harmless(step: Callable[P, R]) -> Callable[P, R | None]:
         except BaseException as error:
             if asks_to_exit(error):
                 raise
-            log.exception("tracing failed; the call goes on")
+            log.exception("%s: tracing failed; the call goes on", _owner_in(arguments))
             return None
 
     return guarded
+
+
+def _owner_in(arguments: tuple[object, ...]) -> str:
+    """Return which endpoint a step of tracing is about: one of its arguments knows."""
+    for argument in arguments:
+        if isinstance(argument, PendingCall):
+            return owner_of(argument)
+        if isinstance(argument, Execution):
+            return argument.shell.log_name
+        if isinstance(argument, _TracedShell):
+            return argument.log_name
+    return "an endpoint"
 
 
 class Tracer(CallTracer):
@@ -74,7 +86,7 @@ class Tracer(CallTracer):
             whom = "ringback.player_id" if kind is FrameType.DATA else "ringback.source"
             attributes[whom] = str(decode_player_id(encoded_id))
         span = self._tracer.start_span(call.key, here, SpanKind.CLIENT, attributes)
-        call.add_waiter(lambda: _end(span, call._error))
+        call.add_waiter(lambda: _end(call, span, call._error))
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span, here))
         return _bounded(carrier) or None
@@ -104,6 +116,10 @@ class _TracedShell:
         self._span: Span | None = span
         self._lock = threading.Lock()
 
+    @property
+    def log_name(self) -> str:
+        return self._shell.log_name
+
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
         try:
             self.end(error)
@@ -116,7 +132,7 @@ class _TracedShell:
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         with self._lock:
             if self._span is not None:
-                _record(self._span, error)
+                _record(self, self._span, error)
         self._shell.handler_failed(execution, error)
 
     def cancel(self, execution: Execution) -> None:
@@ -127,7 +143,7 @@ class _TracedShell:
         with self._lock:
             span, self._span = self._span, None
         if span is not None:
-            _end(span, error)
+            _end(self, span, error)
 
 
 def _attributes(key: str) -> dict[str, str]:
@@ -139,7 +155,7 @@ def _abandoned() -> Cancelled:
 
 
 @_harmless
-def _end(span: Span, error: CallbackError | None) -> None:
+def _end(_about: PendingCall | _TracedShell, span: Span, error: CallbackError | None) -> None:
     if error is not None:
         code = error.code_name
         span.set_attributes({"error.type": code, "rpc.response.status_code": code})
@@ -149,7 +165,7 @@ def _end(span: Span, error: CallbackError | None) -> None:
 
 
 @_harmless
-def _record(span: Span, error: Exception) -> None:
+def _record(_about: _TracedShell, span: Span, error: Exception) -> None:
     span.record_exception(error)
 
 

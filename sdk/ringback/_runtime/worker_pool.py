@@ -25,9 +25,13 @@ class Pool:
 
     A worker that waits for a nested call does not count as busy: another worker takes its place, up to
     `max_threads` in all. So handlers may wait for each other.
+
+    Args:
+        log_name: return what the log calls the endpoint of this pool.
     """
 
-    def __init__(self, size: int, max_threads: int) -> None:
+    def __init__(self, size: int, max_threads: int, log_name: Callable[[], str]) -> None:
+        self.log_name = log_name
         self._size = size
         self._max_threads = max_threads
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -40,7 +44,7 @@ class Pool:
     def submit(self, context: Context, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
         """Run a function in a worker, soon, in a context of its own: a worker runs the jobs of many."""
         if self._closed:  # a callback of a call that ended only when the endpoint was closed
-            threading.Thread(target=_run, args=(context, function, arguments), daemon=True).start()
+            threading.Thread(target=self._run, args=(context, function, arguments), daemon=True).start()
             return
         self._jobs.put((context, function, arguments))
         self._grow()
@@ -81,7 +85,7 @@ class Pool:
         try:
             threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
         except RuntimeError:  # the system has no thread left: the existing workers take the job
-            log.exception("the system has no thread left for another worker")
+            log.exception("%s: the system has no thread left for another worker", self.log_name())
             with self._lock:
                 self._threads -= 1
 
@@ -105,8 +109,14 @@ class Pool:
             if self._jobs.qsize():  # these jobs came while this worker still counted as idle
                 self._grow()
             context, function, arguments = job
-            _run(context, function, arguments)
+            self._run(context, function, arguments)
             del job, context, function, arguments
+
+    def _run(self, context: Context, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            context.run(function, *arguments)
+        except BaseException:  # a handler's sys.exit() too: it must not end the worker
+            log.exception("%s: a handler or callback failed", self.log_name())
 
 
 class NoPool:
@@ -122,13 +132,6 @@ class NoPool:
 def never_waits() -> None:
     """Mark the current thread as an I/O thread."""
     _current.pool = NoPool()
-
-
-def _run(context: Context, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    try:
-        context.run(function, *arguments)
-    except BaseException:  # a handler's sys.exit() too: it must not end the worker
-        log.exception("a handler or callback failed")
 
 
 def waiting() -> AbstractContextManager[None]:
@@ -165,4 +168,4 @@ class Lane:
             try:
                 context.run(function, *arguments)
             except BaseException:  # also sys.exit(): those behind it wait for their turn
-                log.exception("a listener failed")
+                log.exception("%s: a listener failed", self._pool.log_name())

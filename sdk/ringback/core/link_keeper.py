@@ -208,7 +208,7 @@ class LinkKeeper:
             return
         why = self._round.summary()
         if self.start_by is None and why != self._last_problem:
-            then = "this endpoint does not come back by itself"
+            then = "this endpoint does not connect again until you start it"
             if not for_good:
                 then = f"next attempt in {self.link_state.opens_in(now):.2g} s"
             text = "the link to %s was lost (%s); %s" if self._announced else "no link to %s (%s); %s"

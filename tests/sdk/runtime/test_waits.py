@@ -40,7 +40,7 @@ def test_a_blocked_io_thread_keeps_no_caller(here: HereBroker, caplog: pytest.Lo
         begun = time.monotonic()
         server.close()
         assert time.monotonic() - begun < STOP_S + PATIENCE_S
-        assert "the I/O thread has not ended" in caplog.text
+        assert "server: the I/O thread has not ended" in caplog.text
     finally:
         go.set()
         server.close()
