@@ -23,6 +23,7 @@ PACKAGES = {
 
 ORDER = {
     "ringback": [
+        {"_argument_names"},
         {"errors", "_version", "extras"},
         {"protocol"},
         {"core"},

@@ -13,7 +13,9 @@ All are below `RingbackError`:
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, Unpack
+
+from ringback._argument_names import NoOthers, reject
 
 E = TypeVar("E", bound=BaseException)
 
@@ -125,7 +127,10 @@ class CallbackError(RingbackError):
         code: Code | str | None = None,
         executed: Executed | None = None,
         data: object = None,
+        **unknown: Unpack[NoOthers],
     ) -> None:
+        if unknown:
+            reject(CallbackError.__init__, unknown)
         code = self.default_code if code is None else code
         executed = self.default_executed if executed is None else executed
         if not isinstance(code, Code):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ringback._argument_names import checks_names
 from ringback.credentials import write_files
 from ringback.errors import UsageError
 from ringback.protocol.limits import MAX_TOKEN_CHARS
@@ -143,6 +144,7 @@ def _parse(data: bytes) -> TokenKey:
     return TokenKey(fields["name"], fields["public"], fields["secret"])
 
 
+@checks_names
 def mint_token(
     key: TokenKey,
     player_id: PlayerID,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import logging
 import socket
 from typing import Any
@@ -300,3 +302,71 @@ async def test_a_rate_limit(stage: Stage) -> None:
     assert type(error) is ringback.RateLimited and error.executed == "no"
     assert 0 < error.data["retry_after"] <= 0.5
     assert await stage.result(other.trigger_server_callback("fast", 1)) == 1
+
+
+MISSPELT: list[tuple[str, str, tuple[Any, ...], str, str]] = [
+    ("Server", "register_server_callback", ("k", print), "alow", "allow"),
+    ("Server", "register_server_callback", ("k",), "limits", "limit"),
+    ("Player", "register_client_callback", ("k", print), "in_tread", "in_thread"),
+    ("Player", "trigger_server_callback", ("k",), "timout", "timeout"),
+    ("Server", "trigger_client_callback", ("k", 7), "on_eror", "on_error"),
+    ("Operator", "trigger_client_callback", ("k", 7), "timout", "timeout"),
+    ("Server", "trigger_callback", ("k", 7), "paylod", "payload"),
+    ("Server", "trigger_all_client_callbacks", ("k",), "player", "players"),
+    ("Operator", "kick", (7,), "reasn", "reason"),
+    ("Operator", "drain", (), "graze", "grace"),
+    ("Operator", "watch", (), "fors", "for_s"),
+    ("Operator", "query", ("players",), "afterr", "after"),
+    ("Operator", "ping", (), "timout", "timeout"),
+]
+
+
+@pytest.mark.parametrize(("role", "name", "arguments", "wrong", "right"), MISSPELT)
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_a_misspelt_argument_is_named(
+    face: Face, role: str, name: str, arguments: tuple[Any, ...], wrong: str, right: str
+) -> None:
+    endpoint = getattr(face.module, role)("tcp://127.0.0.1:1")
+    with pytest.raises(TypeError) as raised:
+        getattr(endpoint, name)(*arguments, **{wrong: 1})
+    text = f"{name}() got an unexpected keyword argument '{wrong}': did you mean '{right}'?"
+    assert str(raised.value) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "right"),
+    [(Limits, "max_dpth", "max_depth"), (ringback.CallbackError, "cod", "code")],
+)
+def test_a_misspelt_argument_of_another_class_is_named(kind: Any, wrong: str, right: str) -> None:
+    text = rf"{kind.__name__}\(\) got an unexpected keyword argument '{wrong}': did you mean '{right}'\?"
+    with pytest.raises(TypeError, match=text):
+        kind(**{wrong: 1})
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'zzz': there are .*" + right):
+        kind(zzz=1)
+
+
+def test_signatures_stay_as_they_are() -> None:
+    """Editors and `help` show them, also of a function that checks its names."""
+    assert list(inspect.signature(Limits).parameters) == [field.name for field in dataclasses.fields(Limits)]
+    assert list(inspect.signature(ringback.Operator.drain).parameters) == ["self", "grace", "timeout"]
+    assert dataclasses.replace(Limits(), max_depth=3) == Limits(max_depth=3)
+
+
+@pytest.mark.parametrize("players", [7, "ab", "", b"ab", 7.5, True, object()])
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_players_that_are_no_iterable_of_ids(face: Face, here: HereBroker, players: Any) -> None:
+    async def run() -> None:
+        async with Stage(face, here) as stage:
+            server, player = await stage.pair()
+            with pytest.raises(
+                TypeError, match="players must be None or an iterable of player IDs"
+            ) as raised:
+                server.trigger_all_client_callbacks("x", players=players)
+            assert f"not {type(players).__name__}; for one player, use trigger_client_" in str(raised.value)
+            player.register_client_callback("x", lambda payload: payload)
+            for fits in ([7], {7}, (7,), iter([7]), {7: "seven"}, (one for one in [7])):
+                group = server.trigger_all_client_callbacks("x", 1, players=fits)
+                assert list(await stage.within(stage.face.all(group))) == [7]
+            await stage.still_works(server, player)
+
+    asyncio.run(run())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from ringback._argument_names import checks_names
 from ringback._roles.base import C, Callback, G, OnError
 from ringback._roles.calls import CallBase
 from ringback._roles.trusted import TrustedRole, time_left
@@ -33,6 +34,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
 
     _source_route = FrameType.RELAY
 
+    @checks_names
     def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> Page:
         """Ask the broker for a page of rows.
 
@@ -59,6 +61,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         self._submit(self._endpoint.query, call, subject, after)
         return call
 
+    @checks_names
     def kick(self, player_id: PlayerID, reason: str = "", *, timeout: float | None = 5.0) -> Done:
         """Make the broker end the session of a player. The player does not connect again by itself.
 
@@ -83,6 +86,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         reason = reason.encode(errors="replace").decode()[:MAX_REASON_CHARS]
         return self._order(What.KICK, timeout, player_id=check_player_id(player_id), reason=reason)
 
+    @checks_names
     def drain(self, grace: float | None = None, *, timeout: float | None = 5.0) -> Done:
         """Make the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
 
@@ -107,6 +111,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
             raise ValueError(f"grace must be above 0 and at most {MAX_GRACE_S} seconds, or None, not {grace}")
         return self._order(What.DRAIN, timeout, grace_ms=round(1000 * grace))
 
+    @checks_names
     def watch(
         self,
         player_id: PlayerID | None = None,
@@ -148,6 +153,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
             for_ms=round(1000 * for_s),
         )
 
+    @checks_names
     def ping(self, *, timeout: float | None = 5.0) -> Done:
         """Ask the broker for a sign of life.
 

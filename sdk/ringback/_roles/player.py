@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
+from ringback._argument_names import NoOthers, checks_names, reject
 from ringback._roles.base import C, Callback, F, G, OnError, RoleBase
 from ringback._roles.registering import register
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
@@ -43,6 +44,7 @@ class PlayerRole(RoleBase[C, G]):
         limit: str | None = None,
     ) -> Registration: ...
 
+    @checks_names
     def register_client_callback(
         self,
         key: str,
@@ -75,9 +77,12 @@ class PlayerRole(RoleBase[C, G]):
         *,
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that the server has registered.
 
         The arguments, the returned call and the errors are those of `Server.trigger_client_callback`.
         """
+        if unknown:
+            reject(PlayerRole.trigger_server_callback, unknown)
         return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout)

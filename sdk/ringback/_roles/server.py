@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, overload
 
+from ringback._argument_names import checks_names
 from ringback._roles.base import C, Callback, F, G, OnError
 from ringback._roles.registering import register
 from ringback._roles.trusted import TrustedRole
@@ -43,6 +44,7 @@ class ServerRole(TrustedRole[C, G]):
         limit: str | None = None,
     ) -> Registration: ...
 
+    @checks_names
     def register_server_callback(
         self,
         key: str,

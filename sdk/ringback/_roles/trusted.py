@@ -6,7 +6,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any, Unpack
 
+from ringback._argument_names import NoOthers, checks_names, reject
 from ringback._roles.base import C, Callback, G, OnError, RoleBase, encoded_player_id
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
@@ -30,6 +32,7 @@ class TrustedRole(RoleBase[C, G]):
         *,
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that a player has registered.
 
@@ -49,6 +52,8 @@ class TrustedRole(RoleBase[C, G]):
             TypeError, ValueError: an argument has the wrong type or value.
             UsageError: this endpoint is not started, or closed.
         """
+        if unknown:
+            reject(TrustedRole.trigger_client_callback, unknown)
         return self._trigger(
             FrameType.DATA, encoded_player_id(player_id), key, payload, callback, on_error, timeout
         )
@@ -62,6 +67,7 @@ class TrustedRole(RoleBase[C, G]):
         *,
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a server callback in the name of a player.
 
@@ -73,10 +79,13 @@ class TrustedRole(RoleBase[C, G]):
 
         All other arguments, the returned call and the errors are those of `trigger_client_callback`.
         """
+        if unknown:
+            reject(TrustedRole.trigger_callback, unknown)
         return self._trigger(
             self._source_route, encoded_player_id(source), key, payload, callback, on_error, timeout
         )
 
+    @checks_names
     def trigger_all_client_callbacks(
         self,
         key: str,
@@ -90,7 +99,8 @@ class TrustedRole(RoleBase[C, G]):
         Args:
             key: the callback's key, a str of 1 to 256 bytes.
             payload: as for `trigger_client_callback`.
-            players: the player IDs; None for all players that are connected now.
+            players: the player IDs, as a list, a set or another iterable; None for all players that are
+                connected now.
             timeout: in seconds, for all calls together; None for no limit.
 
         Returns:
@@ -113,13 +123,23 @@ class TrustedRole(RoleBase[C, G]):
         if players is None:
             self._list_players(partial(group.begin, trigger), group.fail, until)
         else:
-            group.begin(trigger, [check_player_id(player_id) for player_id in players])
+            group.begin(trigger, [check_player_id(player_id) for player_id in _several(players)])
         return group
 
     @abstractmethod
     def _list_players(
         self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
     ) -> None: ...
+
+
+def _several(players: Any) -> Iterable[Any]:
+    """Return the players that a program names, one after another."""
+    if isinstance(players, str | bytes | bytearray) or not isinstance(players, Iterable):
+        raise TypeError(
+            "players must be None or an iterable of player IDs, such as a list or a set, not"
+            f" {type(players).__name__}; for one player, use trigger_client_callback"
+        )
+    return players
 
 
 def time_left(until: float | None) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
+from ringback._argument_names import advice
 from ringback._runtime.call_context import check_timeout
 from ringback._runtime.link_keys import Token, link_keys
 from ringback.protocol.addresses import check_address
@@ -52,16 +53,15 @@ def check_names(role: Role, arguments: Mapping[str, object], known: type) -> Non
         raise TypeError(f"only a player may have a player_id, not a {role}")
     for name in arguments:
         if name not in names:
-            raise TypeError(f"a {role} got an unexpected keyword argument {name!r}: {_advice(name, names)}")
+            raise TypeError(
+                f"a {role} got an unexpected keyword argument {name!r}: {_advice(name, names, role)}"
+            )
 
 
-def _advice(name: str, names: Collection[str]) -> str:
+def _advice(name: str, names: Collection[str], role: Role) -> str:
     if name in BlockingArguments.__annotations__:
         return "only the blocking face has it"
-    from difflib import get_close_matches  # only a mistake needs it
-
-    near = get_close_matches(name, names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
+    return advice(name, [*names, *(["player_id"] if role is Role.PLAYER else ())])
 
 
 @dataclass(frozen=True, kw_only=True)

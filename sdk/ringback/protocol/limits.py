@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from ringback._argument_names import checks_names
+
 MAX_KEY_BYTES = 256
 MAX_PLAYER_ID_BYTES = 64
 MAX_PLAYER_ID = 2**63 - 1
@@ -102,3 +104,6 @@ class Limits:
             raise ValueError(f"max_array_len must be at least 6, not {self.max_array_len}")
         if self.max_map_len < MAX_CONTEXT_PAIRS:
             raise ValueError(f"max_map_len must be at least {MAX_CONTEXT_PAIRS}, not {self.max_map_len}")
+
+
+Limits.__init__ = checks_names(Limits.__init__)  # type: ignore[method-assign]

@@ -40,6 +40,8 @@ def test_an_unknown_argument_is_named(module: object, role: str) -> None:
         (ringback, "Server", "limit", "did you mean 'limits'?"),
         (ringback, "Player", "worker", "did you mean 'workers'?"),
         (ringback.aio, "Player", "tokn", "did you mean 'token'?"),
+        (ringback, "Player", "playerid", "did you mean 'player_id'?"),
+        (ringback.aio, "Player", "playerid", "did you mean 'player_id'?"),
         (ringback.aio, "Player", "workers", "only the blocking face has it"),
         (ringback, "Server", "player_id", "only a player may have a player_id, not a server"),
         (ringback, "Operator", "zzz", "there are broker_key, connect_timeout, heartbeat, key_file, limits"),

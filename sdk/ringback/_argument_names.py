@@ -1,0 +1,57 @@
+"""Misspelt keyword arguments: an error that names the nearest one.
+
+Python 3.13 and newer name it by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import wraps
+from typing import Any, NoReturn, TypedDict, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NoOthers(TypedDict):
+    """No keyword arguments: the type of `**unknown`, so that type checkers refuse what `reject` refuses."""
+
+
+def advice(name: str, known: Collection[str]) -> str:
+    """Return which keyword argument was meant, or all that there are."""
+    from difflib import get_close_matches  # only a mistake needs it
+
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+
+
+def reject(function: Callable[..., Any], unknown: Iterable[str]) -> NoReturn:
+    """Raise TypeError for keyword arguments that a function does not have.
+
+    A function of the hot path has a parameter `**unknown`, and calls this if there is anything in it. That
+    costs an empty dict: 190 instructions. All other functions have the decorator `checks_names`.
+    """
+    name, *_ = unknown
+    what = function.__qualname__.removesuffix(".__init__").split(".")[-1]
+    raise TypeError(
+        f"{what}() got an unexpected keyword argument {name!r}: {advice(name, _names_of(function))}"
+    )
+
+
+def checks_names(function: F) -> F:
+    """Give a function an error for a misspelt keyword argument that names the nearest one."""
+    known = frozenset(_names_of(function))
+
+    @wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        if not known.issuperset(keywords):
+            reject(function, [name for name in keywords if name not in known])
+        return function(*arguments, **keywords)
+
+    return checked  # type: ignore[return-value]  # it takes the same arguments
+
+
+def _names_of(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments of a function or method, without `self`."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return [name for name in names if name != "self"]
