@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -75,6 +76,11 @@ EXTRAS = {
     "ringback_broker.http.dashboard": {"starlette"},
     "ringback_broker.http.metrics": {"prometheus_client"},
     "ringback_broker.http.server": {"prometheus_client", "starlette", "uvicorn"},
+    "ringback_cli.commands.keys": {"tomlkit"},
+    "ringback_cli.output": {"rich"},
+    "ringback_cli.progress": {"rich"},
+    "ringback_cli.terminal": {"rich"},
+    "ringback_cli.top_view": {"rich"},
 }
 """The modules that import packages which only an extra installs."""
 
@@ -86,6 +92,7 @@ LOADED_LATE = {
     "ringback_broker.http.dashboard": {"ringback_broker.daemon.http_side", "ringback_broker.http.server"},
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
     "ringback_broker.http.server": {"ringback_broker.daemon.http_side"},
+    "ringback_cli.terminal": {"ringback_cli.commands.top"},
 }
 """The modules that cannot be imported without their extra, and the modules that import them: inside a
 function, or for type checkers alone. The other modules in `EXTRAS` import the packages themselves in this
@@ -325,8 +332,19 @@ def test_the_faces_load_without_the_packages_for_type_checkers() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_broker_needs_three_packages() -> None:
-    assert packages_needed("ringback_broker") == {"zmq", "pydantic", "annotated_types"}
+def test_the_broker_needs_one_package() -> None:
+    """It needs msgpack too, through the wire of the SDK."""
+    assert packages_needed("ringback_broker") == {"zmq"}
+
+
+def test_the_command_line_needs_one_more_package() -> None:
+    assert packages_needed("ringback_cli") == {"typer", "zmq", "msgpack"}
+
+
+def test_installing_brings_what_is_needed_and_nothing_else() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[a-z-]+", needed)[0] for needed in project["dependencies"]}  # type: ignore[index]
+    assert names == {"pyzmq", "msgpack", "typer"}
 
 
 def test_everything_else_works_without_the_extras() -> None:

@@ -78,6 +78,10 @@ MEANINGS: dict[Exit, str] = {
 """The meaning of each exit code. `ringback --help` and docs/cli.md list them."""
 
 
+NEEDED = {"rich": "tables need rich (--json does not)", "tomlkit": "editing the access list needs tomlkit"}
+"""The packages of the extra `broker` that commands import, and what is said where one is missing."""
+
+
 class Failure(Exception):
     """The reason why a command fails, and the exit code that says so.
 
@@ -102,6 +106,10 @@ def failure_of(error: Exception) -> Failure:
     """Return the exit code and the line for any exception of a command."""
     if isinstance(error, Failure):
         return error
+    if isinstance(error, ModuleNotFoundError) and error.name in NEEDED:
+        from ringback.extras import install_command
+
+        return Failure(Exit.USAGE, f"{NEEDED[error.name]}: {install_command('broker')}")
     # An error of typer itself. The base class of these moves between typer's versions.
     if callable(format_message := getattr(error, "format_message", None)):
         return Failure(Exit.USAGE, _with_hint(" ".join(str(format_message()).split())))

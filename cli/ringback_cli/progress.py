@@ -49,8 +49,11 @@ def progress(what: str, total: int, *, done: int = 0, quiet: bool = False) -> It
 def _draw(what: str, total: int, done: Callable[[], int], over: threading.Event) -> None:
     if over.wait(AFTER_S):
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    except ModuleNotFoundError:  # the command works without a bar
+        return
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:

@@ -45,7 +45,7 @@ def test_hints_to_install_name_extras_that_exist() -> None:
                 found += what.split(",")
             # Nobody has promised that the name is ours on an index.
             assert not re.search(r"pip install '?ringback", text), path
-    assert {"tokens", "metrics", "dashboard", "tracing"} <= set(found) <= set(extras)
+    assert {"broker", "tokens", "metrics", "dashboard", "tracing"} <= set(found) <= set(extras)
 
 
 @pytest.mark.slow
@@ -62,7 +62,26 @@ def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     assert len(list(typed)) == 3
     page = Path(installed.strip()).parents[1] / "ringback_broker" / "http" / "static"
     assert {path.name for path in page.iterdir()} == {"app.js", "icon.svg", "index.html", "style.css"}
-    for extra, module in (("tokens", "jwt"), ("dashboard", "starlette"), ("tracing", "opentelemetry.trace")):
+    # The base is enough for a broker and for the SDK, and a command that needs more says what to install.
+    base = run(python, *pip, "list", "--format", "freeze", cwd=tmp_path)
+    assert not re.search(r"tomlkit|pyjwt|starlette|msgspec", base, re.I)
+    assert "Everything happened as expected." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
+    ringback = tmp_path / "clean" / "bin" / "ringback"
+    assert "Usage" in run(ringback, "--help", cwd=tmp_path)
+    allow = (ringback, "keys", "allow", "k" * 40, "--name", "a", "--role", "operator")
+    refused = subprocess.run(allow, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and refused.stdout == ""
+    install_broker = run(
+        python, "-c", "from ringback.extras import install_command as c; print(c('broker'))", cwd=tmp_path
+    )
+    assert refused.stderr == f"USAGE: editing the access list needs tomlkit: {install_broker}"
+    modules = {
+        "broker": "tomlkit",
+        "tokens": "jwt",
+        "dashboard": "starlette",
+        "tracing": "opentelemetry.trace",
+    }
+    for extra, module in modules.items():
         # The hint that programs print works as printed, in any shell that there is.
         hint = run(
             python,
@@ -73,5 +92,4 @@ def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
         for shell in filter(shutil.which, ("sh", "bash", "zsh", "fish")):
             run(shell, "-c", hint, cwd=tmp_path)
         run(python, "-c", f"import {module}", cwd=tmp_path)
-    assert "Everything happened as expected." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
-    assert "Usage" in run(tmp_path / "clean" / "bin" / "ringback", "--help", cwd=tmp_path)
+    run(*allow, cwd=tmp_path)

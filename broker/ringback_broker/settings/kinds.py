@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
-from annotated_types import Gt, Lt
-
 from ringback.protocol.addresses import check_address
+
+BOUNDS: dict[str, Callable[[float, float], bool]] = {
+    "minimum": operator.ge,
+    "exclusiveMinimum": operator.gt,
+    "maximum": operator.le,
+    "exclusiveMaximum": operator.lt,
+}
+"""The words of JSON Schema for the bounds of a number, and what a number and its bound must satisfy."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +26,14 @@ class Kind:
     Args:
         metavar: what stands for a value in a help text: its unit.
         allowed: the values that are allowed, in words.
+        bounds: those of a number, in the words of JSON Schema.
         is_path: whether it is a path. In a settings file, paths are relative to that file.
         check: returns a value in its normal form, or raises a ValueError. It gets values of the right type.
     """
 
     metavar: str
     allowed: str
+    bounds: Mapping[str, float] = field(default_factory=dict)
     is_path: bool = False
     check: Callable[[Any], Any] | None = None
 
@@ -60,9 +69,8 @@ def split_host_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _check_listener(text: str | None) -> str | None:
-    if text is not None:
-        split_host_port(text)
+def _check_listener(text: str) -> str:
+    split_host_port(text)
     return text
 
 
@@ -72,7 +80,15 @@ Address = Annotated[str, Kind("ADDR", "tcp://HOST:PORT or ipc://PATH", check=_LI
 HTTPAddress = Annotated[str | None, Kind("HOST:PORT", "HOST:PORT", check=_check_listener)]
 File = Annotated[str | None, Kind("FILE", "the path of a file", is_path=True)]
 Flag = Annotated[bool, Kind("", "true or false")]
-Seconds = Annotated[float, Gt(0), Lt(1e9), Kind("SECONDS", "a number of seconds above 0 and below 1e9")]
-Count = Annotated[int, Gt(0), Lt(10**9), Kind("N", "a whole number from 1 to 999999999")]
-Bytes = Annotated[int, Gt(0), Lt(10**9), Kind("BYTES", "a whole number of bytes from 1 to 999999999")]
-Rate = Annotated[float, Gt(0), Kind("RATE", "a number a second above 0, or inf")]
+Seconds = Annotated[
+    float,
+    Kind(
+        "SECONDS",
+        "a number of seconds above 0 and below 1e9",
+        {"exclusiveMinimum": 0, "exclusiveMaximum": 1e9},
+    ),
+]
+_WHOLE = {"minimum": 1, "maximum": 999_999_999}
+Count = Annotated[int, Kind("N", "a whole number from 1 to 999999999", _WHOLE)]
+Bytes = Annotated[int, Kind("BYTES", "a whole number of bytes from 1 to 999999999", _WHOLE)]
+Rate = Annotated[float, Kind("RATE", "a number a second above 0, or inf", {"exclusiveMinimum": 0})]

@@ -7,14 +7,12 @@ A setting has the same name here, in `ringback.toml`, as an option (`--max-playe
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-
-from annotated_types import Ge, Gt, Le
 
 from ringback.protocol.addresses import is_local
 from ringback.protocol.limits import MAX_HEARTBEAT_S
 from ringback_broker.settings.kinds import (
+    BOUNDS,
     About,
     Address,
     Bytes,
@@ -100,9 +98,7 @@ class BrokerSettings:
     ] = "info"
     report: Annotated[
         float,
-        Ge(0),
-        Le(60),
-        Kind("SECONDS", "a number of seconds from 0 to 60"),
+        Kind("SECONDS", "a number of seconds from 0 to 60", {"minimum": 0, "maximum": 60}),
         About("How often the server and operators report figures of their calls. 0: never."),
     ] = 1.0
     lease: Annotated[Seconds, About("A session ends when nothing comes from its peer for this long.")] = 60.0
@@ -123,9 +119,11 @@ class BrokerSettings:
     ] = 500
     crowd_heartbeat: Annotated[
         float,
-        Gt(0),
-        Le(MAX_HEARTBEAT_S),
-        Kind("SECONDS", f"a number of seconds above 0, at most {MAX_HEARTBEAT_S}"),
+        Kind(
+            "SECONDS",
+            f"a number of seconds above 0, at most {MAX_HEARTBEAT_S}",
+            {"exclusiveMinimum": 0, "maximum": MAX_HEARTBEAT_S},
+        ),
         About("The shortest heartbeat interval of the players beyond those."),
     ] = 5.0
     ip_connections: Annotated[Count, About("How many connections one IP may have.", reloads=True)] = 20_000
@@ -176,9 +174,7 @@ class BrokerSettings:
     ] = 100e6
     spin: Annotated[
         float,
-        Ge(0),
-        Le(1),
-        Kind("SECONDS", "a number of seconds from 0 to 1"),
+        Kind("SECONDS", "a number of seconds from 0 to 1", {"minimum": 0, "maximum": 1}),
         About("While frames come, how long the broker stays awake for the next one. 0: never.", reloads=True),
     ] = 0.0005
 
@@ -239,13 +235,22 @@ class BrokerSettings:
             )
 
 
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+_FLAGS: dict[str, bool] = {
+    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
+    **dict.fromkeys(("0", "f", "false", "n", "no", "off"), False),
+}
+"""What a bool may be called in the environment."""
+
+
 class Setting:
     """One setting of the schema.
 
     Attributes:
         name: its name in a file.
         option, variable: its name on the command line and in the environment.
-        type: its type, with its bounds.
+        type: bool, int, float or str.
         kind, about: what users are told about it.
         choices: the allowed values, if they are a few words.
         default: its value if no source sets it.
@@ -253,11 +258,12 @@ class Setting:
 
     def __init__(self, name: str, hint: Any, default: Any) -> None:
         self.name = name
-        self.type = hint
         self.default = default
         self.kind: Kind = next(item for item in hint.__metadata__ if isinstance(item, Kind))
         self.about: About = next(item for item in hint.__metadata__ if isinstance(item, About))
-        self.choices = get_args(hint.__origin__) if get_origin(hint.__origin__) is Literal else ()
+        declared = hint.__origin__
+        self.choices = get_args(declared) if get_origin(declared) is Literal else ()
+        self.type: type = declared if isinstance(declared, type) else str  # else choices, or `str | None`
         self.option = "--" + name.replace("_", "-")
         self.variable = self.about.environment or f"RINGBACK_{name.upper()}"
 
@@ -265,31 +271,37 @@ class Setting:
         """Return a value in its normal form.
 
         Args:
-            text: whether the value is a text, from the environment or an option.
+            text: whether the value may be a text that stands for it, from the environment or an option.
 
         Raises:
             InvalidSetting: the value is not allowed.
         """
-        from pydantic import ValidationError
-
+        if value is None and self.default is None:
+            return None
         try:
-            value = _adapter(self.name).validate_python(value, strict=not text)
-        except ValidationError:
-            raise InvalidSetting(self.name, f"{self.kind.allowed} is allowed, not {value!r}") from None
+            checked = self._from_text(value) if text and isinstance(value, str) else self._from_value(value)
+        except (ValueError, OverflowError):  # no number, or one that no float can hold
+            checked = None
+        if (
+            checked is None
+            or (self.choices and checked not in self.choices)
+            or not all(BOUNDS[word](checked, bound) for word, bound in self.kind.bounds.items())
+        ):
+            raise InvalidSetting(self.name, f"{self.kind.allowed} is allowed, not {value!r}")
         if self.kind.check is not None:
             try:
-                return self.kind.check(value)
+                return self.kind.check(checked)
             except ValueError as error:
                 raise InvalidSetting(self.name, str(error)) from None
-        return value
+        return checked
 
+    def _from_text(self, text: str) -> Any:
+        return _FLAGS.get(text.strip().lower()) if self.type is bool else self.type(text)
 
-@cache
-def _adapter(name: str) -> Any:
-    """Return what checks the values of a setting. It takes long to import, so no help text needs it."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(SETTINGS[name].type)
+    def _from_value(self, value: Any) -> Any:
+        if self.type is float and type(value) is int:
+            return float(value)
+        return value if type(value) is self.type else None
 
 
 def _settings() -> dict[str, Setting]:
@@ -307,10 +319,10 @@ def json_schema() -> dict[str, Any]:
     """Return the schema of `ringback.toml` as JSON Schema, draft 2020-12."""
     properties = {}
     for name, setting in SETTINGS.items():
-        kind = _adapter(name).json_schema()
-        if setting.default is None:  # TOML has no null
-            kind = kind["anyOf"][0]
-        else:
+        kind: dict[str, Any] = {"type": _JSON_TYPES[setting.type], **setting.kind.bounds}
+        if setting.choices:
+            kind["enum"] = list(setting.choices)
+        if setting.default is not None:  # TOML has no null
             kind["default"] = setting.default
         if setting.kind.metavar:
             kind["x-unit"] = setting.kind.metavar

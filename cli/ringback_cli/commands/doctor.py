@@ -106,6 +106,7 @@ def _packages() -> Iterator[Finding]:
 
     yield Finding("ringback", Verdict.OK, metadata.version("ringback"))
     for extra, names in {
+        "broker": ("rich", "tomlkit"),
         "tokens": ("pyjwt", "cryptography"),
         "metrics": ("prometheus-client", "uvicorn"),
         "tracing": ("opentelemetry-api",),

@@ -60,6 +60,42 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
         BrokerSettings(**settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("lease", "2", 2.0),
+        ("lease", " 1e3 ", 1000.0),
+        ("max_players", "5", 5),
+        ("insecure", "Yes", True),
+        ("insecure", "0", False),
+        ("ip_handshakes", "inf", float("inf")),
+        ("access", "5", "5"),
+    ],
+)
+def test_a_text_stands_for_a_value(name: str, text: str, value: Any) -> None:
+    found = SETTINGS[name].check(text, text=True)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("lease", text) for text in ("", "nan", "inf", "1e999", "0x5")),
+        *(("max_players", text) for text in ("", "1.5", "9" * 10_000)),
+        *(("insecure", text) for text in ("", "2")),
+        *(("log_format", text) for text in ("", "TEXT")),
+    ],
+)
+def test_a_text_that_stands_for_none(name: str, text: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"{name}: .* is allowed, not '"):
+        SETTINGS[name].check(text, text=True)
+
+
+def test_a_whole_number_that_no_float_can_hold() -> None:
+    with pytest.raises(InvalidSetting, match="player_bytes: a number a second above 0, or inf is allowed"):
+        BrokerSettings(player_bytes=10**400)
+
+
 def test_dashboards_that_are_allowed() -> None:
     assert BrokerSettings(http="127.0.0.1:0", dashboard=True).dashboard
     assert BrokerSettings(
