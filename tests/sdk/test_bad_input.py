@@ -197,7 +197,7 @@ async def test_a_start_that_the_broker_refuses(stage: Stage) -> None:
     with pytest.raises(ringback.IDTaken, match=r"ID_TAKEN.*7"):
         await stage.face.start(stage.make("Player", stage.broker.players, 7))
     with pytest.raises(ringback.ServerTaken, match="another server"):
-        await stage.face.start(stage.make("Server", stage.broker.backend))
+        await stage.face.start(stage.make("Server", stage.broker.backend, connect_timeout=0.5))
     with pytest.raises(ringback.Refused, match="players' address; servers and operators connect to"):
         await stage.face.start(stage.make("Operator", stage.broker.players))
     with pytest.raises(ringback.Refused, match="this is the backend's address; players connect to"):

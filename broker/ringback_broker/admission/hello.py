@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from secrets import compare_digest
 from typing import assert_never
 
 from ringback.errors import ProtocolError, RejectCode
@@ -137,7 +138,7 @@ class Admission:
             case Role.PLAYER:
                 place = self._place_for_player(hello, identity)
             case Role.SERVER:
-                place = self._place_for_server()
+                place = self._place_for_server(hello)
             case Role.OPERATOR:
                 place = self._place_for_operator()
             case _ as never:
@@ -159,9 +160,10 @@ class Admission:
             rights.ends_at = now + identity.expires_at - unix_s
         return rights
 
-    def _place_for_server(self) -> Refusal | None:
-        if self._roster.server is None:
-            return None
+    def _place_for_server(self, hello: Hello) -> Session | Refusal | None:
+        present = self._roster.server
+        if present is None or _shows_ticket(hello, present):
+            return present
         return Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
 
     def _place_for_operator(self) -> Refusal | None:
@@ -174,7 +176,9 @@ class Admission:
         """Return the session whose place the player takes, None if there is none, or why it may not join."""
         roster, settings, player_id = self._roster, self._settings, hello.player_id
         present = None if player_id is None else roster.players.get(encode_player_id(player_id))
-        if present is not None and not _is_same(identity, present.rights.identity):
+        if present is not None and not (
+            _is_same(identity, present.rights.identity) or _shows_ticket(hello, present)
+        ):
             return Refusal(RejectCode.ID_TAKEN, f"another player with the ID {player_id!r} is connected")
         if len(roster.players) - (present is not None) >= settings.max_players:
             return Refusal(RejectCode.FULL, f"the limit of {settings.max_players} players is reached")
@@ -202,6 +206,11 @@ class Admission:
             if not access.still_admits(rights.identity, session.role, session.player_id, before):
                 revoked.append((session, f"the access list no longer admits {rights.identity.name!r}"))
         return revoked
+
+
+def _shows_ticket(hello: Hello, present: Session) -> bool:
+    """Return whether a HELLO comes from the endpoint that has this session: its ticket says so."""
+    return bool(hello.ticket) and compare_digest(hello.ticket or b"", present.ticket)
 
 
 def _is_same(one: Identity | None, other: Identity | None) -> bool:

@@ -123,6 +123,7 @@ class Session:
         since: when it began.
         last_seen: when its last frame came.
         encoded_id: the player's ID as the ID part carries it; empty on the trusted side.
+        ticket: who shows it in a HELLO is this peer come back; empty if it took none.
         link: the link number; 0 for the server and for players.
         data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
         full_at: of a player: when it may send a whole burst again, on the monotonic clock, in seconds.
@@ -145,6 +146,7 @@ class Session:
     last_seen: float
     player_id: PlayerID | None = None
     encoded_id: bytes = b""
+    ticket: bytes = field(default=b"", repr=False)
     link: int = 0
     data_header: bytes = b""
     rights: Rights = field(default_factory=Rights)

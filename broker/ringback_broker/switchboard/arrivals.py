@@ -153,7 +153,7 @@ class Arrivals:
             self._sessions.turn_away(side, routing_id, connection, admitted)
             return
         if admitted.replaced is not None:
-            reason = f"the same player joined again from {connection.ip}"
+            reason = f"the same {hello.role} joined again from {connection.ip}"
             self._endings.refuse(admitted.replaced, RejectCode.REPLACED, reason)
             self._sessions.end_marked()  # LEFT of the old session comes before JOINED of the new one
         self._sessions.welcome(routing_id, connection, admitted, now)

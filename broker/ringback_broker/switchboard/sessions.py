@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ringback.errors import RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import encode
@@ -28,12 +30,14 @@ class Sessions:
 
     Args:
         software: the name and version of the broker, for WELCOME.
+        nonce: returns 16 bytes that nobody can guess, for tickets.
     """
 
     def __init__(
         self,
         settings: BrokerSettings,
         software: str,
+        nonce: Callable[[], bytes],
         wire: Wire,
         state: State,
         sending: Sending,
@@ -41,6 +45,7 @@ class Sessions:
     ) -> None:
         self._lease_ms = int(settings.lease * 1000)
         self._software = software
+        self._nonce = nonce
         self._wire = wire
         self._roster = state.roster
         self._counters = state.counters
@@ -69,6 +74,7 @@ class Sessions:
             broker=self._software,
             bundles=session.bundle is not None or None,
             report_ms=self._operations.report_ms() if session.reported.asked else None,
+            ticket=session.ticket or None,
         )
         self._sending.notify(session, encode(welcome))
         self._operations.greet(session)
@@ -92,6 +98,8 @@ class Sessions:
             session.bundle = Bundle() if hello.bundles else None
             session.reported = Reported(asked=self._operations.wants_reports())
         session.rights = admitted.rights
+        if hello.ticket is not None and hello.role is not Role.OPERATOR:  # operators have no place to take
+            session.ticket = self._nonce()
         self._windows.begin(session)
         keys = self._registered_keys.replace(hello.role, (), hello.keys)
         session.registered = Registered(keys, hello.terms if hello.role is Role.SERVER else None)

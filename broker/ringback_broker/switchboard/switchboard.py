@@ -45,7 +45,7 @@ class Switchboard:
 
     Args:
         software: the name and version of the broker, for peers.
-        nonce: returns bytes that nobody can guess.
+        nonce: returns 16 bytes that nobody can guess.
         max_connections: how many players and strangers may be connected at one time.
         access: the access list; None: anybody may join as anybody.
         unix_time: returns the wall clock's time, in seconds, for tokens and events.
@@ -96,7 +96,7 @@ class Switchboard:
             refuse=state.endings.refuse,
             unix_time=unix_time,
         )
-        self._sessions = Sessions(settings, software, wire, state, self.sending, self._operations)
+        self._sessions = Sessions(settings, software, nonce, wire, state, self.sending, self._operations)
         self._control_frames = ControlFrames(state, self.sending, self._sessions, self._operations)
         self._routing = Routing(
             wire, state, self.sending, self._sessions, self._control_frames, self._operations

@@ -196,6 +196,7 @@ class Endpoint:
             token=token,
             bundles=None if is_player else True,
             terms=self._terms(),
+            ticket=None if self._role is Role.OPERATOR else self._link.ticket,
         )
 
     def _drop_peers(self, why: str, everything: bool) -> None:

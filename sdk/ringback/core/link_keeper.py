@@ -23,8 +23,9 @@ from ringback.protocol.frames import Role, SessionState
 from ringback.protocol.limits import MAX_HEARTBEAT_S
 from ringback.protocol.player_ids import PlayerID
 
-_PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED})
-"""Refusals that pass: a start tries again as long as it has time."""
+_PASSING = frozenset({RejectCode.DRAINING, RejectCode.RATE_LIMITED, RejectCode.SERVER_TAKEN})
+"""Refusals that pass: a start tries again as long as it has time. The server that is in the way may have been
+killed a moment ago."""
 
 RESOLVED_WITHIN_S = 10.0
 """A lookup of the broker's name is reported if it takes longer, and asked for again."""
@@ -44,6 +45,7 @@ class LinkKeeper:
         link_state: the states and times of the present link.
         player_id: the ID of a player: the one that it named, or the one that the broker gave it.
         heartbeat_ms: the interval of heartbeats, in milliseconds.
+        ticket: what the broker gave with the latest WELCOME, to take the same place again; empty if nothing.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
     """
 
@@ -72,6 +74,7 @@ class LinkKeeper:
         self.link_state = LinkState(role, random)
         self.player_id = player_id
         self.heartbeat_ms = heartbeat_ms
+        self.ticket = b""
         self._shell = shell
         self._outbox = outbox
         self._broker = broker
@@ -181,6 +184,7 @@ class LinkKeeper:
         self._last_problem = ""
         self._announced = True
         self.player_id = welcome.player_id
+        self.ticket = welcome.ticket or b""
         if self.start_by is not None:
             self._started(None)
         self._shell.event(EndpointEvent.CONNECTED, self._broker)

@@ -32,6 +32,7 @@ from ringback.protocol.limits import (
     MAX_PING_BYTES,
     MAX_TERMS_CHARS,
     MAX_TOKEN_CHARS,
+    TICKET_BYTES,
 )
 from ringback.protocol.names import check_key
 from ringback.protocol.operator_frames import COLUMNS as COLUMNS
@@ -61,6 +62,7 @@ class Hello:
     token: str | None = field(default=None, repr=False)
     bundles: bool | None = None
     terms: dict[str, str] | None = None
+    ticket: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Welcome:
     broker: str
     bundles: bool | None = None
     report_ms: int | None = None
+    ticket: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,7 @@ def _hello(body: bytes) -> Hello:
         token=_token(fields),
         bundles=field_of(fields, "bundles", bool, None),
         terms=_terms(fields),
+        ticket=_ticket(fields, (0, TICKET_BYTES)),
     )
 
 
@@ -254,6 +258,14 @@ def _token(fields: dict[str, Any]) -> str | None:
     return token
 
 
+def _ticket(fields: dict[str, Any], sizes: tuple[int, ...]) -> bytes | None:
+    ticket: bytes | None = field_of(fields, "ticket", bytes, None)
+    if ticket is not None and len(ticket) not in sizes:
+        allowed = " or ".join(map(str, sizes))
+        raise ProtocolError(f"a ticket must have {allowed} bytes, not {len(ticket)}")
+    return ticket
+
+
 def _welcome(body: bytes) -> Welcome:
     fields = read_map(body)
     return Welcome(
@@ -264,6 +276,7 @@ def _welcome(body: bytes) -> Welcome:
         broker=field_of(fields, "broker", str),
         bundles=field_of(fields, "bundles", bool, None),
         report_ms=number_of(fields, "report_ms", None, bits=32),
+        ticket=_ticket(fields, (TICKET_BYTES,)),
     )
 
 

@@ -27,6 +27,9 @@ MAX_GRACE_S = 86_400
 MAX_TOKEN_CHARS = 2048
 """A longer token is refused unread. One with 28 allowed public keys and a long ID fits."""
 
+TICKET_BYTES = 16
+"""The ticket that the broker gives with a WELCOME."""
+
 MAX_ENVELOPE_BYTES = 1024 * 1024
 """The largest encoded call or reply, with everything in it."""
 

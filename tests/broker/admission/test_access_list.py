@@ -291,6 +291,71 @@ def peer_taken() -> control.Reject:
     return control.Reject(RejectCode.ID_TAKEN, "another player with the ID 7 is connected")
 
 
+def test_who_shows_the_ticket_takes_its_own_place() -> None:
+    desk = Desk()
+    server = shows(desk, Role.SERVER, b"")
+    ticket = ticket_of(server)
+    first = shows(desk, Role.PLAYER, b"", 7)
+    shown = ticket_of(first)
+    assert len(shown) == len(ticket) == 16 and shown != ticket
+    server.take()
+    assert shown.hex() not in repr(first.session) and repr(shown)[2:-1] not in repr(first.session)
+    for wrong in (b"", bytes(16), ticket):
+        refusal = shows(desk, Role.PLAYER, wrong, 7).rejected()
+        assert refusal.code is RejectCode.ID_TAKEN
+    assert first.session is not None and not first.take()
+    second = shows(desk, Role.PLAYER, shown, 7)
+    assert first.rejected().code is RejectCode.REPLACED
+    assert server.told() == [control.Left((7,)), control.Joined((7,))]
+    again = ticket_of(second)
+    assert again != shown
+    assert (
+        shows(desk, Role.PLAYER, shown, 7).rejected().code is RejectCode.ID_TAKEN
+    )  # it is of an older session
+    for wrong in (b"", bytes(16), again):
+        assert shows(desk, Role.SERVER, wrong).rejected().code is RejectCode.SERVER_TAKEN
+    second.take()
+    other = shows(desk, Role.SERVER, ticket)
+    assert isinstance(other.take(), list) and server.rejected().code is RejectCode.REPLACED
+    assert second.told() == [control.ServerDown(), control.ServerUp()]
+    assert desk.counters.sessions_replaced == 2
+
+
+def test_who_wants_no_ticket_gets_none() -> None:
+    desk = Desk()
+    for role, ticket in ((Role.PLAYER, None), (Role.SERVER, None), (Role.OPERATOR, b"")):
+        [*_, welcome] = shows(desk, role, ticket).told()
+        assert isinstance(welcome, control.Welcome) and welcome.ticket is None
+    player = desk.player(7)
+    assert player.session is not None and player.session.ticket == b""
+    assert shows(desk, Role.PLAYER, b"", 7).rejected().code is RejectCode.ID_TAKEN  # empty is not a match
+
+
+def test_a_ticket_lets_nobody_in() -> None:
+    desk = Desk(access=listed())
+    anna = shows(desk, Role.PLAYER, b"", 7, ANNA)
+    ticket = ticket_of(anna)
+    assert shows(desk, Role.PLAYER, ticket, 7, BOB).rejected().code is RejectCode.UNAUTHORIZED
+    assert anna.session is not None
+    shop = shows(desk, Role.SERVER, b"", None, SHOP)
+    assert shows(desk, Role.SERVER, ticket_of(shop), None, CLI).rejected().code is RejectCode.UNAUTHORIZED
+    assert shop.session is not None
+
+
+def shows(desk: Desk, role: Role, ticket: bytes | None, player_id: Any = None, key: str = "") -> Peer:
+    """Return a peer that has said HELLO with a ticket."""
+    peer = desk.connect(side_of(role), public_key=key)
+    peer.say(control.Hello(role, player_id, ticket=ticket))
+    return peer
+
+
+def ticket_of(peer: Peer) -> bytes:
+    """Return the ticket in the WELCOME that came."""
+    [*_, welcome] = peer.told()
+    assert isinstance(welcome, control.Welcome) and welcome.ticket is not None
+    return welcome.ticket
+
+
 def test_a_player_that_takes_its_own_place_needs_no_room() -> None:
     desk = Desk(access=listed(), max_players=2)
     joins(desk, Role.PLAYER, BOB, 8)

@@ -47,7 +47,7 @@ def reject(code: RejectCode) -> control.Reject:
 def test_hello_says_who_it_is() -> None:
     player = Desk(Role.PLAYER, player_id="ann", keys=("a", "b"))
     player.core.start(player.clock.now, 5.0)
-    assert player.shell.told() == [control.Hello(Role.PLAYER, "ann", ("a", "b"), "test/1", 1000)]
+    assert player.shell.told() == [control.Hello(Role.PLAYER, "ann", ("a", "b"), "test/1", 1000, ticket=b"")]
     assert not player.core.connected and player.shell.starts == []
     player.welcome()
     assert player.core.connected and player.shell.starts == [None]
@@ -111,7 +111,6 @@ def test_joined_but_never_welcomed_leaves_nobody_behind() -> None:
         (RejectCode.UNSUPPORTED_VERSION, Refused),
         (RejectCode.PROTOCOL_ERROR, Refused),
         (RejectCode.ID_TAKEN, IDTaken),
-        (RejectCode.SERVER_TAKEN, ServerTaken),
         (RejectCode.FULL, Refused),
     ],
 )
@@ -147,6 +146,54 @@ def test_a_broker_that_drains_all_through_the_start_has_refused_it() -> None:
         player.wait(0.1)
     [error] = player.shell.starts
     assert isinstance(error, Refused) and error.code is RejectCode.DRAINING
+
+
+def test_a_server_waits_for_the_one_that_it_replaces() -> None:
+    server = Desk(Role.SERVER)
+    server.core.start(server.clock.now, 5.0)
+    server.told(reject(RejectCode.SERVER_TAKEN))
+    server.wait(FIRST_DELAY_S)
+    assert server.shell.starts == [] and server.shell.opened == 2
+    server.welcome()
+    assert server.shell.starts == [None]
+
+
+def test_a_server_whose_place_is_taken_all_through_the_start() -> None:
+    server = Desk(Role.SERVER)
+    server.core.start(server.clock.now, 1.0)
+    while not server.shell.starts:
+        if server.shell.link_open:
+            server.told(reject(RejectCode.SERVER_TAKEN))
+        server.wait(0.1)
+    [error] = server.shell.starts
+    assert isinstance(error, ServerTaken)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_an_endpoint_shows_the_ticket_of_its_latest_session(role: Role) -> None:
+    desk = Desk(role)
+    desk.core.start(desk.clock.now, 5.0)
+    shown = []
+    for number in range(3):
+        [hello] = desk.shell.told()
+        assert isinstance(hello, control.Hello)
+        shown.append(hello.ticket)
+        ticket = None if role is Role.OPERATOR else bytes([number]) * 16
+        player_id = 7 if role is Role.PLAYER else None
+        welcome = control.Welcome(0, player_id, True, 30_000, "test", ticket=ticket)
+        desk.told(welcome)
+        assert b"\1\1" not in repr(welcome).encode() and "\\x01" not in repr((hello, welcome))
+        desk.core.link_lost(desk.clock.now, "test")
+        desk.wait(LONGEST_DELAY_S)
+    assert shown == ([None] * 3 if role is Role.OPERATOR else [b"", bytes(16), b"\1" * 16])
+
+
+def test_a_broker_that_gives_no_tickets() -> None:
+    player = connected(Role.PLAYER)
+    player.core.link_lost(player.clock.now, "test")
+    player.wait(FIRST_DELAY_S)
+    [hello] = player.shell.told()
+    assert isinstance(hello, control.Hello) and hello.ticket == b""
 
 
 def test_a_player_sends_fewer_heartbeats_in_a_crowd() -> None:

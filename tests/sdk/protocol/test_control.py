@@ -21,7 +21,7 @@ from ringback.protocol.frames import (
     header,
 )
 from ringback.protocol.latencies import FINE_CLASSES
-from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES
+from ringback.protocol.limits import IDS_A_FRAME, MAX_FRAME_BYTES, MAX_KEYS, MAX_PING_BYTES, TICKET_BYTES
 from ringback.protocol.reports import (
     CLASSES,
     FAILURES,
@@ -78,12 +78,20 @@ TRACED = st.builds(
 
 TERMS = st.none() | st.dictionaries(KEY, st.text(min_size=1, max_size=200), max_size=3)
 
+TICKET = st.none() | st.binary(min_size=TICKET_BYTES, max_size=TICKET_BYTES)
+
 FRAMES: dict[Any, st.SearchStrategy[Any]] = {
-    control.Hello: st.builds(control.Hello, st.just(Role.PLAYER), st.none() | PLAYER_ID, KEYS, TEXT)
+    control.Hello: st.builds(
+        control.Hello,
+        *(st.just(Role.PLAYER), st.none() | PLAYER_ID, KEYS, TEXT),
+        ticket=TICKET | st.just(b""),
+    )
     | st.builds(
         control.Hello, st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT, terms=TERMS
     ),
-    control.Welcome: st.builds(control.Welcome, U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT),
+    control.Welcome: st.builds(
+        control.Welcome, *(U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT), ticket=TICKET
+    ),
     control.Reject: st.builds(
         control.Reject,
         st.sampled_from(RejectCode),

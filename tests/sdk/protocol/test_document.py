@@ -135,7 +135,7 @@ def test_limits_of_the_protocol() -> None:
         name: value
         for module in (frames, limits, envelopes)
         for name, value in vars(module).items()
-        if re.match(r"MAX_|BATCH_|BUNDLE_F|IDS_|HEADER_BYTES", name)
+        if re.match(r"MAX_|BATCH_|BUNDLE_F|IDS_|TICKET_|HEADER_BYTES", name)
     }
     assert written == constants
 
