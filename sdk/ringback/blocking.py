@@ -2,115 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, Unpack
+from typing import Any, Self, Unpack
 
 from ringback._roles.base import RoleBase
-from ringback._roles.calls import CallBase, R_co
-from ringback._roles.groups import GroupBase
+from ringback._roles.blocking_calls import Call, CallGroup
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
 from ringback._runtime.options import BlockingArguments, BlockingOptions, check_names
-from ringback._runtime.worker_pool import waiting
-from ringback.errors import CallbackError, UsageError
+from ringback.errors import UsageError
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
-
-class Call(CallBase[R_co]):
-    """A call that was triggered. It ends exactly once: with results, or with an error."""
-
-    __slots__ = ()
-    _endpoint: BlockingFace
-
-    def result(self) -> R_co:
-        """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
-
-        Raises:
-            CallbackError: the call failed. Its `executed` says whether the handler ran.
-            UsageError: an `allow` function cannot wait for a call.
-        """
-        self._wait()
-        return self._result()
-
-    @property
-    def results(self) -> tuple[Any, ...]:
-        """All results, as a tuple. Waits and raises as `result` does."""
-        self._wait()
-        return self._outcome()
-
-    @property
-    def error(self) -> CallbackError | None:
-        """The error of the call, None if it succeeded. Waits until the call ends."""
-        self._wait()
-        return self._error
-
-    def _wait(self) -> None:
-        self._seen = True  # even if Ctrl-C ends the wait
-        if self._done:
-            return
-        shell = self._endpoint._shell
-        if shell.foreign:
-            shell.check_process()
-        done = threading.Lock()
-        done.acquire()
-        self.add_waiter(done.release)
-        with waiting():
-            while not done.acquire(timeout=WATCH_S):
-                problem = shell.endless_wait(self.deadline)
-                # The call may have ended while the check ran.
-                if problem is not None and not done.acquire(blocking=False):
-                    raise problem
-
-
-class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
-    """The calls of one trigger on many players. Iterate it to get (player ID, call) as the calls end.
-
-    Attributes:
-        calls: the call of each player, by player ID. Empty until the list of players is known.
-    """
-
-    def __init__(self, shell: BlockingShell) -> None:
-        super().__init__()
-        self._shell = shell
-        self._condition = threading.Condition()
-
-    def __iter__(self) -> Iterator[tuple[PlayerID, Call[R_co]]]:
-        position = 0
-        while True:
-            self._wait(lambda: len(self._ended) > position or self._complete)  # noqa: B023
-            if position == len(self._ended):
-                self._result()
-                return
-            yield self._ended_at(position)
-            position += 1
-
-    def all(self) -> dict[PlayerID, Call[R_co]]:
-        """Wait until all calls have ended. Return the call of each player, by player ID.
-
-        Raises:
-            CallbackError: the list of connected players could not be read.
-        """
-        self._wait(lambda: self._complete)
-        return self._result()
-
-    def _wait(self, until: Callable[[], bool]) -> None:
-        shell = self._shell
-        shell.check_process()  # in a forked child, the condition may be locked for ever
-        with waiting(), self._condition:
-            while not self._condition.wait_for(until, WATCH_S):
-                problem = shell.endless_wait(self.deadline)
-                if problem is not None and not until():
-                    raise problem
-
-    def _changed(self) -> None:
-        with self._condition:
-            self._condition.notify_all()
-
+__all__ = ["Call", "CallGroup", "Operator", "Player", "Server"]
 
 _ARGUMENTS = """
 

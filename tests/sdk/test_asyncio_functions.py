@@ -119,6 +119,69 @@ def test_wait_for_cancels_the_call(run: Any) -> None:
     run(body)
 
 
+def test_timeout_cancels_the_call_and_shield_keeps_it(run: Any) -> None:
+    async def body(server: aio.Server, player: aio.Player) -> None:
+        kept: list[Any] = []
+        server.register_server_callback("keep", lambda source, payload, cb: kept.append(cb))
+        call = player.trigger_server_callback("silent")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await call
+        assert isinstance(await asyncio.gather(call, return_exceptions=True), list) and call.cancelled()
+
+        call = player.trigger_server_callback("keep")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(call), 0.01)
+        assert not call.done()
+        await player.trigger_server_callback("echo")  # then the handler of "keep" has begun
+        kept[0]("late")
+        assert await asyncio.wait_for(call, PATIENCE_S) == "late"
+
+    run(body)
+
+
+def test_a_task_group_takes_coroutines_that_await_calls(run: Any) -> None:
+    async def body(server: aio.Server, player: aio.Player) -> None:
+        calls: list[aio.Call[Any]] = []
+
+        async def ask(key: str, payload: object = None) -> Any:
+            calls.append(player.trigger_server_callback(key, payload))
+            return await calls[-1]
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask("echo", number)) for number in range(3)]
+        assert [task.result() for task in tasks] == [0, 1, 2]
+
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask("silent"))
+                group.create_task(ask("nothing"))
+        assert [type(error) for error in caught.value.exceptions] == [ringback.UnknownCallback]
+        with pytest.raises(ringback.Cancelled):  # the task of the other call was cancelled, and so its call
+            await calls[3]
+
+    run(body)
+
+
+def test_as_completed_gives_results_in_the_order_in_which_they_come(run: Any) -> None:
+    async def body(server: aio.Server, player: aio.Player) -> None:
+        kept: list[Any] = []
+        server.register_server_callback("keep", lambda source, payload, cb: kept.append(cb))
+        slow, quick = player.trigger_server_callback("keep"), player.trigger_server_callback("echo", "quick")
+        came = []
+        for earliest in asyncio.as_completed([slow, quick]):
+            came.append(await earliest)
+            if len(came) == 1:
+                kept[0]("slow")
+        assert came == ["quick", "slow"]
+        failing = player.trigger_server_callback("nothing")
+        for earliest in asyncio.as_completed([failing], timeout=PATIENCE_S):
+            with pytest.raises(ringback.UnknownCallback):
+                await earliest
+
+    run(body)
+
+
 def test_run_until_complete(here: HereBroker) -> None:
     loop = asyncio.new_event_loop()
     try:

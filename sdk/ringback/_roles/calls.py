@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
-from ringback.errors import fresh
+from ringback.errors import Cancelled, fresh
 
 if TYPE_CHECKING:
     # Type checkers know this module, installed or not. A `Call` without a parameter is a `Call[Any]`.
@@ -28,12 +28,22 @@ class CallBase(PendingCall, Generic[R_co]):
         """Return whether the call has ended."""
         return self._done
 
-    def cancel(self) -> None:
-        """End the call with `Cancelled`, and tell the handler's side. Do nothing if the call has ended."""
+    def cancel(self) -> bool:
+        """End the call with `Cancelled`, and tell the handler's side.
+
+        Returns:
+            Whether there was a call to cancel. False: it has ended already, and nothing happens.
+        """
         self._seen = True
-        if not self._done:
-            assert self._endpoint is not None  # a role triggered it
-            self._endpoint.cancel_call(self)
+        if self._done:
+            return False
+        assert self._endpoint is not None  # a role triggered it
+        self._endpoint.cancel_call(self)
+        return True
+
+    def cancelled(self) -> bool:
+        """Return whether the call has ended because this program cancelled it."""
+        return isinstance(self._error, Cancelled)
 
     def seen(self) -> None:
         """Note that the program has the outcome, so that an error need not be logged. Not for users."""

@@ -29,6 +29,7 @@ class GroupBase(ABC, Generic[C_co]):
         self._begun = False
         self._cancelled = False
         self._error: CallbackError | None = None
+        self._waiters: list[Callable[[], object]] = []
 
     def begin(self, trigger: Callable[[PlayerID], C_co], player_ids: Iterable[PlayerID]) -> None:
         """Trigger the calls. Not for users."""
@@ -55,11 +56,22 @@ class GroupBase(ABC, Generic[C_co]):
         self._begun = True
         self._changed()
 
-    def cancel(self) -> None:
-        """Cancel the calls that have not ended, and those that are not triggered yet."""
+    def cancel(self) -> bool:
+        """Cancel the calls that have not ended, and those that are not triggered yet.
+
+        Returns:
+            Whether there was something to cancel. False: all calls have ended already.
+        """
+        if self._complete:
+            return False
         self._cancelled = True
         for call in list(self.calls.values()):
             call.cancel()
+        return True
+
+    def cancelled(self) -> bool:
+        """Return whether the group was cancelled before its calls were triggered."""
+        return isinstance(self._error, Cancelled)
 
     def _end(self, ended: tuple[PlayerID, C_co]) -> None:
         self._ended.append(ended)
@@ -91,6 +103,15 @@ class GroupBase(ABC, Generic[C_co]):
         player_id, call = self._ended[position]
         call.seen()
         return player_id, call
+
+    def _wake(self) -> None:
+        # Two threads may be in here: one that adds a function, and one that ends the last call.
+        while self._complete and self._waiters:
+            try:
+                wake = self._waiters.pop(0)
+            except IndexError:
+                return
+            wake()
 
     @abstractmethod
     def _changed(self) -> None:

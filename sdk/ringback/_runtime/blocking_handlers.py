@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
+from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
@@ -56,6 +57,19 @@ class BlockingHandlers(ShellBase):
         envelope, error = encode_reply(self.encoder(), execution, results, error)
         self.submit(self.endpoint.reply, execution, envelope, error, now)
 
+    def when_ended(self, ended: Any, function: Callable[[Any], object]) -> Callable[[], None]:
+        """Return what has a worker call a function of the user with a call or group that has ended.
+
+        Raises:
+            TypeError: the function is not one.
+            UsageError: this is a forked child, and the endpoint is the parent's.
+        """
+        if not callable(function):
+            raise TypeError(f"a done callback must be a function, not {type(function).__name__}")
+        self.check_process()
+        context = call_context.clean_context()
+        return lambda: self.pool.submit(context, self._tell, function, ended, "a done callback")
+
     # -- effects of the core, on the I/O thread
 
     def run(self, execution: Execution) -> None:
@@ -91,12 +105,12 @@ class BlockingHandlers(ShellBase):
             execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
             raise
 
-    def _tell(self, listener: Callable[..., Any], argument: Any) -> None:
+    def _tell(self, listener: Callable[..., Any], argument: Any, what: str = "a listener") -> None:
         try:
             self._call_user(listener, argument)
         except Exception:
             kind = getattr(listener, "__qualname__", "")
-            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
+            log.exception("%s: %s failed", self.log_name, what, extra={"kind": kind})
 
     def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
         """Run a callback or listener."""

@@ -1,0 +1,220 @@
+"""How a program of the blocking face waits for a call or a group."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, Protocol
+
+from ringback._roles.calls import CallBase, R_co
+from ringback._roles.groups import GroupBase
+from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
+from ringback._runtime.call_context import check_timeout
+from ringback._runtime.worker_pool import waiting
+from ringback.core.pending_call import Canceller
+from ringback.errors import CallbackError
+from ringback.protocol.player_ids import PlayerID
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+class _Caller(Canceller, Protocol):
+    """The endpoint that triggered a call."""
+
+    _shell: BlockingShell
+
+
+class Call(CallBase[R_co]):
+    """A call that was triggered. It ends exactly once: with results, or with an error."""
+
+    __slots__ = ()
+    _endpoint: _Caller
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait until the call ends. Return None for no result, the value of one, a tuple of several.
+
+        Args:
+            timeout: how long to wait, in seconds; None, the default: until the call ends. A wait that ends
+                too early leaves the call alone: it goes on, and may be waited for again.
+
+        Raises:
+            CallbackError: the call failed. Its `executed` says whether the handler ran. If its own time was
+                over, this is `CallTimeout`.
+            TimeoutError: the call has not ended within `timeout`. Unlike `CallTimeout`, which is one too,
+                this is no `CallbackError`.
+            UsageError: an `allow` function cannot wait for a call.
+        """
+        self._wait(timeout)
+        return self._result()
+
+    @property
+    def results(self) -> tuple[Any, ...]:
+        """All results, as a tuple. Waits and raises as `result` does."""
+        self._wait()
+        return self._outcome()
+
+    @property
+    def error(self) -> CallbackError | None:
+        """The error of the call, None if it succeeded. Waits until the call ends."""
+        self._wait()
+        return self._error
+
+    def exception(self, timeout: float | None = None) -> CallbackError | None:
+        """Wait until the call ends. Return its error, None if it succeeded.
+
+        Args:
+            timeout: how long to wait, in seconds, as for `result`.
+
+        Raises:
+            TimeoutError: the call has not ended within `timeout`.
+            UsageError: an `allow` function cannot wait for a call.
+        """
+        self._wait(timeout)
+        return self._error
+
+    def add_done_callback(self, function: Callable[[Call[R_co]], object]) -> None:
+        """Have a worker call `function(call)` once the call has ended; soon if it has ended already.
+
+        It may be a coroutine function. What it raises is logged.
+
+        Raises:
+            TypeError: it is not a function.
+        """
+        self.add_waiter(self._endpoint._shell.when_ended(self, function))
+
+    def future(self) -> Future[R_co]:
+        """Return a future of `concurrent.futures` that ends as the call does.
+
+        Pass it to `wait`, `as_completed` or `asyncio.wrap_future`, which take no call. Cancelling the future
+        cancels the call. The future of a cancelled call is cancelled.
+
+        The done callbacks of the future run on the endpoint's I/O thread, so they must not block or wait.
+        Those of the call may. A handler that waits for futures keeps its worker busy; one that waits for
+        calls does not.
+        """
+        from ringback._roles.call_futures import future_of  # loads logging and more, for few programs
+
+        self._endpoint._shell.check_process()
+        return future_of(self)
+
+    def _wait(self, timeout: float | None = None) -> None:
+        give_up_at = None if timeout is None else _moment(timeout)
+        seen, self._seen = self._seen, True  # even if Ctrl-C ends the wait
+        if self._done:
+            return
+        shell = self._endpoint._shell
+        if shell.foreign:
+            shell.check_process()
+        done = threading.Lock()
+        done.acquire()
+        self.add_waiter(done.release)
+        with waiting():
+            while not done.acquire(timeout=_pause(give_up_at)):
+                problem = shell.endless_wait(self.deadline)
+                if problem is None and _is_over(give_up_at):
+                    problem = TimeoutError(f"the call of {self.key!r} goes on: {timeout} s were not enough")
+                    self._seen = seen
+                    with suppress(ValueError):  # it ends just now
+                        self._waiters.remove(done.release)
+                if self._done:  # meanwhile
+                    return
+                if problem is not None:
+                    try:
+                        raise problem
+                    finally:
+                        del problem  # its traceback has this frame
+
+
+def _moment(timeout: float | None) -> float | None:
+    """Return when a wait with a timeout ends, on the monotonic clock; None for never."""
+    timeout = check_timeout(timeout)
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _pause(give_up_at: float | None) -> float:
+    """Return how long to wait before the next look at the I/O thread and at the clock."""
+    return WATCH_S if give_up_at is None else max(0.0, min(WATCH_S, give_up_at - time.monotonic()))
+
+
+def _is_over(give_up_at: float | None) -> bool:
+    return give_up_at is not None and time.monotonic() >= give_up_at
+
+
+class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
+    """The calls of one trigger on many players. Iterate it to get (player ID, call) as the calls end.
+
+    Attributes:
+        calls: the call of each player, by player ID. Empty until the list of players is known.
+    """
+
+    def __init__(self, shell: BlockingShell) -> None:
+        super().__init__()
+        self._shell = shell
+        self._condition = threading.Condition()
+
+    def __iter__(self) -> Iterator[tuple[PlayerID, Call[R_co]]]:
+        position = 0
+        while True:
+            self._wait(lambda: len(self._ended) > position or self._complete)  # noqa: B023
+            if position == len(self._ended):
+                self._result()
+                return
+            yield self._ended_at(position)
+            position += 1
+
+    def all(self, timeout: float | None = None) -> dict[PlayerID, Call[R_co]]:
+        """Wait until all calls have ended. Return the call of each player, by player ID.
+
+        Args:
+            timeout: how long to wait, in seconds; None, the default: until all calls have ended. A wait that
+                ends too early leaves the group alone.
+
+        Raises:
+            CallbackError: the list of connected players could not be read.
+            TimeoutError: not all calls have ended within `timeout`.
+        """
+        self._wait(lambda: self._complete, timeout)
+        return self._result()
+
+    def exception(self, timeout: float | None = None) -> CallbackError | None:
+        """Wait as `all` does. Return why the list of connected players could not be read, None if it could.
+
+        Raises:
+            TimeoutError: not all calls have ended within `timeout`.
+        """
+        self._wait(lambda: self._complete, timeout)
+        return self._error
+
+    def add_done_callback(self, function: Callable[[CallGroup[R_co]], object]) -> None:
+        """Have a worker call `function(group)` once all calls have ended; soon if they have already.
+
+        It may be a coroutine function. What it raises is logged.
+
+        Raises:
+            TypeError: it is not a function.
+        """
+        self._waiters.append(self._shell.when_ended(self, function))
+        self._wake()
+
+    def _wait(self, until: Callable[[], bool], timeout: float | None = None) -> None:
+        shell = self._shell
+        shell.check_process()  # in a forked child, the condition may be locked for ever
+        give_up_at = None if timeout is None else _moment(timeout)
+        with waiting(), self._condition:
+            while not self._condition.wait_for(until, _pause(give_up_at)):
+                problem = shell.endless_wait(self.deadline)
+                if problem is None and _is_over(give_up_at):
+                    problem = TimeoutError(f"calls of the group go on: {timeout} s were not enough")
+                if problem is not None and not until():
+                    try:
+                        raise problem
+                    finally:
+                        del problem  # its traceback has this frame
+
+    def _changed(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+        self._wake()

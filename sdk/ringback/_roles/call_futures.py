@@ -1,0 +1,37 @@
+"""Calls as futures of `concurrent.futures`, for `wait`, `as_completed` and `asyncio.wrap_future`."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from ringback._roles.calls import CallBase, R_co
+from ringback.errors import Cancelled, fresh
+
+
+def future_of(call: CallBase[R_co]) -> Future[R_co]:
+    """Return a future that ends as a call does. To cancel one of the two cancels the other."""
+    call.seen()
+    future: Future[R_co] = Future()
+    future.add_done_callback(partial(_future_ended, call))
+    call.add_waiter(partial(_call_ended, call, future))
+    return future
+
+
+def _call_ended(call: CallBase[Any], future: Future[Any]) -> None:
+    error = call._error
+    with suppress(InvalidStateError):  # the program has cancelled the future meanwhile
+        if error is None:
+            future.set_result(call._result())
+        elif isinstance(error, Cancelled):
+            future.cancel()
+        else:
+            future.set_exception(fresh(error))
+
+
+def _future_ended(call: CallBase[Any], future: Future[Any]) -> None:
+    if future.cancelled():
+        future.set_running_or_notify_cancel()  # wakes those who wait for a cancelled future
+        call.cancel()
