@@ -233,6 +233,20 @@ def test_arguments_that_are_refused(face: Face) -> None:
         face.module.Player(address, limits={"max_depth": 3})
 
 
+@played
+async def test_a_subject_that_is_refused(stage: Stage) -> None:
+    operator = await stage.operator()
+    allowed = "subject must be players, callbacks, counters, events or calls, not "
+    with pytest.raises(ValueError, match=f"^{allowed}'player': did you mean 'players'\\?$"):
+        operator.query("player")
+    with pytest.raises(ValueError, match=f"^{allowed}''$"):
+        operator.query("")
+    with pytest.raises(TypeError, match=r"^subject must be a str, not int$"):
+        operator.query(7)
+    rows, _ = await stage.result(operator.query("players"))
+    assert rows == []
+
+
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
 def test_no_broker(face: Face) -> None:
     """No program listens on the address, or one that never responds."""

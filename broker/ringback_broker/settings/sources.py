@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any
 
+from ringback.protocol.names import did_you_mean
 from ringback_broker.settings.schema import SETTINGS, BrokerSettings, InvalidSetting
 
 
@@ -107,6 +107,6 @@ def _where(name: str, origins: Mapping[str, str], path: str | None) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, SETTINGS, 1)
-    hint = f"is it {near[0]}? " if near else ""
+    near = did_you_mean(name, SETTINGS)
+    hint = f"{near} " if near else ""
     return f"no setting has this name; {hint}`ringback config show` prints all"

@@ -128,11 +128,11 @@ def _explain_callback(operator: Operator, connection: Connection, key: str) -> t
     for row in found:
         reasons += _describe_calls(row)
     if not registered:
-        from difflib import get_close_matches
+        from ringback.protocol.names import did_you_mean
 
-        near = get_close_matches(key, {row["key"] for row in rows if row["endpoints"]}, 1)
         reasons.append(f"nobody has registered {key!r}: its calls fail with UNKNOWN_CALLBACK or NO_SERVER")
-        reasons += [f"is it {near[0]!r}?"] if near else []
+        near = did_you_mean(key, {row["key"] for row in rows if row["endpoints"]})
+        reasons += [near] if near else []
     if not any(row["side"] == "server" and row["endpoints"] for row in rows):
         reasons.append("no server with callbacks is connected")
     for name, value in counters.items():

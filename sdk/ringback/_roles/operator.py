@@ -11,7 +11,7 @@ from ringback._roles.base import C, Callback, G, OnError
 from ringback._roles.calls import CallBase
 from ringback._roles.trusted import TrustedRole, time_left
 from ringback._runtime import call_context
-from ringback.protocol.control import Order, Subject, What
+from ringback.protocol.control import Order, Subject, What, check_subject
 from ringback.protocol.envelopes import MAX_ID
 from ringback.protocol.frames import FrameType
 from ringback.protocol.limits import MAX_GRACE_S, MAX_REASON_CHARS
@@ -52,7 +52,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
             UsageError: this endpoint is not started, or closed.
         """
         self._check_running()
-        subject = Subject(subject)
+        subject = check_subject(subject)
         if type(after) is not int:
             raise TypeError(f"after must be an int, not {type(after).__name__}")
         if not 0 <= after <= MAX_ID:

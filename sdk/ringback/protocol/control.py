@@ -41,6 +41,7 @@ from ringback.protocol.operator_frames import Order as Order
 from ringback.protocol.operator_frames import Query as Query
 from ringback.protocol.operator_frames import Subject as Subject
 from ringback.protocol.operator_frames import What as What
+from ringback.protocol.operator_frames import check_subject as check_subject
 from ringback.protocol.operator_frames import named as named
 from ringback.protocol.operator_frames import read_answer, read_order, read_query
 from ringback.protocol.player_ids import PlayerID, check_player_id

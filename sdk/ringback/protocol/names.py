@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from ringback.protocol.limits import MAX_KEY_BYTES
@@ -37,6 +38,14 @@ def check_key(key: Any) -> str:
     if not 1 <= size <= MAX_KEY_BYTES:
         raise ValueError(f"a key must have 1 to {MAX_KEY_BYTES} UTF-8 bytes, not {size}")
     return key
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """Return a question with the names that are most like a wrong one, at most two; "" if none is near."""
+    from difflib import get_close_matches  # only a mistake needs it
+
+    near = get_close_matches(name, names, 2)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def check_pattern(pattern: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ringback.errors import Code, ProtocolError
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, player_id_of, read_map
 from ringback.protocol.frames import FrameType
-from ringback.protocol.names import check_pattern
+from ringback.protocol.names import check_pattern, did_you_mean
 from ringback.protocol.player_ids import PlayerID
 
 
@@ -22,6 +22,24 @@ class Subject(StrEnum):
     COUNTERS = "counters"
     EVENTS = "events"
     CALLS = "calls"
+
+
+def check_subject(subject: Any) -> Subject:
+    """Return a subject if there is such a one.
+
+    Raises:
+        TypeError: the subject is not a str.
+        ValueError: no subject has this name.
+    """
+    if not isinstance(subject, str):
+        raise TypeError(f"subject must be a str, not {type(subject).__name__}")
+    try:
+        return Subject(subject)
+    except ValueError:
+        names = [one.value for one in Subject]
+        reason = f"subject must be {', '.join(names[:-1])} or {names[-1]}, not {subject!r}"
+        near = did_you_mean(subject, names)
+        raise ValueError(f"{reason}: {near}" if near else reason) from None
 
 
 COLUMNS: dict[Subject, tuple[str, ...]] = {

@@ -67,7 +67,7 @@ def test_each_problem_says_where_it_stands() -> None:
     )
     seconds = "a number of seconds above 0 and below 1e9 is allowed, not"
     assert problems(*wrong) == [
-        f"{FILE}: leese: no setting has this name; is it lease? `ringback config show` prints all",
+        f"{FILE}: leese: no setting has this name; did you mean 'lease'? `ringback config show` prints all",
         f"{FILE}: grace: {seconds} 'soon'",
         f"{FILE}: key_file: the path of a file is allowed, not 5",
         f"{FILE}: zzz: no setting has this name; `ringback config show` prints all",

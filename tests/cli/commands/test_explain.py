@@ -49,7 +49,7 @@ def test_explain_a_callback(shop: Any) -> None:
     assert code == Exit.UNKNOWN_CALLBACK
     assert output.splitlines()[:2] == [
         "nobody has registered 'ecko': its calls fail with UNKNOWN_CALLBACK or NO_SERVER",
-        "is it 'echo'?",
+        "did you mean 'echo'?",
     ]
     code, output, _ = shop.run("explain", "callback", "echo", "--json")
     assert json.loads(output)["works"] is True

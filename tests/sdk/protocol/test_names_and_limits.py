@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_ENVELOPE_BYTES, Limits
-from ringback.protocol.names import check_key, check_pattern
+from ringback.protocol.names import check_key, check_pattern, did_you_mean
 from ringback.protocol.player_ids import check_player_id, decode_player_id, encode_player_id
 
 PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
@@ -149,3 +149,10 @@ def test_patterns_that_are_refused(pattern: str, part: str) -> None:
 def test_a_pattern_of_another_type() -> None:
     with pytest.raises(TypeError, match="must be a str, not int"):
         check_pattern(7)
+
+
+def test_names_that_are_near_a_wrong_one() -> None:
+    names = ["players", "player", "events"]
+    assert did_you_mean("plaers", names) == "did you mean 'players' or 'player'?"
+    assert did_you_mean("event", names) == "did you mean 'events'?"
+    assert did_you_mean("x", names) == ""
