@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Exit(IntEnum):
     """The exit codes of `ringback`.
 
-    10 to 19: the handler did not run. 20 to 29: nobody knows whether it ran. 30 to 39: it ran.
+    10 to 19: the handler did not run. 20 to 29: it may have run. 30 to 39: it ran.
     """
 
     OK = 0
@@ -34,12 +34,14 @@ class Exit(IntEnum):
     OVERLOADED = 16
     FORBIDDEN = 17
     DRAINING = 18
+    NOT_BEGUN = 19
     TIMEOUT = 20
     PLAYER_LEFT = 21
     SERVER_LOST = 22
     CONNECTION_LOST = 23
     CANCELLED = 24
     INVALID_ANSWER = 25
+    UNCERTAIN = 26
     HANDLER_ERROR = 30
     APPLICATION_ERROR = 31
     INTERRUPTED = 130
@@ -64,12 +66,14 @@ MEANINGS: dict[Exit, str] = {
     Exit.OVERLOADED: "a queue on the way is full",
     Exit.FORBIDDEN: "the caller may not do this",
     Exit.DRAINING: "the broker is draining",
+    Exit.NOT_BEGUN: "the handler was stopped before it began",
     Exit.TIMEOUT: "no reply came in time",
     Exit.PLAYER_LEFT: "the player left before it replied",
     Exit.SERVER_LOST: "the server left before it replied",
     Exit.CONNECTION_LOST: "the link to the broker was lost",
     Exit.CANCELLED: "the call was cancelled",
-    Exit.INVALID_ANSWER: "the reply cannot be decoded",
+    Exit.INVALID_ANSWER: "the reply cannot be decoded, or there was no room for it",
+    Exit.UNCERTAIN: "the call failed at its handler, which may have run",
     Exit.HANDLER_ERROR: "the handler raised an exception",
     Exit.APPLICATION_ERROR: "the handler replied with an error of its own",
     Exit.INTERRUPTED: "Ctrl-C",
@@ -112,7 +116,7 @@ def failure_of(error: Exception) -> Failure:
         return Failure(Exit.USAGE, f"{NEEDED[error.name]}: {install_command('broker')}")
     # An error of typer itself. The base class of these moves between typer's versions.
     if callable(format_message := getattr(error, "format_message", None)):
-        return Failure(Exit.USAGE, _with_hint(" ".join(str(format_message()).split())))
+        return Failure(Exit.USAGE, _with_hint(_plain(str(format_message()))))
     if "ringback.errors" in sys.modules:
         from ringback import errors
 
@@ -127,6 +131,11 @@ def failure_of(error: Exception) -> Failure:
     return Failure(Exit.FAILED, f"{what} ({hint})")
 
 
+def _plain(message: str) -> str:
+    """Return a message of typer on one line, without the words that its checks put in front of a reason."""
+    return " ".join(message.split()).replace(": Value error, ", ": ")
+
+
 def _with_hint(message: str) -> str:
     if re.search(r"option:? '?-[\d.]", message):
         return f"{message.rstrip('.')}. Put -- before an argument that begins with a minus, as in: -- -5"
@@ -137,13 +146,13 @@ def exit_of(error: CallbackError) -> Exit:
     """Return the exit code for the error of a call."""
     from ringback.errors import Code
 
-    if not isinstance(error.code, Code):
-        return Exit.APPLICATION_ERROR
-    code = Exit[error.code.name]
+    code = Exit[error.code.name] if isinstance(error.code, Code) else Exit.APPLICATION_ERROR
     if code < Exit.TIMEOUT and error.executed != "no":
         # A reply that cannot be decoded has the error code of such a payload. But an exit code from 10 to 19
         # promises that trying again is safe.
         return Exit.INVALID_ANSWER
+    if code >= Exit.HANDLER_ERROR and error.executed != "yes":  # a task that was cancelled before it began
+        return Exit.NOT_BEGUN if error.executed == "no" else Exit.UNCERTAIN
     return code
 
 
@@ -155,11 +164,12 @@ def epilog() -> str:
     return "\n".join(
         [
             keep_lines,
-            "Errors go to standard error: CODE: message; then lines `data:` and `executed:` if there is more",
-            "to say. With --json an error is one line of JSON. Exit codes:",
+            "Errors go to standard error as `CODE: message`. Lines `data:` and `executed:` follow if they",
+            "say more than the code. With --json an error is one line of JSON. Exit codes:",
             *lines,
             "",
             keep_lines,
-            "10 to 19: the handler did not run. 20 to 29: nobody knows. 30 to 39: it ran.",
+            "10 to 19: the handler did not run. 20 to 29: it may have run; the line `executed:` says if more",
+            "is known. 30 to 39: it ran.",
         ]
     )
