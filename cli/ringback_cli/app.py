@@ -103,6 +103,6 @@ def run(arguments: list[str]) -> int:
         failure = failure_of(error)
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
         # Looked up here, because an error of usage comes before typer has the options.
-        complain_of(failure, as_json="--json" in options)
+        complain_of(failure, as_json="--json" in options, of_callback=options[:1] == ["trigger"])
         return failure.exit
     return outcome if isinstance(outcome, int) else Exit.OK

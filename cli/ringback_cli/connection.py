@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ from ringback_cli.options import (
     BrokerKeyOption,
     KeyFileOption,
     PlayersOption,
+    seconds,
 )
 from ringback_cli.signatures import expand_first_parameter, option
 
@@ -31,10 +33,6 @@ Endpoint = TypeVar("Endpoint", "Operator", "Player")
 
 CONNECT_S = 5.0
 """How long connecting may take, in seconds, without `--timeout`."""
-
-LAST_ROUND_S = 0.1
-"""A command that goes on until Ctrl-C asks the broker nothing more when less than this is left, in seconds. A
-broker that is well could not answer in time."""
 
 MAX_CONNECT_S = 1e8
 """The SDK takes a finite number of seconds."""
@@ -48,18 +46,11 @@ class TimeLimit:
     """The time that a command may take.
 
     Args:
-        timeout_s: the value of `--timeout`, inf for no limit; None: the option was not given.
+        timeout_s: the value of `--timeout`, above 0, inf for no limit; None: the option was not given.
         default_s: the limit without that option.
-
-    Raises:
-        Failure: `timeout_s` is not above 0.
     """
 
     def __init__(self, timeout_s: float | None, default_s: float = CONNECT_S) -> None:
-        if timeout_s is not None and not timeout_s > 0:  # NaN too
-            raise Failure(
-                Exit.USAGE, f"--timeout: the seconds must be above 0, or inf for no limit, not {timeout_s:g}"
-            )
         self._given = timeout_s is not None
         self._limit_s = default_s if timeout_s is None else timeout_s
         self._connect_s = CONNECT_S if timeout_s is None else timeout_s
@@ -70,19 +61,31 @@ class TimeLimit:
         self._ends_at = time.monotonic() + self._limit_s
 
     def next_round(self) -> bool:
-        """Return whether a command that goes on until Ctrl-C may go on, and ask the broker once more.
+        """Return whether a command that goes on until Ctrl-C may ask the broker once more.
 
-        `--timeout` limits all of it: then this waits for the end if it is too near for another answer.
-        Without the option, each round may take the default.
+        `--timeout` limits all of it. Without the option, each round may take the default.
         """
         if not self._given:
             self.restart()
-            return True
-        left_s = self.left_s()
-        if left_s is None or left_s > LAST_ROUND_S:
-            return True
-        time.sleep(left_s)
-        return False
+        return self.left_s() != 0
+
+    def has_ended(self, error: Exception) -> bool:
+        """Return whether a call failed because the time of `--timeout` is over."""
+        from ringback import CallTimeout
+
+        return self._given and isinstance(error, CallTimeout) and self.left_s() == 0
+
+    @contextmanager
+    def ends_quietly(self) -> Iterator[None]:
+        """Leave the block without an error when the time of `--timeout` is over.
+
+        It is for commands that go on until Ctrl-C. They end then, also while they wait for an answer.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.has_ended(error):
+                raise
 
     def pause_s(self, seconds: float) -> float:
         """Return how long to wait for the next round: a time, but not over the limit of `--timeout`."""
@@ -194,7 +197,12 @@ def _timeout_option(default_s: float) -> Any:
     text = "The time limit of the whole command, connecting included; inf: no limit."
     return Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", help=f"{text} [default: {default_s:g}{connecting}]"),
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            parser=seconds("--timeout", "above 0, or inf for no limit", lambda given: given > 0),
+            help=f"{text} [default: {default_s:g}{connecting}]",
+        ),
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,6 +66,62 @@ PayloadArgument = Annotated[
     ),
 ]
 
+SecondsParser = Callable[[str], float]
+
+
+def seconds(option: str, allowed: str, fits: Callable[[float], bool]) -> SecondsParser:
+    """Return the parser of an option that takes seconds.
+
+    Args:
+        option: its name, for the message of an error.
+        allowed: the seconds that are allowed, in words: "above 0".
+        fits: whether some seconds are allowed. It must refuse NaN.
+    """
+
+    def seconds_of(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise Failure(Exit.USAGE, f"{option}: the seconds must be {allowed}, not {_shown(text)}")
+        return value
+
+    return seconds_of
+
+
+def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the parser of an option that takes an int.
+
+    Args:
+        option: its name, for the message of an error.
+        least: the smallest number that is allowed.
+        most: the largest one; None: there is no limit.
+    """
+    allowed = f"{least} or more" if most is None else f"from {least} to {most}"
+
+    def number_of(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            raise Failure(
+                Exit.USAGE, f"{option}: the number must be a whole one, {allowed}, not {_shown(text)}"
+            )
+        return value
+
+    return number_of
+
+
+def _shown(text: str) -> str:
+    """Return a number as it is, and any other text in quotes."""
+    text = str(text)
+    return text if _NUMBER.fullmatch(text) else repr(text[:_SHOWN_CHARS])
+
+
+_SHOWN_CHARS = 40
+_NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,5})?|nan|inf)", re.IGNORECASE)
 _INT = re.compile(r"-?(0|[1-9][0-9]*)")
 
 

@@ -112,12 +112,13 @@ def complain(code: str, message: str) -> None:
     _complain(one_line(f"{code}: {message}" if message else code))
 
 
-def complain_of(failure: Failure, *, as_json: bool) -> None:
+def complain_of(failure: Failure, *, as_json: bool, of_callback: bool = True) -> None:
     """Print why a command failed on standard error, with all that the error of a call says.
 
     Args:
         as_json: print one line of JSON. Otherwise print `CODE: message`, and then the lines `data:` and
             `executed:`, each only if it says something that the code does not.
+        of_callback: the command calls a callback. Another has no handler that may have run.
     """
     error = failure.call
     if as_json:
@@ -129,7 +130,7 @@ def complain_of(failure: Failure, *, as_json: bool) -> None:
         return
     if error.data is not None:
         _complain(f"data: {to_json(error.data)}")
-    if error.executed == "maybe" or error.executed != error.default_executed:
+    if of_callback and (error.executed == "maybe" or error.executed != error.default_executed):
         _complain(f"executed: {error.executed}")
 
 
@@ -142,6 +143,12 @@ def outcome_of(error: CallbackError) -> dict[str, Any]:
 def _complain(line: str) -> None:
     with suppress(OSError):
         typer.echo(line, err=True)
+
+
+def hint(text: str) -> None:
+    """Print a line for a person on standard error. Without a terminal there, print nothing."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        _complain(one_line(text))
 
 
 def show_help(context: typer.Context) -> None:

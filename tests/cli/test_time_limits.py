@@ -7,12 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 from support.harness import BrokerProcess, Process
 
-from ringback import Player, Server
+from ringback import CallbackError, Player, Server
 from ringback_cli.exits import Exit
 
 AT_MOST_S = 15.0
@@ -46,16 +47,46 @@ ENDLESS = (
 )
 
 
+ENDLESS_AND_BUSY = (
+    ["tap"],
+    ["tap", "--json"],
+    ["events", "--follow"],
+    ["stats", "--interval", "0.1"],
+    ["top", "--json", "--interval", "0.1"],
+)
+_WITHOUT_HEARTBEATS = """
+import functools, sys, ringback
+from ringback_cli.app import run
+ringback.Operator = functools.partial(ringback.Operator, heartbeat=60.0)
+sys.exit(run(sys.argv[1:]))
+"""
+"""`ringback` that does not find out by heartbeats that the broker is stopped."""
+
+
 @pytest.fixture(scope="module")
 def busy() -> Iterator[BrokerProcess]:
     """Start a broker with a player that calls the server all the time."""
+    with calls_all_the_time() as broker:
+        yield broker
+
+
+@pytest.fixture
+def busy_of_own() -> Iterator[BrokerProcess]:
+    """Start such a broker that a test may stop."""
+    with calls_all_the_time() as broker:
+        yield broker
+
+
+@contextmanager
+def calls_all_the_time() -> Iterator[BrokerProcess]:
     with BrokerProcess() as broker, Server(broker.backend) as server, Player(broker.players, 7) as player:
         server.register_server_callback("echo", lambda source, payload: payload)
         over = threading.Event()
 
         def call() -> None:
             while not over.is_set():
-                player.trigger_server_callback("echo", 1).result()
+                with suppress(CallbackError):  # a test has stopped the broker
+                    player.trigger_server_callback("echo", 1).result()
 
         thread = threading.Thread(target=call)
         thread.start()
@@ -63,6 +94,7 @@ def busy() -> Iterator[BrokerProcess]:
             yield broker
         finally:
             over.set()
+            broker.process.signal(signal.SIGCONT)
             thread.join()
 
 
@@ -94,6 +126,17 @@ def test_what_goes_on_until_ctrl_c_ends_at_its_limit(
     assert output or arguments[0] == "tap"
 
 
+@pytest.mark.parametrize("arguments", ENDLESS_AND_BUSY, ids=" ".join)
+def test_the_limit_ends_a_query_too(busy_of_own: BrokerProcess, arguments: list[str]) -> None:
+    """The broker is stopped, so the last query waits until the end."""
+    words = ["--timeout", "4", "--backend", busy_of_own.backend]
+    with Process("-c", _WITHOUT_HEARTBEATS, *arguments, *words) as process:
+        process.wait_for(".")
+        busy_of_own.process.signal(signal.SIGSTOP)
+        assert process.wait() == Exit.OK
+        assert "TIMEOUT" not in "\n".join(process.output())
+
+
 @pytest.mark.parametrize("arguments", [["tap"], ["stats", "--interval", "0.2"], ["top", "--interval", "0.2"]])
 def test_a_count_that_is_not_reached(busy: BrokerProcess, command: Any, arguments: list[str]) -> None:
     environment = where(busy.players, busy.backend)
@@ -114,6 +157,27 @@ def test_a_broker_that_is_stopped(stopped: BrokerProcess, command: Any, argument
     environment = where(stopped.players, stopped.backend)
     code, _, errors, took_s = timed(command, *arguments, "--timeout", "1", environment=environment)
     assert code == Exit.NO_BROKER and code_in(errors, arguments) == "NO_BROKER" and took_s < AT_MOST_S
+
+
+@pytest.mark.parametrize(
+    "arguments", [["players"], ["ping", "--count", "10000"], ["kick", "7"], ["trigger", "client", "k", "7"]]
+)
+def test_only_a_callback_can_have_been_executed(busy_of_own: BrokerProcess, arguments: list[str]) -> None:
+    words = [*arguments, "--timeout", "2", "--backend", busy_of_own.backend]
+    stop_once_connected = (
+        "import ringback, os, signal\n"
+        "start = ringback.Operator.__enter__\n"
+        "def enter(self):\n"
+        "    start(self)\n"
+        f"    os.kill({busy_of_own.process.popen.pid}, signal.SIGSTOP)\n"
+        "    return self\n"
+        "ringback.Operator.__enter__ = enter\n"
+    )
+    with Process("-c", stop_once_connected + _WITHOUT_HEARTBEATS, *words) as process:
+        assert process.wait() == Exit.TIMEOUT
+        lines = process.output()
+    assert lines[0].startswith("TIMEOUT: ")
+    assert lines[1:] == (["executed: maybe"] if arguments[0] == "trigger" else [])
 
 
 @pytest.fixture(scope="module")

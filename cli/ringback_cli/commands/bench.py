@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli import options
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     DEFAULT_BACKEND,
@@ -20,6 +21,7 @@ from ringback_cli.options import (
     BrokerKeyOption,
     KeyFileOption,
     PlayersOption,
+    whole_number,
 )
 from ringback_cli.output import print_json, print_line
 from ringback_cli.progress import progress
@@ -68,7 +70,14 @@ def bench(
         Direction,
         typer.Option(help="Measure calls of players to the server (up), of the server to players (down)."),
     ] = Direction.BOTH,
-    count: Annotated[int, typer.Option(min=1, max=MOST_PLAYERS, help="The number of players.")] = 1,
+    count: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            parser=whole_number("--count", 1, MOST_PLAYERS),
+            help=f"The number of players, at most {MOST_PLAYERS}.",
+        ),
+    ] = 1,
     in_flight: Annotated[
         str,
         typer.Option(metavar="N,N,...", help="The number of calls in flight; one measurement for each N."),
@@ -76,12 +85,22 @@ def bench(
     payload_bytes: Annotated[
         int,
         typer.Option(
-            min=0,
-            max=MOST_BYTES,
-            help="The size of payloads and results in bytes; 0: objects of about 30 and 100 bytes.",
+            metavar="N",
+            parser=whole_number("--payload-bytes", 0, MOST_BYTES),
+            help="The size of payloads and results in bytes, at most 1000000; 0: objects of about 30 and 100 "
+            "bytes.",
         ),
     ] = 0,
-    seconds: Annotated[float, typer.Option(help="The duration of each measurement in seconds.")] = 3.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            parser=options.seconds(
+                "--seconds", f"above 0 and at most {LONGEST_S:g}", lambda given: 0 < given <= LONGEST_S
+            ),
+            help="The duration of each measurement in seconds.",
+        ),
+    ] = 3.0,
     key_file: KeyFileOption = None,
     player_key_file: Annotated[
         str | None,
@@ -102,10 +121,6 @@ def bench(
     Example: ringback bench --direction down --count 100 --in-flight 64,512
     """
     numbers = _in_flight(in_flight)
-    if not 0 < seconds <= LONGEST_S:
-        raise Failure(
-            Exit.USAGE, f"--seconds: the seconds must be above 0 and at most {LONGEST_S:g}, not {seconds:g}"
-        )
     specs = {
         "server": _spec("server", backend, "--backend", key_file, "--key-file", broker_key),
         "players": _spec("players", players, "--players", player_key_file, "--player-key-file", broker_key),

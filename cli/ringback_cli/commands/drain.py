@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from ringback_cli.connection import Connection, connects, result_of
-from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import seconds
 from ringback_cli.output import print_json
+
+MOST_GRACE_S = 86400
+"""The SDK has the same; it is not imported for `--help`."""
 
 
 @connects()
@@ -19,6 +22,9 @@ def drain(
         typer.Option(
             "--grace",
             metavar="SECONDS",
+            parser=seconds(
+                "--grace", f"above 0 and at most {MOST_GRACE_S}", lambda given: 0 < given <= MOST_GRACE_S
+            ),
             help="How long calls in flight may take to end. [default: the broker's setting `grace`]",
         ),
     ] = None,
@@ -29,12 +35,6 @@ def drain(
 
     Example: ringback drain --grace 30
     """
-    from ringback.protocol.limits import MAX_GRACE_S
-
-    if grace is not None and not 0 < grace <= MAX_GRACE_S:
-        raise Failure(
-            Exit.USAGE, f"--grace: the seconds must be above 0 and at most {MAX_GRACE_S}, not {grace:g}"
-        )
     with connection.operator() as operator:
         result_of(operator.drain(grace, timeout=connection.left_s()))
     print_json({"draining": connection.backend})

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ringback_cli.connection import Connection, connects, result_of
-from ringback_cli.options import JSONOption
+from ringback_cli.options import JSONOption, whole_number
 from ringback_cli.output import print_json, print_table
 from ringback_cli.progress import progress
 
@@ -18,7 +18,14 @@ _SHARES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 @connects()
 def ping(
     connection: Connection,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="The number of round trips.")] = 3,
+    count: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            parser=whole_number("--count", 1, 10_000),
+            help="The number of round trips, at most 10000.",
+        ),
+    ] = 3,
     as_json: JSONOption = False,
 ) -> None:
     """Make round trips to the broker, one after the other, and print how long they took.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +11,15 @@ import typer
 from ringback_cli.completion import any_keys, player_ids
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import JSONOption, StringIDOption, check_pattern, parse_player_id
-from ringback_cli.output import one_line, print_json, print_line, to_json
+from ringback_cli.options import (
+    JSONOption,
+    StringIDOption,
+    check_pattern,
+    parse_player_id,
+    seconds,
+    whole_number,
+)
+from ringback_cli.output import hint, one_line, print_json, print_line, to_json
 
 if TYPE_CHECKING:
     from ringback import Operator
@@ -23,6 +31,9 @@ ASK_S = 0.25
 WATCH_S = 10.0
 """How long each watch lasts, in seconds. It is renewed, so that the broker stops watching soon after this
 command ends."""
+
+MOST_LOG_S = 86400
+"""The longest watch. The SDK has the same; it is not imported for `--help`."""
 
 
 @connects()
@@ -51,13 +62,19 @@ def tap(
     ] = False,
     count: Annotated[
         int | None,
-        typer.Option("--count", metavar="N", min=1, help="Stop after N calls. [default: no limit]"),
+        typer.Option(
+            "--count",
+            metavar="N",
+            parser=whole_number("--count", 1),
+            help="Stop after N calls. [default: no limit]",
+        ),
     ] = None,
     log_s: Annotated[
         float | None,
         typer.Option(
             "--log",
             metavar="SECONDS",
+            parser=seconds("--log", f"from 0 to {MOST_LOG_S}", lambda given: 0 <= given <= MOST_LOG_S),
             help="Print nothing: make the broker log the calls for SECONDS; 0: stop that. [default: print]",
         ),
     ] = None,
@@ -73,10 +90,8 @@ def tap(
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """
-    from ringback.protocol.reports import MAX_WATCH_S, CallFilter
+    from ringback.protocol.reports import CallFilter
 
-    if log_s is not None and not 0 <= log_s <= MAX_WATCH_S:
-        raise Failure(Exit.USAGE, f"--log: the seconds must be from 0 to {MAX_WATCH_S}, not {log_s:g}")
     if log_s is not None and (payloads or count is not None or as_json):
         raise Failure(
             Exit.USAGE, "--log: it prints nothing, so do not give --payloads, --count or --json with it"
@@ -103,17 +118,9 @@ def _follow(
     operator: Operator, connection: Connection, watched: CallFilter, count: int | None, as_json: bool
 ) -> None:
     """Print the calls that end from now on."""
-    seen = _latest(operator, connection)
-    printed, renew_at = 0, 0.0
-    while connection.time_limit.next_round():
-        if time.monotonic() >= renew_at:
-            _watch(operator, connection, watched, WATCH_S)
-            renew_at = time.monotonic() + WATCH_S / 2
-        rows, following = result_of(operator.query("calls", after=seen, timeout=connection.left_s()))
-        for row in rows:
-            seen = row[0]
-            if not watched.matches(row[3], row[4]):  # another operator watches this call
-                continue
+    printed = 0
+    with connection.time_limit.ends_quietly():
+        for row in _calls(operator, connection, watched, as_json):
             if as_json:
                 print_json(_fields(row, payloads=watched.payloads))
             else:
@@ -121,10 +128,35 @@ def _follow(
             printed += 1
             if printed == count:
                 return
-        if following is None:
-            time.sleep(connection.time_limit.pause_s(ASK_S))
     if count is not None:
         raise Failure(Exit.TIMEOUT, f"{printed} of {count} calls ended before the time was over")
+
+
+def _calls(
+    operator: Operator, connection: Connection, watched: CallFilter, as_json: bool
+) -> Iterator[list[Any]]:
+    """Watch, and yield the rows of the calls that end from now on, until the time limit."""
+    seen = _latest(operator, connection)
+    renew_at = 0.0
+    while connection.time_limit.next_round():
+        if time.monotonic() >= renew_at:
+            _watch(operator, connection, watched, WATCH_S)
+            if not renew_at and not as_json:
+                hint(f"watching {_described(watched)} at {connection.backend}; Ctrl-C ends it")
+            renew_at = time.monotonic() + WATCH_S / 2
+        rows, following = result_of(operator.query("calls", after=seen, timeout=connection.left_s()))
+        for row in rows:
+            seen = row[0]
+            if watched.matches(row[3], row[4]):  # else another operator watches this call
+                yield row
+        if following is None:
+            time.sleep(connection.time_limit.pause_s(ASK_S))
+
+
+def _described(watched: CallFilter) -> str:
+    who = "" if watched.player_id is None else f" from and to player {watched.player_id!r}"
+    which = "" if watched.pattern is None else f" of keys like {watched.pattern!r}"
+    return f"calls{who}{which}"
 
 
 def _latest(operator: Operator, connection: Connection) -> int:

@@ -16,6 +16,7 @@ import typer
 
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import seconds, whole_number
 from ringback_cli.output import print_json, print_line, print_table
 from ringback_cli.rows import all_rows, each_row
 from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, Look, State, View, press, take
@@ -47,12 +48,21 @@ def top(
         ),
     ] = None,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", help="Ask the broker every SECONDS.")
+        float,
+        typer.Option(
+            "--interval",
+            metavar="SECONDS",
+            parser=seconds("--interval", "from 0.1 to 86400", lambda given: 0.1 <= given <= 86400),
+            help="Ask the broker every SECONDS.",
+        ),
     ] = 1.0,
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", metavar="N", min=1, help="Print N plain tables, then stop. [default: no limit]"
+            "--count",
+            metavar="N",
+            parser=whole_number("--count", 1),
+            help="Print N plain tables, then stop. [default: no limit]",
         ),
     ] = None,
     as_json: Annotated[
@@ -67,8 +77,6 @@ def top(
 
     Example: ringback top --view callbacks --sort p99_ms
     """
-    if not 0.1 <= interval <= 86400:
-        raise Failure(Exit.USAGE, f"--interval: the seconds must be from 0.1 to 86400, not {interval:g}")
     state = State(connection.backend, view=view, sort={**FIRST_SORT, view: _column(view, sort)})
     over = threading.Event()
     with connection.operator() as operator:
@@ -89,7 +97,11 @@ def top(
 def _column(view: View, name: str | None) -> str:
     names = [column.name for column in COLUMNS[view]]
     if name is not None and name not in names:
-        raise Failure(Exit.USAGE, f"--sort: the columns of {view.value} are {', '.join(names)}, not {name!r}")
+        from ringback.protocol.names import did_you_mean
+
+        reason = f"the columns of {view.value} are {', '.join(names)}, not {name!r}"
+        near = did_you_mean(name, names)
+        raise Failure(Exit.USAGE, f"--sort: {reason}: {near}" if near else f"--sort: {reason}")
     return name or FIRST_SORT[view]
 
 
@@ -111,6 +123,8 @@ def _answers(
         try:
             yield _look(operator, connection)
         except CallbackError as error:
+            if limit.has_ended(error):
+                return
             yield error
         due_at = max(due_at + interval_s, time.monotonic())
 

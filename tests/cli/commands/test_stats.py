@@ -45,6 +45,5 @@ def test_stats_of_a_broker_that_dies(command: Any) -> None:
         assert stats.popen.stdout.readline()
         broker.process.kill()
         code, _, errors = stats.end()
-    error, executed = errors.splitlines()
+    (error,) = errors.splitlines()  # no line `executed:`: a query has no handler
     assert code == Exit.CONNECTION_LOST and error.startswith("CONNECTION_LOST: ")
-    assert executed in ("executed: no", "executed: maybe")  # the query had left, or not

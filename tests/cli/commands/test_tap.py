@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.harness import BrokerProcess, eventually
+from support.terminals import Terminal
 
 from ringback import CallbackError, Operator, Player, Server
 from ringback_cli.exits import Exit
@@ -143,3 +145,33 @@ def test_calls_in_the_log(stage: Stage, command: Any) -> None:
 def test_wrong_use(command: Any, arguments: list[str], part: str) -> None:
     code, output, errors = command("tap", *arguments).end()
     assert (code, output) == (Exit.USAGE, "") and part in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("tap",), "watching calls at {}; Ctrl-C ends it"),
+        (
+            ("tap", "--player", "7", "--key", "shop:*"),
+            "watching calls from and to player 7 of keys like 'shop:*' at {}; Ctrl-C ends it",
+        ),
+        (("events", "--follow", "--player", "9"), "waiting for new events of player 9 at {}; Ctrl-C ends it"),
+    ],
+)
+def test_a_terminal_says_what_is_watched(
+    broker: BrokerProcess, arguments: tuple[str, ...], hint: str
+) -> None:
+    words = (sys.executable, "-m", "ringback_cli", *arguments, "--backend", broker.backend)
+    with Terminal(*words, size=(24, 200)) as terminal:
+        line = hint.format(broker.backend)
+        terminal.wait_until(lambda: line in terminal.shown, "the terminal says what is watched")
+        terminal.send("\x03")
+        assert terminal.end() == Exit.INTERRUPTED
+
+
+@pytest.mark.parametrize("arguments", [("tap", "--json"), ("events", "--follow", "--json", "--player", "9")])
+def test_json_has_no_hint(broker: BrokerProcess, arguments: tuple[str, ...]) -> None:
+    words = (sys.executable, "-m", "ringback_cli", *arguments, "--backend", broker.backend)
+    with Terminal(*words, "--timeout", "2") as terminal:
+        assert terminal.end() == Exit.OK
+        assert terminal.shown == ""
