@@ -106,6 +106,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
         traceback: TracebackType | None,
     ) -> None:
         if not self._shell.foreign:  # a forked child leaves the block: the endpoint is the parent's
+            self._leaves(kind)
             self.close()
 
     def _make_group(self) -> CallGroup[Any]:

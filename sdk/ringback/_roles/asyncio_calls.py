@@ -180,7 +180,11 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
     async def _next(self) -> None:
         self._shell.check_loop(self._loop)
         self._event.clear()
-        await self._event.wait()
+        try:
+            await self._event.wait()
+        except BaseException:  # as a cancel
+            self._look()
+            raise
 
     def _changed(self) -> None:
         self._event.set()

@@ -140,6 +140,17 @@ class RoleBase(ABC, Generic[C, G]):
         return self._shell.log_name
 
     @property
+    def _interrupted(self) -> bool:
+        return self._shell.interrupted
+
+    def _leaves(self, kind: type[BaseException] | None) -> None:
+        """Take note of how a program leaves the `with` block of this endpoint.
+
+        After Ctrl-C, sys.exit() or a cancel it can no longer look at its calls, and need not.
+        """
+        self._shell.interrupted = kind is not None and not issubclass(kind, Exception)
+
+    @property
     def link_address(self) -> str | None:
         """The address of the present link, with an IP in place of a name; None while there is no link."""
         return self._endpoint.link_address

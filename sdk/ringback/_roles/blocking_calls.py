@@ -203,16 +203,20 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         shell = self._shell
         shell.check_process()  # in a forked child, the condition may be locked for ever
         give_up_at = None if timeout is None else _moment(timeout)
-        with waiting(), self._condition:
-            while not self._condition.wait_for(until, _pause(give_up_at)):
-                problem = shell.endless_wait(self.deadline)
-                if problem is None and _is_over(give_up_at):
-                    problem = TimeoutError(f"calls of the group go on: {timeout} s were not enough")
-                if problem is not None and not until():
-                    try:
-                        raise problem
-                    finally:
-                        del problem  # its traceback has this frame
+        try:
+            with waiting(), self._condition:
+                while not self._condition.wait_for(until, _pause(give_up_at)):
+                    problem = shell.endless_wait(self.deadline)
+                    if problem is None and _is_over(give_up_at):
+                        problem = TimeoutError(f"calls of the group go on: {timeout} s were not enough")
+                    if problem is not None and not until():
+                        try:
+                            raise problem
+                        finally:
+                            del problem  # its traceback has this frame
+        except BaseException:  # as Ctrl-C
+            self._look()
+            raise
 
     def _changed(self) -> None:
         with self._condition:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
-from ringback.errors import Cancelled, fresh
+from ringback.errors import Cancelled, ConnectionLost, fresh
 
 if TYPE_CHECKING:
     # Type checkers know this module, installed or not. A `Call` without a parameter is a `Call[Any]`.
@@ -75,7 +75,9 @@ class CallBase(PendingCall, Generic[R_co]):
     def __del__(self) -> None:
         # Log an error that the program can never have seen.
         if self._done and self._error is not None and not self._seen:
-            error = self._error
+            error, endpoint = self._error, self._endpoint
+            if isinstance(error, ConnectionLost) and endpoint is not None and endpoint._interrupted:
+                return
             text = "%s: the call of %r failed, and nobody looked at its error: %s (%s)"
             details = owner_of(self), self.key, printable(error), target_of(self)
             log.warning(text, *details, extra={"kind": (self.key, error.code)})

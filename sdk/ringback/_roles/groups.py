@@ -28,6 +28,7 @@ class GroupBase(ABC, Generic[C_co]):
         self._ended: list[tuple[PlayerID, C_co]] = []
         self._begun = False
         self._cancelled = False
+        self._looked_at = False
         self._error: CallbackError | None = None
         self._waiters: list[Callable[[], object]] = []
 
@@ -46,6 +47,8 @@ class GroupBase(ABC, Generic[C_co]):
             self.fail(ConnectionLost(str(error), executed="maybe"))
             return
         self._begun = True
+        if self._looked_at:
+            self._look()
         for player_id, call in self.calls.items():
             call.add_waiter(partial(self._end, (player_id, call)))
         self._changed()
@@ -95,9 +98,14 @@ class GroupBase(ABC, Generic[C_co]):
     def _result(self) -> dict[PlayerID, C_co]:
         if self._error is not None:
             raise fresh(self._error)
+        self._look()
+        return self.calls
+
+    def _look(self) -> None:
+        """Note that the program waited for all calls, also if something ended its wait."""
+        self._looked_at = True
         for call in self.calls.values():
             call.seen()
-        return self.calls
 
     def _ended_at(self, position: int) -> tuple[PlayerID, C_co]:
         player_id, call = self._ended[position]

@@ -34,6 +34,7 @@ class ShellBase(Shell):
         listeners: the user's functions for each event.
         process: the process in which the endpoint was started; 0 while it is not.
         foreign: in a forked child, whether the endpoint belongs to the parent process.
+        interrupted: whether the endpoint ended because the program was interrupted, as by Ctrl-C.
         lifetime: whether the endpoint is held, or may be collected.
     """
 
@@ -42,6 +43,7 @@ class ShellBase(Shell):
     def __init__(self, options: EndpointOptions) -> None:
         self.running = False
         self.foreign = False
+        self.interrupted = False
         self.process = 0
         self._inherited_link: Link | None = None
         self.listeners: dict[EndpointEvent, list[Callable[[Any], Any]]] = {
@@ -118,6 +120,7 @@ class ShellBase(Shell):
         """Take note that the endpoint is started, and belongs to this process from now on."""
         self.process = os.getpid()
         self.running = True
+        self.interrupted = False
         started.add(self)
         self.hold_if_needed()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import warnings
@@ -32,6 +33,7 @@ class Startable(Protocol):
     """
 
     running: bool
+    interrupted: bool
     process: int
     lifetime: Lifetime
 
@@ -106,7 +108,9 @@ class _Started:
         """Close what the program has not closed, at the end of the process."""
         until = time.monotonic() + EXIT_S
         shells = self.running()
+        interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt  # it ends the process
         for shell in shells:
+            shell.interrupted = interrupted
             with suppress(Exception):  # each of them must leave
                 shell.abandon()
         for shell in shells:

@@ -17,6 +17,11 @@ class Canceller(Protocol):
         """What the log calls this endpoint."""
         ...
 
+    @property
+    def _interrupted(self) -> bool:
+        """Whether the endpoint ended because the program was interrupted, as by Ctrl-C."""
+        ...
+
     def cancel_call(self, call: PendingCall) -> None:
         """Cancel a call in the core; from any thread that may trigger."""
 
