@@ -174,7 +174,7 @@ def test_a_mistake_on_standard_input_ends_nothing(here: HereBroker) -> None:
         process.wait_for("^does not understand")
 
 
-@pytest.mark.parametrize("name", ["demo.py", *SERVERS, "shop_player.py"])
+@pytest.mark.parametrize("name", ["demo.py", *SERVERS, "shop_player.py", "price_list.py"])
 def test_an_example_prints_its_usage(name: str) -> None:
     with Process(str(EXAMPLES / name), "--help") as process:
         assert process.wait() == 1
@@ -189,6 +189,16 @@ def test_ctrl_c_ends_an_example(here: HereBroker, name: str) -> None:
         process.wait_for("the shop is open|plays as")
         process.signal(signal.SIGINT)
         assert process.wait() == 0 and len(process.output()) == 1, process.output()
+
+
+def test_more_calls_than_there_is_room_for(here: HereBroker) -> None:
+    with Process(str(EXAMPLES / "price_list.py"), here.backend, here.players) as process:
+        assert process.wait() == 0, process.output()
+        assert process.output() == [
+            "without waiting, 9936 of 10000 calls found no room",
+            "with wait_for_room, all prices together are 88890",
+            "with ready_to_call, all prices together are 88890",
+        ]
 
 
 def test_the_demo_succeeds() -> None:

@@ -109,6 +109,22 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._leaves(kind)
             self.close()
 
+    def ready_to_call(self, timeout: float | None = None) -> None:
+        """Wait until there is a link to the broker, and the limits have room for another call.
+
+        For programs that make calls without end: wait here before each call. Calls over the limits of one
+        peer wait by themselves with `wait_for_room=True`. This then waits until they have left.
+
+        Args:
+            timeout: in seconds; None for no limit. In a handler, at most the time that is left.
+
+        Raises:
+            CallTimeout: there was no room in time. It is a `TimeoutError` too.
+            ConnectionLost: this endpoint was closed meanwhile.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._wait_for_room(timeout).result()
+
     def _make_group(self) -> CallGroup[Any]:
         return CallGroup(self._shell)
 

@@ -399,13 +399,19 @@ class Question(PendingCall):
 
     __slots__ = ("done", "ok")
 
-    def __init__(self, call_id: int, deadline: float) -> None:
+    def __init__(self, call_id: int, deadline: float | None) -> None:
         super().__init__(call_id, "broker", deadline, None, None)
         self.done = self.ok = False
 
     def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
         assert not self.done, self.id
         self.done, self.ok = True, error is None
+
+
+class Wait(Question):
+    """A wait for room. It is counted nowhere."""
+
+    __slots__ = ()
 
 
 ODD = {(1, 2): "tile"}
@@ -419,6 +425,7 @@ class EndpointProcess(Process, Shell):
         open: executions whose handler does not reply by itself.
         calls: the calls that this endpoint triggered.
         questions: what this endpoint has asked the broker.
+        waits: its waits for room.
     """
 
     def __init__(
@@ -446,6 +453,7 @@ class EndpointProcess(Process, Shell):
         )
         self.calls: list[Call] = []
         self.questions: list[Question] = []
+        self.waits: list[Wait] = []
         self.open: list[tuple[Execution, str]] = []
         self.link: Connection | None = None
         self._dialled: object | None = None
@@ -474,8 +482,13 @@ class EndpointProcess(Process, Shell):
         timeout_s: float | None,
         kind: FrameType | None = FrameType.DATA,
         key: str = "k",
+        way: str = "",
     ) -> Call:
-        """Trigger a callback, as a face does. `to` is a player, or the source of a call to the server."""
+        """Trigger a callback, as a face does. `to` is a player, or the source of a call to the server.
+
+        Args:
+            way: "room": the call waits for room; "group": it does, and does not count as one that waits.
+        """
         now = self.world.now
         deadline, budget_ms = call_context.deadline_and_budget(timeout_s, now)
         name = f"{self.name}-{next(self._names)}"
@@ -498,8 +511,19 @@ class EndpointProcess(Process, Shell):
         except CallbackError as error:
             self.core.fail_unsent(call, error)
         else:
-            self.core.call(call, kind, b"" if to is None else encode_player_id(to), envelope)
+            encoded_id = b"" if to is None else encode_player_id(to)
+            if way:
+                self.core.call_when_room(call, kind, encoded_id, envelope, way != "group")
+            else:
+                self.core.call(call, kind, encoded_id, envelope)
         return call
+
+    def wait_for_room(self) -> None:
+        """Wait until there is room for a call, as `ready_to_call` does."""
+        now, random = self.world.now, self.world.random
+        wait = Wait(next(self._ids), random.choice([None, now + 0.05, now + 1.0]))
+        self.waits.append(wait)
+        self.core.wait_for_room(wait)
 
     def ask_broker(self) -> None:
         """Watch calls for a while, have the broker tell something, or ping it, as an operator does."""
@@ -545,13 +569,13 @@ class EndpointProcess(Process, Shell):
         self.note.note("close")
         self.alive = False
         assert not any(self.tables().values()), (self.name, self.tables())
-        assert all(call.done for call in (*self.calls, *self.questions))
+        assert all(call.done for call in (*self.calls, *self.questions, *self.waits))
 
     @property
     def busy(self) -> bool:
         """Whether calls wait for a reply, here or at their callers."""
         load = self.core.load()
-        return bool(load.pending or load.executions)
+        return bool(load.pending or load.executions or load.waiting)
 
     def tables(self) -> dict[str, int]:
         load = self.core.load()
@@ -561,6 +585,8 @@ class EndpointProcess(Process, Shell):
             "running": load.running,
             "queued": load.queued_bytes,
             "returned": load.returned,
+            "waiting": load.waiting,
+            "waits": sum(not wait.done for wait in self.waits),
         }
 
     def rest(self) -> None:

@@ -219,7 +219,7 @@ class Simulation:
                 self._forge(caller)
             case _ if caller.role is Role.SERVER:  # as trigger_all_client_callbacks does
                 for player_id in list(caller.core.players):
-                    caller.trigger(player_id, self._action(), 2.0)
+                    caller.trigger(player_id, self._action(), 2.0, way="group")
             case _ if caller.role is Role.OPERATOR:
                 caller.ask_broker()
             case _:
@@ -235,7 +235,10 @@ class Simulation:
             to = None
         elif self.world.chance(0.4):
             kind = None if caller.role is Role.SERVER else FrameType.RELAY
-        caller.trigger(to, do, timeout_s, kind, key)
+        way = "room" if self.world.chance(0.2) else ""
+        if self.world.chance(0.05):
+            caller.wait_for_room()
+        caller.trigger(to, do, timeout_s, kind, key, way)
 
     def _forge(self, forger: EndpointProcess) -> None:
         """Have an endpoint reply to a call that another endpoint was asked, with a guessed id."""

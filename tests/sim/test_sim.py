@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from ringback.core.deadlines import Deadlines
 from ringback.core.link_keeper import LinkKeeper
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
+from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import Code, call_error
 from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
@@ -124,6 +126,10 @@ def stale_lookups_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LinkKeeper, "take_addresses", mutant)
 
 
+def a_wait_for_room_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WaitingRoom, "sweep", lambda self, now: math.inf)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -135,6 +141,7 @@ def stale_lookups_count(monkeypatch: pytest.MonkeyPatch) -> None:
         deadlines_are_forgotten,
         bounces_get_lost,
         stale_lookups_count,
+        a_wait_for_room_has_no_end,
     ],
 )
 def test_a_planted_fault_is_found(

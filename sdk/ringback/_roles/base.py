@@ -37,6 +37,8 @@ G = TypeVar("G", bound=GroupBase[Any])
 F = TypeVar("F", bound=Callable[..., object])
 Callback = Callable[..., object]
 OnError = Callable[[CallbackError], object]
+Send = Callable[[PendingCall, FrameType | None, bytes, bytes], None]
+"""Sends a call. The arguments are those of `Endpoint.call`."""
 
 MAX_ENCODED_IDS = 16_384
 """Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
@@ -220,7 +222,13 @@ class RoleBase(ABC, Generic[C, G]):
         callback: Callback | None,
         on_error: OnError | None,
         timeout: float | None,
+        send: Send | None = None,
     ) -> C:
+        """Trigger a callback.
+
+        Args:
+            send: a function that sends the call; None: it leaves at once, or fails.
+        """
         self._check_running()
         check_key(key)
         now = time.monotonic()
@@ -238,7 +246,24 @@ class RoleBase(ABC, Generic[C, G]):
         except CallbackError as error:
             self._submit(self._endpoint.fail_unsent, call, stripped(error))
         else:
-            self._submit(self._endpoint.call, call, kind, encoded_id, envelope)
+            if send is None:
+                self._submit(self._endpoint.call, call, kind, encoded_id, envelope)
+            else:
+                send(call, kind, encoded_id, envelope)
+        return call
+
+    def _send_when_room(
+        self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes
+    ) -> None:
+        self._submit(self._endpoint.call_when_room, call, kind, encoded_id, envelope)
+
+    def _wait_for_room(self, timeout: float | None) -> C:
+        """Return a call that ends, without a result, once there is room for calls."""
+        self._check_running()
+        now = time.monotonic()
+        deadline, _ = call_context.deadline_and_budget(timeout, now)
+        call = self._call_class(next(self._ids), "ready to call", deadline, None, None, now, self)
+        self._submit(self._endpoint.wait_for_room, call)
         return call
 
     def cancel_call(self, call: PendingCall) -> None:

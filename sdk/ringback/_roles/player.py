@@ -77,6 +77,7 @@ class PlayerRole(RoleBase[C, G]):
         *,
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        wait_for_room: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that the server has registered.
@@ -85,4 +86,5 @@ class PlayerRole(RoleBase[C, G]):
         """
         if unknown:
             reject(PlayerRole.trigger_server_callback, unknown)
-        return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout)
+        send = self._send_when_room if wait_for_room else None
+        return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout, send)

@@ -12,6 +12,7 @@ from ringback._argument_names import NoOthers, checks_names, reject
 from ringback._roles.base import C, Callback, G, OnError, RoleBase, encoded_player_id
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
+from ringback.core.pending_call import PendingCall
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
@@ -32,6 +33,7 @@ class TrustedRole(RoleBase[C, G]):
         *,
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        wait_for_room: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that a player has registered.
@@ -44,6 +46,10 @@ class TrustedRole(RoleBase[C, G]):
             on_error: a function that is called with the `CallbackError` if the call fails. With a
                 `callback` but no `on_error`, a failure is logged.
             timeout: in seconds; None for no limit. In a handler, at most the time that is left.
+            wait_for_room: whether a call over the limits `max_pending`, `max_in_flight` or
+                `max_queued_bytes` waits until there is room for it. False: it fails with OVERLOADED. At most
+                `max_pending` calls wait. One that waits until its time is over fails with TIMEOUT, and
+                `executed="no"`.
 
         Returns:
             The call. It ends exactly once, with results or with an error. Wait for it, or pass `callback`.
@@ -54,8 +60,9 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_client_callback, unknown)
+        send = self._send_when_room if wait_for_room else None
         return self._trigger(
-            FrameType.DATA, encoded_player_id(player_id), key, payload, callback, on_error, timeout
+            FrameType.DATA, encoded_player_id(player_id), key, payload, callback, on_error, timeout, send
         )
 
     def trigger_callback(
@@ -67,6 +74,7 @@ class TrustedRole(RoleBase[C, G]):
         *,
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        wait_for_room: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a server callback in the name of a player.
@@ -81,8 +89,9 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_callback, unknown)
+        send = self._send_when_room if wait_for_room else None
         return self._trigger(
-            self._source_route, encoded_player_id(source), key, payload, callback, on_error, timeout
+            self._source_route, encoded_player_id(source), key, payload, callback, on_error, timeout, send
         )
 
     @checks_names
@@ -95,6 +104,9 @@ class TrustedRole(RoleBase[C, G]):
         timeout: float | None = DEFAULT_TIMEOUT_S,
     ) -> G:
         """Trigger a callback on many players.
+
+        Calls over the limits of this endpoint wait until there is room for them: `wait_for_room` is always
+        on.
 
         Args:
             key: the callback's key, a str of 1 to 256 bytes.
@@ -118,13 +130,21 @@ class TrustedRole(RoleBase[C, G]):
         group.deadline = until
 
         def trigger(player_id: PlayerID) -> C:
-            return self.trigger_client_callback(key, player_id, payload, timeout=time_left(until))
+            encoded_id, left_s = encoded_player_id(player_id), time_left(until)
+            return self._trigger(
+                FrameType.DATA, encoded_id, key, payload, None, None, left_s, self._send_of_group
+            )
 
         if players is None:
             self._list_players(partial(group.begin, trigger), group.fail, until)
         else:
             group.begin(trigger, [check_player_id(player_id) for player_id in _several(players)])
         return group
+
+    def _send_of_group(
+        self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes
+    ) -> None:
+        self._submit(self._endpoint.call_when_room, call, kind, encoded_id, envelope, False)
 
     @abstractmethod
     def _list_players(

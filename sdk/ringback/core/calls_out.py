@@ -5,6 +5,7 @@ A pending call leaves its table in `CallsOut.finish`, whatever ended it, and now
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ringback.core.endpoint_state import EndpointState
@@ -21,6 +22,7 @@ class CallsOut:
 
     Attributes:
         pending: how many calls wait for a reply.
+        cancel_unsent: end a call that waits somewhere else, because its caller says so. The endpoint sets it.
     """
 
     def __init__(self, state: EndpointState, outbox: Outbox, shell: Shell, encoder: Encoder) -> None:
@@ -31,6 +33,7 @@ class CallsOut:
         self._outbox = outbox
         self._shell = shell
         self._encoder = encoder
+        self.cancel_unsent: Callable[[PendingCall], None]
 
     def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
         """Send a call, unless a limit forbids it."""
@@ -77,6 +80,8 @@ class CallsOut:
         """End a call because its caller says so, and tell the handler's side."""
         peer = None if call.route is None else self._state.peers.get(call.route)
         if peer is None or call.id not in peer.calls:
+            if call.route is None:
+                self.cancel_unsent(call)
             return
         unsent = self._outbox.withdraw_call(peer, call.id)
         error = Cancelled("the caller cancelled the call", executed="no" if unsent else "maybe")
@@ -125,6 +130,19 @@ class CallsOut:
         try:
             call.settle(results, error)
         except BaseException as fault:  # of somebody who waits; the calls behind this one must end too
+            self._state.contain("waking those who wait for a call", fault)
+        if call.callback is not None or call.on_error is not None:
+            try:
+                self._shell.finished(call)
+            except BaseException as fault:
+                self._state.contain("running a callback", fault)
+
+    def end(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Tell the caller the outcome of a call that stands for others, and is not counted itself."""
+        # Like `_settle`, which is flat because it is for every call.
+        try:
+            call.settle(results, error)
+        except BaseException as fault:
             self._state.contain("waking those who wait for a call", fault)
         if call.callback is not None or call.on_error is not None:
             try:

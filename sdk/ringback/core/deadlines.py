@@ -6,6 +6,7 @@ One look at everything takes the place of a timer for each call.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
@@ -23,9 +24,14 @@ leave and are forgotten then. Nobody says when an operator has left, and it may 
 
 
 class Deadlines:
-    """The sweep over the pending calls and executions of one endpoint."""
+    """The sweep over the pending calls and executions of one endpoint.
+
+    Attributes:
+        others: functions that end what else is over its time, and return when they have something next.
+    """
 
     def __init__(self, state: EndpointState, calls_out: CallsOut, calls_in: CallsIn) -> None:
+        self.others: list[Callable[[float], float]] = []
         self._state = state
         self._calls_out = calls_out
         self._calls_in = calls_in
@@ -53,6 +59,8 @@ class Deadlines:
                 self.tidy(peer, now)
                 if peer.buckets and peer.idle and (peer.of_operator or peer.local):
                     remembered.append(peer)
+        for sweep in self.others:
+            earliest = min(earliest, sweep(now))
         for peer in remembered[:-MAX_REMEMBERED]:
             del state.peers[peer.route]
         if state.peers:

@@ -26,7 +26,8 @@ from ringback.core.questions import Questions
 from ringback.core.registry import Registry
 from ringback.core.reporter import Reporter
 from ringback.core.shell import Shell
-from ringback.errors import Code, ConnectionLost, ProtocolError, RejectCode
+from ringback.core.waiting_room import WaitingRoom
+from ringback.errors import CallbackError, Code, ConnectionLost, ProtocolError, RejectCode
 from ringback.protocol import control
 from ringback.protocol.bundles import unbundle
 from ringback.protocol.control import ControlFrame, decode, encode
@@ -59,6 +60,8 @@ class Endpoint:
         reply: send the reply of a handler; see `CallsIn.reply`.
         cancel: end a call because its caller says so; see `CallsOut.cancel`.
         fail_unsent: end a call that was not sent, with an error; see `CallsOut.fail_unsent`.
+        call_when_room: send a call as soon as the limits have room; see `WaitingRoom.add`.
+        wait_for_room: end a call once there is room for calls; see `WaitingRoom.watch`.
     """
 
     def __init__(
@@ -107,12 +110,18 @@ class Endpoint:
             hello=self._hello,
             drop_peers=self._drop_peers,
         )
+        self._room = WaitingRoom(
+            state, outbox, calls_out, shell, self.call, self._problem, one_peer=role is Role.PLAYER
+        )
+        calls_out.cancel_unsent = self._room.cancel
+        self._deadlines.others.append(self._room.sweep)
         self.counters = state.counters
         self.players = self._presence.players
         # Bound once, not forwarded and not looked up: each of these is used for every call.
         self.reply = calls_in.reply
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
+        self.call_when_room, self.wait_for_room = self._room.add, self._room.watch
         self._link_state = self._link.link_state
         self._peers, self._headers = state.peers, state.headers
         self._send_call, self._take_body = calls_out.call, self._dispatcher.take
@@ -144,6 +153,7 @@ class Endpoint:
             queued=sum(len(peer.outgoing) for peer in peers),
             queued_bytes=self._outbox.queued_bytes,
             returned=sum(len(peer.returned) for peer in peers),
+            waiting=self._room.calls,
         )
 
     # -- the link
@@ -206,6 +216,11 @@ class Endpoint:
             if everything or not peer.local:
                 self._dispatcher.drop_peer(peer, Code.CONNECTION_LOST, why)
         self._presence.clear()
+        error = ConnectionLost(why, executed="no")
+        if everything:
+            self._room.close(error)
+        else:
+            self._room.end_calls(lambda kind: None if kind is None else error)
 
     # -- calls
 
@@ -224,10 +239,16 @@ class Endpoint:
             head = self._headers[kind]
             peer = self._peers.get(encoded_id + head) or self._state.peer(encoded_id, head)
             self._send_call(call, peer, envelope)
-        elif self._link_state.closed:
-            self.fail_unsent(call, ConnectionLost("the endpoint was closed", executed="no"))
         else:
-            self.fail_unsent(call, self._link.not_ready())
+            self.fail_unsent(call, self._problem(kind) or self._link.not_ready())
+
+    def _problem(self, kind: FrameType | None) -> CallbackError | None:
+        """Return why calls of a kind cannot leave now; None if they can."""
+        if self._link_state.closed:
+            return ConnectionLost("the endpoint was closed", executed="no")
+        if kind is None or self._link_state.state is SessionState.READY:
+            return None
+        return self._link.not_ready()
 
     def query(self, call: PendingCall, subject: control.Subject, after: int) -> None:
         """Ask the broker for a page of rows. The results of the call are the rows and the next page."""
@@ -389,6 +410,9 @@ class Endpoint:
             self._outbox.add_control(encode(control.Keys(self.registry.keys(), self._terms())))
         if not self._outbox.flush():
             return False
+        while self._room.busy and self._room.admit():
+            if not self._outbox.flush():
+                return False
         if self._link_state.state is SessionState.DRAINING and not self._in_flight():
             self._shell.send(b"", encode(control.Bye()))
             self.link_lost(now, "the broker is stopping")

@@ -17,6 +17,7 @@ class Load(NamedTuple):
         queued: envelopes that wait to be sent.
         queued_bytes: the bytes of these envelopes.
         returned: replies that bounced and wait to be sent again.
+        waiting: calls of this endpoint that wait for room, and are not sent yet.
     """
 
     pending: int
@@ -27,3 +28,4 @@ class Load(NamedTuple):
     queued: int
     queued_bytes: int
     returned: int
+    waiting: int

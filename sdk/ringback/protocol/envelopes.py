@@ -195,6 +195,27 @@ class Encoder:
         return ""
 
 
+def build_call(call_id: int, key: str, payload: bytes, budget_ms: int | None, context: bytes) -> bytes:
+    """Return an encoded CALL around a payload and a context that are encoded already; b"" for no context."""
+    start = _CALL_STARTS[1 if context else 0]
+    return b"".join(
+        (start, msgpack.packb(call_id), msgpack.packb(key), payload, msgpack.packb(budget_ms), context)
+    )
+
+
+def split_call(encoded: bytes) -> tuple[bytes, bytes]:
+    """Return the payload and the context of an encoded CALL of this endpoint's own, still encoded."""
+    walker = walk_over(encoded)
+    has_context = walker.read_array_header() == 6
+    for _ in range(3):
+        walker.skip()
+    start = walker.tell()
+    walker.skip()
+    payload = encoded[start : walker.tell()]
+    walker.skip()
+    return payload, encoded[walker.tell() :] if has_context else b""
+
+
 def call_id_in(encoded: bytes) -> int | None:
     """Return the ID of an encoded CALL of this endpoint's own; None for another envelope."""
     if not encoded.startswith(_CALL_STARTS):
