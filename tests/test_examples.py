@@ -218,3 +218,28 @@ def test_the_demo_fails_if_something_unexpected_happens(tmp_path: Path) -> None:
     with Process(str(tmp_path / "demo.py")) as process:
         assert process.wait() == 1
         assert any("UNEXPECTED" in line for line in process.output())
+
+
+def test_the_market_sells_by_contract(here: HereBroker) -> None:
+    with Process(str(EXAMPLES / "market_server.py"), here.backend) as server:
+        server.wait_for("the market is open")
+
+        def shop_for(good: str, count: int) -> tuple[int, str]:
+            with Process(str(EXAMPLES / "market_player.py"), here.players, "7", good, str(count)) as player:
+                code = player.wait()
+                return code, "\n".join(player.output())
+
+        code, said = shop_for("rope", 3)
+        assert code == 0 and said.startswith("3 rope cost 36, sold at ")
+        assert shop_for("lamp", 4) == (1, "NOT_AGREED: the player does not agree")
+        assert "count must be from 1 to 100, not 101" in shop_for("rope", 101)[1]
+
+        async def cheat() -> Any:
+            async with Player(here.players, 8) as player:
+                with pytest.raises(CallbackError) as caught:
+                    await player.trigger_server_callback("market:buy", {"good": "rope", "count": -5})
+                return caught.value
+
+        error = asyncio.run(cheat())
+        assert (error.code_name, error.executed) == ("INVALID_PAYLOAD", "no")
+        assert "count must be from 1 to 100, not -5" in error.message

@@ -28,7 +28,8 @@ ORDER = {
         {"errors", "_version", "extras"},
         {"protocol"},
         {"core"},
-        {"credentials", "log_folding"},
+        {"credentials", "log_folding", "converters"},
+        {"contracts"},
         {"_runtime"},
         {"_roles"},
         {"blocking", "aio"},
@@ -69,6 +70,7 @@ DASHBOARD = "ringback_broker.http.dashboard_operator"
 """The one module of the broker that imports an endpoint: the dashboard is an operator."""
 
 EXTRAS = {
+    "ringback.converters": {"msgspec"},
     "ringback.tokens": {"jwt", "cryptography"},
     "ringback._runtime.tracer": {"opentelemetry"},
     "ringback.tracing": {"opentelemetry"},
@@ -84,7 +86,10 @@ EXTRAS = {
 }
 """The modules that import packages which only an extra installs."""
 
-FOR_CHECKERS = {"ringback._roles.calls": {"typing_extensions"}}
+FOR_CHECKERS = {
+    "ringback._roles.calls": {"typing_extensions"},
+    "ringback.contracts": {"typing_extensions"},
+}
 """The modules that import packages for type checkers alone, which bring these packages themselves."""
 
 LOADED_LATE = {

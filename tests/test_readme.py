@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ CONSOLE = re.findall(r"```console\n(.*?)```", README, re.S)
 PROGRAMS = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" in snippet]
 PIECES = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" not in snippet]
 
-NOT_FOR_USERS = {"add_waiter", "begin", "cancel_call", "fail", "seen", "settle"}
+NOT_FOR_USERS = {"add_waiter", "begin", "cancel_call", "convert", "fail", "seen", "settle"}
 """Methods without an underscore that other parts of the SDK use, and that users do not need."""
 
 
@@ -81,13 +82,15 @@ def test_program_of_the_guide(snippet: str, number: signal.Signals, here: HereBr
 
 
 @pytest.mark.parametrize("snippet", PIECES, ids=range(len(PIECES)))
-def test_snippet_of_the_guide(snippet: str, here: HereBroker) -> None:
+def test_snippet_of_the_guide(snippet: str, here: HereBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a snippet with a `server` and a `player`, those of ringback.aio if the snippet awaits something.
 
     The player starts first, so that the server knows it from the beginning.
     """
     code = compile(at(here, snippet), "guide.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    names: dict[str, Any] = {"__name__": "guide"}
+    module = ModuleType("guide")
+    monkeypatch.setitem(sys.modules, "guide", module)  # where the types of a contract are looked up
+    names: dict[str, Any] = vars(module)
     if code.co_flags & inspect.CO_COROUTINE:
 
         async def run() -> None:

@@ -120,6 +120,10 @@ def mistaken(call: ringback.Call[int], other: ringback.aio.Call[int], operator: 
 """Each of the lines that call an endpoint's class or end with "# wrong" has a mistake."""
 
 
+TYPED_PROGRAM = (ROOT / "tests" / "support" / "typed_program.py").read_text()
+"""The program of a user with contracts. Each line that ends in "# wrong" has a mistake."""
+
+
 def as_module(snippet: str) -> str:
     """Return a snippet as a module. One that uses `server` and `player` becomes a function of them."""
     if "import Player, Server" in snippet or "run_forever" in snippet:  # a whole program
@@ -169,6 +173,7 @@ def test_the_snippets_are_right_and_each_wrong_argument_is_found(
     write_snippets(tmp_path)
     (tmp_path / "right.py").write_text(RIGHT)
     (tmp_path / "wrong.py").write_text(WRONG)
+    (tmp_path / "typed_program.py").write_text(TYPED_PROGRAM)
     output = checker(tmp_path)
     complaints = re.findall(r"(\w+)\.py:(\d+):.* (?:error|warning)", output)
     mistakes = {
@@ -176,4 +181,7 @@ def test_the_snippets_are_right_and_each_wrong_argument_is_found(
         for n, line in enumerate(WRONG.splitlines(), 1)
         if line.startswith(("ringback.", "Ann(", "partial(")) or line.endswith("# wrong")
     }
-    assert {(module, int(line)) for module, line in complaints} == {("wrong", n) for n in mistakes}, output
+    typed = {n for n, line in enumerate(TYPED_PROGRAM.splitlines(), 1) if line.endswith("# wrong")}
+    assert len(typed) >= 20
+    expected = {("wrong", n) for n in mistakes} | {("typed_program", n) for n in typed}
+    assert {(module, int(line)) for module, line in complaints} == expected, output

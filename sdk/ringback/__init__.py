@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares it with _NAM
         Player as Player,
         Server as Server,
     )
+    from ringback.contracts import ClientCallback as ClientCallback, ServerCallback as ServerCallback
     from ringback.core.execution import Execution as Execution
     from ringback.core.permissions import OPERATORS as OPERATORS
     from ringback.core.registry import Registration as Registration
@@ -55,6 +56,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares it with _NAM
 _NAMES = {
     "ringback.blocking": "Call CallGroup Operator Player Server",
     "ringback._runtime.call_context": "remaining",
+    "ringback.contracts": "ClientCallback ServerCallback",
     "ringback.core.execution": "Execution",
     "ringback.core.permissions": "OPERATORS",
     "ringback.core.registry": "Registration",

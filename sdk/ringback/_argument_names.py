@@ -37,6 +37,19 @@ def reject(function: Callable[..., Any], unknown: Iterable[str]) -> NoReturn:
     )
 
 
+def check_options(what: str, options: Collection[str], known: type) -> None:
+    """Raise TypeError for a keyword argument that is not in a TypedDict of options.
+
+    Args:
+        what: the name of the function that got them.
+        known: the TypedDict.
+    """
+    names = known.__annotations__
+    for name in options:
+        if name not in names:
+            raise TypeError(f"{what}() got an unexpected keyword argument {name!r}: {advice(name, names)}")
+
+
 def checks_names(function: F) -> F:
     """Give a function an error for a misspelt keyword argument that names the nearest one."""
     known = frozenset(_names_of(function))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ringback._roles.base import RoleBase
-from ringback._roles.blocking_calls import Call, CallGroup
+from ringback._argument_names import check_options
+from ringback._roles.base import GroupOptions, RoleBase, TriggerOptions
+from ringback._roles.blocking_calls import Call, CallGroup, TypedCall
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
+from ringback._roles.trusted import TrustedRole
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
 from ringback._runtime.options import BlockingArguments, BlockingOptions, check_names
+from ringback.contracts import ClientCallback, P, R, ServerCallback
 from ringback.errors import UsageError
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
@@ -49,6 +53,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
 
     _shell: BlockingShell
     _call_class = Call
+    _typed_class = TypedCall
     _module = "ringback"
 
     def __init__(self, options: BlockingOptions) -> None:
@@ -142,7 +147,57 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._shell.check_process()
 
 
-class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingFace):
+class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
+    """What a server and an operator trigger by contract."""
+
+    def trigger(
+        self,
+        contract: ClientCallback[P, R] | ServerCallback[P, R],
+        player_id: PlayerID,
+        payload: P,
+        callback: Callable[[R], object] | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> Call[R]:
+        """Trigger a callback that has a contract: that of a player, or the server's in the name of a player.
+
+        A payload that does not fit the contract fails the call with `InvalidPayload`; nothing is sent.
+
+        Args:
+            contract: a `ClientCallback`, or a `ServerCallback` as for `trigger_callback`.
+            player_id: the player that is called, or the source.
+            payload: a value of the contract's type.
+            callback: a function that is called with the result if the call succeeds.
+            options: those of `trigger_client_callback`.
+
+        Returns:
+            The call. Its result has the contract's type.
+        """
+        check_options("trigger", options, TriggerOptions)
+        call: Call[R] = self._trigger_contract(contract, player_id, payload, callback, **options)
+        return call
+
+    def trigger_all(
+        self,
+        contract: ClientCallback[P, R],
+        payload: P,
+        **options: Unpack[GroupOptions],
+    ) -> CallGroup[R]:
+        """Trigger a callback that has a contract on many players.
+
+        Args:
+            contract: a `ClientCallback`.
+            payload: a value of the contract's type.
+            options: those of `trigger_all_client_callbacks`.
+
+        Returns:
+            A group of calls, as `trigger_all_client_callbacks` returns it.
+        """
+        check_options("trigger_all", options, GroupOptions)
+        group: CallGroup[R] = self._trigger_contract_on_all(contract, payload, **options)
+        return group
+
+
+class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
     def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
@@ -159,9 +214,33 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):
         check_names(Role.PLAYER, arguments, BlockingArguments)
         super().__init__(BlockingOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
 
+    def trigger(
+        self,
+        contract: ServerCallback[P, R],
+        payload: P,
+        callback: Callable[[R], object] | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> Call[R]:
+        """Trigger a callback of the server that has a contract.
+
+        A payload that does not fit the contract fails the call with `InvalidPayload`; nothing is sent.
+
+        Args:
+            contract: a `ServerCallback`.
+            payload: a value of the contract's type.
+            callback: a function that is called with the result if the call succeeds.
+            options: those of `trigger_server_callback`.
+
+        Returns:
+            The call. Its result has the contract's type.
+        """
+        check_options("trigger", options, TriggerOptions)
+        call: Call[R] = self._trigger_contract(contract, payload, callback, **options)
+        return call
+
 
 class Operator(
-    OperatorRole[Call[Any], CallGroup[Any], Call[None], Call[tuple[Rows, int | None]]], BlockingFace
+    OperatorRole[Call[Any], CallGroup[Any], Call[None], Call[tuple[Rows, int | None]]], BlockingTrusted
 ):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 

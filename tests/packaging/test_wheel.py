@@ -45,7 +45,7 @@ def test_hints_to_install_name_extras_that_exist() -> None:
                 found += what.split(",")
             # Nobody has promised that the name is ours on an index.
             assert not re.search(r"pip install '?ringback", text), path
-    assert {"broker", "tokens", "metrics", "dashboard", "tracing"} <= set(found) <= set(extras)
+    assert {"broker", "tokens", "metrics", "dashboard", "tracing", "typed"} <= set(found) <= set(extras)
 
 
 @pytest.mark.slow
@@ -80,6 +80,7 @@ def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
         "tokens": "jwt",
         "dashboard": "starlette",
         "tracing": "opentelemetry.trace",
+        "typed": "msgspec",
     }
     for extra, module in modules.items():
         # The hint that programs print works as printed, in any shell that there is.

@@ -52,3 +52,14 @@ def test_importing_the_package_loads_none_of_its_parts() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_faces_load_no_converters_of_others_before_a_type_is_used() -> None:
+    code = """
+import sys, ringback, ringback.aio
+ringback.Server, ringback.ServerCallback
+print([name for name in ("msgspec", "pydantic") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol
 
 from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
+from ringback._roles.typed_calls import TypedCallBase
 from ringback._runtime.asyncio_shell import AsyncioShell
 from ringback._runtime.done_callbacks import DoneCallback
 from ringback._runtime.waiter import Waiter
@@ -108,6 +109,16 @@ class Call(CallBase[R_co]):
     def _check_done(self) -> None:
         if not self._done:
             raise asyncio.InvalidStateError(f"the call of {self.key!r} has not ended: await it first")
+
+
+class TypedCall(TypedCallBase[R_co], Call[R_co]):
+    """A call of a contract. A result that does not fit the contract is an error."""
+
+    __slots__ = ()
+
+    def _check_done(self) -> None:
+        super()._check_done()
+        self.convert()
 
 
 class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import count
 from random import Random, SystemRandom
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypedDict, TypeVar
 from weakref import WeakMethod
 
 from ringback._roles.calls import CallBase
 from ringback._roles.groups import GroupBase
+from ringback._roles.typed_calls import Outgoing, TypedCallBase
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.lifetimes import warn_unclosed
@@ -28,9 +29,10 @@ from ringback.core.registry import Registry
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout, stripped
+from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
-from ringback.protocol.player_ids import check_player_id, encode_player_id
+from ringback.protocol.player_ids import PlayerID, check_player_id, encode_player_id
 
 C = TypeVar("C", bound=CallBase[Any])
 G = TypeVar("G", bound=GroupBase[Any])
@@ -39,6 +41,22 @@ Callback = Callable[..., object]
 OnError = Callable[[CallbackError], object]
 Send = Callable[[PendingCall, FrameType | None, bytes, bytes], None]
 """Sends a call. The arguments are those of `Endpoint.call`."""
+
+
+class TriggerOptions(TypedDict, total=False):
+    """The options of every trigger, as type checkers see them in `trigger`."""
+
+    on_error: OnError | None
+    timeout: float | None
+    wait_for_room: bool
+
+
+class GroupOptions(TypedDict, total=False):
+    """The options of every trigger on many players, as type checkers see them in `trigger_all`."""
+
+    players: Iterable[PlayerID] | None
+    timeout: float | None
+
 
 MAX_ENCODED_IDS = 16_384
 """Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
@@ -57,6 +75,7 @@ class RoleBase(ABC, Generic[C, G]):
     """What all roles have in both faces."""
 
     _call_class: type[C]
+    _typed_class: type[TypedCallBase[Any]]
     _module: str
     """The name of the module that users import the face by."""
 
@@ -223,17 +242,25 @@ class RoleBase(ABC, Generic[C, G]):
         on_error: OnError | None,
         timeout: float | None,
         send: Send | None = None,
+        typed: Outgoing | None = None,
     ) -> C:
         """Trigger a callback.
 
         Args:
             send: a function that sends the call; None: it leaves at once, or fails.
+            typed: what makes a call of a contract; None: a call without types.
         """
         self._check_running()
         check_key(key)
         now = time.monotonic()
         deadline, budget_ms = call_context.deadline_and_budget(timeout, now)
-        call = self._call_class(next(self._ids), key, deadline, callback, on_error, now, self)
+        make: Callable[..., C]
+        encoder: Encoder | Outgoing
+        if typed is None:
+            make, encoder = self._call_class, self._encoder()
+        else:
+            make, encoder = typed.maker(self._typed_class), typed.encoder(self._encoder())
+        call = make(next(self._ids), key, deadline, callback, on_error, now, self)
         if callback is not None or on_error is not None:
             _check_functions(callback, on_error)
             call._context = call_context.clean_context()
@@ -242,7 +269,7 @@ class RoleBase(ABC, Generic[C, G]):
         try:
             if budget_ms == 0:
                 raise CallTimeout("the call had no time left, so it was not sent", executed="no")
-            envelope = self._encoder().call(call.id, key, payload, budget_ms, context)
+            envelope = encoder.call(call.id, key, payload, budget_ms, context)
         except CallbackError as error:
             self._submit(self._endpoint.fail_unsent, call, stripped(error))
         else:

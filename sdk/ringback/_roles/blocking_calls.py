@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
+from ringback._roles.typed_calls import TypedCallBase
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
 from ringback._runtime.call_context import check_timeout
 from ringback._runtime.worker_pool import waiting
@@ -97,8 +98,9 @@ class Call(CallBase[R_co]):
         """
         from ringback._roles.call_futures import future_of  # loads logging and more, for few programs
 
-        self._endpoint._shell.check_process()
-        return future_of(self)
+        shell = self._endpoint._shell
+        shell.check_process()
+        return future_of(self, shell)
 
     def _wait(self, timeout: float | None = None) -> None:
         give_up_at = None if timeout is None else _moment(timeout)
@@ -141,6 +143,16 @@ def _pause(give_up_at: float | None) -> float:
 
 def _is_over(give_up_at: float | None) -> bool:
     return give_up_at is not None and time.monotonic() >= give_up_at
+
+
+class TypedCall(TypedCallBase[R_co], Call[R_co]):
+    """A call of a contract. A result that does not fit the contract is an error."""
+
+    __slots__ = ()
+
+    def _wait(self, timeout: float | None = None) -> None:
+        super()._wait(timeout)
+        self.convert()
 
 
 class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):

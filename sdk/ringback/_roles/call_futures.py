@@ -8,19 +8,27 @@ from functools import partial
 from typing import Any
 
 from ringback._roles.calls import CallBase, R_co
+from ringback._runtime.blocking_shell import BlockingShell
 from ringback.errors import Cancelled, fresh
 
 
-def future_of(call: CallBase[R_co]) -> Future[R_co]:
-    """Return a future that ends as a call does. To cancel one of the two cancels the other."""
+def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
+    """Return a future that ends as a call does. To cancel one of the two cancels the other.
+
+    Args:
+        shell: the shell of the call's endpoint. One of its workers converts the result of a typed call.
+    """
     call.seen()
     future: Future[R_co] = Future()
     future.add_done_callback(partial(_future_ended, call))
-    call.add_waiter(partial(_call_ended, call, future))
+    end = partial(_call_ended, future)
+    call.add_waiter(shell.when_ended(call, end) if call.typed else partial(end, call))
     return future
 
 
-def _call_ended(call: CallBase[Any], future: Future[Any]) -> None:
+def _call_ended(future: Future[Any], call: CallBase[Any]) -> None:
+    if call.typed:
+        call.convert()
     error = call._error
     with suppress(InvalidStateError):  # the program has cancelled the future meanwhile
         if error is None:

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack, overload
 
-from ringback._argument_names import NoOthers, checks_names, reject
+from ringback._argument_names import NoOthers, check_options, checks_names, reject
 from ringback._roles.base import C, Callback, F, G, OnError, RoleBase
-from ringback._roles.registering import register
+from ringback._roles.registering import RegisterOptions, register, register_contract
+from ringback._roles.typed_calls import Outgoing
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
+from ringback.contracts import (
+    ClientCallback,
+    ClientHandler,
+    Contract,
+    P,
+    R,
+    RegisterOnPlayer,
+    ServerCallback,
+    check_contract,
+)
 from ringback.core.registry import Registration
 from ringback.protocol.frames import FrameType
 from ringback.protocol.player_ids import PlayerID
@@ -69,6 +80,37 @@ class PlayerRole(RoleBase[C, G]):
         """
         return register(self._registry, key, handler, replace=replace, in_thread=in_thread, limit=limit)
 
+    @overload
+    def register(
+        self,
+        contract: ClientCallback[P, R],
+        handler: None = None,
+        **options: Unpack[RegisterOptions],
+    ) -> RegisterOnPlayer[P, R]: ...
+
+    @overload
+    def register(
+        self,
+        contract: ClientCallback[P, R],
+        handler: ClientHandler[P, R],
+        **options: Unpack[RegisterOptions],
+    ) -> Registration: ...
+
+    def register(self, contract: Any, handler: Any = None, **options: Unpack[RegisterOptions]) -> Any:
+        """Register the handler of a contract. Also usable as a decorator, without `handler`.
+
+        The types of the contract are checked as in `Server.register`.
+
+        Args:
+            contract: a `ClientCallback`.
+            handler: as for `register_client_callback`, with the types of the contract.
+            options: those of `register_client_callback`.
+
+        The returned registration and the errors are those of `Server.register_server_callback`.
+        """
+        check_options("register", options, RegisterOptions)
+        return register_contract(self._registry, ClientCallback, contract, handler, options)
+
     def trigger_server_callback(
         self,
         key: str,
@@ -88,3 +130,20 @@ class PlayerRole(RoleBase[C, G]):
             reject(PlayerRole.trigger_server_callback, unknown)
         send = self._send_when_room if wait_for_room else None
         return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout, send)
+
+    def _trigger_contract(
+        self,
+        contract: Contract[Any, Any],
+        payload: object,
+        callback: Callback | None = None,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        wait_for_room: bool = False,
+    ) -> Any:
+        """Trigger a callback of the server that has a contract. `trigger` of each face calls this."""
+        check_contract(contract, ServerCallback)
+        send = self._send_when_room if wait_for_room else None
+        typed = Outgoing(contract, payload)
+        return self._trigger(
+            FrameType.DATA, b"", contract.key, typed.payload, callback, on_error, timeout, send, typed
+        )

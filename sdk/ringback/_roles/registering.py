@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
+from ringback._roles.annotations import types_of
 from ringback._roles.base import F
+from ringback.contracts import Contract, check_contract
+from ringback.core.conversion import Types
 from ringback.core.permissions import Allow
 from ringback.core.registry import Registration, Registry, check_terms
+
+
+class RegisterOptions(TypedDict, total=False):
+    """The options with which a callback is registered, as type checkers see them in `register`."""
+
+    replace: bool
+    in_thread: bool
+    limit: str | None
+
+
+class ServerRegisterOptions(RegisterOptions, total=False):
+    """The options with which a server registers a callback."""
+
+    allow: Allow | None
 
 
 def register(
@@ -14,19 +32,26 @@ def register(
     key: str,
     handler: Any,
     *,
-    replace: bool,
-    in_thread: bool,
+    replace: bool = False,
+    in_thread: bool = False,
     allow: Allow | None = None,
     limit: str | None = None,
+    types: Types | None = None,
 ) -> Any:
     """Register a handler and return its registration. Without a handler, return a decorator that does so.
+
+    Args:
+        types: the types of a contract; None: those that the handler's annotations name, if any.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
     """
 
     def add(function: Any) -> Registration:
-        return registry.add(key, function, replace=replace, in_thread=in_thread, allow=allow, limit=limit)
+        found = types_of(function, key, registry.payload_position) if types is None else types
+        return registry.add(
+            key, function, replace=replace, in_thread=in_thread, allow=allow, limit=limit, types=found
+        )
 
     if handler is not None:
         return add(handler)
@@ -37,3 +62,23 @@ def register(
         return function
 
     return decorate
+
+
+def register_contract(
+    registry: Registry,
+    wanted: type[Contract[Any, Any]],
+    contract: Any,
+    handler: Any,
+    options: Mapping[str, Any],
+) -> Any:
+    """Register a handler of a contract, as `register` does.
+
+    Args:
+        wanted: the class of the contracts that this endpoint registers.
+        options: those of `register`.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
+    """
+    check_contract(contract, wanted)
+    return register(registry, contract.key, handler, types=contract.types, **options)

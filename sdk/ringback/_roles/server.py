@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
-from ringback._argument_names import checks_names
+from ringback._argument_names import check_options, checks_names
 from ringback._roles.base import C, Callback, F, G, OnError
-from ringback._roles.registering import register
+from ringback._roles.registering import ServerRegisterOptions, register, register_contract
 from ringback._roles.trusted import TrustedRole
+from ringback.contracts import P, R, RegisterOnServer, ServerCallback, ServerHandler
 from ringback.core.permissions import Allow
 from ringback.core.registry import Registration
 from ringback.core.shell import EndpointEvent
@@ -95,6 +96,39 @@ class ServerRole(TrustedRole[C, G]):
             allow=allow,
             limit=limit,
         )
+
+    @overload
+    def register(
+        self,
+        contract: ServerCallback[P, R],
+        handler: None = None,
+        **options: Unpack[ServerRegisterOptions],
+    ) -> RegisterOnServer[P, R]: ...
+
+    @overload
+    def register(
+        self,
+        contract: ServerCallback[P, R],
+        handler: ServerHandler[P, R],
+        **options: Unpack[ServerRegisterOptions],
+    ) -> Registration: ...
+
+    def register(self, contract: Any, handler: Any = None, **options: Unpack[ServerRegisterOptions]) -> Any:
+        """Register the handler of a contract. Also usable as a decorator, without `handler`.
+
+        The handler gets a payload of the contract's type. A payload that does not fit gets INVALID_PAYLOAD,
+        and the handler does not run. What the handler returns, or gives to `cb`, must be of the type of the
+        contract's result. Anything else is logged, and the caller gets HANDLER_ERROR.
+
+        Args:
+            contract: a `ServerCallback`.
+            handler: as for `register_server_callback`, with the types of the contract.
+            options: those of `register_server_callback`.
+
+        The returned registration and the errors are those of `register_server_callback`.
+        """
+        check_options("register", options, ServerRegisterOptions)
+        return register_contract(self._registry, ServerCallback, contract, handler, options)
 
     @property
     def players(self) -> list[PlayerID]:

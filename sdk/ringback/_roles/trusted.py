@@ -10,8 +10,10 @@ from typing import Any, Unpack
 
 from ringback._argument_names import NoOthers, checks_names, reject
 from ringback._roles.base import C, Callback, G, OnError, RoleBase, encoded_player_id
+from ringback._roles.typed_calls import Outgoing
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
+from ringback.contracts import ClientCallback, Contract, ServerCallback, check_contract
 from ringback.core.pending_call import PendingCall
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
@@ -123,6 +125,16 @@ class TrustedRole(RoleBase[C, G]):
             TypeError, ValueError: an argument has the wrong type or value.
             UsageError: this endpoint is not started, or closed.
         """
+        return self._trigger_all(key, payload, players, timeout)
+
+    def _trigger_all(
+        self,
+        key: str,
+        payload: object,
+        players: Iterable[PlayerID] | None,
+        timeout: float | None,
+        typed: Outgoing | None = None,
+    ) -> G:
         self._check_running()
         check_key(key)
         group = self._make_group()
@@ -132,7 +144,7 @@ class TrustedRole(RoleBase[C, G]):
         def trigger(player_id: PlayerID) -> C:
             encoded_id, left_s = encoded_player_id(player_id), time_left(until)
             return self._trigger(
-                FrameType.DATA, encoded_id, key, payload, None, None, left_s, self._send_of_group
+                FrameType.DATA, encoded_id, key, payload, None, None, left_s, self._send_of_group, typed
             )
 
         if players is None:
@@ -145,6 +157,37 @@ class TrustedRole(RoleBase[C, G]):
         self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes
     ) -> None:
         self._submit(self._endpoint.call_when_room, call, kind, encoded_id, envelope, False)
+
+    def _trigger_contract(
+        self,
+        contract: Contract[Any, Any],
+        player_id: PlayerID,
+        payload: object,
+        callback: Callback | None = None,
+        on_error: OnError | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        wait_for_room: bool = False,
+    ) -> Any:
+        """Trigger a callback that has a contract. `trigger` of each face calls this."""
+        check_contract(contract, ClientCallback, ServerCallback)
+        kind = FrameType.DATA if isinstance(contract, ClientCallback) else self._source_route
+        send = self._send_when_room if wait_for_room else None
+        encoded_id, typed = encoded_player_id(player_id), Outgoing(contract, payload)
+        return self._trigger(
+            kind, encoded_id, contract.key, typed.payload, callback, on_error, timeout, send, typed
+        )
+
+    def _trigger_contract_on_all(
+        self,
+        contract: Contract[Any, Any],
+        payload: object,
+        players: Iterable[PlayerID] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> Any:
+        """Trigger a callback with a contract on many players. `trigger_all` of each face calls this."""
+        check_contract(contract, ClientCallback)
+        typed = Outgoing(contract, payload)
+        return self._trigger_all(contract.key, typed.payload, players, timeout, typed)
 
     @abstractmethod
     def _list_players(

@@ -88,6 +88,8 @@ def encode_reply(
 
 def deliver(call: PendingCall) -> Any:
     """Run the callback of a call that has ended. Return what the callback returned."""
+    if call.typed:
+        call.convert()
     error = call._error
     try:
         if error is None:

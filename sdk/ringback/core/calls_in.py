@@ -15,6 +15,7 @@ from ringback.core.permissions import Rule, permits
 from ringback.core.rate_limits import Rate, per_second
 from ringback.core.registry import Handler
 from ringback.core.shell import Shell
+from ringback.core.typed_execution import TypedExecution
 from ringback.errors import (
     CallbackError,
     CallTimeout,
@@ -97,7 +98,8 @@ class CallsIn:
             if deadline is not None and deadline < state.sweep_at:
                 state.sweep_at = max(deadline, state.sweep_after)
             shell = self._shell
-            executions[call_id] = execution = Execution(
+            make = Execution if handler.types is None else TypedExecution
+            executions[call_id] = execution = make(
                 shell,
                 peer.route,
                 peer.source,

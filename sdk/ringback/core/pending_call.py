@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ringback.errors import CallbackError
 
@@ -40,7 +40,10 @@ class PendingCall:
         route: the route that it was sent on; None if it was not sent.
         callback: the function to call with the results.
         on_error: the function to call with the error.
+        typed: whether its result has a type, and is converted when the program first looks at it.
     """
+
+    typed: ClassVar[bool] = False
 
     __slots__ = (
         "_context",
@@ -91,6 +94,9 @@ class PendingCall:
         self._done = True
         if self._waiters:
             self._wake()
+
+    def convert(self) -> None:
+        """Convert the result of a typed call that has ended. This may run code of the user's classes."""
 
     def add_waiter(self, wake: Callable[[], object]) -> None:
         """Call a function once there is an outcome; at once if there is one. Any thread may call this."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ringback.core.conversion import Types
 from ringback.core.permissions import Allow, Rule, in_words, make_rule
 from ringback.core.rate_limits import Rate, make_rate
 from ringback.core.signatures import (
@@ -32,6 +33,7 @@ class Handler:
         in_thread: whether the asyncio face runs it in a thread of its own.
         allow: who may call it; None for everybody.
         limit: how often one caller may call it; None for no limit.
+        types: the types of its payload and result; None: they stay as they are.
     """
 
     function: Function
@@ -40,6 +42,7 @@ class Handler:
     in_thread: bool
     allow: Rule | None = None
     limit: Rate | None = None
+    types: Types | None = None
 
 
 def make_handler(
@@ -48,6 +51,7 @@ def make_handler(
     in_thread: bool = False,
     allow: Rule | None = None,
     limit: Rate | None = None,
+    types: Types | None = None,
 ) -> Handler:
     """Return the handler for a function, with its form.
 
@@ -70,7 +74,7 @@ def make_handler(
         raise TypeError(
             f"in_thread=True is for plain functions; the handler {name_of(function)} is a coroutine function"
         )
-    return Handler(function, takes_cb, is_async, in_thread, allow, limit)
+    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types)
 
 
 def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
@@ -173,6 +177,7 @@ class Registry:
         in_thread: bool = False,
         allow: Allow | None = None,
         limit: str | None = None,
+        types: Types | None = None,
     ) -> Registration:
         """Register a function under a key.
 
@@ -181,7 +186,7 @@ class Registry:
             ValueError: the key is registered already, and `replace` is False.
         """
         rule, rate = check_terms(key, allow, limit)
-        handler = make_handler(function, self._arguments, in_thread, rule, rate)
+        handler = make_handler(function, self._arguments, in_thread, rule, rate, types)
         if replace:
             self.handlers[key] = handler
         elif self.handlers.setdefault(key, handler) is not handler:
@@ -194,6 +199,11 @@ class Registry:
         if self.handlers.get(registration.key) is registration.handler:
             del self.handlers[registration.key]
             self._changed()
+
+    @property
+    def payload_position(self) -> int:
+        """The position of the payload among the arguments of a handler."""
+        return len(self._arguments) - 1
 
     def keys(self) -> tuple[str, ...]:
         """Return the keys that the broker is told of, at most 1024."""

@@ -131,6 +131,7 @@ def test_a_key_is_registered_once(registry: Registry, changes: list[None]) -> No
     with pytest.raises(ValueError, match="registered already"):
         registry.add("k", first, replace=False)
     assert registry.handlers["k"].function is first
+    assert registry.payload_position == 0
     assert len(changes) == 1
 
 

@@ -1,0 +1,70 @@
+"""The execution of a callback that has types: its payload and its results are converted on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ringback.core.conversion import Misfit, Types, misfit_error, misfit_text, one_result
+from ringback.core.execution import Execution
+from ringback.errors import HandlerError
+
+
+class WrongResult(Exception):
+    """A handler replied with something else than the result that its callback has."""
+
+
+class TypedExecution(Execution):
+    """A call of a callback with types. A payload that does not fit ends it before the handler runs.
+
+    The conversions may take long, and run code of the user's classes. So they run where the handler does.
+    """
+
+    __slots__ = ("_problem", "_types")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        types = self.handler.types
+        assert types is not None  # `CallsIn` looked
+        self._types: Types = types
+        self._problem: BaseException | None = None
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the handler, with the converted payload."""
+        payload, converter = self.payload, self._types.payload
+        # In this order: the I/O thread first marks an abandoned call and then drops its payload.
+        if converter is not None and not self.cancelled:
+            try:
+                payload = converter.read(payload)
+            except BaseException as error:  # `begin` replies, also to sys.exit() in a user's class
+                self._problem = error
+        values = (payload,) if self.source is None else (self.source, payload)
+        return (*values, self) if self.handler.takes_cb else values
+
+    def begin(self, now: float) -> bool:
+        """Return whether the handler may still run. Refuse the call if its payload does not fit."""
+        if not super().begin(now):
+            return False
+        problem, self._problem = self._problem, None
+        converter = self._types.payload
+        if problem is None or converter is None:
+            return True
+        self.began = 0.0  # the handler does not run
+        if isinstance(problem, Misfit):
+            self.refuse(misfit_error("payload", converter, problem, "no"))
+        elif isinstance(problem, Exception):
+            self.fail(problem)
+        else:
+            self.refuse(HandlerError(f"reading the payload ended with {type(problem).__name__}"))
+            raise problem
+        return False
+
+    def __call__(self, *results: Any) -> None:
+        """Reply to the call with its one result. A result of another type is logged and becomes an error."""
+        converter = self._types.result
+        if converter is not None and not self._replied:
+            try:
+                results = (converter.write(one_result(results)),)
+            except Exception as error:
+                self.fail(WrongResult(misfit_text("result", converter, error)))
+                return
+        super().__call__(*results)
