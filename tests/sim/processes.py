@@ -188,12 +188,6 @@ class _Wire(SocketWire):
         self.log_event = self._note
         self._process = process
 
-    def _at(self, descriptor: int) -> Connection | None:
-        for connection in self._process.world.connections:
-            if connection.open_above and connection.descriptor == descriptor:
-                return connection
-        return None
-
     def _note(self, event: PeerEvent) -> None:
         world, session, detail = self._process.world, event.session, event.detail
         if session is not None and detail == "its connection closed":
@@ -202,7 +196,7 @@ class _Wire(SocketWire):
             world.note("broker", f"{event.event} {session.name if session else ''} ({detail})")
 
     def shut_down(self, descriptor: int) -> None:
-        connection = self._at(descriptor)
+        connection = self._process.connection_of(descriptor)
         if connection is not None:
             self._process.world.note("broker", f"closes {connection}")
             connection.close_above()
@@ -211,7 +205,7 @@ class _Wire(SocketWire):
         return None
 
     def silence_ms(self, connection: PeerConnection) -> int | None:
-        found = self._at(connection.descriptor)
+        found = self._process.connection_of(connection.descriptor)
         if found is None or not self._process.world.weather.silence_told:
             return None
         return int(found.silence_s() * 1000)
@@ -244,6 +238,8 @@ class _Daemon:
             RouterSocket(side, router, router.monitor, side.value) for side, router in process.routers.items()
         ]
         self._events = [router.events for router in routers]
+        for events in self._events:
+            events.inode_of = process.inode_of
         self.switchboard = Switchboard(
             settings,
             _Wire(process, *routers, self.drain),
@@ -309,6 +305,16 @@ class BrokerProcess(Process):
         descriptor = next(number for number in count(10) if number not in self.descriptors)
         self.descriptors.add(descriptor)
         return descriptor
+
+    def inode_of(self, descriptor: int) -> int:
+        connection = self.connection_of(descriptor)
+        return 0 if connection is None else int.from_bytes(connection.routing_id)
+
+    def connection_of(self, descriptor: int) -> Connection | None:
+        for connection in self.world.connections:
+            if connection.open_above and connection.descriptor == descriptor:
+                return connection
+        return None
 
     def count(self, frame: bytes) -> None:
         for carried in unbundle(frame)[1::2] if frame[1] == FrameType.BUNDLE else (frame,):

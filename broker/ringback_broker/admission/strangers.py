@@ -58,10 +58,10 @@ class Strangers:
             for stranger in strangers.values():
                 yield side, stranger.connection, bool(stranger.routing_id)
 
-    def awaits_hello(self, side: Side, connection: Connection) -> bool:
-        """Return whether a connection is open, has no session, and was not refused."""
+    def awaits_hello(self, side: Side, connection: Connection) -> Connection | None:
+        """Return a connection as it was accepted if it is open, has no session, and was not refused."""
         stranger = self._strangers[side].get(connection.descriptor)
-        return stranger is not None and not stranger.routing_id
+        return None if stranger is None or stranger.routing_id else stranger.connection
 
     def refuse(self, side: Side, connection: Connection, routing_id: bytes) -> None:
         """Have a connection closed soon. Nothing that it sends is taken any more."""

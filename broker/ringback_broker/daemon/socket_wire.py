@@ -47,8 +47,10 @@ class SocketWire:
     def close_connection(self, side: Side, connection: Connection) -> None:
         events = (self._players if side is Side.PLAYERS else self._backend).events
         events.note(self._clock())
-        if not events.has(connection.descriptor):  # else the descriptor may serve another connection by now
-            self.shut_down(connection.descriptor)
+        descriptor = connection.descriptor
+        # It may serve another connection by now, also one of the other side.
+        if not events.has(descriptor) and events.inode_of(descriptor) == connection.inode:
+            self.shut_down(descriptor)
 
     def shut_down(self, descriptor: int) -> None:
         """Close the connection of a descriptor."""

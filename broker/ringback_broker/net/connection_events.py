@@ -8,7 +8,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from ringback_broker.net.kernel_connection import ip_of
+from ringback_broker.net.kernel_connection import inode_of, ip_of
 from ringback_broker.peers.connection import WENT_AWAY, Connection
 
 MONITORED = (
@@ -36,10 +36,12 @@ class ConnectionEvents:
 
     Attributes:
         noted_at: since when events wait here; None: there are none.
+        inode_of: returns the inode of a descriptor.
     """
 
     def __init__(self, monitor: Any) -> None:
         self.noted_at: float | None = None
+        self.inode_of = inode_of
         self._monitor = monitor
         self._failure = ""
         self._noted: dict[int, list[ConnectionEvent]] = {}
@@ -58,12 +60,14 @@ class ConnectionEvents:
                 # one that closes; and the first event about it says most.
                 self._failure = self._failure or _failure(event, descriptor)
                 continue
-            # The address in the event is this socket's own, not the peer's.
-            ip = ip_of(descriptor) if event == zmq.EVENT_ACCEPTED else ""
-            failure = ""
-            if event == zmq.EVENT_DISCONNECTED:
+            ip, inode, failure = "", 0, ""
+            if event == zmq.EVENT_ACCEPTED:
+                # The address in the event is this socket's own, not the peer's.
+                ip, inode = ip_of(descriptor), self.inode_of(descriptor)
+            else:
                 failure, self._failure = self._failure, ""
-            self._noted.setdefault(descriptor, []).append((event, Connection(descriptor, ip), failure))
+            connection = Connection(descriptor, ip, inode=inode)
+            self._noted.setdefault(descriptor, []).append((event, connection, failure))
             if self.noted_at is None:
                 self.noted_at = now
 

@@ -7,6 +7,7 @@ none.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import sys
 import termios
@@ -65,6 +66,14 @@ def ip_of(descriptor: int) -> str:
         return ""
     finally:
         peer.detach()
+
+
+def inode_of(descriptor: int) -> int:
+    """Return the inode of a connection; 0 if it is closed. A later one with its descriptor has another."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return 0
 
 
 def shut_down(descriptor: int) -> None:

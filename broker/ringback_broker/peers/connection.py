@@ -32,11 +32,13 @@ class Connection:
         descriptor: its file descriptor in this process.
         ip: where it comes from; empty for a Unix socket.
         public_key: the key that its peer has proved to hold, in Z85; empty without CURVE.
+        inode: tells it from a later connection with the same descriptor; 0: not known.
     """
 
     descriptor: int
     ip: str
     public_key: str = field(default="", compare=False)
+    inode: int = field(default=0, compare=False)
 
 
 WENT_AWAY = "it went away, or took too long"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ringback.errors import RejectCode
 from ringback_broker.admission.connections_by_ip import Closing
 from ringback_broker.admission.hello import PARTS, Refusal, read_hello
@@ -136,12 +138,14 @@ class Arrivals:
         Args:
             connection: the one that it came over.
         """
-        if not self._strangers.awaits_hello(side, connection):
+        accepted = self._strangers.awaits_hello(side, connection)
+        if accepted is None:
             # It was refused before, or is closed: its descriptor may serve another connection by now.
             # Or it was delayed: it may have said HELLO before it was closed.
             if not self._connections_by_ip.delays(side):
                 self._counters.stranger_messages += 1
             return
+        connection = replace(connection, inode=accepted.inode)
         hello = read_hello(side, parts)
         if isinstance(hello, Refusal):
             self._counters.stranger_messages += 1

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,13 @@ from support.harness import PATIENCE_S
 
 from ringback_broker.daemon.log_lines import LogLines
 from ringback_broker.daemon.socket_wire import SocketWire
-from ringback_broker.net.kernel_connection import shut_down
+from ringback_broker.net.kernel_connection import inode_of, shut_down
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Connection, Side
+
+
+def connection_of(connected: socket.socket) -> Connection:
+    return Connection(connected.fileno(), "", inode=inode_of(connected.fileno()))
 
 
 @pytest.fixture
@@ -38,12 +43,21 @@ def test_a_descriptor_that_was_closed_meanwhile_is_left_alone(wire: SocketWire, 
     """It may be somebody else's by now."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection = Connection(ours.fileno(), "")
+        connection = connection_of(ours)
         monitor.closed(ours.fileno())
         wire.close_connection(Side.PLAYERS, connection)
         assert theirs.send(b"still open") == 10
         wire.close_connection(Side.BACKEND, connection)  # no event there says that it was closed
         assert ours.recv(16) == b"still open" and ours.recv(16) == b""
+
+
+def test_a_connection_whose_end_was_missed_is_left_alone(wire: SocketWire) -> None:
+    """A connection of the other side has its descriptor now, and the events of the one side do not say so."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ended = replace(connection_of(ours), inode=connection_of(theirs).inode)
+        wire.close_connection(Side.PLAYERS, ended)
+        assert theirs.send(b"still open") == 10 and ours.recv(16) == b"still open"
 
 
 def test_closing_a_descriptor_that_does_not_exist_does_no_harm(wire: SocketWire) -> None:

@@ -174,3 +174,8 @@ def test_errors_survive_copy_and_pickle(error: RingbackError) -> None:
         assert type(again) is type(error)
         assert str(again) == str(error)
         assert vars(again) == vars(error)
+
+
+def test_a_misspelt_argument_of_an_error() -> None:
+    with pytest.raises(TypeError, match="did you mean 'code'"):
+        CallbackError("why", cod="SOLD_OUT")
