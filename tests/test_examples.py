@@ -201,6 +201,21 @@ def test_more_calls_than_there_is_room_for(here: HereBroker) -> None:
         ]
 
 
+def test_the_tests_of_the_guild_pass_and_find_a_fault(tmp_path: Path) -> None:
+    """Run them as in the project of a user, and then against a guild that takes in everybody."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_guild.py").write_text((EXAMPLES / "test_guild.py").read_text())
+    guild = (EXAMPLES / "guild.py").read_text()
+    wrong = guild.replace("is not True:", "is None:")
+    assert wrong != guild
+    for code, program, end in ((0, guild, "7 passed"), (1, wrong, "3 failed, 4 passed")):
+        (tmp_path / "guild.py").write_text(program)
+        arguments = ["-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+        with Process("-B", "-m", "pytest", *arguments, str(tmp_path)) as process:
+            assert process.wait() == code, process.output()
+            assert process.output()[-1].startswith(end)
+
+
 def test_the_demo_succeeds() -> None:
     with Process(str(EXAMPLES / "demo.py")) as process:
         assert process.wait() == 0, process.output()

@@ -23,6 +23,7 @@ from support.harness import PATIENCE_S, BrokerProcess, Process, eventually
 
 import ringback
 import ringback.aio
+import ringback.testing
 from ringback import Operator
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,8 @@ SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
 PYTHON = SNIPPET.findall(README)
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.S)
 PROGRAMS = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" in snippet]
-PIECES = [snippet for snippet in SNIPPET.findall(GUIDE) if "run_forever" not in snippet]
+TESTS = [snippet for snippet in SNIPPET.findall(GUIDE) if "def test_" in snippet]
+PIECES = [snippet for snippet in SNIPPET.findall(GUIDE) if snippet not in PROGRAMS + TESTS]
 
 NOT_FOR_USERS = {"add_waiter", "begin", "cancel_call", "convert", "fail", "seen", "settle"}
 """Methods without an underscore that other parts of the SDK use, and that users do not need."""
@@ -42,7 +44,8 @@ def test_all_snippets_are_found() -> None:
     assert len(PYTHON) == 3
     assert len(CONSOLE) == 1
     assert len(PROGRAMS) == 2
-    assert len(PIECES) == GUIDE.count("```python") - 2 > 10
+    assert len(TESTS) == 4
+    assert len(PIECES) == GUIDE.count("```python") - 6 > 10
 
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
@@ -111,9 +114,25 @@ def test_snippet_of_the_guide(snippet: str, here: HereBroker, monkeypatch: pytes
             exec(code, names)
 
 
+def test_tests_of_the_guide(tmp_path: Path) -> None:
+    """Run the tests as a project of a user does, with one more that fails."""
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    wrong = TESTS[0].replace('{"item": "rope"}, (True,)', '{"item": "bread"}, (True,)')
+    assert wrong != TESTS[0]
+    for number, snippet in enumerate([*TESTS, wrong]):
+        (tmp_path / f"test_{number}.py").write_text(snippet)
+    with Process("-m", "pytest", "-q", "--rootdir", str(tmp_path), str(tmp_path)) as process:
+        assert process.wait() == 1, process.output()
+        lines = process.output()
+    assert lines[-1].startswith(f"1 failed, {len(TESTS)} passed"), lines
+    assert any(line.startswith("FAILED") and f"test_{len(TESTS)}.py" in line for line in lines), lines
+
+
 def public_names() -> list[str]:
     """Return the names in `__all__`, and the public methods and properties of the main classes."""
-    names = set(ringback.__all__)
+    names = {*ringback.__all__, *ringback.testing.__all__}
     for module in (ringback, ringback.aio):
         for kind in (module.Server, module.Player, module.Operator, module.Call, module.CallGroup):
             names |= {

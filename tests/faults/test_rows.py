@@ -20,13 +20,13 @@ import pytest
 import zmq
 from faults.cluster import Cluster, WorkerProcess
 from faults.network import Namespace
-from faults.proxy import NONE, STALLED, Faults, Proxy
 from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually, ipc_addresses
 from support.rawpeers import RawPeer
 
 from ringback import Operator, Player, Refused, RejectCode, Server, ServerTaken
 from ringback.protocol.envelopes import RESULT
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
+from ringback.testing.proxy import NONE, STALLED, Faults, Proxy
 
 Measure = Callable[..., None]
 

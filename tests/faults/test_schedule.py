@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 from faults.cluster import Cluster, WorkerProcess
 from faults.network import Namespace, NoNamespace
-from faults.proxy import NONE, STALLED, Faults, Proxy
+
+from ringback.testing.proxy import NONE, STALLED, Faults, Proxy
 
 SECONDS = float(os.environ.get("FAULTS_SECONDS") or 4)
 SEED = os.environ.get("FAULTS_SEED") or "1"

@@ -165,12 +165,15 @@ class Broker:
         """
         self._notifier = Notifier(environment)
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         """Ask the broker to drain; a second time, to stop at once.
 
         Any thread and any signal handler may call this.
+
+        Args:
+            at_once: whether to stop without draining. Nobody is told: peers lose their links.
         """
-        self._signals.stop()
+        self._signals.stop(2 if at_once else 1)
 
     def drain(self, grace_s: float | None) -> None:
         """Let nobody in any more, and stop when all have left or the time is over.

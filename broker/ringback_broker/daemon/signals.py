@@ -45,10 +45,10 @@ class Signals:
             previous = signal.signal(number, _wake_only)
             self._stack.callback(signal.signal, number, previous or signal.SIG_DFL)
 
-    def stop(self) -> None:
-        """Ask the loop to stop. Any thread and any signal handler may call this."""
+    def stop(self, times: int = 1) -> None:
+        """Ask the loop to stop, so many times at once. Any thread and any signal handler may call this."""
         with suppress(OSError):  # full: it was asked often enough; closed: it has ended
-            self._wake.send(b"\0")
+            self._wake.send(bytes(times))
 
     def take(self, now: float) -> None:
         """Do what the signals ask for."""

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from faults.proxy import NONE, STALLED, Faults, Proxy
 from support.harness import PATIENCE_S, eventually
+
+from ringback.testing.proxy import NONE, STALLED, Faults, Proxy
 
 
 class Pair:
@@ -130,3 +131,16 @@ def test_a_target_that_does_not_listen(proxy: Proxy, listener: socket.socket) ->
     with socket.create_connection((host, int(port)), PATIENCE_S) as client:
         assert client.recv(1) == b""
     eventually(lambda: proxy.connections == [], "the proxy has forgotten the connection")
+
+
+def test_refused_connections(proxy: Proxy, pair: Pair, listener: socket.socket) -> None:
+    host, port = proxy.address.removeprefix("tcp://").split(":")
+    for _ in range(2):
+        proxy.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), PATIENCE_S)
+        assert seconds_for(pair, b"still open") < PATIENCE_S
+        proxy.accept()
+        other = Pair(proxy, listener)
+        with other.client, other.target:
+            assert seconds_for(other, b"open again") < PATIENCE_S

@@ -1,7 +1,7 @@
-"""A TCP proxy between endpoints and a broker that can delay, slice, throttle, stall and cut connections.
+"""A TCP proxy between endpoints and a broker. It can delay, slice, throttle, stall, cut and refuse
+connections.
 
-The proxy runs in a thread of its own, with its own event loop. Any other thread may call the methods of
-`Proxy`.
+Proxies run on the event loop of a thread of their own. Any other thread may call the methods of `Proxy`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from ringback.testing.ports import ReservedPort
 
 T = TypeVar("T")
 
@@ -136,44 +139,82 @@ class Connection:
                 await asyncio.wait_for(changed, None if self.faults.stalled else wait_s)
 
 
-class Proxy:
-    """A listener on a free port that connects each client to the target.
+class LoopThread:
+    """A thread with an event loop, for proxies. It works in a `with` block."""
 
-    Args:
-        target: `tcp://HOST:PORT`. It need not listen yet. Until it does, the proxy closes each connection.
-
-    Attributes:
-        address: the address that clients connect to.
-        accepted: the number of clients that have connected so far.
-    """
-
-    def __init__(self, target: str) -> None:
-        host, _, port = target.removeprefix("tcp://").rpartition(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setblocking(False)
-        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.accepted = 0
-        self._faults = NONE
-        self._connections: dict[Connection, None] = {}
-        self._stopped = asyncio.Event()
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._work, name="ringback-network", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, and return its result to this thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function on the loop, and return its result to this thread."""
+
+        async def call() -> T:
+            return function()
+
+        return self.run(call())
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+
+class Proxy:
+    """A listener on a free port that connects each client to the target. It works in a `with` block.
+
+    Args:
+        target: `tcp://HOST:PORT`. It need not listen yet. Until it does, the proxy closes each connection.
+        thread: where it works; None: in a thread of its own.
+
+    Attributes:
+        address: the address that clients connect to.
+        accepted: the number of clients that have connected so far.
+    """
+
+    def __init__(self, target: str, thread: LoopThread | None = None) -> None:
+        host, _, port = target.removeprefix("tcp://").rpartition(":")
+        self._target = (host, int(port))
+        self._port = ReservedPort()
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self.accepted = 0
+        self._faults = NONE
+        self._connections: dict[Connection, None] = {}
+        self._own_thread = thread is None
+        self._thread = thread or LoopThread()
+
+    def __enter__(self) -> Self:
+        if self._own_thread:
+            self._thread.__enter__()
+        self._thread.run(self._accept_again())
+        self.address = self._port.address
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.run(self._close())
+        if self._own_thread:
+            self._thread.__exit__()
+        self._port.close()
 
     # -- from other threads
 
     @property
     def connections(self) -> list[Connection]:
         """The open connections, the oldest first."""
-        return self._do(lambda: list(self._connections))
+        return self._thread.call(lambda: list(self._connections))
 
     def set_faults(self, faults: Faults, connections: Iterable[Connection] | None = None) -> None:
         """Set the faults of these connections, or of all connections and of those that come later."""
@@ -184,46 +225,54 @@ class Proxy:
             for connection in self._connections if connections is None else connections:
                 connection.set_faults(faults)
 
-        self._do(change)
+        self._thread.call(change)
 
     def cut(self, connections: Iterable[Connection] | None = None, *, reset: bool = False) -> int:
         """Close these connections, or all of them. Return how many they were."""
         chosen = self.connections if connections is None else list(connections)
-
-        async def cut_all() -> None:
-            for connection in chosen:
-                await connection.cut(reset=reset)
-
-        asyncio.run_coroutine_threadsafe(cut_all(), self._loop).result()
+        self._thread.run(self._cut(chosen, reset))
         return len(chosen)
 
-    def _do(self, function: Callable[[], T]) -> T:
-        async def call() -> T:
-            return function()
+    def refuse(self) -> None:
+        """Refuse new connections. Those that are open stay."""
+        self._thread.run(self._refuse())
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+    def accept(self) -> None:
+        """Accept connections again."""
+        self._thread.run(self._accept_again())
 
     # -- on the loop
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+    async def _accept_again(self) -> None:
+        if self._listener is None:
+            self._listener = self._port.listen()
+            self._listener.setblocking(False)
+            self._accepting = asyncio.create_task(self._accept(self._listener))
 
-    async def _serve(self) -> None:
-        accepting = asyncio.create_task(self._accept())
-        await self._stopped.wait()
-        accepting.cancel()
-        await asyncio.wait([accepting])
-        for connection in list(self._connections):
-            await connection.cut(reset=False)
-        self._listener.close()
+    async def _refuse(self) -> None:
+        if self._listener is not None and self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+            self._listener.close()
+            self._listener = self._accepting = None
 
-    async def _accept(self) -> None:
+    async def _close(self) -> None:
+        await self._refuse()
+        await self._cut(list(self._connections), reset=False)
+
+    async def _cut(self, connections: list[Connection], reset: bool) -> None:
+        for connection in connections:
+            await connection.cut(reset=reset)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            client, _ = await self._loop.sock_accept(self._listener)
+            client, _ = await loop.sock_accept(listener)
             self.accepted += 1
             connection = Connection(client, socket.socket(), self._faults)
             self._connections[connection] = None
             connection.task = asyncio.create_task(connection.carry(self._target))
-            connection.task.add_done_callback(lambda _, done=connection: self._connections.pop(done))
+            connection.task.add_done_callback(partial(self._forget, connection))
+
+    def _forget(self, connection: Connection, _: object) -> None:
+        del self._connections[connection]

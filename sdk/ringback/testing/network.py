@@ -1,0 +1,110 @@
+"""The network between endpoints and a broker, with the faults that a test wants."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from ringback.testing.proxy import NONE, Faults, LoopThread, Proxy
+
+if TYPE_CHECKING:
+    from ringback._roles.base import RoleBase
+
+
+class Network:
+    """Links that can be slow, silent or cut.
+
+    Endpoints that `ringback_endpoints` and `ringback_aio_endpoints` make have a link each. All others share
+    one for players and one for the backend: what is done to one of them is done to all that share its link.
+
+    Each function takes the endpoints that it is about; without any, it is about all links.
+
+    Attributes:
+        players: the address of the link that other players share.
+        backend: the same for the server and operators.
+    """
+
+    players: str
+    backend: str
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._thread = LoopThread()
+        self._targets: dict[str, str] = {}
+        self._proxies: dict[str, Proxy] = {}
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._thread)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def carry_to(self, players: str, backend: str) -> None:
+        """Carry to these addresses of a broker. Not for users."""
+        for address in (players, backend):
+            if not address.startswith("tcp://"):
+                raise ValueError(f"a network carries tcp only, and the broker has the address {address}")
+        self._targets = {"players": players, "backend": backend}
+        self.players, self.backend = self.new_link("players"), self.new_link("backend")
+
+    def new_link(self, side: str) -> str:
+        """Return the address of a link to a side of the broker, for one more endpoint. Not for users."""
+        proxy = self._stack.enter_context(Proxy(self._targets[side], self._thread))
+        self._proxies[proxy.address] = proxy
+        return proxy.address
+
+    def has_address(self, address: str) -> bool:
+        """Return whether an address is one of this network's links."""
+        return address in self._proxies
+
+    def delay(self, seconds: float, *endpoints: RoleBase[Any, Any]) -> None:
+        """Let each byte arrive so much later, in both directions."""
+        for proxy in self._of(endpoints):
+            proxy.set_faults(Faults(delay_s=seconds))
+
+    def drop(self, *endpoints: RoleBase[Any, Any]) -> None:
+        """Drop everything: nothing arrives, and connections stay open, as when a cable is pulled.
+
+        After `restore`, what was lost arrives: TCP sends it again.
+        """
+        for proxy in self._of(endpoints):
+            proxy.set_faults(Faults(stalled=True))
+
+    def refuse(self, *endpoints: RoleBase[Any, Any]) -> None:
+        """Refuse new connections. Those that are open stay: `cut` them too if no link shall be left."""
+        for proxy in self._of(endpoints):
+            proxy.refuse()
+
+    def cut(self, *endpoints: RoleBase[Any, Any], reset: bool = False) -> int:
+        """Close the connections. Endpoints connect again by themselves.
+
+        Args:
+            reset: whether with a RST, as after a crash of the other machine.
+
+        Returns:
+            How many connections there were.
+        """
+        return sum(proxy.cut(reset=reset) for proxy in self._of(endpoints))
+
+    def restore(self, *endpoints: RoleBase[Any, Any]) -> None:
+        """End `delay`, `drop` and `refuse`."""
+        for proxy in self._of(endpoints):
+            proxy.set_faults(NONE)
+            proxy.accept()
+
+    def _of(self, endpoints: tuple[RoleBase[Any, Any], ...]) -> list[Proxy]:
+        """Return the proxies of endpoints, without any those of all.
+
+        Raises:
+            ValueError: one of them does not connect through this network.
+        """
+        if not endpoints:
+            return list(self._proxies.values())
+        for endpoint in endpoints:
+            if endpoint.address not in self._proxies:
+                raise ValueError(
+                    f"{endpoint!r} does not connect through this network: make it with ringback_endpoints or"
+                    " ringback_aio_endpoints, or at the address ringback_broker.players or .backend"
+                )
+        return list(dict.fromkeys(self._proxies[endpoint.address] for endpoint in endpoints))
