@@ -174,7 +174,7 @@ def test_a_mistake_on_standard_input_ends_nothing(here: HereBroker) -> None:
         process.wait_for("^does not understand")
 
 
-@pytest.mark.parametrize("name", ["demo.py", *SERVERS, "shop_player.py", "price_list.py"])
+@pytest.mark.parametrize("name", ["demo.py", *SERVERS, "shop_player.py", "price_list.py", "world_loading.py"])
 def test_an_example_prints_its_usage(name: str) -> None:
     with Process(str(EXAMPLES / name), "--help") as process:
         assert process.wait() == 1
@@ -214,6 +214,13 @@ def test_the_tests_of_the_guild_pass_and_find_a_fault(tmp_path: Path) -> None:
         with Process("-B", "-m", "pytest", *arguments, str(tmp_path)) as process:
             assert process.wait() == code, process.output()
             assert process.output()[-1].startswith(end)
+
+
+def test_progress_of_a_world(here: HereBroker) -> None:
+    with Process(str(EXAMPLES / "world_loading.py"), here.backend, here.players) as process:
+        assert process.wait() == 0, process.output()
+        chunks = [f"{number} of 5 chunks" for number in range(1, 6)]
+        assert process.output() == [*chunks, "Midgard is ready", *chunks[:2], "Asgard is not loaded"]
 
 
 def test_the_demo_succeeds() -> None:

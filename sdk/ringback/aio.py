@@ -14,16 +14,19 @@ from typing import Any, Self, Unpack
 
 from ringback._argument_names import check_options
 from ringback._roles.asyncio_calls import Call, CallGroup, TypedCall
-from ringback._roles.base import GroupOptions, RoleBase, TriggerOptions
+from ringback._roles.base import GroupOptions, OnProgress, RoleBase, TriggerOptions
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._roles.trusted import TrustedRole
+from ringback._runtime import call_context
+from ringback._runtime.asyncio_progress import IteratedProgress, ReportedProgress
 from ringback._runtime.asyncio_shell import AsyncioShell
 from ringback._runtime.options import EndpointArguments, EndpointOptions, check_names
 from ringback.contracts import ClientCallback, P, R, ServerCallback
 from ringback.core.pending_call import PendingCall
 from ringback.core.permissions import OPERATORS
+from ringback.core.progress import Progress
 from ringback.errors import UsageError
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
@@ -159,6 +162,11 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
 
     def _make_group(self) -> CallGroup[Any]:
         return CallGroup(self._shell)
+
+    def _new_progress(self, call: Call[Any], on_progress: OnProgress | None) -> Progress:
+        if on_progress is None:
+            return IteratedProgress(self._shell)
+        return ReportedProgress(self._shell, on_progress, call_context.clean_context())
 
     def _check_running(self) -> None:
         shell = self._shell

@@ -7,15 +7,18 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from ringback._argument_names import check_options
-from ringback._roles.base import GroupOptions, RoleBase, TriggerOptions
+from ringback._roles.base import GroupOptions, OnProgress, RoleBase, TriggerOptions
 from ringback._roles.blocking_calls import Call, CallGroup, TypedCall
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
 from ringback._roles.trusted import TrustedRole
+from ringback._runtime import call_context
+from ringback._runtime.blocking_progress import IteratedProgress, ReportedProgress
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
 from ringback._runtime.options import BlockingArguments, BlockingOptions, check_names
 from ringback.contracts import ClientCallback, P, R, ServerCallback
+from ringback.core.progress import Progress
 from ringback.errors import UsageError
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
@@ -132,6 +135,17 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
 
     def _make_group(self) -> CallGroup[Any]:
         return CallGroup(self._shell)
+
+    def _new_progress(self, call: Call[Any], on_progress: OnProgress | None) -> Progress:
+        shell = self._shell
+        if on_progress is None:
+            return IteratedProgress(shell, call.deadline)
+        progress = ReportedProgress(shell, call.deadline, on_progress, call_context.clean_context())
+        if call.callback is not None:
+            call.callback = progress.then(call.callback)
+        if call.on_error is not None:
+            call.on_error = progress.then(call.on_error)
+        return progress
 
     def _check_running(self) -> None:
         if not self._shell.running:

@@ -48,6 +48,14 @@ def sound() -> Story:
     story = Story()
     story.whole("up", story.seven, "server", 7, story.server)
     story.whole("down", story.server, 8, None, story.eight)
+    story.seven.invoke("long", "server", 7, None, ["payload", "long"], asks=True)
+    story.server.exec_start("long", 7, ["payload", "long"])
+    for number in range(3):
+        story.server.report("long", number)
+    story.now += 0.1
+    for number in (0, 2):  # one was lost
+        story.seven.progress("long", number)
+    story.seven.error("long", "SOLD_OUT", "yes")
     story.call("late", story.seven, "server", 7)
     story.now += 1.0
     story.seven.error("late", "TIMEOUT", "maybe")
@@ -63,7 +71,7 @@ def rest(story: Story) -> list[Line]:
     """Let each life come to rest. Return all lines."""
     for recorder, (results, errors) in (
         (story.server, (1, 1)),
-        (story.seven, (1, 1)),
+        (story.seven, (1, 2)),
         (story.eight, (0, 1)),
     ):
         counters = {"calls": results + errors, "results": results, "errors": errors}
@@ -158,6 +166,26 @@ def born_twice(lines: list[Line]) -> None:
     lines.append(copy.deepcopy(lines[0]))
 
 
+def not_asked(lines: list[Line]) -> None:
+    lines_of(lines, call="long", what="invoke")[0]["asks"] = False
+
+
+def progress_elsewhere(lines: list[Line]) -> None:
+    lines_of(lines, call="long", what="progress")[0]["who"] = "p8"
+
+
+def out_of_order(lines: list[Line]) -> None:
+    lines_of(lines, call="long", what="progress")[0]["number"] = 2
+
+
+def never_reported(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, call="long", what="report")[2])
+
+
+def after_the_outcome(lines: list[Line]) -> None:
+    lines_of(lines, call="long", what="progress")[1]["t"] += 0.1
+
+
 PLANTED: list[tuple[int, Callable[[list[Line]], None]]] = [
     (0, without_invoke),
     (0, born_twice),
@@ -178,6 +206,11 @@ PLANTED: list[tuple[int, Callable[[list[Line]], None]]] = [
     (8, silent),
     (9, miscounted),
     (9, counted_too_many),
+    (10, not_asked),
+    (10, progress_elsewhere),
+    (10, out_of_order),
+    (10, never_reported),
+    (10, after_the_outcome),
 ]
 
 

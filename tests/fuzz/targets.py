@@ -29,6 +29,7 @@ from ringback.protocol.envelopes import (
     CANCEL,
     ERROR,
     MAX_ID,
+    PROGRESS,
     RESULT,
     Encoder,
     join,
@@ -217,6 +218,9 @@ def _check_sound(envelope: list[Any], limits: Limits) -> None:
                 str(error)
                 again = [*envelope[:3], message[:1000], *envelope[4:]]
                 written = write.error(number, error)
+            case [kind, int(number), value] if kind == PROGRESS:
+                _check_value(value, limits, limits.max_depth)
+                written = write.progress(number, value)
             case [kind, int(number)] if kind == CANCEL:
                 written = write.cancel(number)
             case _:
@@ -260,7 +264,7 @@ def _write_and_read(program: Program, limits: Limits) -> None:
         number = program.number(8)
         payload = _value(program, 70)
         try:
-            match program.byte() % 4:
+            match program.byte() % 5:
                 case 0:
                     end = program.pick(([None], [0], [5000], [MAX_ID], [None, CONTEXT], [5000, {}]))
                     written.append(write.call(number, "k", payload, *end))
@@ -279,6 +283,9 @@ def _write_and_read(program: Program, limits: Limits) -> None:
                     code = "APPLICATION_ERROR" if code is None else code
                     executed = EXECUTED.index(executed)
                     expected.append([ERROR, number, code, text, executed, _plain(payload)])
+                case 3:
+                    written.append(write.progress(number, payload))
+                    expected.append([PROGRESS, number, _plain(payload)])
                 case _:
                     written.append(write.cancel(number))
                     expected.append([CANCEL, number])

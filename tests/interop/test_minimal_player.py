@@ -58,6 +58,10 @@ def test_calls_both_ways(face: Face, here: HereBroker) -> None:
             for key, code in (("fail", "HANDLER_ERROR"), ("nothing", "UNKNOWN_CALLBACK")):
                 assert (await stage.failure(server.trigger_client_callback(key, 7))).code_name == code
             assert await stage.result(server.trigger_client_callback("echo", 7, {"x": 1})) == [{"x": 1}, 1]
+            # It knows nothing of progress: it sends none, and never asks for any.
+            values: list[Any] = []
+            asking = server.trigger_client_callback("echo", 7, 1, on_progress=values.append)
+            assert await stage.result(asking) == [1, 1] and values == []
             for _ in range(100):  # more than its window in all: it replies to each PING
                 call = server.trigger_client_callback("echo", 7, "x" * 200_000)
                 assert (await stage.result(call))[1] == 1

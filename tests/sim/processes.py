@@ -15,14 +15,18 @@ from support.switchboards import check_tables
 
 from ringback._runtime import call_context
 from ringback._runtime.running_handlers import encode_reply
+from ringback.core import progress
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
+from ringback.core.progress import Progress
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.bundles import unbundle
-from ringback.protocol.envelopes import Encoder, join
-from ringback.protocol.frames import FrameType, Role
+from ringback.protocol.contexts import PROGRESS, bounded
+from ringback.protocol.envelope_decoding import decode
+from ringback.protocol.envelopes import ERROR, OWN, RESULT, Encoder, EnvelopeType, join
+from ringback.protocol.frames import HEADER_BYTES, FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.operator_frames import Order, Subject, What
 from ringback.protocol.player_ids import PlayerID, encode_player_id
@@ -42,6 +46,7 @@ from ringback_broker.switchboard.switchboard import Switchboard
 _EVENT = struct.Struct("=hi")
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
 _ENDED = tuple(f"sessions_{why}" for why in ("expired", "too_slow", "too_fast", "replaced", "kicked"))
+PROGRESS_TYPE = int(EnvelopeType.PROGRESS)
 BURST = 64
 BROKER, REFUSING, SILENT = "tcp://192.0.2.1:1", "tcp://[2001:db8::1]:", "tcp://[2001:db8::2]:"
 """The addresses of the broker's name: of the broker, and of machines that refuse connections or drop all."""
@@ -377,7 +382,7 @@ class BrokerProcess(Process):
 class Call(PendingCall):
     """A call that writes its outcome to the history."""
 
-    __slots__ = ("done", "name", "note", "ok", "then", "to")
+    __slots__ = ("done", "name", "note", "ok", "then", "to", "values")
 
     def __init__(
         self, call_id: int, key: str, deadline: float | None, name: str, to: Any, note: Recorder
@@ -388,6 +393,7 @@ class Call(PendingCall):
         self.note = note
         self.done = self.ok = False
         self.then: Callable[[], object] | None = None
+        self.values: Values | None = None
 
     def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
         self.done = True
@@ -396,8 +402,43 @@ class Call(PendingCall):
             self.note.result(self.name, results)
         else:
             self.note.error(self.name, error.code_name, error.executed)
+        super().settle(results, error)
         if self.then is not None:
             self.then()
+
+
+class Values(Progress):
+    """The progress of a call. It writes what comes to the history, and is taken now and then."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self._call = call
+        self._taken = -1
+        call.values = call._progress = self
+        call.add_waiter(self.end)
+
+    def take(self, value: Any) -> None:
+        call = self._call
+        assert not call.done, f"progress of {call.name} came after its outcome"
+        name, number = value
+        assert name == call.name, f"progress of {name} came to {call.name}"
+        call.note.progress(name, number)
+        super().take(value)
+        assert len(self.waiting) <= progress.MAX_WAITING, f"too much waits of {name}"
+
+    def end(self) -> None:
+        assert self._call.done and not self.ended
+        super().end()
+
+    def changed(self) -> None:
+        """Do nothing: the program looks when it likes."""
+
+    def take_all(self) -> None:
+        """Take what waits, as the program does."""
+        while self.waiting:
+            _, number = self.waiting.popleft()
+            assert number > self._taken, f"{self._call.name}: progress in another order"
+            self._taken = number
 
 
 class Question(PendingCall):
@@ -468,6 +509,7 @@ class EndpointProcess(Process, Shell):
         self._ids = count(world.random.getrandbits(62))
         self._names = count()
         self._encoder = Encoder(limits)
+        self._replied: set[tuple[bytes, bytes, int]] = set()
         self._stops_handlers = world.chance(0.5)
         self.note = Recorder(who, write, lambda: world.now)
         self.note.start(role.value, self.place)
@@ -505,12 +547,16 @@ class EndpointProcess(Process, Shell):
         payload = [name, *do]
         left_s = None if deadline is None else deadline - now
         source = to if kind is not FrameType.DATA else self.place if self.role is Role.PLAYER else None
-        self.note.invoke(name, place, source, left_s, payload)
+        asks = self.world.chance(0.3)
+        self.note.invoke(name, place, source, left_s, payload, asks)
         try:
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
             odd = do[0] != "reply" and self.world.chance(0.05)  # the last calls, which must succeed, reply
             context = {"traceparent": name} if self.world.chance(0.2) else None
+            if asks:
+                Values(call)
+                context = bounded({PROGRESS: "1"}, context or {})
             envelope = self._encoder.call(
                 call.id, key, [*payload, ODD] if odd else payload, budget_ms, context
             )
@@ -556,8 +602,9 @@ class EndpointProcess(Process, Shell):
         """Send a reply to a call that this endpoint never got, if its role can send one."""
         if self.core.connected and (to is None) is (self.role is Role.PLAYER):
             address = b"" if to is None else encode_player_id(to)
-            body = join([self._encoder.result(call_id, ("forged",))])
-            self.send(address, self.core._headers[FrameType.DATA] + body)
+            progress = self._encoder.progress(call_id, ("forged", 0))
+            body = join([progress, self._encoder.result(call_id, ("forged",))])
+            self._send(address, self.core._headers[FrameType.DATA] + body)
 
     def kill(self) -> None:
         self.alive = self.stopped = False
@@ -576,6 +623,7 @@ class EndpointProcess(Process, Shell):
         self.alive = False
         assert not any(self.tables().values()), (self.name, self.tables())
         assert all(call.done for call in (*self.calls, *self.questions, *self.waits))
+        self.take_values()
 
     @property
     def busy(self) -> bool:
@@ -603,6 +651,13 @@ class EndpointProcess(Process, Shell):
             "errors": counters.errors - (len(self.questions) - succeeded),
         }
         self.note.rest(self.tables(), counts)
+
+    def take_values(self) -> None:
+        """Take what waits of the progress of all calls."""
+        for call in self.calls:
+            if call.values is not None:
+                call.values.take_all()
+                assert call.values.ended == call.done
 
     # -- the loop
 
@@ -657,6 +712,8 @@ class EndpointProcess(Process, Shell):
             return
         name, do, after_s = execution.payload
         self.note.exec_start(name, execution.source, execution.payload)
+        if self.world.chance(0.3):
+            self._report(execution, name, range(int(8 * self.world.random.random())))
         match do:
             case "reply" | "twice" | "raise" | "odd" | "odd data":
                 self.later(after_s, self._reply, execution, name, do)
@@ -666,6 +723,23 @@ class EndpointProcess(Process, Shell):
                 self._nested(execution, name, None, FrameType.DATA)
             case _:
                 self.open.append((execution, name))
+
+    def _report(self, execution: Execution, name: str, numbers: range) -> None:
+        """Report progress: some at once, and the rest later, maybe after the reply."""
+        random = self.world.random
+        for number in numbers:
+            if not execution.replied and self.alive:
+                self.note.report(name, number)
+            execution.progress((name, number))
+            if self.world.chance(0.5):
+                self.later(
+                    random.choice([0.0, 0.01, 0.5]),
+                    self._report,
+                    execution,
+                    name,
+                    numbers[number + 1 - numbers.start :],
+                )
+                return
 
     def _nested(self, execution: Execution, name: str, to: PlayerID | None, kind: FrameType) -> None:
         """Call back, and reply when that call has ended."""
@@ -760,6 +834,13 @@ class EndpointProcess(Process, Shell):
             self.link = None
 
     def send(self, address: bytes, frame: bytes) -> bool:
+        if not self._send(address, frame):
+            return False
+        for encoded_id, carried in _carried(address, frame):
+            self._check_order(encoded_id, carried)
+        return True
+
+    def _send(self, address: bytes, frame: bytes) -> bool:
         link = self.link
         if link is None or not link.open_below or link.up.full:
             return False
@@ -767,12 +848,26 @@ class EndpointProcess(Process, Shell):
         link.up.send(message)
         return True
 
+    def _check_order(self, encoded_id: bytes, frame: bytes) -> None:
+        """Check that no progress leaves after the outcome of its call."""
+        for kind, call_id, *_ in decode(frame[HEADER_BYTES:], OWN).envelopes:
+            place = encoded_id, frame[:HEADER_BYTES], call_id
+            if kind in (RESULT, ERROR):
+                self._replied.add(place)
+            assert kind != PROGRESS_TYPE or place not in self._replied, f"{self.name}: progress is late"
+
     def want_flush(self) -> None:
         self.wake(self.world.random.random() * 0.0005)
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
         envelope, error = encode_reply(self._encoder, execution, results, error)
         self.core.reply(execution, envelope, error, self.world.now)
+
+    def progress(self, execution: Execution, value: object) -> None:
+        self.core.report(execution, self._encoder.progress(execution.id, value))
+
+    def late_progress(self, execution: Execution) -> None:
+        self.core.counters.dropped_progress += 1
 
     def duplicate_reply(self, execution: Execution) -> None:
         self.core.counters.duplicate_replies += 1
@@ -797,6 +892,14 @@ class EndpointProcess(Process, Shell):
 
     def warn(self, text: str, *details: object) -> None:
         self.world.note(self.name, text % details)
+
+
+def _carried(address: bytes, frame: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the ID part and the frame of each DATA or RELAY frame in a message."""
+    if frame[1] == FrameType.BUNDLE:
+        parts = unbundle(frame)
+        return list(zip(parts[::2], parts[1::2], strict=True))
+    return [(address, frame)] if frame[1] in _CARRIED else []
 
 
 def _at_server(source: Any, payload: Any, cb: Any) -> None:

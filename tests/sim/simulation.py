@@ -12,7 +12,7 @@ from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
-from ringback.core import deadlines, endpoint_state
+from ringback.core import deadlines, endpoint_state, progress
 from ringback.core.permissions import OPERATORS
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
@@ -170,6 +170,7 @@ class Simulation:
                 receiver, BURST=self.shrunk["BURST"], STRANGERS_AT_ONCE=self.shrunk["STRANGERS_AT_ONCE"]
             ),
             mock.patch.object(endpoint_state, "IDLE_S", IDLE_S),
+            mock.patch.object(progress, "MAX_WAITING", 3),
             mock.patch.object(deadlines, "IDLE_S", IDLE_S),
             mock.patch.dict(sending.MAX_BACKLOG, backlog),
         ):
@@ -210,6 +211,7 @@ class Simulation:
                 for _ in range(world.random.choice([1, 1, 1, 5])):
                     self._call(caller)
             case x if x < 0.85:
+                caller.take_values()
                 call = self._one(caller.calls)
                 if call is not None:
                     caller.core.cancel(call)
@@ -467,6 +469,7 @@ class Simulation:
     def _check_rest(self) -> None:
         self.world.run(2 * IDLE_S + ALLOWANCE_S + 0.5)
         for life in self.alive():
+            life.take_values()
             life.rest()
             if life.role is Role.SERVER:
                 assert sorted(map(repr, life.core.players)) == sorted(

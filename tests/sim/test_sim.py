@@ -12,13 +12,17 @@ import pytest
 from sim.replay import REPLAY, ROOT
 from sim.simulation import Simulation, failure_of
 
+from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
+from ringback.core.execution import Execution
 from ringback.core.link_keeper import LinkKeeper
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
+from ringback.core.progress import Progress
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import Code, call_error
+from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.net.router_socket import RouterSocket
@@ -130,6 +134,51 @@ def a_wait_for_room_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WaitingRoom, "sweep", lambda self, now: math.inf)
 
 
+def progress_of_anyone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = CallsOut.take_progress
+
+    def mutant(self: CallsOut, peer: Peer, call_id: int, value: Any) -> None:
+        called = [other for other in self._state.peers.values() if call_id in other.calls]
+        take(self, called[0] if called else peer, call_id, value)
+
+    monkeypatch.setattr(CallsOut, "take_progress", mutant)
+
+
+def progress_follows_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: CallsIn, execution: Execution, envelope: bytes) -> None:
+        peer = self._peers.get(execution.route)
+        if peer is not None:
+            self._outbox.add(peer, envelope)
+
+    monkeypatch.setattr(Execution, "progress", _reports_always)
+    monkeypatch.setattr(CallsIn, "report", mutant)
+
+
+def _reports_always(execution: Execution, value: object) -> None:
+    if execution.context is not None and PROGRESS in execution.context:
+        execution.shell.progress(execution, value)
+
+
+def progress_overtakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = CallsIn.report
+
+    def mutant(self: CallsIn, execution: Execution, envelope: bytes) -> None:
+        report(self, execution, envelope)
+        peer = self._peers.get(execution.route)
+        if peer is not None and peer.outgoing and peer.outgoing[-1] == envelope:
+            peer.outgoing.insert(0, peer.outgoing.pop())
+
+    monkeypatch.setattr(CallsIn, "report", mutant)
+
+
+def progress_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "end", lambda self: None)
+
+
+def progress_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "take", lambda self, value: self.waiting.append(value))
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -141,6 +190,11 @@ def a_wait_for_room_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
         deadlines_are_forgotten,
         bounces_get_lost,
         stale_lookups_count,
+        progress_of_anyone_counts,
+        progress_follows_the_outcome,
+        progress_overtakes,
+        progress_has_no_end,
+        progress_has_no_bound,
         a_wait_for_room_has_no_end,
     ],
 )

@@ -60,6 +60,7 @@ class FakeShell:
     warnings: list[str] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
     duplicates: int = 0
+    late: int = 0
     opened: int = 0
     closed: int = 0
     link_open: bool = False
@@ -81,6 +82,12 @@ class FakeShell:
 
     def duplicate_reply(self, execution: Execution) -> None:
         self.duplicates += 1
+
+    def progress(self, execution: Execution, value: object) -> None:
+        self.endpoint.report(execution, self.encoder.progress(execution.id, value))
+
+    def late_progress(self, execution: Execution) -> None:
+        self.late += 1
 
     def find_broker(self, number: int) -> None:
         self.lookup = number

@@ -8,9 +8,11 @@ endpoint in one process, under a name that no other life has) and `what`. The ot
   below the endpoint. `close`: the endpoint closed its session itself.
 - `invoke`: `call` (a name that no other call has), `to` (a `name`), `as` (the source that the handler must
   get: the caller's own name, or the source that an operator names), `timeout` (seconds, or null), `hash` of
-  the payload.
+  the payload, `asks` (whether it asks for progress).
 - `exec_start`: `call`, `source` (null on a player), `hash` of the payload. `exec_end`: `call`, `hash` of the
   results.
+- `report`: `call`, `number`: a handler reported progress; it numbers its reports from 0. `progress`: `call`,
+  `number`: this report came to the caller.
 - `complete`: `call`, `code` (null for results), `executed`, `hash` of the results.
 - `rest`: `tables` (the number of entries in each table; all must be 0), `counters` (see
   `ringback.core.counters`).
@@ -61,14 +63,23 @@ class Recorder:
     def start(self, role: str, name: Any) -> None:
         self.note("start", role=role, name=name)
 
-    def invoke(self, call: str, to: Any, source: Any, timeout: float | None, payload: Any) -> None:
-        self.note("invoke", call=call, to=to, timeout=timeout, hash=digest(payload), **{"as": source})
+    def invoke(
+        self, call: str, to: Any, source: Any, timeout: float | None, payload: Any, asks: bool = False
+    ) -> None:
+        fields = {"as": source, "hash": digest(payload), "asks": asks}
+        self.note("invoke", call=call, to=to, timeout=timeout, **fields)
 
     def exec_start(self, call: str, source: Any, payload: Any) -> None:
         self.note("exec_start", call=call, source=source, hash=digest(payload))
 
     def exec_end(self, call: str, results: Any) -> None:
         self.note("exec_end", call=call, hash=digest(results))
+
+    def report(self, call: str, number: int) -> None:
+        self.note("report", call=call, number=number)
+
+    def progress(self, call: str, number: int) -> None:
+        self.note("progress", call=call, number=number)
 
     def result(self, call: str, results: Any) -> None:
         self.note("complete", call=call, code=None, executed="yes", hash=digest(results))
@@ -202,6 +213,7 @@ class _Checker:
                 self._problem(4, complete, 'a call with executed="yes" has not run')
         if len(starts) > 1:
             self._problem(3, starts[1], "a handler ran twice")
+        self._check_progress(invoke, found)
         for start in starts:
             if self._name(start) != invoke["to"]:
                 self._problem(6, start, f"a call to {invoke['to']!r} ran at {self._name(start)!r}")
@@ -212,6 +224,22 @@ class _Checker:
             late_s = self._late(start, invoke, caller, start["who"])
             if late_s > 0 and (late_s := late_s - self._delay_of_network(invoke, start)) > 0:
                 self._problem(7, start, f"a handler ran {late_s:.3f} s too late")
+
+    def _check_progress(self, invoke: Line, found: dict[str, list[Line]]) -> None:
+        where = {start["who"] for start in found["exec_start"]}
+        reported = {line["number"]: line["t"] for line in found["report"] if line["who"] in where}
+        over = min((complete["t"] for complete in found["complete"]), default=float("inf"))
+        latest = -1
+        for line in found["progress"]:
+            if line["who"] != invoke["who"] or not invoke["asks"]:
+                self._problem(10, line, "progress came to an endpoint that did not ask for it")
+            if line["number"] <= latest:
+                self._problem(10, line, "progress came twice, or in another order than it was reported")
+            if line["t"] < reported.get(line["number"], float("inf")):
+                self._problem(10, line, "progress came that no handler had reported")
+            if line["t"] > over:
+                self._problem(10, line, "progress came after the outcome")
+            latest = line["number"]
 
     def _role(self, line: Line) -> Any:
         start = self._starts.get(line["who"])

@@ -91,6 +91,9 @@ def from_page() -> dict[str, Any]:
         "envelope_fields": [
             {"field": row["field"], "type": _plain(row["type"])} for row in tables("Envelopes")[1]
         ],
+        "context_names": [
+            {"name": row["name"], "value": row["value"]} for row in tables("The context of a call")[0]
+        ],
         "executed": _numbered("Executed", "name"),
         "error_codes": _numbered("Error codes", "name", "executed"),
         "bounce_codes": [row["code"] for row in tables("BOUNCE")[0]],

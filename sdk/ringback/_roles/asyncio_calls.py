@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol
 from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
 from ringback._roles.typed_calls import TypedCallBase
+from ringback._runtime.asyncio_progress import IteratedProgress
 from ringback._runtime.asyncio_shell import AsyncioShell
 from ringback._runtime.done_callbacks import DoneCallback
 from ringback._runtime.waiter import Waiter
@@ -78,6 +79,21 @@ class Call(CallBase[R_co]):
         self._check_done()
         self._seen = True
         return self._error
+
+    def progress(self) -> AsyncIterator[Any]:
+        """Iterate the values that the handler reports by `cb.progress(value)`, until the call ends.
+
+        The call must be triggered with `progress=True`. At most 1024 values wait; then the oldest is dropped,
+        see `progress_lost`. To leave the loop early, or to cancel its task, does not cancel the call. If the
+        call fails, the loop ends, and awaiting the call raises.
+
+        Raises:
+            UsageError: the call did not ask for progress, or has an `on_progress`.
+        """
+        values = getattr(self, "_progress", None)
+        if isinstance(values, IteratedProgress):
+            return values
+        raise self._no_progress()
 
     # -- what asyncio.wait needs of a future
 

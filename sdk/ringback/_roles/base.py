@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import count
 from random import Random, SystemRandom
-from typing import Any, Generic, NoReturn, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypedDict, TypeVar
 from weakref import WeakMethod
 
 from ringback._roles.calls import CallBase
@@ -25,10 +25,12 @@ from ringback._version import __version__
 from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
+from ringback.core.progress import Progress
 from ringback.core.registry import Registry
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout, stripped
+from ringback.protocol.contexts import PROGRESS, bounded
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
@@ -39,6 +41,7 @@ G = TypeVar("G", bound=GroupBase[Any])
 F = TypeVar("F", bound=Callable[..., object])
 Callback = Callable[..., object]
 OnError = Callable[[CallbackError], object]
+OnProgress = Callable[[Any], object]
 Send = Callable[[PendingCall, FrameType | None, bytes, bytes], None]
 """Sends a call. The arguments are those of `Endpoint.call`."""
 
@@ -49,6 +52,8 @@ class TriggerOptions(TypedDict, total=False):
     on_error: OnError | None
     timeout: float | None
     wait_for_room: bool
+    on_progress: OnProgress | None
+    progress: bool
 
 
 class GroupOptions(TypedDict, total=False):
@@ -110,6 +115,9 @@ class RoleBase(ABC, Generic[C, G]):
 
     @abstractmethod
     def _make_group(self) -> G: ...
+
+    @abstractmethod
+    def _new_progress(self, call: C, on_progress: OnProgress | None) -> Progress: ...
 
     @abstractmethod
     def _check_running(self) -> None: ...
@@ -242,12 +250,14 @@ class RoleBase(ABC, Generic[C, G]):
         on_error: OnError | None,
         timeout: float | None,
         send: Send | None = None,
+        asks: OnProgress | Literal[True] | None = None,
         typed: Outgoing | None = None,
     ) -> C:
         """Trigger a callback.
 
         Args:
             send: a function that sends the call; None: it leaves at once, or fails.
+            asks: True: the call asks for progress; a function: it gets the progress; None: it asks for none.
             typed: what makes a call of a contract; None: a call without types.
         """
         self._check_running()
@@ -266,6 +276,10 @@ class RoleBase(ABC, Generic[C, G]):
             call._context = call_context.clean_context()
         tracer = call_context.tracer
         context = None if tracer is None else tracer.triggered(call, kind, encoded_id)
+        if asks is not None:
+            context = bounded({PROGRESS: "1"}, context or {})
+            call._progress = self._new_progress(call, None if asks is True else asks)
+            call.add_waiter(call._progress.end)
         try:
             if budget_ms == 0:
                 raise CallTimeout("the call had no time left, so it was not sent", executed="no")
@@ -296,6 +310,23 @@ class RoleBase(ABC, Generic[C, G]):
     def cancel_call(self, call: PendingCall) -> None:
         """Cancel a call, for `Call.cancel`."""
         self._submit(self._endpoint.cancel, call)
+
+
+def asks_for_progress(on_progress: OnProgress | None, progress: bool) -> OnProgress | Literal[True] | None:
+    """Return whether a call asks for progress, or the function that gets it; None if it does not ask.
+
+    Raises:
+        TypeError: `on_progress` is not a function, or `progress` not a bool.
+    """
+    if on_progress is not None:
+        if not callable(on_progress):
+            raise TypeError(f"on_progress must be a function or None, not {type(on_progress).__name__}")
+        return on_progress
+    if progress is not True:
+        if progress is not False:
+            raise TypeError(f"progress must be a bool, not {type(progress).__name__}")
+        return None
+    return True
 
 
 def _check_functions(callback: Any, on_error: Any) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
 from ringback._roles.typed_calls import TypedCallBase
+from ringback._runtime.blocking_progress import IteratedProgress
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
 from ringback._runtime.call_context import check_timeout
 from ringback._runtime.worker_pool import waiting
@@ -85,6 +86,21 @@ class Call(CallBase[R_co]):
             TypeError: it is not a function.
         """
         self.add_waiter(self._endpoint._shell.when_ended(self, function))
+
+    def progress(self) -> Iterator[Any]:
+        """Iterate the values that the handler reports by `cb.progress(value)`, until the call ends.
+
+        The call must be triggered with `progress=True`. At most 1024 values wait; then the oldest is dropped,
+        see `progress_lost`. To leave the loop early does not cancel the call. If the call fails, the loop
+        ends, and `result` raises.
+
+        Raises:
+            UsageError: the call did not ask for progress, or has an `on_progress`.
+        """
+        values = getattr(self, "_progress", None)
+        if isinstance(values, IteratedProgress):
+            return values
+        raise self._no_progress()
 
     def future(self) -> Future[R_co]:
         """Return a future of `concurrent.futures` that ends as the call does.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
-from ringback.errors import Cancelled, ConnectionLost, fresh
+from ringback.core.progress import Progress
+from ringback.errors import Cancelled, ConnectionLost, UsageError, fresh
 
 if TYPE_CHECKING:
     # Type checkers know this module, installed or not. A `Call` without a parameter is a `Call[Any]`.
@@ -44,6 +45,18 @@ class CallBase(PendingCall, Generic[R_co]):
     def cancelled(self) -> bool:
         """Return whether the call has ended because this program cancelled it."""
         return isinstance(self._error, Cancelled)
+
+    @property
+    def progress_lost(self) -> int:
+        """How many values of the progress were dropped because more than 1024 waited for the program."""
+        progress: Progress | None = getattr(self, "_progress", None)
+        return 0 if progress is None else progress.lost
+
+    def _no_progress(self) -> UsageError:
+        """Return why the progress of this call cannot be iterated."""
+        if hasattr(self, "_progress"):
+            return UsageError(f"the progress of the call of {self.key!r} goes to its on_progress")
+        return UsageError(f"the call of {self.key!r} asked for no progress: trigger it with progress=True")
 
     def seen(self) -> None:
         """Note that the program has the outcome, so that an error need not be logged. Not for users."""

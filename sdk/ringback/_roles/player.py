@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Unpack, overload
 
 from ringback._argument_names import NoOthers, check_options, checks_names, reject
-from ringback._roles.base import C, Callback, F, G, OnError, RoleBase
+from ringback._roles.base import C, Callback, F, G, OnError, OnProgress, RoleBase, asks_for_progress
 from ringback._roles.registering import RegisterOptions, register, register_contract
 from ringback._roles.typed_calls import Outgoing
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
@@ -120,6 +120,8 @@ class PlayerRole(RoleBase[C, G]):
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         wait_for_room: bool = False,
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that the server has registered.
@@ -129,7 +131,10 @@ class PlayerRole(RoleBase[C, G]):
         if unknown:
             reject(PlayerRole.trigger_server_callback, unknown)
         send = self._send_when_room if wait_for_room else None
-        return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout, send)
+        asks = None
+        if on_progress is not None or progress:
+            asks = asks_for_progress(on_progress, progress)
+        return self._trigger(FrameType.DATA, b"", key, payload, callback, on_error, timeout, send, asks)
 
     def _trigger_contract(
         self,
@@ -139,11 +144,22 @@ class PlayerRole(RoleBase[C, G]):
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         wait_for_room: bool = False,
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
     ) -> Any:
         """Trigger a callback of the server that has a contract. `trigger` of each face calls this."""
         check_contract(contract, ServerCallback)
         send = self._send_when_room if wait_for_room else None
-        typed = Outgoing(contract, payload)
+        asks, typed = asks_for_progress(on_progress, progress), Outgoing(contract, payload)
         return self._trigger(
-            FrameType.DATA, b"", contract.key, typed.payload, callback, on_error, timeout, send, typed
+            FrameType.DATA,
+            b"",
+            contract.key,
+            typed.payload,
+            callback,
+            on_error,
+            timeout,
+            send,
+            asks,
+            typed,
         )

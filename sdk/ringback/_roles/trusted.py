@@ -9,7 +9,16 @@ from functools import partial
 from typing import Any, Unpack
 
 from ringback._argument_names import NoOthers, checks_names, reject
-from ringback._roles.base import C, Callback, G, OnError, RoleBase, encoded_player_id
+from ringback._roles.base import (
+    C,
+    Callback,
+    G,
+    OnError,
+    OnProgress,
+    RoleBase,
+    asks_for_progress,
+    encoded_player_id,
+)
 from ringback._roles.typed_calls import Outgoing
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
@@ -36,6 +45,8 @@ class TrustedRole(RoleBase[C, G]):
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         wait_for_room: bool = False,
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that a player has registered.
@@ -52,6 +63,9 @@ class TrustedRole(RoleBase[C, G]):
                 `max_queued_bytes` waits until there is room for it. False: it fails with OVERLOADED. At most
                 `max_pending` calls wait. One that waits until its time is over fails with TIMEOUT, and
                 `executed="no"`.
+            on_progress: a function that is called with each value that the handler reports by
+                `cb.progress(value)`: in order, and before `callback`. It may be a coroutine function.
+            progress: whether the program iterates these values, by `call.progress()`.
 
         Returns:
             The call. It ends exactly once, with results or with an error. Wait for it, or pass `callback`.
@@ -63,8 +77,19 @@ class TrustedRole(RoleBase[C, G]):
         if unknown:
             reject(TrustedRole.trigger_client_callback, unknown)
         send = self._send_when_room if wait_for_room else None
+        asks = None
+        if on_progress is not None or progress:
+            asks = asks_for_progress(on_progress, progress)
         return self._trigger(
-            FrameType.DATA, encoded_player_id(player_id), key, payload, callback, on_error, timeout, send
+            FrameType.DATA,
+            encoded_player_id(player_id),
+            key,
+            payload,
+            callback,
+            on_error,
+            timeout,
+            send,
+            asks,
         )
 
     def trigger_callback(
@@ -77,6 +102,8 @@ class TrustedRole(RoleBase[C, G]):
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         wait_for_room: bool = False,
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a server callback in the name of a player.
@@ -92,8 +119,19 @@ class TrustedRole(RoleBase[C, G]):
         if unknown:
             reject(TrustedRole.trigger_callback, unknown)
         send = self._send_when_room if wait_for_room else None
+        asks = None
+        if on_progress is not None or progress:
+            asks = asks_for_progress(on_progress, progress)
         return self._trigger(
-            self._source_route, encoded_player_id(source), key, payload, callback, on_error, timeout, send
+            self._source_route,
+            encoded_player_id(source),
+            key,
+            payload,
+            callback,
+            on_error,
+            timeout,
+            send,
+            asks,
         )
 
     @checks_names
@@ -144,7 +182,7 @@ class TrustedRole(RoleBase[C, G]):
         def trigger(player_id: PlayerID) -> C:
             encoded_id, left_s = encoded_player_id(player_id), time_left(until)
             return self._trigger(
-                FrameType.DATA, encoded_id, key, payload, None, None, left_s, self._send_of_group, typed
+                FrameType.DATA, encoded_id, key, payload, None, None, left_s, self._send_of_group, None, typed
             )
 
         if players is None:
@@ -167,14 +205,17 @@ class TrustedRole(RoleBase[C, G]):
         on_error: OnError | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         wait_for_room: bool = False,
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
     ) -> Any:
         """Trigger a callback that has a contract. `trigger` of each face calls this."""
         check_contract(contract, ClientCallback, ServerCallback)
         kind = FrameType.DATA if isinstance(contract, ClientCallback) else self._source_route
         send = self._send_when_room if wait_for_room else None
         encoded_id, typed = encoded_player_id(player_id), Outgoing(contract, payload)
+        asks = asks_for_progress(on_progress, progress)
         return self._trigger(
-            kind, encoded_id, contract.key, typed.payload, callback, on_error, timeout, send, typed
+            kind, encoded_id, contract.key, typed.payload, callback, on_error, timeout, send, asks, typed
         )
 
     def _trigger_contract_on_all(

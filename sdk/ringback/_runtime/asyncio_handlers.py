@@ -6,13 +6,15 @@ import asyncio
 import threading
 import time
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.base_shell import MAX_REPORTS, ShellBase
 from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
@@ -44,6 +46,7 @@ class AsyncioHandlers(ShellBase):
         self._taking = False
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
+        self._reports: deque[tuple[Execution, bytes]] = deque()
         self._tasks: dict[asyncio.Task[None], Execution | None] = {}
 
     @abstractmethod
@@ -168,6 +171,25 @@ class AsyncioHandlers(ShellBase):
         envelope, error = encode_reply(self.encoder(), execution, results, error)
         self.endpoint.reply(execution, envelope, error, now)
 
+    def progress(self, execution: Execution, value: object) -> None:
+        if threading.get_ident() == self.thread:
+            self.endpoint.report(execution, self.encoder().progress(execution.id, value))
+            return
+        self.check_process()
+        # Encoded here, so that the handler gets the error, and with an encoder of its own: none is shared.
+        report = execution, Encoder(self._limits).progress(execution.id, value)
+        if len(self._reports) >= MAX_REPORTS:  # the loop does not keep up
+            self.endpoint.counters.dropped_progress += 1
+            return
+        self._reports.append(report)
+        with suppress(RuntimeError):  # the loop is closed, so no caller waits
+            self._loop.call_soon_threadsafe(self._send_report)
+
+    def _send_report(self) -> None:
+        # One for each call of this, so that a report precedes the reply that its handler gave after it.
+        if self._reports:
+            self.endpoint.report(*self._reports.popleft())
+
     # -- callbacks and listeners
 
     def finished(self, call: PendingCall) -> None:
@@ -189,6 +211,33 @@ class AsyncioHandlers(ShellBase):
                 raise
             kind = getattr(function, "__qualname__", "")
             log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
+
+    def report(
+        self, context: Context, function: Callable[[Any], object], value: Any, then: Callable[[], None]
+    ) -> bool:
+        """Call an `on_progress` of the user. Return whether it is a coroutine function.
+
+        That then runs as a task, and `then` is called when the task has ended.
+        """
+        try:
+            awaitable: Any = context.run(function, value)
+            if not hasattr(awaitable, "__await__"):
+                return False
+            task = context.run(self._start_task, self._report_async(awaitable, then))
+            task.add_done_callback(lambda _: _close(awaitable))
+        except BaseException as error:
+            if asks_to_exit(error):
+                raise
+            log.exception("%s: on_progress failed", self.log_name, extra={"kind": id(function)})
+            return False
+        return True
+
+    async def _report_async(self, awaitable: Any, then: Callable[[], None]) -> None:
+        try:
+            await awaitable
+        except Exception:
+            log.exception("%s: on_progress failed", self.log_name)
+        then()
 
     # -- tokens
 

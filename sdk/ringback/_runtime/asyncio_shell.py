@@ -18,7 +18,7 @@ from ringback._runtime.log import folding, log
 from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.resolver import Found
-from ringback._runtime.waiter import Waiter
+from ringback._runtime.waiter import GoesOn
 from ringback.errors import UsageError
 
 BURST = 64
@@ -36,7 +36,7 @@ class AsyncioShell(AsyncioHandlers):
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options)
         self.home: asyncio.AbstractEventLoop = NOWHERE
-        self._woken: deque[Waiter] = deque()
+        self._woken: deque[GoesOn] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_wanted = False
@@ -55,6 +55,7 @@ class AsyncioShell(AsyncioHandlers):
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._context = call_context.clean_context()
         self._runnable = []
+        self._reports.clear()
         # An earlier loop may have ended too early to reset these two.
         self._flush_wanted = self._read_wanted = False
         self._begin()
@@ -143,6 +144,7 @@ class AsyncioShell(AsyncioHandlers):
         # The loop shares its selector with the parent's: no reader may be removed, and nothing may run.
         self._loop = NOWHERE
         self._runnable, self._timer, self._timer_at = [], None, None
+        self._reports.clear()
         self._woken.clear()
 
     def abandon(self) -> None:
@@ -267,7 +269,7 @@ class AsyncioShell(AsyncioHandlers):
 
     # -- tasks that wait for calls
 
-    def wake(self, waiter: Waiter) -> None:
+    def wake(self, waiter: GoesOn) -> None:
         if not self._woken and not self._taking:
             self._loop.call_soon(self._go_on)
         self._woken.append(waiter)

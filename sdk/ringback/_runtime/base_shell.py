@@ -25,6 +25,10 @@ from ringback.protocol.frames import Role
 Ts = TypeVarTuple("Ts")
 
 
+MAX_REPORTS = 10_000
+"""Progress is dropped while this much waits for the thread of the core."""
+
+
 class ShellBase(Shell):
     """The link and the listeners of one endpoint.
 
@@ -149,6 +153,12 @@ class ShellBase(Shell):
     def duplicate_reply(self, execution: Execution) -> None:
         self.endpoint.counters.duplicate_replies += 1
         text = "%s: the handler of %r replied a second time to %s; the second reply is ignored"
+        key = execution.key
+        log.warning(text, self.log_name, key, caller_of(execution), extra={"kind": key})
+
+    def late_progress(self, execution: Execution) -> None:
+        self.endpoint.counters.dropped_progress += 1
+        text = "%s: the handler of %r reported progress to %s after its reply; it is ignored"
         key = execution.key
         log.warning(text, self.log_name, key, caller_of(execution), extra={"kind": key})
 

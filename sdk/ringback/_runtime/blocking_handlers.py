@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.base_shell import MAX_REPORTS, ShellBase
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.log import log
 from ringback._runtime.options import BlockingOptions
@@ -57,6 +58,17 @@ class BlockingHandlers(ShellBase):
         envelope, error = encode_reply(self.encoder(), execution, results, error)
         self.submit(self.endpoint.reply, execution, envelope, error, now)
 
+    def progress(self, execution: Execution, value: object) -> None:
+        envelope = self.encoder().progress(execution.id, value)
+        if self.commands_waiting() < MAX_REPORTS:
+            self.submit(self.endpoint.report, execution, envelope)
+        else:  # the I/O thread does not keep up
+            self.endpoint.counters.dropped_progress += 1
+
+    @abstractmethod
+    def commands_waiting(self) -> int:
+        """Return how much waits for the I/O thread."""
+
     def when_ended(self, ended: Any, function: Callable[[Any], object]) -> Callable[[], None]:
         """Return what has a worker call a function of the user with a call or group that has ended.
 
@@ -69,6 +81,10 @@ class BlockingHandlers(ShellBase):
         self.check_process()
         context = call_context.clean_context()
         return lambda: self.pool.submit(context, self._tell, function, ended, "a done callback")
+
+    def tell(self, context: Context, function: Callable[[Any], object], argument: Any, what: str) -> None:
+        """Run a function of the user in this thread, a worker. Log what it raises."""
+        context.run(self._tell, function, argument, what)
 
     # -- effects of the core, on the I/O thread
 

@@ -180,6 +180,9 @@ class BlockingShell(BlockingHandlers):
         elif self.ended.is_set():
             self._take_last_commands()
 
+    def commands_waiting(self) -> int:
+        return len(self._commands)
+
     # -- the I/O thread
 
     def _run(self, timeout_s: float) -> None:

@@ -21,9 +21,9 @@ from ringback._version import __version__
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError, Cancelled
+from ringback.protocol.contexts import bounded
 from ringback.protocol.envelopes import MAX_MESSAGE_CHARS
 from ringback.protocol.frames import FrameType
-from ringback.protocol.limits import MAX_CONTEXT_BYTES, MAX_CONTEXT_PAIRS
 from ringback.protocol.player_ids import decode_player_id
 
 P = ParamSpec("P")
@@ -89,7 +89,7 @@ class Tracer(CallTracer):
         call.add_waiter(lambda: _end(call, span, call._error))
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span, here))
-        return _bounded(carrier) or None
+        return bounded(carrier) or None  # the trace precedes baggage, as the propagators do
 
     @_harmless
     def handles(self, execution: Execution) -> Callable[..., Any]:
@@ -129,6 +129,12 @@ class _TracedShell:
     def duplicate_reply(self, execution: Execution) -> None:
         self._shell.duplicate_reply(execution)
 
+    def progress(self, execution: Execution, value: object) -> None:
+        self._shell.progress(execution, value)
+
+    def late_progress(self, execution: Execution) -> None:
+        self._shell.late_progress(execution)
+
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         with self._lock:
             if self._span is not None:
@@ -167,18 +173,6 @@ def _end(_about: PendingCall | _TracedShell, span: Span, error: CallbackError | 
 @_harmless
 def _record(_about: _TracedShell, span: Span, error: Exception) -> None:
     span.record_exception(error)
-
-
-def _bounded(carrier: dict[str, str]) -> dict[str, str]:
-    """Return the pairs that fit into a call, in the order of the propagators: the trace precedes baggage."""
-    kept: dict[str, str] = {}
-    room = MAX_CONTEXT_BYTES
-    for name, value in carrier.items():
-        size = len(name.encode()) + len(value.encode())
-        if size <= room and len(kept) < MAX_CONTEXT_PAIRS:
-            kept[name] = value
-            room -= size
-    return kept
 
 
 def _run_in(where: Context, function: Callable[..., R], *arguments: object) -> R:

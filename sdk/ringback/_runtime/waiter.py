@@ -8,6 +8,13 @@ from contextvars import Context
 from typing import Any, Protocol
 
 
+class GoesOn(Protocol):
+    """What a shell runs once it has read all messages."""
+
+    def go_on(self) -> None:
+        """Run."""
+
+
 class Waker(Protocol):
     """The shell, as a waiter sees it.
 
@@ -17,7 +24,7 @@ class Waker(Protocol):
 
     home: asyncio.AbstractEventLoop
 
-    def wake(self, waiter: Waiter) -> None:
+    def wake(self, waiter: GoesOn) -> None:
         """Let the task of a waiter go on, in this step or in a later round of the loop."""
 
 

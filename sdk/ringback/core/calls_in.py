@@ -34,6 +34,11 @@ say whether the time was over or the caller cancelled. The caller's deadline is 
 as long as the call was on its way. Without this, chance would decide which of the two is recorded."""
 
 
+PROGRESS_SHARE = 0.25
+"""Progress is dropped while more than this share of `max_queued_bytes` waits for the link. The rest is for
+calls and replies."""
+
+
 class CallsIn:
     """The executions of one endpoint.
 
@@ -188,6 +193,17 @@ class CallsIn:
         if recorder is not None:
             recorder.execution_ended(execution, peer, now, envelope, error)
         self._outbox.add(peer, envelope)
+
+    def report(self, execution: Execution, envelope: bytes) -> None:
+        """Send what a handler reports of its progress, if its caller still waits and there is room.
+
+        Args:
+            envelope: the encoded PROGRESS.
+        """
+        if execution.awaited and self._outbox.queued_bytes <= self._limits.max_queued_bytes * PROGRESS_SHARE:
+            self._outbox.add(self._peers[execution.route], envelope)
+        else:
+            self._counters.dropped_progress += 1
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
         """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT."""

@@ -121,6 +121,15 @@ class CallsOut:
             recorder.call_ended(call, peer, self._state.now, results, error)
         self._settle(call, results, error)
 
+    def take_progress(self, peer: Peer, call_id: int, value: Any) -> None:
+        """Give a pending call a value of its progress; count one that no pending call asked for."""
+        call = peer.calls.get(call_id)
+        progress = None if call is None else getattr(call, "_progress", None)
+        if progress is None:
+            self._counters.stray_progress += 1
+        else:
+            progress.take(value)
+
     def _settle(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
         """Count an outcome, and tell the caller. Every call ends here, sent or not."""
         if error is None:

@@ -19,6 +19,9 @@ class EndpointCounters:
             from the handler's side does not count: it crosses the CANCEL of the caller.
         late_replies: replies of handlers here whose caller no longer waited.
         duplicate_replies: second replies of a handler here to one call.
+        stray_progress: values of progress that matched no pending call that asked for them: late or forged.
+        dropped_progress: values of progress that handlers here reported and that did not arrive: after the
+            outcome, over the bound of what waits for the link, or because the caller's queue was full.
         invalid: envelopes and frames that could not be accepted.
         faults: pieces of work, such as a message or a timer, that raised what nothing handles. Each is
             logged, and the endpoint goes on.
@@ -32,5 +35,7 @@ class EndpointCounters:
     stray_replies: int = 0
     late_replies: int = 0
     duplicate_replies: int = 0
+    stray_progress: int = 0
+    dropped_progress: int = 0
     invalid: int = 0
     faults: int = 0

@@ -13,7 +13,17 @@ from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.errors import EXECUTED, Code, Executed, InvalidPayload, call_error
 from ringback.protocol.envelope_decoding import Decoded, Unreadable, decode
-from ringback.protocol.envelopes import CALL, CANCEL, ERROR, OWN, RESULT, Encoder, call_id_in, to_error
+from ringback.protocol.envelopes import (
+    CALL,
+    CANCEL,
+    ERROR,
+    OWN,
+    PROGRESS,
+    RESULT,
+    Encoder,
+    call_id_in,
+    to_error,
+)
 from ringback.protocol.player_ids import decode_player_id
 
 
@@ -35,6 +45,7 @@ class Dispatcher:
         self._outbox = outbox
         self._encoder = encoder
         self._finish = calls_out.finish
+        self._take_progress = calls_out.take_progress
         self._take_call = calls_in.take
         self._refuse = calls_in.refuse
         self._abandon = calls_in.abandon
@@ -55,6 +66,8 @@ class Dispatcher:
                     self._take_call(peer, envelope, size, now)
                 elif kind == CANCEL:
                     self._abandon(peer, envelope[1], Code.CANCELLED)
+                elif kind == PROGRESS:
+                    self._take_progress(peer, envelope[1], envelope[2])
                 else:
                     self._finish(peer, envelope[1], (), to_error(envelope))
             except BaseException as fault:  # the envelopes behind this one are of other calls
@@ -74,7 +87,10 @@ class Dispatcher:
             self._finish(peer, damaged.id, (), _unreadable_reply(damaged))
 
     def take_back(self, peer: Peer, body: bytes, code: Code, now: float) -> None:
-        """Handle the body of a frame that bounced: end its calls, and keep its replies to send them again."""
+        """Handle the body of a frame that bounced: end its calls, and keep its replies to send them again.
+
+        What it carries of progress is dropped.
+        """
         text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
         if code is Code.UNKNOWN_PLAYER and peer.encoded_id:
             text = f"no player with the ID {decode_player_id(peer.encoded_id)!r} is connected"
@@ -83,6 +99,8 @@ class Dispatcher:
         for call_id in _calls_in(decoded):
             if call_id in peer.calls:  # it may have ended meanwhile
                 self._finish(peer, call_id, (), call_error(code, text, "no", data))
+        reports = sum(envelope[0] == PROGRESS for envelope in decoded.envelopes)
+        self._state.counters.dropped_progress += reports
         if code in (Code.OVERLOADED, Code.RATE_LIMITED):
             self._keep_replies(peer, decoded, now)
         self._tidy(peer, now)

@@ -58,6 +58,7 @@ class Endpoint:
         counters: what this endpoint has counted so far.
         players: on a server, the IDs of the connected players, in the order in which they joined.
         reply: send the reply of a handler; see `CallsIn.reply`.
+        report: send what a handler reports of its progress; see `CallsIn.report`.
         cancel: end a call because its caller says so; see `CallsOut.cancel`.
         fail_unsent: end a call that was not sent, with an error; see `CallsOut.fail_unsent`.
         call_when_room: send a call as soon as the limits have room; see `WaitingRoom.add`.
@@ -119,6 +120,7 @@ class Endpoint:
         self.players = self._presence.players
         # Bound once, not forwarded and not looked up: each of these is used for every call.
         self.reply = calls_in.reply
+        self.report = calls_in.report
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
         self.call_when_room, self.wait_for_room = self._room.add, self._room.watch

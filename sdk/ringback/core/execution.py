@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from ringback.core.registry import Handler
 from ringback.errors import MAX_CODE_CHARS, CallbackError, CallTimeout, HandlerError
+from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.player_ids import PlayerID
 
 
@@ -43,6 +44,16 @@ class Replier(Protocol):
     def duplicate_reply(self, execution: Execution) -> None:
         """Log a second reply to the same call."""
 
+    def progress(self, execution: Execution, value: object) -> None:
+        """Send a value of the progress. Any thread may call this.
+
+        Raises:
+            InvalidPayload, TooLarge: the value cannot be sent.
+        """
+
+    def late_progress(self, execution: Execution) -> None:
+        """Log progress that a handler reports after its reply."""
+
     def handler_failed(self, execution: Execution, error: Exception) -> None:
         """Log the error of a handler that its caller is not told."""
 
@@ -73,7 +84,7 @@ class Execution:
         deadline: when the call ends at the latest, on the same clock; None for no limit.
         handler: the registered handler.
         size: about how many bytes the call took.
-        context: what the call carried of tracing; None for nothing.
+        context: what the call carried in its context; None for nothing.
         awaited: whether it is in its table: it has no reply yet, and its caller waits. The core sets it.
         cancelled: whether its caller no longer waits for the reply. Handlers may look at it.
         task: what the face runs the handler in; None if it cannot be stopped.
@@ -133,6 +144,23 @@ class Execution:
             return
         self._replied = True
         self.shell.reply(self, results, None)
+
+    def progress(self, value: object) -> None:
+        """Tell the caller how far this handler is, with any value that a payload may have.
+
+        Call it as often as necessary, from any thread, before the reply. If the caller did not ask for
+        progress, or no longer waits, this does nothing. After the reply, this is ignored and logged. While
+        much waits for a slow link, values are dropped.
+
+        Raises:
+            InvalidPayload, TooLarge: the value cannot be sent.
+        """
+        if self.context is None or PROGRESS not in self.context or self.cancelled:
+            return
+        if self._replied:
+            self.shell.late_progress(self)
+        else:
+            self.shell.progress(self, value)
 
     def fail(self, error: Exception) -> None:
         """Reply to the call with an error, as if the handler had raised it.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, ClassVar, Protocol
 
+from ringback.core.progress import Progress
 from ringback.errors import CallbackError
 
 
@@ -50,6 +51,7 @@ class PendingCall:
         "_done",
         "_endpoint",
         "_error",
+        "_progress",
         "_results",
         "_seen",
         "_waiters",
@@ -81,6 +83,7 @@ class PendingCall:
         self.callback = callback
         self.on_error = on_error
         self._context: Context  # of `callback` and `on_error`; set only if there is one of them
+        self._progress: Progress  # set only if the caller asked for progress
         self._seen = callback is not None or on_error is not None
         self._done = False
         self._results: tuple[Any, ...] = ()

@@ -9,6 +9,7 @@ from ringback.protocol.envelopes import (
     CANCEL,
     ERROR,
     MAX_ID,
+    PROGRESS,
     RESULT,
     Envelope,
     error_fault,
@@ -91,15 +92,18 @@ def _values(envelopes: list[Any]) -> list[Any]:
             values.append(payload)
         elif size == 3:
             kind, call_id, results = envelope
-            if not (
+            if (
                 type(kind) is int
                 and kind == RESULT
                 and type(call_id) is int
                 and call_id >= 0
                 and type(results) is list
             ):
+                values += results
+            elif _fault(envelope):
                 raise ValueError
-            values += results
+            else:
+                values.append(results)  # of a PROGRESS: its value
         elif _fault(envelope):
             raise ValueError
         elif size == 6:
@@ -136,6 +140,8 @@ def _fault(envelope: Any) -> str:
         return error_fault(envelope)
     if kind == CANCEL:
         return "" if size == 2 else "a CANCEL must have 2 fields"
+    if kind == PROGRESS:
+        return "" if size == 3 else "a PROGRESS must have 3 fields"
     return f"{kind} is not the type of an envelope"
 
 
@@ -159,6 +165,8 @@ def _too_deep(envelope: Envelope, limits: Limits) -> bool:
     if kind == RESULT:
         # The array of results does not count as a level of nesting.
         return too_deep(envelope[2], limits.max_depth + 1)
+    if kind == PROGRESS:
+        return too_deep(envelope[2], limits.max_depth)
     return kind == ERROR and too_deep(envelope[5], limits.max_depth)
 
 
@@ -200,7 +208,7 @@ def _read_one(piece: bytes, limits: Limits) -> tuple[str, Envelope]:
     if reason := _fault(envelope):
         return reason, []
     if _too_deep(envelope, limits):
-        what = {CALL: "payload", RESULT: "result"}.get(envelope[0], "error's data")
+        what = {CALL: "payload", RESULT: "result", PROGRESS: "progress"}.get(envelope[0], "error's data")
         return f"the {what} must be nested at most {limits.max_depth} levels deep", []
     return "", envelope
 

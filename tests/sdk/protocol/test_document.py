@@ -11,7 +11,7 @@ import pytest
 from support.protocol_tables import DOCUMENT, ROOT, section, tables
 
 from ringback.errors import ERROR_CLASSES, EXECUTED, Code, RejectCode
-from ringback.protocol import control, envelopes, frames, limits
+from ringback.protocol import contexts, control, envelopes, frames, limits
 from ringback.protocol.frames import BROKER_ACCEPTS, ENDPOINT_TRANSITIONS, FrameType, Role, SessionState
 
 
@@ -105,6 +105,11 @@ def test_envelope_types() -> None:
     written = {name for row in tables("Envelopes")[1] for name in [row["field"]]}
     used = {name.strip() for row in table for name in row["array"].strip("[]").split(",")[1:]}
     assert written == used
+
+
+def test_names_in_the_context() -> None:
+    names = {value for name, value in vars(contexts).items() if type(value) is str and name.isupper()}
+    assert {row["name"] for row in tables("The context of a call")[0]} == names
 
 
 def test_executed() -> None:

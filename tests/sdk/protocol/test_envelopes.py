@@ -47,6 +47,7 @@ ENVELOPES = (
     | st.tuples(st.just(2), IDS, st.lists(VALUES, max_size=3))
     | st.tuples(st.just(3), IDS, CODES, TEXT, st.integers(0, 2), VALUES)
     | st.tuples(st.just(4), IDS)
+    | st.tuples(st.just(5), IDS, VALUES)
 ).map(list)
 
 
@@ -58,6 +59,8 @@ def encode(envelope: list[Any]) -> bytes:
             return ENCODER.result(call_id, tuple(results))
         case [3, call_id, code, message, executed, data]:
             return ENCODER.error(call_id, call_error(code, message, EXECUTED[executed], data))
+        case [5, call_id, value]:
+            return ENCODER.progress(call_id, value)
         case _:
             return ENCODER.cancel(envelope[1])
 
@@ -77,7 +80,7 @@ def check(body: bytes, limits: Limits | None = None) -> Decoded:
     assert len(decoded.envelopes) + len(decoded.unreadable) <= MAX_ENVELOPES
     for envelope in decoded.envelopes:
         assert type(envelope) is list
-        assert len(envelope) in {1: (5, 6), 2: (3,), 3: (6,), 4: (2,)}[envelope[0]]
+        assert len(envelope) in {1: (5, 6), 2: (3,), 3: (6,), 4: (2,), 5: (3,)}[envelope[0]]
         if envelope[0] == 3:
             assert isinstance(to_error(envelope), CallbackError)
         repr(envelope)  # nothing in it is nested too deeply to print
@@ -208,6 +211,7 @@ def test_one_by_one_gives_the_same_as_all_at_once(envelopes: list[list[Any]], da
     [
         *([1, 5, "", None, None], [1, 5, "k", nested(65), None], [1, 5, "k", nested(65), None, {}]),
         *([1, 5, "k", None, None, None], [2, 5], [3, 5, 0, "", 0, None], [7, 5]),
+        *([5, 5], [5, 5, nested(65)], [5, 5, None, None]),
     ],
 )
 def test_one_bad_envelope_among_many_good_ones(count: int, bad: list[Any]) -> None:
@@ -294,6 +298,7 @@ def test_depth() -> None:
             ("payload", lambda value: [1, 5, "k", value, None]),
             ("result", lambda value: [2, 5, [value]]),
             ("error's data", lambda value: [3, 5, "X", "m" * 70, 0, value]),
+            ("progress", lambda value: [5, 5, value]),
         ):
             fits, over = (join([msgpack.packb(wrap(nested(depth)))]) for depth in (allowed, allowed + 1))
             assert len(check(fits, limits).envelopes) == 1
@@ -615,6 +620,8 @@ def test_a_sender_refuses_what_is_too_deep_for_the_receiver(
             lambda value=value: encoder.call(1, "k", value, budget_ms, {}),
             lambda value=value: encoder.result(1, (value,)),
             lambda error=error: encoder.error(1, error),
+            lambda value=value: encoder.progress(1, value),
+            lambda value=value: encoder.progress(MAX_ID, value),
         ):
             if deep:
                 with pytest.raises(InvalidPayload, match="levels deep"):
@@ -642,6 +649,7 @@ def test_the_size_an_encoder_allows() -> None:
         lambda: encoder.call(1, "k", "x" * 100, None),
         lambda: encoder.result(1, ("x" * 100,)),
         lambda: encoder.error(1, CallbackError(data="x" * 100)),
+        lambda: encoder.progress(1, "x" * 100),
     ]
     for write in writes:
         with pytest.raises(TooLarge, match="100 are allowed"):

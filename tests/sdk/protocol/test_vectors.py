@@ -88,6 +88,8 @@ def encode_envelope(envelope: list[Any]) -> bytes:
             return encoder.error(call_id, call_error(code, message, EXECUTED[executed], data))
         case [4, call_id]:
             return encoder.cancel(call_id)
+        case [5, call_id, value]:
+            return encoder.progress(call_id, value)
     raise AssertionError(envelope)
 
 
@@ -150,7 +152,7 @@ def test_envelope(vector: dict[str, Any]) -> None:
 
 def test_every_error_code_has_a_vector() -> None:
     envelopes = [param.values[0]["envelope"] for param in load("envelopes.json", "envelopes")]
-    assert {envelope[0] for envelope in envelopes} == {1, 2, 3, 4}
+    assert {envelope[0] for envelope in envelopes} == {1, 2, 3, 4, 5}
     codes = {envelope[2] for envelope in envelopes if envelope[0] == 3}
     assert {code for code in codes if isinstance(code, int)} == set(Code)
 

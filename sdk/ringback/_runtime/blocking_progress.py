@@ -1,0 +1,94 @@
+"""Progress in the blocking face: a thread iterates it, or workers call a function."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
+from ringback._runtime.worker_pool import waiting
+from ringback.core.progress import Progress
+
+
+class BlockingProgress(Progress):
+    """The progress of a call, shared by the I/O thread and those that wait for it."""
+
+    def __init__(self, shell: BlockingShell, deadline: float | None) -> None:
+        super().__init__()
+        self._shell = shell
+        self._deadline = deadline
+        self._condition = threading.Condition()
+
+    def take(self, value: Any) -> None:
+        with self._condition:
+            super().take(value)
+
+    def end(self) -> None:
+        with self._condition:
+            super().end()
+
+    def changed(self) -> None:
+        self._condition.notify_all()
+
+
+class IteratedProgress(BlockingProgress):
+    """The progress that `for value in call.progress()` iterates. Values wait until then."""
+
+    def __iter__(self) -> IteratedProgress:
+        return self
+
+    def __next__(self) -> Any:
+        shell = self._shell
+        shell.check_process()  # in a forked child, the condition may be locked for ever
+        with waiting(), self._condition:
+            while not self._condition.wait_for(lambda: self.waiting or self.ended, WATCH_S):
+                problem = shell.endless_wait(self._deadline)
+                if problem is not None:
+                    raise problem
+            if not self.waiting:
+                raise StopIteration
+            return self.waiting.popleft()
+
+
+class ReportedProgress(BlockingProgress):
+    """The progress that workers report to a function: in order, and one value at a time."""
+
+    def __init__(
+        self,
+        shell: BlockingShell,
+        deadline: float | None,
+        function: Callable[[Any], object],
+        context: Context,
+    ) -> None:
+        super().__init__(shell, deadline)
+        self._function = function
+        self._context = context
+        self._planned = False
+        self._order = threading.Lock()
+
+    def changed(self) -> None:
+        if self.waiting and not self._planned:
+            self._planned = True
+            self._shell.pool.submit(Context(), self.deliver)
+
+    def deliver(self) -> None:
+        """Report the values that wait. If another thread does so, this waits until it has."""
+        with self._order:
+            while True:
+                with self._condition:
+                    if not self.waiting:
+                        self._planned = False
+                        return
+                    value = self.waiting.popleft()
+                self._shell.tell(self._context.copy(), self._function, value, "on_progress")
+
+    def then(self, function: Callable[..., object]) -> Callable[..., object]:
+        """Return a function that does the same as another, but after the values that wait are reported."""
+
+        def after(*arguments: Any) -> object:
+            self.deliver()
+            return function(*arguments)
+
+        return after
