@@ -101,5 +101,5 @@ def test_refusals_and_the_end(here: HereBroker) -> None:
     second = MinimalPlayer(here.players)
     second.connect()
     assert type(second.player_id) is int
-    here.stop()
+    here.drain()
     second.run_until(lambda: second.over, PATIENCE_S)

@@ -119,7 +119,7 @@ def test_each_new_link_is_looked_up_anew(
             player.on_connected(connected)
             names.table["moves.test"] = ["127.0.0.2"]
             with HereBroker(players=f"tcp://127.0.0.2:{port}") as other:
-                here.stop()
+                here.drain()
                 await connected.count(1)
                 other.players = f"tcp://127.0.0.1:{port}"
                 async with Stage(face, other) as there:

@@ -375,7 +375,7 @@ def test_a_coroutine_is_cancelled_when_its_caller_no_longer_waits(here: HereBrok
         await stage.face.start(player)
         of_operator = operator.trigger_client_callback("forever", 7, timeout=None)
         await stage.within(began.wait())
-        here.stop()
+        here.drain()
         await is_stopped()
         assert (await stage.failure(of_operator)).code is Code.CONNECTION_LOST
 

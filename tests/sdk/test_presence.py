@@ -122,7 +122,7 @@ def test_a_broker_that_drains(face: Blocking | Asyncio) -> None:
             player.on_disconnected(gone)
             call = player.trigger_server_callback("slow", timeout=None)
             (cb,) = await kept.count(1)
-            here.stop()
+            here.drain()
             for _ in range(5000):
                 error = await stage.failure(player.trigger_server_callback("unknown"))
                 if error.code is Code.DRAINING:

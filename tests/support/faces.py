@@ -15,31 +15,10 @@ from support.harness import PATIENCE_S
 
 import ringback
 import ringback.aio
-from ringback_broker import Broker, BrokerSettings
+from ringback.testing import LocalBroker
 
-
-class HereBroker:
-    """A broker in a thread of the test's own process. It starts in a millisecond."""
-
-    def __init__(self, **settings: Any) -> None:
-        defaults = {"players": "tcp://127.0.0.1:0", "backend": "tcp://127.0.0.1:0", "grace": 0.05}
-        self.broker = Broker(BrokerSettings(**{**defaults, **settings}))
-        self.players, self.backend = self.broker.players, self.broker.backend
-        self._thread = threading.Thread(target=self.broker.run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """Ask the broker to drain, as the first signal does."""
-        self.broker.stop()
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread.is_alive():
-            self.broker.stop()
-            self._thread.join(PATIENCE_S)
-        assert not self._thread.is_alive()
+HereBroker = LocalBroker
+"""The broker of most tests: users' tests have the same one."""
 
 
 class Blocking:

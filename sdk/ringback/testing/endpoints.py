@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from ringback import aio, blocking
+from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
 if TYPE_CHECKING:
@@ -33,17 +34,17 @@ class Endpoints:
 
     def server(self, *, start: bool = True, **options: Unpack[BlockingArguments]) -> blocking.Server:
         """Make the server."""
-        return self._take(blocking.Server(self._broker.new_address("backend"), **options), start)
+        return self._take(blocking.Server(self._broker.address_for(Role.SERVER), **options), start)
 
     def player(
         self, player_id: PlayerID | None = None, *, start: bool = True, **options: Unpack[BlockingArguments]
     ) -> blocking.Player:
         """Make a player. Without an ID, the broker chooses one."""
-        return self._take(blocking.Player(self._broker.new_address("players"), player_id, **options), start)
+        return self._take(blocking.Player(self._broker.address_for(Role.PLAYER), player_id, **options), start)
 
     def operator(self, *, start: bool = True, **options: Unpack[BlockingArguments]) -> blocking.Operator:
         """Make an operator."""
-        return self._take(blocking.Operator(self._broker.new_address("backend"), **options), start)
+        return self._take(blocking.Operator(self._broker.address_for(Role.OPERATOR), **options), start)
 
     def close(self) -> None:
         """Close all endpoints that were made, the latest first."""
@@ -70,17 +71,19 @@ class AioEndpoints:
 
     async def server(self, *, start: bool = True, **options: Unpack[EndpointArguments]) -> aio.Server:
         """Make the server."""
-        return await self._take(aio.Server(self._broker.new_address("backend"), **options), start)
+        return await self._take(aio.Server(self._broker.address_for(Role.SERVER), **options), start)
 
     async def player(
         self, player_id: PlayerID | None = None, *, start: bool = True, **options: Unpack[EndpointArguments]
     ) -> aio.Player:
         """Make a player. Without an ID, the broker chooses one."""
-        return await self._take(aio.Player(self._broker.new_address("players"), player_id, **options), start)
+        return await self._take(
+            aio.Player(self._broker.address_for(Role.PLAYER), player_id, **options), start
+        )
 
     async def operator(self, *, start: bool = True, **options: Unpack[EndpointArguments]) -> aio.Operator:
         """Make an operator."""
-        return await self._take(aio.Operator(self._broker.new_address("backend"), **options), start)
+        return await self._take(aio.Operator(self._broker.address_for(Role.OPERATOR), **options), start)
 
     async def close(self) -> None:
         """Close all endpoints that were made on this loop, the latest first."""

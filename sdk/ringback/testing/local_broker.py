@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from ringback.errors import UsageError
+from ringback.protocol.frames import Role
 from ringback.testing.network import Network
 from ringback.testing.ports import ANY_PORT, ReservedPort
 
@@ -34,12 +35,16 @@ class LocalBroker:
         settings: settings of the broker, as for `BrokerSettings`.
 
     Attributes:
-        network: what is between endpoints and the broker, if it is `proxied`.
+        players: the address where players connect, from the beginning of the block.
+        backend: the address where the server and operators connect.
 
     Raises:
         InvalidSetting: a setting is wrong.
         BindError: the broker cannot listen on an address that the settings name.
     """
+
+    players: str
+    backend: str
 
     def __init__(self, *, proxied: bool = False, **settings: Any) -> None:
         self._settings = {**DEFAULTS, **settings}
@@ -58,9 +63,10 @@ class LocalBroker:
                     self._settings[side] = port.address
             self.start()
             stack.callback(self.stop)
+            self.players, self.backend = self._settings["players"], self._settings["backend"]
             if self._network is not None:
                 stack.enter_context(self._network)
-                self._network.carry_to(self._settings["players"], self._settings["backend"])
+                self.players, self.backend = self._network.carry_to(self.players, self.backend)
             self._stack = stack.pop_all()
         return self
 
@@ -69,28 +75,16 @@ class LocalBroker:
 
     # -- where it is
 
-    @property
-    def players(self) -> str:
-        """The address where players connect."""
-        return self._settings["players"] if self._network is None else self._network.players
-
-    @property
-    def backend(self) -> str:
-        """The address where the server and operators connect."""
-        return self._settings["backend"] if self._network is None else self._network.backend
-
-    def new_address(self, side: str) -> str:
-        """Return where one more endpoint connects to a side: with a network, on a link of its own."""
-        if self._network is not None:
-            return self._network.new_link(side)
-        address: str = self._settings[side]
-        return address
+    def address_for(self, role: Role) -> str:
+        """Return where one more endpoint connects: on a link of its own, if there is a network."""
+        address = self.players if role is Role.PLAYER else self.backend
+        return address if self._network is None else self._network.new_link(address)
 
     def has_address(self, address: str) -> bool:
         """Return whether endpoints with an address connect to this broker."""
         if self._network is not None and self._network.has_address(address):
             return True
-        return address in (self._settings["players"], self._settings["backend"])
+        return address in (self.players, self.backend, self._settings["players"], self._settings["backend"])
 
     @property
     def http(self) -> str | None:
@@ -144,7 +138,7 @@ class LocalBroker:
         self._settings.update(players=broker.players, backend=broker.backend)
         if broker.http is not None:
             self._settings["http"] = broker.http.removeprefix("http://")
-        self._thread = threading.Thread(target=self._run, args=(broker,), name="ringback-broker")
+        self._thread = threading.Thread(target=self._run, args=(broker,), name="local broker")
         self._thread.start()
 
     def drain(self) -> None:

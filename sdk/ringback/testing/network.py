@@ -18,19 +18,11 @@ class Network:
     one for players and one for the backend: what is done to one of them is done to all that share its link.
 
     Each function takes the endpoints that it is about; without any, it is about all links.
-
-    Attributes:
-        players: the address of the link that other players share.
-        backend: the same for the server and operators.
     """
-
-    players: str
-    backend: str
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._thread = LoopThread()
-        self._targets: dict[str, str] = {}
         self._proxies: dict[str, Proxy] = {}
 
     def __enter__(self) -> Self:
@@ -40,17 +32,23 @@ class Network:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def carry_to(self, players: str, backend: str) -> None:
-        """Carry to these addresses of a broker. Not for users."""
+    def carry_to(self, players: str, backend: str) -> tuple[str, str]:
+        """Carry to these addresses of a broker. Not for users.
+
+        Returns:
+            The addresses of the two links that endpoints share.
+        """
         for address in (players, backend):
             if not address.startswith("tcp://"):
                 raise ValueError(f"a network carries tcp only, and the broker has the address {address}")
-        self._targets = {"players": players, "backend": backend}
-        self.players, self.backend = self.new_link("players"), self.new_link("backend")
+        return self._link(players), self._link(backend)
 
-    def new_link(self, side: str) -> str:
-        """Return the address of a link to a side of the broker, for one more endpoint. Not for users."""
-        proxy = self._stack.enter_context(Proxy(self._targets[side], self._thread))
+    def new_link(self, shared: str) -> str:
+        """Return the address of another link to where a shared one leads. Not for users."""
+        return self._link(self._proxies[shared].target)
+
+    def _link(self, target: str) -> str:
+        proxy = self._stack.enter_context(Proxy(target, self._thread))
         self._proxies[proxy.address] = proxy
         return proxy.address
 

@@ -144,7 +144,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._work, name="ringback-network", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="local network", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -180,13 +180,15 @@ class Proxy:
         thread: where it works; None: in a thread of its own.
 
     Attributes:
+        target: where it connects them.
         address: the address that clients connect to.
         accepted: the number of clients that have connected so far.
     """
 
     def __init__(self, target: str, thread: LoopThread | None = None) -> None:
+        self.target = target
         host, _, port = target.removeprefix("tcp://").rpartition(":")
-        self._target = (host, int(port))
+        self._target_address = (host, int(port))
         self._port = ReservedPort()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -271,7 +273,7 @@ class Proxy:
             self.accepted += 1
             connection = Connection(client, socket.socket(), self._faults)
             self._connections[connection] = None
-            connection.task = asyncio.create_task(connection.carry(self._target))
+            connection.task = asyncio.create_task(connection.carry(self._target_address))
             connection.task.add_done_callback(partial(self._forget, connection))
 
     def _forget(self, connection: Connection, _: object) -> None:
