@@ -5,6 +5,7 @@ Errors are not printed: they would appear in the middle of a command line.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -17,12 +18,14 @@ import typer
 from ringback_cli.connection import Connection, TimeLimit
 from ringback_cli.exits import Failure
 from ringback_cli.options import parse_player_id
-from ringback_cli.rows import each_row
+from ringback_cli.rows import each_row, named_rows
+from ringback_cli.schemas import example, schemas_of
 
 VARIABLE = "_RINGBACK_COMPLETE"
 """The environment variable that a shell sets when it asks for completions."""
 
 MAX_VALUES = 100
+MAX_PAYLOAD_CHARS = 500
 WITHIN_S = 0.5
 """How long the broker may take to answer, in seconds."""
 
@@ -79,6 +82,26 @@ def players_or_keys(context: typer.Context, incomplete: str) -> list[str]:
     return any_keys(context, incomplete)
 
 
+def payloads(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete an empty PAYLOAD with an example of what the callback takes, if it has said so.
+
+    typer's scripts for zsh take the quotes out of a value, so there is nothing for zsh.
+    """
+    quotes = {"complete_bash": "'", "complete_fish": ""}.get(os.environ.get(VARIABLE, ""))
+    key = context.params.get("key")
+    if incomplete or quotes is None or not isinstance(key, str):
+        return []
+    side = "server" if context.info_name == "server" else "player"
+    connection = _connection(context)
+    with suppress(Exception), connection.operator() as operator:
+        rows = named_rows("callbacks", each_row(operator, "callbacks", connection))
+        schema = schemas_of(operator, connection, key, rows).get(side)
+        text = json.dumps(example(schema))
+        if schema is not None and "'" not in text and len(text) <= MAX_PAYLOAD_CHARS:
+            return [f"{quotes}{text}{quotes}"]
+    return []
+
+
 def _registered(row: list[Any], side: str) -> str | None:
     return row[0] if row[1] == side and row[2] else None
 
@@ -87,18 +110,22 @@ def _complete(
     context: typer.Context, incomplete: str, subject: str, text_of: Callable[[list[Any]], str | None]
 ) -> list[str]:
     """Return the texts of the broker's rows that begin with `incomplete`."""
-    import ringback
-
-    _ = ringback.Operator  # load it before the time of the broker starts
-    connection = Connection(
-        TimeLimit(WITHIN_S),
-        context.params["backend"],
-        context.params.get("key_file"),
-        context.params.get("broker_key"),
-    )
+    connection = _connection(context)
     found: list[str] = []
     with suppress(Exception), connection.operator() as operator:
         texts = (text_of(row) or "" for row in each_row(operator, subject, connection))
         fitting = (text for text in texts if text.startswith(incomplete) and _HARMLESS.fullmatch(text))
         found.extend(islice(fitting, MAX_VALUES))
     return list(dict.fromkeys(found))
+
+
+def _connection(context: typer.Context) -> Connection:
+    import ringback
+
+    _ = ringback.Operator  # load it before the time of the broker starts
+    return Connection(
+        TimeLimit(WITHIN_S),
+        context.params["backend"],
+        context.params.get("key_file"),
+        context.params.get("broker_key"),
+    )

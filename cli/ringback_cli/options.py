@@ -59,13 +59,6 @@ JSONErrorsOption = Annotated[
 StringIDOption = Annotated[
     bool, typer.Option("--string-id", help="Take every player ID as a str, even if it looks like an int.")
 ]
-PayloadArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="PAYLOAD", help="JSON, @FILE, or - for standard input. [default: null]", show_default=False
-    ),
-]
-
 SecondsParser = Callable[[str], float]
 
 

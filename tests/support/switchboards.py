@@ -265,11 +265,13 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.DrainingNotice(1),
     control.Keys(("a", "b")),
     control.Keys(()),
+    control.Keys(("a", "b"), {"a": "for nobody"}, {"b": "{}"}),
     control.Query(1, control.Subject.PLAYERS),
     control.Query(1, control.Subject.CALLBACKS, 2**64 - 1),
     control.Query(1, control.Subject.COUNTERS),
     control.Query(1, control.Subject.EVENTS),
     control.Query(1, control.Subject.CALLS),
+    control.Query(1, control.Subject.SCHEMAS),
     control.Order(1, control.What.KICK, 1),
     control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
     control.Report(

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from ringback.protocol.control import Answer, Query, Subject
 from ringback.protocol.frames import Role
-from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.limits import BATCH_BYTES, IDS_A_FRAME
 from ringback.protocol.significant import rounded_ms
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import EventLog
@@ -65,6 +65,8 @@ class Answers:
             case Subject.EVENTS:
                 rows = self.events.after(query.after, IDS_A_FRAME)
                 following = rows[-1][0] if len(rows) == IDS_A_FRAME else None
+            case Subject.SCHEMAS:
+                rows, following = self._schemas(query.after)
             case Subject.CALLS:
                 rows = self.reports.watches.rows(query.after)
                 following = rows[-1][0] if len(rows) == PAGE else None
@@ -103,6 +105,20 @@ class Answers:
                     *((total.in_flight, total.calls, total.errors) if total else (0, 0, 0)),
                     *(round(late.rate, 3) if late else 0.0, p50_ms, p99_ms),
                     *(total.failed if total else {}, terms.get(key) if side is Role.SERVER else None),
+                    self.registered.has_schema(key, side),
                 )
             )
         return rows
+
+    def _schemas(self, after: int) -> tuple[list[Row], int | None]:
+        """Return a page of schemas, and the `after` of the next page. A page has at least one row."""
+        listed = self.registered.schemas()
+        rows: list[Row] = []
+        size = 0
+        for key, side, schema in listed[after : after + IDS_A_FRAME]:
+            size += len(schema.encode())
+            if rows and size > BATCH_BYTES:
+                break
+            rows.append((key, side.value, schema))
+        end = after + len(rows)
+        return rows, end if len(listed) > end else None

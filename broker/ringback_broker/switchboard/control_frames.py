@@ -47,7 +47,9 @@ class ControlFrames:
                 self._endings.mark(session, "it said BYE")
                 self._strangers.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
-                keys = self._registered_keys.replace(session.role, session.registered.keys, said.keys)
+                keys = self._registered_keys.replace(
+                    session.role, session.registered.keys, said.keys, said.schemas
+                )
                 session.registered = Registered(keys, said.terms if session.role is Role.SERVER else None)
             case control.Report():
                 self._operations.take(session, said, now)

@@ -101,7 +101,7 @@ class Sessions:
         if hello.ticket is not None and hello.role is not Role.OPERATOR:  # operators have no place to take
             session.ticket = self._nonce()
         self._windows.begin(session)
-        keys = self._registered_keys.replace(hello.role, (), hello.keys)
+        keys = self._registered_keys.replace(hello.role, (), hello.keys, hello.schemas)
         session.registered = Registered(keys, hello.terms if hello.role is Role.SERVER else None)
         return session
 

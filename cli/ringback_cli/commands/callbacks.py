@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+import typer
+
+from ringback_cli.completion import any_keys
 from ringback_cli.connection import Connection, connects
-from ringback_cli.options import JSONOption
-from ringback_cli.rows import print_rows, rows_for
+from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import JSONOption, check_key
+from ringback_cli.output import print_json
+from ringback_cli.rows import all_rows, named_rows, print_rows, rows_for
+from ringback_cli.schemas import schemas_of
 
 _HEADS = ("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms")
 
 
 @connects()
-def callbacks(connection: Connection, as_json: JSONOption = False) -> None:
+def callbacks(
+    connection: Connection,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Print the JSON Schema of the payload that this callback takes, null if it is not known.",
+            autocompletion=any_keys,
+        ),
+    ] = None,
+    as_json: JSONOption = False,
+) -> None:
     """Print the callbacks that are registered or were called.
 
     For each callback: its key, which side handles it, and how many endpoints have registered it. Then its
@@ -22,4 +41,25 @@ def callbacks(connection: Connection, as_json: JSONOption = False) -> None:
 
     Example: ringback callbacks
     """
+    if schema is not None:
+        print_json(_schema_of(connection, check_key(schema)))
+        return
     print_rows("callbacks", _HEADS, rows_for(connection, "callbacks"), as_json)
+
+
+def _schema_of(connection: Connection, key: str) -> Any:
+    """Return the JSON Schema of a callback, of the server's if both sides have one; None if there is none.
+
+    Raises:
+        Failure: UNKNOWN_CALLBACK.
+    """
+    with connection.operator() as operator:
+        rows = named_rows("callbacks", all_rows(operator, "callbacks", connection))
+        if not any(row["key"] == key and row["endpoints"] for row in rows):
+            from ringback.protocol.names import did_you_mean
+
+            near = did_you_mean(key, {row["key"] for row in rows if row["endpoints"]})
+            reason = f"nobody has registered {key!r}"
+            raise Failure(Exit.UNKNOWN_CALLBACK, f"{reason}: {near}" if near else reason)
+        found = schemas_of(operator, connection, key, rows)
+    return found.get("server", found.get("player"))

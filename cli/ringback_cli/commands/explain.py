@@ -14,12 +14,16 @@ from ringback_cli.exits import Exit
 from ringback_cli.options import JSONOption, StringIDOption, check_key, parse_player_id
 from ringback_cli.output import one_line, print_json, print_line
 from ringback_cli.rows import all_rows, concerns, named_rows
+from ringback_cli.schemas import describe, schemas_of
 
 if TYPE_CHECKING:
     from ringback import Operator, PlayerID
 
 MAX_EVENTS = 5
 """The number of events that are printed, the latest ones."""
+
+MAX_SCHEMA_CHARS = 500
+"""How much is printed of what a callback takes. `ringback callbacks --schema` prints all of it."""
 
 MUCH_PERCENT = 50
 """A player that has used more of its window reads slowly, or not at all. A lower share means nothing, because
@@ -125,6 +129,8 @@ def _explain_callback(operator: Operator, connection: Connection, key: str) -> t
     for row in registered:
         who = "the server has" if row["side"] == "server" else f"{row['endpoints']} {row['side']}s have"
         reasons.append(f"{who} registered {key!r}")
+    for side, schema in schemas_of(operator, connection, key, rows).items():
+        reasons.append(f"the {side}'s takes {describe(schema)[:MAX_SCHEMA_CHARS]}")
     for row in found:
         reasons += _describe_calls(row)
     if not registered:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringback_cli.completion import client_keys, player_ids, server_keys
+from ringback_cli.completion import client_keys, payloads, player_ids, server_keys
 from ringback_cli.connection import Connection, calls_of, connects, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     JSONErrorsOption,
-    PayloadArgument,
     StringIDOption,
     check_key,
     parse_player_id,
@@ -41,6 +40,16 @@ ClientKeyArgument = Annotated[
     str,
     typer.Argument(
         metavar="KEY", help="The key of the callback.", show_default=False, autocompletion=client_keys
+    ),
+]
+
+PayloadArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PAYLOAD",
+        help="JSON, @FILE, or - for standard input. [default: null]",
+        show_default=False,
+        autocompletion=payloads,
     ),
 ]
 

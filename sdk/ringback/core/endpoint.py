@@ -209,6 +209,7 @@ class Endpoint:
             bundles=None if is_player else True,
             terms=self._terms(),
             ticket=None if self._role is Role.OPERATOR else self._link.ticket,
+            schemas=self.registry.schemas(),
         )
 
     def _drop_peers(self, why: str, everything: bool) -> None:
@@ -409,7 +410,9 @@ class Endpoint:
         self._state.now = now
         if self._keys_dirty and self._link_state.up:
             self._keys_dirty = False
-            self._outbox.add_control(encode(control.Keys(self.registry.keys(), self._terms())))
+            self._outbox.add_control(
+                encode(control.Keys(self.registry.keys(), self._terms(), self.registry.schemas()))
+            )
         if not self._outbox.flush():
             return False
         while self._room.busy and self._room.admit():

@@ -16,7 +16,7 @@ from ringback.core.signatures import (
     signatures,
     takes,
 )
-from ringback.protocol.limits import MAX_KEYS, MAX_TERMS_CHARS
+from ringback.protocol.limits import MAX_KEYS, MAX_SCHEMA_BYTES, MAX_SCHEMAS_BYTES, MAX_TERMS_CHARS
 from ringback.protocol.names import check_key
 
 Function = Callable[..., Any]
@@ -213,6 +213,21 @@ class Registry:
         """Return the terms of these callbacks, in words; None if there are none."""
         handlers = list(self.handlers.items())[:MAX_KEYS]
         return {key: text for key, handler in handlers if (text := _terms(handler))} or None
+
+    def schemas(self) -> dict[str, str] | None:
+        """Return the JSON Schemas of these callbacks; None if there are none.
+
+        One that is too long, or for which there is no room any more, is left out.
+        """
+        found: dict[str, str] = {}
+        room = MAX_SCHEMAS_BYTES
+        for key, handler in list(self.handlers.items())[:MAX_KEYS]:
+            if handler.types is not None and handler.types.schema is not None:
+                size = len(handler.types.schema.encode())
+                if size <= min(MAX_SCHEMA_BYTES, room):
+                    found[key] = handler.types.schema
+                    room -= size
+        return found or None
 
 
 def _terms(handler: Handler) -> str:

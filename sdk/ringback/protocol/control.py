@@ -30,6 +30,8 @@ from ringback.protocol.limits import (
     IDS_A_FRAME,
     MAX_FRAME_BYTES,
     MAX_PING_BYTES,
+    MAX_SCHEMA_BYTES,
+    MAX_SCHEMAS_BYTES,
     MAX_TERMS_CHARS,
     MAX_TOKEN_CHARS,
     TICKET_BYTES,
@@ -64,6 +66,7 @@ class Hello:
     bundles: bool | None = None
     terms: dict[str, str] | None = None
     ticket: bytes | None = field(default=None, repr=False)
+    schemas: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +160,13 @@ class DrainingNotice:
 class Keys:
     """The keys that an endpoint has registered now. They replace those of its HELLO.
 
-    `terms` has the terms of some of them, in words.
+    `terms` has the terms of some of them, in words. `schemas` has the JSON Schemas of some, as JSON.
     """
 
     type: ClassVar[FrameType] = FrameType.KEYS
     keys: tuple[str, ...]
     terms: dict[str, str] | None = None
+    schemas: dict[str, str] | None = None
 
 
 ControlFrame = (
@@ -240,6 +244,7 @@ def _hello(body: bytes) -> Hello:
         bundles=field_of(fields, "bundles", bool, None),
         terms=_terms(fields),
         ticket=_ticket(fields, (0, TICKET_BYTES)),
+        schemas=_schemas(fields),
     )
 
 
@@ -250,6 +255,19 @@ def _terms(fields: dict[str, Any]) -> dict[str, str] | None:
         if type(text) is not str or not 0 < len(text) <= MAX_TERMS_CHARS:
             raise ProtocolError(f"terms must be a str of 1 to {MAX_TERMS_CHARS} characters for each key")
     return terms
+
+
+def _schemas(fields: dict[str, Any]) -> dict[str, str] | None:
+    schemas: dict[str, str] | None = field_of(fields, "schemas", dict, None)
+    size = 0
+    for key, text in (schemas or {}).items():
+        checked(check_key, key)
+        if type(text) is not str or not 0 < (length := len(text.encode())) <= MAX_SCHEMA_BYTES:
+            raise ProtocolError(f"schemas must be a str of 1 to {MAX_SCHEMA_BYTES} bytes for each key")
+        size += length
+    if size > MAX_SCHEMAS_BYTES:
+        raise ProtocolError(f"schemas must have at most {MAX_SCHEMAS_BYTES} bytes in all, not {size}")
+    return schemas
 
 
 def _token(fields: dict[str, Any]) -> str | None:
@@ -319,7 +337,7 @@ def _ids(body: bytes) -> tuple[PlayerID, ...]:
 
 def _keys(body: bytes) -> Keys:
     fields = read_map(body)
-    return Keys(_key_list(fields), _terms(fields))
+    return Keys(_key_list(fields), _terms(fields), _schemas(fields))
 
 
 _READERS: dict[int, Callable[[bytes], ControlFrame]] = {

@@ -18,6 +18,10 @@ MAX_CONTEXT_BYTES = 1024
 """The tracing context that a CALL may carry: its pairs, and the bytes of all names and values together."""
 
 MAX_TERMS_CHARS = 200
+MAX_SCHEMA_BYTES = 4096
+MAX_SCHEMAS_BYTES = 256 * 1024
+"""The JSON Schema of one callback, and those of all callbacks that a HELLO or KEYS frame has, in bytes."""
+
 MAX_REASON_CHARS = 200
 """How much is kept of the reason why a session is refused or ended."""
 

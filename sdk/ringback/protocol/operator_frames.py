@@ -22,6 +22,7 @@ class Subject(StrEnum):
     COUNTERS = "counters"
     EVENTS = "events"
     CALLS = "calls"
+    SCHEMAS = "schemas"
 
 
 def check_subject(subject: Any) -> Subject:
@@ -49,10 +50,11 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
     ),
     Subject.CALLBACKS: (
         *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),
-        *("failed", "terms"),
+        *("failed", "terms", "schema"),
     ),
     Subject.COUNTERS: ("name", "value"),
     Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
+    Subject.SCHEMAS: ("key", "side", "schema"),
     Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
 }
 """The names of the items of a row. A newer broker may send more items, an older one fewer."""

@@ -94,7 +94,7 @@ def test_rates_are_of_the_last_minute(desk: Desk) -> None:
         desk.now += 10.0
         server.say(control.Report())
     assert found[0] > found[3] > 0 and found[5] == pytest.approx(12, rel=0.2)
-    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None]
+    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None, False]
 
 
 def test_the_rate_is_right_from_the_first_report_on(desk: Desk) -> None:
@@ -163,6 +163,7 @@ def test_more_callbacks_than_are_counted_apart(desk: Desk) -> None:
 def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
     operator, server = desk.operator(), desk.server(("k",))
     desk.player(7)
+    server.say(control.Keys(("k",), schemas={"k": "{}"}))
     server.say(control.Report(calls=(traced(),)))
     [*_, row] = rows(operator, subject)
     assert list(control.named(subject, row).values()) == list(row)
@@ -177,6 +178,37 @@ def test_the_listed_terms_are_the_latest(desk: Desk) -> None:
     assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, "for operators only"]
     server.say(control.Keys(("k",)))
     assert [row[10] for row in rows(operator, control.Subject.CALLBACKS)] == [None, None]
+
+
+def test_the_listed_schemas_are_the_latest(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.connect(Side.BACKEND)
+    server.say(control.Hello(Role.SERVER, keys=("k", "b"), schemas={"k": "1", "other": "{}"}))
+    player = desk.connect()
+    player.say(control.Hello(Role.PLAYER, 7, ("k",), schemas={"k": "2"}))
+    assert rows(operator, control.Subject.SCHEMAS) == [["k", "player", "2"], ["k", "server", "1"]]
+    assert [row[:2] for row in rows(operator, control.Subject.CALLBACKS) if row[11]] == [
+        *(["k", "player"], ["k", "server"]),
+    ]
+    server.say(control.Keys(("k", "b"), schemas={"b": "3"}))
+    assert rows(operator, control.Subject.SCHEMAS) == [["b", "server", "3"], ["k", "player", "2"]]
+    player.leave()
+    server.leave()
+    assert rows(operator, control.Subject.SCHEMAS) == []
+
+
+def test_schemas_come_in_pages_of_a_bounded_size(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.connect(Side.BACKEND)
+    keys = tuple(f"{number:02}" for number in range(40))
+    server.say(control.Hello(Role.SERVER, keys=keys, schemas=dict.fromkeys(keys, "x" * 4000)))
+    pages: list[list[str]] = []
+    after: int | None = 0
+    while after is not None:
+        operator.say(control.Query(1, control.Subject.SCHEMAS, after))
+        [answer] = [frame for frame in operator.told() if isinstance(frame, control.Answer)]
+        pages.append([row[0] for row in answer.rows or ()])
+        after = answer.next
+    assert [len(page) for page in pages] == [16, 16, 8]
+    assert [key for page in pages for key in page] == list(keys)
 
 
 def test_calls_of_players_are_added_up(desk: Desk) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from support.harness import BrokerProcess, eventually
 
-from ringback import CallbackError, Player, Server
+from ringback import CallbackError, ClientCallback, Operator, Player, Server, ServerCallback
 from ringback_cli.exits import Exit
 
 
@@ -58,3 +59,39 @@ def test_callbacks_show_how_calls_went(command: Any) -> None:
         assert re.search(r"in the last minute \S+ calls a second ended; 50 % took at most \S+ ms", output)
         _, output, _ = command("explain", "player", "7", environment=where).end()
         assert "22 of its calls have ended, 2 of them failed; its round-trip time is" in output
+
+
+@dataclass
+class Move:
+    x: int
+    y: int = 0
+
+
+def test_what_a_callback_takes(command: Any) -> None:
+    with BrokerProcess() as broker, Server(broker.backend) as server, Player(broker.players, 7) as player:
+        where = {"RINGBACK_BACKEND": broker.backend}
+        move = ServerCallback("board:move", Move, None)
+        server.register(move, lambda source, payload: None)
+        server.register_server_callback("plain", lambda source, payload: None)
+        player.register(ClientCallback("board:show", list[Move], None), lambda payload: None)
+        with Operator(broker.backend) as operator:
+            eventually(lambda: len(operator.query("callbacks").results[0]) == 3, "all callbacks")
+        code, output, errors = command("callbacks", "--schema", "board:move", environment=where).end()
+        assert (code, errors) == (Exit.OK, "")
+        assert json.loads(output) == json.loads(move.types.schema or "")
+        _, output, _ = command("callbacks", "--schema", "board:show", environment=where).end()
+        assert json.loads(output)["type"] == "array"
+        assert command("callbacks", "--schema", "plain", environment=where).end()[:2] == (Exit.OK, "null\n")
+        code, _, errors = command("callbacks", "--schema", "board:mov", environment=where).end()
+        assert code == Exit.UNKNOWN_CALLBACK
+        assert "nobody has registered 'board:mov': did you mean 'board:move'" in errors
+        _, output, _ = command("explain", "callback", "board:move", environment=where).end()
+        assert "the server's takes {x: integer, y: integer (optional)}" in output
+        _, output, _ = command("explain", "callback", "board:show", environment=where).end()
+        assert "the player's takes [{x: integer, y: integer (optional)}, ...]" in output
+        _, output, _ = command("callbacks", "--json", environment=where).end()
+        assert {row["key"]: row["schema"] for row in json.loads(output)} == {
+            "board:move": True,
+            "board:show": True,
+            "plain": False,
+        }

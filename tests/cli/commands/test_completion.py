@@ -16,7 +16,7 @@ import pytest
 from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, eventually
 from support.terminals import Terminal
 
-from ringback import Operator, Player, Server
+from ringback import ClientCallback, Operator, Player, Server, ServerCallback
 from ringback_cli.app import app, run
 from ringback_cli.completion import MAX_VALUES
 
@@ -35,6 +35,12 @@ HOSTILE = (
     "~",
 )
 COMMANDS = ["broker", "players", "callbacks", "events", "explain", "stats", "top", "kick", "drain", "ping"]
+
+
+@dataclass
+class Move:
+    x: int
+    note: str = "it\u2019s"
 
 
 @dataclass
@@ -101,6 +107,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (folder / "order.json").write_text("{}")
     with BrokerProcess() as broker:
         server, seven = Server(broker.backend), Player(broker.players, 7)
+        server.register(ServerCallback("move", Move, None), lambda source, payload: None)
+        seven.register(ClientCallback("local:show", str, None), lambda payload: None)
         for key in ("shop:items", "shop:buy", "plain", *HOSTILE):
             server.register_server_callback(key, lambda source, payload: None)
         seven.register_client_callback("local:coords", lambda payload: None)
@@ -109,7 +117,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             endpoint.start()
         with Operator(broker.backend) as operator:
             eventually(
-                lambda: len(operator.query("callbacks").results[0]) == 4 + len(HOSTILE), "all callbacks"
+                lambda: len(operator.query("callbacks").results[0]) == 6 + len(HOSTILE), "all callbacks"
             )
         path = f"{folder}{os.pathsep}{os.environ['PATH']}"
         place = Place(folder, {"PATH": path, "RINGBACK_BACKEND": broker.backend})
@@ -163,11 +171,11 @@ def test_choices(lonely: Place, line: str, values: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "values"),
     [
-        ("trigger server ", ["plain", "shop:buy", "shop:items"]),
+        ("trigger server ", ["move", "plain", "shop:buy", "shop:items"]),
         ("trigger server pl", ["plain"]),
         ("trigger server shop:", ["buy", "items"]),  # bash keeps the part before the colon
         ("trigger server shop:it", ["items"]),
-        ("trigger all ", ["local:coords"]),
+        ("trigger all ", ["local:coords", "local:show"]),
         ("trigger client local:coords 7", ["7", "71"]),
         ("trigger client local:coords --string-id 7", ["7", "70"]),
         ("trigger server shop:items '{\"a\": 1}' --source a", ["anna"]),
@@ -175,11 +183,22 @@ def test_choices(lonely: Place, line: str, values: list[str]) -> None:
         ("events --player ä", ["ä"]),
         ("explain player an", ["anna"]),
         ("explain callback p", ["plain"]),
-        ("explain callback l", ["local:coords"]),
+        ("explain callback l", ["local:coords", "local:show"]),
+        ("trigger all local:show ", ["'\"\"'"]),
+        ("trigger server plain ", []),
     ],
 )
 def test_values_from_a_broker(place: Place, line: str, values: list[str]) -> None:
     place.comes(lambda: sorted(place.bash(f"ringback {line}")), values)
+
+
+def test_an_example_of_a_payload(place: Place) -> None:
+    example = '\'{"x":0,"note":"it\\u2019s"}\''
+    place.comes(lambda: "".join(place.bash("ringback trigger server move ")), example)
+    line = place.at_tab(
+        need("bash"), "--norc", "-i", setup="source ringback.bash", line="ringback trigger server move "
+    )
+    assert line.endswith('{"x": 0, "note": "it\\u2019s"}')
 
 
 def test_names_with_special_characters_are_left_out(place: Place) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ringback.core.conversion import Types
 from ringback.core.registry import Registry, make_handler
 from ringback.protocol.limits import MAX_KEYS
 
@@ -159,3 +160,19 @@ def test_the_broker_is_told_at_most_1024_keys(registry: Registry) -> None:
     for number in range(MAX_KEYS + 5):
         registry.add(f"k{number}", first, replace=False)
     assert registry.keys() == tuple(f"k{number}" for number in range(MAX_KEYS))
+
+
+def test_the_schemas_that_the_broker_is_told_are_bounded(registry: Registry) -> None:
+    def add(key: str, schema: str | None) -> None:
+        registry.add(key, first, replace=True, types=Types(None, None, schema))
+
+    registry.add("plain", first, replace=False)
+    add("none", None)
+    assert registry.schemas() is None
+    add("long", "x" * 4097)
+    for number in range(70):
+        add(f"{number}", "x" * 4096)
+    add("late", "x")
+    found = registry.schemas()
+    assert found is not None
+    assert list(found) == [f"{number}" for number in range(64)]

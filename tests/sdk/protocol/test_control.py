@@ -78,6 +78,8 @@ TRACED = st.builds(
 
 TERMS = st.none() | st.dictionaries(KEY, st.text(min_size=1, max_size=200), max_size=3)
 
+SCHEMAS = st.none() | st.dictionaries(KEY, st.text(min_size=1, max_size=1000), max_size=3)
+
 TICKET = st.none() | st.binary(min_size=TICKET_BYTES, max_size=TICKET_BYTES)
 
 FRAMES: dict[Any, st.SearchStrategy[Any]] = {
@@ -87,7 +89,10 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         ticket=TICKET | st.just(b""),
     )
     | st.builds(
-        control.Hello, st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT, terms=TERMS
+        control.Hello,
+        *(st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT),
+        terms=TERMS,
+        schemas=SCHEMAS,
     ),
     control.Welcome: st.builds(
         control.Welcome, *(U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT), ticket=TICKET
@@ -107,7 +112,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.ServerUp: st.just(control.ServerUp()),
     control.ServerDown: st.just(control.ServerDown()),
     control.DrainingNotice: st.builds(control.DrainingNotice, U64),
-    control.Keys: st.builds(control.Keys, KEYS, TERMS),
+    control.Keys: st.builds(control.Keys, KEYS, TERMS, SCHEMAS),
     control.Query: st.builds(control.Query, U64, st.sampled_from(control.Subject), U64),
     control.Order: st.builds(control.Order, U64, st.just(control.What.KICK), PLAYER_ID, st.text(max_size=20))
     | st.builds(
@@ -288,3 +293,13 @@ def test_a_token_is_bounded() -> None:
 def test_the_reason_is_never_empty(body: bytes, why: str) -> None:
     with pytest.raises(ProtocolError, match=f"within the limits: it (has|is) {why}"):
         control.decode(header(FrameType.HELLO) + body)
+
+
+def test_schemas_are_bounded() -> None:
+    keys = tuple(f"{number}" for number in range(70))
+    full = control.Keys(keys, None, dict.fromkeys(keys[:64], "x" * 4096))
+    assert control.decode(control.encode(full)) == full
+    with pytest.raises(ProtocolError, match="at most 262144 bytes in all, not 262145"):
+        control.decode(control.encode(control.Keys(keys, None, {**(full.schemas or {}), "a": "x"})))
+    with pytest.raises(ProtocolError, match="a str of 1 to 4096 bytes"):
+        control.decode(control.encode(control.Keys(keys, None, {"a": "\u00e9" * 2049})))
