@@ -174,7 +174,9 @@ def test_a_mistake_on_standard_input_ends_nothing(here: HereBroker) -> None:
         process.wait_for("^does not understand")
 
 
-@pytest.mark.parametrize("name", ["demo.py", *SERVERS, "shop_player.py", "price_list.py", "world_loading.py"])
+@pytest.mark.parametrize(
+    "name", ["demo.py", *SERVERS, "shop_player.py", "price_list.py", "bank.py", "world_loading.py"]
+)
 def test_an_example_prints_its_usage(name: str) -> None:
     with Process(str(EXAMPLES / name), "--help") as process:
         assert process.wait() == 1
@@ -221,6 +223,14 @@ def test_progress_of_a_world(here: HereBroker) -> None:
         assert process.wait() == 0, process.output()
         chunks = [f"{number} of 5 chunks" for number in range(1, 6)]
         assert process.output() == [*chunks, "Midgard is ready", *chunks[:2], "Asgard is not loaded"]
+
+
+def test_a_payment_happens_once_although_the_link_is_cut(here: HereBroker) -> None:
+    with Process(str(EXAMPLES / "bank.py"), here.backend, here.players) as process:
+        assert process.wait() == 0, process.output()
+        printed = [line for line in process.output() if "the link to" not in line]
+        paid = [f"paid 10, {left} left" for left in (90, 80, 70, 60, 50)]
+        assert printed == [*paid, "the purse has 50, after 5 payments of 10"]
 
 
 def test_the_demo_succeeds() -> None:

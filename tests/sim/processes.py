@@ -20,6 +20,7 @@ from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
+from ringback.core.retries import Retry, Tries
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.bundles import unbundle
@@ -501,6 +502,8 @@ class EndpointProcess(Process, Shell):
         self.calls: list[Call] = []
         self.questions: list[Question] = []
         self.waits: list[Wait] = []
+        self._retried: list[Call] = []
+        self._tried = 0
         self.open: list[tuple[Execution, str]] = []
         self.link: Connection | None = None
         self._dialled: object | None = None
@@ -535,7 +538,8 @@ class EndpointProcess(Process, Shell):
         """Trigger a callback, as a face does. `to` is a player, or the source of a call to the server.
 
         Args:
-            way: "room": the call waits for room; "group": it does, and does not count as one that waits.
+            way: "room": the call waits for room; "group": it does, and does not count as one that waits;
+                "retry": it is tried again; "retry room": both.
         """
         now = self.world.now
         deadline, budget_ms = call_context.deadline_and_budget(timeout_s, now)
@@ -543,12 +547,13 @@ class EndpointProcess(Process, Shell):
         at_server = self.role is Role.PLAYER or kind is not FrameType.DATA
         place: Any = Role.SERVER.value if at_server else to
         call = Call(next(self._ids), key, deadline, name, place, self.note)
+        call.began = now
         self.calls.append(call)
         payload = [name, *do]
         left_s = None if deadline is None else deadline - now
         source = to if kind is not FrameType.DATA else self.place if self.role is Role.PLAYER else None
         asks = self.world.chance(0.3)
-        self.note.invoke(name, place, source, left_s, payload, asks)
+        self.note.invoke(name, place, source, left_s, payload, asks, retry=way.startswith("retry"))
         try:
             if budget_ms == 0:
                 raise CallTimeout("there was no time for the call at all", executed="no")
@@ -564,11 +569,23 @@ class EndpointProcess(Process, Shell):
             self.core.fail_unsent(call, error)
         else:
             encoded_id = b"" if to is None else encode_player_id(to)
-            if way:
+            if way.startswith("retry"):
+                self._retried.append(call)
+                self.core.call_with_retry(call, kind, encoded_id, envelope, self._tries(way))
+            elif way:
                 self.core.call_when_room(call, kind, encoded_id, envelope, way != "group")
             else:
                 self.core.call(call, kind, encoded_id, envelope)
         return call
+
+    def _tries(self, way: str) -> Tries:
+        random = self.world.random
+        retry = Retry(random.choice([2, 20, 20]), random.choice([0.01, 0.05]), random.choice([0.05, 1.0]))
+        return Tries(retry, random.randbytes(16), self._next_try, "room" in way)
+
+    def _next_try(self) -> int:
+        self._tried += 1
+        return next(self._ids)
 
     def wait_for_room(self) -> None:
         """Wait until there is room for a call, as `ready_to_call` does."""
@@ -645,10 +662,12 @@ class EndpointProcess(Process, Shell):
 
     def rest(self) -> None:
         counters, succeeded = self.core.counters, sum(question.ok for question in self.questions)
+        # Each try is counted, and only the call itself is in the history.
+        further = self._tried - len(self._retried)
         counts = {
-            "calls": counters.calls - len(self.questions),
+            "calls": counters.calls - len(self.questions) - further,
             "results": counters.results - succeeded,
-            "errors": counters.errors - (len(self.questions) - succeeded),
+            "errors": counters.errors - (len(self.questions) - succeeded) - further,
         }
         self.note.rest(self.tables(), counts)
 
@@ -711,7 +730,8 @@ class EndpointProcess(Process, Shell):
         if not execution.begin(self.world.now):
             return
         name, do, after_s = execution.payload
-        self.note.exec_start(name, execution.source, execution.payload)
+        idempotent = execution.handler.idempotent
+        self.note.exec_start(name, execution.source, execution.payload, idempotent)
         if self.world.chance(0.3):
             self._report(execution, name, range(int(8 * self.world.random.random())))
         match do:

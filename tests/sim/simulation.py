@@ -12,7 +12,7 @@ from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
-from ringback.core import deadlines, endpoint_state, progress
+from ringback.core import deadlines, endpoint_state, once, progress
 from ringback.core.permissions import OPERATORS
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
@@ -29,6 +29,10 @@ OPERATIONS = 40
 SKEW_S = 0.05
 IDLE_S = 0.5
 """After this time an endpoint of the simulator forgets an idle route."""
+
+REMEMBER_S = 40.0
+"""How long an endpoint of the simulator remembers the outcome of a call with a token. No repeat is on its way
+for so long."""
 
 ALLOWANCE_S = 1.0
 """How long it takes until a rate limit that was used up allows a whole burst again."""
@@ -102,6 +106,7 @@ class Simulation:
             "BURST": one_of([1000, 1000, 2]),
             "STRANGERS_AT_ONCE": one_of([64, 64, 1]),
             "MAX_BACKLOG": one_of([64, 64, 2]),
+            "MAX_REMEMBERED": one_of([100_000, 100_000, 3]),
         }
         ids: list[PlayerID] = [7, "7", 2**40][: random.randint(1, 3)]
         self.places: list[Place] = [(Role.SERVER, None), *((Role.PLAYER, player_id) for player_id in ids)]
@@ -172,6 +177,12 @@ class Simulation:
             mock.patch.object(endpoint_state, "IDLE_S", IDLE_S),
             mock.patch.object(progress, "MAX_WAITING", 3),
             mock.patch.object(deadlines, "IDLE_S", IDLE_S),
+            mock.patch.multiple(
+                once,
+                REMEMBER_S=REMEMBER_S,
+                ON_THE_WAY_S=0.2,
+                MAX_REMEMBERED=self.shrunk["MAX_REMEMBERED"],
+            ),
             mock.patch.dict(sending.MAX_BACKLOG, backlog),
         ):
             yield
@@ -237,7 +248,7 @@ class Simulation:
             to = None
         elif self.world.chance(0.4):
             kind = None if caller.role is Role.SERVER else FrameType.RELAY
-        way = "room" if self.world.chance(0.2) else ""
+        way = random.choice(["", "", "room", "retry", "retry", "retry room"])
         if self.world.chance(0.05):
             caller.wait_for_room()
         caller.trigger(to, do, timeout_s, kind, key, way)
@@ -261,7 +272,8 @@ class Simulation:
         if registration is None and key == "other":  # calls of "k" have to work in the end
             random = self.world.random
             allow = random.choice([None, {1, 2}, OPERATORS, _raises, _forgets])
-            life.register(key, allow=allow, limit=random.choice([None, "5/s", "20/s"]))
+            limit = random.choice([None, "5/s", "20/s"])
+            life.register(key, allow=allow, limit=limit, idempotent=random.choice([False, True]))
         elif registration is None:
             life.register(key)
         else:
@@ -475,6 +487,10 @@ class Simulation:
                 assert sorted(map(repr, life.core.players)) == sorted(
                     repr(player.place) for player in self.alive(Role.PLAYER)
                 )
+        if self.world.chance(0.05):
+            self.world.run(REMEMBER_S + 2.0)
+            for life in self.alive():
+                assert life.core.load().remembered == 0, f"{life.name} remembers calls for ever"
         broker = self.broker
         assert broker is not None
         broker.check_at_rest(len(self.places))

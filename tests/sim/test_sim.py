@@ -17,9 +17,11 @@ from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
 from ringback.core.execution import Execution
 from ringback.core.link_keeper import LinkKeeper
+from ringback.core.once import Once, OnceCall
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.progress import Progress
+from ringback.core.retries import Retries
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import Code, call_error
 from ringback.protocol.contexts import PROGRESS
@@ -179,6 +181,35 @@ def progress_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Progress, "take", lambda self, value: self.waiting.append(value))
 
 
+def a_call_that_comes_again_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: Once, call: OnceCall, *arrived: Any) -> None:
+        self._start(*arrived)
+
+    monkeypatch.setattr(Once, "_join", mutant)
+
+
+def tokens_are_forgotten_with_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    detach = Once.abandon
+
+    def mutant(self: Once, peer: Peer, execution: Execution, why: Code, recorded: Code) -> None:
+        call = self.running[execution]
+        detach(self, peer, execution, why, recorded)
+        if call.execution is not None and not call.repeats:
+            self.calls.pop(call.name)
+
+    monkeypatch.setattr(Once, "abandon", mutant)
+
+
+def the_last_try_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retries, "_last_error", lambda self, retried, error: error)
+
+
+def an_endpoint_knows_what_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a repeat anew once its outcome is forgotten, and forget each one soon."""
+    monkeypatch.setattr(Once, "_would_know", lambda self, age_s, now: True)
+    monkeypatch.setattr("sim.simulation.REMEMBER_S", 0.01)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -196,6 +227,10 @@ def progress_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         progress_has_no_end,
         progress_has_no_bound,
         a_wait_for_room_has_no_end,
+        a_call_that_comes_again_runs_again,
+        tokens_are_forgotten_with_the_link,
+        the_last_try_says_what_ran,
+        an_endpoint_knows_what_it_never_saw,
     ],
 )
 def test_a_planted_fault_is_found(

@@ -8,9 +8,9 @@ endpoint in one process, under a name that no other life has) and `what`. The ot
   below the endpoint. `close`: the endpoint closed its session itself.
 - `invoke`: `call` (a name that no other call has), `to` (a `name`), `as` (the source that the handler must
   get: the caller's own name, or the source that an operator names), `timeout` (seconds, or null), `hash` of
-  the payload, `asks` (whether it asks for progress).
-- `exec_start`: `call`, `source` (null on a player), `hash` of the payload. `exec_end`: `call`, `hash` of the
-  results.
+  the payload, `asks` (whether it asks for progress), `retry` (whether it is tried again).
+- `exec_start`: `call`, `source` (null on a player), `hash` of the payload, `idempotent` (whether the handler
+  may run twice for a call that is tried again). `exec_end`: `call`, `hash` of the results.
 - `report`: `call`, `number`: a handler reported progress; it numbers its reports from 0. `progress`: `call`,
   `number`: this report came to the caller.
 - `complete`: `call`, `code` (null for results), `executed`, `hash` of the results.
@@ -64,13 +64,20 @@ class Recorder:
         self.note("start", role=role, name=name)
 
     def invoke(
-        self, call: str, to: Any, source: Any, timeout: float | None, payload: Any, asks: bool = False
+        self,
+        call: str,
+        to: Any,
+        source: Any,
+        timeout: float | None,
+        payload: Any,
+        asks: bool = False,
+        retry: bool = False,
     ) -> None:
-        fields = {"as": source, "hash": digest(payload), "asks": asks}
+        fields = {"as": source, "hash": digest(payload), "asks": asks, "retry": retry}
         self.note("invoke", call=call, to=to, timeout=timeout, **fields)
 
-    def exec_start(self, call: str, source: Any, payload: Any) -> None:
-        self.note("exec_start", call=call, source=source, hash=digest(payload))
+    def exec_start(self, call: str, source: Any, payload: Any, idempotent: bool = False) -> None:
+        self.note("exec_start", call=call, source=source, hash=digest(payload), idempotent=idempotent)
 
     def exec_end(self, call: str, results: Any) -> None:
         self.note("exec_end", call=call, hash=digest(results))
@@ -211,8 +218,7 @@ class _Checker:
                 self._check_result(complete, starts, ends)
             elif complete["executed"] == "yes" and not starts:
                 self._problem(4, complete, 'a call with executed="yes" has not run')
-        if len(starts) > 1:
-            self._problem(3, starts[1], "a handler ran twice")
+        self._check_once(invoke, starts)
         self._check_progress(invoke, found)
         for start in starts:
             if self._name(start) != invoke["to"]:
@@ -230,6 +236,8 @@ class _Checker:
         reported = {line["number"]: line["t"] for line in found["report"] if line["who"] in where}
         over = min((complete["t"] for complete in found["complete"]), default=float("inf"))
         latest = -1
+        if invoke.get("retry") and len(found["exec_start"]) > 1:  # each run has numbers of its own
+            return
         for line in found["progress"]:
             if line["who"] != invoke["who"] or not invoke["asks"]:
                 self._problem(10, line, "progress came to an endpoint that did not ask for it")
@@ -240,6 +248,19 @@ class _Checker:
             if line["t"] > over:
                 self._problem(10, line, "progress came after the outcome")
             latest = line["number"]
+
+    def _check_once(self, invoke: Line, starts: list[Line]) -> None:
+        """Check that the handler of a call ran at most once.
+
+        If the call is tried again, this holds for each life of the called endpoint, unless the handler is
+        idempotent.
+        """
+        seen = set()
+        for start in starts:
+            where = start["who"] if invoke.get("retry") else ""
+            if where in seen and not (where and start.get("idempotent")):
+                self._problem(3, start, "a handler ran twice")
+            seen.add(where)
 
     def _role(self, line: Line) -> Any:
         start = self._starts.get(line["who"])

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from random import Random, SystemRandom
+from secrets import token_bytes
 from typing import Any, Generic, Literal, NoReturn, TypedDict, TypeVar
 from weakref import WeakMethod
 
@@ -27,6 +28,7 @@ from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
 from ringback.core.registry import Registry
+from ringback.core.retries import Retry, Tries
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout, stripped
@@ -35,6 +37,7 @@ from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id, encode_player_id
+from ringback.protocol.repeats import TOKEN_BYTES
 
 C = TypeVar("C", bound=CallBase[Any])
 G = TypeVar("G", bound=GroupBase[Any])
@@ -54,6 +57,7 @@ class TriggerOptions(TypedDict, total=False):
     wait_for_room: bool
     on_progress: OnProgress | None
     progress: bool
+    retry: bool | Retry | None
 
 
 class GroupOptions(TypedDict, total=False):
@@ -61,7 +65,11 @@ class GroupOptions(TypedDict, total=False):
 
     players: Iterable[PlayerID] | None
     timeout: float | None
+    retry: bool | Retry | None
 
+
+RETRY = Retry()
+"""What `retry=True` means."""
 
 MAX_ENCODED_IDS = 16_384
 """Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
@@ -293,10 +301,35 @@ class RoleBase(ABC, Generic[C, G]):
                 send(call, kind, encoded_id, envelope)
         return call
 
+    def _way(self, wait_for_room: bool, retry: bool | Retry | None, bounded: bool = True) -> Send | None:
+        """Return how a call leaves that may wait for room, or be tried again; None: at once.
+
+        Args:
+            bounded: whether the number of calls that wait may forbid it; see `WaitingRoom.add`.
+        """
+        if retry is None or retry is False:
+            return partial(self._send_when_room, bounded) if wait_for_room else None
+        if retry is not True and not isinstance(retry, Retry):
+            raise TypeError(f"retry must be True, False, None or a Retry, not {type(retry).__name__}")
+        return partial(self._send_with_retry, RETRY if retry is True else retry, wait_for_room, bounded)
+
     def _send_when_room(
-        self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes
+        self, bounded: bool, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes
     ) -> None:
-        self._submit(self._endpoint.call_when_room, call, kind, encoded_id, envelope)
+        self._submit(self._endpoint.call_when_room, call, kind, encoded_id, envelope, bounded)
+
+    def _send_with_retry(
+        self,
+        retry: Retry,
+        wait_for_room: bool,
+        bounded: bool,
+        call: PendingCall,
+        kind: FrameType | None,
+        encoded_id: bytes,
+        envelope: bytes,
+    ) -> None:
+        tries = Tries(retry, token_bytes(TOKEN_BYTES), partial(next, self._ids), wait_for_room, bounded)
+        self._submit(self._endpoint.call_with_retry, call, kind, encoded_id, envelope, tries)
 
     def _wait_for_room(self, timeout: float | None) -> C:
         """Return a call that ends, without a result, once there is room for calls."""

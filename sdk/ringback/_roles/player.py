@@ -21,6 +21,7 @@ from ringback.contracts import (
     check_contract,
 )
 from ringback.core.registry import Registration
+from ringback.core.retries import Retry
 from ringback.protocol.frames import FrameType
 from ringback.protocol.player_ids import PlayerID
 
@@ -42,6 +43,7 @@ class PlayerRole(RoleBase[C, G]):
         replace: bool = False,
         in_thread: bool = False,
         limit: str | None = None,
+        idempotent: bool = False,
     ) -> Callable[[F], F]: ...
 
     @overload
@@ -53,6 +55,7 @@ class PlayerRole(RoleBase[C, G]):
         replace: bool = False,
         in_thread: bool = False,
         limit: str | None = None,
+        idempotent: bool = False,
     ) -> Registration: ...
 
     @checks_names
@@ -64,6 +67,7 @@ class PlayerRole(RoleBase[C, G]):
         replace: bool = False,
         in_thread: bool = False,
         limit: str | None = None,
+        idempotent: bool = False,
     ) -> Any:
         """Register a callback that the server or an operator triggers on this player.
 
@@ -74,11 +78,21 @@ class PlayerRole(RoleBase[C, G]):
                 replies with what it returns. It may be a coroutine function.
             limit: how often one caller may call it, as for `Server.register_server_callback`. A caller is
                 the server or an operator.
+            idempotent: whether the handler may run twice for one call without harm, as for
+                `Server.register_server_callback`.
 
         All other arguments, the returned registration and the errors are those of
         `Server.register_server_callback`.
         """
-        return register(self._registry, key, handler, replace=replace, in_thread=in_thread, limit=limit)
+        return register(
+            self._registry,
+            key,
+            handler,
+            replace=replace,
+            in_thread=in_thread,
+            limit=limit,
+            idempotent=idempotent,
+        )
 
     @overload
     def register(
@@ -122,6 +136,7 @@ class PlayerRole(RoleBase[C, G]):
         wait_for_room: bool = False,
         on_progress: OnProgress | None = None,
         progress: bool = False,
+        retry: bool | Retry | None = None,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that the server has registered.
@@ -130,7 +145,7 @@ class PlayerRole(RoleBase[C, G]):
         """
         if unknown:
             reject(PlayerRole.trigger_server_callback, unknown)
-        send = self._send_when_room if wait_for_room else None
+        send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:
             asks = asks_for_progress(on_progress, progress)
@@ -146,10 +161,11 @@ class PlayerRole(RoleBase[C, G]):
         wait_for_room: bool = False,
         on_progress: OnProgress | None = None,
         progress: bool = False,
+        retry: bool | Retry | None = None,
     ) -> Any:
         """Trigger a callback of the server that has a contract. `trigger` of each face calls this."""
         check_contract(contract, ServerCallback)
-        send = self._send_when_room if wait_for_room else None
+        send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks, typed = asks_for_progress(on_progress, progress), Outgoing(contract, payload)
         return self._trigger(
             FrameType.DATA,

@@ -19,6 +19,7 @@ class RegisterOptions(TypedDict, total=False):
     replace: bool
     in_thread: bool
     limit: str | None
+    idempotent: bool
 
 
 class ServerRegisterOptions(RegisterOptions, total=False):
@@ -37,6 +38,7 @@ def register(
     allow: Allow | None = None,
     limit: str | None = None,
     types: Types | None = None,
+    idempotent: bool = False,
 ) -> Any:
     """Register a handler and return its registration. Without a handler, return a decorator that does so.
 
@@ -50,7 +52,14 @@ def register(
     def add(function: Any) -> Registration:
         found = types_of(function, key, registry.payload_position) if types is None else types
         return registry.add(
-            key, function, replace=replace, in_thread=in_thread, allow=allow, limit=limit, types=found
+            key,
+            function,
+            replace=replace,
+            in_thread=in_thread,
+            allow=allow,
+            limit=limit,
+            types=found,
+            idempotent=idempotent,
         )
 
     if handler is not None:

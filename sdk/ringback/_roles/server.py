@@ -31,6 +31,7 @@ class ServerRole(TrustedRole[C, G]):
         in_thread: bool = False,
         allow: Allow | None = None,
         limit: str | None = None,
+        idempotent: bool = False,
     ) -> Callable[[F], F]: ...
 
     @overload
@@ -43,6 +44,7 @@ class ServerRole(TrustedRole[C, G]):
         in_thread: bool = False,
         allow: Allow | None = None,
         limit: str | None = None,
+        idempotent: bool = False,
     ) -> Registration: ...
 
     @checks_names
@@ -55,6 +57,7 @@ class ServerRole(TrustedRole[C, G]):
         in_thread: bool = False,
         allow: Allow | None = None,
         limit: str | None = None,
+        idempotent: bool = False,
     ) -> Any:
         """Register a callback that players trigger.
 
@@ -76,6 +79,8 @@ class ServerRole(TrustedRole[C, G]):
             limit: how often one caller may call it: "5/s", "100/min", "0.5/h". A caller may make that many
                 calls at once, but at least one. Calls over the limit get RATE_LIMITED, with
                 `data["retry_after"]` in seconds. A caller is a player, or an operator with one source.
+            idempotent: whether the handler may run twice for one call without harm. Then a call with `retry`
+                is also tried again if nobody knows whether it ran, as after the server's process has died.
 
         `allow` and `limit` do not apply to `trigger_callback` of this server itself.
 
@@ -95,6 +100,7 @@ class ServerRole(TrustedRole[C, G]):
             in_thread=in_thread,
             allow=allow,
             limit=limit,
+            idempotent=idempotent,
         )
 
     @overload

@@ -23,7 +23,7 @@ from ringback._roles.typed_calls import Outgoing
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
 from ringback.contracts import ClientCallback, Contract, ServerCallback, check_contract
-from ringback.core.pending_call import PendingCall
+from ringback.core.retries import Retry
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
@@ -47,6 +47,7 @@ class TrustedRole(RoleBase[C, G]):
         wait_for_room: bool = False,
         on_progress: OnProgress | None = None,
         progress: bool = False,
+        retry: bool | Retry | None = None,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a callback that a player has registered.
@@ -66,6 +67,9 @@ class TrustedRole(RoleBase[C, G]):
             on_progress: a function that is called with each value that the handler reports by
                 `cb.progress(value)`: in order, and before `callback`. It may be a coroutine function.
             progress: whether the program iterates these values, by `call.progress()`.
+            retry: whether to try the call again within its time, as long as its handler cannot run twice by
+                that: True, or a `Retry` that says how often and when. docs/guide.md says which errors it is
+                for. `executed` of the error is then true of all tries together.
 
         Returns:
             The call. It ends exactly once, with results or with an error. Wait for it, or pass `callback`.
@@ -76,7 +80,7 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_client_callback, unknown)
-        send = self._send_when_room if wait_for_room else None
+        send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:
             asks = asks_for_progress(on_progress, progress)
@@ -104,6 +108,7 @@ class TrustedRole(RoleBase[C, G]):
         wait_for_room: bool = False,
         on_progress: OnProgress | None = None,
         progress: bool = False,
+        retry: bool | Retry | None = None,
         **unknown: Unpack[NoOthers],
     ) -> C:
         """Trigger a server callback in the name of a player.
@@ -118,7 +123,7 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_callback, unknown)
-        send = self._send_when_room if wait_for_room else None
+        send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:
             asks = asks_for_progress(on_progress, progress)
@@ -142,6 +147,7 @@ class TrustedRole(RoleBase[C, G]):
         *,
         players: Iterable[PlayerID] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        retry: bool | Retry | None = None,
     ) -> G:
         """Trigger a callback on many players.
 
@@ -154,6 +160,7 @@ class TrustedRole(RoleBase[C, G]):
             players: the player IDs, as a list, a set or another iterable; None for all players that are
                 connected now.
             timeout: in seconds, for all calls together; None for no limit.
+            retry: as for `trigger_client_callback`.
 
         Returns:
             A group of calls. Iterate it to get (player ID, call) as the calls end, or use `all()`, which
@@ -163,7 +170,7 @@ class TrustedRole(RoleBase[C, G]):
             TypeError, ValueError: an argument has the wrong type or value.
             UsageError: this endpoint is not started, or closed.
         """
-        return self._trigger_all(key, payload, players, timeout)
+        return self._trigger_all(key, payload, players, timeout, retry)
 
     def _trigger_all(
         self,
@@ -171,10 +178,12 @@ class TrustedRole(RoleBase[C, G]):
         payload: object,
         players: Iterable[PlayerID] | None,
         timeout: float | None,
+        retry: bool | Retry | None,
         typed: Outgoing | None = None,
     ) -> G:
         self._check_running()
         check_key(key)
+        send = self._way(True, retry, bounded=False)
         group = self._make_group()
         until, _ = call_context.deadline_and_budget(timeout, time.monotonic())
         group.deadline = until
@@ -182,7 +191,7 @@ class TrustedRole(RoleBase[C, G]):
         def trigger(player_id: PlayerID) -> C:
             encoded_id, left_s = encoded_player_id(player_id), time_left(until)
             return self._trigger(
-                FrameType.DATA, encoded_id, key, payload, None, None, left_s, self._send_of_group, None, typed
+                FrameType.DATA, encoded_id, key, payload, None, None, left_s, send, None, typed
             )
 
         if players is None:
@@ -190,11 +199,6 @@ class TrustedRole(RoleBase[C, G]):
         else:
             group.begin(trigger, [check_player_id(player_id) for player_id in _several(players)])
         return group
-
-    def _send_of_group(
-        self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes
-    ) -> None:
-        self._submit(self._endpoint.call_when_room, call, kind, encoded_id, envelope, False)
 
     def _trigger_contract(
         self,
@@ -207,11 +211,12 @@ class TrustedRole(RoleBase[C, G]):
         wait_for_room: bool = False,
         on_progress: OnProgress | None = None,
         progress: bool = False,
+        retry: bool | Retry | None = None,
     ) -> Any:
         """Trigger a callback that has a contract. `trigger` of each face calls this."""
         check_contract(contract, ClientCallback, ServerCallback)
         kind = FrameType.DATA if isinstance(contract, ClientCallback) else self._source_route
-        send = self._send_when_room if wait_for_room else None
+        send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         encoded_id, typed = encoded_player_id(player_id), Outgoing(contract, payload)
         asks = asks_for_progress(on_progress, progress)
         return self._trigger(
@@ -224,11 +229,12 @@ class TrustedRole(RoleBase[C, G]):
         payload: object,
         players: Iterable[PlayerID] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        retry: bool | Retry | None = None,
     ) -> Any:
         """Trigger a callback with a contract on many players. `trigger_all` of each face calls this."""
         check_contract(contract, ClientCallback)
         typed = Outgoing(contract, payload)
-        return self._trigger_all(contract.key, typed.payload, players, timeout, typed)
+        return self._trigger_all(contract.key, typed.payload, players, timeout, retry, typed)
 
     @abstractmethod
     def _list_players(

@@ -9,10 +9,11 @@ from typing import Any
 
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.execution import Execution
+from ringback.core.once import Once
 from ringback.core.outbox import Outbox, no_room
 from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
-from ringback.core.rate_limits import Rate, per_second
+from ringback.core.rate_limits import Rate, per_second, rate_limited
 from ringback.core.registry import Handler
 from ringback.core.shell import Shell
 from ringback.core.typed_execution import TypedExecution
@@ -22,11 +23,12 @@ from ringback.errors import (
     Code,
     Forbidden,
     Overloaded,
-    RateLimited,
     UnknownCallback,
     call_error,
 )
+from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import Encoder, Envelope
+from ringback.protocol.repeats import REPEAT_KEY
 
 CROSSING_S = 0.05
 """A CANCEL that comes at most this long before a call's deadline is recorded as a TIMEOUT. A CANCEL does not
@@ -44,6 +46,7 @@ class CallsIn:
 
     Attributes:
         running: how many calls are being handled.
+        once: the calls that have a token.
     """
 
     def __init__(
@@ -65,12 +68,30 @@ class CallsIn:
         self._handlers = handlers
         calls_per_s = state.limits.max_calls_per_s
         self._rate = None if calls_per_s is None else per_second(calls_per_s)
+        self.once = Once(
+            state,
+            outbox,
+            shell,
+            encoder,
+            handlers,
+            self._rate,
+            self.take,
+            self.refuse,
+            self._count,
+            self._busy,
+        )
 
     # -- a call comes
 
     def take(self, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
         """Run the handler of a call, or refuse the call."""
-        context = envelope.pop() if len(envelope) == 6 else None
+        if len(envelope) == 6:
+            context = envelope.pop()
+            if ONCE in context:
+                self.once.take(peer, envelope, context, size, now)
+                return
+        else:
+            context = None
         _, call_id, key, payload, budget_ms = envelope
         handler = self._handlers.get(key)
         limits = self._limits
@@ -80,8 +101,11 @@ class CallsIn:
             return
         # Refusals that last come before those that pass. The callback's own limit comes last, so that a
         # call that does not run takes nothing of it. Only the endpoint's own limit counts every call.
+        if handler is None and key == REPEAT_KEY:  # it is counted as a call of what it repeats
+            self.once.take_repeat(peer, envelope, context, size, now)
+            return
         if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
-            error: CallbackError = _rate_limited("this endpoint", self._rate, wait_s)
+            error: CallbackError = rate_limited("this endpoint", self._rate, wait_s)
         elif handler is None:
             error = UnknownCallback(f"no callback with the key {key!r} is registered")
         elif handler.allow is not None and not self._permits(handler.allow, key, peer):
@@ -96,7 +120,7 @@ class CallsIn:
         elif budget_ms == 0:
             error = CallTimeout("the call's time was over when it came", executed="no")
         elif handler.limit is not None and not peer.local and (wait_s := peer.take(key, handler.limit, now)):
-            error = _rate_limited(repr(key), handler.limit, wait_s)
+            error = rate_limited(repr(key), handler.limit, wait_s)
         else:
             state = self._state
             deadline = None if budget_ms is None else now + budget_ms / 1000
@@ -149,6 +173,15 @@ class CallsIn:
             self._shell.allow_failed(key, error)
             return False
 
+    def _count(self, more: int) -> None:
+        self.running += more
+
+    def _busy(self, peer: Peer) -> Overloaded | None:
+        """Return why no further call of a peer can be handled now; None if one can."""
+        limits = self._limits
+        crowded = len(peer.executions) >= limits.max_in_flight or self.running >= limits.max_running
+        return self._overloaded(peer) if crowded else None
+
     def _overloaded(self, peer: Peer) -> Overloaded:
         handled = max(self.running, self._shell.jobs_waiting())
         limits = self._limits
@@ -178,7 +211,8 @@ class CallsIn:
             now: when the handler replied, on the monotonic clock, in seconds; not the time of a step.
         """
         if not execution.awaited:
-            self._counters.late_replies += 1
+            if not self.once.replied(execution, envelope, error, now):
+                self._counters.late_replies += 1
             return
         peer = self._peers[execution.route]  # a peer stays in its table while it has executions
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
@@ -200,22 +234,27 @@ class CallsIn:
         Args:
             envelope: the encoded PROGRESS.
         """
-        if execution.awaited and self._outbox.queued_bytes <= self._limits.max_queued_bytes * PROGRESS_SHARE:
+        if self._outbox.queued_bytes > self._limits.max_queued_bytes * PROGRESS_SHARE:
+            self._counters.dropped_progress += 1
+        elif execution.awaited:
             self._outbox.add(self._peers[execution.route], envelope)
-        else:
+        elif not self.once.report(execution, envelope):
             self._counters.dropped_progress += 1
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
         """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT."""
         execution = peer.executions.pop(call_id, None)
         if execution is not None:
+            now, deadline = self._state.now, execution.deadline
+            cancelled, ended_by = why is Code.CANCELLED, why
+            if cancelled and deadline is not None and deadline - now <= CROSSING_S:
+                why = Code.TIMEOUT
+            if execution in self.once.running:
+                self.once.abandon(peer, execution, ended_by, why)
+                return
             execution.awaited = False
             peer.execution_bytes -= execution.size
             self.running -= 1
-            now, deadline = self._state.now, execution.deadline
-            cancelled = why is Code.CANCELLED
-            if cancelled and deadline is not None and deadline - now <= CROSSING_S:
-                why = Code.TIMEOUT
             timed_out = why is Code.TIMEOUT
             text = (
                 "its time was over before its handler replied" if timed_out else "the caller no longer waits"
@@ -232,7 +271,3 @@ class CallsIn:
                 execution.shell.cancel(execution)
             except BaseException as fault:  # the executions behind this one must be stopped too
                 self._state.contain("stopping a handler", fault)
-
-
-def _rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:
-    return RateLimited(f"{what} takes {rate.text} from one caller", data={"retry_after": wait_s})

@@ -22,7 +22,7 @@ class CallsOut:
 
     Attributes:
         pending: how many calls wait for a reply.
-        cancel_unsent: end a call that waits somewhere else, because its caller says so. The endpoint sets it.
+        cancel_elsewhere: end a call that waits elsewhere, because its caller says so. The endpoint sets it.
     """
 
     def __init__(self, state: EndpointState, outbox: Outbox, shell: Shell, encoder: Encoder) -> None:
@@ -33,7 +33,7 @@ class CallsOut:
         self._outbox = outbox
         self._shell = shell
         self._encoder = encoder
-        self.cancel_unsent: Callable[[PendingCall], None]
+        self.cancel_elsewhere: Callable[[PendingCall], None]
 
     def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
         """Send a call, unless a limit forbids it."""
@@ -80,8 +80,7 @@ class CallsOut:
         """End a call because its caller says so, and tell the handler's side."""
         peer = None if call.route is None else self._state.peers.get(call.route)
         if peer is None or call.id not in peer.calls:
-            if call.route is None:
-                self.cancel_unsent(call)
+            self.cancel_elsewhere(call)
             return
         unsent = self._outbox.withdraw_call(peer, call.id)
         error = Cancelled("the caller cancelled the call", executed="no" if unsent else "maybe")

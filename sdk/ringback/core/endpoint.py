@@ -25,6 +25,7 @@ from ringback.core.presence import Presence
 from ringback.core.questions import Questions
 from ringback.core.registry import Registry
 from ringback.core.reporter import Reporter
+from ringback.core.retries import Retries
 from ringback.core.shell import Shell
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import CallbackError, Code, ConnectionLost, ProtocolError, RejectCode
@@ -63,6 +64,7 @@ class Endpoint:
         fail_unsent: end a call that was not sent, with an error; see `CallsOut.fail_unsent`.
         call_when_room: send a call as soon as the limits have room; see `WaitingRoom.add`.
         wait_for_room: end a call once there is room for calls; see `WaitingRoom.watch`.
+        call_with_retry: send a call, and try it again if need be; see `Retries.add`.
     """
 
     def __init__(
@@ -114,8 +116,19 @@ class Endpoint:
         self._room = WaitingRoom(
             state, outbox, calls_out, shell, self.call, self._problem, one_peer=role is Role.PLAYER
         )
-        calls_out.cancel_unsent = self._room.cancel
-        self._deadlines.others.append(self._room.sweep)
+        self._once = calls_in.once
+        self._retries = Retries(
+            state,
+            calls_out,
+            self._room,
+            shell,
+            self.call,
+            self._problem,
+            closed=lambda: self._link_state.closed,
+            random=random,
+        )
+        calls_out.cancel_elsewhere = self._cancel_elsewhere
+        self._deadlines.others += [self._room.sweep, self._retries.sweep, self._once.sweep]
         self.counters = state.counters
         self.players = self._presence.players
         # Bound once, not forwarded and not looked up: each of these is used for every call.
@@ -124,6 +137,7 @@ class Endpoint:
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
         self.call_when_room, self.wait_for_room = self._room.add, self._room.watch
+        self.call_with_retry = self._retries.add
         self._link_state = self._link.link_state
         self._peers, self._headers = state.peers, state.headers
         self._send_call, self._take_body = calls_out.call, self._dispatcher.take
@@ -155,13 +169,15 @@ class Endpoint:
             queued=sum(len(peer.outgoing) for peer in peers),
             queued_bytes=self._outbox.queued_bytes,
             returned=sum(len(peer.returned) for peer in peers),
-            waiting=self._room.calls,
+            waiting=self._room.calls + self._retries.waiting,
+            remembered=len(self._once.calls),
         )
 
     # -- the link
 
     def start(self, now: float, timeout_s: float) -> None:
         """Open the link; `shell.started` tells how it went."""
+        self._once.begin(now)
         self._link.start(now, timeout_s)
         self.tick(now)
 
@@ -178,6 +194,7 @@ class Endpoint:
 
     def link_lost(self, now: float, why: str) -> None:
         """Take note that the connection is closed or could not be made. Another link is opened later."""
+        self._state.now = now
         self._link.lost(now, why)
 
     def link_refused(self, now: float, why: str) -> None:
@@ -222,6 +239,8 @@ class Endpoint:
         error = ConnectionLost(why, executed="no")
         if everything:
             self._room.close(error)
+            self._retries.close(error)
+            self._once.close()
         else:
             self._room.end_calls(lambda kind: None if kind is None else error)
 
@@ -252,6 +271,10 @@ class Endpoint:
         if kind is None or self._link_state.state is SessionState.READY:
             return None
         return self._link.not_ready()
+
+    def _cancel_elsewhere(self, call: PendingCall) -> None:
+        if not self._retries.cancel(call):
+            self._room.cancel(call)
 
     def query(self, call: PendingCall, subject: control.Subject, after: int) -> None:
         """Ask the broker for a page of rows. The results of the call are the rows and the next page."""
@@ -314,6 +337,7 @@ class Endpoint:
             self._take_body(peer, carried[HEADER_BYTES:], now)
 
     def _take_bounce(self, encoded_id: bytes, frame: bytes, now: float) -> None:
+        self._state.now = now
         _, _, number, _ = HEADER.unpack_from(frame)
         original = frame[HEADER_BYTES:]
         if len(original) < HEADER_BYTES:
@@ -325,10 +349,13 @@ class Endpoint:
         self._dispatcher.take_back(peer, original[HEADER_BYTES:], code, now)
 
     def _take_control(self, frame: ControlFrame, now: float) -> None:
+        self._state.now = now
         match frame:
             case control.Welcome():
                 self._welcomed(frame, now)
             case control.Reject():
+                if frame.code is RejectCode.SERVER_TAKEN:  # another one gets the calls meanwhile
+                    self._once.begin(now)
                 self._link.rejected(frame, now)
             case control.Joined():
                 self._presence.joined(frame.player_ids)

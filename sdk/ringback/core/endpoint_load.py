@@ -17,7 +17,8 @@ class Load(NamedTuple):
         queued: envelopes that wait to be sent.
         queued_bytes: the bytes of these envelopes.
         returned: replies that bounced and wait to be sent again.
-        waiting: calls of this endpoint that wait for room, and are not sent yet.
+        waiting: calls of this endpoint that wait for room, or for their next try.
+        remembered: calls of others that are remembered, so that they do not run twice.
     """
 
     pending: int
@@ -29,3 +30,4 @@ class Load(NamedTuple):
     queued_bytes: int
     returned: int
     waiting: int
+    remembered: int

@@ -86,6 +86,7 @@ class Execution:
         size: about how many bytes the call took.
         context: what the call carried in its context; None for nothing.
         awaited: whether it is in its table: it has no reply yet, and its caller waits. The core sets it.
+            Always False for a call with a token, which `ringback.core.once` remembers.
         cancelled: whether its caller no longer waits for the reply. Handlers may look at it.
         task: what the face runs the handler in; None if it cannot be stopped.
     """

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ringback.errors import RateLimited
+
 MIN_CALLS, MAX_CALLS = 1e-6, 1e9
 """The bounds of the number in a limit: within them a float counts exactly enough."""
 
@@ -85,3 +87,13 @@ class Bucket:
             return min(wait_s, self.rate.interval_s)  # a sum of floats may be a hair above it
         self.full_at = full_at
         return 0.0
+
+
+def rate_limited(what: str, rate: Rate, wait_s: float) -> RateLimited:
+    """Return the error of a call that comes too early.
+
+    Args:
+        what: what has the rate limit.
+        wait_s: how many seconds are left until one more call may run.
+    """
+    return RateLimited(f"{what} takes {rate.text} from one caller", data={"retry_after": wait_s})

@@ -18,6 +18,7 @@ from ringback.core.signatures import (
 )
 from ringback.protocol.limits import MAX_KEYS, MAX_SCHEMA_BYTES, MAX_SCHEMAS_BYTES, MAX_TERMS_CHARS
 from ringback.protocol.names import check_key
+from ringback.protocol.repeats import REPEAT_KEY
 
 Function = Callable[..., Any]
 
@@ -34,6 +35,7 @@ class Handler:
         allow: who may call it; None for everybody.
         limit: how often one caller may call it; None for no limit.
         types: the types of its payload and result; None: they stay as they are.
+        idempotent: whether it may run twice for one call: a repeat runs it if the outcome is not known.
     """
 
     function: Function
@@ -43,6 +45,7 @@ class Handler:
     allow: Rule | None = None
     limit: Rate | None = None
     types: Types | None = None
+    idempotent: bool = False
 
 
 def make_handler(
@@ -52,6 +55,7 @@ def make_handler(
     allow: Rule | None = None,
     limit: Rate | None = None,
     types: Types | None = None,
+    idempotent: bool = False,
 ) -> Handler:
     """Return the handler for a function, with its form.
 
@@ -74,7 +78,7 @@ def make_handler(
         raise TypeError(
             f"in_thread=True is for plain functions; the handler {name_of(function)} is a coroutine function"
         )
-    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types)
+    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types, bool(idempotent))
 
 
 def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
@@ -129,6 +133,8 @@ def check_terms(key: str, allow: Allow | None, limit: str | None) -> tuple[Rule 
         TypeError, ValueError: the key, `allow` or `limit` is not of the right form.
     """
     check_key(key)
+    if key == REPEAT_KEY:
+        raise ValueError(f"the key {key!r} is reserved for repeats of calls: choose another one")
     return make_rule(allow), None if limit is None else make_rate(limit)
 
 
@@ -178,6 +184,7 @@ class Registry:
         allow: Allow | None = None,
         limit: str | None = None,
         types: Types | None = None,
+        idempotent: bool = False,
     ) -> Registration:
         """Register a function under a key.
 
@@ -186,7 +193,7 @@ class Registry:
             ValueError: the key is registered already, and `replace` is False.
         """
         rule, rate = check_terms(key, allow, limit)
-        handler = make_handler(function, self._arguments, in_thread, rule, rate, types)
+        handler = make_handler(function, self._arguments, in_thread, rule, rate, types, idempotent)
         if replace:
             self.handlers[key] = handler
         elif self.handlers.setdefault(key, handler) is not handler:

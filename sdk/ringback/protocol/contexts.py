@@ -13,6 +13,9 @@ from ringback.protocol.limits import MAX_CONTEXT_BYTES, MAX_CONTEXT_PAIRS
 PROGRESS = "ringback-progress"
 """The name of the pair that asks for PROGRESS. Its value is "1"."""
 
+ONCE = "ringback-once"
+"""The name of the pair that asks to remember the call. Its value is the token, in hexadecimal digits."""
+
 
 def bounded(*contexts: Mapping[str, str]) -> dict[str, str]:
     """Return the pairs that fit into one context, the first ones first."""

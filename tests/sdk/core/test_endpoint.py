@@ -182,5 +182,5 @@ def test_what_an_endpoint_holds() -> None:
     server.gets(data(write.call(1, "k", None, None)), encode_player_id(7))
     server.call(8)
     load = server.core.load()
-    assert load._replace(queued_bytes=0) == (1, 1, 1, 1, 2, 1, 0, 0, 0)
+    assert load._replace(queued_bytes=0) == (1, 1, 1, 1, 2, 1, 0, 0, 0, 0)
     assert load.queued_bytes == server.outbox.queued_bytes > 0
