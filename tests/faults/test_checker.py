@@ -107,6 +107,11 @@ def ran_twice(lines: list[Line]) -> None:
     lines.append(copy.deepcopy(lines_of(lines, call="up", what="exec_start")[0]))
 
 
+def retried_and_ran_twice(lines: list[Line]) -> None:
+    lines_of(lines, call="up", what="invoke")[0]["retry"] = True
+    ran_twice(lines)
+
+
 def not_run(lines: list[Line]) -> None:
     lines_of(lines, call="own", what="complete")[0]["executed"] = "no"
 
@@ -194,6 +199,7 @@ PLANTED: list[tuple[int, Callable[[list[Line]], None]]] = [
     (1, elsewhere),
     (2, overdue),
     (3, ran_twice),
+    (3, retried_and_ran_twice),
     (4, not_run),
     (4, never_run),
     (5, made_up),
@@ -270,3 +276,15 @@ def test_histories_are_kept_in_files(tmp_path: Path) -> None:
     kept = histories.read(files)
     assert [line["t"] for line in kept] == sorted(line["t"] for line in story.lines)
     assert sorted(map(json.dumps, kept)) == sorted(map(json.dumps, story.lines))
+
+
+@pytest.mark.parametrize(("idempotent", "life"), [(True, "s1"), (False, "s2")])
+def test_a_call_that_is_tried_again_may_run_elsewhere_or_if_it_is_idempotent(
+    idempotent: bool, life: str
+) -> None:
+    story = sound()
+    lines_of(story.lines, call="up", what="invoke")[0]["retry"] = True
+    story.life("s2", "server", "server").note("kill")
+    start = copy.deepcopy(lines_of(story.lines, call="up", what="exec_start")[0])
+    story.lines.append({**start, "who": life, "idempotent": idempotent})
+    assert check(rest(story), skew_s=0.2) == []

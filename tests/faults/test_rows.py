@@ -24,6 +24,7 @@ from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventu
 from support.rawpeers import RawPeer
 
 from ringback import Operator, Player, Refused, RejectCode, Server, ServerTaken
+from ringback.core.once import ON_THE_WAY_S
 from ringback.protocol.envelopes import RESULT
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
 from ringback.testing.proxy import NONE, STALLED, Faults, Proxy
@@ -36,6 +37,10 @@ LONG_S = 25.0
 NOTICED_WITHIN_S = 1.0
 SILENCE_NOTICED_WITHIN_S = 8.0
 """Heartbeats find a silent peer after about 2 s. The rest is for a busy machine. The lease is 60 s."""
+
+
+STORM_ENDS = {"results", "SOLD_OUT", "UNKNOWN_PLAYER"}
+"""How calls with retry end. The player "nobody" is called, too."""
 
 
 def start_load(cluster: Cluster, *workers: WorkerProcess, callers: int = 2) -> None:
@@ -105,6 +110,38 @@ def test_a_broker_that_is_killed_amid_calls(cluster: Cluster, measure: Measure) 
     late = [line for line in cluster.histories.find(back_at, what="exec_start") if line["call"] in old]
     assert not late
     check_at_rest(cluster)
+
+
+@pytest.mark.faults
+def test_a_broker_that_restarts_ten_times_under_calls_with_retry(cluster: Cluster, measure: Measure) -> None:
+    """The checker of the histories says that no handler ran twice, and that each call had one outcome."""
+    cluster.start("server")
+    cluster.start("operator")
+    cluster.start("player", 1, 2, "ann")
+    cluster.start("player", "bob", face="blocking")
+    since = time.monotonic()
+    for worker in cluster.alive:
+        worker.tell("storm", 8)
+    cluster.wait_until_all_work(since)
+    for number in range(10):
+        if number % 2:
+            cluster.broker.process.signal(signal.SIGTERM)
+            assert cluster.broker.process.wait() == 0
+        else:
+            cluster.kill_broker()
+        cluster.wait_until_all_work(cluster.start_broker())
+    check_at_rest(cluster)
+    lines = cluster.histories.read_new()
+    began = {line["name"]: line["t"] for line in lines if line["what"] == "start"}
+    calls = {line["call"]: line for line in lines if line["what"] == "invoke"}
+    ends = Counter(line["code"] or "results" for line in lines if line["what"] == "complete")
+    assert ends["results"] > 1000 and set(ends) <= {*STORM_ENDS, "CONNECTION_LOST"}, ends
+    for line in cluster.histories.find(what="complete", code="CONNECTION_LOST"):
+        call = calls[line["call"]]
+        # Only an endpoint that began shortly before the call cannot know. "nobody" never replies.
+        young = call["to"] == "nobody" or call["t"] < began[call["to"]] + ON_THE_WAY_S + 1.0
+        assert young and line["executed"] == "maybe", (call, line)
+    measure("broker restarted 10 times: calls with retry", float(ends.total()), "")
 
 
 @pytest.mark.faults

@@ -44,6 +44,12 @@ KINDS = {"echo": 60, "work": 20, "fail": 8, "never": 4, "nest": 8}
 """What handlers do, and how frequent each kind is. `echo`: reply at once. `work`: reply after a while.
 `fail`: raise an error of the application's own. `never`: do not reply. `nest`: call the caller, reply."""
 
+STORM = {"echo": 60, "work": 30, "fail": 10}
+"""The kinds of calls that are tried again. Each has an outcome soon if its handler runs."""
+
+PATIENT_S = 30.0
+"""The timeout of calls that are tried again: longer than a broker is away."""
+
 Command = list[Any]
 
 
@@ -57,6 +63,7 @@ class Life:
         self.record = Recorder(f"{name}.{os.getpid()}", worker.write)
         self.random = random.Random(f"{worker.seed} {name}")
         self.quiet = asyncio.Event()
+        self.retry = False
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._open = 0
@@ -130,9 +137,11 @@ class Life:
     async def load(self, pace_s: float) -> None:
         """Make one call after the other, until the test ends the load."""
         while not self.quiet.is_set():
-            timeout_s = self.random.choice((0.2, 1.0, LONGEST_CALL_S))
-            kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
-            await self.call(self._target(), kind, timeout_s, cancel=self.random.random() < 0.03)
+            timeout_s = PATIENT_S if self.retry else self.random.choice((0.2, 1.0, LONGEST_CALL_S))
+            kinds = STORM if self.retry else KINDS
+            kind = self.random.choices(list(kinds), list(kinds.values()))[0]
+            cancel = not self.retry and self.random.random() < 0.03
+            await self.call(self._target(), kind, timeout_s, cancel)
             await asyncio.sleep(self.random.uniform(0.0, 2 * pace_s))
 
     def _target(self) -> Any:
@@ -162,16 +171,17 @@ class Life:
             size = int(self.random.paretovariate(0.7)) % 20_000
             payload = {"call": name, "kind": kind, "s": self.random.uniform(0.0, 0.1), "fill": bytes(size)}
         endpoint = self.endpoint
+        options: Any = {"timeout": timeout_s, "retry": self.retry}
         if self.role == "player":
-            self.record.invoke(name, to, self.name, timeout_s, payload)
-            return endpoint.trigger_server_callback(KEY, payload, timeout=timeout_s), name
+            self.record.invoke(name, to, self.name, timeout_s, payload, retry=self.retry)
+            return endpoint.trigger_server_callback(KEY, payload, **options), name
         if to == "server":
             # The caller names the source. That player need not be connected.
             source = self.worker.targets[size % len(self.worker.targets)]
-            self.record.invoke(name, to, source, timeout_s, payload)
-            return endpoint.trigger_callback(KEY, source, payload, timeout=timeout_s), name
-        self.record.invoke(name, to, None, timeout_s, payload)
-        return endpoint.trigger_client_callback(KEY, to, payload, timeout=timeout_s), name
+            self.record.invoke(name, to, source, timeout_s, payload, retry=self.retry)
+            return endpoint.trigger_callback(KEY, source, payload, **options), name
+        self.record.invoke(name, to, None, timeout_s, payload, retry=self.retry)
+        return endpoint.trigger_client_callback(KEY, to, payload, **options), name
 
     def _complete(self, name: str, call: Any) -> None:
         error = call.error
@@ -192,6 +202,7 @@ class Life:
             "calls": load.calls,
             "executions": load.executions,
             "returned": load.returned,
+            "waiting": load.waiting,
             "outgoing": load.queued,
             "queued_bytes": load.queued_bytes,
             "tasks": len(self.endpoint._shell._tasks) if self.worker.face == "asyncio" else 0,
@@ -204,7 +215,9 @@ class Life:
             await asyncio.sleep(0.02)
         counters = self.endpoint.counters
         names = type(counters).__slots__
-        self.record.rest(self.tables(), {name: getattr(counters, name) for name in names})
+        # Each try is counted, and the histories have the calls.
+        counts = {} if self.retry else {name: getattr(counters, name) for name in names}
+        self.record.rest(self.tables(), counts)
 
 
 class Worker:
@@ -247,6 +260,12 @@ class Worker:
         for life in self._lives:
             life.quiet.clear()
             self._loads += (asyncio.create_task(life.load(pace_s)) for _ in range(callers))
+
+    async def storm(self, callers: int) -> None:
+        """Let each endpoint make calls that are tried again, one after the other in each of its callers."""
+        for life in self._lives:
+            life.retry = True
+        await self.load(callers, 0.001)
 
     async def call(self, name: Any, to: Any, kind: str, timeout_s: float) -> None:
         """Let one endpoint make one call."""
