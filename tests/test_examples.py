@@ -175,7 +175,11 @@ def test_a_mistake_on_standard_input_ends_nothing(here: HereBroker) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo.py", *SERVERS, "shop_player.py", "price_list.py", "bank.py", "world_loading.py"]
+    "name",
+    [
+        *("demo.py", *SERVERS, "shop_player.py", "price_list.py", "bank.py", "world_loading.py"),
+        "deployment.py",
+    ],
 )
 def test_an_example_prints_its_usage(name: str) -> None:
     with Process(str(EXAMPLES / name), "--help") as process:
@@ -231,6 +235,32 @@ def test_a_payment_happens_once_although_the_link_is_cut(here: HereBroker) -> No
         printed = [line for line in process.output() if "the link to" not in line]
         paid = [f"paid 10, {left} left" for left in (90, 80, 70, 60, 50)]
         assert printed == [*paid, "the purse has 50, after 5 payments of 10"]
+
+
+def test_a_server_is_replaced_amid_calls(here: HereBroker) -> None:
+    async def call_all_the_time(player: Player, versions: list[int]) -> None:
+        while versions[-1:] != [2]:
+            calls = [player.trigger_server_callback("shop:version", 0.05 * number) for number in range(5)]
+            versions += await asyncio.gather(*calls)
+
+    async def play(first: Process) -> None:
+        async with Player(here.players, 7) as player:
+            versions: list[int] = []
+            calling = asyncio.create_task(call_all_the_time(player, versions))
+            with Process(str(EXAMPLES / "deployment.py"), here.backend, "2") as second:
+                await asyncio.to_thread(second.wait_for, "version 2 is ready")
+                first.signal(signal.SIGTERM)
+                await asyncio.wait_for(calling, PATIENCE_S)
+                assert set(versions) == {1, 2}
+                assert await asyncio.to_thread(first.wait) == 0
+                second.signal(signal.SIGINT)
+                assert await asyncio.to_thread(second.wait) == 0
+                assert "no other server stands by: after version 2 there is none" in second.output()
+
+    with Process(str(EXAMPLES / "deployment.py"), here.backend, "1") as first:
+        first.wait_for("version 1 is ready")
+        asyncio.run(play(first))
+        assert first.output()[-1] == "version 1 acts no more"
 
 
 def test_the_demo_succeeds() -> None:

@@ -21,6 +21,7 @@ from ringback_cli.commands import (
     drain,
     events,
     explain,
+    hand_over,
     keys,
     kick,
     ping,
@@ -78,6 +79,7 @@ app.command("stats", short_help="Print the broker's counters.")(stats.stats)
 app.command("top", short_help="Watch players and callbacks in a live table.")(top.top)
 app.command("kick", short_help="End the session of a player.")(kick.kick)
 app.command("drain", short_help="Make the broker drain and stop.")(drain.drain)
+app.command("hand-over", short_help="Have the next server act.")(hand_over.hand_over)
 app.command("ping", short_help="Check that the broker answers.")(ping.ping)
 app.command("doctor", short_help="Check this machine and its broker for problems.")(doctor.doctor)
 app.command("bench", short_help="Measure calls through the broker.")(bench.bench)

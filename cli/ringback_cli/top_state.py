@@ -95,12 +95,14 @@ class Figures:
     """What two looks, one after the other, say about the broker.
 
     Attributes:
+        standbys: how many servers stand by.
         frames_up_s, frames_down_s, bounces_s: rates a second; None after the first look.
     """
 
     at: float
     rows: Mapping[View, Sequence[Row]]
     has_server: bool
+    standbys: int = 0
     frames_up_s: float | None = None
     frames_down_s: float | None = None
     bounces_s: float | None = None
@@ -144,15 +146,18 @@ def _figures(look: Look, before: Look | None) -> Figures:
     players = named_rows("players", look.players)
     has_server = any(row["side"] == "server" and row["endpoints"] for row in callbacks)
     rows: dict[View, Sequence[Row]] = {View.PLAYERS: players, View.CALLBACKS: callbacks}
+    standbys = look.counters.get("servers_standing_by", 0)
     if before is None or look.at <= before.at:
-        return Figures(look.at, rows, has_server)
+        return Figures(look.at, rows, has_server, standbys)
     elapsed_s = look.at - before.at
     calls = {(type(row[0]), row[0]): row[7] for row in before.players if len(row) > 7}
     for player in players:
         earlier = calls.get((type(player["player"]), player["player"]))
         player["calls_s"] = _rate(player.get("calls"), earlier, elapsed_s)
     totals = zip(_totals(look.counters), _totals(before.counters), strict=True)
-    return Figures(look.at, rows, has_server, *(_rate(now, then, elapsed_s) for now, then in totals))
+    return Figures(
+        look.at, rows, has_server, standbys, *(_rate(now, then, elapsed_s) for now, then in totals)
+    )
 
 
 def _totals(counters: Mapping[str, int]) -> tuple[int, int, int]:

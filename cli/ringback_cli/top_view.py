@@ -59,6 +59,7 @@ def head(state: State, now: float, interval_s: float) -> Line:
         state.address,
         f"{connected}{'+' if connected == MAX_ROWS else ''} players",
         "server connected" if figures.has_server else "no server with callbacks",
+        *([f"{figures.standbys} standing by"] if figures.standbys else []),
     ]
     return Line("  ".join(parts), "bold")
 
@@ -141,6 +142,7 @@ def as_object(state: State) -> dict[str, Any]:
         "problem": state.problem or None,
         "players": figures and len(figures.rows[View.PLAYERS]),
         "server": figures and figures.has_server,
+        "standbys": figures and figures.standbys,
         "frames_up_s": figures and figures.frames_up_s,
         "frames_down_s": figures and figures.frames_down_s,
         "bounces_s": figures and figures.bounces_s,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -22,7 +23,7 @@ from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback._runtime.asyncio_progress import IteratedProgress, ReportedProgress
 from ringback._runtime.asyncio_shell import AsyncioShell
-from ringback._runtime.options import EndpointArguments, EndpointOptions, check_names
+from ringback._runtime.options import EndpointArguments, EndpointOptions, ServerArguments, check_names
 from ringback.contracts import ClientCallback, P, R, ServerCallback
 from ringback.core.pending_call import PendingCall
 from ringback.core.permissions import OPERATORS
@@ -30,6 +31,9 @@ from ringback.core.progress import Progress
 from ringback.errors import UsageError
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
+
+CLEAN_UP_S = 30.0
+"""How long handlers that have replied may still run once their server has handed over."""
 
 __all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]
 
@@ -49,6 +53,8 @@ _ARGUMENTS = """
             that. None, the default: 1.0 for a player, 0.5 for the others.
         key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
         broker_key: the broker's public key, if the key file does not name it.
+        standby: of a `Server` only: whether it waits while another server acts, and takes over when that one
+            leaves, or hands over. False, the default: another server makes `start` fail.
         token: for a player without a key file: the token, or a function that returns one. The function is
             called for each new link: a plain one in a thread, a coroutine function on the loop. A token
             needs `broker_key`.
@@ -120,6 +126,8 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
     async def run_forever(self) -> None:
         """Start the endpoint if necessary, and serve until this is cancelled. Then close the endpoint.
 
+        A server that has handed over also ends it.
+
         Raises:
             LinkError: the endpoint could not start; see `start`.
         """
@@ -127,9 +135,18 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
             await self.start()
         self._check_running()
         try:
-            await asyncio.Event().wait()
+            await self._shell.has_left.wait()
+            await self._close_after(time.monotonic() + CLEAN_UP_S)
         finally:
             await self.close()
+
+    async def _close_after(self, deadline: float | None) -> None:
+        """Close the endpoint once its handlers have ended, or at the deadline. They have replied."""
+        tasks = self._shell.other_tasks()
+        if tasks:
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            await asyncio.wait(tasks, timeout=left_s)
+        await self.close()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -243,9 +260,33 @@ class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
 class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
-    def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
-        check_names(Role.SERVER, arguments, EndpointArguments)
+    def __init__(self, address: str, **arguments: Unpack[ServerArguments]) -> None:
+        check_names(Role.SERVER, arguments, ServerArguments)
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
+
+    async def hand_over(self, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109 - as in the other face
+        """Have the next server act, finish what this one has begun, and leave.
+
+        New calls go to the next server at once. This one still replies to the calls that it handles, and its
+        own calls go on. Its handlers may still make calls. A handler has ended once it has replied. Do not
+        call this in a handler: it would wait for itself.
+
+        The endpoint is closed afterwards, as `close` does it. If nothing has ended in time, it is not: wait
+        again, or call `close`, which ends the rest with `ServerLost`.
+
+        Args:
+            timeout: in seconds; None for no limit.
+
+        Raises:
+            NoServer: no server stands by, or the broker is too old for this. This server goes on.
+            Draining: the broker is stopping.
+            CallTimeout: what this server has begun has not ended in time. It is a `TimeoutError` too.
+            ConnectionLost: the link was lost meanwhile.
+            UsageError: this endpoint is not started, or closed.
+        """
+        call = self._call_hand_over(timeout)
+        await call
+        await self._close_after(call.deadline)
 
 
 class Player(PlayerRole[Call[Any], CallGroup[Any]], AsyncioFace):

@@ -16,7 +16,7 @@ from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback._runtime.blocking_progress import IteratedProgress, ReportedProgress
 from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
-from ringback._runtime.options import BlockingArguments, BlockingOptions, check_names
+from ringback._runtime.options import BlockingArguments, BlockingOptions, BlockingServerArguments, check_names
 from ringback.contracts import ClientCallback, P, R, ServerCallback
 from ringback.core.progress import Progress
 from ringback.errors import UsageError
@@ -38,6 +38,8 @@ _ARGUMENTS = """
             that. None, the default: 1.0 for a player, 0.5 for the others.
         key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
         broker_key: the broker's public key, if the key file does not name it.
+        standby: of a `Server` only: whether it waits while another server acts, and takes over when that one
+            leaves, or hands over. False, the default: another server makes `start` fail.
         token: for a player without a key file: the token, or a function that returns one. The function is
             called for each new link, in a worker. A token needs `broker_key`.
         workers: how many handlers may run at a time, 4 by default. Handlers that wait for calls of their own
@@ -86,7 +88,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
         self._shell.stop()
 
     def run_forever(self) -> None:
-        """Start the endpoint if necessary, and return when it is closed.
+        """Start the endpoint if necessary, and return when it is closed, or when a server has handed over.
 
         A signal handler or another thread may close it. Ctrl-C closes it too.
 
@@ -214,9 +216,32 @@ class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
 class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
-    def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
-        check_names(Role.SERVER, arguments, BlockingArguments)
+    def __init__(self, address: str, **arguments: Unpack[BlockingServerArguments]) -> None:
+        check_names(Role.SERVER, arguments, BlockingServerArguments)
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
+
+    def hand_over(self, timeout: float | None = 30.0) -> None:
+        """Have the next server act, finish what this one has begun, and leave.
+
+        New calls go to the next server at once. This one still replies to the calls that it handles, and its
+        own calls go on. Its handlers may still make calls. A handler has ended once it has replied. Do not
+        call this in a handler: it would wait for itself.
+
+        The endpoint is closed afterwards, as `close` does it. If nothing has ended in time, it is not: wait
+        again, or call `close`, which ends the rest with `ServerLost`.
+
+        Args:
+            timeout: in seconds; None for no limit.
+
+        Raises:
+            NoServer: no server stands by, or the broker is too old for this. This server goes on.
+            Draining: the broker is stopping.
+            CallTimeout: what this server has begun has not ended in time. It is a `TimeoutError` too.
+            ConnectionLost: the link was lost meanwhile.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._call_hand_over(timeout).result()
+        self.close()
 
 
 class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):

@@ -30,6 +30,7 @@ ONCE = (
     ["explain", "callback", "k"],
     ["kick", "7"],
     ["drain"],
+    ["hand-over"],
     ["tap", "--log", "1"],
     ["trigger", "server", "k"],
     ["trigger", "client", "k", "7"],

@@ -27,7 +27,7 @@ from ringback.protocol.bundles import unbundle
 from ringback.protocol.contexts import PROGRESS, bounded
 from ringback.protocol.envelope_decoding import decode
 from ringback.protocol.envelopes import ERROR, OWN, RESULT, Encoder, EnvelopeType, join
-from ringback.protocol.frames import HEADER_BYTES, FrameType, Role
+from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, SessionState
 from ringback.protocol.limits import Limits
 from ringback.protocol.operator_frames import Order, Subject, What
 from ringback.protocol.player_ids import PlayerID, encode_player_id
@@ -474,6 +474,7 @@ class EndpointProcess(Process, Shell):
         calls: the calls that this endpoint triggered.
         questions: what this endpoint has asked the broker.
         waits: its waits for room.
+        left_broker: is called once this server has handed over and left.
     """
 
     def __init__(
@@ -485,8 +486,10 @@ class EndpointProcess(Process, Shell):
         limits: Limits,
         who: str,
         write: Callable[[Line], None],
+        standby: bool = False,
     ) -> None:
         super().__init__(world, who)
+        self.left_broker: Callable[[], object] = lambda: None
         self.role = role
         self.place: Any = role.value if player_id is None else player_id
         self.cut = False
@@ -496,6 +499,7 @@ class EndpointProcess(Process, Shell):
             broker="broker",
             player_id=player_id,
             limits=limits,
+            standby=standby,
             keys_changed=lambda: self.core.keys_changed(),
             random=world.random.random,
         )
@@ -594,12 +598,31 @@ class EndpointProcess(Process, Shell):
         self.waits.append(wait)
         self.core.wait_for_room(wait)
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether another server acts. A wait for room lasts until this one does."""
+        return self.core._link_state.state is SessionState.STANDBY
+
+    @property
+    def retiring(self) -> bool:
+        """Whether this server has handed over and has not left yet."""
+        return self.core._link_state.state is SessionState.RETIRING
+
+    def hand_over(self) -> None:
+        """Hand over, as a server does."""
+        now, random = self.world.now, self.world.random
+        question = Question(next(self._ids), random.choice([None, None, now + 0.01, now + 1.0]))
+        self.questions.append(question)
+        self.core.hand_over(question)
+
     def ask_broker(self) -> None:
         """Watch calls for a while, have the broker tell something, or ping it, as an operator does."""
         random = self.world.random
         question = Question(next(self._ids), self.world.now + random.choice([0.01, 1.0]))
         self.questions.append(question)
-        match random.choice(["watch", "watch", "query", "ping"]):
+        match random.choice(["watch", "watch", "query", "ping", "hand over"]):
+            case "hand over":
+                self.core.order(question, Order(question.id, What.HAND_OVER))
             case "watch":
                 order = Order(
                     question.id,
@@ -657,7 +680,7 @@ class EndpointProcess(Process, Shell):
             "queued": load.queued_bytes,
             "returned": load.returned,
             "waiting": load.waiting,
-            "waits": sum(not wait.done for wait in self.waits),
+            "waits": 0 if self.stands_by else sum(not wait.done for wait in self.waits),
         }
 
     def rest(self) -> None:
@@ -720,6 +743,8 @@ class EndpointProcess(Process, Shell):
 
     def run(self, execution: Execution) -> None:
         world = self.world
+        if self.role is Role.SERVER and execution.route != encode_player_id(execution.source or 0):
+            assert self.core.acting, f"{self.name} does not act, and got a new call"
         self.later(
             world.random.random() * (0.5 if world.chance(world.weather.busy) else 0.001),
             self._begin,
@@ -898,6 +923,13 @@ class EndpointProcess(Process, Shell):
 
     def finished(self, call: PendingCall) -> None:
         raise AssertionError("no call here has a callback")
+
+    def left(self) -> None:
+        self.later(0.0, self._leave)
+
+    def _leave(self) -> None:
+        self.close()
+        self.left_broker()
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         self.world.note(self.name, f"{event.name} {argument}")

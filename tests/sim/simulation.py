@@ -109,7 +109,10 @@ class Simulation:
             "MAX_REMEMBERED": one_of([100_000, 100_000, 3]),
         }
         ids: list[PlayerID] = [7, "7", 2**40][: random.randint(1, 3)]
-        self.places: list[Place] = [(Role.SERVER, None), *((Role.PLAYER, player_id) for player_id in ids)]
+        # A server that does not stand by could not come back once another one acts.
+        self.standbys = one_of([0, 0, 0, 1, 1, 2])
+        servers: list[Place] = [(Role.SERVER, None)] * (1 + self.standbys)
+        self.places: list[Place] = [*servers, *((Role.PLAYER, player_id) for player_id in ids)]
         self.places += [(Role.OPERATOR, None)] * world.chance(0.5)
         self.player_ids: list[PlayerID] = [*ids, *ids, *ids, "nobody"]
         self.lives: list[EndpointProcess] = []
@@ -137,7 +140,11 @@ class Simulation:
         self._lives += 1
         role, player_id = place
         who = f"{role}-{player_id!r}-{self._lives}" if role is Role.PLAYER else f"{role}-{self._lives}"
-        life = EndpointProcess(self.world, self._router, role, player_id, self.limits, who, self._write)
+        standby = role is Role.SERVER and self.standbys > 0
+        life = EndpointProcess(
+            self.world, self._router, role, player_id, self.limits, who, self._write, standby
+        )
+        life.left_broker = lambda: self._again(life)
         self.lives.append(life)
         return life
 
@@ -196,9 +203,13 @@ class Simulation:
             world.run(0.2)
         for _ in range(random.randint(1, OPERATIONS)):
             world.after(RUN_S * random.random(), self._operation)
-        for _ in range(random.choice([0, 1, 3, 8])):
+        faults = [self._fault] * random.choice([0, 1, 3, 8])
+        if self.standbys:
+            hand_overs = [self._hand_over, self._hand_over, self._kill_one_that_retires]
+            faults += [random.choice(hand_overs) for _ in range(random.choice([0, 1, 3, 6]))]
+        for fault in faults:
             at = RUN_S * random.random()
-            world.after(at, self._fault)
+            world.after(at, fault)
             for _ in range(random.choice([0, 4])):  # calls around a fault find the most
                 world.after(at + random.choice([0.002, 0.1]) * random.uniform(-1.0, 1.0), self._operation)
         world.run(RUN_S)
@@ -321,9 +332,34 @@ class Simulation:
             life.kill()
             self._again(life)
 
+    def _hand_over(self) -> None:
+        """Have a server hand over amid calls. If it does not act, or no other one stands by, this fails."""
+        servers = self.alive(Role.SERVER)
+        acting = [life for life in servers if life.core.acting]
+        life = self._one(servers if self.world.chance(0.1) else acting)
+        if life is not None and not life.stopped and not self._healing:
+            self._last_words(life)
+            life.hand_over()
+            self.world.after(self._span(), self._words_of_one_that_retires, life)
+
+    def _words_of_one_that_retires(self, life: EndpointProcess) -> None:
+        if not self._healing:
+            self._last_words(life)
+
+    def _kill_one_that_retires(self) -> None:
+        """Have a server hand over, and kill it or cut it off before it has finished."""
+        self._hand_over()
+        self.world.after(0.1 * self._span(), self._end_one_that_retires)
+
+    def _end_one_that_retires(self) -> None:
+        life = self._one([life for life in self.alive(Role.SERVER) if life.retiring])
+        if life is not None and not self._healing:
+            life.kill()
+            self._again(life)
+
     def _last_words(self, life: EndpointProcess) -> None:
         """Have an endpoint send replies and a call just before its end."""
-        if not life.stopped and self.world.chance(0.5):
+        if life.alive and not life.stopped and self.world.chance(0.5):
             life.reply_to_all()
             self._call(life)
             life.step()
@@ -423,7 +459,7 @@ class Simulation:
             self._mend(life)
         seen = []
         for life in self.alive():
-            if life.place in seen:
+            if seen.count(life.place) >= (1 + self.standbys if life.role is Role.SERVER else 1):
                 life.close()
             seen.append(life.place)
         until = world.now + HEALED_WITHIN_S
@@ -431,12 +467,16 @@ class Simulation:
         while True:
             self.start_broker()
             here = [(life.role, life.place) for life in self.alive()]
-            for role, player_id in self.places:
-                if (role, role.value if player_id is None else player_id) not in here:
+            for role, player_id in dict.fromkeys(self.places):
+                place = role, role.value if player_id is None else player_id
+                for _ in range(self.places.count((role, player_id)) - here.count(place)):
                     self.start((role, player_id))
             world.run(1.0)
             for life in self.alive():
                 life.reply_to_all()
+                if life.stands_by:  # its calls may wait for its turn without end
+                    for call in life.calls:
+                        life.core.cancel(call)
             if self._whole():
                 return
             assert world.now < until, (
@@ -452,11 +492,12 @@ class Simulation:
         sessions = {session.routing_id for session in broker.switchboard.roster.sessions()}
         links = [life.link for life in alive if life.link is not None and life.core.connected]
         linked = {link.routing_id for link in links if link.open_below and link.open_above}
-        return sessions == linked and len(linked) == len(alive) and not any(life.busy for life in alive)
+        busy = any(life.busy or life.retiring for life in alive)
+        return sessions == linked and len(linked) == len(alive) and not busy
 
     def _check_calls_work(self) -> None:
         """Check that players and the trusted side can call each other."""
-        [server] = self.alive(Role.SERVER)
+        [server] = [life for life in self.alive(Role.SERVER) if life.core.acting]
         players = self.alive(Role.PLAYER)
         for life in self.alive():
             life.register("k")
@@ -483,7 +524,7 @@ class Simulation:
         for life in self.alive():
             life.take_values()
             life.rest()
-            if life.role is Role.SERVER:
+            if life.core.acting:
                 assert sorted(map(repr, life.core.players)) == sorted(
                     repr(player.place) for player in self.alive(Role.PLAYER)
                 )

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sim.simulation import Simulation, failure_of
 from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
+from ringback.core.duty import Duty
 from ringback.core.execution import Execution
 from ringback.core.link_keeper import LinkKeeper
 from ringback.core.once import Once, OnceCall
@@ -29,6 +31,8 @@ from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.net.router_socket import RouterSocket
 from ringback_broker.peers.connection import Sent
+from ringback_broker.peers.session import Duty as Duties
+from ringback_broker.peers.session import Session
 from ringback_broker.switchboard.sessions import Sessions
 
 SEEDS = 1000
@@ -76,7 +80,7 @@ def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_is_told_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session: None)
+    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session, said_bye: None)
 
 
 def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,9 +214,41 @@ def an_endpoint_knows_what_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sim.simulation.REMEMBER_S", 0.01)
 
 
+def a_server_leaves_what_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Duty, "_has_finished", lambda self: True)
+
+
+def calls_of_servers_are_answered_at_the_one_that_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Duty.welcomed
+    monkeypatch.setattr(Duty, "welcomed", lambda self, welcome: take(self, replace(welcome, own_link=None)))
+
+
+def nobody_is_told_of_one_that_retires_and_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    announce = Sessions._announce_end
+
+    def mutant(self: Sessions, session: Session, said_bye: bool) -> None:
+        if session.duty is not Duties.RETIRING:
+            announce(self, session, said_bye)
+
+    monkeypatch.setattr(Sessions, "_announce_end", mutant)
+
+
+def nobody_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sessions, "_promote", lambda self: None)
+
+
+def any_ticket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback_broker.admission.hello._shows_ticket", lambda hello, present: True)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
+        a_server_leaves_what_it_has_begun,
+        nobody_is_told_of_one_that_retires_and_dies,
+        nobody_takes_over,
+        any_ticket_will_do,
+        calls_of_servers_are_answered_at_the_one_that_acts,
         reply_on_any_route,
         nobody_is_told_of_an_end,
         queues_outlive_their_peers,

@@ -63,6 +63,7 @@ class FakeShell:
     late: int = 0
     opened: int = 0
     closed: int = 0
+    has_left: int = 0
     link_open: bool = False
     flushes_wanted: int = 0
     refused_sends: int = 0
@@ -149,6 +150,9 @@ class FakeShell:
     def started(self, error: Exception | None) -> None:
         self.starts.append(error)
 
+    def left(self) -> None:
+        self.has_left += 1
+
     def contain(self, what: str, error: BaseException) -> None:
         if not self.contains:
             raise error
@@ -222,6 +226,7 @@ class Desk:
         first_id: int = 1,
         keys: tuple[str, ...] = ("k",),
         needs_token: bool = False,
+        standby: bool = False,
     ) -> None:
         self.clock = clock or Clock()
         self.role = role
@@ -235,6 +240,7 @@ class Desk:
             software="test/1",
             heartbeat_ms=1000,
             needs_token=needs_token,
+            standby=standby,
             keys_changed=lambda: self.core.keys_changed(),
             random=random,
         )

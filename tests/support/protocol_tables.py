@@ -18,7 +18,19 @@ JSON = ROOT / "docs" / "protocol.json"
 DOCUMENT = PAGE.read_text(encoding="utf-8")
 
 CONTROL_MAPS = (
-    *("HELLO", "WELCOME", "REJECT", "DRAINING", "KEYS", "QUERY", "ORDER", "ANSWER", "REPORT", "WATCH"),
+    *(
+        "HELLO",
+        "WELCOME",
+        "REJECT",
+        "SERVER_DOWN",
+        "DRAINING",
+        "KEYS",
+        "QUERY",
+        "ORDER",
+        "ANSWER",
+        "REPORT",
+        "WATCH",
+    ),
 )
 ABOUT = (
     "The tables of docs/protocol.md for programs. A test compares them with the page and with the code. "

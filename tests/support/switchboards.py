@@ -14,9 +14,10 @@ from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, head
 from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id
 from ringback.protocol.reports import CLASSES, CallbackFigures, LatencyCounts, PlayerFigures, WatchedCall
 from ringback_broker.admission.access_list import AccessList
+from ringback_broker.admission.hello import MAX_OTHER_SERVERS
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.peers.connection import Connection, Sent, Side
-from ringback_broker.peers.session import Session
+from ringback_broker.peers.session import Duty, Session
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.switchboard import Switchboard
 
@@ -232,9 +233,22 @@ def check_tables(desk: Any) -> None:
         assert (session.side, session.role) == (Side.PLAYERS, Role.PLAYER)
         assert session.encoded_id == where and decode_player_id(where) == session.player_id
     for head, session in roster.links.items():
-        assert session.side is Side.BACKEND and session.data_header == head
-    servers = [session for session in sessions if session.role is Role.SERVER]
-    assert servers == ([] if roster.server is None else [roster.server])
+        assert session.side is Side.BACKEND and head in session.data_headers
+    servers = {session for session in sessions if session.role is Role.SERVER}
+    acting = set() if roster.server is None else {roster.server}
+    assert servers == acting | set(roster.others)
+    assert acting == {session for session in servers if session.duty is Duty.ACTING}
+    assert {session for session in sessions if session.duty is not None} == servers
+    assert len(roster.others) <= MAX_OTHER_SERVERS
+    assert not roster.standbys() or roster.server is not None or switchboard.draining, "nobody acts"
+    routed = {session for session in sessions if session.data_headers}
+    assert (
+        routed
+        == set(roster.links.values())
+        == {s for s in sessions - set(roster.standbys()) if not s.encoded_id}
+    )
+    operators = [session for session in sessions if session.role is Role.OPERATOR]
+    assert roster.operators() == len(operators)
     assert {session for session in sessions if session.backlog} == set(switchboard.sending.backlogged)
     strangers = {
         (side, descriptor)
@@ -252,6 +266,7 @@ def check_tables(desk: Any) -> None:
 SOUND: tuple[control.ControlFrame, ...] = (
     control.Hello(Role.PLAYER, 7, ("a",)),
     control.Hello(Role.SERVER),
+    control.Hello(Role.SERVER, ticket=b"", standby=True, server_links=True),
     control.Hello(Role.OPERATOR),
     control.Welcome(0, 1, True, 1, "x"),
     control.Reject(RejectCode.FULL, "x"),
@@ -262,6 +277,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.Left((1, "x")),
     control.ServerUp(),
     control.ServerDown(),
+    control.ServerDown(2**31),
     control.DrainingNotice(1),
     control.Keys(("a", "b")),
     control.Keys(()),
@@ -274,6 +290,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.Query(1, control.Subject.SCHEMAS),
     control.Order(1, control.What.KICK, 1),
     control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
+    control.Order(1, control.What.HAND_OVER),
     control.Report(
         (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
         (PlayerFigures(1, 2, 1),),

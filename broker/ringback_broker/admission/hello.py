@@ -23,6 +23,9 @@ from ringback_broker.peers.roster import Roster
 from ringback_broker.peers.session import Rights, Session
 from ringback_broker.settings.schema import BrokerSettings
 
+MAX_OTHER_SERVERS = 8
+"""How many servers may stand by or retire, beside the one that acts."""
+
 PARTS = {Side.PLAYERS: 1, Side.BACKEND: 2}
 """How many parts a message has on each side."""
 
@@ -161,10 +164,19 @@ class Admission:
         return rights
 
     def _place_for_server(self, hello: Hello) -> Session | Refusal | None:
-        present = self._roster.server
-        if present is None or _shows_ticket(hello, present):
-            return present
-        return Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
+        """Return the session whose place the server takes, None if there is none, or why it may not join."""
+        acting, others = self._roster.server, self._roster.others
+        if acting is None or _shows_ticket(hello, acting):
+            return acting
+        if not hello.standby:
+            return Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
+        for present in others:
+            if _shows_ticket(hello, present):
+                return present
+        if len(others) >= MAX_OTHER_SERVERS:
+            reason = f"the limit of {MAX_OTHER_SERVERS} servers that stand by or retire is reached"
+            return Refusal(RejectCode.FULL, reason)
+        return None
 
     def _place_for_operator(self) -> Refusal | None:
         limit = self._settings.max_operators

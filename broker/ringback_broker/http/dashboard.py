@@ -120,6 +120,7 @@ class Dashboard:
                 "version": self._version,
                 "draining": snapshot.draining,
                 "sessions": dict(snapshot.sessions),
+                "standbys": snapshot.standbys,
                 "players": _bounded(players, len(state.players)),
                 "callbacks": _bounded(callbacks, len(state.callbacks)),
                 "counters": state.counters,

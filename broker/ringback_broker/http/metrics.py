@@ -57,6 +57,12 @@ _LABELLED = (
         },
     ),
     (
+        "server_changes",
+        "How often another server began to act. hand_over: on an order; takeover: the one before was gone.",
+        "reason",
+        {"hand_over": "hand_overs", "takeover": "takeovers"},
+    ),
+    (
         "connections_refused",
         "Connections that closed before they had a session. no_key: the key is not in the access list;"
         " no_hello: no HELLO came; too_many: there were too many connections.",
@@ -97,6 +103,10 @@ class BrokerCollector(Collector):
         counters = snapshot.counters
         yield _gauge("info", "The version of the broker.", "version", {self._version: 1})
         yield _gauge("sessions", "Peers that are connected.", "role", snapshot.sessions)
+        others = {"standby": snapshot.standbys, "retiring": snapshot.retiring}
+        yield _gauge(
+            "other_servers", "Servers that stand by, or have handed over and finish.", "duty", others
+        )
         yield _gauge(
             "connections_without_session", "Connections that have no session.", value=snapshot.strangers
         )

@@ -61,7 +61,10 @@ class Answers:
                 rows = listed[query.after : end]
                 following = end if len(listed) > end else None
             case Subject.COUNTERS:
-                rows = list(self.counters.rows())
+                standbys = len(self.roster.standbys())
+                retiring = len(self.roster.others) - standbys
+                now_there = [("servers_standing_by", standbys), ("servers_retiring", retiring)]
+                rows = [*self.counters.rows(), *now_there]
             case Subject.EVENTS:
                 rows = self.events.after(query.after, IDS_A_FRAME)
                 following = rows[-1][0] if len(rows) == IDS_A_FRAME else None

@@ -37,6 +37,8 @@ class BrokerCounters:
         sessions_revoked: sessions that ended because their key or token is not valid any more.
         sessions_replaced: sessions that ended because the same player came again.
         sessions_kicked: sessions that ended because an operator ordered it.
+        hand_overs: how often a server handed over to the next one because it was ordered to.
+        takeovers: how often a server that stood by took over because the one before was gone.
         handshakes_refused: connections whose key is not in the access list, or belongs to the other side.
         handshakes_failed: other connections that ended before HELLO: without encryption, with a wrong key for
             the broker, without ZeroMQ, or too slow.
@@ -83,6 +85,8 @@ class BrokerCounters:
     sessions_revoked: int = 0
     sessions_replaced: int = 0
     sessions_kicked: int = 0
+    hand_overs: int = 0
+    takeovers: int = 0
     handshakes_refused: int = 0
     handshakes_failed: int = 0
     connections_refused: int = 0

@@ -31,6 +31,7 @@ class Operations:
         roster, counters, registered: those of the switchboard.
         notify: sends a control frame to a peer.
         refuse: ends a session, and tells the peer why.
+        hand_over: has the next server act; returns a code that says why it cannot.
         unix_time: returns the wall clock's time, in seconds.
     """
 
@@ -43,13 +44,14 @@ class Operations:
         registered: RegisteredKeys,
         notify: Callable[[Session, bytes], None],
         refuse: Callable[[Session, RejectCode, str], None],
+        hand_over: Callable[[], Code | None],
         unix_time: Callable[[], float],
     ) -> None:
         self._host = host
         self._unix_time = unix_time
         self._events = EventLog()
         self._reports = Reports(settings.report, host, roster, counters, notify, unix_time)
-        self._orders = Orders(host, roster, self._reports, refuse, self.log)
+        self._orders = Orders(host, roster, self._reports, refuse, hand_over, self.log)
         self._answers = Answers(roster, registered, counters, self._events, self._reports, host.round_trip_ms)
 
     # -- sessions
@@ -92,13 +94,16 @@ class Operations:
     def answer(
         self, operator: Session, request: control.Query | control.Order, window: int, now: float
     ) -> control.Answer:
-        """Answer a query or obey an order, if the operator has the right to it.
+        """Answer a query or obey an order, if the operator or server has the right to it.
 
         Args:
             window: how many bytes may be on their way to a player.
         """
-        needs_right = isinstance(request, control.Order) or request.subject is control.Subject.CALLS
-        if needs_right and not operator.rights.may_order:
+        if isinstance(request, control.Order):
+            allowed = self._orders.may_order(operator, request)
+        else:
+            allowed = request.subject is not control.Subject.CALLS or operator.rights.may_order
+        if not allowed:
             reason = f"the {display_name(operator)} may not give orders"
             self.log(PeerEvent("refused", reason, operator, operator.connection.ip, "FORBIDDEN"))
             return control.Answer(request.id, None, code=Code.FORBIDDEN)

@@ -1,4 +1,4 @@
-"""Obeying operators' orders: kick, drain, watch."""
+"""Obeying orders: kick, drain, watch, hand over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ringback_broker.operations.events import PeerEvent
 from ringback_broker.operations.host import Host
 from ringback_broker.operations.reports import Reports
 from ringback_broker.peers.roster import Roster
-from ringback_broker.peers.session import Session
+from ringback_broker.peers.session import Duty, Session
 
 
 class Orders:
@@ -22,6 +22,7 @@ class Orders:
 
     Args:
         refuse: ends a session, and tells the peer why.
+        hand_over: has the next server act; returns a code that says why it cannot.
         log: logs an event.
     """
 
@@ -31,13 +32,21 @@ class Orders:
         roster: Roster,
         reports: Reports,
         refuse: Callable[[Session, RejectCode, str], None],
+        hand_over: Callable[[], Code | None],
         log: Callable[[PeerEvent], None],
     ) -> None:
         self._host = host
         self._roster = roster
         self._reports = reports
         self._refuse = refuse
+        self._hand_over = hand_over
         self._log = log
+
+    def may_order(self, sender: Session, order: control.Order) -> bool:
+        """Return whether a peer may give an order. A server may only hand over, once it has acted."""
+        if sender.duty is not None:
+            return order.what is control.What.HAND_OVER and sender.duty is not Duty.STANDBY
+        return sender.rights.may_order
 
     def obey(self, operator: Session, order: control.Order, now: float) -> Code | None:
         """Obey an order. Return None, or a code that says why it could not be obeyed."""
@@ -49,6 +58,8 @@ class Orders:
                 return None
             case control.What.WATCH:
                 return self._watch(operator, order, now)
+            case control.What.HAND_OVER:
+                return self._order_hand_over(operator)
             case _ as never:
                 assert_never(never)
 
@@ -79,11 +90,21 @@ class Orders:
             self._reports.announce_watches()
         return None
 
+    def _order_hand_over(self, sender: Session) -> Code | None:
+        if sender.duty is Duty.RETIRING:  # an operator has ordered it at the same time
+            return None
+        code = self._hand_over()
+        if code is None:
+            self._log_order(sender, "hand over to the next server")
+        return code
+
     def _log_order(self, operator: Session, order: str) -> None:
         self._log(PeerEvent("ordered", f"{order}, by {display_name(operator)}", operator))
 
 
 def display_name(operator: Session) -> str:
-    """Return how logs name an operator: by its identity, if it has one."""
+    """Return how logs name an operator: by its identity, if it has one. A server can give an order too."""
+    if operator.duty is not None:
+        return "the server itself"
     identity = operator.rights.identity
     return operator.name if identity is None else f"operator {identity.name!r}"

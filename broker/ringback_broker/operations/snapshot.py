@@ -36,6 +36,8 @@ class Snapshot:
         at: the moment, on the monotonic clock.
         draining: whether the broker drains.
         sessions: how many peers have a session, by role.
+        standbys: how many servers stand by.
+        retiring: how many servers have handed over and finish what they have begun.
         strangers: how many connections have no session.
         waiting_frames: how many control frames and bounces wait for room in a queue.
         full_windows: how many peers have a full window, by side.
@@ -47,6 +49,8 @@ class Snapshot:
     at: float
     draining: bool
     sessions: Mapping[str, int]
+    standbys: int
+    retiring: int
     strangers: int
     waiting_frames: int
     full_windows: Mapping[str, int]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ringback.protocol.frames import SERVER_LINK, FrameType, Role, header
+from ringback.protocol.frames import FIRST_OWN_LINK, SERVER_LINK, FrameType, Role, header
 from ringback.protocol.player_ids import PlayerID, encode_player_id
 from ringback_broker.peers.connection import Connection, Side
-from ringback_broker.peers.session import Presence, Session
+from ringback_broker.peers.session import Duty, Presence, Session
+
+_SERVER_HEADER = header(FrameType.DATA, SERVER_LINK)
 
 
 class Roster:
@@ -14,8 +16,9 @@ class Roster:
     Attributes:
         by_routing_id: by side and routing ID.
         players: players by encoded ID.
-        links: the trusted side by the header of its DATA frames.
-        server: the one server, or None.
+        links: the trusted side by the headers of its DATA frames. A server that stands by is not in it.
+        server: the one server that acts, or None.
+        others: the servers that stand by or retire, in the order in which they joined.
         frequent_heartbeats: how many players send heartbeats more often than players of a crowd may.
     """
 
@@ -26,25 +29,32 @@ class Roster:
         self.players: dict[bytes, Session] = {}
         self.links: dict[bytes, Session] = {}
         self.server: Session | None = None
+        self.others: dict[Session, None] = {}
+        self._trusted = self.by_routing_id[Side.BACKEND]
         self._by_connection: dict[tuple[Side, int], Session] = {}
         self._next_number = 1
         self._next_player_id = 1
         self._next_link = SERVER_LINK + 1
+        self._next_own_link = FIRST_OWN_LINK
 
     def __len__(self) -> int:
-        return len(self.players) + len(self.links)
+        return len(self.players) + len(self._trusted)
 
     def sessions(self) -> list[Session]:
         """Return all sessions in a new list, so that sessions may end while the caller iterates."""
-        return [*self.players.values(), *self.links.values()]
+        return [*self.players.values(), *self._trusted.values()]
 
     def trusted(self) -> list[Session]:
-        """Return the sessions of the server and the operators in a new list."""
-        return list(self.links.values())
+        """Return the sessions of servers and operators in a new list."""
+        return list(self._trusted.values())
 
     def operators(self) -> int:
         """Return how many operators there are."""
-        return len(self.links) - (self.server is not None)
+        return len(self._trusted) - (self.server is not None) - len(self.others)
+
+    def standbys(self) -> list[Session]:
+        """Return the servers that stand by, in the order in which they joined."""
+        return [server for server in self.others if server.duty is Duty.STANDBY]
 
     def at(self, side: Side, connection: Connection) -> Session | None:
         """Return the session over a connection."""
@@ -78,17 +88,44 @@ class Roster:
         self.players[session.encoded_id] = session
         return session
 
-    def add_trusted(self, role: Role, routing_id: bytes, connection: Connection, now: float) -> Session:
-        """Add the server or an operator, and return its session."""
-        session = self._add(Side.BACKEND, role, routing_id, connection, now)
-        if role is Role.SERVER:
-            self.server = session
-        else:
-            session.link = self._next_link
-            self._next_link += 1
-        session.data_header = header(FrameType.DATA, session.link)
-        self.links[session.data_header] = session
+    def add_operator(self, routing_id: bytes, connection: Connection, now: float) -> Session:
+        """Add an operator, and return its session."""
+        session = self._add(Side.BACKEND, Role.OPERATOR, routing_id, connection, now)
+        session.link = self._next_link
+        self._next_link += 1
+        self._route(session, header(FrameType.DATA, session.link))
         return session
+
+    def add_server(self, routing_id: bytes, connection: Connection, own_link: bool, now: float) -> Session:
+        """Add a server, and return its session. It acts if no other one does, and stands by otherwise.
+
+        Args:
+            own_link: whether it gets a link number of its own.
+        """
+        session = self._add(Side.BACKEND, Role.SERVER, routing_id, connection, now)
+        if own_link:
+            session.own_link = self._next_own_link
+            self._next_own_link += 1
+        session.duty = Duty.STANDBY
+        self.others[session] = None
+        if self.server is None:
+            self.act(session)
+        return session
+
+    def act(self, session: Session) -> None:
+        """Make a server that stands by the one that acts."""
+        del self.others[session]
+        session.duty = Duty.ACTING
+        self.server = session
+        own = (header(FrameType.DATA, session.own_link),) if session.own_link else ()
+        self._route(session, _SERVER_HEADER, *own)
+
+    def retire(self, session: Session) -> None:
+        """Make the server that acts one that retires. It is called no more, and replies as before."""
+        session.duty = Duty.RETIRING
+        self.server = None
+        del self.links[_SERVER_HEADER]
+        self.others[session] = None
 
     def remove(self, session: Session) -> None:
         """Remove a session from all tables."""
@@ -97,10 +134,17 @@ class Roster:
         if session.role is Role.PLAYER:
             del self.players[session.encoded_id]
             self.frequent_heartbeats -= self.is_frequent(session.presence.heartbeat_ms)
-        else:
-            del self.links[session.data_header]
-            if session is self.server:
-                self.server = None
+            return
+        for head in session.data_headers:
+            if self.links.get(head) is session:  # the server that retires has no longer the one of the server
+                del self.links[head]
+        self.others.pop(session, None)
+        if session is self.server:
+            self.server = None
+
+    def _route(self, session: Session, *headers: bytes) -> None:
+        session.data_headers = headers
+        self.links.update(dict.fromkeys(headers, session))
 
     def _add(self, side: Side, role: Role, routing_id: bytes, connection: Connection, now: float) -> Session:
         session = Session(side, role, routing_id, connection, self._next_number, since=now, last_seen=now)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 from ringback_broker.peers.connection import Connection, Frame, Side
 from ringback_broker.peers.identity import Identity
+
+
+class Duty(Enum):
+    """What a server does."""
+
+    STANDBY = "standby"
+    """It waits until another server hands over or leaves."""
+    ACTING = "acting"
+    """Players call it."""
+    RETIRING = "retiring"
+    """It has handed over, and finishes what it has begun."""
 
 
 @dataclass(slots=True)
@@ -124,8 +136,12 @@ class Session:
         last_seen: when its last frame came.
         encoded_id: the player's ID as the ID part carries it; empty on the trusted side.
         ticket: who shows it in a HELLO is this peer come back; empty if it took none.
-        link: the link number; 0 for the server and for players.
-        data_header: the only header that a DATA frame of this trusted peer may have; empty for players.
+        link: the link number; 0 for servers and for players.
+        own_link: the link number that a server has for the calls that it makes; 0 for all others.
+        data_headers: the headers that DATA frames of this trusted peer may have; none for players, and for a
+            server that has not acted yet.
+        duty: what a server does; None for all others.
+        knows_links: of a player: whether it knows that servers have link numbers of their own.
         full_at: of a player: when it may send a whole burst again, on the monotonic clock, in seconds.
         spent: bytes that were sent to it.
         probe_at: the next probe leaves when this much is spent.
@@ -148,7 +164,10 @@ class Session:
     encoded_id: bytes = b""
     ticket: bytes = field(default=b"", repr=False)
     link: int = 0
-    data_header: bytes = b""
+    own_link: int = 0
+    data_headers: tuple[bytes, ...] = ()
+    duty: Duty | None = None
+    knows_links: bool = False
     rights: Rights = field(default_factory=Rights)
     presence: Presence = field(default_factory=Presence)
     registered: Registered = field(default_factory=Registered)
@@ -169,4 +188,6 @@ class Session:
         """Who this is, for logs."""
         if self.role is Role.PLAYER:
             return f"player {self.player_id!r}"
-        return "server" if self.role is Role.SERVER else f"operator {self.link}"
+        if self.duty is not None:
+            return "server" if self.duty is Duty.ACTING else f"{self.duty.value} server"
+        return f"operator {self.link}"

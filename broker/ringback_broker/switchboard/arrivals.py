@@ -159,6 +159,7 @@ class Arrivals:
         if admitted.replaced is not None:
             reason = f"the same {hello.role} joined again from {connection.ip}"
             self._endings.refuse(admitted.replaced, RejectCode.REPLACED, reason)
-            self._sessions.end_marked()  # LEFT of the old session comes before JOINED of the new one
+            # LEFT of the old session comes before JOINED of the new one. The place of a server is its own.
+            self._sessions.end_marked(promote=False)
         self._sessions.welcome(routing_id, connection, admitted, now)
         self._sessions.end_marked()

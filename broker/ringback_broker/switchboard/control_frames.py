@@ -44,7 +44,7 @@ class ControlFrames:
             case control.Pong():
                 self._counters.violations += not self._windows.confirm(session, said.body, now)
             case control.Bye():
-                self._endings.mark(session, "it said BYE")
+                self._endings.mark(session, "it said BYE", said_bye=True)
                 self._strangers.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
                 keys = self._registered_keys.replace(

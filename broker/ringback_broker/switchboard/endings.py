@@ -22,11 +22,13 @@ class Ending(NamedTuple):
     Attributes:
         reason: for the log.
         refusal: why the broker ends it, and what its peer is told; None if the peer has left.
+        said_bye: whether the peer said BYE.
     """
 
     session: Session
     reason: str
     refusal: Refusal | None
+    said_bye: bool
 
 
 class Endings:
@@ -42,14 +44,16 @@ class Endings:
         self.gone: dict[Session, bool] = {}
         self._roster = roster
 
-    def mark(self, session: Session, reason: str, refusal: Refusal | None = None) -> None:
+    def mark(
+        self, session: Session, reason: str, refusal: Refusal | None = None, said_bye: bool = False
+    ) -> None:
         """Mark a session to end. The first reason counts."""
         if session.ended:
             return
         session.ended = True
         self._roster.remove(session)
         self.gone.pop(session, None)
-        self.marked.append(Ending(session, reason, refusal))
+        self.marked.append(Ending(session, reason, refusal, said_bye))
 
     def refuse(self, session: Session, code: RejectCode, reason: str) -> None:
         """Mark a session to end, and have its peer told why. Its connection is closed a little later."""

@@ -116,7 +116,7 @@ class Routing:
             encoded_id: the ID part of the message.
         """
         session.last_seen = now
-        if encoded_id and frame[:HEADER_BYTES] == session.data_header:
+        if encoded_id and frame[:HEADER_BYTES] in session.data_headers:
             target = self._players.get(encoded_id)
             if target is None:
                 self._sending.bounce(session, encoded_id, frame, Code.UNKNOWN_PLAYER)
@@ -177,7 +177,7 @@ class Routing:
         if session.role is Role.OPERATOR:
             target, sound = self._roster.server, named is session
         else:
-            target, sound = named, named is not session
+            target, sound = named, bool(session.data_headers) and (named is None or named.duty is None)
         if not sound:
             self._control_frames.violation(session, "a RELAY must have the link number of its operator")
         elif not session.rights.may_relay:

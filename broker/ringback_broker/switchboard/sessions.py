@@ -1,10 +1,10 @@
-"""Sessions: how one begins, and the one place where it ends."""
+"""Sessions: how one begins, how one server follows another, and the one place where a session ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ringback.errors import RejectCode
+from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import Role
@@ -14,7 +14,7 @@ from ringback_broker.admission.hello import Admitted, Refusal
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import Connection, Sent, Side
-from ringback_broker.peers.session import Bundle, Registered, Reported, Session
+from ringback_broker.peers.session import Bundle, Duty, Registered, Reported, Session
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.endings import Ending
 from ringback_broker.switchboard.sending import Sending
@@ -52,6 +52,7 @@ class Sessions:
         self._registered_keys = state.registered_keys
         self._strangers = state.strangers
         self._connections_by_ip = state.connections_by_ip
+        self._admission = state.admission
         self._rate_limit = state.rate_limit
         self._windows = state.windows
         self._endings = state.endings
@@ -63,7 +64,21 @@ class Sessions:
     def welcome(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> None:
         """Begin a session, and tell the others."""
         session = self._add(routing_id, connection, admitted, now)
-        if session.role is Role.SERVER:
+        self._say_welcome(session)
+        self._operations.greet(session)
+        if session in self._endings.gone:
+            self._endings.mark(session, "its connection is gone")
+        if session.ended:  # it was never there for the others
+            return
+        self._counters.sessions_begun += 1
+        self._strangers.forget(session.side, connection)
+        waits = "; it stands by" if session.duty is Duty.STANDBY else ""
+        self._operations.log(PeerEvent("joined", f"{admitted.hello.sdk}{waits}", session))
+        self._announce(session)
+
+    def _say_welcome(self, session: Session) -> None:
+        """Send a WELCOME. A server that acts now first learns who is connected."""
+        if session.duty is Duty.ACTING:
             for frame in _joined([player.player_id for player in self._roster.players.values()]):
                 self._sending.notify(session, frame)
         welcome = control.Welcome(
@@ -75,26 +90,24 @@ class Sessions:
             bundles=session.bundle is not None or None,
             report_ms=self._operations.report_ms() if session.reported.asked else None,
             ticket=session.ticket or None,
+            own_link=session.own_link or None,
+            standby=session.duty is Duty.STANDBY or None,
+            retiring=session.duty is Duty.RETIRING or None,
         )
         self._sending.notify(session, encode(welcome))
-        self._operations.greet(session)
-        if session in self._endings.gone:
-            self._endings.mark(session, "its connection is gone")
-        if session.ended:  # it was never there for the others
-            return
-        self._counters.sessions_begun += 1
-        self._strangers.forget(session.side, connection)
-        self._operations.log(PeerEvent("joined", admitted.hello.sdk, session))
-        self._announce(session)
 
     def _add(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> Session:
         hello, roster = admitted.hello, self._roster
         if hello.role is Role.PLAYER:
             player_id = roster.free_player_id() if hello.player_id is None else hello.player_id
             session = roster.add_player(routing_id, connection, player_id, hello.heartbeat_ms, now)
+            session.knows_links = bool(hello.server_links)
             self._rate_limit.begin(session, now)
         else:
-            session = roster.add_trusted(hello.role, routing_id, connection, now)
+            if hello.role is Role.SERVER:
+                session = roster.add_server(routing_id, connection, bool(hello.server_links), now)
+            else:
+                session = roster.add_operator(routing_id, connection, now)
             session.bundle = Bundle() if hello.bundles else None
             session.reported = Reported(asked=self._operations.wants_reports())
         session.rights = admitted.rights
@@ -108,26 +121,77 @@ class Sessions:
     def _announce(self, session: Session) -> None:
         """Tell the others that a peer is there."""
         session.presence.announced = True
-        if session.role is Role.SERVER:
-            for other in self._roster.sessions():
-                if other is not session:
-                    self._sending.notify(other, _SERVER_UP)
+        if session.duty is Duty.ACTING:
+            self._tell_callers(_SERVER_UP)
         elif session.player_id is not None and self._roster.server is not None:
             self._sending.notify(self._roster.server, encode(control.Joined((session.player_id,))))
 
+    def _tell_callers(self, frame: bytes) -> None:
+        """Send a frame to all players and operators."""
+        for other in self._roster.sessions():
+            if other.duty is None:
+                self._sending.notify(other, frame)
+
+    # -- one server follows another
+
+    def hand_over(self) -> Code | None:
+        """Have the first server that stands by act in place of the one that does. Return why that cannot be.
+
+        What was on its way to the older one arrives there first. Players notice nothing.
+        """
+        older, next_one = self._roster.server, self._next_server()
+        if self._admission.draining:
+            return Code.DRAINING
+        if older is None or not older.own_link or next_one is None:
+            return Code.NO_SERVER
+        self._counters.hand_overs += 1
+        self._operations.log(PeerEvent("retiring", "it hands over to the next server", older))
+        self._roster.retire(older)
+        self._say_welcome(older)
+        self._act(next_one, "the server before hands over")
+        return None
+
+    def _next_server(self) -> Session | None:
+        """Return the server that stands by for the longest time, as far as it is known to be there."""
+        waiting = (server for server in self._roster.standbys() if server not in self._endings.gone)
+        return next(waiting, None)
+
+    def _act(self, session: Session, why: str) -> None:
+        """Have a server that stands by act from now on."""
+        self._roster.act(session)
+        self._operations.log(PeerEvent("acting", why, session))
+        self._say_welcome(session)
+        if session in self._endings.gone:
+            self._endings.mark(session, "its connection is gone")
+
+    def _promote(self) -> None:
+        """If no server acts any more, have the next one act that stands by."""
+        if self._roster.server is not None or self._admission.draining:
+            return
+        next_one = self._next_server()
+        if next_one is not None:
+            self._counters.takeovers += 1
+            self._act(next_one, "the server before has left")
+            self._tell_callers(_SERVER_UP)
+
     # -- the end
 
-    def end_marked(self) -> None:
+    def end_marked(self, promote: bool = True) -> None:
         """End the sessions that are marked. This is the end of a step.
 
         Telling the others may mark some of them too. They end here as well, each in its turn.
+
+        Args:
+            promote: whether a server that stands by acts if no other one does.
         """
         marked = self._endings.marked
         while marked:
             self._end(marked.popleft())
+            if promote and not marked:
+                self._promote()
 
     def _end(self, ending: Ending) -> None:
-        session, reason, refusal = ending
+        session, reason, refusal, said_bye = ending
         if refusal is not None:
             self._sending.send_bundle(session, session.last_seen)  # REJECT comes after what was sent before
             self._counters.count_end(refusal.code)
@@ -140,7 +204,7 @@ class Sessions:
             self._counters.sessions_ended += 1
             code = "" if refusal is None else refusal.code.name
             self._operations.log(PeerEvent("left", reason, session, code=code))
-            self._announce_end(session)
+            self._announce_end(session, said_bye)
         else:  # it was gone before the WELCOME, as happens in a crowd
             self._counters.joins_delayed += 1
             self._operations.log(PeerEvent("delayed", "a connection closed before WELCOME", session))
@@ -148,15 +212,27 @@ class Sessions:
             self._strangers.refuse(session.side, session.connection, session.routing_id)
             self._reject(session.side, session.routing_id, refusal)
 
-    def _announce_end(self, session: Session) -> None:
+    def _announce_end(self, session: Session, said_bye: bool) -> None:
         """Tell the others that a peer is there no more."""
         if session.player_id is not None:
             left = encode(control.Left((session.player_id,)))
             for other in self._roster.trusted():
-                self._sending.notify(other, left)
-        elif session.role is Role.SERVER:
-            for other in self._roster.sessions():
-                self._sending.notify(other, _SERVER_DOWN)
+                if other.duty is not Duty.STANDBY:
+                    self._sending.notify(other, left)
+        elif session.duty is Duty.ACTING:
+            self._announce_loss(session)
+        elif session.duty is Duty.RETIRING and not said_bye:
+            # Nobody knows who waits for a reply of it. Calls to the server that acts end too.
+            self._announce_loss(session)
+            if self._roster.server is not None:
+                self._tell_callers(_SERVER_UP)
+
+    def _announce_loss(self, server: Session) -> None:
+        """Tell all players and operators that a server will reply no more."""
+        with_link = encode(control.ServerDown(server.own_link)) if server.own_link else _SERVER_DOWN
+        for other in self._roster.sessions():
+            if other.duty is None:
+                self._sending.notify(other, with_link if other.knows_links else _SERVER_DOWN)
 
     def turn_away(self, side: Side, routing_id: bytes, connection: Connection, refusal: Refusal) -> None:
         """Tell a peer why it is refused, and have its connection closed soon."""

@@ -94,6 +94,7 @@ class Switchboard:
             state.registered_keys,
             notify=self.sending.notify,
             refuse=state.endings.refuse,
+            hand_over=lambda: self._sessions.hand_over(),
             unix_time=unix_time,
         )
         self._sessions = Sessions(settings, software, nonce, wire, state, self.sending, self._operations)
@@ -194,6 +195,8 @@ class Switchboard:
                 Role.SERVER.value: int(roster.server is not None),
                 Role.OPERATOR.value: roster.operators(),
             },
+            standbys=len(roster.standbys()),
+            retiring=len(roster.others) - len(roster.standbys()),
             strangers=len(self.state.strangers),
             waiting_frames=sum(len(session.backlog) for session in self.sending.backlogged),
             full_windows={side.value: count for side, count in full.items()},

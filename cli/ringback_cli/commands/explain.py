@@ -127,7 +127,7 @@ def _explain_callback(operator: Operator, connection: Connection, key: str) -> t
     reasons = []
     registered = [row for row in found if row["endpoints"]]
     for row in registered:
-        who = "the server has" if row["side"] == "server" else f"{row['endpoints']} {row['side']}s have"
+        who = _who(row["side"], row["endpoints"])
         reasons.append(f"{who} registered {key!r}")
     for side, schema in schemas_of(operator, connection, key, rows).items():
         reasons.append(f"the {side}'s takes {describe(schema)[:MAX_SCHEMA_CHARS]}")
@@ -141,6 +141,8 @@ def _explain_callback(operator: Operator, connection: Connection, key: str) -> t
         reasons += [near] if near else []
     if not any(row["side"] == "server" and row["endpoints"] for row in rows):
         reasons.append("no server with callbacks is connected")
+    if standbys := counters.get("servers_standing_by"):
+        reasons.append(f"{standbys} servers stand by" if standbys > 1 else "1 server stands by")
     for name, value in counters.items():
         if name.startswith("bounced_") and value:
             code = name.removeprefix("bounced_").upper()
@@ -148,6 +150,12 @@ def _explain_callback(operator: Operator, connection: Connection, key: str) -> t
                 f"since it started, the broker bounced {value} frames with {code}, of any callback"
             )
     return bool(registered), reasons
+
+
+def _who(side: str, endpoints: int) -> str:
+    if side != "server":
+        return f"{endpoints} {side}s have"
+    return "the server has" if endpoints == 1 else f"{endpoints} servers, one of which acts, have"
 
 
 def _describe_calls(row: dict[str, Any]) -> list[str]:

@@ -80,6 +80,7 @@ _LISTENS_TO = {
     EndpointEvent.DISCONNECTED: "reason",
     EndpointEvent.PLAYER_JOINED: "player_id",
     EndpointEvent.PLAYER_LEFT: "player_id",
+    EndpointEvent.ACTING: "acting",
 }
 """What a listener is called with."""
 
@@ -117,6 +118,7 @@ class RoleBase(ABC, Generic[C, G]):
             software=f"ringback-python/{__version__}",
             heartbeat_ms=options.heartbeat_ms,
             needs_token=options.token is not None,
+            standby=options.standby,
             keys_changed=changed,
             random=Random(unguessable.getrandbits(64)).random,  # noqa: S311 - spreads retries, no secret
         )

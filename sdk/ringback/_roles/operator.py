@@ -112,6 +112,23 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         return self._order(What.DRAIN, timeout, grace_ms=round(1000 * grace))
 
     @checks_names
+    def hand_over(self, *, timeout: float | None = 5.0) -> Done:
+        """Make the broker let the next server act, one that stands by. The present one finishes and leaves.
+
+        Args:
+            timeout: in seconds; None for no limit.
+
+        Returns:
+            A call without a result. It ends when the next server acts; the present one may still finish what
+            it has begun. It fails with `NoServer` if no server stands by, or if the present one is too old to
+            hand over, and with `Forbidden` if the access list withholds orders from this operator.
+
+        Raises:
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        return self._order(What.HAND_OVER, timeout)
+
     def watch(
         self,
         player_id: PlayerID | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Unpack, overload
 
@@ -9,6 +10,7 @@ from ringback._argument_names import check_options, checks_names
 from ringback._roles.base import C, Callback, F, G, OnError
 from ringback._roles.registering import ServerRegisterOptions, register, register_contract
 from ringback._roles.trusted import TrustedRole
+from ringback._runtime import call_context
 from ringback.contracts import P, R, RegisterOnServer, ServerCallback, ServerHandler
 from ringback.core.permissions import Allow
 from ringback.core.registry import Registration
@@ -135,6 +137,37 @@ class ServerRole(TrustedRole[C, G]):
         """
         check_options("register", options, ServerRegisterOptions)
         return register_contract(self._registry, ServerCallback, contract, handler, options)
+
+    @property
+    def acting(self) -> bool:
+        """Whether the calls of players come to this server.
+
+        It is False while this server stands by, while there is no link to the broker, and once this server
+        has handed over.
+        """
+        return self._shell.running and self._endpoint.acting
+
+    def on_acting(self, listener: F) -> F:
+        """Call `listener(acting)` each time `acting` changes: with True or False.
+
+        Also usable as a decorator.
+
+        Returns:
+            The listener.
+
+        Raises:
+            TypeError: the listener is not a function of one argument.
+        """
+        return self._listen(EndpointEvent.ACTING, listener)
+
+    def _call_hand_over(self, timeout: float | None) -> C:
+        """Return a call that ends once this server has handed over and left."""
+        self._check_running()
+        now = time.monotonic()
+        deadline, _ = call_context.deadline_and_budget(timeout, now)
+        call = self._call_class(next(self._ids), "hand over", deadline, None, None, now, self)
+        self._submit(self._endpoint.hand_over, call)
+        return call
 
     @property
     def players(self) -> list[PlayerID]:

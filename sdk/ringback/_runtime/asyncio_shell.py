@@ -30,6 +30,7 @@ class AsyncioShell(AsyncioHandlers):
     """The readers on the loop, and the timer. What they read runs as `AsyncioHandlers` says.
 
     Attributes:
+        has_left: is set once this server has handed over and left.
         home: the loop while the endpoint is started; `NOWHERE` otherwise, and in a forked child.
     """
 
@@ -50,6 +51,7 @@ class AsyncioShell(AsyncioHandlers):
             LinkError: the broker did not respond in time, or refused the endpoint.
         """
         self.check_process()
+        self.has_left = asyncio.Event()
         self.home = self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -313,6 +315,9 @@ class AsyncioShell(AsyncioHandlers):
         if not self._flush_wanted and not self._taking:
             self._flush_wanted = True
             self._loop.call_soon(self._flush, context=self._context.copy())
+
+    def left(self) -> None:
+        self.has_left.set()
 
     def started(self, error: Exception | None) -> None:
         if self._started.done():

@@ -325,6 +325,9 @@ class BlockingShell(BlockingHandlers):
     def want_flush(self) -> None:
         """Do nothing: every step flushes."""
 
+    def left(self) -> None:
+        self._end()
+
     def started(self, error: Exception | None) -> None:
         self._started.put(explained(error, self))
 

@@ -11,7 +11,7 @@ from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.errors import ProtocolError
 from ringback.log_folding import FoldingFilter
-from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType
+from ringback.protocol.frames import FIRST_OWN_LINK, HEADER, HEADER_BYTES, FrameType
 from ringback.protocol.player_ids import decode_player_id, encode_player_id
 
 log = logging.getLogger("ringback.sdk")
@@ -49,7 +49,7 @@ def caller_of(execution: Execution) -> str:
     else:
         _, kind, _, link = HEADER.unpack(route[-HEADER_BYTES:])
         if source is None:
-            who = f"operator {link}" if link else "the server"
+            who = f"operator {link}" if 0 < link < FIRST_OWN_LINK else "the server"
         elif kind == FrameType.RELAY:
             who = f"operator {link} in the name of {source!r}"
         else:

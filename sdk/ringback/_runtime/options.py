@@ -35,11 +35,21 @@ class EndpointArguments(TypedDict, total=False):
     token: Token | None
 
 
+class ServerArguments(EndpointArguments, total=False):
+    """The keyword arguments of a server."""
+
+    standby: bool
+
+
 class BlockingArguments(EndpointArguments, total=False):
     """The keyword arguments of an endpoint of the blocking face."""
 
     workers: int
     max_threads: int
+
+
+class BlockingServerArguments(BlockingArguments, ServerArguments, total=False):
+    """The keyword arguments of a server of the blocking face."""
 
 
 def check_names(role: Role, arguments: Mapping[str, object], known: type) -> None:
@@ -61,6 +71,8 @@ def check_names(role: Role, arguments: Mapping[str, object], known: type) -> Non
 def _advice(name: str, names: Collection[str], role: Role) -> str:
     if name in BlockingArguments.__annotations__:
         return "only the blocking face has it"
+    if name in ServerArguments.__annotations__:
+        return "only a server has it"
     return advice(name, [*names, *(["player_id"] if role is Role.PLAYER else ())])
 
 
@@ -87,6 +99,7 @@ class EndpointOptions:
     key_file: KeyFile | None = None
     broker_key: str | None = None
     token: Token | None = field(default=None, repr=False)
+    standby: bool = False
     keys: KeyPair | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +115,8 @@ class EndpointOptions:
                 f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout}"
             )
         _check_heartbeat(self.heartbeat)
+        if type(self.standby) is not bool:
+            raise TypeError(f"standby must be a bool, not {type(self.standby).__name__}")
         keys = link_keys(self.role, self.key_file, self.broker_key, self.token)
         object.__setattr__(self, "keys", keys)  # the dataclass is frozen
 

@@ -15,6 +15,7 @@ from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
 from ringback.core.dispatch import Dispatcher
+from ringback.core.duty import Duty
 from ringback.core.endpoint_load import Load
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.link_keeper import LinkKeeper
@@ -40,6 +41,8 @@ from ringback.protocol.player_ids import PlayerID
 _CARRIERS = frozenset({int(FrameType.DATA), int(FrameType.RELAY)})
 _BOUNCE, _BUNDLE = int(FrameType.BOUNCE), int(FrameType.BUNDLE)
 _CODES = frozenset(Code)
+
+_TAKES_CALLS = (SessionState.READY, SessionState.RETIRING)
 
 RETRY_S = 1.0
 """When something that was due is tried again after it failed."""
@@ -78,6 +81,7 @@ class Endpoint:
         software: str = "",
         heartbeat_ms: int = int(1000 * PLAYER_HEARTBEAT_S),
         needs_token: bool = False,
+        standby: bool = False,
         keys_changed: Callable[[], None] = lambda: None,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -109,6 +113,7 @@ class Endpoint:
             player_id=player_id,
             heartbeat_ms=heartbeat_ms,
             needs_token=needs_token,
+            standby=standby,
             random=random,
             hello=self._hello,
             drop_peers=self._drop_peers,
@@ -129,6 +134,11 @@ class Endpoint:
         )
         calls_out.cancel_elsewhere = self._cancel_elsewhere
         self._deadlines.others += [self._room.sweep, self._retries.sweep, self._once.sweep]
+        self._standby = standby
+        self._duty = Duty(
+            *(role, state, shell, outbox, encoder, calls_out),
+            *(self._questions, self._reporter, self._link),
+        )
         self.counters = state.counters
         self.players = self._presence.players
         # Bound once, not forwarded and not looked up: each of these is used for every call.
@@ -146,6 +156,11 @@ class Endpoint:
     def player_id(self) -> PlayerID | None:
         """The ID of a player: the one that it named, or the one that the broker gave it."""
         return self._link.player_id
+
+    @property
+    def acting(self) -> bool:
+        """Whether this is a server to which the calls of players come."""
+        return self._duty.acting
 
     @property
     def connected(self) -> bool:
@@ -184,10 +199,13 @@ class Endpoint:
     def close(self) -> None:
         """Say BYE and end everything that is in flight."""
         if self._link_state.up:
+            retiring = self._link_state.state is SessionState.RETIRING
             try:
+                if retiring:
+                    self._duty.give_up()
                 self._reporter.report(self._state.now)
-                self._outbox.flush()
-                self._shell.send(b"", encode(control.Bye()))
+                if self._outbox.flush() or not retiring:  # without BYE, the broker tells those who wait
+                    self._shell.send(b"", encode(control.Bye()))
             except BaseException as error:  # the calls in flight must end all the same
                 self._state.contain("saying BYE", error)
         self._link.close()
@@ -227,6 +245,8 @@ class Endpoint:
             terms=self._terms(),
             ticket=None if self._role is Role.OPERATOR else self._link.ticket,
             schemas=self.registry.schemas(),
+            standby=self._standby or None,
+            server_links=None if self._role is Role.OPERATOR else True,
         )
 
     def _drop_peers(self, why: str, everything: bool) -> None:
@@ -236,6 +256,7 @@ class Endpoint:
             if everything or not peer.local:
                 self._dispatcher.drop_peer(peer, Code.CONNECTION_LOST, why)
         self._presence.clear()
+        self._duty.lost()
         error = ConnectionLost(why, executed="no")
         if everything:
             self._room.close(error)
@@ -262,13 +283,17 @@ class Endpoint:
             peer = self._peers.get(encoded_id + head) or self._state.peer(encoded_id, head)
             self._send_call(call, peer, envelope)
         else:
-            self.fail_unsent(call, self._problem(kind) or self._link.not_ready())
+            problem = self._problem(kind)
+            if problem is not None or kind is None:
+                self.fail_unsent(call, problem or self._link.not_ready())
+            else:  # this server has handed over, and its handlers still call
+                self._send_call(call, self._state.peer(encoded_id, self._headers[kind]), envelope)
 
     def _problem(self, kind: FrameType | None) -> CallbackError | None:
         """Return why calls of a kind cannot leave now; None if they can."""
         if self._link_state.closed:
             return ConnectionLost("the endpoint was closed", executed="no")
-        if kind is None or self._link_state.state is SessionState.READY:
+        if kind is None or self._link_state.state in _TAKES_CALLS:
             return None
         return self._link.not_ready()
 
@@ -283,6 +308,10 @@ class Endpoint:
     def order(self, call: PendingCall, order: control.Order) -> None:
         """Have the broker do something. The call has no result."""
         self._ask(call, order)
+
+    def hand_over(self, call: PendingCall) -> None:
+        """Have the next server act. The call ends when this one has finished what it has begun, and left."""
+        self._duty.hand_over(call)
 
     def ping(self, call: PendingCall) -> None:
         """Send a PING. The call ends when it comes back."""
@@ -362,24 +391,31 @@ class Endpoint:
             case control.Left():
                 self._presence.left(frame.player_ids)
             case control.ServerDown():
-                self._presence.server_left()
+                self._presence.server_left(frame.link)
             case control.Answer():
-                self._questions.answered(frame)
+                if not self._duty.answered(frame):
+                    self._questions.answered(frame)
             case control.Watch():
                 self._reporter.watch(frame, now)
             case control.Ping():
                 self._outbox.add_control(encode(control.Pong(frame.body)))
             case control.Pong():
-                self._questions.ponged(frame.body)
+                if not self._duty.ponged(frame.body):
+                    self._questions.ponged(frame.body)
             case _:  # SERVER_UP and DRAINING: the link's state has changed, and that is all
                 pass
 
     def _welcomed(self, welcome: control.Welcome, now: float) -> None:
-        is_player = self._role is Role.PLAYER
-        self._outbox.bundles = bool(welcome.bundles) and not is_player
-        self._headers.update({kind: header(kind, welcome.link) for kind in self._headers})
-        self._reporter.begin(0 if is_player else welcome.report_ms or 0, now)
-        self._link.welcomed(welcome, now)
+        if not self._link.is_welcomed:
+            is_player = self._role is Role.PLAYER
+            self._outbox.bundles = bool(welcome.bundles) and not is_player
+            self._headers.update({kind: header(kind, welcome.link) for kind in self._headers})
+            self._reporter.begin(0 if is_player else welcome.report_ms or 0, now)
+        self._duty.welcomed(welcome)
+        if self._link.is_welcomed:
+            self._once.begin(now)  # until now another server got the calls, or it does from now on
+        else:
+            self._link.welcomed(welcome, now)
 
     # -- callbacks
 
@@ -445,6 +481,18 @@ class Endpoint:
         while self._room.busy and self._room.admit():
             if not self._outbox.flush():
                 return False
+        if self._link_state.state is SessionState.READY:
+            return True
+        return self._leave_if_done(now)
+
+    def _leave_if_done(self, now: float) -> bool:
+        """Leave the broker if it stops, or if this server has handed over, once nothing is in flight.
+
+        Return False if the link takes no more now.
+        """
+        if self._link_state.state is SessionState.RETIRING:
+            waiting = self._room.calls or self._retries.waiting or self._once.running
+            return bool(waiting) or self._duty.leave_if_done(now)
         if self._link_state.state is SessionState.DRAINING and not self._in_flight():
             self._shell.send(b"", encode(control.Bye()))
             self.link_lost(now, "the broker is stopping")

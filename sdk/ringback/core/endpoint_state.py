@@ -29,6 +29,7 @@ class EndpointState:
         sweep_at: when deadlines are looked at next.
         sweep_after: the earliest time to look at deadlines again.
         headers: the headers of DATA and RELAY frames on the present link.
+        own_header: the header of the calls of a server with a link number of its own; b"" for all others.
         contain: log and count an exception of one piece of work, so that all others go on.
     """
 
@@ -39,6 +40,7 @@ class EndpointState:
         "headers",
         "limits",
         "now",
+        "own_header",
         "peers",
         "recorder",
         "sweep_after",
@@ -56,6 +58,7 @@ class EndpointState:
         self.sweep_at = math.inf
         self.sweep_after = -math.inf
         self.headers = {FrameType.DATA: header(FrameType.DATA, SERVER_LINK), FrameType.RELAY: b""}
+        self.own_header = b""
         self._named_sources = named_sources
         self.contain = contain
 
@@ -69,5 +72,7 @@ class EndpointState:
         if peer is None:
             source = decode_player_id(encoded_id) if encoded_id and self._named_sources else None
             peer = self.peers[encoded_id + header] = Peer(encoded_id, header, source)
+            if header and header == self.own_header:
+                peer.take_no_calls()
             self.sweep_at = min(self.sweep_at, self.now + IDLE_S)
         return peer

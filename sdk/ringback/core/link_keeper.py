@@ -13,6 +13,7 @@ from ringback.errors import (
     ConnectionLost,
     Draining,
     LinkError,
+    NoServer,
     RejectCode,
     reason_of,
     refused,
@@ -46,6 +47,7 @@ class LinkKeeper:
         player_id: the ID of a player: the one that it named, or the one that the broker gave it.
         heartbeat_ms: the interval of heartbeats, in milliseconds.
         ticket: what the broker gave with the latest WELCOME, to take the same place again; empty if nothing.
+        retiring: whether this is a server that hands over, so that no other link follows.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
     """
 
@@ -59,6 +61,7 @@ class LinkKeeper:
         player_id: PlayerID | None,
         heartbeat_ms: int,
         needs_token: bool,
+        standby: bool,
         random: Callable[[], float],
         hello: Callable[[str | None], control.Hello],
         drop_peers: Callable[[str, bool], None],
@@ -67,6 +70,7 @@ class LinkKeeper:
 
         Args:
             broker: the address of the broker, for messages.
+            standby: whether this is a server that waits while another one acts.
             random: return a number from 0 to 1, to spread attempts.
             hello: return the HELLO of a new link, with a token.
             drop_peers: end what is in flight, for a reason; also calls to the endpoint itself if True.
@@ -75,11 +79,14 @@ class LinkKeeper:
         self.player_id = player_id
         self.heartbeat_ms = heartbeat_ms
         self.ticket = b""
+        self.retiring = False
         self._shell = shell
         self._outbox = outbox
         self._broker = broker
         self._named_itself = player_id is not None
         self._needs_token = needs_token
+        self._standby = standby
+        self._has_left = False
         self._token: str | None = None
         self._asked = 0
         self._round = AddressRound(broker)
@@ -98,8 +105,17 @@ class LinkKeeper:
         """The numeric address of the link that the broker welcomed; None while there is none."""
         return self._round.favourite if self.link_state.up else None
 
-    def not_ready(self) -> ConnectionLost | Draining:
+    @property
+    def is_welcomed(self) -> bool:
+        """Whether the broker has welcomed this endpoint over the present link."""
+        return self._announced
+
+    def not_ready(self) -> ConnectionLost | Draining | NoServer:
         """Return the error of a call that is made while the link takes no calls."""
+        if self.link_state.state is SessionState.STANDBY:
+            return NoServer("this server stands by: another one acts")
+        if self._has_left:
+            return ConnectionLost("this server has handed over and left the broker", executed="no")
         if self.link_state.state is SessionState.DRAINING:
             return Draining("the broker is stopping")
         return ConnectionLost(f"there is no link to the broker at {self._broker} now", executed="no")
@@ -109,6 +125,7 @@ class LinkKeeper:
     def start(self, now: float, timeout_s: float) -> None:
         """Open the first link; it is tried again until the timeout is over."""
         self.start_by = now + timeout_s
+        self._has_left = self.retiring = False
         self._last_problem, self._last_refusal = "", None
         self._looking = self._fetching = self._found = False
         self._round.end()
@@ -198,6 +215,7 @@ class LinkKeeper:
         """
         if self.link_state.state is None:
             return
+        for_good = for_good or self.retiring
         self._shell.close_link()
         self._last_refusal = refusal
         self._round.failed(why)
@@ -221,6 +239,9 @@ class LinkKeeper:
         if self._announced:
             self._announced = False
             self._shell.event(EndpointEvent.DISCONNECTED, why)
+        if self.retiring:
+            self._has_left = True
+            self._shell.left()
 
     def rejected(self, reject: control.Reject, now: float) -> None:
         """Take note that the broker refused this endpoint, or ended its session."""
@@ -238,11 +259,25 @@ class LinkKeeper:
             self._round.answered()
             self._round.end()
         error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
+        if reject.code is RejectCode.SERVER_TAKEN and self._standby and self.start_by is not None:
+            self._started(None)  # an older broker lets nobody stand by: each attempt asks anew
         if self.start_by is not None and not again:
             self._start_failed(error)
         else:
             for_good = reject.code in _FOR_GOOD
             self.lost(now, f"{reject.code.name}: {reject.reason}", error, for_good)
+
+    def leave(self, now: float, why: str) -> None:
+        """Close the link after BYE, and open no other one."""
+        self._has_left = True
+        self._shell.close_link()
+        self.link_state.lost(now)
+        self.link_state.waits()
+        self._drop_peers(why, False)
+        self._last_problem = why
+        self._announced = False
+        self._shell.event(EndpointEvent.DISCONNECTED, why)
+        self._shell.left()
 
     def close(self) -> None:
         """Close the link for good, and end what is in flight."""

@@ -18,6 +18,9 @@ PROVEN_S = 5.0
 """A link that stood for this long worked: after it the delays begin anew."""
 
 
+_UP = (SessionState.READY, SessionState.DRAINING, SessionState.STANDBY, SessionState.RETIRING)
+
+
 class Due(Enum):
     """What is to be done now."""
 
@@ -52,7 +55,7 @@ class LinkState:
     @property
     def up(self) -> bool:
         """Whether the broker has welcomed this link, and it stands."""
-        return self.state is SessionState.READY or self.state is SessionState.DRAINING
+        return self.state in _UP
 
     def start(self, now: float) -> None:
         """Begin anew: a link is to be opened at once."""
@@ -92,6 +95,10 @@ class LinkState:
         self._welcomed_at = now
         self._lease_s = max(lease_s, 0.1)
         self._last_sent = now
+
+    def stand_by(self) -> None:
+        """Take note that the WELCOME said that another server acts."""
+        self.state = SessionState.STANDBY
 
     def sent(self, now: float) -> None:
         """Take note that a frame was sent, which renews the lease."""

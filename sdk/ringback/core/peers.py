@@ -10,11 +10,20 @@ from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.rate_limits import Bucket, Rate
 from ringback.errors import ProtocolError
-from ringback.protocol.frames import FrameType
+from ringback.protocol.frames import FIRST_OWN_LINK, FrameType
 from ringback.protocol.player_ids import PlayerID, decode_player_id
 from ringback.protocol.reports import PlayerFigures
 
 _DATA = bytes((FrameType.DATA,))
+_FIRST_OWN_BYTE = FIRST_OWN_LINK >> 24
+"""The first byte of the link number of a server, if it has one of its own."""
+
+
+class _NoExecutions(dict[int, Execution]):
+    """The executions of a route on which no calls may come. Each call looks like one that came before."""
+
+    def __contains__(self, _call_id: object) -> bool:
+        return True
 
 
 class Peer:
@@ -26,7 +35,7 @@ class Peer:
         route: both as one value. No two routes share one: msgpack tells where an ID ends.
         source: the player ID that handlers of its calls are given; None on players.
         local: whether this is the endpoint itself, called in the name of a source. It has no header.
-        of_operator: whether it is an operator. All others have the link number 0.
+        of_operator: whether it is an operator. A server has the link number 0, or a high one of its own.
         is_player: whether it is a player, as the trusted side sees it.
         calls: the pending calls to it, by ID.
         executions: the executions of its calls, by ID.
@@ -69,7 +78,7 @@ class Peer:
         self.route = encoded_id + header
         self.source = source
         self.local = not header and bool(encoded_id)
-        self.of_operator = header[4:] not in (b"", b"\0\0\0\0")
+        self.of_operator = header[4:] not in (b"", b"\0\0\0\0") and header[4] < _FIRST_OWN_BYTE
         self.is_player = bool(encoded_id) and header[1:2] == _DATA
         self.calls: dict[int, PendingCall] = {}
         self.executions: dict[int, Execution] = {}
@@ -96,6 +105,13 @@ class Peer:
             return PlayerFigures(self.player_id, ended, failed)
         except ProtocolError:
             return None
+
+    def take_no_calls(self) -> None:
+        """Ignore calls that come on this route. A player would get around its limits with them.
+
+        That costs nothing for calls on other routes.
+        """
+        self.executions = _NoExecutions()
 
     @property
     def idle(self) -> bool:

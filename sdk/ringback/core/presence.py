@@ -40,17 +40,24 @@ class Presence:
     def left(self, player_ids: Iterable[PlayerID]) -> None:
         """Take note of players that have left, and end what is in flight with them."""
         for player_id in player_ids:
-            route = encode_player_id(player_id) + self._state.headers[FrameType.DATA]
-            peer = self._state.peers.get(route)
-            if peer is not None:
-                self._drop_peer(peer, Code.PLAYER_LEFT, f"player {player_id!r} left before it replied")
+            for head in {self._state.headers[FrameType.DATA], SERVER_ROUTE}:
+                peer = self._state.peers.get(encode_player_id(player_id) + head)
+                if peer is not None:
+                    self._drop_peer(peer, Code.PLAYER_LEFT, f"player {player_id!r} left before it replied")
             self._forget(player_id)
 
-    def server_left(self) -> None:
-        """End what is in flight with the server."""
-        route = SERVER_ROUTE if self._role is Role.PLAYER else self._state.headers[FrameType.RELAY]
+    def server_left(self, own_link: int | None) -> None:
+        """End what is in flight with the server.
+
+        Args:
+            own_link: the link number of its own, with which it calls players; None if it has none.
+        """
+        is_player = self._role is Role.PLAYER
+        routes = {SERVER_ROUTE if is_player else self._state.headers[FrameType.RELAY]}
+        if is_player and own_link:
+            routes.add(header(FrameType.DATA, own_link))
         for peer in list(self._state.peers.values()):
-            if peer.header == route:
+            if peer.header in routes:
                 self._drop_peer(peer, Code.SERVER_LOST, "the server left before it replied")
 
     def clear(self) -> None:

@@ -17,6 +17,7 @@ class EndpointEvent(Enum):
     DISCONNECTED = auto()
     PLAYER_JOINED = auto()
     PLAYER_LEFT = auto()
+    ACTING = auto()
 
 
 class Shell(Replier, Protocol):
@@ -61,10 +62,13 @@ class Shell(Replier, Protocol):
         """Run the callback of a call that has its outcome, later and elsewhere."""
 
     def event(self, event: EndpointEvent, argument: PlayerID) -> None:
-        """Call the listeners of an event, with a player ID, the broker's address, or a reason."""
+        """Call the listeners of an event, with a player ID, the broker's address, a reason, or a bool."""
 
     def started(self, error: Exception | None) -> None:
         """Take note that the first WELCOME came, or that starting failed."""
+
+    def left(self) -> None:
+        """Take note that this server has handed over and left the broker for good."""
 
     def contain(self, what: str, error: BaseException) -> None:
         """Log and count an exception of one piece of work. All others go on. This never raises."""

@@ -67,6 +67,8 @@ class Hello:
     terms: dict[str, str] | None = None
     ticket: bytes | None = field(default=None, repr=False)
     schemas: dict[str, str] | None = None
+    standby: bool | None = None
+    server_links: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ class Welcome:
     bundles: bool | None = None
     report_ms: int | None = None
     ticket: bytes | None = field(default=None, repr=False)
+    own_link: int | None = None
+    standby: bool | None = None
+    retiring: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +148,13 @@ class ServerUp:
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
-    """The server has left."""
+    """The server has left.
+
+    `link` is the link number of its own, for players that know of such numbers.
+    """
 
     type: ClassVar[FrameType] = FrameType.SERVER_DOWN
+    link: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +205,7 @@ def encode(frame: ControlFrame) -> bytes:
     match frame:
         case Ping() | Pong():
             return head + frame.body
-        case Bye() | ServerUp() | ServerDown():
+        case Bye() | ServerUp() | ServerDown(link=None):
             return head
         case Joined() | Left():
             return head + pack(frame.player_ids)
@@ -245,7 +254,16 @@ def _hello(body: bytes) -> Hello:
         terms=_terms(fields),
         ticket=_ticket(fields, (0, TICKET_BYTES)),
         schemas=_schemas(fields),
+        standby=_standby(fields, role),
+        server_links=field_of(fields, "server_links", bool, None),
     )
+
+
+def _standby(fields: dict[str, Any], role: Role) -> bool | None:
+    standby: bool | None = field_of(fields, "standby", bool, None)
+    if standby and not (role is Role.SERVER and fields.get("server_links") is True):
+        raise ProtocolError("only a server that knows of server_links may stand by")
+    return standby
 
 
 def _terms(fields: dict[str, Any]) -> dict[str, str] | None:
@@ -296,6 +314,9 @@ def _welcome(body: bytes) -> Welcome:
         bundles=field_of(fields, "bundles", bool, None),
         report_ms=number_of(fields, "report_ms", None, bits=32),
         ticket=_ticket(fields, (TICKET_BYTES,)),
+        own_link=number_of(fields, "own_link", None, bits=32),
+        standby=field_of(fields, "standby", bool, None),
+        retiring=field_of(fields, "retiring", bool, None),
     )
 
 
@@ -335,6 +356,10 @@ def _ids(body: bytes) -> tuple[PlayerID, ...]:
     return tuple(checked(check_player_id, player_id) for player_id in ids)
 
 
+def _server_down(body: bytes) -> ServerDown:
+    return ServerDown(number_of(read_map(body), "link", None, bits=32)) if body else ServerDown()
+
+
 def _keys(body: bytes) -> Keys:
     fields = read_map(body)
     return Keys(_key_list(fields), _terms(fields), _schemas(fields))
@@ -350,7 +375,7 @@ _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.JOINED: lambda body: Joined(_ids(body)),
     FrameType.LEFT: lambda body: Left(_ids(body)),
     FrameType.SERVER_UP: _empty(ServerUp),
-    FrameType.SERVER_DOWN: _empty(ServerDown),
+    FrameType.SERVER_DOWN: _server_down,
     FrameType.DRAINING: lambda body: DrainingNotice(number_of(read_map(body), "grace_ms")),
     FrameType.KEYS: _keys,
     FrameType.QUERY: read_query,

@@ -16,7 +16,10 @@ HEADER = struct.Struct("!BBHI")
 
 HEADER_BYTES = HEADER.size
 SERVER_LINK = 0
-"""The link number of the server. Operators have numbers from 1."""
+"""The link number of the server that acts. Operators have numbers from 1."""
+
+FIRST_OWN_LINK = 2**31
+"""Servers have link numbers of their own from here, for the calls that they make. No operator reaches it."""
 
 
 class FrameType(IntEnum):
@@ -55,11 +58,12 @@ class Role(StrEnum):
 
 _FROM_ALL = {FrameType.BYE, FrameType.PING, FrameType.PONG, FrameType.KEYS, FrameType.DATA}
 _FROM_TRUSTED = _FROM_ALL | {FrameType.RELAY, FrameType.BUNDLE, FrameType.REPORT}
+_FROM_SERVER = _FROM_TRUSTED | {FrameType.ORDER}
 BROKER_ACCEPTS: dict[Role | None, frozenset[FrameType]] = {
     None: frozenset({FrameType.HELLO}),
     Role.PLAYER: frozenset(_FROM_ALL),
-    Role.SERVER: frozenset(_FROM_TRUSTED),
-    Role.OPERATOR: frozenset(_FROM_TRUSTED | {FrameType.QUERY, FrameType.ORDER}),
+    Role.SERVER: frozenset(_FROM_SERVER),
+    Role.OPERATOR: frozenset(_FROM_SERVER | {FrameType.QUERY}),
 }
 """The frame types that the broker accepts from a peer, by its role; None before its HELLO."""
 
@@ -68,7 +72,9 @@ class SessionState(StrEnum):
     """The state of a session, as an endpoint sees it."""
 
     GREETING = "greeting"
+    STANDBY = "standby"
     READY = "ready"
+    RETIRING = "retiring"
     DRAINING = "draining"
     ENDED = "ended"
 
@@ -83,6 +89,7 @@ def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], S
             FrameType.LEFT,
             FrameType.RELAY,
             FrameType.BUNDLE,
+            FrameType.ANSWER,
             FrameType.WATCH,
         },
         Role.OPERATOR: {
@@ -105,8 +112,31 @@ def _endpoint_transitions() -> dict[Role, dict[tuple[SessionState, FrameType], S
         }
         if role is Role.SERVER:
             table[greeting, FrameType.JOINED] = greeting
+            table |= _transitions_between_servers(common | own[role])
         tables[role] = table
     return tables
+
+
+def _transitions_between_servers(
+    served: set[FrameType],
+) -> dict[tuple[SessionState, FrameType], SessionState]:
+    """Return the transitions of a server that stands by, begins to act, or hands over.
+
+    A WELCOME while greeting leads to `standby` if it says so; see `LinkState.stand_by`.
+
+    Args:
+        served: the frame types that a server takes while it acts.
+    """
+    ready, standby, retiring = SessionState.READY, SessionState.STANDBY, SessionState.RETIRING
+    waiting = {FrameType.PING, FrameType.PONG, FrameType.JOINED, FrameType.WATCH, FrameType.ANSWER}
+    return {
+        (standby, FrameType.WELCOME): ready,
+        (ready, FrameType.WELCOME): retiring,
+        **{(state, FrameType.DRAINING): SessionState.DRAINING for state in (standby, retiring)},
+        **{(state, FrameType.REJECT): SessionState.ENDED for state in (standby, retiring)},
+        **{(standby, kind): standby for kind in waiting},
+        **{(retiring, kind): retiring for kind in served},
+    }
 
 
 ENDPOINT_TRANSITIONS = _endpoint_transitions()

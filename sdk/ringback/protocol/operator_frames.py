@@ -76,16 +76,20 @@ class Query:
 
 
 class What(StrEnum):
-    """What an operator can order."""
+    """What an operator can order. A server can order the last one."""
 
     KICK = "kick"
     DRAIN = "drain"
     WATCH = "watch"
+    HAND_OVER = "hand_over"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An operator orders the broker to kick a player, to drain, or to have calls watched."""
+    """An operator orders the broker to kick a player, to drain, to have calls watched, or to hand over.
+
+    A server orders it to hand over too.
+    """
 
     type: ClassVar[FrameType] = FrameType.ORDER
     id: int
@@ -134,8 +138,8 @@ def read_order(body: bytes) -> Order:
     fields = read_map(body)
     what = choice_of(What, field_of(fields, "what", str), "what")
     player_id = player_id_of(fields)
-    if (what is What.KICK and player_id is None) or (what is What.DRAIN and player_id is not None):
-        raise ProtocolError("a kick must have a player_id, a watch may have one, and a drain must have none")
+    if player_id is None if what is What.KICK else player_id is not None and what is not What.WATCH:
+        raise ProtocolError("a kick must have a player_id, a watch may have one, and others must have none")
     return Order(
         number_of(fields, "id"),
         what,

@@ -95,6 +95,8 @@ def test_players_come_and_go(page: Browser, broker: BrokerProcess) -> None:
             page.until(lambda: page.text("#now-players") == "2", "both players are counted")
             page.until(lambda: ["local:coords", "player", "1"] in keys(page), "its callback has a row")
             assert page.text("#now-server") == "connected"
+            with Server(broker.backend, standby=True):
+                page.until(lambda: page.text("#now-server").endswith(", 1 standing by"), "it stands by")
             doomed.kill()
             page.until(lambda: ids(page) == ['"7"'], "the killed player has no row")
     page.until(lambda: ids(page) == [], "no player has a row")

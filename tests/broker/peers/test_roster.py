@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ringback.errors import Code
-from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import encode_player_id
 from ringback_broker.peers.connection import Connection
 from ringback_broker.peers.roster import Roster
@@ -18,26 +17,30 @@ def test_a_session_is_in_all_tables_or_none() -> None:
     connection = Connection(5, "there")
     for session in (
         roster.add_player(b"P", connection, 7, 1000, 0.0),
-        roster.add_trusted(Role.SERVER, b"S", connection, 0.0),
-        roster.add_trusted(Role.OPERATOR, b"O", Connection(6, "there"), 0.0),
+        roster.add_server(b"S", connection, True, 0.0),
+        roster.add_operator(b"O", Connection(6, "there"), 0.0),
+        roster.add_server(b"T", Connection(7, "there"), True, 0.0),
     ):
         assert session in roster.sessions()
         assert roster.by_routing_id[session.side][session.routing_id] is session
         assert roster.at(session.side, session.connection) is session
     assert (len(roster), roster.operators(), len(roster.trusted()), roster.frequent_heartbeats) == (
+        4,
+        1,
         3,
         1,
-        2,
-        1,
     )
-    assert [session.number for session in roster.sessions()] == [1, 2, 3]
-    assert [session.name for session in roster.sessions()] == ["player 7", "server", "operator 1"]
+    assert [session.number for session in roster.sessions()] == [1, 2, 3, 4]
+    assert [session.name for session in roster.sessions()] == [
+        *("player 7", "server", "operator 1", "standby server"),
+    ]
     for session in roster.sessions():
         roster.remove(session)
         assert session not in roster.sessions()
         assert roster.at(session.side, session.connection) is None
         assert session.routing_id not in roster.by_routing_id[session.side]
     assert (len(roster), roster.operators(), roster.server, roster.frequent_heartbeats) == (0, 0, None, 0)
+    assert not roster.links and not roster.others
 
 
 def test_free_ids_are_found_at_once_however_many_are_taken() -> None:

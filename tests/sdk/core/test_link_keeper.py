@@ -47,7 +47,9 @@ def reject(code: RejectCode) -> control.Reject:
 def test_hello_says_who_it_is() -> None:
     player = Desk(Role.PLAYER, player_id="ann", keys=("a", "b"))
     player.core.start(player.clock.now, 5.0)
-    assert player.shell.told() == [control.Hello(Role.PLAYER, "ann", ("a", "b"), "test/1", 1000, ticket=b"")]
+    assert player.shell.told() == [
+        control.Hello(Role.PLAYER, "ann", ("a", "b"), "test/1", 1000, ticket=b"", server_links=True)
+    ]
     assert not player.core.connected and player.shell.starts == []
     player.welcome()
     assert player.core.connected and player.shell.starts == [None]

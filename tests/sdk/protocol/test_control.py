@@ -34,6 +34,7 @@ from ringback.protocol.reports import (
 
 SETTINGS = settings(deadline=None, max_examples=100)
 
+BOOL = st.booleans()
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -93,9 +94,15 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         *(st.sampled_from([Role.SERVER, Role.OPERATOR]), st.none(), KEYS, TEXT),
         terms=TERMS,
         schemas=SCHEMAS,
-    ),
+    )
+    | st.builds(control.Hello, st.just(Role.SERVER), standby=st.none() | BOOL, server_links=st.just(True)),
     control.Welcome: st.builds(
-        control.Welcome, *(U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT), ticket=TICKET
+        control.Welcome,
+        *(U32, st.none() | PLAYER_ID, st.booleans(), U64, TEXT),
+        ticket=TICKET,
+        own_link=st.none() | U32,
+        standby=st.none() | BOOL,
+        retiring=st.none() | BOOL,
     ),
     control.Reject: st.builds(
         control.Reject,
@@ -110,7 +117,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.Joined: st.builds(control.Joined, IDS),
     control.Left: st.builds(control.Left, IDS),
     control.ServerUp: st.just(control.ServerUp()),
-    control.ServerDown: st.just(control.ServerDown()),
+    control.ServerDown: st.builds(control.ServerDown, st.none() | U32),
     control.DrainingNotice: st.builds(control.DrainingNotice, U64),
     control.Keys: st.builds(control.Keys, KEYS, TERMS, SCHEMAS),
     control.Query: st.builds(control.Query, U64, st.sampled_from(control.Subject), U64),
@@ -131,7 +138,8 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         payloads=st.none() | st.booleans(),
         log=st.none() | st.booleans(),
         for_ms=st.none() | U32,
-    ),
+    )
+    | st.builds(control.Order, U64, st.just(control.What.HAND_OVER)),
     control.Report: st.builds(
         control.Report,
         st.lists(CALLBACK_FIGURES, max_size=3).map(tuple),
@@ -272,9 +280,9 @@ def test_transitions_of_an_endpoint(role: Role) -> None:
     assert all(state is not SessionState.ENDED for state, _ in table)
     assert {after for before, after in table.items() if before[1] is FrameType.REJECT} == {SessionState.ENDED}
     # Every state has a way to the end, and only WELCOME leads out of the first state.
-    assert {state for state, kind in table if kind is FrameType.REJECT} == set(SessionState) - {
-        SessionState.ENDED
-    }
+    of_servers = {SessionState.STANDBY, SessionState.RETIRING}
+    others = {SessionState.ENDED} if role is Role.SERVER else {SessionState.ENDED, *of_servers}
+    assert {state for state, kind in table if kind is FrameType.REJECT} == set(SessionState) - others
     assert [
         kind
         for (state, kind), after in table.items()

@@ -255,7 +255,8 @@ function show(state) {
   setText($("version"), state.version.replace("ringback/", ""));
   setText($("now-players"), count(state.sessions.player));
   setText($("now-operators"), count(state.sessions.operator));
-  setText($("now-server"), state.sessions.server ? "connected" : "none");
+  const standbys = state.standbys ? `, ${count(state.standbys)} standing by` : "";
+  setText($("now-server"), (state.sessions.server ? "connected" : "none") + standbys);
   $("now-server").className = state.sessions.server ? "" : "absent";
   showPace(state);
   const rates = Object.entries(state.rates);
