@@ -25,7 +25,7 @@ PACKAGES = {
 ORDER = {
     "ringback": [
         {"_argument_names"},
-        {"errors", "_version", "extras"},
+        {"errors", "_version", "extras", "systems"},
         {"protocol"},
         {"core"},
         {"credentials", "log_folding", "converters"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import zmq
 
 from ringback.protocol.names import check_key_name, check_public_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback.systems import others_may_read
 
 ROLES = ("broker", "server", "operator", "player")
 PUBLIC_SUFFIX, SECRET_SUFFIX = ".pub", ".key"
@@ -86,7 +88,7 @@ def load_key_pair(path: str | os.PathLike[str]) -> KeyPair:
     path = Path(path)
     fields = read_key_file(path)
     try:
-        if path.stat().st_mode & 0o077:
+        if others_may_read(path.stat().st_mode):
             raise KeyFileError(f"other users may read this file: run chmod 600 {path}")
         pair = _pair(fields)
     except OSError as error:
@@ -123,10 +125,11 @@ def write_files(folder: Path, name: str, public: dict[str, Any], secret: dict[st
         (folder / f"{name}{PUBLIC_SUFFIX}", 0o644, public),
     ):
         try:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            # Path.open has no `opener`, which creates the file with its mode.
+            file = open(target, "x", encoding="utf-8", opener=partial(os.open, mode=mode))  # noqa: SIM115
         except OSError as error:
             raise KeyFileError(f"{target}: {error.strerror}") from None
-        with os.fdopen(descriptor, "w") as file:
+        with file:
             file.writelines(f"{key} = {_toml(value)}\n" for key, value in fields.items())
     return path
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from ringback.systems import in_forked_child
 
 WINDOW_S = 5.0
 """How long lines of one kind are counted after the first one, in seconds."""
@@ -119,7 +120,7 @@ class FoldingFilter(logging.Filter):
         self.reset()
         logger.addFilter(self)
         atexit.register(self.finish)
-        os.register_at_fork(after_in_child=self.reset)
+        in_forked_child(self.reset)
 
     def reset(self) -> None:
         """Forget all lines so far, without a word: they belong to the parent of a process, or to a test."""

@@ -36,6 +36,7 @@ from ringback.protocol.tokens import (
     decode_key,
     encode_key,
 )
+from ringback.systems import others_may_read
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -113,10 +114,9 @@ def load_token_key(path: str | os.PathLike[str]) -> TokenKey:
         UsageError: PyJWT or cryptography is not installed.
     """
     with Path(path).open("rb") as file:
-        mode = (
-            os.fstat(file.fileno()).st_mode & 0o777
-        )  # of the open file: the path may name another one by now
-        if mode & 0o077:
+        # Of the open file: the path may name another one by now.
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        if others_may_read(mode):
             raise ValueError(
                 f"{path}: other users may read this secret, its mode is {mode:04o}: run chmod 600 {path}"
             )

@@ -17,6 +17,7 @@ from ringback._runtime.link import POLLIN, POLLOUT
 from ringback._runtime.log import folding, log
 from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
+from ringback._runtime.readers import Readers, add_reader, reader_thread
 from ringback._runtime.resolver import Found
 from ringback._runtime.waiter import GoesOn
 from ringback.errors import UsageError
@@ -37,6 +38,7 @@ class AsyncioShell(AsyncioHandlers):
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options)
         self.home: asyncio.AbstractEventLoop = NOWHERE
+        self._readers: Readers = NOWHERE
         self._woken: deque[GoesOn] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -79,6 +81,8 @@ class AsyncioShell(AsyncioHandlers):
                 self.log_name,
             )
             self._loop = NOWHERE
+            if self._readers is not reader_thread:
+                self._readers = NOWHERE
             self._timer = self._timer_at = None
             self._tasks.clear()
             self._woken.clear()
@@ -299,15 +303,15 @@ class AsyncioShell(AsyncioHandlers):
         link = self._link = self._new_link(address, heartbeat_ms)
         # A reader runs in the context in which it is added: that of whoever opens the link.
         context = self._context.copy()
-        context.run(self._loop.add_reader, link.socket.fileno(), self._readable)
-        context.run(self._loop.add_reader, link.monitor.fileno(), self._monitored)
+        self._readers = context.run(add_reader, self._loop, link.socket.fileno(), self._readable)
+        context.run(add_reader, self._loop, link.monitor.fileno(), self._monitored)
         # For events from before there was a reader.
         self._loop.call_soon(self._monitored, context=self._context.copy())
 
     def close_link(self) -> None:
         if self._link is not None:
-            self._loop.remove_reader(self._link.socket.fileno())
-            self._loop.remove_reader(self._link.monitor.fileno())
+            self._readers.remove_reader(self._link.socket.fileno())
+            self._readers.remove_reader(self._link.monitor.fileno())
             self._link.close(linger=self.endpoint.connected)
             self._link = None
 

@@ -10,7 +10,6 @@ A forked child inherits the memory of an endpoint, but not its thread (docs/deci
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from ringback.errors import IDTaken, Refused, ServerTaken
+from ringback.systems import in_forked_child
 
 EXIT_S = 1.0
 """How long the end of the process waits for all its endpoints to leave."""
@@ -79,7 +79,7 @@ class _Started:
     def __init__(self) -> None:
         self._begin()
         # Told at the fork, so that no call needs to ask for the number of its process.
-        os.register_at_fork(after_in_child=self._inherit)
+        in_forked_child(self._inherit)
         atexit.register(self.leave)
 
     def _begin(self) -> None:

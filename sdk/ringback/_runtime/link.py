@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from ringback.protocol.limits import MAX_FRAME_BYTES
+from ringback.systems import in_forked_child
 
 if TYPE_CHECKING:
     from ringback.credentials import KeyPair
@@ -64,7 +65,7 @@ class _Process:
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.links: set[Link] = set()
-        os.register_at_fork(after_in_child=self.forget)
+        in_forked_child(self.forget)
         atexit.register(self.leave)
 
     def forget(self) -> None:

@@ -6,7 +6,6 @@ stalls every link of the process. So links only ever see numeric addresses.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections import deque
@@ -15,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from ringback._runtime.log import log
 from ringback.protocol.addresses import in_turn, is_numeric, split_tcp
+from ringback.systems import in_forked_child
 
 MAX_THREADS = 32
 """How many names are looked up at the same time. A name that does not answer holds one of these threads."""
@@ -48,7 +48,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        in_forked_child(self._begin)
 
     def _begin(self) -> None:
         """Begin anew. The threads and askers of the parent process do not exist in a forked child."""

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-import uvloop
 from support.faces import HereBroker
 from support.harness import PATIENCE_S
+from support.loops import LOOPS
 
 from ringback import UsageError
 from ringback.aio import Player, Server
@@ -18,7 +18,7 @@ from ringback.aio import Player, Server
 Loop = asyncio.AbstractEventLoop
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS.values(), ids=list(LOOPS))
 def new_loop(request: pytest.FixtureRequest) -> Iterator[Callable[[], Loop]]:
     """Return a function that makes a loop. The loops are closed at the end."""
     made: list[Loop] = []
