@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo check test lint type pure random waiting browser fmt clean \
+.PHONY: help setup demo check test lint type pure random waiting browser pythons fmt clean \
 	sim faults fuzz fuzz-keep soak audit \
 	bench bench-servers bench-quick crowd handshakes metrics-cost neighbours screenshots
 
@@ -71,6 +71,20 @@ browser:
 	fi; \
 	command -v chromedriver > /dev/null \
 		|| echo "to test the dashboard's page too, install as root: chromium chromium-driver"
+
+## make pythons       run the tests of the SDK and the command line on each Python of 3.11 to 3.14 that there is
+pythons:
+	@for version in 3.11 3.12 3.13 3.14; do \
+		found=; for python in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+			"$$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" 2> /dev/null \
+				&& found=$$python && break; \
+		done; \
+		if [ -z "$$found" ]; then echo "Python $$version: not found"; continue; fi; \
+		echo "Python $$version: $$found"; \
+		$$found -m venv $(VENV)-$$version \
+			&& $(VENV)-$$version/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+			&& $(VENV)-$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/sdk tests/cli || exit 1; \
+	done
 
 ## make fmt           format the code, and fix what ruff can fix
 fmt: setup
@@ -175,4 +189,4 @@ screenshots: setup browser
 
 ## make clean         remove .venv and all caches
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz

@@ -49,6 +49,7 @@ def test_hints_to_install_name_extras_that_exist() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * INSTALL_WITHIN_S)
 def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
     run(sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT, cwd=tmp_path)

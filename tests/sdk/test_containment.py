@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ def raising_later(make: Callable[[], BaseException]) -> Callable[..., Any]:
 
 def with_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a handler of (source, payload)."""
-    if asyncio.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function):
 
         async def later(source: Any, payload: Any) -> Any:
             return await function()

@@ -84,8 +84,9 @@ class Pool:
             self._threads += 1
         try:
             threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
-        except RuntimeError:  # the system has no thread left: the existing workers take the job
-            log.exception("%s: the system has no thread left for another worker", self.log_name())
+        except RuntimeError as error:  # the existing workers take the job
+            if "interpreter shutdown" not in str(error):  # which Python 3.12 and newer say at the exit
+                log.exception("%s: the system has no thread left for another worker", self.log_name())
             with self._lock:
                 self._threads -= 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from typing import Any
 
@@ -108,7 +109,7 @@ async def test_a_call_of_an_operator_and_one_to_oneself_wait_too(stage: Stage) -
 
 async def wait_until_ready(endpoint: Any, within_s: float | None = None) -> None:
     """Wait until an endpoint of either face is ready for a call."""
-    if asyncio.iscoroutinefunction(endpoint.ready_to_call):
+    if inspect.iscoroutinefunction(endpoint.ready_to_call):
         await endpoint.ready_to_call(within_s)
     else:
         await asyncio.to_thread(endpoint.ready_to_call, within_s)

@@ -8,6 +8,9 @@ import pytest
 from support.faces import HereBroker
 from support.harness import Process
 
+QUIET = ("-W", "ignore:This process:DeprecationWarning")
+"""Python warns of a fork with threads, from 3.12 on. These tests are about such forks."""
+
 PRELUDE = """
 import asyncio, multiprocessing, os, signal, sys, threading
 signal.alarm(25)  # ends a process that hangs
@@ -60,7 +63,7 @@ def parent_goes_on():
 
 def run(body: str, here: HereBroker) -> list[str]:
     """Run a script in a process of its own. Return its lines, if it ended well."""
-    with Process("-c", PRELUDE + textwrap.dedent(body), here.players, here.backend) as process:
+    with Process(*QUIET, "-c", PRELUDE + textwrap.dedent(body), here.players, here.backend) as process:
         lines = process.output()
         assert process.wait() == 0, lines
     return lines

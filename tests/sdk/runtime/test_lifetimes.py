@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.faces import Face, HereBroker, Seen, Stage, played
-from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, eventually
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually
 
 import ringback
 import ringback.aio
@@ -232,3 +232,16 @@ def test_a_cell_that_runs_again(here: HereBroker, face: Face, role: str) -> None
         await face.close(names["endpoint"])
 
     asyncio.run(run())
+
+
+def test_a_job_at_the_exit_is_no_problem() -> None:
+    """From Python 3.12 on, no thread starts once the interpreter exits. The log says nothing about that."""
+    script = """
+import atexit, contextvars, logging
+from ringback._runtime.worker_pool import Pool
+logging.basicConfig()
+pool = Pool(2, 8, lambda: "server")
+atexit.register(pool.submit, contextvars.Context(), print, "done")
+"""
+    with Process("-c", script) as process:
+        assert set(process.output()) <= {"done"} and process.wait() == 0
