@@ -34,6 +34,8 @@ import ringback
 import ringback.aio
 from ringback import Call, CallGroup, Limits, PlayerID
 from ringback.aio import Call as AioCall, CallGroup as AioGroup
+from ringback.testing import AioCalls, AioEndpoints, Calls, Endpoints, Network, RecordedCall
+from ringback.testing import reconnected, until_connected, until_joined
 
 ADDRESS = "tcp://127.0.0.1:5771"
 ringback.Server(ADDRESS, limits=Limits(), connect_timeout=1, heartbeat=None, key_file=Path("a"), workers=2)
@@ -87,6 +89,27 @@ async def awaiting(server: ringback.aio.Server, operator: ringback.aio.Operator)
     async for player_id, call in group:
         assert_type(call.result(), int)
     assert_type((await operator.query("players"))[1], int | None)
+
+
+def testing(endpoints: Endpoints, calls: Calls, network: Network) -> None:
+    server = endpoints.server(workers=2)
+    assert_type(server, ringback.Server)
+    player = endpoints.player("ann", start=False, heartbeat=0.5)
+    assert_type(player, ringback.Player)
+    until_joined(server, 7, "ann", timeout=1)
+    with reconnected(server, player):
+        network.cut(player, reset=True)
+    assert_type(calls.until(2), list[RecordedCall])
+
+
+async def testing_aio(endpoints: AioEndpoints, calls: AioCalls) -> None:
+    server = await endpoints.server()
+    assert_type(server, ringback.aio.Server)
+    await until_joined(server, 7)
+    await until_connected(await endpoints.player(7))
+    async with reconnected(server):
+        pass
+    assert_type((await calls.until(1))[0].outcome, str | None)
 """
 
 WRONG = """
@@ -94,6 +117,7 @@ from functools import partial
 
 import ringback
 import ringback.aio
+from ringback.testing import AioEndpoints, Calls, Endpoints, until_joined
 
 
 class Ann(ringback.Player):
@@ -116,6 +140,17 @@ def mistaken(call: ringback.Call[int], other: ringback.aio.Call[int], operator: 
     other.add_done_callback(lambda ended: ended.result().upper())  # wrong
     operator.query("players").result().rows  # wrong
     operator.on_disconnected(7)  # wrong
+
+
+async def mistaken_tests(endpoints: Endpoints, aio_endpoints: AioEndpoints, calls: Calls) -> None:
+    until_joined(endpoints.player(7), 7)  # wrong
+    until_joined(endpoints.server(), 7.5)  # wrong
+    until_joined(await aio_endpoints.server(), 7)  # wrong
+    await until_joined(endpoints.server(), 7)  # wrong
+    endpoints.player(7, worker=2)  # wrong
+    await aio_endpoints.server(workers=2)  # wrong
+    calls.until("shop:buy")  # wrong
+    calls[0].payloads  # wrong
 """
 """Each of the lines that call an endpoint's class or end with "# wrong" has a mistake."""
 

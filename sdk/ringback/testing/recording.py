@@ -28,7 +28,8 @@ class RecordedCall:
         caller: who made the call: "server", "operator", or a player, as in "player 7".
         called: whose callback it is, likewise.
         key: the key of the callback.
-        payload: a copy of the payload, as it was when the call was made.
+        payload: a copy of the payload, as it was when the call was made. With a contract, it is the plain value
+            that was sent.
         source: the player that a handler of the server is given; None for a call to a player.
     """
 
@@ -55,13 +56,13 @@ class RecordedCall:
 
     @property
     def results(self) -> tuple[Any, ...]:
-        """The results of the call; empty if there are none, if it failed, and while it has not ended."""
-        return self._pending._results
+        """The results, as the caller gets them. Empty if the call has none, failed, or has not ended."""
+        return self._ended()._results
 
     @property
     def error(self) -> CallbackError | None:
-        """The error of the call; None if it succeeded, and while it has not ended."""
-        return self._pending._error
+        """The error, as the caller gets it; None if the call succeeded, or has not ended."""
+        return self._ended()._error
 
     @property
     def outcome(self) -> str | None:
@@ -69,6 +70,12 @@ class RecordedCall:
         if not self.ended:
             return None
         return "OK" if self.error is None else self.error.code_name
+
+    def _ended(self) -> PendingCall:
+        """Return the call. If it has a contract, its result has the type by now, or became an error."""
+        if self._pending._done:
+            self._pending.convert()
+        return self._pending
 
     def __repr__(self) -> str:
         outcome = " ".join([self.outcome or "pending", *map(repr, self.results)])

@@ -356,3 +356,20 @@ def test_all_fixtures_begin_with_ringback(pytester: pytest.Pytester) -> None:
         "ringback_calls",
         "ringback_aio_calls",
     ]
+
+
+def test_the_plugin_can_be_switched_off(pytester: pytest.Pytester) -> None:
+    source = "def test_broker(ringback_broker): pass"
+    result = run(pytester, source, "-p", "no:ringback")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'ringback_broker' not found*"])
+
+
+def test_a_network_that_is_asked_for_too_late(pytester: pytest.Pytester) -> None:
+    source = """
+def test_late(request, ringback_broker):
+    request.getfixturevalue("ringback_network")
+"""
+    result = run(pytester, source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*UsageError: there is no network *: let the test have the argument*"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from ringback import CallbackError, UsageError
+from ringback import CallbackError, ClientCallback, ServerCallback, UsageError
 from ringback._roles.base import RoleBase
 from ringback.testing import AioCalls, AioEndpoints, Calls, Endpoints, LocalBroker, RecordedCall, until_joined
 
@@ -67,6 +68,43 @@ def test_calls_that_have_not_ended(ringback_endpoints: Endpoints, ringback_calls
     assert [call.outcome for call in ringback_calls.until(1)] == ["CANCELLED"]
     error = recorded.error
     assert error is not None and error.executed == "maybe"
+
+
+@dataclass
+class Offer:
+    good: str
+    count: int
+
+
+@dataclass
+class Receipt:
+    price: int
+
+
+BUY = ServerCallback("shop:buy", Offer, Receipt)
+PRICE = ClientCallback("shop:price", None, int)
+
+
+def test_calls_by_contract_and_calls_that_wait(ringback_endpoints: Endpoints, ringback_calls: Calls) -> None:
+    server, player = ringback_endpoints.server(), ringback_endpoints.player(7)
+    server.register(BUY, lambda source, offer: Receipt(12 * offer.count))
+    player.register(PRICE, lambda payload: 12)
+    offer = Offer("rope", 3)
+    player.trigger(BUY, offer)
+    [bought] = ringback_calls.until(1)
+    assert (bought.results, bought.outcome) == ((Receipt(36),), "OK")
+    offer.count = 4
+    server.trigger_all(PRICE, None, players=[7]).all()
+    player.trigger_server_callback("shop:buy", {"good": "rope", "count": 1}, wait_for_room=True).result()
+    assert [row(call) for call in ringback_calls] == [
+        ("player 7", "server", "shop:buy", {"good": "rope", "count": 3}, 7, "OK", (Receipt(36),)),
+        ("server", "player 7", "shop:price", None, None, "OK", (12,)),
+        ("player 7", "server", "shop:buy", {"good": "rope", "count": 1}, 7, "OK", ({"price": 12},)),
+    ]
+    server.register_server_callback("shop:buy", lambda source, payload: "nothing", replace=True)
+    player.trigger(BUY, offer)
+    wrong = ringback_calls.until(4)[3]
+    assert (wrong.outcome, wrong.results) == ("INVALID_PAYLOAD", ())
 
 
 def test_endpoints_at_other_brokers(ringback_calls: Calls) -> None:
