@@ -67,6 +67,10 @@ def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     base = run(python, *pip, "list", "--format", "freeze", cwd=tmp_path)
     assert not re.search(r"tomlkit|pyjwt|starlette|msgspec", base, re.I)
     assert "Everything happened as expected." in run(python, ROOT / "examples" / "demo.py", cwd=tmp_path)
+    # pytest finds the plugin of a project that has nothing but this wheel and pytest.
+    (tmp_path / "test_plugin.py").write_text("def test(ringback_endpoints): ringback_endpoints.server()\n")
+    run(python, *pip, "install", "pytest", cwd=tmp_path)
+    assert "1 passed" in run(python, "-m", "pytest", "-q", "test_plugin.py", cwd=tmp_path)
     ringback = tmp_path / "clean" / "bin" / "ringback"
     assert "Usage" in run(ringback, "--help", cwd=tmp_path)
     allow = (ringback, "keys", "allow", "k" * 40, "--name", "a", "--role", "operator")

@@ -28,8 +28,8 @@ class RecordedCall:
         caller: who made the call: "server", "operator", or a player, as in "player 7".
         called: whose callback it is, likewise.
         key: the key of the callback.
-        payload: a copy of the payload, as it was when the call was made. With a contract, it is the plain value
-            that was sent.
+        payload: a copy of the payload, as it was when the call was made. With a contract, it is the plain
+            value that was sent.
         source: the player that a handler of the server is given; None for a call to a player.
     """
 

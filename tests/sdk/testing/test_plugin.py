@@ -292,6 +292,12 @@ def test_without_fixtures_of_ringback():
     logging.getLogger("ringback.sdk").error("nobody asked")
 
 
+def test_the_same_line_again(ringback_errors):
+    import logging
+
+    logging.getLogger("ringback.sdk").error("nobody asked")
+
+
 def test_without_an_exception(ringback_errors):
     import logging
 
@@ -307,7 +313,7 @@ def test_warnings_fail_nothing(ringback_errors):
 
 def test_errors_reach_the_test(pytester: pytest.Pytester) -> None:
     result = run(pytester, ERRORS, "--tb=short")
-    result.assert_outcomes(passed=5, failed=8, errors=1)
+    result.assert_outcomes(passed=5, failed=9, errors=1)
     for lines in (
         [
             "*_ test_nobody_looks _*",
@@ -326,6 +332,7 @@ def test_errors_reach_the_test(pytester: pytest.Pytester) -> None:
         ["*_ test_expected_something_else _*", "E   ZeroDivisionError*"],
         ["E   AssertionError: ringback logged no error: LookupError that matches 'x+'"],
         ["*_ test_an_error_of_the_test_itself_comes_first _*", "E   assert (1 + 1) == 3"],
+        ["*_ test_the_same_line_again _*", "E   *LoggedError: nobody asked"],
         ["*_ test_without_an_exception _*", "E   ringback.testing.log_errors.LoggedError: a fault"],
         ["ERROR *::test_late - ZeroDivisionError: division by zero"],
     ):
