@@ -26,6 +26,7 @@ UNTYPED = (
 """The snippets do not annotate their functions. Everything else of mypy's strict mode holds for them."""
 
 RIGHT = """
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, assert_type
@@ -74,6 +75,9 @@ def blocking(server: ringback.Server, operator: ringback.Operator) -> None:
     assert_type(made.result(timeout=2.5), int)
     assert_type(made.future().result(), int)
     assert_type(made.exception(0), ringback.CallbackError | None)
+    running: Call = server.trigger_callback("world:load", 7, progress=True, on_progress=print)
+    assert_type(running.progress(), Iterator[Any])
+    assert_type(running.progress_lost, int)
     wide: Call[object] = Call[int].__new__(Call)
     server.register_server_callback("a", lambda source, payload: None, allow=[1, 2])
     server.register_server_callback("b", lambda source, payload: None, allow={"ann"})
@@ -84,6 +88,8 @@ async def awaiting(server: ringback.aio.Server, operator: ringback.aio.Operator)
     plain: AioCall = server.trigger_callback("shop:buy", 7)
     assert_type(await plain, Any)
     assert_type(await made, bytes)
+    async for value in made.progress():
+        assert_type(value, Any)
     group: AioGroup[int] = server.trigger_all_client_callbacks("coords")
     assert_type(await group, dict[PlayerID, AioCall[int]])
     async for player_id, call in group:
@@ -140,6 +146,8 @@ def mistaken(call: ringback.Call[int], other: ringback.aio.Call[int], operator: 
     other.add_done_callback(lambda ended: ended.result().upper())  # wrong
     operator.query("players").result().rows  # wrong
     operator.on_disconnected(7)  # wrong
+    operator.trigger_callback("world:load", 7, on_progress="print")  # wrong
+    operator.trigger_callback("world:load", 7, on_progres=print)  # wrong
 
 
 async def mistaken_tests(endpoints: Endpoints, aio_endpoints: AioEndpoints, calls: Calls) -> None:

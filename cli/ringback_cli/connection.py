@@ -23,6 +23,7 @@ from ringback_cli.options import (
     PlayersOption,
     seconds,
 )
+from ringback_cli.output import print_progress
 from ringback_cli.signatures import expand_first_parameter, option
 
 if TYPE_CHECKING:
@@ -206,15 +207,21 @@ def _timeout_option(default_s: float) -> Any:
     ]
 
 
-def result_of(call: Call) -> Any:
+def result_of(call: Call, *, shows_progress: bool = False) -> Any:
     """Wait for a call. Return None for no result, the value of one, a tuple of several.
 
     Ctrl-C cancels the call.
+
+    Args:
+        shows_progress: print what the handler reports of its progress. The call must have asked for it.
 
     Raises:
         CallbackError: the call failed.
     """
     try:
+        if shows_progress:
+            for value in call.progress():
+                print_progress(value)
         return call.result()
     except KeyboardInterrupt:
         call.cancel()  # tells the handler's endpoint

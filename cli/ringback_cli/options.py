@@ -59,6 +59,13 @@ JSONErrorsOption = Annotated[
 StringIDOption = Annotated[
     bool, typer.Option("--string-id", help="Take every player ID as a str, even if it looks like an int.")
 ]
+ProgressOption = Annotated[
+    bool,
+    typer.Option(
+        "--progress",
+        help="Print the progress that the handler reports: a line of JSON for each value, on standard error.",
+    ),
+]
 SecondsParser = Callable[[str], float]
 
 

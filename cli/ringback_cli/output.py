@@ -107,6 +107,11 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def print_progress(value: Any) -> None:
+    """Print a value of the progress of a call as one line of JSON on standard error."""
+    _complain(to_json(value))
+
+
 def complain(code: str, message: str) -> None:
     """Print an error on standard error as one line, `CODE: message`."""
     _complain(one_line(f"{code}: {message}" if message else code))

@@ -11,13 +11,14 @@ from ringback_cli.connection import Connection, calls_of, connects, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     JSONErrorsOption,
+    ProgressOption,
     StringIDOption,
     check_key,
     parse_player_id,
 )
 from ringback_cli.output import outcome_of, print_json, show_help
 from ringback_cli.payloads import read_payload
-from ringback_cli.progress import progress
+from ringback_cli.progress import progress as progress_bar
 from ringback_cli.rows import all_rows
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def server(
         ),
     ] = None,
     string_id: StringIDOption = False,
+    progress: ProgressOption = False,
     as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of the server: as an operator in the name of a source, or as a player.
@@ -111,12 +113,14 @@ def server(
     value = read_payload(payload)
     if as_player is None:
         with connection.operator() as operator:
-            call = operator.trigger_callback(key, caller, value, timeout=connection.left_s())
-            result = result_of(call)
+            call = operator.trigger_callback(
+                key, caller, value, timeout=connection.left_s(), progress=progress
+            )
+            result = result_of(call, shows_progress=progress)
     else:
         with connection.player(caller) as player:
-            call = player.trigger_server_callback(key, value, timeout=connection.left_s())
-            result = result_of(call)
+            call = player.trigger_server_callback(key, value, timeout=connection.left_s(), progress=progress)
+            result = result_of(call, shows_progress=progress)
     print_json(result)
 
 
@@ -133,6 +137,7 @@ def client(
     ],
     payload: PayloadArgument = None,
     string_id: StringIDOption = False,
+    progress: ProgressOption = False,
     as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of one player.
@@ -143,8 +148,10 @@ def client(
     called = parse_player_id(player_id, string_id, "PLAYER_ID")
     value = read_payload(payload)
     with connection.operator() as operator:
-        call = operator.trigger_client_callback(key, called, value, timeout=connection.left_s())
-        result = result_of(call)
+        call = operator.trigger_client_callback(
+            key, called, value, timeout=connection.left_s(), progress=progress
+        )
+        result = result_of(call, shows_progress=progress)
     print_json(result)
 
 
@@ -165,7 +172,7 @@ def all_players(
     with connection.operator() as operator:
         called = [row[0] for row in all_rows(operator, "players", connection)]
         group = operator.trigger_all_client_callbacks(key, value, players=called, timeout=connection.left_s())
-        with progress("calls", len(called)) as step:
+        with progress_bar("calls", len(called)) as step:
             calls = calls_of(group, step)
         outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]
     print_json(outcomes)

@@ -47,6 +47,23 @@ def test_results(shop: Any, tmp_path: Path) -> None:
         assert output.count("\n") == 1
 
 
+def test_progress_goes_to_standard_error(shop_of_own: Any) -> None:
+    shop, server, player = shop_of_own
+
+    def load(source: Any, payload: Any, cb: Any) -> None:
+        for number in range(3):
+            cb.progress({"done": number, "\x07": b"x"})
+        cb("ready")
+
+    server.register_server_callback("load", load)
+    player.register_client_callback("load", lambda payload, cb: load(7, payload, cb))
+    lines = [f'{{"done": {number}, "\\u0007": {{"base64": "eA=="}}}}' for number in range(3)]
+    for where in (["server", "load"], ["server", "load", "--as-player", "9"], ["client", "load", "7"]):
+        code, output, errors = shop.run("trigger", *where, "--progress")
+        assert (code, output) == (0, '"ready"\n') and errors.splitlines() == lines
+        assert shop.run("trigger", *where) == (0, '"ready"\n', "")
+
+
 def test_standard_input(shop: Any) -> None:
     assert shop.run("trigger", "server", "echo", "-", stdin=b'"\xc3\xa4"') == (0, '["cli", "ä"]\n', "")
 

@@ -151,6 +151,27 @@ async def test_progress_from_other_threads_precedes_the_reply(stage: Stage) -> N
 
 
 @played
+async def test_progress_with_a_contract_and_with_waiting_for_room(stage: Stage) -> None:
+    pytest.importorskip("msgspec")
+    server = await stage.server()
+    player = await stage.player(7, limits=ringback.Limits(max_in_flight=1))
+    count = ringback.ServerCallback("count", int, int)
+    server.register_server_callback("count", counting)
+    seen = Seen()
+    calls = [
+        player.trigger(count, 5, progress=True),
+        player.trigger(count, 5, seen, on_progress=seen, wait_for_room=True),
+        player.trigger_server_callback("count", 5, progress=True, wait_for_room=True),
+    ]
+    for call in (calls[0], calls[2]):
+        assert await values_of(stage, call) == [0, 1, 2, 3, 4]
+        assert await stage.result(call) == 5
+    assert await seen.count(6) == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(TypeError, match="on_progress must be a function"):
+        player.trigger(count, 5, on_progress=5)
+
+
+@played
 async def test_without_a_caller_that_asked_nothing_is_sent(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("count", counting)
