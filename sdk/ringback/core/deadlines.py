@@ -108,3 +108,4 @@ class Deadlines:
         unreported = peer.is_player and peer.ended and self._state.recorder is not None
         if peer.idle and not peer.buckets and not unreported:
             self._state.peers.pop(peer.route, None)
+            self._state.forgot_peers = True

@@ -128,6 +128,7 @@ class Dispatcher:
         for execution_id in list(peer.executions):
             self._abandon(peer, execution_id, code)
         self._state.peers.pop(peer.route, None)
+        self._state.forgot_peers = True
 
 
 def _unreadable_reply(damaged: Unreadable) -> InvalidPayload:

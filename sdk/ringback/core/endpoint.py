@@ -441,7 +441,8 @@ class Endpoint:
         start_by = self._link.start_by
         if start_by is not None and start_by < earliest:
             earliest = start_by
-        if self._reporter.report_at < earliest and self._peers:  # without peers nothing can have changed
+        # Without peers, then as now, nothing can have changed.
+        if self._reporter.report_at < earliest and (self._peers or self._state.forgot_peers):
             earliest = self._reporter.report_at
         return None if earliest == math.inf else earliest
 
@@ -461,7 +462,7 @@ class Endpoint:
             except BaseException as error:
                 self._bounced.resend_at = now + RETRY_S
                 state.contain("sending replies again", error)
-        if now >= self._reporter.report_at and self._peers:
+        if now >= self._reporter.report_at and (self._peers or state.forgot_peers):
             try:
                 self._reporter.report(now)
             except BaseException as error:

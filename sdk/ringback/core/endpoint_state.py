@@ -30,6 +30,7 @@ class EndpointState:
         sweep_after: the earliest time to look at deadlines again.
         headers: the headers of DATA and RELAY frames on the present link.
         own_header: the header of the calls of a server with a link number of its own; b"" for all others.
+        forgot_peers: whether peers were forgotten since the last report. It may lack their last calls.
         contain: log and count an exception of one piece of work, so that all others go on.
     """
 
@@ -37,6 +38,7 @@ class EndpointState:
         "_named_sources",
         "contain",
         "counters",
+        "forgot_peers",
         "headers",
         "limits",
         "now",
@@ -59,6 +61,7 @@ class EndpointState:
         self.sweep_after = -math.inf
         self.headers = {FrameType.DATA: header(FrameType.DATA, SERVER_LINK), FrameType.RELAY: b""}
         self.own_header = b""
+        self.forgot_peers = False
         self._named_sources = named_sources
         self.contain = contain
 

@@ -54,6 +54,7 @@ class Reporter:
         """Queue the reports of what was recorded since the last time."""
         state = self._state
         self.report_at = now + self._interval_s
+        state.forgot_peers = False
         if state.recorder is not None:
             for report in state.recorder.take(state.peers.values(), now):
                 for frame in _frames(report):
