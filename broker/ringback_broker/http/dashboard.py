@@ -1,4 +1,4 @@
-"""The dashboard: its page, and the requests of the page: GET /api/state and POST /api/trigger."""
+"""The dashboard: its page, and the page's requests: GET /api/state, GET /api/schema and POST /api/trigger."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ class Dashboard:
         return [
             *pages,
             Route("/api/state", behind_token(_answering(self._state)), methods=["GET"]),
+            Route("/api/schema", behind_token(_answering(self._schema)), methods=["GET"]),
             Route("/api/trigger", behind_token(_answering(self._trigger)), methods=["POST"]),
         ]
 
@@ -131,6 +132,15 @@ class Dashboard:
                 "events": state.events,
             }
         )
+
+    async def _schema(self, request: Request) -> Response:
+        key, side = request.query_params.get("key", ""), request.query_params.get("side", "")
+        if side not in ("server", "player"):
+            raise BadRequest(400, 'side must be "server" or "player"')
+        try:
+            return _json({"schema": await self._operator.schema(key, side)})
+        except (LinkError, CallbackError) as error:
+            return _json({"error": _error(error)}, 503)
 
     async def _trigger(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -4,6 +4,7 @@ page."""
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -127,6 +128,20 @@ class DashboardOperator:
                 raise self._failure
             assert self._state is not None
             return self._state
+
+    async def schema(self, key: str, side: str) -> Any:
+        """Return the JSON Schema of what a callback takes; None if it has said nothing that is JSON.
+
+        Raises:
+            LinkError, CallbackError: the broker could not be asked.
+        """
+        for row in await _ask(await self.operator(), Subject.SCHEMAS):
+            if (row["key"], row["side"]) == (key, side):
+                try:
+                    return json.loads(row["schema"])
+                except (ValueError, RecursionError):  # peers may say anything
+                    return None
+        return None
 
     async def close(self) -> None:
         """Leave the broker."""

@@ -17,13 +17,17 @@ from contextlib import contextmanager
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+import zmq
 from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually
 from support.keyring import KeyRing
+from support.rawpeers import RawPeer
 
-from ringback import CallbackError, Operator, Player, Server
+from ringback import CallbackError, Operator, Player, Server, ServerCallback
 from ringback.credentials import write_key_pair
+from ringback.protocol.frames import Role
 from ringback_broker.daemon.broker import Broker
 from ringback_broker.http.dashboard import FILES, MAX_BODY_BYTES, MAX_ROWS, MAX_TRIGGERS
 from ringback_broker.settings.schema import BrokerSettings
@@ -105,7 +109,7 @@ def test_the_page_loads_nothing_from_other_hosts(broker: BrokerProcess) -> None:
 
 def test_without_the_setting_there_is_no_dashboard() -> None:
     with BrokerProcess(options=("--http", "127.0.0.1:0")) as broker:
-        for path in (*FILES, "/api/state", "/api/trigger"):
+        for path in (*FILES, "/api/state", "/api/schema", "/api/trigger"):
             assert ask(url_of(broker) + path)[0] == 404
 
 
@@ -223,6 +227,28 @@ def test_errors(broker: BrokerProcess) -> None:
             )
 
         eventually(counted, "the list of errors and the columns of callbacks count the same calls")
+
+
+def test_what_a_callback_takes(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+
+    def schema(side: str, key: str) -> Any:
+        status, found, _ = ask(f"{url}/api/schema?{urlencode({'side': side, 'key': key})}")
+        assert status == 200
+        return found["schema"]
+
+    contract = ServerCallback("shop: buy&sell", list[int], None)
+    with Server(broker.backend) as server, Player(broker.players, 7) as player:
+        server.register(contract, lambda source, payload: None)
+        player.register_client_callback("plain", lambda payload: None)
+        eventually(lambda: schema("server", contract.key) is not None, "the broker knows the schema")
+        assert schema("server", contract.key) == {"type": "array", "items": {"type": "integer"}}
+        assert schema("player", contract.key) is schema("player", "plain") is schema("server", "") is None
+    assert ask(f"{url}/api/schema?side=operator&key=k")[0] == 400
+    with zmq.Context() as context, RawPeer(context, broker.players) as peer:  # a player may say anything
+        peer.hello(Role.PLAYER, 9, keys=("k",), schemas={"k": "{"})
+        eventually(lambda: any(row["schema"] for row in state(url)["callbacks"]["rows"]), "the lie is there")
+        assert schema("player", "k") is None
 
 
 def test_the_number_of_calls_at_one_time_is_bounded(broker: BrokerProcess) -> None:

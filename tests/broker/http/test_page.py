@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from support.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, browser
 from support.harness import BrokerProcess, Process
 
-from ringback import CallbackError, Player, Server
+from ringback import CallbackError, Player, Server, ServerCallback
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None,
@@ -150,6 +150,23 @@ def test_the_form(page: Browser, broker: BrokerProcess) -> None:
         choose(page, "player", "none", str(2**63 - 1), "null")
         assert send(page).startswith("No results after")
     assert page.complaints() == []
+
+
+def test_the_form_shows_what_a_callback_takes(page: Browser, broker: BrokerProcess) -> None:
+    with Server(broker.backend) as server:
+        server.register(ServerCallback("shop:buy", list[int], None), lambda source, payload: None)
+        server.register_server_callback("plain", lambda source, payload: None)
+        open_page(page, broker)
+        page.until(lambda: len(page.rows("callbacks")) == 2, "both callbacks are listed")
+        choose(page, "server", "shop:buy", "7", "[1]")
+        page.until(lambda: page.find("#takes").is_displayed(), "the schema is there")
+        page.find("#takes summary").click()
+        assert '"type": "array"' in page.text("#schema")
+        choose(page, "server", "plain", "7", "[1]")
+        page.until(lambda: not page.find("#takes").is_displayed(), "the schema is gone")
+        choose(page, "player", "shop:buy", "7", "[1]")
+        assert not page.find("#takes").is_displayed()
+        assert page.complaints() == []
 
 
 def test_errors_are_shown(page: Browser, broker: BrokerProcess) -> None:

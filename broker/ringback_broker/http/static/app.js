@@ -412,6 +412,27 @@ function sideChanged() {
   $("whom").value = names[side];
   setText($("whom-name"), side === "server" ? "Source: the caller that the handler sees" : "Player ID");
   showKeys();
+  showSchema();
+}
+
+let schemaOf = "";
+
+/** Show what the chosen callback takes, if it has said so. */
+async function showSchema() {
+  const key = $("key").value;
+  const wanted = `${side} ${key}`;
+  if (wanted === schemaOf) return;
+  schemaOf = wanted;
+  $("takes").hidden = true;
+  if (!key) return;
+  try {
+    const { schema } = await ask(`/api/schema?side=${side}&key=${encodeURIComponent(key)}`);
+    if (schemaOf !== wanted || schema === null || schema === undefined) return;
+    setText($("schema"), JSON.stringify(schema, null, 2));
+    $("takes").hidden = false;
+  } catch {
+    schemaOf = ""; // a hint only: the next choice asks again
+  }
 }
 
 function choose(which) {
@@ -422,6 +443,7 @@ function choose(which) {
 function useCallback(row) {
   choose(row.side);
   $("key").value = row.key;
+  showSchema();
   (row.side === "player" && !$("whom").value ? $("whom") : $("payload")).focus();
 }
 
@@ -432,6 +454,7 @@ function usePlayer(row) {
 }
 
 for (const radio of form.elements.side) radio.addEventListener("change", sideChanged);
+$("key").addEventListener("change", showSchema);
 $("payload").addEventListener("input", () => $("payload").setCustomValidity(""));
 $("payload").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
