@@ -35,7 +35,7 @@ all purses: [('1', 40), ('2', 30), ('carol', 100)]
 no purse: ['nobody']
 a callback ran: True
 from a thread: later, a result
-too late: TIMEOUT (maybe) None
+too late: TIMEOUT
 cancelled: CANCELLED
 nobody: UNKNOWN_PLAYER (no) None
 the broker knows: ['1', '2', 'carol']
@@ -60,7 +60,7 @@ print(*sorted(oct(path.stat().st_mode & 0o777) for path in Path(folder).glob("*.
 def run(*arguments: str) -> str:
     """Run a program, with warnings as errors, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *arguments],
+        [sys.executable, "-W", "error", *arguments],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

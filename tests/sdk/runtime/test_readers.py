@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from support.faces import HereBroker
-from support.harness import PATIENCE_S, eventually
+from support.harness import PATIENCE_S, Process, eventually
 from support.loops import NoReaders
 
 from ringback import BrokerUnreachable
-from ringback._runtime.readers import ReaderThread, add_reader, reader_thread
+from ringback._runtime.readers import add_reader, reader_thread
 from ringback.aio import Player, Server
 
 NAME = "ringback-readers"
@@ -230,25 +230,35 @@ def test_one_thread_watches_for_all_loops(here: HereBroker) -> None:
     assert seen == [[NAME], [NAME]]
 
 
-def test_a_forked_child_has_a_watcher_of_its_own(pair: Pair) -> None:
-    """The parent's thread does not exist there, and its readers are not the child's."""
-    own = ReaderThread()
+def test_a_forked_child_has_a_thread_of_its_own(here: HereBroker) -> None:
+    script = f"""
+import asyncio, os, sys, threading
+from support.loops import NoReaders
+from ringback.aio import Player, Server
 
-    async def main() -> None:
-        own.add_reader(pair[1].fileno(), lambda: None)
-        readers = own._readers
-        own._begin()  # what runs in the child
-        heard = asyncio.Event()
+async def work(player_id):
+    async with Player({here.players!r}, player_id) as player:
+        return await player.trigger_server_callback("echo", player_id)
 
-        def hear() -> None:
-            pair[0].recv(1)
-            heard.set()
+async def main():
+    async with Server({here.backend!r}) as server:
+        server.register_server_callback("echo", lambda source, payload: payload)
+        assert await work(1) == 1
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                asyncio._set_running_loop(None)  # the parent's loop
+                assert "{NAME}" not in [thread.name for thread in threading.enumerate()]
+                assert asyncio.Runner(loop_factory=NoReaders).run(work(2)) == 2
+                code = 0
+            finally:
+                os._exit(code)
+        # The loop must go on, for it serves the child.
+        assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1]) == 0
+        assert await work(3) == 3
 
-        own.add_reader(pair[0].fileno(), hear)
-        pair[1].send(b"a")
-        await heard.wait()
-        own.remove_reader(pair[0].fileno())
-        readers.clear()  # the thread of the parent ends
-        pair[0].send(b"a")
-
-    run(main())
+asyncio.Runner(loop_factory=NoReaders).run(main())
+"""
+    with Process("-W", "ignore:This process:DeprecationWarning", "-c", script) as process:
+        assert (process.output(), process.wait()) == ([], 0)
