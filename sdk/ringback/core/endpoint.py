@@ -179,7 +179,7 @@ class Endpoint:
             pending=self._calls_out.pending,
             running=self._calls_in.running,
             calls=sum(len(peer.calls) for peer in peers),
-            executions=sum(len(peer.executions) for peer in peers),
+            executions=sum(len(peer.executions) for peer in peers) + self._once.detached,
             peers=len(peers),
             queued=sum(len(peer.outgoing) for peer in peers),
             queued_bytes=self._outbox.queued_bytes,

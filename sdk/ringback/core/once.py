@@ -51,7 +51,8 @@ class OnceCall:
         attached: whether the execution is in the table of its peer. It is not once its caller's link is lost.
         repeats: the repeats that wait for the execution, each with its peer.
         outcome: the encoded reply without its ID.
-        forget_at: when the outcome is forgotten, on the monotonic clock, in seconds.
+        forget_at: when the outcome is forgotten, on the monotonic clock, in seconds. Of a call that has no
+            outcome, no deadline, and nobody that waits: when its handler is stopped.
     """
 
     __slots__ = ("attached", "execution", "forget_at", "name", "outcome", "peer", "repeats")
@@ -115,6 +116,11 @@ class Once:
         self._detached: dict[Execution, OnceCall] = {}
         self._ended: deque[OnceCall] = deque()
         self._shares: dict[bytes, tuple[int, int]] = {}
+
+    @property
+    def detached(self) -> int:
+        """How many handlers run for callers whose links are lost. No table of a peer has their executions."""
+        return len(self._detached)
 
     def begin(self, now: float) -> None:
         """Take note that from now on this endpoint gets all calls for its place."""
@@ -264,9 +270,10 @@ class Once:
         """
         call = self.running[execution]
         peer.execution_bytes -= execution.size
-        self._count(-1)
         lost = why is not Code.CANCELLED and why is not Code.TIMEOUT
+        call.forget_at = self._state.now + REMEMBER_S
         if execution is not call.execution:
+            self._count(-1)
             del self.running[execution], call.repeats[execution]
             if why is Code.TIMEOUT:
                 self._outbox.add(peer, self._encoder.error(execution.id, _stopped(why)))
@@ -274,7 +281,8 @@ class Once:
                 return
         elif lost:
             call.attached = False
-            self._detached[execution] = call
+            self._detached[execution] = call  # it still counts as one that is handled
+            self._state.sweep_at = min(self._state.sweep_at, call.forget_at)
             return
         else:
             call.attached = False
@@ -303,10 +311,10 @@ class Once:
         if state.recorder is not None:
             state.recorder.execution_ended(execution, call.peer, now, envelope, error)
         outcome = take_out_id(envelope)
+        self._count(-1 - len(call.repeats))
         for one, peer in self._waiting(call):
             del peer.executions[one.id]
             peer.execution_bytes -= one.size
-            self._count(-1)
             self._outbox.add(peer, put_in_id(outcome, one.id))
         for one in call.repeats:
             del self.running[one]
@@ -335,12 +343,13 @@ class Once:
         """Stop the handlers that run without a caller for too long, and forget old outcomes."""
         earliest = math.inf
         for execution, call in list(self._detached.items()):
-            if execution.deadline is None:
-                continue
-            if execution.deadline <= now:
-                self._stop(call, Code.TIMEOUT)
+            stop_at, why = execution.deadline, Code.TIMEOUT
+            if stop_at is None:
+                stop_at, why = math.inf if call.repeats else call.forget_at, Code.CONNECTION_LOST
+            if stop_at <= now:
+                self._stop(call, why)
             else:
-                earliest = min(earliest, execution.deadline)
+                earliest = min(earliest, stop_at)
         ended = self._ended
         while ended and ended[0].forget_at <= now:
             call = ended.popleft()
@@ -358,6 +367,7 @@ class Once:
                 execution.shell.cancel(execution)
             except BaseException as fault:
                 self._state.contain("stopping a handler", fault)
+        self._count(-len(self._detached))
         self._detached.clear()
         self.running.clear()
         self.calls.clear()

@@ -162,9 +162,9 @@ def test_a_repeat_waits_for_the_first_run(old: Desk) -> None:
     execution = only_run(old)
     lose_players(old, 7)
     assert not execution.cancelled and old.shell.stopped == []
-    assert old.calls_in.running == 0
+    assert old.calls_in.running == 1
     repeat(old)
-    assert (old.handle(), old.calls_in.running) == ([], 1)
+    assert (old.handle(), old.calls_in.running) == ([], 2)
     execution("done")
     assert sent(old) == [[RESULT, 2, ["done"]]]
     old.check_at_rest()
@@ -367,14 +367,44 @@ def test_the_deadline_also_stops_what_runs_without_a_caller(old: Desk) -> None:
     assert error_of(old) == (2, Code.TIMEOUT, "maybe")
 
 
+def test_a_handler_without_a_deadline_does_not_run_for_nobody_for_ever(old: Desk) -> None:
+    first(old)
+    execution = only_run(old)
+    lose_players(old, 7)
+    old.wait(once.REMEMBER_S - 1.0)
+    repeat(old)
+    old.wait(2 * once.REMEMBER_S)
+    assert not execution.cancelled
+    lose_players(old, 7)
+    old.wait(once.REMEMBER_S - 1.0)
+    assert not execution.cancelled
+    old.wait(2.0)
+    assert execution.cancelled and old.calls_in.running == 0
+    repeat(old, 3)
+    assert error_of(old) == (3, Code.CONNECTION_LOST, "maybe")
+
+
+def test_handlers_without_callers_count_as_running() -> None:
+    desk = connected(Role.SERVER, limits=Limits(max_running=1))
+    first(desk)
+    desk.handle()
+    lose_players(desk, 7)
+    first(desk, 2, token=OTHER, who=EIGHT)
+    assert error_of(desk) == (2, Code.OVERLOADED, "no")
+    load = desk.core.load()
+    assert (load.running, load.executions) == (1, 1)
+    desk.core.close()
+    assert desk.calls_in.running == 0
+
+
 def test_a_repeat_leaves_with_its_player(old: Desk) -> None:
     first(old)
     execution = only_run(old)
     repeat(old)
     lose_players(old, 7)
-    assert not execution.cancelled and old.calls_in.running == 0
+    assert not execution.cancelled and old.calls_in.running == 1
     execution("done")
-    assert sent(old) == []
+    assert sent(old) == [] and old.calls_in.running == 0
     old.check_at_rest()
 
 
