@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ringback.testing.endpoints import Endpoints as Endpoints
     from ringback.testing.local_broker import LocalBroker as LocalBroker
     from ringback.testing.log_errors import Errors as Errors
+    from ringback.testing.log_errors import HiddenErrorsWarning as HiddenErrorsWarning
     from ringback.testing.log_errors import LoggedError as LoggedError
     from ringback.testing.network import Network as Network
     from ringback.testing.presence import reconnected as reconnected
@@ -28,6 +29,7 @@ _MODULES = {
     "Endpoints": "endpoints",
     "LocalBroker": "local_broker",
     "Errors": "log_errors",
+    "HiddenErrorsWarning": "log_errors",
     "LoggedError": "log_errors",
     "Network": "network",
     "reconnected": "presence",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from ringback._runtime.log import folding
 from ringback.errors import HandlerError
@@ -20,6 +21,10 @@ MAX_ERRORS = 100
 
 class LoggedError(Exception):
     """Ringback logged an error without an exception."""
+
+
+class HiddenErrorsWarning(UserWarning):
+    """The program under test has switched a logger of ringback off."""
 
 
 class _Error:
@@ -82,18 +87,24 @@ class Errors:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the errors that are logged while the context lasts."""
+        """Take the errors that are logged while the context lasts. Warn if the program hides them."""
         handler = _Handler(self)
         folding.reset()  # no line of another test hides an equal one of this test
-        loggers = [logging.getLogger(name) for name in LOGGERS]
-        for logger in loggers:
-            logger.addHandler(handler)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
+            stack.callback(folding.reset)
+            loggers = [logging.getLogger(name) for name in LOGGERS]
             for logger in loggers:
-                logger.removeHandler(handler)
-            folding.reset()
+                stack.enter_context(_let_errors_through(logger))
+                logger.addHandler(handler)
+                stack.callback(logger.removeHandler, handler)
+            yield
+            hidden = [logger.name for logger in loggers if not logger.isEnabledFor(logging.ERROR)]
+        if hidden:
+            text = (
+                f"the program hid errors of {' and '.join(hidden)}, so they did not reach the test. Does it"
+                " configure logging with disable_existing_loggers?"
+            )
+            warnings.warn(text, HiddenErrorsWarning, stacklevel=2)
 
     def take(self, record: logging.LogRecord) -> None:
         """Take an error that was logged. Any thread may call this."""
@@ -142,6 +153,20 @@ class Errors:
             missing = [one for one in self._expected if not one.seen]
             self._expected = [one for one in self._expected if one.seen]
         return unexpected, missing
+
+
+@contextmanager
+def _let_errors_through(logger: logging.Logger) -> Iterator[None]:
+    """Let a logger take errors, although a configuration of before the test says that it takes none."""
+    disabled, level = logger.disabled, logger.level
+    logger.disabled = False
+    if logger.getEffectiveLevel() > logging.ERROR:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.disabled = logger.disabled or disabled
+        logger.setLevel(level)
 
 
 class _Handler(logging.Handler):

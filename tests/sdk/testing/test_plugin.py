@@ -339,6 +339,61 @@ def test_errors_reach_the_test(pytester: pytest.Pytester) -> None:
         result.stdout.fnmatch_lines(lines)
 
 
+HIDDEN = """
+import logging
+import logging.config
+
+import pytest
+
+
+def hide(how):
+    match how:
+        case "dictConfig":
+            logging.config.dictConfig({"version": 1})
+        case "level":
+            logging.getLogger("ringback").setLevel(logging.CRITICAL)
+        case "disable":
+            logging.disable(logging.ERROR)
+
+
+@pytest.fixture
+def logging_of_ringback():
+    logger = logging.getLogger("ringback.sdk")
+    yield
+    logger.disabled = False
+    logging.getLogger("ringback").setLevel(logging.NOTSET)
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("how", ["dictConfig", "level"])
+def test_before(logging_of_ringback, request, how):
+    hide(how)
+    request.getfixturevalue("ringback_errors")
+    logging.getLogger("ringback.sdk").error("seen")
+
+
+@pytest.mark.parametrize("how", ["dictConfig", "level", "disable"])
+def test_meanwhile(logging_of_ringback, ringback_errors, how):
+    hide(how)
+    logging.getLogger("ringback.sdk").error("not seen")
+
+
+def test_afterwards(ringback_errors):
+    assert logging.getLogger("ringback.sdk").isEnabledFor(logging.ERROR)
+"""
+
+
+def test_a_program_that_hides_errors(pytester: pytest.Pytester) -> None:
+    result = run(pytester, HIDDEN)
+    result.assert_outcomes(passed=4, failed=2, errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "E*LoggedError: seen",
+            "ERROR *::test_meanwhile?dictConfig? - *HiddenErrorsWarning: the program hid errors of*",
+        ]
+    )
+
+
 def test_a_project_without_tests_of_ringback_loads_little(pytester: pytest.Pytester) -> None:
     source = """
 import sys

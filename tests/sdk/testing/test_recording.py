@@ -10,7 +10,17 @@ import pytest
 
 from ringback import CallbackError, ClientCallback, ServerCallback, UsageError
 from ringback._roles.base import RoleBase
-from ringback.testing import AioCalls, AioEndpoints, Calls, Endpoints, LocalBroker, RecordedCall, until_joined
+from ringback.testing import (
+    AioCalls,
+    AioEndpoints,
+    Calls,
+    Endpoints,
+    LocalBroker,
+    RecordedCall,
+    reconnected,
+    until_disconnected,
+    until_joined,
+)
 
 
 def row(call: RecordedCall) -> tuple[object, ...]:
@@ -105,6 +115,20 @@ def test_calls_by_contract_and_calls_that_wait(ringback_endpoints: Endpoints, ri
     player.trigger(BUY, offer)
     wrong = ringback_calls.until(4)[3]
     assert (wrong.outcome, wrong.results) == ("INVALID_PAYLOAD", ())
+
+
+def test_a_call_with_retry_is_one_call(
+    ringback_endpoints: Endpoints, ringback_calls: Calls, ringback_broker: LocalBroker
+) -> None:
+    server, player = ringback_endpoints.server(), ringback_endpoints.player(7)
+    server.register_server_callback("echo", lambda source, payload: payload)
+    with reconnected(server, player):
+        ringback_broker.kill()
+        until_disconnected(player)
+        call = player.trigger_server_callback("echo", 1, retry=True)
+        ringback_broker.start()
+    assert call.result() == 1
+    assert [row(call) for call in ringback_calls] == [("player 7", "server", "echo", 1, 7, "OK", (1,))]
 
 
 def test_endpoints_at_other_brokers(ringback_calls: Calls) -> None:
