@@ -28,6 +28,15 @@ def here() -> Iterator[HereBroker]:
         yield broker
 
 
+class Left(BaseException):
+    """A player left amid a handler."""
+
+
+def leave(player: MinimalPlayer, *_: Any) -> Any:
+    player.leave()
+    raise Left
+
+
 def fail(payload: Any) -> Any:
     raise RuntimeError("it fails")
 
@@ -82,6 +91,33 @@ def test_calls_both_ways(face: Face, here: HereBroker) -> None:
             await asyncio.to_thread(player.run_until, lambda: last in player.outcomes, PATIENCE_S)
             assert player.outcomes[last][0] == SERVER_LOST
             player.leave()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_it_knows_nothing_of_repeats(face: Face, here: HereBroker) -> None:
+    """A call with retry that it lost may have run, so it does not run again."""
+
+    async def run() -> None:
+        async with Stage(face, here) as stage:
+            server = await stage.server()
+            runs = []
+            first, second = MinimalPlayer(here.players, 7), MinimalPlayer(here.players, 7)
+            first.handlers = {"work": lambda payload: leave(first, runs.append(payload))}
+            second.handlers = {"work": runs.append}
+            await asyncio.to_thread(first.connect)
+            call = server.trigger_client_callback("work", 7, 1, timeout=PATIENCE_S, retry=True)
+            with pytest.raises(Left):
+                await asyncio.to_thread(first.run_until, lambda: False, PATIENCE_S)
+            await asyncio.to_thread(second.connect)
+            serves = asyncio.create_task(asyncio.to_thread(second.run_until, call.done, PATIENCE_S))
+            error = await stage.failure(call)
+            assert (error.code, error.executed) == (Code.PLAYER_LEFT, "maybe")
+            await stage.result(server.trigger_client_callback("work", 7, 2))  # the player looks again
+            await serves
+            assert runs[0] == 1 and runs.count(1) == 1
+            second.leave()
 
     asyncio.run(run())
 

@@ -357,7 +357,7 @@ class Desk:
             self.recorder.count_in_flight(peers.values())
             for record in self.recorder.records():
                 recorded[record.side] += record.in_flight
-            assert recorded[Role.SERVER] == self.calls_in.running - self.calls_in.once.detached
+            assert recorded[Role.SERVER] == self.calls_in.running - self.calls_in.once.waiting
             assert recorded[Role.PLAYER] == sum(len(peer.calls) for peer in peers.values() if peer.is_player)
         waiting = sum(peer.outgoing_bytes for peer in peers.values())
         assert self.outbox.queued_bytes == waiting

@@ -6,7 +6,7 @@ One look at everything takes the place of a timer for each call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
@@ -23,15 +23,28 @@ MAX_REMEMBERED = 10_000
 leave and are forgotten then. Nobody says when an operator has left, and it may name any number of sources."""
 
 
+class Waits(Protocol):
+    """A part of an endpoint in which things wait for a time."""
+
+    @property
+    def waiting(self) -> int:
+        """How many things wait."""
+        ...
+
+    def sweep(self, now: float) -> float:
+        """Do what is due. Return when something is due next."""
+        ...
+
+
 class Deadlines:
     """The sweep over the pending calls and executions of one endpoint.
 
     Attributes:
-        others: functions that end what else is over its time, and return when they have something next.
+        others: the other parts that are looked at in each sweep.
     """
 
     def __init__(self, state: EndpointState, calls_out: CallsOut, calls_in: CallsIn) -> None:
-        self.others: list[Callable[[float], float]] = []
+        self.others: list[Waits] = []
         self._state = state
         self._calls_out = calls_out
         self._calls_in = calls_in
@@ -59,8 +72,9 @@ class Deadlines:
                 self.tidy(peer, now)
                 if peer.buckets and peer.idle and (peer.of_operator or peer.local):
                     remembered.append(peer)
-        for sweep in self.others:
-            earliest = min(earliest, sweep(now))
+        for part in self.others:
+            entries += part.waiting
+            earliest = min(earliest, part.sweep(now))
         for peer in remembered[:-MAX_REMEMBERED]:
             del state.peers[peer.route]
         if state.peers:

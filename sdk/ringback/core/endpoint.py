@@ -133,7 +133,7 @@ class Endpoint:
             random=random,
         )
         calls_out.cancel_elsewhere = self._cancel_elsewhere
-        self._deadlines.others += [self._room.sweep, self._retries.sweep, self._once.sweep]
+        self._deadlines.others += [self._room, self._retries, self._once]
         self._standby = standby
         self._duty = Duty(
             *(role, state, shell, outbox, encoder, calls_out),
@@ -179,7 +179,7 @@ class Endpoint:
             pending=self._calls_out.pending,
             running=self._calls_in.running,
             calls=sum(len(peer.calls) for peer in peers),
-            executions=sum(len(peer.executions) for peer in peers) + self._once.detached,
+            executions=sum(len(peer.executions) for peer in peers) + self._once.waiting,
             peers=len(peers),
             queued=sum(len(peer.outgoing) for peer in peers),
             queued_bytes=self._outbox.queued_bytes,

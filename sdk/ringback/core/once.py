@@ -118,7 +118,7 @@ class Once:
         self._shares: dict[bytes, tuple[int, int]] = {}
 
     @property
-    def detached(self) -> int:
+    def waiting(self) -> int:
         """How many handlers run for callers whose links are lost. No table of a peer has their executions."""
         return len(self._detached)
 

@@ -59,6 +59,11 @@ class WaitingRoom:
         self._watchers: OrderedDict[PendingCall, None] = OrderedDict()
         self._payload = b""  # the latest one: the calls of a group share it
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait, and how many wait for room itself."""
+        return self.calls + len(self._watchers)
+
     # -- who comes
 
     def add(
