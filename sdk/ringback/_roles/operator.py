@@ -129,6 +129,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         self._check_running()
         return self._order(What.HAND_OVER, timeout)
 
+    @checks_names
     def watch(
         self,
         player_id: PlayerID | None = None,

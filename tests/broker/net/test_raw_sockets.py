@@ -277,12 +277,13 @@ def test_a_reply_of_somebody_else_does_not_count(stage: Stage) -> None:
         [question] = called.receive()
         [[_, call_id, key, *_]] = msgpack.unpackb(question[HEADER_BYTES:])
         assert key == "where"
-        forger.send(result(call_id, "forged"))
+        forger.send(question[:HEADER_BYTES] + result(call_id, "forged")[HEADER_BYTES:])
         eventually(lambda: stage.server.counters.stray_replies > strays, "the server counts the stray reply")
         assert not asked.done()
-        called.send(result(call_id, "here"))
+        reply = question[:HEADER_BYTES] + result(call_id, "here")[HEADER_BYTES:]
+        called.send(reply)
         assert asked.result() == "here"
-        called.send(result(call_id, "again"))
+        called.send(reply)
         eventually(
             lambda: stage.server.counters.stray_replies == strays + 2,
             "the server counts the second reply as a stray one",

@@ -11,10 +11,17 @@ import pytest
 
 import ringback
 import ringback.aio
-from ringback._runtime.options import BlockingArguments, BlockingOptions, EndpointArguments, EndpointOptions
+from ringback._runtime.options import (
+    BlockingArguments,
+    BlockingOptions,
+    BlockingServerArguments,
+    EndpointArguments,
+    EndpointOptions,
+    ServerArguments,
+)
 from ringback.protocol.frames import Role
 
-OWN = {"role", "address", "player_id", "keys"}
+OWN = {"role", "address", "player_id", "keys", "standby"}
 """Fields that are no keyword argument of every constructor."""
 
 
@@ -25,6 +32,14 @@ def test_every_option_is_an_argument_that_type_checkers_know(
     arguments: type, options: type[EndpointOptions]
 ) -> None:
     assert {field.name for field in fields(options)} == set(arguments.__annotations__) | OWN
+
+
+@pytest.mark.parametrize(
+    ("arguments", "others"),
+    [(ServerArguments, EndpointArguments), (BlockingServerArguments, BlockingArguments)],
+)
+def test_a_server_has_one_argument_more(arguments: type, others: type) -> None:
+    assert arguments.__annotations__.keys() - others.__annotations__.keys() == {"standby"}
 
 
 @pytest.mark.parametrize("module", [ringback, ringback.aio])
@@ -38,6 +53,8 @@ def test_an_unknown_argument_is_named(module: object, role: str) -> None:
     ("module", "role", "name", "advice"),
     [
         (ringback, "Server", "limit", "did you mean 'limits'?"),
+        (ringback, "Server", "standbye", "did you mean 'standby'?"),
+        (ringback.aio, "Player", "standby", "only a server has it"),
         (ringback, "Player", "worker", "did you mean 'workers'?"),
         (ringback.aio, "Player", "tokn", "did you mean 'token'?"),
         (ringback, "Player", "playerid", "did you mean 'player_id'?"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ringback import UsageError
+from ringback.core.shell import EndpointEvent
 from ringback.testing import (
     AioEndpoints,
     Endpoints,
@@ -95,7 +96,7 @@ def test_an_endpoint_has_one_listener_for_all_waits(ringback_endpoints: Endpoint
     for _ in range(3):
         until_connected(server)
         until_left(server, 7)
-    assert [len(listeners) for listeners in server._shell.listeners.values()] == [1, 1, 1, 1]
+    assert [len(listeners) for listeners in server._shell.listeners.values()] == [1] * len(EndpointEvent)
 
 
 def test_links_in_asyncio(ringback_broker: LocalBroker, ringback_aio_endpoints: AioEndpoints) -> None:
