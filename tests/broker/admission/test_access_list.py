@@ -397,6 +397,26 @@ def test_sessions_end_when_their_key_is_taken_off_the_list() -> None:
     assert desk.counters.sessions_revoked == 4
 
 
+def test_servers_that_stand_by_or_retire_are_revoked_too() -> None:
+    desk = Desk(access=listed())
+    first, second, third = (stands_by(desk) for _ in range(3))
+    first.say(control.Order(1, control.What.HAND_OVER))
+    seven = joins(desk, Role.PLAYER, ANNA, 7)
+    for peer in (first, second, third):
+        peer.take()
+    desk.switchboard.use(without("shop"))
+    for peer in (first, second, third):
+        assert peer.rejected().code is RejectCode.REVOKED and peer.session is None
+    assert {type(frame) for frame in seven.told()} <= {control.ServerDown, control.ServerUp}
+    assert desk.switchboard.roster.server is None and not desk.switchboard.roster.others
+
+
+def stands_by(desk: Desk) -> Peer:
+    peer = desk.connect(Side.BACKEND, public_key=SHOP)
+    peer.say(control.Hello(Role.SERVER, standby=True, server_links=True))
+    return peer
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
