@@ -98,7 +98,7 @@ async def awaiting(server: ringback.aio.Server, operator: ringback.aio.Operator)
 
 
 def testing(endpoints: Endpoints, calls: Calls, network: Network) -> None:
-    server = endpoints.server(workers=2)
+    server = endpoints.server(workers=2, standby=True)
     assert_type(server, ringback.Server)
     player = endpoints.player("ann", start=False, heartbeat=0.5)
     assert_type(player, ringback.Player)

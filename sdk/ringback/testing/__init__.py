@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ringback.testing.log_errors import LoggedError as LoggedError
     from ringback.testing.network import Network as Network
     from ringback.testing.presence import reconnected as reconnected
+    from ringback.testing.presence import until_acting as until_acting
     from ringback.testing.presence import until_connected as until_connected
     from ringback.testing.presence import until_disconnected as until_disconnected
     from ringback.testing.presence import until_joined as until_joined
@@ -33,6 +34,7 @@ _MODULES = {
     "LoggedError": "log_errors",
     "Network": "network",
     "reconnected": "presence",
+    "until_acting": "presence",
     "until_connected": "presence",
     "until_disconnected": "presence",
     "until_joined": "presence",

@@ -12,7 +12,12 @@ from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import PlayerID
 
 if TYPE_CHECKING:
-    from ringback._runtime.options import BlockingArguments, EndpointArguments
+    from ringback._runtime.options import (
+        BlockingArguments,
+        BlockingServerArguments,
+        EndpointArguments,
+        ServerArguments,
+    )
     from ringback.testing.local_broker import LocalBroker
 
 BlockingEndpoint = TypeVar("BlockingEndpoint", blocking.Server, blocking.Player, blocking.Operator)
@@ -32,7 +37,7 @@ class Endpoints:
         self._broker = broker
         self._stack = ExitStack()
 
-    def server(self, *, start: bool = True, **options: Unpack[BlockingArguments]) -> blocking.Server:
+    def server(self, *, start: bool = True, **options: Unpack[BlockingServerArguments]) -> blocking.Server:
         """Make the server."""
         return self._take(blocking.Server(self._broker.address_for(Role.SERVER), **options), start)
 
@@ -69,7 +74,7 @@ class AioEndpoints:
         self._broker = broker
         self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
 
-    async def server(self, *, start: bool = True, **options: Unpack[EndpointArguments]) -> aio.Server:
+    async def server(self, *, start: bool = True, **options: Unpack[ServerArguments]) -> aio.Server:
         """Make the server."""
         return await self._take(aio.Server(self._broker.address_for(Role.SERVER), **options), start)
 

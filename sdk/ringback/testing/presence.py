@@ -105,6 +105,21 @@ def until_disconnected(
     return _until(endpoint, lambda: not endpoint.connected, timeout, lambda: f"{endpoint!r} kept its link")
 
 
+@overload
+def until_acting(server: blocking.Server, *, timeout: float = PATIENCE_S) -> None: ...
+@overload
+def until_acting(server: aio.Server, *, timeout: float = PATIENCE_S) -> Waiting: ...
+
+
+def until_acting(server: blocking.Server | aio.Server, *, timeout: float = PATIENCE_S) -> Waiting | None:
+    """Wait until a server is the one that acts, and no longer stands by.
+
+    Raises:
+        TimeoutError: it does not act in time.
+    """
+    return _until(server, lambda: server.acting, timeout, lambda: f"{server!r} does not act")
+
+
 class reconnected:  # noqa: N801 - it reads as a function, such as contextlib.suppress
     """A block at whose end endpoints have lost their links, and have new ones.
 

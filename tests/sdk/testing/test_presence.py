@@ -15,6 +15,7 @@ from ringback.testing import (
     Endpoints,
     LocalBroker,
     reconnected,
+    until_acting,
     until_connected,
     until_disconnected,
     until_joined,
@@ -173,5 +174,31 @@ def test_both_faces_at_once(
         async with reconnected(server, player):
             ringback_broker.restart()
         until_joined(server, 7)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_stands_by(
+    ringback_endpoints: Endpoints, ringback_aio_endpoints: AioEndpoints, ringback_broker: LocalBroker
+) -> None:
+    server = ringback_endpoints.server()
+    standby = ringback_endpoints.server(standby=True)
+    until_acting(server)
+    with pytest.raises(TimeoutError, match=r"^<ringback.Server.* does not act"):
+        until_acting(standby, timeout=0.05)
+    acting: list[bool] = []
+    standby.on_acting(acting.append)
+    ringback_endpoints.player(7)
+    server.close()
+    until_acting(standby)
+    assert acting == [True]
+    until_joined(standby, 7)
+
+    async def run() -> None:
+        third = await ringback_aio_endpoints.server(standby=True)
+        waiting = asyncio.create_task(until_acting(third))
+        await asyncio.to_thread(standby.close)
+        await waiting
+        await until_joined(third, 7)
 
     asyncio.run(run())
