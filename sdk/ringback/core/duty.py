@@ -11,10 +11,9 @@ from ringback.core.pending_call import PendingCall
 from ringback.core.questions import Questions
 from ringback.core.reporter import Reporter
 from ringback.core.shell import EndpointEvent, Shell
-from ringback.errors import Code, NoServer, call_error
+from ringback.errors import NoServer
 from ringback.protocol import control
 from ringback.protocol.control import encode
-from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType, Role, SessionState, header
 
 _TOO_OLD = "the broker is too old to let servers take turns, so this server cannot hand over"
@@ -34,7 +33,6 @@ class Duty:
         state: EndpointState,
         shell: Shell,
         outbox: Outbox,
-        encoder: Encoder,
         calls_out: CallsOut,
         questions: Questions,
         reporter: Reporter,
@@ -46,7 +44,6 @@ class Duty:
         self._state = state
         self._shell = shell
         self._outbox = outbox
-        self._encoder = encoder
         self._calls_out = calls_out
         self._questions = questions
         self._reporter = reporter
@@ -139,13 +136,6 @@ class Duty:
     def _has_finished(self) -> bool:
         """Return whether nothing is in flight; questions to the broker do not count."""
         return all(peer.idle for peer in self._state.peers.values() if peer.route)
-
-    def give_up(self) -> None:
-        """End the calls that this server handles: it leaves before it has replied, and nobody else tells."""
-        for peer in self._state.peers.values():
-            for call_id in peer.executions if peer.header else ():
-                error = call_error(Code.SERVER_LOST, "the server left before it replied", "maybe")
-                self._outbox.add(peer, self._encoder.error(call_id, error))
 
     def _broker(self) -> Peer:
         return self._state.peer(b"", b"")

@@ -136,7 +136,7 @@ class Endpoint:
         self._deadlines.others += [self._room, self._retries, self._once]
         self._standby = standby
         self._duty = Duty(
-            *(role, state, shell, outbox, encoder, calls_out),
+            *(role, state, shell, outbox, calls_out),
             *(self._questions, self._reporter, self._link),
         )
         self.counters = state.counters
@@ -201,10 +201,9 @@ class Endpoint:
         if self._link_state.up:
             retiring = self._link_state.state is SessionState.RETIRING
             try:
-                if retiring:
-                    self._duty.give_up()
                 self._reporter.report(self._state.now)
-                if self._outbox.flush() or not retiring:  # without BYE, the broker tells those who wait
+                self._outbox.flush()
+                if not retiring:  # it has not finished: without BYE, the broker tells those who wait
                     self._shell.send(b"", encode(control.Bye()))
             except BaseException as error:  # the calls in flight must end all the same
                 self._state.contain("saying BYE", error)
