@@ -237,7 +237,7 @@ def test_a_second_server_is_refused_and_the_first_does_not_notice(cluster: Clust
     since = time.monotonic()
     for _ in range(5):
         with pytest.raises(ServerTaken, match="another server is connected"):
-            Server(cluster.broker.backend).start()
+            Server(cluster.broker.backend, connect_timeout=0.5).start()
     cluster.wait_until_all_work(time.monotonic())
     assert not cluster.histories.find(since, what="disconnected")
     assert not [
