@@ -18,7 +18,7 @@ from ringback.core.signatures import MAX_WRAPPERS, signatures
 from ringback.errors import reason_of
 
 
-def types_of(function: Any, key: str, position: int) -> Types | None:
+def types_of(function: Any, key: str, position: int, log_name: str = "an endpoint") -> Types | None:
     """Return the types that a handler's annotations name; None if they ask for no conversion.
 
     A type that cannot be converted is logged, and stays as it is: the handler worked without a conversion
@@ -27,6 +27,7 @@ def types_of(function: Any, key: str, position: int) -> Types | None:
     Args:
         key: the key of the callback, for the log.
         position: the position of the payload among the handler's arguments.
+        log_name: what the log calls the endpoint.
     """
     try:
         found = _innermost(function)
@@ -36,8 +37,8 @@ def types_of(function: Any, key: str, position: int) -> Types | None:
         return None
     if found is None or position >= len(arguments):
         return None
-    payload, schema = _converter(found, key, "payload", arguments[position].annotation)
-    result, _ = _converter(found, key, "result", signature.return_annotation)
+    payload, schema = _converter(found, key, "payload", arguments[position].annotation, log_name)
+    result, _ = _converter(found, key, "result", signature.return_annotation, log_name)
     return None if payload is None and result is None else Types(payload, result, schema)
 
 
@@ -66,7 +67,7 @@ def _innermost(function: Any) -> FunctionType | None:
 
 
 def _converter(
-    function: FunctionType, key: str, what: str, annotation: Any
+    function: FunctionType, key: str, what: str, annotation: Any, log_name: str
 ) -> tuple[Converter | None, str | None]:
     """Return the converter that an annotation asks for, and the JSON Schema of its type."""
     if annotation is inspect.Parameter.empty:
@@ -77,8 +78,8 @@ def _converter(
             kind = get_args(kind)[-1]
         return make_converter(kind) if asks_for_conversion(kind) else (None, None)
     except Exception as error:  # evaluating an annotation may raise anything
-        text = "the %s of %r stays as it is, though it is annotated: %s"
-        log.warning(text, what, key, printable(reason_of(error)), extra={"kind": (key, what)})
+        text = "%s: the %s of %r stays as it is, though it is annotated: %s"
+        log.warning(text, log_name, what, key, printable(reason_of(error)), extra={"kind": (key, what)})
         return None, None
 
 

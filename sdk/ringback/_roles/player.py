@@ -92,6 +92,7 @@ class PlayerRole(RoleBase[C, G]):
             in_thread=in_thread,
             limit=limit,
             idempotent=idempotent,
+            log_name=self._log_name,
         )
 
     @overload

@@ -39,18 +39,23 @@ def register(
     limit: str | None = None,
     types: Types | None = None,
     idempotent: bool = False,
+    log_name: str = "an endpoint",
 ) -> Any:
     """Register a handler and return its registration. Without a handler, return a decorator that does so.
 
     Args:
         types: the types of a contract; None: those that the handler's annotations name, if any.
+        log_name: what the log calls the endpoint.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
     """
 
+    def named_by(function: Any) -> Types | None:
+        return types_of(function, key, registry.payload_position, log_name)
+
     def add(function: Any) -> Registration:
-        found = types_of(function, key, registry.payload_position) if types is None else types
+        found = types if types is not None else named_by(function)
         return registry.add(
             key,
             function,

@@ -103,6 +103,7 @@ class ServerRole(TrustedRole[C, G]):
             allow=allow,
             limit=limit,
             idempotent=idempotent,
+            log_name=self._log_name,
         )
 
     @overload
