@@ -32,7 +32,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "figures.md").read_text()
 NAMED = set(re.findall(r"`([a-z]\w*)`", PAGE))
 TEXTS = {
     *("key", "side", "terms", "player", "ip", "identity", "name", "value", "event", "role", "code", "reason"),
-    *("outcome", "payload", "reply"),
+    *("outcome", "payload", "reply", "schema"),
 }
 """Columns that are no figures."""
 

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 import zmq
 from security.yard import Yard, rejected
-from support.harness import Process, eventually
+from support.harness import PATIENCE_S, Process, eventually
 from support.rawpeers import RawPeer
 
 from ringback import Operator, RejectCode
@@ -87,7 +87,7 @@ def test_a_reply_to_a_call_that_another_player_got(asks: Role, yard: Yard) -> No
     with yard.canary(), yard.peer(PLAYER, keys=yard.ann) as called, yard.peer(PLAYER, keys=bob) as forger:
         called.join(PLAYER, 7, ("where",))
         forger.join(PLAYER, "bob")
-        asked = asker.trigger_client_callback("where", 7)
+        asked = asker.trigger_client_callback("where", 7, timeout=PATIENCE_S)
         [question] = called.receive()
         [[_, call_id, key, *_]] = envelopes(question)
         assert key == "where"
@@ -110,15 +110,16 @@ def test_a_reply_of_an_operator_to_a_call_of_the_server(yard: Yard) -> None:
     ):
         ann.join(PLAYER, 7, ("where",))
         link = operator.join(OPERATOR).link
-        asked = yard.server.trigger_client_callback("where", 7)
-        [[_, call_id, *_]] = envelopes(ann.receive()[0])
+        asked = yard.server.trigger_client_callback("where", 7, timeout=PATIENCE_S)
+        [question] = ann.receive()
+        [[_, call_id, *_]] = envelopes(question)
         operator.send(
             encode_player_id(7), data([RESULT, call_id, ["forged"]], kind=FrameType.RELAY, link=link)
         )
         operator.send(encode_player_id(7), data([RESULT, call_id, ["forged"]], link=link))
         assert envelopes(ann.receive()[0]) == [[RESULT, call_id, ["forged"]]]  # an operator can do no more
         assert not asked.done()
-        ann.send(data([RESULT, call_id, ["here"]]))
+        ann.send(data([RESULT, call_id, ["here"]], link=int.from_bytes(question[4:HEADER_BYTES], "big")))
         assert asked.result() == "here"
     assert yard.player.counters.stray_replies == answered
 
