@@ -40,9 +40,10 @@ ORDER = {
     "ringback_broker": [
         {"peers", "settings"},
         {"admission", "operations"},
+        {"cluster"},
         {"switchboard"},
         {"net"},
-        {"http"},
+        {"http", "nats"},
         {"daemon"},
         {"__init__"},
     ],
@@ -64,8 +65,9 @@ WIRE = (
     "ringback.credentials",
     "ringback.log_folding",
     "ringback.extras",
+    "ringback.systems",
 )
-"""What the broker imports of the SDK: the wire, how logs fold, and no endpoint."""
+"""What the broker imports of the SDK: the wire, how logs fold, what a system can do, and no endpoint."""
 
 DASHBOARD = "ringback_broker.http.dashboard_operator"
 """The one module of the broker that imports an endpoint: the dashboard is an operator."""
@@ -80,6 +82,13 @@ EXTRAS = {
     "ringback_broker.http.dashboard": {"starlette"},
     "ringback_broker.http.metrics": {"prometheus_client"},
     "ringback_broker.http.server": {"prometheus_client", "starlette", "uvicorn"},
+    **{
+        f"ringback_broker.nats.{name}": {"nats"}
+        for name in ("bucket", "client", "frames", "problems", "records", "requests", "watch")
+    },
+    "ringback_broker.daemon.nats_side": {"nats"},
+    "ringback_broker.nats.link": {"nats", "uvloop"},
+    "ringback_broker.nats.login": {"nkeys"},
     "ringback_cli.commands.keys": {"tomlkit"},
     "ringback_cli.output": {"rich"},
     "ringback_cli.progress": {"rich"},
@@ -100,6 +109,23 @@ LOADED_LATE = {
     "ringback_broker.http.dashboard": {"ringback_broker.daemon.http_side", "ringback_broker.http.server"},
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
     "ringback_broker.http.server": {"ringback_broker.daemon.http_side"},
+    **{
+        f"ringback_broker.nats.{name}": {
+            "ringback_broker.daemon.nats_side" if user == "nats_side" else f"ringback_broker.nats.{user}"
+            for user in users.split()
+        }
+        for name, users in (
+            ("bucket", "link making"),
+            ("client", "bucket frames link making requests watch"),
+            ("frames", "link"),
+            ("link", "nats_side"),
+            ("making", "nats_side"),
+            ("problems", "nats_side bucket client link making"),
+            ("records", "link watch"),
+            ("requests", "link records watch"),
+            ("watch", "link"),
+        )
+    },
     "ringback_cli.terminal": {"ringback_cli.commands.top"},
 }
 """The modules that cannot be imported without their extra, and the modules that import them: inside a
@@ -344,9 +370,8 @@ def test_the_faces_load_without_the_packages_for_type_checkers() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_broker_needs_one_package() -> None:
-    """It needs msgpack too, through the wire of the SDK."""
-    assert packages_needed("ringback_broker") == {"zmq"}
+def test_the_broker_needs_two_packages() -> None:
+    assert packages_needed("ringback_broker") == {"zmq", "msgpack"}
 
 
 def test_the_command_line_needs_one_more_package() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringback_broker.daemon.broker import Broker as Broker
+    from ringback_broker.daemon.nats_side import RealmFailed as RealmFailed
     from ringback_broker.net.router_socket import BindError as BindError
     from ringback_broker.settings.schema import BrokerSettings as BrokerSettings
     from ringback_broker.settings.schema import InvalidSetting as InvalidSetting
@@ -17,6 +18,7 @@ _MODULES = {
     "InvalidSetting": "settings.schema",
     "BindError": "net.router_socket",
     "Broker": "daemon.broker",
+    "RealmFailed": "daemon.nats_side",
 }
 
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -26,6 +26,7 @@ from ringback_cli.commands import (
     kick,
     ping,
     players,
+    realm,
     stats,
     tap,
     token,
@@ -70,6 +71,7 @@ app.command("broker", short_help="Run the broker.")(broker.broker)
 app.add_typer(config.app, name="config")
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(keys.app, name="keys")
+app.add_typer(realm.app, name="realm")
 app.command("players", short_help="Print who is connected.")(players.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(callbacks.callbacks)
 app.command("events", short_help="Print who joined, left or was refused.")(events.events)

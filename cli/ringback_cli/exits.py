@@ -25,6 +25,7 @@ class Exit(IntEnum):
     BIND_FAILED = 5
     SOME_FAILED = 6
     FORCED = 7
+    REALM_FAILED = 8
     UNKNOWN_CALLBACK = 10
     UNKNOWN_PLAYER = 11
     NO_SERVER = 12
@@ -57,6 +58,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.BIND_FAILED: "the broker cannot listen on an address",
     Exit.SOME_FAILED: "trigger all: the call of at least one player failed",
     Exit.FORCED: "a second signal stopped the broker at once",
+    Exit.REALM_FAILED: "the realm cannot be used: credentials, bucket, permissions, node name",
     Exit.UNKNOWN_CALLBACK: "nothing is registered under the key",
     Exit.UNKNOWN_PLAYER: "no such player is connected",
     Exit.NO_SERVER: "no server is connected",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec
 
 import typer
 
-from ringback_broker.settings.schema import SETTINGS, Setting
+from ringback_broker.settings.schema import SETTINGS
+from ringback_broker.settings.setting import Setting
 from ringback_cli.completion import one_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.signatures import expand_first_parameter, option
@@ -63,12 +64,24 @@ def takes_settings(
 ) -> Callable[..., None]:
     """Give a command `--config` and an option for each setting, in place of its first parameter,
     `options: SettingsOptions`."""
+    return takes_some_settings(*SETTINGS)(command)
+
+
+def takes_some_settings(
+    *names: str,
+) -> Callable[[Callable[Concatenate[SettingsOptions, Own], None]], Callable[..., None]]:
+    """Return a decorator that does the same with some settings.
+
+    Args:
+        names: of the settings.
+    """
+    settings = [SETTINGS[name] for name in names]
 
     def make(config: str | None, **values: str | bool | None) -> SettingsOptions:
         return SettingsOptions(config, {name: value for name, value in values.items() if value is not None})
 
-    options = [option("config", ConfigOption), *map(_option_of, SETTINGS.values())]
-    return expand_first_parameter(command, options, make)
+    options = [option("config", ConfigOption), *map(_option_of, settings)]
+    return lambda command: expand_first_parameter(command, options, make)
 
 
 def _option_of(setting: Setting) -> inspect.Parameter:

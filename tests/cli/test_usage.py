@@ -41,6 +41,7 @@ NUMBERS = (
     ("bench", "--seconds"),
 )
 COUNTS = (
+    ("realm", "create", "a", "--replicas"),
     ("ping", "--count"),
     ("events", "--last"),
     ("tap", "--count"),
@@ -202,6 +203,21 @@ CASES: list[tuple[list[str], str]] = [
         for option in BROKER_NUMBERS
         for text in ("nan", "-inf", "-1", "", "x", "1s", "1e400x")
     ),
+    (["realm", "create"], "Missing argument 'NAME'"),
+    (
+        ["realm", "create", "a.b", "--cluster", "nats://h"],
+        "NAME: 1 to 64 letters, digits, - and _ are allowed",
+    ),
+    (["realm", "create", "a"], "--cluster: it names the addresses of NATS, and is not set"),
+    (
+        ["realm", "create", "a", "--cluster", "nats://u:p@h"],
+        "--cluster: an address must have no user or pass",
+    ),
+    (["realm", "create", "a", "--replicas", "6"], "--replicas: the number must be a whole one, "),
+    (["realm", "create", "a", "--cluster", "nats://h", "--nats-credentials", "no/such"], "no/such: No such"),
+    (["broker", "--cluster", "http://h"], "--cluster: nats://HOST:PORT or tls://HOST:PORT is allowed"),
+    (["broker", "--node", "a"], "--node: it needs cluster"),
+    (["broker", "--cluster", "nats://h", "--nats-cert", "x"], "--nats-key: it and nats_cert go together"),
     (["token", "nothing"], "No such command 'nothing'"),
     (["token", "new"], "Missing argument 'NAME'"),
     (["token", "new", "a/b"], "NAME: the name of a key pair must be 1 to 64 of"),
@@ -274,6 +290,8 @@ def test_a_group_alone_shows_its_help(arguments: list[str], capsys: pytest.Captu
         (["stats"], ["--interval", "--count", "--json"]),
         (["doctor"], ["--config", "--key-file", "--json"]),
         (["bench"], ["--players", "--backend", "--direction", "--in-flight", "--seconds", "--json"]),
+        (["realm"], ["create"]),
+        (["realm", "create"], ["NAME", "--replicas", "--cluster", "--nats-credentials", "--config"]),
         (["token"], ["new", "mint", "show"]),
         (["token", "new"], ["NAME", "--dir"]),
         (["token", "mint"], ["--key", "--id", "--ttl", "--audience", "--allow-key", "--string-id"]),

@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from importlib.metadata import version
 
 from ringback.protocol.addresses import is_local
+from ringback_broker.daemon.containment import Containment
 from ringback_broker.daemon.descriptors import fit_players
 from ringback_broker.daemon.http_side import HTTPSide
 from ringback_broker.daemon.key_files import AccessFile, load_broker_key
 from ringback_broker.daemon.log_lines import LogLines
 from ringback_broker.daemon.loop import Loop
+from ringback_broker.daemon.nats_side import NatsSide, RealmFailed
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.daemon.reloads import AccessListReload, SettingsReload, start_all
 from ringback_broker.daemon.signals import Signals
@@ -83,6 +85,12 @@ class Broker:
                 self._reloads.append(SettingsReload(asked_for, reread, self._use))
             self._notifier = Notifier({})
             self._stopping = Stopping(self._start_draining)
+            self._failure: str | None = None
+            self._nats: NatsSide | None = None
+            if asked_for.cluster is not None:
+                contain = Containment(self.switchboard.counters)
+                self._nats = NatsSide(asked_for, SOFTWARE, self._fail, contain)
+                stack.callback(self._nats.close)
             memory = ProcessMemory.open()
             if memory is not None:
                 stack.callback(memory.close)
@@ -111,7 +119,9 @@ class Broker:
         routers = {router.side: router for router in (sockets.players, sockets.backend)}
         watch = None if memory is None else UnfinishedWatch(self.switchboard, routers, memory)
         look = None if watch is None else watch.look
-        return Loop(self.switchboard, receivers, self._stopping, others, duties, look)
+        nats = self._nats
+        carriers = {} if nats is None else {nats.fileno(): nats.take}
+        return Loop(self.switchboard, receivers, self._stopping, others, duties, look, carriers)
 
     @property
     def players(self) -> str:
@@ -133,14 +143,21 @@ class Broker:
 
         Returns:
             Whether it could drain. False: it was asked to stop at once.
+
+        Raises:
+            RealmFailed: it cannot be a node of its realm.
         """
         served = "" if self._http is None else f" http={self.http}"
         log.info("ready players=%s backend=%s%s pid=%d", self.players, self.backend, served, os.getpid())
         try:
             if self._http is not None:
                 self._http.start(time.monotonic())
+            if self._nats is not None:
+                self._nats.start()
             self._notifier.ready()
             self._loop.run(self._poller)
+            if self._failure is not None:
+                raise RealmFailed(self._failure)
             log_end(len(self.switchboard.roster))
             return not self._stopping.forced
         finally:
@@ -191,6 +208,11 @@ class Broker:
     def _start_draining(self, grace_s: float) -> None:
         self._notifier.stopping("draining")
         self.switchboard.drain(grace_s)
+
+    def _fail(self, why: str) -> None:
+        """End the broker, which cannot be a node of its realm."""
+        self._failure = why
+        self._stopping.deadline = 0.0  # nobody could join yet, so there is nothing to drain
 
     def _use(self, asked_for: BrokerSettings) -> None:
         """Put other settings in force."""

@@ -34,6 +34,8 @@ class Loop:
         duties: what else is done at each tick, in this order; each gets the time.
         look: what is done between the ticks too. It gets the time, and returns when it is due again. None:
             nothing.
+        carriers: descriptors over which frames come besides the two sockets, each with the function that
+            takes them; that gets the time.
 
     Attributes:
         lags: how late the ticks were.
@@ -47,6 +49,7 @@ class Loop:
         others: Mapping[Any, Callable[[float], None]],
         duties: Sequence[Callable[[float], None]] = (),
         look: Callable[[float], float] | None = None,
+        carriers: Mapping[int, Callable[[float], None]] | None = None,
     ) -> None:
         self.lags = Lags()
         self._switchboard = switchboard
@@ -56,6 +59,7 @@ class Loop:
         self._others = tuple(others.items())
         self._duties = tuple(duties)
         self._look = look
+        self._carriers = tuple((carriers or {}).items())
         self._tick_at = self._due_at = self._flush_at = 0.0
         self._waiting = False
 
@@ -64,7 +68,8 @@ class Loop:
         routers = [receiver.router for receiver in self._receivers]
         monitors = [router.monitor for router in routers]
         others = [source for source, _ in self._others]
-        return Poller(tuple(router.socket for router in routers), (*monitors, *others), spin_s)
+        links = (*(router.socket for router in routers), *(source for source, _ in self._carriers))
+        return Poller(links, (*monitors, *others), spin_s)
 
     def run(self, poller: Poller) -> None:
         """Work until the broker has stopped."""
@@ -101,6 +106,12 @@ class Loop:
                         receiver.take_events(now)
                 except Exception as error:
                     self._contain("taking messages", error)
+        for source, take in self._carriers:
+            if source in ready:
+                try:
+                    take(now)
+                except Exception as error:
+                    self._contain("taking what came from other nodes", error)
         try:
             switchboard.send_bundles(now)
         except Exception as error:

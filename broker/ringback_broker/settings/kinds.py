@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,8 +77,53 @@ def _check_listener(text: str) -> str:
 
 _LISTENS = partial(check_address, bind=True)
 
+MAX_NAME_CHARS = 64
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NATS = re.compile(r"(?P<scheme>nats|tls)://(?P<rest>[^/?#]+)/?")
+NATS_PORT = 4222
+
+
+def check_name(text: str) -> str:
+    """Return the name of a realm or a node, if it is allowed.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"1 to {MAX_NAME_CHARS} letters, digits, - and _ are allowed, not {text!r}")
+    return text
+
+
+def check_nats_addresses(text: str) -> str:
+    """Return addresses of NATS in their normal form, with ports.
+
+    Raises:
+        ValueError: one of them is not allowed. Nothing secret is in the message.
+    """
+    return ",".join(_nats_address(part.strip()) for part in text.split(","))
+
+
+def _nats_address(text: str) -> str:
+    match = _NATS.fullmatch(text)
+    if "@" in text:
+        raise ValueError("an address must have no user or password: nats_credentials names a file for them")
+    if match is None:
+        raise ValueError(f"nats://HOST:PORT or tls://HOST:PORT is allowed, with commas between, not {text!r}")
+    rest = match["rest"]
+    has_port = re.search(r":[0-9*]+$", rest) and not rest.endswith("]")
+    checked = check_address(f"tcp://{rest}" if has_port else f"tcp://{rest}:{NATS_PORT}", bind=False)
+    return match["scheme"] + checked.removeprefix("tcp")
+
+
 Address = Annotated[str, Kind("ADDR", "tcp://HOST:PORT or ipc://PATH", check=_LISTENS)]
 HTTPAddress = Annotated[str | None, Kind("HOST:PORT", "HOST:PORT", check=_check_listener)]
+ClusterAddresses = Annotated[
+    str | None, Kind("ADDRS", "nats://HOST:PORT or tls://HOST:PORT", check=check_nats_addresses)
+]
+_A_NAME = Kind("NAME", "letters, digits, - and _", check=check_name)
+Name = Annotated[str, _A_NAME]
+NodeName = Annotated[str | None, _A_NAME]
 File = Annotated[str | None, Kind("FILE", "the path of a file", is_path=True)]
 Flag = Annotated[bool, Kind("", "true or false")]
 Seconds = Annotated[

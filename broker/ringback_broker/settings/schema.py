@@ -7,40 +7,30 @@ A setting has the same name here, in `ringback.toml`, as an option (`--max-playe
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from ringback.protocol.addresses import is_local
 from ringback.protocol.limits import MAX_HEARTBEAT_S
 from ringback_broker.settings.kinds import (
-    BOUNDS,
     About,
     Address,
     Bytes,
+    ClusterAddresses,
     Count,
     File,
     Flag,
     HTTPAddress,
     Kind,
+    Name,
+    NodeName,
     Rate,
     Seconds,
 )
+from ringback_broker.settings.setting import JSON_TYPES, Setting
+from ringback_broker.settings.setting import InvalidSetting as InvalidSetting
 
 DEFAULT_PLAYERS = "tcp://127.0.0.1:5770"
 DEFAULT_BACKEND = "tcp://127.0.0.1:5771"
-
-
-class InvalidSetting(ValueError):
-    """A setting of the broker is wrong.
-
-    Args:
-        setting: its name.
-        reason: what is wrong, and what is allowed.
-    """
-
-    def __init__(self, setting: str, reason: str) -> None:
-        super().__init__(f"{setting}: {reason}")
-        self.setting = setting
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +168,28 @@ class BrokerSettings:
         About("While frames come, how long the broker stays awake for the next one. 0: never.", reloads=True),
     ] = 0.0005
 
+    cluster: Annotated[
+        ClusterAddresses,
+        About("The NATS servers of the realm that this broker is a node of, with commas between."),
+    ] = None
+    realm: Annotated[Name, About("The name of the realm.")] = "main"
+    node: Annotated[
+        NodeName, About("The name of this broker in its realm. Without it, the name of the host.")
+    ] = None
+    node_lease: Annotated[
+        float,
+        Kind("SECONDS", "a number of seconds from 12 to 600", {"minimum": 12, "maximum": 600}),
+        About("What a broker owns in its realm, others may take when it was silent for this long."),
+    ] = 15.0
+    nats_credentials: Annotated[
+        File, About("How to log in to NATS: a .creds file, an nkey seed, or TOML with user and password.")
+    ] = None
+    nats_ca: Annotated[
+        File, About("The certificates of the authorities that NATS' certificate may be of, PEM.")
+    ] = None
+    nats_cert: Annotated[File, About("The certificate of this broker for NATS, PEM.")] = None
+    nats_key: Annotated[File, About("The key of that certificate, PEM.")] = None
+
     def __post_init__(self) -> None:
         for setting in SETTINGS.values():
             object.__setattr__(self, setting.name, setting.check(getattr(self, setting.name)))
@@ -207,6 +219,11 @@ class BrokerSettings:
             self._check_dashboard()
         elif self.dashboard_key_file is not None:
             raise InvalidSetting("dashboard_key_file", "it needs dashboard (--dashboard)")
+        if (self.nats_cert is None) is not (self.nats_key is None):
+            raise InvalidSetting("nats_key", "it and nats_cert go together: a certificate and its key")
+        for name in ("node", "nats_credentials", "nats_ca", "nats_cert"):
+            if self.cluster is None and getattr(self, name) is not None:
+                raise InvalidSetting(name, "it needs cluster (--cluster): the addresses of NATS")
 
     def _check_dashboard(self) -> None:
         """Check that only those can use the page without a token who could join as an operator anyway."""
@@ -235,75 +252,6 @@ class BrokerSettings:
             )
 
 
-_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
-
-_FLAGS: dict[str, bool] = {
-    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
-    **dict.fromkeys(("0", "f", "false", "n", "no", "off"), False),
-}
-"""What a bool may be called in the environment."""
-
-
-class Setting:
-    """One setting of the schema.
-
-    Attributes:
-        name: its name in a file.
-        option, variable: its name on the command line and in the environment.
-        type: bool, int, float or str.
-        kind, about: what users are told about it.
-        choices: the allowed values, if they are a few words.
-        default: its value if no source sets it.
-    """
-
-    def __init__(self, name: str, hint: Any, default: Any) -> None:
-        self.name = name
-        self.default = default
-        self.kind: Kind = next(item for item in hint.__metadata__ if isinstance(item, Kind))
-        self.about: About = next(item for item in hint.__metadata__ if isinstance(item, About))
-        declared = hint.__origin__
-        self.choices = get_args(declared) if get_origin(declared) is Literal else ()
-        self.type: type = declared if isinstance(declared, type) else str  # else choices, or `str | None`
-        self.option = "--" + name.replace("_", "-")
-        self.variable = self.about.environment or f"RINGBACK_{name.upper()}"
-
-    def check(self, value: Any, *, text: bool = False) -> Any:
-        """Return a value in its normal form.
-
-        Args:
-            text: whether the value may be a text that stands for it, from the environment or an option.
-
-        Raises:
-            InvalidSetting: the value is not allowed.
-        """
-        if value is None and self.default is None:
-            return None
-        try:
-            checked = self._from_text(value) if text and isinstance(value, str) else self._from_value(value)
-        except (ValueError, OverflowError):  # no number, or one that no float can hold
-            checked = None
-        if (
-            checked is None
-            or (self.choices and checked not in self.choices)
-            or not all(BOUNDS[word](checked, bound) for word, bound in self.kind.bounds.items())
-        ):
-            raise InvalidSetting(self.name, f"{self.kind.allowed} is allowed, not {value!r}")
-        if self.kind.check is not None:
-            try:
-                return self.kind.check(checked)
-            except ValueError as error:
-                raise InvalidSetting(self.name, str(error)) from None
-        return checked
-
-    def _from_text(self, text: str) -> Any:
-        return _FLAGS.get(text.strip().lower()) if self.type is bool else self.type(text)
-
-    def _from_value(self, value: Any) -> Any:
-        if self.type is float and type(value) is int:
-            return float(value)
-        return value if type(value) is self.type else None
-
-
 def _settings() -> dict[str, Setting]:
     hints = get_type_hints(BrokerSettings, include_extras=True)
     return {
@@ -319,7 +267,7 @@ def json_schema() -> dict[str, Any]:
     """Return the schema of `ringback.toml` as JSON Schema, draft 2020-12."""
     properties = {}
     for name, setting in SETTINGS.items():
-        kind: dict[str, Any] = {"type": _JSON_TYPES[setting.type], **setting.kind.bounds}
+        kind: dict[str, Any] = {"type": JSON_TYPES[setting.type], **setting.kind.bounds}
         if setting.choices:
             kind["enum"] = list(setting.choices)
         if setting.default is not None:  # TOML has no null

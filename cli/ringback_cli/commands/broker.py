@@ -26,7 +26,7 @@ def broker(options: SettingsOptions) -> None:
 
     Example: ringback broker --players tcp://0.0.0.0:5770 --key-file broker.key --access access.toml
     """
-    from ringback_broker import BindError, Broker, InvalidSetting
+    from ringback_broker import BindError, Broker, InvalidSetting, RealmFailed
     from ringback_broker.daemon.logs import audit_to, log_to_stderr
     from ringback_broker.daemon.settings_file import read_settings
 
@@ -57,5 +57,7 @@ def broker(options: SettingsOptions) -> None:
         raise Failure(Exit.USAGE, f"{loaded.where(error.setting)}: {error.reason}") from None
     except BindError as error:
         raise Failure(Exit.BIND_FAILED, str(error)) from None
+    except RealmFailed as error:
+        raise Failure(Exit.REALM_FAILED, str(error)) from None
     if forced:
         raise typer.Exit(Exit.FORCED)

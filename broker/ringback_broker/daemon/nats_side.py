@@ -1,0 +1,126 @@
+"""Opening the link of a broker to NATS, if it is a node of a realm."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ringback.extras import install_command
+from ringback_broker.cluster.frames import Frames, FramesTaker
+from ringback_broker.cluster.records import Records, Watcher
+from ringback_broker.settings.kinds import MAX_NAME_CHARS
+from ringback_broker.settings.schema import BrokerSettings, InvalidSetting
+
+if TYPE_CHECKING:
+    from ringback_broker.nats.login import Login
+    from ringback_broker.nats.names import RealmNames
+
+
+class RealmFailed(Exception):
+    """This broker cannot be a node of its realm. The message says why, and what to do."""
+
+
+def node_name(settings: BrokerSettings) -> str:
+    """Return the name of this node: that of the settings, or of the host."""
+    if settings.node is not None:
+        return settings.node
+    host = socket.gethostname().split(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]", "-", host)[:MAX_NAME_CHARS] or "node"
+
+
+def load_realm(settings: BrokerSettings) -> tuple[Login, RealmNames]:
+    """Return how to log in to NATS, and the names of the realm there.
+
+    Raises:
+        InvalidSetting: a package is missing, there are no addresses, or a file cannot be used.
+    """
+    try:
+        import nats  # noqa: F401
+
+        from ringback_broker.nats.login import load_login
+        from ringback_broker.nats.names import RealmNames
+    except ImportError as error:
+        why = f"{error.name} is not installed: {install_command('cluster')}"
+        raise InvalidSetting("cluster", why) from None
+    if settings.cluster is None:
+        raise InvalidSetting("cluster", "it names the addresses of NATS, and is not set (--cluster)")
+    login = load_login(
+        tuple(settings.cluster.split(",")),
+        settings.nats_credentials,
+        settings.nats_ca,
+        settings.nats_cert,
+        settings.nats_key,
+    )
+    return login, RealmNames(settings.realm)
+
+
+def create_realm(settings: BrokerSettings, replicas: int) -> bool:
+    """Make the bucket of a realm. Return whether it was made: False if it is there, as it must be.
+
+    Raises:
+        InvalidSetting: a package is missing, there are no addresses, or a file cannot be used.
+        RealmFailed: NATS is not there, does not allow it, or has a bucket that differs.
+    """
+    login, names = load_realm(settings)
+    from ringback_broker.nats.making import make
+    from ringback_broker.nats.problems import Problem
+
+    try:
+        return make(login, names, replicas)
+    except Problem as problem:
+        raise RealmFailed(str(problem)) from None
+
+
+class NatsSide:
+    """The link of a node to NATS. It connects from `start` to `close`, in a thread of its own.
+
+    Args:
+        software: what runs, with its version.
+        fail: takes the line about a problem that ends the broker, in a step of the loop.
+        contain: takes exceptions of what is handed to the loop.
+
+    Attributes:
+        node: the name of this node.
+        records, frames: what the realm uses.
+
+    Raises:
+        InvalidSetting: a package is missing, or a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        software: str,
+        fail: Callable[[str], None],
+        contain: Callable[[str, Exception], None],
+    ) -> None:
+        login, names = load_realm(settings)
+        from ringback_broker.nats.link import NatsLink
+
+        self.node = node_name(settings)
+        self._contain = contain
+        self._link = NatsLink(login, names, self.node, f"{software} node {self.node}", fail)
+        self.records: Records = self._link.records
+        self.frames: Frames = self._link.frames
+
+    def attach(self, watcher: Watcher, taker: FramesTaker) -> None:
+        """Set what changes of records and messages arrive at. Call this before `start`."""
+        self._link.attach(watcher, taker)
+
+    def start(self) -> None:
+        """Connect, in a thread."""
+        self._link.start()
+
+    def fileno(self) -> int:
+        """Return the descriptor that the loop polls."""
+        return self._link.fileno()
+
+    def take(self, now: float) -> None:
+        """Hand over what has come from NATS."""
+        self._link.take(now, self._contain)
+
+    def close(self) -> None:
+        """Disconnect. Closing twice does no harm."""
+        self._link.close()

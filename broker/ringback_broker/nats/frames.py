@@ -1,0 +1,172 @@
+"""Messages between nodes, over core subjects of NATS."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgpack
+from nats import errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from ringback_broker.cluster.frames import FramesTaker
+from ringback_broker.nats.client import Client
+from ringback_broker.nats.inlet import Inlet
+from ringback_broker.nats.names import RealmNames
+from ringback_broker.peers.connection import Sent
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""How much may wait on its way to NATS, and on its way to the loop."""
+
+ROOM_BYTES = 1024
+"""What a message may have besides its parts: who sends it, and the lengths."""
+
+DEFAULT_MAX_BYTES = 1024 * 1024
+"""`max_payload` of NATS by default."""
+
+
+class NatsFrames:
+    """Messages from and to the other nodes of a realm.
+
+    The loop calls `listen` and `send`; the thread of NATS calls the rest.
+
+    Args:
+        node: the name of this node.
+        inlet: takes messages to the loop.
+        wake: wakes the thread of NATS.
+
+    Attributes:
+        max_bytes: how many bytes a message may have, all parts together.
+    """
+
+    def __init__(self, names: RealmNames, node: str, inlet: Inlet, wake: Callable[[], None]) -> None:
+        self.max_bytes = DEFAULT_MAX_BYTES - ROOM_BYTES
+        self._names = names
+        self._node = node
+        self._inlet = inlet
+        self._wake = wake
+        self.taker: FramesTaker | None = None
+        self._boot = b""
+        # The number of the connection that the loop knows of; 0: none. What was sent before the loop knew
+        # that a connection was lost is not sent on the next one.
+        self._connection = 0
+        self._outbound: deque[tuple[int, str, bytes]] = deque()
+        self._handed = self._passed = 0  # bytes: the loop writes the first, the thread the second
+        self._listening: Subscription | None = None
+        self._listening_as = b""
+        self._arrived = self._taken = 0  # bytes: the thread writes the first, the loop the second
+        self._lost = False
+
+    # -- the loop
+
+    def listen(self, boot: bytes) -> None:
+        self._boot = boot
+        self._wake()
+
+    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+        if not self._connection:
+            return Sent.GONE
+        if self._handed - self._passed > MAX_WAITING_BYTES:
+            return Sent.FULL
+        payload: bytes = msgpack.packb((self._node, self._boot, *parts))
+        if len(payload) > self.max_bytes + ROOM_BYTES:
+            return Sent.GONE
+        self._handed += len(payload)
+        self._outbound.append((self._connection, self._names.frames_to(node, boot), payload))
+        if len(self._outbound) == 1:
+            self._wake()
+        return Sent.YES
+
+    def _connected(self, connection: int, max_bytes: int) -> None:
+        self._connection, self.max_bytes = connection, max_bytes
+
+    def _disconnected(self, connection: int, now: float) -> None:
+        if self._connection == connection:
+            self._connection = 0
+        if self.taker is not None:
+            self.taker.interrupted(now)
+
+    def _arrive(self, to: bytes, size: int, message: list[Any], now: float) -> None:
+        self._taken += size
+        if self.taker is not None and to == self._boot:
+            node, boot, *parts = message
+            self.taker.from_node(node, boot, tuple(parts), now)
+
+    def _report_loss(self, now: float) -> None:
+        self._lost = False
+        if self.taker is not None:
+            self.taker.interrupted(now)
+
+    # -- the thread of NATS
+
+    async def subscribe(self, client: Client) -> None:
+        """Take messages to the present boot of this node, and none to an earlier one."""
+        boot, before = self._boot, self._listening
+        if boot == self._listening_as:
+            return
+        self._listening_as = boot
+        subject = self._names.frames_to(self._node, boot)
+        self._listening = await client.subscribe(subject, cb=partial(self._receive, boot))
+        if before is not None:
+            await before.unsubscribe()
+
+    def connected(self, connection: int, max_payload: int) -> None:
+        """Tell the loop that messages can be sent."""
+        max_bytes = max_payload - ROOM_BYTES
+        self._inlet.put(lambda _now: self._connected(connection, max_bytes))
+
+    def disconnected(self, connection: int) -> None:
+        """Tell the loop that the connection is lost."""
+        self._listening, self._listening_as = None, b""
+        self._inlet.put(lambda now: self._disconnected(connection, now))
+
+    async def send_next(self, client: Client | None, connection: int) -> bool:
+        """Send the next message. Return whether there was one. What belongs to another connection is dropped.
+
+        Raises:
+            nats.errors.Error: the connection is lost.
+        """
+        try:
+            of, subject, payload = self._outbound.popleft()
+        except IndexError:
+            return False
+        try:
+            if client is not None and of == connection:
+                await client.publish(subject, payload)
+        except errors.MaxPayloadError:  # this server takes less than the one that the loop knows of
+            self.lose()
+        finally:
+            self._passed += len(payload)
+        return True
+
+    async def _receive(self, to: bytes, message: Msg) -> None:
+        data = message.data
+        size = len(data)
+        if self._arrived - self._taken > MAX_WAITING_BYTES:
+            self.lose()
+            return
+        found = _decode(data)
+        if found is None:
+            return
+        self._arrived += size
+        self._inlet.put(lambda now: self._arrive(to, size, found, now))
+
+    def lose(self) -> None:
+        """Tell the loop that messages may have been lost, if it does not know yet."""
+        if not self._lost:
+            self._lost = True
+            self._inlet.put(self._report_loss)
+
+
+def _decode(data: bytes) -> list[Any] | None:
+    """Return the name of a node, its boot and parts; None if that is not what a node sends."""
+    try:
+        message = msgpack.unpackb(data, max_map_len=0)
+    except Exception:  # msgpack raises five kinds; each means the same here
+        return None
+    if type(message) is not list or len(message) < 2 or type(message[0]) is not str:
+        return None
+    return message if {bytes}.issuperset(map(type, message[1:])) else None

@@ -1,0 +1,333 @@
+"""The link of a node to NATS: a thread with an event loop, which connects again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from nats import errors
+
+from ringback.protocol.limits import MAX_FRAME_BYTES
+from ringback_broker.cluster.frames import FramesTaker
+from ringback_broker.cluster.records import Watcher
+from ringback_broker.nats.bucket import differences, differs
+from ringback_broker.nats.client import Client, connect
+from ringback_broker.nats.frames import ROOM_BYTES, NatsFrames
+from ringback_broker.nats.inlet import Inlet
+from ringback_broker.nats.login import Login
+from ringback_broker.nats.names import RealmNames
+from ringback_broker.nats.problems import Problem, no_bucket, no_jetstream, permission_problem
+from ringback_broker.nats.records import NatsRecords
+from ringback_broker.nats.requests import Requests
+from ringback_broker.nats.watch import ANSWER_S, NoAnswer, Watch
+
+log = logging.getLogger("ringback.broker")
+
+AGAIN_S = 0.25, 2.0
+"""How long to wait before connecting again: the shortest and the longest time."""
+
+TICK_S = 0.1
+REFRESH_S = 1.0
+JOIN_S = 3.0
+ADVISED_BYTES = 2 * 1024 * 1024
+
+
+class NatsLink:
+    """The link of one node to NATS.
+
+    The broker's loop polls `fileno` and calls `take`. Everything else happens in a thread. Nothing here makes
+    the loop wait.
+
+    Args:
+        name: of this process, for those who look into NATS.
+        fail: takes the line about a problem that waiting does not end, in a step of the loop. It is called
+            once at most, and only before the first contact: later, a problem may be one of a server that is
+            being repaired.
+
+    Attributes:
+        records, frames: what the realm uses.
+        address: of the server that it is connected to, or was the last time.
+    """
+
+    def __init__(
+        self, login: Login, names: RealmNames, node: str, name: str, fail: Callable[[str], None]
+    ) -> None:
+        self._login = login
+        self._names = names
+        self._node = node
+        self._name = name
+        self._fail = fail
+        self._inlet = Inlet()
+        self._loop = _new_event_loop()
+        self._wanted = asyncio.Event()
+        self.records = NatsRecords(names, self._inlet, self._wake)
+        self.frames = NatsFrames(names, node, self._inlet, self._wake)
+        self._watch = Watch(names, self._inlet)
+        self._thread = threading.Thread(target=self._run, name="ringback-nats", daemon=True)
+        self._closing = self._failed = False
+        self._connections = 0
+        self._client: Client | None = None
+        self.address = ""
+        self._refused = ""
+        self._reported: str | None = None
+        self._had_contact = False
+
+    def attach(self, watcher: Watcher, taker: FramesTaker) -> None:
+        """Set what changes of records and messages arrive at. Call this before `start`."""
+        self._watch.watcher, self.frames.taker = watcher, taker
+
+    def start(self) -> None:
+        """Connect, in a thread, until `close`."""
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """Return the descriptor that the broker's loop polls."""
+        return self._inlet.fileno()
+
+    def take(self, now: float, contain: Callable[[str, Exception], None]) -> None:
+        """Hand over what has come, in a step of the broker's loop."""
+        self._inlet.take(now, contain)
+
+    def close(self) -> None:
+        """Send what waits, as far as that works at once, and disconnect. Closing twice does no harm."""
+        if not self._closing:
+            self._closing = True
+            if self._thread.is_alive():
+                self._wake()
+                self._thread.join(JOIN_S)
+            self._inlet.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._wanted.set)
+
+    # -- the thread of NATS
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._live())
+        except Exception:
+            log.exception("the link to NATS failed; this is a fault of ringback")
+            self._inlet.put(lambda _now: self._fail("the link to NATS failed; the log says why"))
+        finally:
+            self._loop.close()
+
+    async def _live(self) -> None:
+        shortest, longest = AGAIN_S
+        wait_s = shortest
+        addresses = list(self._login.addresses)
+        random.shuffle(addresses)
+        while not self._closing and not self._failed:
+            problems: list[Problem] = []
+            for address in addresses:
+                if self._closing:
+                    return
+                try:
+                    await self._use(address)
+                    wait_s = shortest
+                except Problem as problem:
+                    problems.append(problem)
+                else:
+                    problems.clear()
+            if problems:
+                self._report(problems)
+                await self._pause(wait_s)
+                wait_s = min(2 * wait_s, longest)
+        while not self._closing:
+            await self._pause(longest)  # the broker ends
+
+    def _report(self, problems: list[Problem]) -> None:
+        """Say why there is no contact: once for each reason. End the broker if waiting does not help."""
+        lasting = [problem for problem in problems if problem.lasts]
+        text = str((lasting or problems)[0])
+        if lasting and not self._had_contact:
+            self._inlet.put(lambda _now: self._fail(text))
+            self._failed = True
+        elif text != self._reported:
+            self._reported = text
+            log.warning(
+                "no contact with the realm %s: %s; trying again until there is", self._names.realm, text
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, and refuse what is asked for meanwhile."""
+        until = time.monotonic() + seconds
+        while not self._closing and (left := until - time.monotonic()) > 0:
+            await self._refuse_all()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), left)
+            self._wanted.clear()
+
+    async def _refuse_all(self) -> None:
+        self.records.fail_all()
+        while await self.frames.send_next(None, 0):
+            pass
+
+    async def _use(self, address: str) -> None:
+        """Connect to a server, and use the connection until it is lost.
+
+        Raises:
+            Problem: there was no contact with the realm through this server.
+        """
+        self._refused = ""
+        inbox = f"{self._names.inbox_of(self._node)}.{secrets.token_hex(8)}"
+        connecting = asyncio.ensure_future(connect(self._login, address, self._name, inbox, self._on_error))
+        while not connecting.done():  # meanwhile, what is asked for gets an answer
+            await self._refuse_all()
+            await asyncio.wait({connecting}, timeout=TICK_S)
+        client = connecting.result()
+        self._client, self.address = client, address
+        requests = Requests(client, inbox)
+        self._connections += 1
+        number = self._connections
+        sending = ticking = None
+        try:
+            await requests.listen()
+            await self._watch.subscribe(client)
+            await self.frames.subscribe(client)
+            await client.publish(self._names.frames_to(self._node, b"\0"))  # may this user send frames?
+            await client.flush(ANSWER_S)  # type: ignore[arg-type]
+            if self._refused:
+                raise permission_problem(self._refused, self._names.realm)
+            self.frames.connected(number, int(client.server.get("max_payload", 0)))
+            sending = asyncio.ensure_future(self._send(client, requests, number))
+            ticking = asyncio.ensure_future(self._tick(client, requests))
+            await self._keep_contact(client, requests, address)
+        except (errors.Error, OSError) as error:
+            why = str(error).removeprefix("nats: ") or type(error).__name__
+            raise Problem(f"{address}: the connection was lost: {why}", lasts=False) from None
+        finally:
+            if self._closing and sending is not None and client.is_connected:
+                await self._send_rest(client, requests, number)
+            for task in (sending, ticking):
+                if task is not None:
+                    task.cancel()
+            requests.close()
+            self.frames.disconnected(number)
+            await client.end()
+
+    async def _keep_contact(self, client: Client, requests: Requests, address: str) -> None:
+        """Read what all nodes know, and keep it fresh, until the connection is lost.
+
+        Raises:
+            Problem: there was never any contact through this connection.
+        """
+        had_contact = False
+        while client.is_connected and not self._closing:
+            try:
+                await self._check_bucket(requests)
+                await self._watch.read_all(requests)
+            except NoAnswer:
+                problem = no_jetstream(self._names)
+            except Problem as found:
+                problem = found
+            else:
+                had_contact = True
+                self._welcome(client, address)
+                await self._refresh(client, requests)
+                self._watch.contact(False)
+                if not client.is_connected and not self._closing:
+                    self._reported = None
+                    log.warning("the connection to NATS at %s was lost; connecting again", address)
+                continue
+            if not client.is_connected:
+                break
+            if problem.lasts and not self._had_contact:
+                raise problem
+            self._report([problem])
+            await asyncio.sleep(REFRESH_S)
+        if not had_contact and not self._closing:
+            raise Problem(f"{address}: the connection was lost", lasts=False)
+
+    async def _check_bucket(self, requests: Requests) -> None:
+        answer = await requests.ask(self._names.info, b"", ANSWER_S)
+        if self._refused:
+            raise permission_problem(self._refused, self._names.realm)
+        error = answer.get("error") or {}
+        if error.get("code") == 404:
+            raise no_bucket(self._names)
+        if "config" not in answer:
+            raise NoAnswer
+        if found := differences(answer["config"], self._names):
+            raise differs(self._names, found)
+
+    def _welcome(self, client: Client, address: str) -> None:
+        server = client.server
+        self._had_contact, self._reported = True, None
+        log.info(
+            "in contact with the realm %s as node %s: NATS %s at %s",
+            self._names.realm,
+            self._node,
+            server.get("version"),
+            address,
+        )
+        size = int(server.get("max_payload", 0))
+        if size < MAX_FRAME_BYTES + ROOM_BYTES:
+            log.warning(
+                "NATS takes messages of up to %d bytes, so larger calls between nodes fail (TOO_LARGE): set"
+                " max_payload: %d in its configuration",
+                size,
+                ADVISED_BYTES,
+            )
+        self._watch.contact(True)
+
+    async def _refresh(self, client: Client, requests: Requests) -> None:
+        """Keep the watched records fresh. Return when that does not work any more."""
+        with contextlib.suppress(NoAnswer):
+            while client.is_connected and not self._closing:
+                await self._watch.refresh(requests)
+                for _ in range(round(REFRESH_S / TICK_S)):
+                    if client.is_connected and not self._closing:
+                        await asyncio.sleep(TICK_S)
+
+    async def _send(self, client: Client, requests: Requests, number: int) -> None:
+        """Send what the loop asks for, as long as the connection lasts."""
+        with contextlib.suppress(errors.Error, OSError):
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                await self._send_all(client, requests, number)
+
+    async def _send_all(self, client: Client, requests: Requests, number: int) -> None:
+        await self.frames.subscribe(client)
+        # Records go first: they are few, and a renewal must not wait for a crowd of frames.
+        while await self.records.send(requests) or await self.frames.send_next(client, number):
+            await self.frames.subscribe(client)
+
+    async def _send_rest(self, client: Client, requests: Requests, number: int) -> None:
+        with contextlib.suppress(errors.Error, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._send_all(client, requests, number), 1.0)
+            await client.flush(1)
+
+    async def _tick(self, client: Client, requests: Requests) -> None:
+        """Give up overdue questions. When the connection is lost, give up all of them."""
+        while client.is_connected:
+            requests.expire(self._loop.time())
+            await asyncio.sleep(TICK_S)
+        requests.close()
+
+    def _on_error(self, error: Exception) -> None:
+        """Take what nats-py reports about a connection. That it is lost is noticed elsewhere."""
+        if isinstance(error, errors.SlowConsumerError):
+            self.frames.lose()
+        text = str(error)
+        if "permissions violation" in text:
+            if self._had_contact and not self._refused:
+                log.error("%s", permission_problem(text, self._names.realm))
+            self._refused = text
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop: that of uvloop, if it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

