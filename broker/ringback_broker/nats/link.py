@@ -226,6 +226,8 @@ class NatsLink:
                 await self._watch.read_all(requests)
             except NoAnswer:
                 problem = no_jetstream(self._names)
+                if self._refused:
+                    problem = permission_problem(self._refused, self._names.realm)
             except Problem as found:
                 problem = found
             else:

@@ -114,13 +114,10 @@ def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContex
             setting = "nats_cert"
             context.load_cert_chain(cert, key, password="")  # a key with a password is an error, no question
     except ssl.SSLError as error:
-        path = ca if setting == "nats_ca" else f"{cert} with {key}"
-        what = (
-            "a file of certificates"
-            if setting == "nats_ca"
-            else "a certificate and its key, without password"
-        )
-        raise InvalidSetting(setting, f"{path}: PEM, {what}, is allowed ({error.reason})") from None
+        path, what = ca, "certificates"
+        if setting == "nats_cert":
+            path, what = f"{cert} with {key}", "a certificate and its key without a password"
+        raise InvalidSetting(setting, f"{path}: {what} in PEM are allowed ({error.reason})") from None
     except OSError as error:
         path = ca if setting == "nats_ca" else f"{cert} or {key}"
         raise InvalidSetting(setting, f"{path}: {error.strerror}") from None

@@ -1,0 +1,350 @@
+"""What ends a node, each in one line, and TLS and credentials to NATS. All with real servers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.nats import (
+    ADMIN,
+    NODE,
+    PERMISSIONS,
+    REALM,
+    NatsServer,
+    administer,
+    credentials_file,
+    delete_bucket,
+    make_certificates,
+    make_realm,
+)
+from support.nodes import Node
+
+from ringback_broker.nats.bucket import config_of
+from ringback_broker.nats.client import Client
+from ringback_broker.nats.login import Login, load_login
+from ringback_broker.nats.names import RealmNames
+from ringback_broker.settings.schema import InvalidSetting
+
+
+def failure(addresses: str, login: Login | None = None, realm: str = REALM) -> str:
+    """Return the line that ends a node."""
+    with Node(addresses, login=login, realm=realm) as node:
+        node.wait(lambda: node.failures, "a failure")
+        assert not node.in_contact
+        [line] = node.failures
+        assert "\n" not in line
+        return line
+
+
+def test_wrong_credentials(nats: NatsServer) -> None:
+    wrong = Login((nats.address,), {"user": "node", "password": "guessed"})
+    assert failure(nats.address, wrong) == f"{nats.address}: NATS refuses the credentials of nats_credentials"
+    none = Login((nats.address,))
+    wanted = f"{nats.address}: NATS asks for credentials: set nats_credentials (--nats-credentials)"
+    assert failure(nats.address, none) == wanted
+
+
+def test_no_bucket() -> None:
+    with NatsServer() as server:
+        wanted = "NATS has no realm 'main': make it with `ringback realm create main`, or correct realm"
+        assert failure(server.address) == wanted
+
+
+def test_a_wrong_name_of_the_realm(nats: NatsServer) -> None:
+    line = failure(nats.address, realm="other")
+    assert line.startswith('NATS refuses: permissions violation for publish to "ringback.other.n.a.00"; ')
+    assert line.endswith("the user needs the permissions of a node of the realm 'other' (docs/scale.md)")
+    may_everything = Login((nats.address,), dict(ADMIN))
+    assert failure(nats.address, may_everything, "other").startswith("NATS has no realm 'other': make it")
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ('"ringback.main.n.>"', 'publish to "ringback.main.n.a.00"'),
+        ('"$JS.API.STREAM.INFO.KV_ringback-main"', 'publish to "$js.api.stream.info.kv_ringback-main"'),
+        ('"$JS.API.STREAM.MSG.GET.KV_ringback-main"', 'publish to "$js.api.stream.msg.get.kv_ringback-main"'),
+        ('subscribe: ["ringback.main.>"]', 'subscription to "ringback.main.'),
+    ],
+)
+def test_a_permission_that_is_missing(line: str, refused: str) -> None:
+    other = 'subscribe: ["ringback.main.x"]' if line.startswith("subscribe") else '"nothing"'
+    assert line in PERMISSIONS
+    with NatsServer(PERMISSIONS.replace(line, other)) as server:
+        make_realm(server.address)
+        assert f"NATS refuses: permissions violation for {refused}" in failure(server.address)
+
+
+def test_what_a_node_may_not_do(nats: NatsServer, node: Node) -> None:
+    """With the permissions of docs/scale.md, a node cannot harm the bucket, nor speak as NATS."""
+    import asyncio
+
+    from ringback_broker.nats.client import connect
+
+    names = RealmNames(REALM)
+    refused: list[str] = []
+
+    async def try_all() -> None:
+        login = Login((nats.address,), dict(NODE))
+        client = await connect(
+            login, nats.address, "tests", names.inbox_of("x"), lambda error: refused.append(str(error))
+        )
+        for subject in (
+            f"$JS.API.STREAM.DELETE.{names.stream}",
+            f"$JS.API.STREAM.PURGE.{names.stream}",
+            f"$JS.API.STREAM.UPDATE.{names.stream}",
+            f"$JS.API.STREAM.MSG.DELETE.{names.stream}",
+            "$JS.API.STREAM.CREATE.other",
+            f"{names.changes}seat",
+            "ringback.other.n.a.00",
+            "anything",
+        ):
+            await client.publish(subject, b"{}")
+            await client.flush(5)
+            assert len(refused) == 1 and "permissions violation for publish" in refused.pop(), subject
+        for subject in (">", f"{names.records}>", "_INBOX.>", "ringback.>"):
+            await client.subscribe(subject)
+            await client.flush(5)
+            assert len(refused) == 1 and "permissions violation for subscription" in refused.pop(), subject
+        # The header that wipes all records is refused by the bucket itself.
+        answer = await client.request(
+            f"{names.records}node.a", b"", headers={"Nats-Rollup": "all"}, timeout=5
+        )
+        assert b"rollup not permitted" in answer.data
+        await client.end()
+
+    made = node.ask(node.records.put, "p.x", b"one", 0)
+    asyncio.run(try_all())
+    assert node.ask(node.records.read, "p.x") == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"max_age": 3600.0}, "the age at which records end, in ns is 3600000000000, not 21600000000000"),
+        ({"storage": "memory"}, "storage is memory, not file"),
+        ({"max_msgs_per_subject": 5}, "history is 5, not 1"),
+        ({"allow_direct": True}, "allow_direct is True, not False"),
+        ({"republish": None}, "republish is None to None, not $KV.ringback-main.> to ringback.main.w.>"),
+    ],
+)
+def test_a_bucket_that_is_not_as_it_must_be(changes: dict[str, object], difference: str) -> None:
+    async def make(client: Client) -> None:
+        await client.jetstream().add_stream(config_of(RealmNames(REALM), 1).evolve(**changes))
+
+    with NatsServer() as server:
+        administer(server.address, make)
+        line = failure(server.address)
+        assert line == f"the bucket ringback-main is not as ringback needs it: {difference}"
+        administer(server.address, delete_bucket)
+
+
+@contextmanager
+def rewriting(port: int, before: bytes, after: bytes) -> Iterator[str]:
+    """Put something between a node and a NATS server that changes what the server says first."""
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", port))
+            first = far.recv(65536)
+            near.sendall(re.sub(before, after, first))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            end.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("version", ["2.9.25", "1.4.1", "0.0.0-x", "none"])
+def test_a_server_that_is_too_old(nats: NatsServer, version: str) -> None:
+    """The server is a new one; it is made to say another version."""
+    with rewriting(nats.port, rb'"version":"[^"]*"', f'"version":"{version}"'.encode()) as address:
+        assert failure(address) == f"{address}: this is NATS {version}, and ringback needs 2.10 or newer"
+
+
+def test_an_old_server_of_debian() -> None:
+    binary = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
+    version = "" if binary is None else subprocess.check_output([binary, "--version"], text=True)
+    if binary is None or " v2.9." not in version:
+        pytest.skip("Debian's nats-server 2.9 is not installed")
+    server = NatsServer()
+    server.binary = binary
+    with server:
+        assert "this is NATS 2.9." in failure(server.address)
+
+
+def test_a_small_max_payload_is_a_warning(lines: list[str]) -> None:
+    with NatsServer(max_payload="1MB") as server:
+        make_realm(server.address)
+        with Node(server.address) as node:
+            node.wait(lambda: node.in_contact, "contact")
+    [line] = [line for line in lines if "messages of up to" in line]
+    assert line == (
+        "NATS takes messages of up to 1048576 bytes, so larger calls between nodes fail (TOO_LARGE): set"
+        " max_payload: 2097152 in its configuration"
+    )
+
+
+def test_without_jetstream_a_node_waits_and_says_why(lines: list[str]) -> None:
+    with NatsServer(jetstream=False) as server, Node(server.address) as node:
+        node.wait(lambda: any("nothing in NATS answers" in line for line in lines), "the line")
+        assert node.failures == []
+        [line] = [line for line in lines if "no contact" in line]
+        assert "no leader yet, or JetStream is off; trying again until there is" in line
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder)
+    return folder
+
+
+def tls(folder: Path, more: str = "") -> str:
+    files = f'cert_file: "{folder}/server.pem", key_file: "{folder}/server.key", ca_file: "{folder}/ca.pem"'
+    return f"{PERMISSIONS}\ntls {{ {files} {more} }}"
+
+
+@contextmanager
+def encrypted(folder: Path, more: str = "") -> Iterator[NatsServer]:
+    """Start a NATS server with TLS and a realm."""
+    plain = NatsServer()
+    with plain:
+        make_realm(plain.address)
+        plain.kill()
+        plain.settings = tls(folder, more)
+        yield plain.start()
+
+
+def with_files(server: NatsServer, scheme: str, tmp_path: Path, **files: str) -> Login:
+    address = server.address.replace("nats://", f"{scheme}://")
+    return load_login((address,), credentials_file(tmp_path), **files)
+
+
+@pytest.mark.parametrize("scheme", ["tls", "nats"])
+def test_tls_with_the_right_authority(certificates: Path, tmp_path: Path, scheme: str) -> None:
+    with encrypted(certificates) as server:
+        login = with_files(server, scheme, tmp_path, ca=f"{certificates}/ca.pem")
+        with Node(server.address, login=login) as node:
+            node.wait(lambda: node.in_contact, "contact")
+        # A nats:// address of such a server without the authority is encrypted too, and not trusted.
+        line = failure(server.address, with_files(server, scheme, tmp_path))
+        assert "the server's certificate is not valid here: " in line and "nats_ca names the file" in line
+        login = with_files(server, scheme, tmp_path, ca=f"{certificates}/other.pem")
+        assert "certificate is not valid here" in failure(server.address, login)
+
+
+def test_tls_with_a_certificate_of_the_node(certificates: Path, tmp_path: Path) -> None:
+    ca, cert, key = (f"{certificates}/{name}" for name in ("ca.pem", "client.pem", "client.key"))
+    with encrypted(certificates, ", verify: true") as server:
+        with Node(
+            server.address, login=with_files(server, "tls", tmp_path, ca=ca, cert=cert, key=key)
+        ) as node:
+            node.wait(lambda: node.in_contact, "contact")
+        line = failure(server.address, with_files(server, "tls", tmp_path, ca=ca))
+        assert "the server wants a certificate: set nats_cert and nats_key" in line
+
+
+def test_secrets_are_not_sent_to_a_server_without_tls(nats: NatsServer, tmp_path: Path) -> None:
+    """Somebody between could strip TLS from what the server says first."""
+    line = failure(nats.address, with_files(nats, "tls", tmp_path))
+    assert "this server has no TLS, which tls://, nats_ca and nats_cert ask for" in line
+    heard = b""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"tls://127.0.0.1:{listener.getsockname()[1]}"
+        login = load_login((address,), credentials_file(tmp_path))
+        with Node(address, login=login) as node:
+            near, _ = listener.accept()
+            near.sendall(
+                b'INFO {"server_id":"x","version":"2.12.0","max_payload":1048576,"headers":true}\r\n'
+            )
+            near.settimeout(10)
+            while data := near.recv(4096):
+                heard += data
+            near.close()
+            node.wait(lambda: node.failures, "a failure")
+    assert heard == b""
+
+
+# -- credentials
+
+
+def test_a_seed_of_an_nkey(tmp_path: Path) -> None:
+    import nkeys  # type: ignore[import-untyped]
+
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    public = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    settings = PERMISSIONS.replace('user: "node", password: "node-secret"', f"nkey: {public}")
+    path = tmp_path / "node.nk"
+    path.write_bytes(seed + b"\n")
+    path.chmod(0o600)
+    with NatsServer(settings) as server:
+        make_realm(server.address)
+        with Node(server.address, login=load_login((server.address,), str(path))) as node:
+            node.wait(lambda: node.in_contact, "contact")
+
+
+def test_a_token(tmp_path: Path) -> None:
+    with NatsServer('authorization { token: "a-token" }') as server:
+        login = load_login((server.address,), credentials_file(tmp_path, {"token": "a-token"}))
+        assert failure(server.address, login).startswith("NATS has no realm 'main'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "user = 'a'", "user = 'a'\npassword = 5", "token = 'a'\nuser = 'b'", "SUxyz", "\xff", "x", "[user]"],
+)
+def test_files_that_have_no_credentials(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(text.encode("latin-1"))
+    path.chmod(0o600)
+    with pytest.raises(InvalidSetting, match=r"nats_credentials: .*a \.creds file, a file with an nkey seed"):
+        load_login(("nats://h:1",), str(path))
+
+
+def test_files_that_cannot_be_used(tmp_path: Path, certificates: Path) -> None:
+    path = credentials_file(tmp_path)
+    Path(path).chmod(0o640)
+    with pytest.raises(InvalidSetting, match=r"other users may read this file: run chmod 600 "):
+        load_login(("nats://h:1",), path)
+    with pytest.raises(InvalidSetting, match=r"nats_credentials: .*No such file"):
+        load_login(("nats://h:1",), f"{tmp_path}/no")
+    with pytest.raises(InvalidSetting, match=r"nats_ca: .*No such file"):
+        load_login(("nats://h:1",), ca=f"{tmp_path}/no")
+    with pytest.raises(InvalidSetting, match=r"nats_ca: .*certificates in PEM are allowed"):
+        load_login(("nats://h:1",), ca=path)
+    with pytest.raises(InvalidSetting, match=r"nats_cert: .*No such file"):
+        load_login(("nats://h:1",), cert=f"{tmp_path}/no", key=f"{tmp_path}/no")
+    with pytest.raises(InvalidSetting, match=r"nats_cert: .*a certificate and its key without a password"):
+        load_login(("nats://h:1",), cert=f"{certificates}/client.pem", key=f"{certificates}/other.key")
+
+
+def test_nothing_secret_is_in_a_repr(tmp_path: Path) -> None:
+    login = load_login(("nats://h:1",), credentials_file(tmp_path))
+    assert login.options == NODE and "secret" not in repr(login)
