@@ -17,7 +17,7 @@ from ringback_cli.exits import Exit
 
 HIDDEN = (
     *("rich", "tomlkit", "jwt", "cryptography", "prometheus_client", "starlette", "uvicorn"),
-    "opentelemetry",
+    *("opentelemetry", "nats", "nkeys", "uvloop"),
 )
 """What extras install. pydantic is not here, because some versions of typer need it."""
 
@@ -38,6 +38,7 @@ sys.exit(run(sys.argv[1:]))
 TABLES = f"USAGE: tables need rich (--json does not): {install_command('broker')}\n"
 ACCESS = f"USAGE: editing the access list needs tomlkit: {install_command('broker')}\n"
 TOKENS = f"USAGE: tokens need PyJWT and cryptography: {install_command('tokens')}\n"
+CLUSTER = f"USAGE: --cluster: nats is not installed: {install_command('cluster')}\n"
 KEY = "0" * 40
 
 
@@ -87,6 +88,7 @@ def test_help_needs_no_extra(tmp_path: Path) -> None:
         (["keys", "revoke", "a"], ACCESS),
         (["token", "new", "backend"], TOKENS),
         (["token", "show"], TOKENS),
+        (["realm", "create", "main", "--cluster", "nats://127.0.0.1"], CLUSTER),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
@@ -117,6 +119,12 @@ def test_commands_at_a_broker(shop: Any, tmp_path: Path) -> None:
         assert (code, errors) == (Exit.USAGE, TABLES), arguments
         code, output, errors = at_broker(*arguments, "--json")
         assert (code, errors) == (Exit.OK, "") and output, arguments
+
+
+def test_a_node_whose_extra_is_missing(tmp_path: Path) -> None:
+    addresses = ["--players", "tcp://127.0.0.1:0", "--backend", "tcp://127.0.0.1:0"]
+    code, output, errors = run("broker", *addresses, "--cluster", "nats://127.0.0.1", cwd=tmp_path)
+    assert (code, output, errors) == (Exit.USAGE, "", CLUSTER)
 
 
 @pytest.mark.parametrize(("options", "extra"), [([], "metrics"), (["--dashboard"], "dashboard")])

@@ -135,3 +135,28 @@ def test_a_reload_that_fails_holds_up_no_request_to_stop() -> None:
     finally:
         signals.close()
     assert asked == [1]
+
+
+def test_what_comes_from_other_nodes_is_taken_before_bundles_are_sent() -> None:
+    """So what it adds to a bundle leaves in the same step. The poller looks at it while it is awake."""
+    stage = Stage()
+    taken: list[float] = []
+    stage.switchboard.send_bundles = lambda now: taken.append(-now)  # type: ignore[method-assign]
+    loop = Loop(stage.switchboard, [], stage.stopping, {}, carriers={7: taken.append})
+    loop.begin(100.0)
+    loop.step(set(), 100.1)
+    loop.step({7}, 100.2)
+    assert taken == [-100.1, 100.2, -100.2]
+    assert 7 in loop.poller(0.0)._carriers
+
+
+def test_an_exception_of_what_comes_from_other_nodes_stops_nothing() -> None:
+    stage = Stage()
+
+    def fail(now: float) -> None:
+        raise RuntimeError
+
+    loop = Loop(stage.switchboard, [], stage.stopping, {}, carriers={7: fail})
+    loop.begin(100.0)
+    assert loop.step({7}, 100.1) == 100.0 + TICK_S
+    assert stage.switchboard.counters.faults == 1

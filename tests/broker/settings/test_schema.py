@@ -52,12 +52,35 @@ def test_settings_have_sound_defaults() -> None:
         ({"http": "127.0.0.1:99999"}, "http: HOST:PORT is allowed"),
         ({"http": 5772}, "http: HOST:PORT is allowed, not 5772"),
         ({"http": "0.0.0.0:1"}, "http: other machines can reach 0.0.0.0:1, so it needs a token"),
+        ({"cluster": "h:4222"}, "cluster: nats://HOST:PORT or tls://HOST:PORT is allowed"),
+        ({"cluster": ""}, "cluster: nats://HOST:PORT or tls://HOST:PORT is allowed"),
+        ({"cluster": "nats://h,"}, "cluster: nats://HOST:PORT or tls://HOST:PORT is allowed"),
+        ({"cluster": "nats://h:0"}, "cluster: a port must be from 1 to 65535"),
+        ({"cluster": "nats://secret:word@h"}, "cluster: an address must have no user or password(?!.*word@)"),
+        ({"cluster": "nats://h/x"}, "cluster: nats://HOST:PORT or tls://HOST:PORT is allowed"),
+        ({"cluster": "ws://h"}, "cluster: nats://HOST:PORT or tls://HOST:PORT is allowed"),
+        ({"realm": ""}, "realm: 1 to 64 letters, digits, - and _ are allowed, not ''"),
+        ({"realm": "a.b"}, "realm: 1 to 64 letters, digits, - and _ are allowed, not 'a.b'"),
+        ({"realm": "x" * 65}, "realm: 1 to 64 letters"),
+        ({"cluster": "nats://h", "node": "a>"}, "node: 1 to 64 letters, digits, - and _ are allowed"),
+        ({"cluster": "nats://h", "node_lease": 11}, "node_lease: a number of seconds from 12 to 600"),
+        ({"node": "a"}, "node: it needs cluster"),
+        ({"nats_ca": "a"}, "nats_ca: it needs cluster"),
+        ({"nats_credentials": "a"}, "nats_credentials: it needs cluster"),
+        ({"cluster": "nats://h", "nats_cert": "a"}, "nats_key: it and nats_cert go together"),
+        ({"cluster": "nats://h", "nats_key": "a"}, "nats_key: it and nats_cert go together"),
         ({"log_format": "yaml"}, "log_format: text or json is allowed, not 'yaml'"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSetting, match=message):
         BrokerSettings(**settings)
+
+
+def test_addresses_of_nats_have_a_normal_form() -> None:
+    settings = BrokerSettings(cluster="nats://h, tls://b:1/,nats://[::1]")
+    assert settings.cluster == "nats://h:4222,tls://b:1,nats://[::1]:4222"
+    assert (settings.realm, settings.node, settings.node_lease) == ("main", None, 15.0)
 
 
 @pytest.mark.parametrize(
