@@ -47,7 +47,7 @@ type: setup
 # slow under a tracer.
 PURE := sdk/ringback/protocol sdk/ringback/core \
 	broker/ringback_broker/peers broker/ringback_broker/admission broker/ringback_broker/operations \
-	broker/ringback_broker/switchboard broker/ringback_broker/settings
+	broker/ringback_broker/switchboard broker/ringback_broker/settings broker/ringback_broker/cluster
 PURE_TESTS := $(addprefix tests/,$(subst ringback/,,$(subst ringback_broker/,,$(PURE))))
 comma := ,
 PURE_CODE := sdk/ringback/errors.py$(subst $() ,,$(foreach folder,$(PURE),$(comma)$(folder)/*))

@@ -31,6 +31,7 @@ from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, SessionState
 from ringback.protocol.limits import Limits
 from ringback.protocol.operator_frames import Order, Subject, What
 from ringback.protocol.player_ids import PlayerID, encode_player_id
+from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.daemon import receiver
 from ringback_broker.daemon.log_lines import LogLines
 from ringback_broker.daemon.loop import Loop
@@ -46,7 +47,9 @@ from ringback_broker.switchboard.switchboard import Switchboard
 
 _EVENT = struct.Struct("=hi")
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
-_ENDED = tuple(f"sessions_{why}" for why in ("expired", "too_slow", "too_fast", "replaced", "kicked"))
+_ENDED = tuple(
+    f"sessions_{why}" for why in ("expired", "too_slow", "too_fast", "replaced", "kicked", "moved")
+)
 PROGRESS_TYPE = int(EnvelopeType.PROGRESS)
 BURST = 64
 BROKER, REFUSING, SILENT = "tcp://192.0.2.1:1", "tcp://[2001:db8::1]:", "tcp://[2001:db8::2]:"
@@ -157,6 +160,7 @@ class Router:
             routing_id, *parts = self._outgoing
             self._outgoing = []
             self.process.count(parts[-1])
+            self.process.sends(routing_id, parts[-1])
             self.peers[routing_id].down.send(tuple(parts))
 
     def _check_room(self, routing_id: bytes) -> None:
@@ -237,7 +241,7 @@ def _fault(what: str, error: Exception) -> None:
 class _Daemon:
     """The broker's own switchboard, receivers and loop, on simulated sockets."""
 
-    def __init__(self, settings: BrokerSettings, process: BrokerProcess) -> None:
+    def __init__(self, settings: BrokerSettings, process: BrokerProcess, cluster: Cluster | None) -> None:
         self._process = process
         self._grace_s = settings.grace
         routers = [
@@ -251,11 +255,15 @@ class _Daemon:
             _Wire(process, *routers, self.drain),
             max_connections=process.max_connections,
             nonce=lambda: process.world.random.randbytes(16),
+            cluster=cluster,
         )
         self._stopping = Stopping(self.switchboard.drain)
         self._bell = _Bell(self._stopping, settings.grace)
         receivers = [Receiver(router, self.switchboard, has_keys=True) for router in routers]
-        self._loop = Loop(self.switchboard, receivers, self._stopping, {self._bell: self._bell.take})
+        realm = self.switchboard.realm
+        others = {self._bell: self._bell.take, process.inbox: process.inbox.take}
+        first = None if realm is None else realm.begin_step
+        self._loop = Loop(self.switchboard, receivers, self._stopping, others, first=first)
         # A real broker goes on after a fault. Here it ends the run.
         parts: list[Any] = [self._loop, *receivers, *(receiver._strangers for receiver in receivers)]
         for part in parts:
@@ -278,6 +286,8 @@ class _Daemon:
             ready |= {router.monitor for router in routers if router.monitor.events}
         if self._bell.rung:
             ready.add(self._bell)
+        if self._process.inbox.waiting:
+            ready.add(self._process.inbox)
         return self._loop.step(ready, now)
 
     @property
@@ -285,15 +295,40 @@ class _Daemon:
         return all(events.noted_at is None for events in self._events)
 
 
+class Inbox:
+    """What the engine of a realm has heard. The broker's loop takes it, in a step."""
+
+    def __init__(self, process: BrokerProcess) -> None:
+        self.waiting: deque[Callable[[float], object]] = deque()
+        self._process = process
+
+    def add(self, heard: Callable[[float], object]) -> None:
+        if self._process.alive:
+            self.waiting.append(heard)
+            self._process.nudge()
+
+    def take(self, now: float) -> None:
+        while self.waiting:
+            self.waiting.popleft()(now)
+
+
 class BrokerProcess(Process):
     """A broker, from its start to its end."""
 
-    def __init__(self, world: World, settings: BrokerSettings, max_connections: int) -> None:
-        super().__init__(world, "broker")
+    def __init__(
+        self,
+        world: World,
+        settings: BrokerSettings,
+        max_connections: int,
+        name: str = "broker",
+        join: Callable[[BrokerProcess], Cluster] | None = None,
+    ) -> None:
+        super().__init__(world, name)
+        self.inbox = Inbox(self)
         self.max_connections = max_connections
         self.descriptors: set[int] = set()
         self.routers = {side: Router(self, side) for side in Side}
-        self.daemon = _Daemon(settings, self)
+        self.daemon = _Daemon(settings, self, None if join is None else join(self))
         self.sent: dict[int, int] = {}
         self.departed: set[bytes] = set()
         self._next_check = world.now
@@ -318,13 +353,20 @@ class BrokerProcess(Process):
 
     def connection_of(self, descriptor: int) -> Connection | None:
         for connection in self.world.connections:
-            if connection.open_above and connection.descriptor == descriptor:
+            if self._is_ours(connection) and connection.descriptor == descriptor:
                 return connection
         return None
+
+    def _is_ours(self, connection: Connection) -> bool:
+        router = connection.router
+        return connection.open_above and router is not None and router.process is self
 
     def count(self, frame: bytes) -> None:
         for carried in unbundle(frame)[1::2] if frame[1] == FrameType.BUNDLE else (frame,):
             self.sent[carried[1]] = self.sent.get(carried[1], 0) + 1
+
+    def sends(self, routing_id: bytes, frame: bytes) -> None:
+        """Take note of a frame that leaves for an endpoint."""
 
     def nudge(self) -> None:
         """Wake the broker. Now and then its machine has other work to do first."""
@@ -342,6 +384,7 @@ class BrokerProcess(Process):
             self.kill()
             return
         busy = any(router.waiting or router.monitor.events for router in self.routers.values())
+        busy = busy or bool(self.inbox.waiting)
         self.wake(0.0 if busy else max(0.0, wake_at - now))
 
     def kill(self) -> None:
@@ -365,14 +408,15 @@ class BrokerProcess(Process):
         assert sent <= bounced + counters.sessions_refused + ended + counters.joins_delayed, counters
         assert not counters.violations and not counters.malformed and not counters.faults, counters
 
-    def check_at_rest(self, peers: int) -> None:
+    def check_at_rest(self, peers: int | None) -> None:
         """Check that this number of sessions is left, one for each open connection, and nothing else."""
         self.check_counters()
         board = self.switchboard
         check_tables(self)
         sessions = {(s.side, s.routing_id, s.connection.descriptor) for s in board.roster.sessions()}
-        network = {(c.side, c.routing_id, c.descriptor) for c in self.world.connections if c.open_above}
-        assert len(sessions) == peers and sessions == network, (sessions, network)
+        ours = [connection for connection in self.world.connections if self._is_ours(connection)]
+        network = {(c.side, c.routing_id, c.descriptor) for c in ours}
+        assert peers in (None, len(sessions)) and sessions == network, (sessions, network)
         assert not len(board.state.strangers) and not board.state.endings.gone
         assert not board.sending.backlogged
         assert self.daemon.at_rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -60,7 +60,10 @@ class Simulation:
 
     Attributes:
         lines: the history.
+        run_s: how long there are faults.
     """
+
+    run_s = RUN_S
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.world = world = World(seed, tracing)
@@ -141,12 +144,15 @@ class Simulation:
         role, player_id = place
         who = f"{role}-{player_id!r}-{self._lives}" if role is Role.PLAYER else f"{role}-{self._lives}"
         standby = role is Role.SERVER and self.standbys > 0
-        life = EndpointProcess(
+        life = self.endpoint(
             self.world, self._router, role, player_id, self.limits, who, self._write, standby
         )
         life.left_broker = lambda: self._again(life)
         self.lives.append(life)
         return life
+
+    def endpoint(self, *arguments: Any) -> EndpointProcess:
+        return EndpointProcess(*arguments)
 
     def _write(self, line: Line) -> None:
         self.lines.append(line)
@@ -202,17 +208,17 @@ class Simulation:
         if world.chance(0.7):
             world.run(0.2)
         for _ in range(random.randint(1, OPERATIONS)):
-            world.after(RUN_S * random.random(), self._operation)
+            world.after(self.run_s * random.random(), self._operation)
         faults = [self._fault] * random.choice([0, 1, 3, 8])
         if self.standbys:
             hand_overs = [self._hand_over, self._hand_over, self._kill_one_that_retires]
             faults += [random.choice(hand_overs) for _ in range(random.choice([0, 1, 3, 6]))]
         for fault in faults:
-            at = RUN_S * random.random()
+            at = self.run_s * random.random()
             world.after(at, fault)
             for _ in range(random.choice([0, 4])):  # calls around a fault find the most
                 world.after(at + random.choice([0.002, 0.1]) * random.uniform(-1.0, 1.0), self._operation)
-        world.run(RUN_S)
+        world.run(self.run_s)
         self._heal()
         self._check_calls_work()
         self._check_rest()
@@ -296,23 +302,24 @@ class Simulation:
     # -- faults
 
     def _fault(self) -> None:
-        fault = self.world.random.choice(
-            [
-                self._kill,
-                self._close,
-                self._stop,
-                self._cut,
-                self._reset,
-                self._join_twice,
-                self._kill_broker,
-                self._drain,
-                self._stop_broker,
-                self._squall,
-                self._stop,
-            ]
-        )
+        fault = self.world.random.choice(self.faults())
         self.world.note("fault", fault.__name__)
         fault()
+
+    def faults(self) -> list[Callable[[], None]]:
+        return [
+            self._kill,
+            self._close,
+            self._stop,
+            self._cut,
+            self._reset,
+            self._join_twice,
+            self._kill_broker,
+            self._drain,
+            self._stop_broker,
+            self._squall,
+            self._stop,
+        ]
 
     def _span(self) -> float:
         return self.world.random.choice([0.01, 0.3, 1.5, 4.0]) * self.world.random.random()
@@ -451,8 +458,7 @@ class Simulation:
         world = self.world
         self._healing = True
         world.weather = Weather()
-        if self.broker is not None:
-            self._go_on_broker(self.broker)
+        self.heal_broker()
         for life in self.alive():
             self._go_on(life)
         for life in self.lives:
@@ -483,13 +489,20 @@ class Simulation:
                 f"not healed: {[(life.name, life.core.connected) for life in self.alive()]}"
             )
 
+    def heal_broker(self) -> None:
+        if self.broker is not None:
+            self._go_on_broker(self.broker)
+
+    def boards(self) -> list[Any]:
+        return [] if self.broker is None else [self.broker.switchboard]
+
     def _whole(self) -> bool:
         """Return whether all endpoints are connected and no call is in flight."""
-        broker, alive = self.broker, self.alive()
-        if broker is None or broker.switchboard.draining or len(alive) < len(self.places):
+        boards, alive = self.boards(), self.alive()
+        if not boards or any(board.draining for board in boards) or len(alive) < len(self.places):
             return False
         # An end that missed the loss of its link notices it only when the lease is over.
-        sessions = {session.routing_id for session in broker.switchboard.roster.sessions()}
+        sessions = {session.routing_id for board in boards for session in board.roster.sessions()}
         links = [life.link for life in alive if life.link is not None and life.core.connected]
         linked = {link.routing_id for link in links if link.open_below and link.open_above}
         busy = any(life.busy or life.retiring for life in alive)
@@ -509,7 +522,7 @@ class Simulation:
             calls = []
             for player in players:
                 calls.append(player.trigger(None, ["reply", 0.0], 1.0))
-                for life in [server, *self.alive(Role.OPERATOR)]:
+                for life in self.those_who_reach(player, [server, *self.alive(Role.OPERATOR)]):
                     self.world.run(0.02)
                     calls.append(life.trigger(player.place, ["reply", 0.0], 1.0))
                 self.world.run(pause_s)
@@ -518,6 +531,11 @@ class Simulation:
             self.world.run(0.5 + pause_s)
             for call in calls:
                 assert call.done and call.ok, f"{call.name} did not succeed after all faults had ended"
+
+    def those_who_reach(
+        self, _player: EndpointProcess, callers: list[EndpointProcess]
+    ) -> list[EndpointProcess]:
+        return callers
 
     def _check_rest(self) -> None:
         self.world.run(2 * IDLE_S + ALLOWANCE_S + 0.5)
@@ -532,13 +550,16 @@ class Simulation:
             self.world.run(REMEMBER_S + 2.0)
             for life in self.alive():
                 assert life.core.load().remembered == 0, f"{life.name} remembers calls for ever"
-        broker = self.broker
-        assert broker is not None
-        broker.check_at_rest(len(self.places))
+        self.check_broker_at_rest()
         network_s = 2 * self.weather.delay_s + 0.1
         problems = check(self.lines, skew_s=SKEW_S, network_s=network_s)
         if problems:
             raise Failure("\n".join(problems))
+
+    def check_broker_at_rest(self) -> None:
+        broker = self.broker
+        assert broker is not None
+        broker.check_at_rest(len(self.places))
 
     def settings(self) -> str:
         """Return the settings of this seed, for the trace."""

@@ -234,7 +234,7 @@ def nobody_is_told_of_one_that_retires_and_dies(monkeypatch: pytest.MonkeyPatch)
 
 
 def nobody_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sessions, "_promote", lambda self: None)
+    monkeypatch.setattr(Sessions, "promote", lambda self: None)
 
 
 def any_ticket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def check_tables(desk: Any) -> None:
     """
     switchboard = desk.switchboard
     roster = switchboard.roster
-    sessions = set(roster.sessions())
+    sessions, nodes = set(roster.sessions()), set(roster.nodes.values())
     by_routing_id = {s for table in roster.by_routing_id.values() for s in table.values()}
     assert by_routing_id == set(roster._by_connection.values()) == sessions
     assert len(sessions) == len(roster) == len(roster._by_connection)
@@ -234,22 +234,24 @@ def check_tables(desk: Any) -> None:
         assert session.encoded_id == where and decode_player_id(where) == session.player_id
     for head, session in roster.links.items():
         assert session.side is Side.BACKEND and head in session.data_headers
+    for name, node in roster.nodes.items():
+        assert node.node == name and not node.ended
     servers = {session for session in sessions if session.role is Role.SERVER}
     acting = set() if roster.server is None else {roster.server}
     assert servers == acting | set(roster.others)
     assert acting == {session for session in servers if session.duty is Duty.ACTING}
     assert {session for session in sessions if session.duty is not None} == servers
     assert len(roster.others) <= MAX_OTHER_SERVERS
-    assert not roster.standbys() or roster.server is not None or switchboard.draining, "nobody acts"
+    assert not roster.standbys() or roster.server is not None or switchboard.draining or not roster.may_act
     routed = {session for session in sessions if session.data_headers}
     assert (
         routed
-        == set(roster.links.values())
+        == set(roster.links.values()) - nodes
         == {s for s in sessions - set(roster.standbys()) if not s.encoded_id}
     )
     operators = [session for session in sessions if session.role is Role.OPERATOR]
     assert roster.operators() == len(operators)
-    assert {session for session in sessions if session.backlog} == set(switchboard.sending.backlogged)
+    assert {session for session in sessions | nodes if session.backlog} == set(switchboard.sending.backlogged)
     strangers = {
         (side, descriptor)
         for side, connections in switchboard.state.strangers._strangers.items()

@@ -60,11 +60,13 @@ class Admitted:
     Attributes:
         hello: what it said; with the player ID that its identity gives it.
         replaced: the session of the same player that ends for it.
+        ticket: what it gets, if that was chosen before.
     """
 
     hello: Hello
     rights: Rights
     replaced: Session | None
+    ticket: bytes = b""
 
 
 def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
@@ -166,9 +168,12 @@ class Admission:
     def _place_for_server(self, hello: Hello) -> Session | Refusal | None:
         """Return the session whose place the server takes, None if there is none, or why it may not join."""
         acting, others = self._roster.server, self._roster.others
-        if acting is None or _shows_ticket(hello, acting):
+        if acting is None:
+            if self._roster.may_act:
+                return None
+        elif _shows_ticket(hello, acting):
             return acting
-        if not hello.standby:
+        elif not hello.standby:
             return Refusal(RejectCode.SERVER_TAKEN, "another server is connected")
         for present in others:
             if _shows_ticket(hello, present):

@@ -63,6 +63,12 @@ class Strangers:
         stranger = self._strangers[side].get(connection.descriptor)
         return None if stranger is None or stranger.routing_id else stranger.connection
 
+    def extend(self, side: Side, connection: Connection, until: float) -> None:
+        """Let a connection stay that has said HELLO, and waits for the answer."""
+        stranger = self._strangers[side].get(connection.descriptor)
+        if stranger is not None:
+            stranger.close_at = until
+
     def refuse(self, side: Side, connection: Connection, routing_id: bytes) -> None:
         """Have a connection closed soon. Nothing that it sends is taken any more."""
         self.forget(side, connection)

@@ -36,6 +36,7 @@ class Loop:
             nothing.
         carriers: descriptors over which frames come besides the two sockets, each with the function that
             takes them; that gets the time.
+        first: what is done before anything else in each step; it gets the time. None: nothing.
 
     Attributes:
         lags: how late the ticks were.
@@ -50,6 +51,7 @@ class Loop:
         duties: Sequence[Callable[[float], None]] = (),
         look: Callable[[float], float] | None = None,
         carriers: Mapping[int, Callable[[float], None]] | None = None,
+        first: Callable[[float], None] | None = None,
     ) -> None:
         self.lags = Lags()
         self._switchboard = switchboard
@@ -60,6 +62,7 @@ class Loop:
         self._duties = tuple(duties)
         self._look = look
         self._carriers = tuple((carriers or {}).items())
+        self._first = first
         self._tick_at = self._due_at = self._flush_at = 0.0
         self._waiting = False
 
@@ -94,6 +97,8 @@ class Loop:
             When the next step is due if nothing comes before; None once the broker has stopped.
         """
         switchboard = self._switchboard
+        if self._first is not None:
+            self._first(now)
         for receiver in self._receivers:
             router, events = receiver.router, receiver.router.events
             if router.monitor in ready:

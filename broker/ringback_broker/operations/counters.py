@@ -14,6 +14,7 @@ _ENDS = {
     RejectCode.REVOKED: "sessions_revoked",
     RejectCode.REPLACED: "sessions_replaced",
     RejectCode.KICKED: "sessions_kicked",
+    RejectCode.DRAINING: "sessions_moved",
 }
 """The counter of sessions that the broker ended, by the code in their REJECT."""
 
@@ -37,6 +38,8 @@ class BrokerCounters:
         sessions_revoked: sessions that ended because their key or token is not valid any more.
         sessions_replaced: sessions that ended because the same player came again.
         sessions_kicked: sessions that ended because an operator ordered it.
+        sessions_moved: sessions that ended because the broker has lost its realm, or because a server at
+            another node acts.
         hand_overs: how often a server handed over to the next one because it was ordered to.
         takeovers: how often a server that stood by took over because the one before was gone.
         handshakes_refused: connections whose key is not in the access list, or belongs to the other side.
@@ -65,6 +68,7 @@ class BrokerCounters:
     bounced_draining: int = 0
     bounced_rate_limited: int = 0
     bounced_forbidden: int = 0
+    bounced_too_large: int = 0
     refused_unsupported_version: int = 0
     refused_protocol_error: int = 0
     refused_id_taken: int = 0
@@ -85,6 +89,7 @@ class BrokerCounters:
     sessions_revoked: int = 0
     sessions_replaced: int = 0
     sessions_kicked: int = 0
+    sessions_moved: int = 0
     hand_overs: int = 0
     takeovers: int = 0
     handshakes_refused: int = 0

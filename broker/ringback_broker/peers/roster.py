@@ -9,6 +9,16 @@ from ringback_broker.peers.session import Duty, Presence, Session
 
 _SERVER_HEADER = header(FrameType.DATA, SERVER_LINK)
 
+LINK_BITS = 20
+"""How many bits of a link number a node of a realm counts with. Those above are the index of the node."""
+
+MAX_NODE_INDEX = 2**11 - 1
+
+
+def node_index_of(link: int) -> int:
+    """Return the index of the node that has given a link number."""
+    return link >> LINK_BITS & MAX_NODE_INDEX
+
 
 class Roster:
     """The tables of sessions. A session is in every table that it belongs to, or in none.
@@ -19,6 +29,9 @@ class Roster:
         links: the trusted side by the headers of its DATA frames. A server that stands by is not in it.
         server: the one server that acts, or None.
         others: the servers that stand by or retire, in the order in which they joined.
+        nodes: the other nodes of the realm that are linked to this one, by name.
+        may_act: whether a server of this broker may act. In a realm, one node lets its server act.
+        node_index: what the numbers of links begin with; in a realm, no other node has the same. 0: no realm.
         frequent_heartbeats: how many players send heartbeats more often than players of a crowd may.
     """
 
@@ -30,6 +43,9 @@ class Roster:
         self.links: dict[bytes, Session] = {}
         self.server: Session | None = None
         self.others: dict[Session, None] = {}
+        self.nodes: dict[str, Session] = {}
+        self.may_act = True
+        self.node_index = 0
         self._trusted = self.by_routing_id[Side.BACKEND]
         self._by_connection: dict[tuple[Side, int], Session] = {}
         self._next_number = 1
@@ -47,6 +63,11 @@ class Roster:
     def trusted(self) -> list[Session]:
         """Return the sessions of servers and operators in a new list."""
         return list(self._trusted.values())
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server acts, here or at another node."""
+        return _SERVER_HEADER in self.links
 
     def operators(self) -> int:
         """Return how many operators there are."""
@@ -91,7 +112,7 @@ class Roster:
     def add_operator(self, routing_id: bytes, connection: Connection, now: float) -> Session:
         """Add an operator, and return its session."""
         session = self._add(Side.BACKEND, Role.OPERATOR, routing_id, connection, now)
-        session.link = self._next_link
+        session.link = self._free_link(self._next_link)
         self._next_link += 1
         self._route(session, header(FrameType.DATA, session.link))
         return session
@@ -104,13 +125,41 @@ class Roster:
         """
         session = self._add(Side.BACKEND, Role.SERVER, routing_id, connection, now)
         if own_link:
-            session.own_link = self._next_own_link
+            session.own_link = FIRST_OWN_LINK | self._free_link(self._next_own_link - FIRST_OWN_LINK)
             self._next_own_link += 1
         session.duty = Duty.STANDBY
         self.others[session] = None
-        if self.server is None:
+        if self.server is None and self.may_act:
             self.act(session)
         return session
+
+    def offset_links(self, number: int) -> None:
+        """Begin with other link numbers than another broker that had the same index."""
+        self._next_link += number
+        self._next_own_link += number
+
+    def _free_link(self, number: int) -> int:
+        """Return a link number for a peer of this broker."""
+        if not self.node_index:
+            return number
+        return self.node_index << LINK_BITS | number % (1 << LINK_BITS)
+
+    def add_node(self, name: str, boot: bytes, now: float) -> Session:
+        """Add another node of the realm, and return its session."""
+        connection = Connection(-1, "")
+        number, self._next_number = self._next_number, self._next_number + 1
+        session = Session(Side.BACKEND, Role.OPERATOR, boot, connection, number, now, now, node=name)
+        self.nodes[name] = session
+        return session
+
+    def serve_by(self, node: Session) -> None:
+        """Route the calls of players and operators to the server of another node."""
+        self._route(node, _SERVER_HEADER)
+
+    def serve_no_more_by(self, node: Session) -> None:
+        """Route them there no more."""
+        if self.links.get(_SERVER_HEADER) is node:
+            del self.links[_SERVER_HEADER]
 
     def act(self, session: Session) -> None:
         """Make a server that stands by the one that acts."""
@@ -129,6 +178,10 @@ class Roster:
 
     def remove(self, session: Session) -> None:
         """Remove a session from all tables."""
+        if session.node:
+            del self.nodes[session.node]
+            self.serve_no_more_by(session)
+            return
         del self.by_routing_id[session.side][session.routing_id]
         del self._by_connection[session.side, session.connection.descriptor]
         if session.role is Role.PLAYER:

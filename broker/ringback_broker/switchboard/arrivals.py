@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from ringback.errors import RejectCode
 from ringback_broker.admission.connections_by_ip import Closing
-from ringback_broker.admission.hello import PARTS, Refusal, read_hello
+from ringback_broker.admission.hello import PARTS, Admitted, Refusal, read_hello
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import WENT_AWAY, Connection, Side
+from ringback_broker.switchboard.joins import Joins
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
@@ -20,6 +21,7 @@ class Arrivals:
 
     Attributes:
         max_connections: how many players and strangers may be connected to the players' address.
+        joins: what a HELLO waits in; None: nothing, since this broker is alone.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Arrivals:
         self._endings = state.endings
         self._sessions = sessions
         self._operations = operations
+        self.joins: Joins | None = None
 
     # -- connections
 
@@ -44,6 +47,8 @@ class Arrivals:
         if session is not None:  # its end was missed: a descriptor serves one connection at a time
             self._endings.mark(session, "its connection closed")
             self._sessions.end_marked()
+        if self.joins is not None:
+            self.joins.forget(side, connection)
         self._strangers.forget(side, connection)
         full = side is Side.PLAYERS and (
             self._strangers.count(side) + len(self._roster.players) >= self.max_connections
@@ -68,6 +73,10 @@ class Arrivals:
         Args:
             failure: why there was no handshake, as far as that is known.
         """
+        if self.joins is not None and self.joins.forget(side, connection):
+            self._counters.joins_delayed += 1
+            self._operations.log(PeerEvent("delayed", "a connection closed before WELCOME", ip=connection.ip))
+            self._strangers.forget(side, connection)
         awaited = self._strangers.awaits_hello(side, connection)
         if awaited and not self._connections_by_ip.take_denial(side, connection):
             self._left_early(side, connection, failure)
@@ -145,6 +154,8 @@ class Arrivals:
             if not self._connections_by_ip.delays(side):
                 self._counters.stranger_messages += 1
             return
+        if self.joins is not None:  # one that waits says nothing else
+            self.joins.forget(side, connection)
         connection = replace(connection, inode=accepted.inode)
         hello = read_hello(side, parts)
         if isinstance(hello, Refusal):
@@ -152,12 +163,20 @@ class Arrivals:
             self._counters.malformed += len(parts) != PARTS[side]
             self._sessions.turn_away(side, routing_id, connection, hello)
             return
+        if self.joins is not None:
+            self.joins.begin(side, routing_id, connection, hello, now)
+            self._sessions.end_marked()
+            return
         admitted = self._admission.decide(hello, connection, now)
         if isinstance(admitted, Refusal):
             self._sessions.turn_away(side, routing_id, connection, admitted)
             return
+        self.admit(routing_id, connection, admitted, now)
+
+    def admit(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> None:
+        """Begin a session."""
         if admitted.replaced is not None:
-            reason = f"the same {hello.role} joined again from {connection.ip}"
+            reason = f"the same {admitted.hello.role} joined again from {connection.ip}"
             self._endings.refuse(admitted.replaced, RejectCode.REPLACED, reason)
             # LEFT of the old session comes before JOINED of the new one. The place of a server is its own.
             self._sessions.end_marked(promote=False)

@@ -6,6 +6,8 @@ decide whether a frame is sound data for a peer that is there. Everything else i
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ringback.errors import Code, ProtocolError
 from ringback.protocol.bundles import BUNDLE, unbundle
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
@@ -15,7 +17,7 @@ from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import LARGE_BYTES, Frame, Sent, Side
 from ringback_broker.peers.session import Session
 from ringback_broker.switchboard.control_frames import ControlFrames
-from ringback_broker.switchboard.sending import Sending
+from ringback_broker.switchboard.sending import SENDER, TO_PLAYER, Sending
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
@@ -23,10 +25,25 @@ from ringback_broker.switchboard.wire import Wire
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
 _PONG = header(FrameType.PONG)
+_SERVER_HEADER = header(FrameType.DATA)
+
+
+class Nodes(Protocol):
+    """The other nodes of the realm, to which frames are passed on."""
+
+    def of_link(self, frame: Frame) -> Session | None:
+        """Return the node that has given the link number of a frame."""
+
+    def of_player(self, encoded_id: bytes) -> Session | None:
+        """Return the node that has a player."""
 
 
 class Routing:
-    """Takes the frames of welcomed peers."""
+    """Takes the frames of welcomed peers.
+
+    Attributes:
+        nodes: the other nodes; None: this broker is alone.
+    """
 
     def __init__(
         self,
@@ -50,6 +67,7 @@ class Routing:
         self._sessions = sessions
         self._control_frames = control_frames
         self._operations = operations
+        self.nodes: Nodes | None = None
         self.reconfigure()
 
     def reconfigure(self) -> None:
@@ -104,7 +122,7 @@ class Routing:
             else:
                 self._sending.undelivered(session, b"", frame, target, sent)
         elif frame[:4] == _DATA_START and len(frame) >= HEADER_BYTES:
-            self._sending.bounce(session, b"", frame, Code.NO_SERVER)
+            self._pass_to_node(session, frame, now)
         else:
             self._control_frames.take(session, frame, now)
         self._sessions.end_marked()
@@ -119,7 +137,7 @@ class Routing:
         if encoded_id and frame[:HEADER_BYTES] in session.data_headers:
             target = self._players.get(encoded_id)
             if target is None:
-                self._sending.bounce(session, encoded_id, frame, Code.UNKNOWN_PLAYER)
+                self._pass_elsewhere(session, encoded_id, frame, now)
                 self._sessions.end_marked()
                 return
             if target.backlog or target.exhausted:
@@ -144,6 +162,22 @@ class Routing:
         else:
             self._control_frames.take(session, frame, now)
         self._sessions.end_marked()
+
+    def _pass_to_node(self, session: Session, frame: Frame, now: float) -> None:
+        """Pass a player's frame on to the node that has its receiver, if there is one."""
+        node = None if self.nodes is None else self.nodes.of_link(frame)
+        if node is None:
+            self._sending.bounce(session, b"", frame, Code.NO_SERVER)
+        else:
+            self._sending.pass_up(session, frame, node, now)
+
+    def _pass_elsewhere(self, session: Session, encoded_id: bytes, frame: Frame, now: float) -> None:
+        """Pass a frame on to the node that has its player, if there is one."""
+        node = None if self.nodes is None else self.nodes.of_player(encoded_id)
+        if node is None:
+            self._sending.bounce(session, encoded_id, frame, Code.UNKNOWN_PLAYER)
+        else:
+            self._sending.pass_down(session, encoded_id, frame, node, now)
 
     def _take_bundle(self, session: Session, frame: Frame, now: float) -> None:
         """Take each frame of a bundle, which is a step of its own."""
@@ -175,9 +209,11 @@ class Routing:
             self._control_frames.violation(session, why)
             return
         if session.role is Role.OPERATOR:
-            target, sound = self._roster.server, named is session
+            target, sound = self._links.get(_SERVER_HEADER), named is session
         else:
             target, sound = named, bool(session.data_headers) and (named is None or named.duty is None)
+            if target is None and self.nodes is not None:
+                target = self.nodes.of_link(frame)
         if not sound:
             self._control_frames.violation(session, "a RELAY must have the link number of its operator")
         elif not session.rights.may_relay:
@@ -189,7 +225,10 @@ class Routing:
             self._sending.bounce(session, encoded_id, frame, Code.NO_SERVER)
         else:
             full = target.backlog or target.exhausted
-            sent = Sent.FULL if full else self._sending.send(target, encoded_id, frame)
+            where = encoded_id
+            if target.node and session.duty is not None:
+                where = SENDER.pack(TO_PLAYER, session.number) + encoded_id
+            sent = Sent.FULL if full else self._sending.send(target, where, frame)
             if sent is Sent.YES:
                 self._counters.frames_relayed += 1
                 self._sending.spend(target, frame, now)

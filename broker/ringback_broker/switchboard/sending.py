@@ -6,19 +6,31 @@ or a bounce that waits in its backlog.
 
 from __future__ import annotations
 
+import struct
+
 from ringback.errors import Code
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.bundles import bundle
 from ringback.protocol.control import encode
-from ringback.protocol.frames import Role
-from ringback_broker.peers.connection import Frame, Sent, Side
-from ringback_broker.peers.session import Session
+from ringback.protocol.frames import HEADER_BYTES, Role
+from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES
+from ringback_broker.peers.connection import LARGE_BYTES, Frame, Sent, Side
+from ringback_broker.peers.session import Away, Session
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
 
+TO_PLAYER = b"\xc1"
+"""An ID part between nodes that begins with this byte names a player to whom the frame goes. No msgpack value
+does. Behind it are the number of the sender's session, for a bounce, and the player ID. Without it, the frame
+comes from the player."""
+
+SENDER = struct.Struct("!cQ")
+
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """How many control frames and bounces may wait for a peer whose queue is full. One more ends its session."""
+
+_NOT_SENT = {Sent.FULL: Code.OVERLOADED, Sent.TOO_LARGE: Code.TOO_LARGE}
 
 
 class Sending:
@@ -42,11 +54,14 @@ class Sending:
 
     def send(self, target: Session, encoded_id: bytes, frame: Frame) -> Sent:
         """Send a DATA or RELAY frame to a trusted peer, and not in its bundle."""
-        if target.bundle is not None and target.bundle.frames:
+        bundled = target.bundle
+        if bundled is None:
+            return self._wire.send_backend(target.routing_id, encoded_id, frame)
+        if bundled.frames:
             self.send_bundle(target, target.last_seen)
             if target.backlog:  # the PING behind the bundle
                 return Sent.FULL
-        return self._wire.send_backend(target.routing_id, encoded_id, frame)
+        return bundled.send(target.routing_id, encoded_id, frame)
 
     def send_bundle(self, target: Session, now: float) -> None:
         """Send the frames that wait in a peer's bundle."""
@@ -57,10 +72,10 @@ class Sending:
         bundled.frames, bundled.size = [], 0
         if len(frames) == 1:
             sender, frame = frames[0]
-            sent = self._wire.send_backend(target.routing_id, sender.encoded_id, frame)
+            sent = bundled.send(target.routing_id, sender.encoded_id, frame)
         else:
             message = bundle((sender.encoded_id, bytes(frame)) for sender, frame in frames)
-            sent = self._wire.send_backend(target.routing_id, b"", message)
+            sent = bundled.send(target.routing_id, b"", message)
         if sent is not Sent.YES:
             for sender, frame in frames:
                 self.undelivered(sender, b"", frame, target, sent)
@@ -77,7 +92,7 @@ class Sending:
             self.send_bundle(self.bundled.pop(), now)
 
     def undelivered(
-        self, sender: Session, encoded_id: bytes, frame: Frame, target: Session, sent: Sent
+        self, sender: Session | Away, encoded_id: bytes, frame: Frame, target: Session, sent: Sent
     ) -> None:
         """Bounce a frame that was not sent to its target.
 
@@ -85,12 +100,50 @@ class Sending:
             encoded_id: the ID part that the frame came with.
             sent: how the send ended.
         """
-        if sent is Sent.FULL:
-            self.bounce(sender, encoded_id, frame, Code.OVERLOADED)
+        if isinstance(sender, Away):
+            sender, encoded_id = sender.node, SENDER.pack(TO_PLAYER, 0) + sender.encoded_id
+        if sent in _NOT_SENT:
+            self.bounce(sender, encoded_id, frame, _NOT_SENT[sent])
             return
         absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
         self.bounce(sender, encoded_id, frame, absent)
         self._endings.not_found(target)
+
+    def pass_up(self, sender: Session | Away, frame: Frame, target: Session, now: float) -> None:
+        """Pass a DATA frame of a player on to a trusted peer, as the hot path does it."""
+        size, bundled = len(frame), target.bundle
+        if target.backlog or target.exhausted:
+            sent = Sent.FULL
+        elif bundled is not None and size <= LARGE_BYTES:
+            if not bundled.frames:
+                self.bundled.append(target)
+            bundled.frames.append((sender, frame))
+            bundled.size += size
+            if bundled.size >= BATCH_BYTES or len(bundled.frames) >= BUNDLE_FRAMES:
+                self.send_bundle(target, now)
+            return
+        else:
+            sent = self.send(target, sender.encoded_id, frame)
+        if sent is Sent.YES:
+            self._counters.frames_up += 1
+            self._counters.bytes_up += size
+            self.spend(target, frame, now)
+        else:
+            self.undelivered(sender, b"", frame, target, sent)
+
+    def pass_down(self, sender: Session, encoded_id: bytes, frame: Frame, node: Session, now: float) -> None:
+        """Pass a DATA frame on to the node of its player."""
+        there = SENDER.pack(TO_PLAYER, sender.number) + encoded_id
+        full = node.backlog or node.exhausted
+        sent = Sent.FULL if full else self.send(node, there, frame)
+        if sent is Sent.YES:
+            self._counters.frames_down += 1
+            self._counters.bytes_down += len(frame)
+            self.spend(node, frame, now)
+        elif sent is Sent.GONE:
+            self.bounce(sender, encoded_id, frame, Code.UNKNOWN_PLAYER)
+        else:
+            self.undelivered(sender, encoded_id, frame, node, sent)
 
     # -- control frames and bounces
 
@@ -107,6 +160,12 @@ class Sending:
             return
         if self._admission.draining and code in (Code.NO_SERVER, Code.UNKNOWN_PLAYER):
             code = Code.DRAINING
+        self.pass_bounce(session, encoded_id, bounce(code, bytes(frame)), code)
+
+    def pass_bounce(self, session: Session, encoded_id: bytes, bounced: bytes, code: Code) -> None:
+        """Send a BOUNCE, made here or at another node."""
+        if session.ended:
+            return
         self._counters.count_bounce(code)
         if self._windows.is_overrun(session, session.last_seen):
             if code is Code.RATE_LIMITED:
@@ -114,10 +173,10 @@ class Sending:
             else:
                 self._endings.too_slow(session, "its bounces")
             return
-        if self._send_or_keep(session, encoded_id, bounce(code, bytes(frame))) is Sent.GONE:
+        if self._send_or_keep(session, encoded_id, bounced) is Sent.GONE:
             self._counters.dropped += 1
         else:
-            self.spend(session, frame, session.last_seen)
+            self.spend(session, bounced[HEADER_BYTES:], session.last_seen)
 
     def _send_or_keep(self, session: Session, encoded_id: bytes, frame: bytes) -> Sent:
         """Send a frame, or keep it until there is room."""
@@ -180,4 +239,6 @@ class Sending:
     def _send_to(self, session: Session, encoded_id: bytes, frame: Frame) -> Sent:
         if session.side is Side.PLAYERS:
             return self._wire.send_player(session.routing_id, frame)
+        if session.bundle is not None:
+            return session.bundle.send(session.routing_id, encoded_id, frame)
         return self._wire.send_backend(session.routing_id, encoded_id, frame)

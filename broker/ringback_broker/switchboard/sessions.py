@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
@@ -17,6 +18,7 @@ from ringback_broker.peers.connection import Connection, Sent, Side
 from ringback_broker.peers.session import Bundle, Duty, Registered, Reported, Session
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.endings import Ending
+from ringback_broker.switchboard.presence import Presence
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
@@ -25,12 +27,28 @@ _SERVER_UP = encode(control.ServerUp())
 _SERVER_DOWN = encode(control.ServerDown())
 
 
+class Realm(Protocol):
+    """The other nodes of a realm, as sessions here concern them."""
+
+    presence: Presence
+    now: float
+
+    def settle(self, now: float) -> None:
+        """Take note that a server has begun or ended."""
+
+    def node_ended(self, node: Session, why: str, now: float) -> None:
+        """Take note that the session of a node has ended."""
+
+
 class Sessions:
     """Begins and ends sessions, and tells the others.
 
     Args:
         software: the name and version of the broker, for WELCOME.
         nonce: returns 16 bytes that nobody can guess, for tickets.
+
+    Attributes:
+        realm: what has to know of sessions here; None: this broker is alone.
     """
 
     def __init__(
@@ -58,6 +76,7 @@ class Sessions:
         self._endings = state.endings
         self._sending = sending
         self._operations = operations
+        self.realm: Realm | None = None
 
     # -- the beginning
 
@@ -79,12 +98,15 @@ class Sessions:
     def _say_welcome(self, session: Session) -> None:
         """Send a WELCOME. A server that acts now first learns who is connected."""
         if session.duty is Duty.ACTING:
-            for frame in _joined([player.player_id for player in self._roster.players.values()]):
+            known = [player.player_id for player in self._roster.players.values()]
+            if self.realm is not None:
+                known += self.realm.presence.player_ids()
+            for frame in _joined(known):
                 self._sending.notify(session, frame)
         welcome = control.Welcome(
             link=session.link,
             player_id=session.player_id,
-            server=self._roster.server is not None,
+            server=self._roster.is_served,
             lease_ms=self._lease_ms,
             broker=self._software,
             bundles=session.bundle is not None or None,
@@ -108,11 +130,11 @@ class Sessions:
                 session = roster.add_server(routing_id, connection, bool(hello.server_links), now)
             else:
                 session = roster.add_operator(routing_id, connection, now)
-            session.bundle = Bundle() if hello.bundles else None
+            session.bundle = Bundle(self._wire.send_backend) if hello.bundles else None
             session.reported = Reported(asked=self._operations.wants_reports())
         session.rights = admitted.rights
         if hello.ticket is not None and hello.role is not Role.OPERATOR:  # operators have no place to take
-            session.ticket = self._nonce()
+            session.ticket = admitted.ticket or self._nonce()
         self._windows.begin(session)
         keys = self._registered_keys.replace(hello.role, (), hello.keys, hello.schemas)
         session.registered = Registered(keys, hello.terms if hello.role is Role.SERVER else None)
@@ -121,10 +143,17 @@ class Sessions:
     def _announce(self, session: Session) -> None:
         """Tell the others that a peer is there."""
         session.presence.announced = True
+        realm = self.realm
         if session.duty is Duty.ACTING:
             self._tell_callers(_SERVER_UP)
-        elif session.player_id is not None and self._roster.server is not None:
-            self._sending.notify(self._roster.server, encode(control.Joined((session.player_id,))))
+            if realm is not None:
+                realm.presence.server_up(session)
+        elif session.player_id is not None:
+            if realm is not None:
+                realm.presence.arriving(session)
+                realm.presence.joined(session)
+            if self._roster.server is not None:
+                self._sending.notify(self._roster.server, encode(control.Joined((session.player_id,))))
 
     def _tell_callers(self, frame: bytes) -> None:
         """Send a frame to all players and operators."""
@@ -161,12 +190,14 @@ class Sessions:
         self._roster.act(session)
         self._operations.log(PeerEvent("acting", why, session))
         self._say_welcome(session)
+        if self.realm is not None:
+            self.realm.presence.server_up(session)
         if session in self._endings.gone:
             self._endings.mark(session, "its connection is gone")
 
-    def _promote(self) -> None:
+    def promote(self) -> None:
         """If no server acts any more, have the next one act that stands by."""
-        if self._roster.server is not None or self._admission.draining:
+        if self._roster.server is not None or self._admission.draining or not self._roster.may_act:
             return
         next_one = self._next_server()
         if next_one is not None:
@@ -188,16 +219,23 @@ class Sessions:
         while marked:
             self._end(marked.popleft())
             if promote and not marked:
-                self._promote()
+                self.promote()
+                if self.realm is not None:
+                    self.realm.settle(self.realm.now)
 
     def _end(self, ending: Ending) -> None:
         session, reason, refusal, said_bye = ending
-        if refusal is not None:
+        if refusal is not None and not session.node:
             self._sending.send_bundle(session, session.last_seen)  # REJECT comes after what was sent before
             self._counters.count_end(refusal.code)
             if refusal.code is RejectCode.RATE_LIMITED:
                 self._connections_by_ip.shut_out(session.connection.ip, session.last_seen)
         self._sending.forget(session)
+        if session.node:
+            self._operations.log(PeerEvent("left", reason, session))
+            if self.realm is not None:
+                self.realm.node_ended(session, reason, self.realm.now)
+            return
         self._registered_keys.replace(session.role, session.registered.keys, ())
         self._operations.forget(session)
         if session.presence.announced:
@@ -219,6 +257,8 @@ class Sessions:
             for other in self._roster.trusted():
                 if other.duty is not Duty.STANDBY:
                     self._sending.notify(other, left)
+            if self.realm is not None:
+                self.realm.presence.left(session)
         elif session.duty is Duty.ACTING:
             self._announce_loss(session)
         elif session.duty is Duty.RETIRING and not said_bye:
@@ -228,8 +268,14 @@ class Sessions:
                 self._tell_callers(_SERVER_UP)
 
     def _announce_loss(self, server: Session) -> None:
-        """Tell all players and operators that a server will reply no more."""
-        with_link = encode(control.ServerDown(server.own_link)) if server.own_link else _SERVER_DOWN
+        """Tell all others that a server will reply no more."""
+        self.tell_loss(server.own_link)
+        if self.realm is not None:
+            self.realm.presence.server_down(server)
+
+    def tell_loss(self, own_link: int) -> None:
+        """Tell all players and operators here that a server will reply no more."""
+        with_link = encode(control.ServerDown(own_link)) if own_link else _SERVER_DOWN
         for other in self._roster.sessions():
             if other.duty is None:
                 self._sending.notify(other, with_link if other.knows_links else _SERVER_DOWN)

@@ -17,6 +17,7 @@ from ringback_broker.admission.access_list import AccessList
 from ringback_broker.admission.connections_by_ip import ConnectionsByIP
 from ringback_broker.admission.hello import Admission
 from ringback_broker.admission.strangers import Strangers
+from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.operations import Operations
 from ringback_broker.operations.registered_keys import RegisteredKeys
@@ -28,8 +29,10 @@ from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.arrivals import Arrivals
 from ringback_broker.switchboard.control_frames import ControlFrames
 from ringback_broker.switchboard.endings import Endings
+from ringback_broker.switchboard.joins import Joins
 from ringback_broker.switchboard.leases import Leases
 from ringback_broker.switchboard.rate_limit import RateLimit
+from ringback_broker.switchboard.realm import Realm
 from ringback_broker.switchboard.routing import Routing
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.sessions import Sessions
@@ -49,8 +52,10 @@ class Switchboard:
         max_connections: how many players and strangers may be connected at one time.
         access: the access list; None: anybody may join as anybody.
         unix_time: returns the wall clock's time, in seconds, for tokens and events.
+        cluster: the realm that the broker joins; None: it is alone.
 
     Attributes:
+        realm: the broker as a node of its realm; None: it is alone.
         roster: all sessions. The loop looks the sender of a message up in it.
         counters: what was counted.
         state: what its parts share.
@@ -71,6 +76,7 @@ class Switchboard:
         max_connections: int | None = None,
         access: AccessList | None = None,
         unix_time: Callable[[], float] = lambda: 0.0,
+        cluster: Cluster | None = None,
     ) -> None:
         roster, by_ip = Roster(settings.crowd_heartbeat), ConnectionsByIP(settings)
         self.state = state = State(
@@ -111,6 +117,16 @@ class Switchboard:
         self.from_stranger, self.deny = self._arrivals.from_stranger, self._arrivals.deny
         self.accepted, self.disconnected = self._arrivals.accepted, self._arrivals.disconnected
         self.flush = self.sending.flush
+        self.realm: Realm | None = None
+        if cluster is not None:
+            self._join(cluster, nonce, wire)
+
+    def _join(self, cluster: Cluster, nonce: Callable[[], bytes], wire: Wire) -> None:
+        """Make this broker a node of a realm."""
+        sessions, arrivals = self._sessions, self._arrivals
+        realm = Realm(cluster, nonce, wire, self.state, self.sending, sessions)
+        self.realm = sessions.realm = self._routing.nodes = realm
+        arrivals.joins = Joins(realm, nonce, self.state, sessions, arrivals.admit, sessions.turn_away)
 
     @property
     def access(self) -> AccessList | None:
@@ -151,6 +167,8 @@ class Switchboard:
         self.state.endings.tick()
         self._leases.tick(now)
         self._sessions.end_marked()
+        if self.realm is not None:
+            self.realm.tick(now)
 
     def use(self, access: AccessList) -> None:
         """Apply another access list, and end the sessions that it would not let in."""

@@ -1,0 +1,169 @@
+"""Frames of other nodes: where they go. Each goes to a session of this broker, or back to its node.
+
+Nothing that comes from a node is passed on to another one, so nothing is ever sent twice, or in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ringback.errors import Code, ProtocolError
+from ringback.protocol import control
+from ringback.protocol.bundles import BUNDLE, unbundle
+from ringback.protocol.control import encode
+from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, header
+from ringback_broker.cluster.elsewhere import Elsewhere
+from ringback_broker.cluster.messages import START, Message
+from ringback_broker.cluster.messages import decode as decode_message
+from ringback_broker.peers.connection import Sent, Side
+from ringback_broker.peers.session import Away, Session
+from ringback_broker.switchboard.sending import SENDER, TO_PLAYER, Sending
+from ringback_broker.switchboard.state import State
+from ringback_broker.switchboard.wire import Wire
+
+_DATA_START = header(FrameType.DATA)[:4]
+_RELAY_START = header(FrameType.RELAY)[:4]
+
+
+class NodeFrames:
+    """Takes the frames of other nodes.
+
+    Args:
+        elsewhere: the players of other nodes.
+        told: takes what a node says to this one.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        state: State,
+        sending: Sending,
+        elsewhere: Elsewhere,
+        told: Callable[[Session, Message, float], None],
+    ) -> None:
+        self._wire = wire
+        self._roster = state.roster
+        self._counters = state.counters
+        self._windows = state.windows
+        self._sending = sending
+        self._elsewhere = elsewhere
+        self._told = told
+
+    def take(self, node: Session, id_part: bytes, frame: bytes, now: float) -> None:
+        """Take a frame, or what a node says itself.
+
+        Raises:
+            ProtocolError: no node sends this.
+        """
+        node.last_seen = now
+        if id_part[:1] == TO_PLAYER:
+            self._take_down(node, id_part, frame, now)
+        elif id_part:
+            self._take_up(node, id_part, frame, now)
+        elif frame[:HEADER_BYTES] == BUNDLE:
+            parts = unbundle(frame)
+            for encoded_id, carried in zip(parts[::2], parts[1::2], strict=True):
+                if not node.ended:
+                    self._take_up(node, encoded_id, carried, now)
+        elif frame[:1] == START:
+            message = decode_message(frame)
+            if message is not None:
+                self._told(node, message, now)
+        else:
+            self._take_control(node, frame, now)
+
+    def _take_control(self, node: Session, frame: bytes, now: float) -> None:
+        match control.decode(frame):
+            case control.Ping(body):
+                self._sending.notify(node, encode(control.Pong(body)))
+            case control.Pong(body):
+                self._counters.violations += not self._windows.confirm(node, body, now)
+            case _:
+                raise ProtocolError("a node sends no such control frame")
+
+    # -- up: from a player or an operator, to a trusted peer of this broker
+
+    def _take_up(self, node: Session, encoded_id: bytes, frame: bytes, now: float) -> None:
+        if frame[:4] == _RELAY_START:
+            self._take_relay(node, encoded_id, frame, now)
+            return
+        target = self._roster.links.get(frame[:HEADER_BYTES])
+        sender = self._elsewhere.by_id.get(encoded_id)
+        if target is not None and target.link:  # an operator: it does not matter who is known to the server
+            sender = Away(encoded_id, node, 0)
+        if target is None or target.node or sender is None or sender.node is not node:
+            self._bounce(node, encoded_id, frame, Code.NO_SERVER)
+        else:
+            self._sending.pass_up(sender, frame, target, now)
+
+    def _take_relay(self, node: Session, encoded_id: bytes, frame: bytes, now: float) -> None:
+        """Take what an operator of another node relays to the server."""
+        server = self._roster.server
+        if server is None:
+            self._bounce(node, encoded_id, frame, Code.NO_SERVER)
+        elif server.backlog or server.exhausted:
+            self._bounce(node, encoded_id, frame, Code.OVERLOADED)
+        else:
+            sent = self._sending.send(server, encoded_id, frame)
+            if sent is Sent.YES:
+                self._counters.frames_relayed += 1
+                self._sending.spend(server, frame, now)
+            else:
+                self._sending.undelivered(Away(encoded_id, node, 0), b"", frame, server, sent)
+
+    def _bounce(self, node: Session, encoded_id: bytes, frame: bytes, code: Code) -> None:
+        """Bounce a frame to the player or operator of a node that has sent it."""
+        self._sending.bounce(node, SENDER.pack(TO_PLAYER, 0) + encoded_id, frame, code)
+
+    # -- down: from a trusted peer of another node, to a player or an operator of this broker
+
+    def _take_down(self, node: Session, id_part: bytes, frame: bytes, now: float) -> None:
+        if len(id_part) <= SENDER.size or len(frame) < HEADER_BYTES:
+            raise ProtocolError("an ID part or a frame is too short")
+        _, number = SENDER.unpack_from(id_part)
+        encoded_id = id_part[SENDER.size :]
+        if frame[1] == FrameType.BOUNCE:
+            self._take_bounce(number, encoded_id, frame)
+            return
+        target = self._roster.players.get(encoded_id)
+        absent = Code.UNKNOWN_PLAYER
+        if frame[:4] == _RELAY_START:
+            target = self._operator_of(frame)
+            absent = Code.NO_SERVER
+        if target is None:
+            self._sending.bounce(node, id_part, frame, absent)
+            return
+        if target.backlog or target.exhausted:
+            sent = Sent.FULL
+        elif target.side is Side.PLAYERS:
+            sent = self._wire.send_player(target.routing_id, frame)
+        else:
+            sent = self._sending.send(target, encoded_id, frame)
+        if sent is not Sent.YES:
+            self._sending.undelivered(node, id_part, frame, target, sent)
+            return
+        if target.side is Side.PLAYERS:
+            self._counters.frames_down += 1
+            self._counters.bytes_down += len(frame)
+        else:
+            self._counters.frames_relayed += 1
+        self._sending.spend(target, frame, now)
+
+    def _operator_of(self, frame: bytes) -> Session | None:
+        """Return the operator of this broker whose link number a frame has."""
+        found = self._roster.links.get(_DATA_START + frame[4:HEADER_BYTES])
+        return found if found is not None and found.link else None
+
+    def _take_bounce(self, number: int, encoded_id: bytes, frame: bytes) -> None:
+        """Pass a bounce on to who has sent the frame: a trusted peer, an operator or a player."""
+        code = Code(HEADER.unpack_from(frame)[2])
+        bounced = frame[HEADER_BYTES:]
+        if number:
+            trusted = (session for session in self._roster.trusted() if session.number == number)
+            sender = next(trusted, None)
+        elif bounced[:4] == _RELAY_START:
+            sender = self._operator_of(bounced)
+        else:
+            sender, encoded_id = self._roster.players.get(encoded_id), b""
+        if sender is not None:
+            self._sending.pass_bounce(sender, encoded_id, frame, code)

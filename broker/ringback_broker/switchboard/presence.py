@@ -1,0 +1,331 @@
+"""Presence in a realm: which nodes tell which others who is there, and where a server acts.
+
+The node with the seat says so to the others (`Seated`). Each of them tells its players (`Here`, then
+`Listed`), and is told of the server from then on (`Up`, `Down`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ringback.errors import RejectCode
+from ringback.protocol import control
+from ringback.protocol.control import encode as encode_frame
+from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.player_ids import PlayerID, decode_player_id
+from ringback_broker.admission.hello import MAX_OTHER_SERVERS
+from ringback_broker.cluster.claims import Claims, Held, hash_of, player_key, player_of
+from ringback_broker.cluster.elsewhere import Elsewhere
+from ringback_broker.cluster.messages import (
+    Ask,
+    Down,
+    Gone,
+    Here,
+    Listed,
+    Message,
+    Seated,
+    Taken,
+    Up,
+    encode,
+    here,
+)
+from ringback_broker.cluster.seat import Seat
+from ringback_broker.peers.identity import Identity
+from ringback_broker.peers.session import Duty, Session
+from ringback_broker.switchboard.sending import Sending
+from ringback_broker.switchboard.state import State
+
+GATHER_S = 2.0
+"""How long a server waits until all nodes have told who is there. Those that come later are told then."""
+
+_SERVER_UP = encode_frame(control.ServerUp())
+_MOVED = "the player has joined at another node"
+
+
+class Presence:
+    """Who is where, as far as this node has to know.
+
+    Args:
+        end_marked: ends the sessions that are marked.
+        tell_loss: tells players and operators that the server with a link number of its own is lost.
+
+    Attributes:
+        elsewhere: the players of other nodes, while this node has the seat.
+        held: the records that the sessions of players use.
+        term: that of the seat while this node has it and uses it, or 0.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        sending: Sending,
+        claims: Claims,
+        seat: Seat,
+        end_marked: Callable[[], None],
+        tell_loss: Callable[[int], None],
+    ) -> None:
+        self.elsewhere = Elsewhere()
+        self.held: dict[Session, Held] = {}
+        self.term = 0
+        self._roster = state.roster
+        self._endings = state.endings
+        self._sending = sending
+        self._claims = claims
+        self._seat = seat
+        self._end_marked = end_marked
+        self._tell_loss = tell_loss
+        self._listed: set[Session] = set()
+        self._gathers: set[Session] = set()
+        self._gathers_until = 0.0
+        self._seated: Session | None = None
+        self._seated_term = 0
+        self._servers: dict[Session, dict[int, None]] = {}
+
+    def _say(self, node: Session, message: Message) -> None:
+        self._sending.notify(node, encode(message))
+
+    # -- this node has the seat
+
+    def take_seat(self, now: float) -> None:
+        """Ask all other nodes who is there. The server acts once they have told."""
+        holder = self._seat.holder
+        assert holder is not None
+        if self.term == holder.term:
+            return
+        self.term = holder.term
+        if self._seated is not None:
+            self._roster.serve_no_more_by(self._seated)
+            self._seated = None
+        self._seated_term = max(self._seated_term, self.term)
+        self.elsewhere.clear()
+        self._listed.clear()
+        self._gathers = set(self._roster.nodes.values())
+        self._gathers_until = now + GATHER_S
+        for node in self._roster.nodes.values():
+            self._say(node, Seated(self.term))
+        self.gather(now)
+
+    def gather(self, now: float) -> None:
+        """Let a server of this node act if all have told who is there, or have had time enough."""
+        if self.term and not self._roster.may_act and (not self._gathers or now >= self._gathers_until):
+            self._gathers.clear()
+            self._roster.may_act = True
+
+    def leave_seat(self) -> None:
+        """Have no server of this node act any more."""
+        self.term = 0
+        self._roster.may_act = False
+        self._listed.clear()
+        server = self._roster.server
+        if server is not None:
+            self._endings.refuse(server, RejectCode.DRAINING, "a server at another node acts now")
+        if not any(other.duty is Duty.RETIRING for other in self._roster.others):
+            self.elsewhere.clear()
+
+    def clear(self) -> None:
+        """Forget all: this boot of the node owns nothing any more."""
+        self.held.clear()
+        self.leave_seat()
+        self.elsewhere.clear()
+        self._seated_term = 0
+
+    def server_up(self, server: Session) -> None:
+        """Tell the other nodes that a server of this one acts."""
+        for node in self._roster.nodes.values():
+            if node in self._listed:
+                self._say(node, Up(self.term, server.own_link))
+
+    def server_down(self, server: Session) -> None:
+        """Tell the other nodes that a server of this one will reply no more."""
+        for node in self._roster.nodes.values():
+            self._say(node, Down(server.own_link, self._roster.server is not None))
+
+    def listed(self, node: Session, term: int) -> None:
+        """Take note that a node has told all its players."""
+        if term == self.term and not node.ended:
+            self._listed.add(node)
+            self._gathers.discard(node)
+            if self._roster.server is not None:
+                self._say(node, Up(term, self._roster.server.own_link))
+
+    def here(self, node: Session, term: int, encoded_id: bytes, revision: int) -> None:
+        """Take note that a player is at another node. The latest record counts."""
+        if term != self.term or node.ended:
+            return
+        present = self._roster.players.get(encoded_id)
+        away = self.elsewhere.by_id.get(encoded_id)
+        if present is not None:
+            known = self.held[present].revision if present in self.held else 0
+            if known > revision:
+                self._say(node, Taken(encoded_id, known))
+                return
+            self._endings.refuse(present, RejectCode.REPLACED, _MOVED)
+            self._end_marked()
+        elif away is not None:
+            if away.node is node:
+                away.revision = max(revision, away.revision)
+                return
+            if away.revision > revision:
+                self._say(node, Taken(encoded_id, away.revision))
+                return
+            self._say(away.node, Taken(encoded_id, revision))
+            self._tell_left([encoded_id])
+        self.elsewhere.add(node, encoded_id, revision)
+        if self._roster.server is not None:
+            joined = control.Joined((decode_player_id(encoded_id),))
+            self._sending.notify(self._roster.server, encode_frame(joined))
+
+    def gone(self, node: Session, encoded_id: bytes) -> None:
+        """Take note that a player has left another node."""
+        away = self.elsewhere.by_id.get(encoded_id)
+        if away is not None and away.node is node:
+            self.elsewhere.remove(encoded_id)
+            self._tell_left([encoded_id])
+
+    def player_ids(self) -> list[PlayerID | None]:
+        """Return the IDs of the players of other nodes."""
+        return [decode_player_id(encoded_id) for encoded_id in self.elsewhere.by_id]
+
+    def _tell_left(self, encoded_ids: list[bytes]) -> None:
+        """Tell the trusted side that players of other nodes are there no more."""
+        for i in range(0, len(encoded_ids), IDS_A_FRAME):
+            left = control.Left(tuple(map(decode_player_id, encoded_ids[i : i + IDS_A_FRAME])))
+            for other in self._roster.trusted():
+                if other.duty is not Duty.STANDBY:
+                    self._sending.notify(other, encode_frame(left))
+
+    # -- another node has the seat
+
+    def seated(self, node: Session, term: int) -> None:
+        """Tell the node that has the seat of all players here."""
+        if term < max(self._seated_term, self.term):
+            return
+        if self.term and term > self.term:  # the record will say so too
+            self.leave_seat()
+            self._end_marked()
+        if self._seated is not None and self._seated is not node:
+            self._roster.serve_no_more_by(self._seated)
+        self._seated, self._seated_term = node, term
+        players = [
+            (session.encoded_id, self.held[session].revision)
+            for session in self._roster.players.values()
+            if session.presence.announced
+        ]
+        for frame in here(term, players):
+            self._sending.notify(node, frame)
+        self._say(node, Listed(term))
+
+    def up(self, node: Session, term: int, own_link: int) -> None:
+        """Take note that a server acts at the node with the seat."""
+        if node is not self._seated or term != self._seated_term or node.ended:
+            return
+        servers = self._servers.setdefault(node, {})
+        servers[own_link] = None
+        if len(servers) > MAX_OTHER_SERVERS + 1:  # servers that retired, and left in order
+            del servers[next(iter(servers))]
+        if not self._roster.is_served:
+            self._roster.serve_by(node)
+            self._tell_callers(_SERVER_UP)
+
+    def down(self, node: Session, own_link: int, acts: bool) -> None:
+        """Take note that a server of another node will reply no more.
+
+        Args:
+            acts: whether another one acts there.
+        """
+        servers = self._servers.get(node, {})
+        if own_link not in servers:
+            return
+        del servers[own_link]
+        if not acts:
+            self._roster.serve_no_more_by(node)
+        self._tell_loss_of([own_link])
+
+    def _tell_loss_of(self, own_links: list[int]) -> None:
+        for own_link in own_links:
+            self._tell_loss(own_link)
+        if own_links and self._roster.is_served:
+            self._tell_callers(_SERVER_UP)
+
+    def _tell_callers(self, frame: bytes) -> None:
+        for other in self._roster.sessions():
+            if other.duty is None:
+                self._sending.notify(other, frame)
+
+    # -- nodes
+
+    def node_came(self, node: Session) -> None:
+        """Take note that a node is linked to this one."""
+        if self.term:
+            self._say(node, Seated(self.term))
+
+    def node_went(self, node: Session) -> None:
+        """Take note that a node is linked no more: nobody hears of its players, nor of its server."""
+        self._listed.discard(node)
+        self._gathers.discard(node)
+        self._tell_left(self.elsewhere.remove_node(node))
+        if self._seated is node:
+            self._seated = None
+        self._tell_loss_of(list(self._servers.pop(node, {})))
+
+    # -- players of this node
+
+    def arriving(self, session: Session) -> None:
+        """Take note that a player joins here: it is elsewhere no more. The server hears of that first."""
+        self.held[session] = self._claims.held[player_key(session.encoded_id)]
+        away = self.elsewhere.remove(session.encoded_id)
+        if away is not None:
+            self._say(away.node, Taken(session.encoded_id, self.held[session].revision))
+            self._tell_left([session.encoded_id])
+
+    def joined(self, session: Session) -> None:
+        """Tell the node with the seat of a player that has joined here."""
+        if self._seated is not None:
+            player = session.encoded_id, self.held[session].revision
+            self._say(self._seated, Here(self._seated_term, [player]))
+
+    def left(self, session: Session) -> None:
+        """Tell it of one that has left, and let the ID go."""
+        if self._seated is not None and session.presence.announced:
+            self._say(self._seated, Gone(session.encoded_id))
+        held = self.held.pop(session, None)
+        if held is not None:
+            self._claims.release(player_key(session.encoded_id), held, session.last_seen)
+
+    def taken(self, encoded_id: bytes, revision: int) -> None:
+        """End the session of a player if another node has a later record."""
+        session = self._roster.players.get(encoded_id)
+        held = None if session is None else self.held.get(session)
+        if session is not None and held is not None and held.revision < revision:
+            self._claims.give_up(player_key(encoded_id))
+            self._endings.refuse(session, RejectCode.REPLACED, _MOVED)
+
+    def key_taken(self, key: str) -> None:
+        """End the session of a player whose record is another node's."""
+        session = self._roster.players.get(player_of(key))
+        if session is not None:
+            self._endings.refuse(session, RejectCode.REPLACED, _MOVED)
+
+    def gives_up(self, ask: Ask) -> bool:
+        """Return whether this node gives a name up. If it does, it has ended the session with that name."""
+        held = self._claims.held.get(ask.key)
+        session = self._roster.players.get(player_of(ask.key))
+        if held is not None and held.revision > ask.revision:
+            return False
+        if session is not None:
+            identity = identity_hash(session.rights.identity)
+            if not identity or identity != ask.identity:
+                return False
+            self._endings.refuse(session, RejectCode.REPLACED, "the same player has joined at another node")
+        elif not player_of(ask.key):
+            return False
+        self._claims.give_up(ask.key)
+        return True
+
+
+def identity_hash(identity: Identity | None) -> bytes:
+    """Return a hash of who a peer has proved to be; empty if nobody. It is the same for the same player."""
+    if identity is None:
+        return b""
+    who = f"token {identity.name}" if identity.by_token else f"key {identity.public_key}"
+    return hash_of(who.encode())

@@ -1,0 +1,373 @@
+"""The realm: how this broker and other ones act as one switchboard.
+
+Each other node that is linked to this one has a session here, as a trusted peer. `ownership` says whether
+this node may act at all, `seat` which node has the server that acts, `presence` who is told of whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from zlib import crc32
+
+from ringback.errors import ProtocolError, RejectCode
+from ringback.protocol.frames import HEADER, HEADER_BYTES
+from ringback_broker.cluster.claims import Claims, Verdict
+from ringback_broker.cluster.cluster import Cluster
+from ringback_broker.cluster.ids import IDs
+from ringback_broker.cluster.messages import (
+    Answer,
+    Ask,
+    Down,
+    Gone,
+    Here,
+    Index,
+    Listed,
+    Message,
+    Seated,
+    Taken,
+    Up,
+    encode,
+)
+from ringback_broker.cluster.neighbours import Neighbours
+from ringback_broker.cluster.ownership import Ownership, Standing
+from ringback_broker.cluster.pairs import Pair, Pairs
+from ringback_broker.cluster.records import Absent, Done, Outcome, Record, Records
+from ringback_broker.cluster.seat import SEAT, Holder, Seat
+from ringback_broker.peers.connection import Frame, Sent
+from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
+from ringback_broker.peers.session import Bundle, Session
+from ringback_broker.switchboard.node_frames import NodeFrames
+from ringback_broker.switchboard.presence import Presence
+from ringback_broker.switchboard.sending import Sending
+from ringback_broker.switchboard.sessions import Sessions
+from ringback_broker.switchboard.state import State
+from ringback_broker.switchboard.wire import Wire
+
+SLACK_BYTES = 512
+"""What a message between nodes may have beside a frame: its head, its ID part, the header of a BOUNCE."""
+
+LOST = "this broker has lost its realm; connect to another one, or wait until it is back"
+"""What peers are told. REJECT has no code of its own for this: older endpoints would not know it. With
+`DRAINING` they dial the next address."""
+
+
+class _Steps:
+    """Records whose outcomes are steps of the switchboard: sessions that they mark end with them."""
+
+    def __init__(self, records: Records, end_marked: Callable[[], None]) -> None:
+        self._records = records
+        self._end_marked = end_marked
+
+    def put(self, key: str, value: bytes, revision: int, done: Done) -> None:
+        self._records.put(key, value, revision, self._step(done))
+
+    def delete(self, key: str, revision: int, done: Done) -> None:
+        self._records.delete(key, revision, self._step(done))
+
+    def read(self, key: str, done: Done) -> None:
+        self._records.read(key, self._step(done))
+
+    def _step(self, done: Done) -> Done:
+        def step(outcome: Outcome, now: float) -> None:
+            done(outcome, now)
+            self._end_marked()
+
+        return step
+
+
+class Realm:
+    """This broker as a node of its realm.
+
+    The loop calls `begin_step` before anything else in each step; what the engine hears goes to `changed`,
+    `contact`, `from_node` and `interrupted`.
+
+    Attributes:
+        claims: the player IDs that this node owns.
+        ids: the IDs that it gives itself.
+        seat: which node has the server that acts.
+        presence: who is told of whom.
+        now: the time of this step.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nonce: Callable[[], bytes],
+        wire: Wire,
+        state: State,
+        sending: Sending,
+        sessions: Sessions,
+    ) -> None:
+        self._cluster = cluster
+        self._roster = state.roster
+        self._endings = state.endings
+        self._windows = state.windows
+        self._counters = state.counters
+        self._sending = sending
+        self._sessions = sessions
+        self._by_index: dict[int, Session] = {}
+        self._index = 0
+        self.now = 0.0
+        name, records = cluster.node, _Steps(cluster.records, sessions.end_marked)
+        self.ownership = Ownership(name, cluster.lease_s, records, nonce, self._joined, self._lost)
+        self._neighbours = Neighbours(name, cluster.lease_s, records, self._came, self._went)
+        self._pairs = Pairs(cluster.frames, self._opened, self._closed, self._take)
+        self.claims = Claims(name, self._boot, records, self._ask, self._name_taken)
+        self.ids = IDs(records)
+        self.seat = Seat(name, self._boot, records, self._seat_moved)
+        self.presence = Presence(
+            state, sending, self.claims, self.seat, sessions.end_marked, sessions.tell_loss
+        )
+        self._frames = NodeFrames(wire, state, sending, self.presence.elsewhere, self._told)
+        self._roster.may_act = False
+        self._roster.offset_links(int.from_bytes(nonce()[:4]))
+        cluster.frames.listen(self.ownership.boot)
+
+    def attend(self, settle: Callable[[float], None], refuse_waiting: Callable[[], None]) -> None:
+        """Have the joins told what concerns them.
+
+        Args:
+            settle: is called when the seat or a server of this broker may have changed.
+            refuse_waiting: is called when this node has lost its realm.
+        """
+        self._settle, self._refuse_waiting = settle, refuse_waiting
+
+    def settle(self, now: float) -> None:
+        """Take note that a server of this broker has begun or ended."""
+        self._settle(now)
+
+    def _boot(self) -> bytes:
+        return self.ownership.boot
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether peers may join here."""
+        return self.ownership.standing is Standing.MEMBER and bool(self._index)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether another process that is alive has the name of this node."""
+        return self.ownership.standing is Standing.REFUSED
+
+    # -- time
+
+    def lives_elsewhere(self, holder: Holder | None) -> bool:
+        """Return whether another node that lives has the seat, as far as this node has heard."""
+        return holder is not None and self._neighbours.lives(holder.node, holder.boot)
+
+    def begin_step(self, now: float) -> None:
+        """End everything if the lease is over. This comes before anything else in a step."""
+        self.now = now
+        if now >= self.ownership.acts_until:
+            self.ownership.check(now)
+
+    def tick(self, now: float) -> None:
+        """Do what falls due."""
+        self.ownership.tick(now)
+        if self.ownership.standing is not Standing.MEMBER:
+            return
+        self._neighbours.tick(now)
+        self._pairs.tick(now)
+        self.claims.tick(now)
+        self.seat.tick(now)
+        for node in list(self._roster.nodes.values()):
+            if node.exhausted and self._windows.is_stuck(node, now):
+                self._endings.too_slow(node, f"the {self._windows.unread(node)} bytes on their way")
+        self.settle(now)
+        self._sessions.end_marked()
+
+    def leave(self) -> None:
+        """Leave the realm: all sessions have ended."""
+        self.ownership.leave()
+
+    # -- what the engine hears
+
+    def changed(self, key: str, now_is: Record | Absent, now: float) -> None:
+        """Take note of a change of a record that is watched."""
+        if key == SEAT:
+            self._hint(now)
+        else:
+            self._neighbours.changed(key, now_is, now)
+        self._sessions.end_marked()
+
+    def contact(self, is_there: bool, now: float) -> None:
+        """Take note that the records can be reached, or not any more."""
+        if is_there:
+            self._hint(now)
+            self._sessions.end_marked()
+
+    def from_node(self, node: str, boot: bytes, parts: tuple[bytes, ...], now: float) -> None:
+        """Take a message of another node."""
+        if self.ownership.standing is Standing.MEMBER:
+            self._pairs.from_node(node, boot, parts, now)
+            self._sessions.end_marked()
+
+    def interrupted(self, now: float) -> None:
+        """Take note that messages of any node may have been lost."""
+        self._pairs.renew_all("messages may have been lost", now)
+        self._sessions.end_marked()
+
+    def _hint(self, now: float) -> None:
+        if self.ownership.standing is Standing.MEMBER:
+            self.seat.hint(now)
+
+    # -- membership
+
+    def _joined(self, now: float) -> None:
+        for name, neighbour in self._neighbours.alive.items():
+            self._pairs.add(name, neighbour.boot, now)
+        self._claim_index(crc32(self._cluster.node.encode()), now)
+        self.seat.hint(now)
+
+    def _claim_index(self, first: int, now: float) -> None:
+        """Claim the first index from a number on that no other node has."""
+        index = first % MAX_NODE_INDEX + 1
+
+        def decided(verdict: Verdict, then: float) -> None:
+            if verdict is Verdict.GRANTED:
+                self._index = self._roster.node_index = index
+                for node in self._roster.nodes.values():
+                    self._say(node, Index(index))
+            elif self.ownership.standing is Standing.MEMBER:
+                following = first + (verdict is Verdict.TAKEN)
+                self.claims.when_free(
+                    f"index.{index}", lambda t: self._claim_index(following, t), _never, then
+                )
+
+        self.claims.claim(f"index.{index}", b"", b"", b"", decided, now, only_free=True)
+
+    def _lost(self, why: str, now: float) -> None:
+        """End all sessions: nothing that this node owned counts any more."""
+        self._index = 0
+        self.claims.clear(now)
+        self._refuse_waiting()
+        self.seat.clear()
+        self._pairs.clear("this node has lost its realm", now)
+        self.presence.clear()
+        self._cluster.frames.listen(self.ownership.boot)
+        for session in self._roster.sessions():
+            self._endings.refuse(session, RejectCode.DRAINING, f"{LOST} ({why})")
+        self._sessions.end_marked()
+
+    # -- other nodes
+
+    def _came(self, name: str, boot: bytes, now: float) -> None:
+        if self.ownership.standing is Standing.MEMBER:
+            self._pairs.add(name, boot, now)
+
+    def _went(self, name: str, boot: bytes, now: float) -> None:
+        self._pairs.remove(name, "its lease is over, or it has left", now)
+        self._hint(now)
+
+    def _opened(self, pair: Pair, now: float) -> None:
+        node = self._roster.add_node(pair.name, pair.boot, now)
+        node.bundle = Bundle(lambda _, id_part, frame: self._send(pair.name, id_part, frame))
+        self._windows.begin(node)
+        if self._index:
+            self._say(node, Index(self._index))
+        self.presence.node_came(node)
+
+    def _closed(self, pair: Pair, why: str, now: float) -> None:
+        node = self._roster.nodes.get(pair.name)
+        if node is not None:
+            self._endings.mark(node, why)
+
+    def node_ended(self, node: Session, why: str, now: float) -> None:
+        """Take note that the session of a node has ended: what was on its way there and back is lost."""
+        self._by_index = {index: other for index, other in self._by_index.items() if other is not node}
+        self.presence.node_went(node)
+        if self._pairs.is_open(node.node):
+            self._pairs.renew(node.node, why, now)
+
+    def _send(self, name: str, id_part: bytes, frame: Frame) -> Sent:
+        data = bytes(frame)
+        if len(data) > self._cluster.frames.max_bytes - SLACK_BYTES:
+            return Sent.TOO_LARGE
+        return self._pairs.send(name, id_part, data)
+
+    def _say(self, node: Session, message: Message) -> None:
+        self._sending.notify(node, encode(message))
+
+    def _take(self, pair: Pair, parts: tuple[bytes, ...], now: float) -> None:
+        node = self._roster.nodes.get(pair.name)
+        if node is None or len(parts) != 2:
+            return
+        try:
+            self._frames.take(node, *parts, now)
+        except (ProtocolError, ValueError) as error:
+            self._counters.violations += 1
+            self._endings.mark(node, f"it sent what no node sends: {error}")
+
+    # -- where frames go
+
+    def of_link(self, frame: Frame) -> Session | None:
+        """Return the node that has given the link number of a frame."""
+        _, _, _, link = HEADER.unpack(frame[:HEADER_BYTES])
+        return self._by_index.get(node_index_of(link)) if link else None
+
+    def of_player(self, encoded_id: bytes) -> Session | None:
+        """Return the node that has a player."""
+        away = self.presence.elsewhere.by_id.get(encoded_id)
+        return None if away is None else away.node
+
+    # -- what other nodes say
+
+    def _told(self, node: Session, message: Message, now: float) -> None:
+        match message:
+            case Index(index):
+                self._by_index[index] = node
+            case Ask():
+                self._asked(node, message, now)
+            case Answer(key, revision, gives_up):
+                self.claims.answered(node.node, key, revision, gives_up, now)
+            case Taken(encoded_id, revision):
+                self.presence.taken(encoded_id, revision)
+            case Seated(term):
+                self.presence.seated(node, term)
+                self.seat.hint(now)
+            case Here(term, players):
+                for encoded_id, revision in players:
+                    self.presence.here(node, term, encoded_id, revision)
+            case Gone(encoded_id):
+                self.presence.gone(node, encoded_id)
+            case Listed(term):
+                self.presence.listed(node, term)
+                self.settle(now)
+            case Up(term, own_link):
+                self.presence.up(node, term, own_link)
+            case Down(own_link, acts):
+                self.presence.down(node, own_link, acts)
+
+    def _ask(self, name: str, boot: bytes, key: str, revision: int, identity: bytes) -> bool:
+        node = self._roster.nodes.get(name)
+        if node is None or node.routing_id != boot:
+            return False
+        self._say(node, Ask(key, revision, identity))
+        return True
+
+    def _asked(self, node: Session, ask: Ask, now: float) -> None:
+        """Tell another node whether it may have a name. First ends what is under way for that name."""
+
+        def answer(then: float) -> None:
+            gives_up = self.presence.gives_up(ask)
+            self._sessions.end_marked()
+            if not node.ended:
+                self._say(node, Answer(ask.key, ask.revision, gives_up))
+
+        self.claims.when_free(ask.key, answer, _never, now)
+
+    def _name_taken(self, key: str, now: float) -> None:
+        if key == f"index.{self._index}":
+            self.ownership.lose("another node has its index", now)
+        else:
+            self.presence.key_taken(key)
+
+    def _seat_moved(self, now: float) -> None:
+        if not self.seat.is_mine:
+            self.presence.leave_seat()
+            self._sessions.end_marked()
+        self.settle(now)
+
+
+def _never(_now: float) -> None:
+    """Do nothing: the other node has given up waiting, too."""

@@ -1,0 +1,433 @@
+"""Simulated realms: several brokers, records with revisions, messages between nodes, and their faults.
+
+The records answer late or not at all; a request may take effect after its time-out.
+Messages between nodes are lost, delayed and cut off, but each pair of nodes keeps its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sim.processes import BrokerProcess, EndpointProcess
+from sim.simulation import Simulation
+
+from ringback.protocol.frames import FrameType, Role
+from ringback_broker.cluster.cluster import Cluster
+from ringback_broker.cluster.ownership import node_key
+from ringback_broker.cluster.records import RECORD_WITHIN_S, Absent, Conflict, Done, Outcome, Record, Unknown
+from ringback_broker.cluster.seat import SEAT
+from ringback_broker.peers.connection import Sent, Side
+from ringback_broker.peers.session import Session
+from ringback_broker.settings.schema import BrokerSettings
+
+LEASE_S = 5.0
+REALM_RUN_S = 25.0
+
+
+@dataclass
+class Engine:
+    """How bad the engine of the realm is.
+
+    Attributes:
+        delay_s: the longest delay of a request, an answer or a message.
+        lost: how often a request or an answer is lost.
+        late: how often a request takes effect only after its time-out.
+        dropped: how often a message between nodes is lost.
+        lag_s: how much later a change of a watched record is told.
+        down: whether nothing is answered and nothing passed on.
+    """
+
+    delay_s: float = 0.001
+    lost: float = 0.0
+    late: float = 0.0
+    dropped: float = 0.0
+    lag_s: float = 0.001
+    down: bool = False
+
+
+class Store:
+    """The records of the realm, as the engine has them."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.revision = 0
+
+    def put(self, key: str, value: bytes, revision: int) -> Outcome:
+        there = self.records.get(key)
+        if (there.revision if there else 0) != revision:
+            return Conflict()
+        self.revision += 1
+        self.records[key] = Record(value, self.revision)
+        return self.records[key]
+
+    def delete(self, key: str, revision: int) -> Outcome:
+        there = self.records.get(key)
+        if there is None or there.revision != revision:
+            return Conflict()
+        self.revision += 1
+        del self.records[key]
+        return Absent()
+
+    def read(self, key: str) -> Outcome:
+        return self.records.get(key, Absent())
+
+
+class Node:
+    """The engine of one broker: its records and its messages.
+
+    Attributes:
+        cut: whether nothing of it gets through.
+    """
+
+    max_bytes = 2**20
+
+    def __init__(self, realm: RealmSimulation, name: str, process: BrokerProcess) -> None:
+        self.name = name
+        self.process = process
+        self.boot = b""
+        self.cut = False
+        self._realm = realm
+        self._world = realm.world
+        self._last_at: dict[str, float] = {}
+
+    # -- records
+
+    def put(self, key: str, value: bytes, revision: int, done: Done) -> None:
+        self._ask(lambda: self._realm.store.put(key, value, revision), done, key)
+
+    def delete(self, key: str, revision: int, done: Done) -> None:
+        self._ask(lambda: self._realm.store.delete(key, revision), done, key)
+
+    def read(self, key: str, done: Done) -> None:
+        self._ask(lambda: self._realm.store.read(key), done, "")
+
+    def _ask(self, happen: Callable[[], Outcome], done: Done, key: str) -> None:
+        world, engine = self._world, self._realm.engine
+        over: list[bool] = []
+
+        def tell(outcome: Outcome) -> None:
+            if not over:
+                over.append(True)
+                self.hear(lambda now: done(outcome, now))
+
+        world.after(RECORD_WITHIN_S, tell, Unknown())
+        if world.chance(engine.lost):
+            return
+        late_s = RECORD_WITHIN_S * 4 * world.random.random() if world.chance(engine.late) else 0.0
+        world.after(late_s + engine.delay_s * world.random.random(), self._happen, happen, tell, key)
+
+    def _happen(self, happen: Callable[[], Outcome], tell: Callable[[Outcome], None], key: str) -> None:
+        world, engine = self._world, self._realm.engine
+        if self.cut or engine.down:
+            return
+        outcome = happen()
+        if key and isinstance(outcome, Record | Absent):
+            self._realm.changed(key)
+        if not world.chance(engine.lost):
+            world.after(engine.delay_s * world.random.random(), tell, outcome)
+
+    # -- messages
+
+    def listen(self, boot: bytes) -> None:
+        self.boot = boot
+
+    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+        world, engine = self._world, self._realm.engine
+        if self.cut:
+            return world.random.choice([Sent.YES, Sent.GONE]) if len(parts) < 2 else Sent.GONE
+        if len(parts) == 3 and parts[2][:1] != b"\0":
+            self.process.count(parts[2])
+        if not world.chance(engine.dropped):
+            at = world.now + engine.delay_s * world.random.random()
+            at = self._last_at[node] = max(at, self._last_at.get(node, 0.0))
+            world.after(at - world.now, self._arrive, node, boot, parts, self.boot)
+        return Sent.YES
+
+    def _arrive(self, node: str, boot: bytes, parts: tuple[bytes, ...], sender: bytes) -> None:
+        other = self._realm.nodes.get(node)
+        blocked = (self.name, node) in self._realm.blocked
+        if other is None or other.boot != boot or other.cut or self.cut or self._realm.engine.down or blocked:
+            return
+        realm = other.process.switchboard.realm
+        other.hear(lambda now: realm.from_node(self.name, sender, parts, now))
+
+    # -- what the broker hears
+
+    def hear(self, heard: Callable[[float], object]) -> None:
+        if self.process.alive:
+            self.process.inbox.add(heard)
+
+    def tell(self, key: str) -> None:
+        """Tell the broker of a watched record, as it is by now."""
+        if not self.cut and not self._realm.engine.down and self.process.alive:
+            realm, now_is = self.process.switchboard.realm, self._realm.store.read(key)
+            assert isinstance(now_is, Record | Absent)
+            self.hear(lambda now: realm.changed(key, now_is, now))
+
+    def connected(self) -> None:
+        """Tell it all that is watched, and that there is contact."""
+        for key in self._realm.told:
+            self.tell(key)
+        realm = self.process.switchboard.realm
+        self.hear(lambda now: realm.contact(True, now))
+
+
+class RealmProcess(BrokerProcess):
+    """A node. It notes which endpoint gets calls."""
+
+    def __init__(self, sim: RealmSimulation, settings: BrokerSettings, max_connections: int, name: str):
+        self.sim = sim
+        super().__init__(sim.world, settings, max_connections, name, self._join)
+
+    def _join(self, process: BrokerProcess) -> Cluster:
+        node = self.sim.nodes[self.name] = Node(self.sim, self.name, process)
+        self.node = node
+        return Cluster(self.name, LEASE_S, node, node)
+
+    def sends(self, routing_id: bytes, frame: bytes) -> None:
+        if frame[1] not in (FrameType.DATA, FrameType.BUNDLE, FrameType.RELAY):
+            return
+        for side in Side:
+            session = self.switchboard.roster.by_routing_id[side].get(routing_id)
+            link = self.routers[side].peers.get(routing_id)
+            if session is not None and link is not None and link.open_below:
+                self.sim.gets_calls(session, link.endpoint)
+
+
+class Dialer(EndpointProcess):
+    """An endpoint with the addresses of all nodes. It dials one of them at a time."""
+
+    sim: RealmSimulation
+
+    def open_link(self, address: str, heartbeat_ms: int) -> None:
+        name = self.world.random.choice(self.sim.names)
+        self._find = partial(self.sim.router_of, name)
+        super().open_link(address, heartbeat_ms)
+
+
+class RealmSimulation(Simulation):
+    """The run of one seed with several nodes."""
+
+    run_s = REALM_RUN_S
+
+    def __init__(self, seed: int, tracing: bool = False) -> None:
+        super().__init__(seed, tracing)
+        random = self.world.random
+        self.names = [f"node{i}" for i in range(random.choice([1, 2, 2, 3, 3]))]
+        self.store = Store()
+        self.nodes: dict[str, Node] = {}
+        self.told: dict[str, None] = {}
+        self.blocked: set[tuple[str, str]] = set()
+        self.weather_of_engine = Engine(
+            delay_s=random.choice([0.0005, 0.005, 0.05]),
+            lost=random.choice([0.0, 0.0, 0.02, 0.2]),
+            late=random.choice([0.0, 0.0, 0.05, 0.3]),
+            dropped=random.choice([0.0, 0.0, 0.0, 0.002, 0.05]),
+            lag_s=random.choice([0.0005, 0.01, 0.5]),
+        )
+        self.engine = Engine(**vars(self.weather_of_engine))
+        self._latest: dict[Any, list[Session]] = {}
+
+    # -- the processes
+
+    def router_of(self, name: str, side: Side) -> Any:
+        node = self.nodes.get(name)
+        return None if node is None or not node.process.alive else node.process.routers[side]
+
+    def start_broker(self) -> None:
+        for name in self.names:
+            self.start_node(name)
+
+    def start_node(self, name: str) -> None:
+        node = self.nodes.get(name)
+        if node is None or not node.process.alive:
+            process = RealmProcess(self, self.broker_settings, self.max_connections, name)
+            self.brokers.append(process)
+            self.world.note(name, "starts")
+            self.world.after(self.engine.lag_s, process.node.connected)
+
+    def endpoint(self, *arguments: Any) -> EndpointProcess:
+        Dialer.sim = self
+        return Dialer(*arguments)
+
+    def alive_nodes(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.process.alive]
+
+    def changed(self, key: str) -> None:
+        """Tell all nodes of a watched record, each a little later."""
+        if key == SEAT or key.startswith(node_key("")):
+            self.told[key] = None
+            for node in list(self.nodes.values()):
+                self.world.after(self.engine.lag_s * self.world.random.random(), node.tell, key)
+
+    # -- one owner
+
+    def gets_calls(self, session: Session, endpoint: Any) -> None:
+        """Check that no session gets calls after a later one of the same place has got some."""
+        if session.role is Role.OPERATOR or (
+            session.duty is not None and session is not self._acting(session)
+        ):
+            return
+        place = "server" if session.duty is not None else session.player_id
+        sessions = self._latest.setdefault(place, [])
+        if sessions and sessions[-1] is session:
+            return
+        assert session not in sessions, f"two sessions of {place!r} get calls at one time, at {endpoint.name}"
+        sessions.append(session)
+
+    def _acting(self, session: Session) -> Session | None:
+        for node in self.alive_nodes():
+            if node.process.switchboard.roster.server is session:
+                return session
+        return None
+
+    # -- faults
+
+    def faults(self) -> list[Callable[[], None]]:
+        return [
+            self._kill,
+            self._close,
+            self._stop,
+            self._cut,
+            self._reset,
+            self._join_twice,
+            self._kill_broker,
+            self._kill_broker,
+            self._stop_broker,
+            self._stop_broker,
+            self._cut_node,
+            self._cut_node,
+            self._block,
+            self._engine_down,
+            self._drain,
+        ]
+
+    def _span(self) -> float:
+        return self.world.random.choice([0.01, 0.5, 4.0, 9.0]) * self.world.random.random()
+
+    def _node(self) -> Node | None:
+        return self._one(self.alive_nodes())
+
+    def _kill_broker(self) -> None:
+        node = self._node()
+        if node is not None:
+            self._go_on_broker(node.process)
+            node.process.kill()
+            self.world.after(self._span(), self._start_node_again, node.name)
+
+    def _start_node_again(self, name: str) -> None:
+        if not self._healing:
+            self.start_node(name)
+
+    def _drain(self) -> None:
+        node = self._node()
+        if node is not None:
+            node.process.daemon.stop()
+            node.process.wake(0.0)
+            self.world.after(self._span() + 0.5, self._start_node_again, node.name)
+
+    def _stop_broker(self) -> None:
+        node = self._node()
+        if node is not None and not node.process.stopped:
+            self._write({"t": self.world.now, "who": node.name, "what": "stop"})
+            node.process.stop()
+            self.world.after(self._span(), self._go_on_broker, node.process)
+
+    def _go_on_broker(self, broker: BrokerProcess) -> None:
+        if broker.alive and broker.stopped:
+            self._write({"t": self.world.now, "who": broker.name, "what": "continue"})
+            broker.go_on()
+
+    def _cut_node(self) -> None:
+        """Cut a node off from the engine."""
+        node = self._node()
+        if node is not None:
+            node.cut = True
+            self.world.after(self._span(), self._mend_node, node)
+
+    def _mend_node(self, node: Node) -> None:
+        if node.cut:
+            node.cut = False
+            if node.process.alive:
+                realm = node.process.switchboard.realm
+                node.hear(lambda now: realm.interrupted(now))
+                self.world.after(self.engine.lag_s, node.connected)
+
+    def _block(self) -> None:
+        """Lose the messages of one node to another one."""
+        if len(self.names) > 1:
+            pair = tuple(self.world.random.sample(self.names, 2))
+            self.blocked.add(pair)
+            self.world.after(self._span(), self.blocked.discard, pair)
+
+    def _engine_down(self) -> None:
+        self.engine.down = True
+        self.world.after(self._span(), self._engine_up)
+
+    def _engine_up(self) -> None:
+        if self.engine.down:
+            self.engine.down = False
+            for node in self.alive_nodes():
+                self.world.after(self.engine.lag_s, node.connected)
+
+    # -- the end
+
+    def heal_broker(self) -> None:
+        self._engine_up()
+        self.engine = Engine()
+        self.blocked.clear()
+        for node in self.alive_nodes():
+            self._go_on_broker(node.process)
+            self._mend_node(node)
+
+    def _whole(self) -> bool:
+        """Return whether all endpoints and all nodes are connected, and each node knows who serves."""
+        boards = self.boards()
+        linked = all(len(board.roster.nodes) == len(self.names) - 1 for board in boards)
+        served = all(board.roster.is_served for board in boards)
+        return len(boards) == len(self.names) and linked and served and super()._whole()
+
+    def boards(self) -> list[Any]:
+        return [node.process.switchboard for node in self.alive_nodes()]
+
+    def those_who_reach(
+        self, player: EndpointProcess, callers: list[EndpointProcess]
+    ) -> list[EndpointProcess]:
+        """Return those who can call a player: operators reach the players of their own node."""
+        return [
+            caller
+            for caller in callers
+            if caller.role is Role.SERVER or _node_of(caller) is _node_of(player) is not None
+        ]
+
+    def check_broker_at_rest(self) -> None:
+        for node in self.alive_nodes():
+            node.process.check_at_rest(None)
+        players = sum(len(board.roster.players) for board in self.boards())
+        assert sum(len(board.roster.sessions()) for board in self.boards()) == len(self.places)
+        records = [key for key in self.store.records if key.startswith("p.")]
+        assert len(records) == players, (records, players)
+        assert sum(board.roster.server is not None for board in self.boards()) == 1
+        for board in self.boards():
+            elsewhere = board.realm.presence.elsewhere
+            if board.roster.server is not None:
+                assert len(elsewhere) + len(board.roster.players) == players
+            assert len(board.roster.nodes) == len(self.names) - 1
+
+
+def _node_of(life: EndpointProcess) -> Any:
+    return None if life.link is None or life.link.router is None else life.link.router.process
+
+
+def failure_of_realm(seed: int) -> str | None:
+    """Run a seed, and return what went wrong, or None."""
+    from sim.simulation import Failure
+
+    try:
+        RealmSimulation(seed).run()
+    except Failure as failure:
+        return str(failure)
+    return None
