@@ -261,9 +261,10 @@ class _Daemon:
         self._bell = _Bell(self._stopping, settings.grace)
         receivers = [Receiver(router, self.switchboard, has_keys=True) for router in routers]
         realm = self.switchboard.realm
-        others = {self._bell: self._bell.take, process.inbox: process.inbox.take}
+        others = {self._bell: self._bell.take}
+        carriers: Any = {process.inbox: process.inbox.take}
         first = None if realm is None else realm.begin_step
-        self._loop = Loop(self.switchboard, receivers, self._stopping, others, first=first)
+        self._loop = Loop(self.switchboard, receivers, self._stopping, others, carriers=carriers, first=first)
         # A real broker goes on after a fault. Here it ends the run.
         parts: list[Any] = [self._loop, *receivers, *(receiver._strangers for receiver in receivers)]
         for part in parts:

@@ -212,6 +212,8 @@ class RealmSimulation(Simulation):
     """The run of one seed with several nodes."""
 
     run_s = REALM_RUN_S
+    operations = 150
+    fault_counts = 1, 4, 10, 15
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         super().__init__(seed, tracing)
@@ -229,6 +231,7 @@ class RealmSimulation(Simulation):
             lag_s=random.choice([0.0005, 0.01, 0.5]),
         )
         self.engine = Engine(**vars(self.weather_of_engine))
+        self.delay_between_nodes_s = 2 * self.engine.delay_s
         self._latest: dict[Any, list[Session]] = {}
 
     # -- the processes

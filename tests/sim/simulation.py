@@ -61,9 +61,14 @@ class Simulation:
     Attributes:
         lines: the history.
         run_s: how long there are faults.
+        operations: how many operations there are at most.
+        fault_counts: how many faults there may be.
     """
 
     run_s = RUN_S
+    operations = OPERATIONS
+    fault_counts = 0, 1, 3, 8
+    delay_between_nodes_s = 0.0
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.world = world = World(seed, tracing)
@@ -207,9 +212,9 @@ class Simulation:
             world.after(0.1 * random.random(), self.start, place)
         if world.chance(0.7):
             world.run(0.2)
-        for _ in range(random.randint(1, OPERATIONS)):
+        for _ in range(random.randint(1, self.operations)):
             world.after(self.run_s * random.random(), self._operation)
-        faults = [self._fault] * random.choice([0, 1, 3, 8])
+        faults = [self._fault] * random.choice(self.fault_counts)
         if self.standbys:
             hand_overs = [self._hand_over, self._hand_over, self._kill_one_that_retires]
             faults += [random.choice(hand_overs) for _ in range(random.choice([0, 1, 3, 6]))]
@@ -551,7 +556,7 @@ class Simulation:
             for life in self.alive():
                 assert life.core.load().remembered == 0, f"{life.name} remembers calls for ever"
         self.check_broker_at_rest()
-        network_s = 2 * self.weather.delay_s + 0.1
+        network_s = 2 * self.weather.delay_s + 0.1 + self.delay_between_nodes_s
         problems = check(self.lines, skew_s=SKEW_S, network_s=network_s)
         if problems:
             raise Failure("\n".join(problems))

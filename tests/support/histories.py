@@ -197,7 +197,8 @@ class _Checker:
         """Return how many seconds a line is late, not counting pauses of these lives or of the broker."""
         if invoke["timeout"] is None:
             return 0.0
-        excused = sum(_overlap(self._pauses[who], invoke["t"], line["t"]) for who in {*lives, "broker"})
+        brokers = [who for who in self._pauses if who not in self._starts]
+        excused = sum(_overlap(self._pauses[who], invoke["t"], line["t"]) for who in {*lives, *brokers})
         return float(line["t"] - invoke["t"] - invoke["timeout"] - self._skew_s - excused)
 
     def _check_call(self, invoke: Line, found: dict[str, list[Line]]) -> None:

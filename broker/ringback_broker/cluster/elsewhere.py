@@ -39,6 +39,10 @@ class Elsewhere:
             del self.by_id[encoded_id]
         return gone
 
+    def by_node(self) -> dict[Session, set[bytes]]:
+        """Return the encoded IDs of the players of each node."""
+        return {node: set(ids) for node, ids in self._by_node.items()}
+
     def clear(self) -> None:
         """Forget all."""
         self.by_id.clear()

@@ -113,10 +113,18 @@ class Seated:
     term: int
 
 
-Message = Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated
+@dataclass(frozen=True, slots=True)
+class Standbys:
+    """How many servers stand by at the sender."""
+
+    kind: ClassVar[int] = 11
+    count: int
+
+
+Message = Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated | Standbys
 
 _KINDS: dict[int, type[Message]] = {
-    kind.kind: kind for kind in (Here, Gone, Listed, Up, Down, Taken, Ask, Answer, Index, Seated)
+    kind.kind: kind for kind in (Here, Gone, Listed, Up, Down, Taken, Ask, Answer, Index, Seated, Standbys)
 }
 
 
@@ -159,6 +167,7 @@ _TYPES: dict[type[Message], tuple[type, ...]] = {
     Answer: (str, int, bool),
     Index: (int,),
     Seated: (int,),
+    Standbys: (int,),
 }
 
 

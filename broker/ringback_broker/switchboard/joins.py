@@ -227,6 +227,7 @@ class Joins:
     def _settle(self, now: float) -> None:
         seat, presence = self._realm.seat, self._realm.presence
         self._shown = {server: shown for server, shown in self._shown.items() if not server.ended}
+        presence.tidy()
         presence.gather(now)
         self._let_one_act(now)
         self._refuse_candidates(now)

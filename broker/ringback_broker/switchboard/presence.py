@@ -74,6 +74,8 @@ class Presence:
         self._seat = seat
         self._end_marked = end_marked
         self._tell_loss = tell_loss
+        # The players that a server that retires knows of an earlier term, until their node has listed them.
+        self._unheard: dict[Session, set[bytes]] = {}
         self._listed: set[Session] = set()
         self._gathers: set[Session] = set()
         self._gathers_until = 0.0
@@ -97,7 +99,7 @@ class Presence:
             self._roster.serve_no_more_by(self._seated)
             self._seated = None
         self._seated_term = max(self._seated_term, self.term)
-        self.elsewhere.clear()
+        self._unheard = self.elsewhere.by_node()
         self._listed.clear()
         self._gathers = set(self._roster.nodes.values())
         self._gathers_until = now + GATHER_S
@@ -119,7 +121,11 @@ class Presence:
         server = self._roster.server
         if server is not None:
             self._endings.refuse(server, RejectCode.DRAINING, "a server at another node acts now")
-        if not any(other.duty is Duty.RETIRING for other in self._roster.others):
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Forget the players of other nodes if no server here has to do with them any more."""
+        if not self.term and len(self.elsewhere) and len(self._roster.others) == len(self._roster.standbys()):
             self.elsewhere.clear()
 
     def clear(self) -> None:
@@ -143,6 +149,8 @@ class Presence:
     def listed(self, node: Session, term: int) -> None:
         """Take note that a node has told all its players."""
         if term == self.term and not node.ended:
+            for encoded_id in self._unheard.pop(node, ()):
+                self.gone(node, encoded_id)
             self._listed.add(node)
             self._gathers.discard(node)
             if self._roster.server is not None:
@@ -152,6 +160,8 @@ class Presence:
         """Take note that a player is at another node. The latest record counts."""
         if term != self.term or node.ended:
             return
+        if node in self._unheard:
+            self._unheard[node].discard(encoded_id)
         present = self._roster.players.get(encoded_id)
         away = self.elsewhere.by_id.get(encoded_id)
         if present is not None:
@@ -263,6 +273,7 @@ class Presence:
         """Take note that a node is linked no more: nobody hears of its players, nor of its server."""
         self._listed.discard(node)
         self._gathers.discard(node)
+        self._unheard.pop(node, None)
         self._tell_left(self.elsewhere.remove_node(node))
         if self._seated is node:
             self._seated = None

@@ -24,6 +24,7 @@ from ringback_broker.cluster.messages import (
     Listed,
     Message,
     Seated,
+    Standbys,
     Taken,
     Up,
     encode,
@@ -106,6 +107,8 @@ class Realm:
         self._sending = sending
         self._sessions = sessions
         self._by_index: dict[int, Session] = {}
+        self._standbys: dict[Session, int] = {}
+        self._standbys_here = 0
         self._index = 0
         self.now = 0.0
         name, records = cluster.node, _Steps(cluster.records, sessions.end_marked)
@@ -135,6 +138,16 @@ class Realm:
     def settle(self, now: float) -> None:
         """Take note that a server of this broker has begun or ended."""
         self._settle(now)
+        standbys = len(self._roster.standbys())
+        if standbys != self._standbys_here:
+            self._standbys_here = standbys
+            for node in list(self._roster.nodes.values()):
+                self._say(node, Standbys(standbys))
+
+    @property
+    def has_standby(self) -> bool:
+        """Whether a server stands by at another node."""
+        return any(self._standbys.values())
 
     def _boot(self) -> bytes:
         return self.ownership.boot
@@ -265,6 +278,8 @@ class Realm:
         self._windows.begin(node)
         if self._index:
             self._say(node, Index(self._index))
+        if self._standbys_here:
+            self._say(node, Standbys(self._standbys_here))
         self.presence.node_came(node)
 
     def _closed(self, pair: Pair, why: str, now: float) -> None:
@@ -275,6 +290,7 @@ class Realm:
     def node_ended(self, node: Session, why: str, now: float) -> None:
         """Take note that the session of a node has ended: what was on its way there and back is lost."""
         self._by_index = {index: other for index, other in self._by_index.items() if other is not node}
+        self._standbys.pop(node, None)
         self.presence.node_went(node)
         if self._pairs.is_open(node.node):
             self._pairs.renew(node.node, why, now)
@@ -316,6 +332,8 @@ class Realm:
         match message:
             case Index(index):
                 self._by_index[index] = node
+            case Standbys(count):
+                self._standbys[node] = count
             case Ask():
                 self._asked(node, message, now)
             case Answer(key, revision, gives_up):

@@ -33,6 +33,11 @@ class Realm(Protocol):
     presence: Presence
     now: float
 
+    @property
+    def has_standby(self) -> bool:
+        """Whether a server stands by at another node."""
+        ...
+
     def settle(self, now: float) -> None:
         """Take note that a server has begun or ended."""
 
@@ -169,15 +174,19 @@ class Sessions:
         What was on its way to the older one arrives there first. Players notice nothing.
         """
         older, next_one = self._roster.server, self._next_server()
+        waits = next_one is not None or (self.realm is not None and self.realm.has_standby)
         if self._admission.draining:
             return Code.DRAINING
-        if older is None or not older.own_link or next_one is None:
+        if older is None or not older.own_link or not waits:
             return Code.NO_SERVER
         self._counters.hand_overs += 1
         self._operations.log(PeerEvent("retiring", "it hands over to the next server", older))
         self._roster.retire(older)
         self._say_welcome(older)
-        self._act(next_one, "the server before hands over")
+        if next_one is not None:
+            self._act(next_one, "the server before hands over")
+        elif self.realm is not None:  # one at another node takes the seat, which is free now
+            self.realm.settle(self.realm.now)
         return None
 
     def _next_server(self) -> Session | None:

@@ -1,0 +1,120 @@
+"""Simulated realms: whatever happens to nodes and engine, the promise holds, and each name has one owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sim.realm import failure_of_realm
+
+from ringback_broker.cluster import claims, neighbours
+from ringback_broker.cluster.claims import Claims
+from ringback_broker.cluster.ownership import Ownership
+from ringback_broker.cluster.pairs import HEAD, Pairs
+from ringback_broker.cluster.records import Absent
+from ringback_broker.cluster.seat import Seat
+from ringback_broker.switchboard.presence import Presence
+
+SEEDS = 300
+CHUNK = 50
+MOST_SEEDS = 3000
+REPLAY = ".venv/bin/python tests/sim/replay.py --realm --trace --seed {}"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_the_promise_holds_in_a_realm(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        if (why := failure_of_realm(seed)) is not None:
+            pytest.fail(f"seed {seed}: {why}\nreplay: {REPLAY.format(seed)}", pytrace=False)
+
+
+# -- the simulator finds faults that are planted in the code
+
+
+def a_node_acts_past_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ownership, "check", lambda self, now: None)
+
+
+def nodes_are_buried_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "PATIENCE_S", -4.0)
+
+
+def epochs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take each message in its turn, whatever epoch it is of."""
+    take = Pairs.from_node
+
+    def mutant(self: Pairs, name: str, boot: bytes, parts: tuple[bytes, ...], now: float) -> None:
+        pair = self._pairs.get(name)
+        if pair is not None and parts and len(parts) > 1:
+            number = pair.taken + 1
+            parts = HEAD.pack(pair.theirs, pair.mine, number), *parts[1:]
+        take(self, name, boot, parts, now)
+
+    monkeypatch.setattr(Pairs, "from_node", mutant)
+
+
+def lost_messages_are_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Pairs.from_node
+
+    def mutant(self: Pairs, name: str, boot: bytes, parts: tuple[bytes, ...], now: float) -> None:
+        pair = self._pairs.get(name)
+        theirs, mine, number = HEAD.unpack(parts[0])
+        if pair is not None and number > pair.taken and (theirs, mine) == (pair.theirs, pair.mine):
+            pair.taken = number - 1
+        take(self, name, boot, parts, now)
+
+    monkeypatch.setattr(Pairs, "from_node", mutant)
+
+
+def any_ticket_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "compare_digest", lambda one, other: True)
+
+
+def owners_are_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Claims._was_found
+
+    def mutant(self: Claims, *arguments: Any) -> None:
+        *others, _, now = arguments
+        found(self, *others, Absent(), now)
+
+    monkeypatch.setattr(Claims, "_was_found", mutant)
+
+
+def the_seat_is_taken_from_the_living(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Seat._was_found
+    monkeypatch.setattr(Seat, "_was_found", lambda self, outcome, now: found(self, Absent(), now))
+
+
+def nobody_is_told_of_a_node_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Presence, "node_went", lambda self, node: None)
+
+
+def nobody_is_told_of_players_who_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Presence, "gone", lambda self, node, encoded_id: None)
+
+
+def names_are_never_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Claims, "release", lambda self, key, held, now: None)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        a_node_acts_past_its_lease,
+        nodes_are_buried_early,
+        epochs_are_forgotten,
+        lost_messages_are_not_noticed,
+        any_ticket_is_good,
+        owners_are_taken_for_dead,
+        the_seat_is_taken_from_the_living,
+        nobody_is_told_of_a_node_that_is_gone,
+        nobody_is_told_of_players_who_leave,
+        names_are_never_released,
+    ],
+)
+def test_a_planted_fault_is_found_in_a_realm(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    assert any(failure_of_realm(seed) is not None for seed in range(MOST_SEEDS))
