@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 
 from ringback.protocol.addresses import is_local
+from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.daemon.containment import Containment
 from ringback_broker.daemon.descriptors import fit_players
 from ringback_broker.daemon.http_side import HTTPSide
@@ -70,6 +71,13 @@ class Broker:
             self.settings, room = fit_players(asked_for)
             lines = LogLines()
             stack.callback(lines.close)
+            self._failure: str | None = None
+            self._nats: NatsSide | None = None
+            cluster = None
+            if asked_for.cluster is not None:
+                self._nats = nats = NatsSide(asked_for, SOFTWARE, self._fail, self._contain)
+                stack.callback(nats.close)
+                cluster = Cluster(nats.node, asked_for.node_lease, nats.records, nats.frames)
             self.switchboard = Switchboard(
                 self.settings,
                 SocketWire(sockets.players, sockets.backend, lines, self.drain, time.monotonic),
@@ -77,7 +85,10 @@ class Broker:
                 max_connections=room,
                 access=None if access_file is None else access_file.list,
                 unix_time=time.time,
+                cluster=cluster,
             )
+            if self._nats is not None and self.switchboard.realm is not None:
+                self._nats.attach(self.switchboard.realm, self.switchboard.realm)
             self._reloads: list[AccessListReload | SettingsReload] = []
             if access_file is not None:
                 self._reloads.append(AccessListReload(access_file, self.switchboard.use))
@@ -85,12 +96,6 @@ class Broker:
                 self._reloads.append(SettingsReload(asked_for, reread, self._use))
             self._notifier = Notifier({})
             self._stopping = Stopping(self._start_draining)
-            self._failure: str | None = None
-            self._nats: NatsSide | None = None
-            if asked_for.cluster is not None:
-                contain = Containment(self.switchboard.counters)
-                self._nats = NatsSide(asked_for, SOFTWARE, self._fail, contain)
-                stack.callback(self._nats.close)
             memory = ProcessMemory.open()
             if memory is not None:
                 stack.callback(memory.close)
@@ -119,9 +124,10 @@ class Broker:
         routers = {router.side: router for router in (sockets.players, sockets.backend)}
         watch = None if memory is None else UnfinishedWatch(self.switchboard, routers, memory)
         look = None if watch is None else watch.look
-        nats = self._nats
+        nats, realm = self._nats, self.switchboard.realm
         carriers = {} if nats is None else {nats.fileno(): nats.take}
-        return Loop(self.switchboard, receivers, self._stopping, others, duties, look, carriers)
+        first = None if realm is None else realm.begin_step
+        return Loop(self.switchboard, receivers, self._stopping, others, duties, look, carriers, first)
 
     @property
     def players(self) -> str:
@@ -156,6 +162,8 @@ class Broker:
                 self._nats.start()
             self._notifier.ready()
             self._loop.run(self._poller)
+            if self.switchboard.realm is not None:
+                self.switchboard.realm.leave()
             if self._failure is not None:
                 raise RealmFailed(self._failure)
             log_end(len(self.switchboard.roster))
@@ -230,7 +238,13 @@ class Broker:
     def _take_snapshot(self, now: float) -> Snapshot:
         return self.switchboard.snapshot(now, self._loop.lags)
 
+    def _contain(self, what: str, error: Exception) -> None:
+        Containment(self.switchboard.counters)(what, error)
+
     def _tick(self, now: float) -> None:
+        realm = self.switchboard.realm
+        if realm is not None and realm.is_refused:
+            self._fail("another broker of this realm has the name of this node (--node), and is alive")
         self._notifier.alive(f"{len(self.switchboard.roster.players)} players", now)
         if self._http is not None:
             self._http.tick(now)
