@@ -13,6 +13,7 @@ from typing import Any
 
 from nats import errors
 from nats.aio.client import Client as NatsClient
+from nats.aio.subscription import Subscription
 
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.problems import MIN_VERSION, NotEncrypted, problem_of, too_old, version_of
@@ -28,6 +29,9 @@ BUFFER_BYTES = 1024 * 1024
 
 CLOSE_S = 1.0
 
+Take = Callable[[bytes, bytes], None]
+"""Takes the subject and the payload of a message."""
+
 
 class Client(NatsClient):
     """nats-py's client, which insists on TLS if it shall, and can be thrown away at once.
@@ -39,11 +43,32 @@ class Client(NatsClient):
     def __init__(self, must_encrypt: bool) -> None:
         super().__init__()
         self._must_encrypt = must_encrypt
+        self._takers: dict[int, Take] = {}
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._must_encrypt and not info.get("tls_required"):
             raise NotEncrypted
         await super()._process_info(info, initial_connection)
+
+    async def listen(self, subject: str, take: Take) -> Subscription:
+        """Subscribe, and have each message taken at once.
+
+        nats-py hands a message to a task of its subscription. Without that, a message costs a third less,
+        and there is no queue that could be full.
+
+        Args:
+            take: gets the subject and the payload. It must not raise an exception.
+        """
+        subscription = await self.subscribe(subject)
+        self._takers[subscription._id] = take
+        return subscription
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        take = self._takers.get(sid)
+        if take is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        elif sid in self._subs:
+            take(subject, data)
 
     @property
     def server(self) -> dict[str, Any]:

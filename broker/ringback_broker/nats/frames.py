@@ -9,7 +9,6 @@ from typing import Any
 
 import msgpack
 from nats import errors
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from ringback_broker.cluster.frames import FramesTaker
@@ -109,7 +108,7 @@ class NatsFrames:
             return
         self._listening_as = boot
         subject = self._names.frames_to(self._node, boot)
-        self._listening = await client.subscribe(subject, cb=partial(self._receive, boot))
+        self._listening = await client.listen(subject, partial(self._receive, boot))
         if before is not None:
             await before.unsubscribe()
 
@@ -142,8 +141,7 @@ class NatsFrames:
             self._passed += len(payload)
         return True
 
-    async def _receive(self, to: bytes, message: Msg) -> None:
-        data = message.data
+    def _receive(self, to: bytes, _subject: bytes, data: bytes) -> None:
         size = len(data)
         if self._arrived - self._taken > MAX_WAITING_BYTES:
             self.lose()

@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from ringback_broker.nats.client import Client
 
 Answer = dict[str, Any]
@@ -30,11 +28,11 @@ class Requests:
         self._client = client
         self._inbox = inbox
         self._number = 0
-        self._waiting: dict[str, tuple[float, Take]] = {}
+        self._waiting: dict[bytes, tuple[float, Take]] = {}
 
     async def listen(self) -> None:
         """Take answers from now on."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._take)
+        await self._client.listen(f"{self._inbox}.*", self._take)
 
     async def send(
         self, subject: str, payload: bytes, headers: dict[str, str] | None, until: float, take: Take
@@ -48,10 +46,11 @@ class Requests:
             nats.errors.Error: the connection is lost. Then `take` gets nothing.
         """
         self._number += 1
-        token = str(self._number)
+        number = str(self._number)
+        token = number.encode()
         self._waiting[token] = until, take
         try:
-            await self._client.publish(subject, payload, f"{self._inbox}.{token}", headers)
+            await self._client.publish(subject, payload, f"{self._inbox}.{number}", headers)
         except BaseException:
             self._waiting.pop(token, None)
             raise
@@ -68,10 +67,10 @@ class Requests:
         await self.send(subject, payload, None, loop.time() + within_s, take)
         return await future
 
-    async def _take(self, message: Msg) -> None:
-        entry = self._waiting.pop(message.subject.rpartition(".")[2], None)
+    def _take(self, subject: bytes, data: bytes) -> None:
+        entry = self._waiting.pop(subject.rpartition(b".")[2], None)
         if entry is not None:
-            entry[1](_decode(message.data))
+            entry[1](_decode(data))
 
     def expire(self, now: float) -> None:
         """Give up the questions that have waited long enough. They come first in the table."""
