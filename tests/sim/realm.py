@@ -385,6 +385,7 @@ class RealmSimulation(Simulation):
         for node in self.alive_nodes():
             self._go_on_broker(node.process)
             self._mend_node(node)
+        self.world.run(LEASE_S)  # renewals that were lost before may still end a lease
 
     def _whole(self) -> bool:
         """Return whether all endpoints and all nodes are connected, and each node knows who serves."""

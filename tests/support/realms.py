@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
+from support.switchboards import Desk, check_tables
+
+from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.cluster.records import Absent, Conflict, Done, Outcome, Record, Unknown
 from ringback_broker.peers.connection import Sent
 
@@ -93,3 +97,153 @@ def boots() -> Callable[[], bytes]:
     """Return a function that gives another boot each time."""
     numbers = count(1)
     return lambda: b"%08d of boot" % next(numbers)
+
+
+LEASE_S = 15.0
+
+
+class NodeDesk(Desk):
+    """A switchboard that is a node of a realm.
+
+    Attributes:
+        frames: what it sends to other nodes.
+        cut: whether nothing gets through to the records or to other nodes.
+    """
+
+    def __init__(self, realm: RealmDesks, name: str, **settings: Any) -> None:
+        self.name = name
+        self.frames = FakeFrames()
+        self.cut = False
+        super().__init__(
+            cluster=Cluster(name, LEASE_S, _Cuttable(self, realm.records), self.frames), **settings
+        )
+        self.now = realm.now
+        self.after = realm.settle
+
+    @property
+    def realm(self) -> Any:
+        return self.switchboard.realm
+
+
+class _Cuttable:
+    """The records, as a node reaches them that may be cut off."""
+
+    def __init__(self, desk: NodeDesk, records: FakeRecords) -> None:
+        self._desk = desk
+        self._records = records
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    def put(self, key: str, value: bytes, revision: int, done: Done) -> None:
+        self._records.put(key, value, revision, done)
+        self._cut()
+
+    def delete(self, key: str, revision: int, done: Done) -> None:
+        self._records.delete(key, revision, done)
+        self._cut()
+
+    def read(self, key: str, done: Done) -> None:
+        self._records.read(key, done)
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._desk.cut:
+            what, key, _, done = self._records.asked.pop()
+            self._records.asked.append((what, key, Unknown, done))
+
+
+class RealmDesks:
+    """Several nodes, and all that is between them: it happens at once, or when a test says so.
+
+    Attributes:
+        nodes: by name.
+        dead: the names of nodes that do nothing any more.
+        holds: whether messages between nodes wait.
+    """
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        self.now = 1000.0
+        self.records = FakeRecords()
+        self.dead: set[str] = set()
+        self.holds = False
+        self.nodes: dict[str, NodeDesk] = {}
+        self._seen: dict[str, dict[str, Outcome]] = {}
+        for name in names:
+            self.start(name, **settings)
+        self.pass_time(1.0)
+
+    def start(self, name: str, **settings: Any) -> NodeDesk:
+        self.dead.discard(name)
+        self.nodes[name] = NodeDesk(self, name, **settings)
+        self._seen[name] = {}
+        return self.nodes[name]
+
+    def __getitem__(self, name: str) -> NodeDesk:
+        return self.nodes[name]
+
+    def kill(self, name: str) -> None:
+        """Have a node do nothing any more."""
+        self.dead.add(name)
+        self.nodes[name].frames.sent.clear()
+
+    def alive(self) -> list[NodeDesk]:
+        return [node for name, node in self.nodes.items() if name not in self.dead]
+
+    def settle(self) -> None:
+        """Let all happen that is under way."""
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        busy = bool(self.records.settle(self.now))
+        for node in self.alive():
+            node.now = self.now
+            node.switchboard.send_bundles(self.now)
+            busy |= self._tell(node) | self._deliver(node)
+        return busy
+
+    def _tell(self, node: NodeDesk) -> bool:
+        """Tell a node which watched records have changed."""
+        if node.cut:
+            return False
+        seen, told = self._seen[node.name], False
+        watched = {key for key in (*self.records.there, *seen) if key == "seat" or key.startswith("node.")}
+        for key in sorted(watched):
+            now_is = self.records.there.get(key, Absent())
+            if seen.get(key, Absent()) != now_is:
+                seen[key] = now_is
+                node.realm.changed(key, now_is, self.now)
+                told = True
+        return told
+
+    def _deliver(self, node: NodeDesk) -> bool:
+        sent, node.frames.sent = node.frames.sent, deque()
+        if self.holds:
+            node.frames.sent = sent
+            return False
+        for name, boot, parts in sent:
+            other = self.nodes.get(name)
+            if other is None or name in self.dead or other.cut or node.cut:
+                continue
+            if other.frames.boots[-1] == boot:
+                other.realm.from_node(node.name, node.frames.boots[-1], parts, self.now)
+        return bool(sent)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, a tick after the other."""
+        for _ in range(int(seconds * 4)):
+            self.now += 0.25
+            for node in self.alive():
+                node.now = self.now
+                node.realm.begin_step(self.now)
+                node.switchboard.tick(self.now)
+                node.switchboard.flush()
+            self.settle()
+            for node in self.alive():
+                for session in node.switchboard.roster.sessions():
+                    session.last_seen = self.now
+
+    def check(self) -> None:
+        for node in self.alive():
+            check_tables(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -15,6 +16,7 @@ from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_play
 from ringback.protocol.reports import CLASSES, CallbackFigures, LatencyCounts, PlayerFigures, WatchedCall
 from ringback_broker.admission.access_list import AccessList
 from ringback_broker.admission.hello import MAX_OTHER_SERVERS
+from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.operations.events import PeerEvent
 from ringback_broker.peers.connection import Connection, Sent, Side
 from ringback_broker.peers.session import Duty, Session
@@ -131,21 +133,33 @@ class Peer:
     def leave(self) -> None:
         """Close the connection."""
         self.desk.switchboard.disconnected(self.side, self.connection)
+        self.desk.after()
 
 
 class Desk:
     """A switchboard, its wire, and a clock that a test moves.
 
     `deliver` finds the session of a sender as the receiver does.
+
+    Attributes:
+        after: is called after each message that was delivered.
     """
 
-    def __init__(self, *, access: AccessList | None = None, **settings: Any) -> None:
+    def __init__(
+        self, *, access: AccessList | None = None, cluster: Cluster | None = None, **settings: Any
+    ) -> None:
         self.wire = FakeWire()
         self.settings = BrokerSettings(**{"lease": 30.0, **settings})
         self.unix_s = 1.8e9
         self.switchboard = Switchboard(
-            self.settings, self.wire, "test", access=access, unix_time=lambda: self.unix_s
+            self.settings,
+            self.wire,
+            "test",
+            access=access,
+            unix_time=lambda: self.unix_s,
+            cluster=cluster,
         )
+        self.after: Callable[[], None] = lambda: None
         self.now = 1000.0
         self._descriptors = count(10)
 
@@ -178,6 +192,7 @@ class Desk:
             switchboard.from_player(session, parts[0], self.now)
         else:
             switchboard.from_backend(session, parts[0], parts[1], self.now)
+        self.after()
 
     def two_ticks(self) -> None:
         """Tick twice. Then sessions whose connection was found gone have ended."""

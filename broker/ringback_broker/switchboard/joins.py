@@ -148,9 +148,11 @@ class Joins:
             return
         if number is None:
             self._refuse(waiting, RejectCode.DRAINING, _LATER)
-            return
-        waiting.hello = replace(waiting.hello, player_id=number)
-        self._take_turn(waiting, now)
+        elif encode_player_id(number) in self._roster.players:
+            self._begin_player(waiting, now)
+        else:
+            waiting.hello = replace(waiting.hello, player_id=number)
+            self._take_turn(waiting, now)
 
     def _take_turn(self, waiting: Waiting, now: float) -> None:
         key = _key_of(waiting)
@@ -212,7 +214,7 @@ class Joins:
             self._waiting[waiting.side, waiting.connection.descriptor] = waiting
             self._strangers.extend(waiting.side, waiting.connection, waiting.until + CLAIM_WITHIN_S)
             self._candidates[waiting] = None
-        self.settle(now)
+        self._realm.settle(now)
 
     def settle(self, now: float) -> None:
         """Have a server act if this node has the seat, and want the seat if there is one that would."""

@@ -252,14 +252,14 @@ class Realm:
     def _lost(self, why: str, now: float) -> None:
         """End all sessions: nothing that this node owned counts any more."""
         self._index = 0
+        for session in self._roster.sessions():
+            self._endings.refuse(session, RejectCode.DRAINING, f"{LOST} ({why})")
         self.claims.clear(now)
         self._refuse_waiting()
         self.seat.clear()
         self._pairs.clear("this node has lost its realm", now)
         self.presence.clear()
         self._cluster.frames.listen(self.ownership.boot)
-        for session in self._roster.sessions():
-            self._endings.refuse(session, RejectCode.DRAINING, f"{LOST} ({why})")
         self._sessions.end_marked()
 
     # -- other nodes
