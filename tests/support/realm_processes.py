@@ -1,0 +1,161 @@
+"""A realm of real processes: NATS servers, brokers as its nodes, and endpoints at any of them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from support.harness import BrokerProcess, Process, eventually
+from support.nats import NatsCluster, NatsServer, credentials_file, make_realm
+
+from ringback import CallbackError, Operator, Player, Server
+
+LEASE_S = 12.0
+"""The shortest that is allowed."""
+
+SERVER_PROGRAM = """
+import sys
+from ringback import Server
+
+server = Server(sys.argv[1], standby=len(sys.argv) > 3, connect_timeout=60)
+
+@server.on_acting
+def acting(acts):
+    sys.stdout.write("acting\\n" if acts else "not acting\\n")
+
+server.register_server_callback("who", lambda source, payload: sys.argv[2])
+server.register_server_callback("players", lambda source, payload: sorted(map(str, server.players)))
+with server:
+    sys.stdout.write("started\\n")
+    sys.stdin.read()
+"""
+
+
+class RealmOfProcesses:
+    """NATS, and brokers that are nodes of one realm.
+
+    Args:
+        nodes: their names.
+        cluster: whether there are three NATS servers, not one.
+
+    Attributes:
+        nats: the NATS server, or the first of three.
+        brokers: the nodes, by name.
+    """
+
+    def __init__(self, nodes: str = "abc", *, cluster: bool = False) -> None:
+        self._stack = ExitStack()
+        self._names = nodes
+        self._cluster = cluster
+        self.brokers: dict[str, BrokerProcess] = {}
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            folder = Path(tempfile.mkdtemp(prefix="realm"))
+            self._stack.callback(shutil.rmtree, folder)
+            if self._cluster:
+                cluster = self._stack.enter_context(NatsCluster())
+                self.servers, self.leader = cluster.servers, cluster.leader
+            else:
+                self.servers = [self._stack.enter_context(NatsServer())]
+            self.nats = self.servers[0]
+            make_realm(self.nats.address, replicas=len(self.servers))
+            self.options = (
+                *("--cluster", ",".join(server.address for server in self.servers)),
+                *("--nats-credentials", credentials_file(folder), "--node-lease", str(LEASE_S)),
+            )
+            for name in self._names:
+                self.start(name)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            for name, broker in self.brokers.items():
+                broker.process.kill()
+                print(f"-- the log of node {name}", *broker.process.output()[-40:], sep="\n")
+        self._stack.close()
+
+    def start(self, name: str) -> BrokerProcess:
+        """Start a node, and wait until peers may join there."""
+        broker = self.brokers[name] = BrokerProcess(options=(*self.options, "--node", name))
+        self._stack.callback(broker.process.kill)
+        broker.process.wait_for("in contact with the realm")
+        return broker
+
+    def restart(self, name: str) -> None:
+        """Start a node again that was killed, at the same addresses."""
+        broker = self.brokers[name]
+        broker.start()
+        self._stack.callback(broker.process.kill)
+
+    def kill(self, name: str) -> None:
+        self.brokers[name].process.kill()
+
+    # -- endpoints. Each begins when this returns, and ends with the realm
+
+    def server(self, node: str, **options: Any) -> Server:
+        """Start a server with two callbacks: `echo`, and `never`, which does not reply."""
+        server = Server(self.brokers[node].backend, connect_timeout=60, **options)
+        server.register_server_callback("echo", lambda source, payload: [source, payload])
+        server.register_server_callback("node", lambda source, payload: node)
+        server.register_server_callback("never", lambda source, payload, cb: None)
+        return self._begin(server)
+
+    def player(self, node: str, *player_id: Any) -> Player:
+        """Start a player with three callbacks."""
+        player = Player(self.brokers[node].players, *player_id, connect_timeout=60)
+        player.register_client_callback("echo", lambda payload: payload)
+        player.register_client_callback("node", lambda payload: node)
+        player.register_client_callback("never", lambda payload, cb: None)
+        return self._begin(player)
+
+    def operator(self, node: str) -> Operator:
+        return self._begin(Operator(self.brokers[node].backend, connect_timeout=60))
+
+    def server_process(self, node: str, name: str, *, standby: bool = False) -> Process:
+        """Start a server in a process of its own. Its callback `who` replies with its name."""
+        import subprocess
+
+        more = ("standby",) if standby else ()
+        arguments = ("-c", SERVER_PROGRAM, self.brokers[node].backend, name, *more)
+        process = Process(*arguments, stdin=subprocess.PIPE)
+        self._stack.callback(process.kill)
+        process.wait_for("^started$")
+        return process
+
+    def _begin(self, endpoint: Any) -> Any:
+        endpoint.start()
+        self._stack.callback(endpoint.close)
+        return endpoint
+
+
+def outcome(make: Callable[[], Any], timeout: float = 30.0) -> Any:
+    """Make a call, and return its result, or the name of its error code."""
+    try:
+        return make().result(timeout=timeout)
+    except CallbackError as error:
+        return error.code_name
+
+
+def until_works(make: Callable[[], Any], wanted: Any, within_s: float) -> float:
+    """Make calls one after the other until one gets the wanted result. Return how long that took."""
+    began_at = time.monotonic()
+    found: list[Any] = []
+
+    def works() -> bool:
+        found.append(outcome(make))
+        return bool(found[-1] == wanted)
+
+    eventually(works, f"the result {wanted!r}; the last ones: {found[-5:]}")
+    took_s = time.monotonic() - began_at
+    assert took_s < within_s, (took_s, found[-5:])
+    return took_s
