@@ -1,0 +1,62 @@
+"""What nodes tell each other, as bytes."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from ringback.errors import ProtocolError
+from ringback_broker.cluster.messages import (
+    START,
+    Answer,
+    Ask,
+    Down,
+    Gone,
+    Here,
+    Index,
+    Listed,
+    Message,
+    Seated,
+    Standbys,
+    Taken,
+    Up,
+    decode,
+    encode,
+    here,
+)
+
+ALL: tuple[Message, ...] = (
+    Here(3, ((b"\x07", 5), (b"\xa1x", 6))),  # type: ignore[arg-type]
+    Gone(b"\x07"),
+    Listed(3),
+    Up(3, 2**31),
+    Down(0, True),
+    Taken(b"\x07", 9),
+    Ask("p.Bw", 9, b"identity"),
+    Answer("p.Bw", 9, False),
+    Index(7),
+    Seated(3),
+    Standbys(2),
+)
+
+
+@pytest.mark.parametrize("message", ALL)
+def test_it_is_the_same_when_it_was_read(message: Message) -> None:
+    assert decode(encode(message)) == message
+
+
+def test_later_versions_may_say_more() -> None:
+    assert decode(START + msgpack.packb([Listed.kind, 3, "more"])) == Listed(3)
+    assert decode(START + msgpack.packb([99, 3])) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x90", b"\x07", b"\x91\x03", b"\x92\x03\xa1x"])
+def test_others_are_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(START + body)
+
+
+def test_many_players_take_several_messages() -> None:
+    players = [(b"%d" % number, number) for number in range(2500)]
+    sizes = [len(said.players) for frame in here(1, players) if isinstance(said := decode(frame), Here)]
+    assert sizes == [1000, 1000, 500] and here(1, []) == []

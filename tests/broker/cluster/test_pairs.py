@@ -1,0 +1,179 @@
+"""Pairs of nodes: what was sent in an earlier epoch never counts."""
+
+from __future__ import annotations
+
+from support.realms import FakeFrames
+
+from ringback_broker.cluster.pairs import BEAT_S, GREET_S, HEAD, SILENT_S, Pair, Pairs
+from ringback_broker.peers.connection import Sent
+
+
+class End:
+    """One node's end of its pairs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.boot = b"boot " + name.encode()
+        self.frames = FakeFrames()
+        self.log: list[str] = []
+        self.taken: list[tuple[bytes, ...]] = []
+        self.of = Pairs(self.frames, self._opened, self._closed, self._take)
+
+    def _opened(self, pair: Pair, now: float) -> None:
+        self.log.append(f"opened {pair.name}")
+
+    def _closed(self, pair: Pair, why: str, now: float) -> None:
+        self.log.append(why)
+
+    def _take(self, pair: Pair, parts: tuple[bytes, ...], now: float) -> None:
+        self.taken.append(parts)
+
+
+class Two:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.a, self.b = End("a"), End("b")
+        self.a.of.add("b", self.b.boot, self.now)
+        self.b.of.add("a", self.a.boot, self.now)
+
+    def deliver(self) -> None:
+        while self.a.frames.sent or self.b.frames.sent:
+            for one, other in ((self.a, self.b), (self.b, self.a)):
+                while one.frames.sent:
+                    name, boot, parts = one.frames.sent.popleft()
+                    if (name, boot) == (other.name, other.boot):
+                        other.of.from_node(one.name, one.boot, parts, self.now)
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        self.a.of.tick(self.now)
+        self.b.of.tick(self.now)
+
+
+def opened() -> Two:
+    two = Two()
+    two.deliver()
+    assert two.a.log == ["opened b"] and two.b.log == ["opened a"]
+    return two
+
+
+def test_messages_pass_in_order_once_both_know_both_epochs() -> None:
+    two = Two()
+    assert two.a.of.send("b", b"early") is Sent.GONE and two.a.of.send("c", b"x") is Sent.GONE
+    two.deliver()
+    assert two.a.of.is_open("b") and not two.a.of.is_open("c")
+    for number in range(3):
+        assert two.a.of.send("b", b"%d" % number) is Sent.YES
+    two.deliver()
+    assert two.b.taken == [(b"0",), (b"1",), (b"2",)]
+
+
+def test_a_greeting_that_was_lost_is_said_again() -> None:
+    two = Two()
+    two.a.frames.sent.clear()
+    two.b.frames.sent.clear()
+    two.tick(GREET_S / 2)
+    assert not two.a.frames.sent
+    two.tick(GREET_S / 2)
+    two.deliver()
+    assert two.a.of.is_open("b") and two.b.of.is_open("a")
+
+
+def test_one_end_may_learn_of_the_other_later() -> None:
+    two = Two()
+    late = End("a")
+    late.boot = two.a.boot
+    two.a = late
+    two.deliver()
+    assert not two.b.of.is_open("a")
+    late.of.add("b", two.b.boot, two.now)
+    two.deliver()
+    assert late.of.is_open("b") and two.b.of.is_open("a")
+
+
+def test_a_message_that_was_lost_ends_the_epoch() -> None:
+    two = opened()
+    two.a.of.send("b", b"lost")
+    two.a.frames.sent.clear()
+    two.a.of.send("b", b"next")
+    two.deliver()
+    assert two.b.taken == [] and two.b.log[1:] == ["1 messages were lost", "opened a"]
+    assert two.a.log[1:] == ["it has begun anew", "opened b"]
+    two.a.of.send("b", b"again")
+    two.deliver()
+    assert two.b.taken == [(b"again",)]
+
+
+def test_the_last_message_is_missed_too() -> None:
+    two = opened()
+    two.a.of.send("b", b"lost")
+    two.a.frames.sent.clear()
+    two.tick(BEAT_S)
+    two.deliver()
+    assert "1 messages were lost" in two.b.log
+
+
+def test_what_was_sent_in_an_earlier_epoch_does_not_count() -> None:
+    two = opened()
+    two.a.of.send("b", b"old")
+    [old] = two.a.frames.sent
+    two.a.frames.sent.clear()
+    two.a.of.renew("b", "a test", two.now)
+    two.a.of.renew("nobody", "a test", two.now)
+    two.deliver()
+    two.b.of.from_node("a", two.a.boot, old[2], two.now)
+    assert two.b.taken == [] and two.b.of.is_open("a")
+    two.b.of.renew_all("a test", two.now)
+    two.b.of.from_node("a", two.a.boot, old[2], two.now)
+    two.deliver()
+    assert two.b.taken == [] and two.a.of.is_open("b") and two.b.of.is_open("a")
+
+
+def test_a_message_may_come_before_the_greeting() -> None:
+    two = Two()
+    two.b.of.from_node("a", two.a.boot, (HEAD.pack(1, 1, 1), b"x"), two.now)
+    assert two.b.taken == [(b"x",)] and two.b.log == ["opened a"]
+
+
+def test_strange_messages_are_dropped() -> None:
+    two = opened()
+    head = HEAD.pack(1, 1, 1)
+    for boot, parts in ((b"other", (head, b"x")), (two.a.boot, ()), (two.a.boot, (b"short", b"x"))):
+        two.b.of.from_node("a", boot, parts, two.now)
+    two.b.of.from_node("nobody", b"boot", (head, b"x"), two.now)
+    two.b.of.from_node("a", two.a.boot, (HEAD.pack(1, 99, 1), b"x"), two.now)
+    assert two.b.taken == [] and two.b.log == ["opened a"]
+
+
+def test_a_silent_pair_begins_anew() -> None:
+    two = opened()
+    for _ in range(int(SILENT_S / BEAT_S) + 1):
+        two.tick(BEAT_S)
+        two.a.frames.sent.clear()
+        two.b.frames.sent.clear()
+    assert f"nothing came for {SILENT_S:g} s" in two.a.log
+    two.tick(GREET_S)
+    two.deliver()
+    assert two.a.of.is_open("b") and two.b.of.is_open("a")
+
+
+def test_a_send_that_finds_no_room_takes_no_number() -> None:
+    two = opened()
+    two.a.frames.outcome = Sent.FULL
+    assert two.a.of.send("b", b"x") is Sent.FULL
+    two.a.frames.outcome = Sent.YES
+    two.a.of.send("b", b"y")
+    two.deliver()
+    assert two.b.taken == [(b"y",)]
+
+
+def test_a_node_that_is_gone_has_no_pair() -> None:
+    two = opened()
+    two.a.of.remove("b", "it has left", two.now)
+    two.a.of.remove("b", "it has left", two.now)
+    assert two.a.log[1:] == ["it has left"]
+    two.b.of.clear("lost", two.now)
+    assert two.b.log[1:] == ["lost"] and not two.b.of.is_open("a")
+    waiting = Two()
+    waiting.a.of.clear("lost", waiting.now)
+    assert waiting.a.log == []
