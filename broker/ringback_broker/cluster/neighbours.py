@@ -83,7 +83,7 @@ class Neighbours:
 
     def tick(self, now: float) -> None:
         """Bury the nodes whose records have not changed for too long."""
-        for name, found in self.alive.items():
+        for name, found in list(self.alive.items()):
             if now - max(found.changed_at, found.buried_at) >= self._bury_s:
                 found.buried_at = now - self._bury_s + PATIENCE_S  # ask again that much later
                 self._records.delete(node_key(name), found.revision, _ignored)

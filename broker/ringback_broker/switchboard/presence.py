@@ -103,7 +103,7 @@ class Presence:
         self._listed.clear()
         self._gathers = set(self._roster.nodes.values())
         self._gathers_until = now + GATHER_S
-        for node in self._roster.nodes.values():
+        for node in list(self._roster.nodes.values()):
             self._say(node, Seated(self.term))
         self.gather(now)
 
@@ -137,13 +137,13 @@ class Presence:
 
     def server_up(self, server: Session) -> None:
         """Tell the other nodes that a server of this one acts."""
-        for node in self._roster.nodes.values():
+        for node in list(self._roster.nodes.values()):
             if node in self._listed:
                 self._say(node, Up(self.term, server.own_link))
 
     def server_down(self, server: Session) -> None:
         """Tell the other nodes that a server of this one will reply no more."""
-        for node in self._roster.nodes.values():
+        for node in list(self._roster.nodes.values()):
             self._say(node, Down(server.own_link, self._roster.server is not None))
 
     def listed(self, node: Session, term: int) -> None:

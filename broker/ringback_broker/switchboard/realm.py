@@ -17,7 +17,6 @@ from ringback_broker.cluster.ids import IDs
 from ringback_broker.cluster.messages import (
     Answer,
     Ask,
-    Down,
     Gone,
     Here,
     Index,
@@ -239,7 +238,7 @@ class Realm:
         def decided(verdict: Verdict, then: float) -> None:
             if verdict is Verdict.GRANTED:
                 self._index = self._roster.node_index = index
-                for node in self._roster.nodes.values():
+                for node in list(self._roster.nodes.values()):
                     self._say(node, Index(index))
             elif self.ownership.standing is Standing.MEMBER:
                 following = first + (verdict is Verdict.TAKEN)
@@ -353,8 +352,8 @@ class Realm:
                 self.settle(now)
             case Up(term, own_link):
                 self.presence.up(node, term, own_link)
-            case Down(own_link, acts):
-                self.presence.down(node, own_link, acts)
+            case _:
+                self.presence.down(node, message.own_link, message.acts)
 
     def _ask(self, name: str, boot: bytes, key: str, revision: int, identity: bytes) -> bool:
         node = self._roster.nodes.get(name)

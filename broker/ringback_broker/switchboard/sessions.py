@@ -185,7 +185,8 @@ class Sessions:
         self._say_welcome(older)
         if next_one is not None:
             self._act(next_one, "the server before hands over")
-        elif self.realm is not None:  # one at another node takes the seat, which is free now
+        else:  # one at another node takes the seat, which is free now
+            assert self.realm is not None
             self.realm.settle(self.realm.now)
         return None
 
@@ -242,8 +243,8 @@ class Sessions:
         self._sending.forget(session)
         if session.node:
             self._operations.log(PeerEvent("left", reason, session))
-            if self.realm is not None:
-                self.realm.node_ended(session, reason, self.realm.now)
+            assert self.realm is not None
+            self.realm.node_ended(session, reason, self.realm.now)
             return
         self._registered_keys.replace(session.role, session.registered.keys, ())
         self._operations.forget(session)

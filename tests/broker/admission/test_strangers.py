@@ -30,3 +30,9 @@ def test_strangers_stay_until_they_are_overdue() -> None:
     strangers.refuse(Side.PLAYERS, first, b"first")
     strangers.add(Side.PLAYERS, first, 200.0)  # another connection has its descriptor now
     assert strangers.refused[Side.PLAYERS] == set() and strangers.awaits_hello(Side.PLAYERS, first)
+
+
+def test_one_that_is_gone_is_not_extended() -> None:
+    strangers = Strangers(BrokerSettings())
+    strangers.extend(Side.PLAYERS, Connection(7, "10.0.0.1"), 10.0)
+    assert len(strangers) == 0

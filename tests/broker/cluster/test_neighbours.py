@@ -40,6 +40,7 @@ def test_nodes_come_and_go() -> None:
     watch.renew("b", b"1")
     watch.renew("b", b"1")
     assert watch.of.lives("b", b"1") and not watch.of.lives("b", b"2") and not watch.of.lives("c", b"1")
+    watch.of.changed("node.b", watch.records.there["node.b"], watch.now)  # it is told once more
     watch.renew("b", b"2")
     watch.of.changed("node.b", Absent(), watch.now)
     watch.of.changed("node.b", Absent(), watch.now)

@@ -123,6 +123,11 @@ def test_what_was_sent_in_an_earlier_epoch_does_not_count() -> None:
     two.deliver()
     two.b.of.from_node("a", two.a.boot, old[2], two.now)
     assert two.b.taken == [] and two.b.of.is_open("a")
+    two.a.of.renew_all("a test", two.now)
+    late = (HEAD.pack(3, 1, 1), b"late")  # to an epoch of the receiver that is over
+    two.deliver()
+    two.b.of.from_node("a", two.a.boot, late, two.now)
+    assert two.b.taken == []
     two.b.of.renew_all("a test", two.now)
     two.b.of.from_node("a", two.a.boot, old[2], two.now)
     two.deliver()
