@@ -57,15 +57,17 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """A server of the sender will reply no more.
+    """A server of the sender is there no more.
 
     Attributes:
         acts: whether another one acts at the sender.
+        in_order: it has finished all that it had begun. Otherwise nobody gets a reply of it any more.
     """
 
     kind: ClassVar[int] = 5
     own_link: int
     acts: bool
+    in_order: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,25 @@ class Standbys:
     count: int
 
 
-Message = Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated | Standbys
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A reply has come back from the receiver, and the server that gave it has left.
+
+    Attributes:
+        encoded_id: the player whose call has no reply.
+        link: the link number of the operator whose call has none, or 0.
+    """
+
+    kind: ClassVar[int] = 12
+    encoded_id: bytes
+    link: int
+
+
+Message = Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated | Standbys | Unanswered
 
 _KINDS: dict[int, type[Message]] = {
-    kind.kind: kind for kind in (Here, Gone, Listed, Up, Down, Taken, Ask, Answer, Index, Seated, Standbys)
+    kind.kind: kind
+    for kind in (Here, Gone, Listed, Up, Down, Taken, Ask, Answer, Index, Seated, Standbys, Unanswered)
 }
 
 
@@ -161,13 +178,14 @@ _TYPES: dict[type[Message], tuple[type, ...]] = {
     Gone: (bytes,),
     Listed: (int,),
     Up: (int, int),
-    Down: (int, bool),
+    Down: (int, bool, bool),
     Taken: (bytes, int),
     Ask: (str, int, bytes),
     Answer: (str, int, bool),
     Index: (int,),
     Seated: (int,),
     Standbys: (int,),
+    Unanswered: (bytes, int),
 }
 
 

@@ -13,8 +13,9 @@ from ringback.protocol.bundles import BUNDLE, unbundle
 from ringback.protocol.control import encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, header
 from ringback_broker.cluster.elsewhere import Elsewhere
-from ringback_broker.cluster.messages import START, Message
+from ringback_broker.cluster.messages import START, Message, Unanswered
 from ringback_broker.cluster.messages import decode as decode_message
+from ringback_broker.cluster.messages import encode as encode_message
 from ringback_broker.peers.connection import Sent, Side
 from ringback_broker.peers.session import Away, Session
 from ringback_broker.switchboard.sending import SENDER, TO_PLAYER, Sending
@@ -123,7 +124,7 @@ class NodeFrames:
         _, number = SENDER.unpack_from(id_part)
         encoded_id = id_part[SENDER.size :]
         if frame[1] == FrameType.BOUNCE:
-            self._take_bounce(number, encoded_id, frame)
+            self._take_bounce(node, number, encoded_id, frame)
             return
         target = self._roster.players.get(encoded_id)
         absent = Code.UNKNOWN_PLAYER
@@ -154,13 +155,20 @@ class NodeFrames:
         found = self._roster.links.get(_DATA_START + frame[4:HEADER_BYTES])
         return found if found is not None and found.link else None
 
-    def _take_bounce(self, number: int, encoded_id: bytes, frame: bytes) -> None:
-        """Pass a bounce on to who has sent the frame: a trusted peer, an operator or a player."""
+    def _take_bounce(self, node: Session, number: int, encoded_id: bytes, frame: bytes) -> None:
+        """Pass a bounce on to who has sent the frame: a trusted peer, an operator or a player.
+
+        A server that retires may have left by then: it does not know that its reply came back. Then the
+        caller is told that no reply will come.
+        """
         code = Code(HEADER.unpack_from(frame)[2])
         bounced = frame[HEADER_BYTES:]
         if number:
             trusted = (session for session in self._roster.trusted() if session.number == number)
             sender = next(trusted, None)
+            link = int.from_bytes(bounced[4:HEADER_BYTES])
+            if sender is None and (not link or bounced[:4] == _RELAY_START):
+                self._sending.notify(node, encode_message(Unanswered(encoded_id, link)))
         elif bounced[:4] == _RELAY_START:
             sender = self._operator_of(bounced)
         else:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from ringback.errors import RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import encode as encode_frame
+from ringback.protocol.frames import FrameType, header
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.player_ids import PlayerID, decode_player_id
-from ringback_broker.admission.hello import MAX_OTHER_SERVERS
 from ringback_broker.cluster.claims import Claims, Held, hash_of, player_key, player_of
 from ringback_broker.cluster.elsewhere import Elsewhere
 from ringback_broker.cluster.messages import (
@@ -39,6 +39,7 @@ GATHER_S = 2.0
 """How long a server waits until all nodes have told who is there. Those that come later are told then."""
 
 _SERVER_UP = encode_frame(control.ServerUp())
+_SERVER_DOWN = encode_frame(control.ServerDown())
 _MOVED = "the player has joined at another node"
 
 
@@ -81,6 +82,7 @@ class Presence:
         self._gathers_until = 0.0
         self._seated: Session | None = None
         self._seated_term = 0
+        # The nodes with servers that act or retire, and the link numbers of those.
         self._servers: dict[Session, dict[int, None]] = {}
 
     def _say(self, node: Session, message: Message) -> None:
@@ -141,10 +143,11 @@ class Presence:
             if node in self._listed:
                 self._say(node, Up(self.term, server.own_link))
 
-    def server_down(self, server: Session) -> None:
-        """Tell the other nodes that a server of this one will reply no more."""
+    def server_down(self, server: Session, in_order: bool = False) -> None:
+        """Tell the other nodes that a server of this one is there no more."""
+        down = Down(server.own_link, self._roster.server is not None, in_order)
         for node in list(self._roster.nodes.values()):
-            self._say(node, Down(server.own_link, self._roster.server is not None))
+            self._say(node, down)
 
     def listed(self, node: Session, term: int) -> None:
         """Take note that a node has told all its players."""
@@ -229,27 +232,33 @@ class Presence:
         """Take note that a server acts at the node with the seat."""
         if node is not self._seated or term != self._seated_term or node.ended:
             return
-        servers = self._servers.setdefault(node, {})
-        servers[own_link] = None
-        if len(servers) > MAX_OTHER_SERVERS + 1:  # servers that retired, and left in order
-            del servers[next(iter(servers))]
+        self._servers.setdefault(node, {})[own_link] = None
         if not self._roster.is_served:
             self._roster.serve_by(node)
             self._tell_callers(_SERVER_UP)
 
-    def down(self, node: Session, own_link: int, acts: bool) -> None:
-        """Take note that a server of another node will reply no more.
-
-        Args:
-            acts: whether another one acts there.
-        """
+    def down(self, node: Session, down: Down) -> None:
+        """Take note that a server of another node is there no more."""
         servers = self._servers.get(node, {})
-        if own_link not in servers:
+        if down.own_link not in servers:
             return
-        del servers[own_link]
-        if not acts:
+        del servers[down.own_link]
+        if not servers:
+            del self._servers[node]
+        if not down.acts:
             self._roster.serve_no_more_by(node)
-        self._tell_loss_of([own_link])
+        if not down.in_order:
+            self._tell_loss_of([down.own_link])
+
+    def unanswered(self, encoded_id: bytes, link: int) -> None:
+        """Tell a caller that a server has left without a reply. What else it waits for ends too."""
+        caller = self._roster.players.get(encoded_id)
+        if link:
+            caller = self._roster.links.get(header(FrameType.DATA, link))
+        if caller is not None:
+            self._sending.notify(caller, _SERVER_DOWN)
+            if self._roster.is_served:
+                self._sending.notify(caller, _SERVER_UP)
 
     def _tell_loss_of(self, own_links: list[int]) -> None:
         for own_link in own_links:
@@ -296,9 +305,12 @@ class Presence:
             self._say(self._seated, Here(self._seated_term, [player]))
 
     def left(self, session: Session) -> None:
-        """Tell it of one that has left, and let the ID go."""
-        if self._seated is not None and session.presence.announced:
-            self._say(self._seated, Gone(session.encoded_id))
+        """Tell all nodes with servers of a player that has left, and let the ID go."""
+        nodes = dict.fromkeys(self._servers)
+        if self._seated is not None:
+            nodes[self._seated] = None
+        for node in nodes:
+            self._say(node, Gone(session.encoded_id))
         held = self.held.pop(session, None)
         if held is not None:
             self._claims.release(player_key(session.encoded_id), held, session.last_seen)

@@ -25,6 +25,7 @@ from ringback_broker.cluster.messages import (
     Seated,
     Standbys,
     Taken,
+    Unanswered,
     Up,
     encode,
 )
@@ -339,6 +340,8 @@ class Realm:
                 self.claims.answered(node.node, key, revision, gives_up, now)
             case Taken(encoded_id, revision):
                 self.presence.taken(encoded_id, revision)
+            case Unanswered(encoded_id, link):
+                self.presence.unanswered(encoded_id, link)
             case Seated(term):
                 self.presence.seated(node, term)
                 self.seat.hint(now)
@@ -353,7 +356,7 @@ class Realm:
             case Up(term, own_link):
                 self.presence.up(node, term, own_link)
             case _:
-                self.presence.down(node, message.own_link, message.acts)
+                self.presence.down(node, message)
 
     def _ask(self, name: str, boot: bytes, key: str, revision: int, identity: bytes) -> bool:
         node = self._roster.nodes.get(name)

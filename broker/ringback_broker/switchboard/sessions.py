@@ -271,7 +271,10 @@ class Sessions:
                 self.realm.presence.left(session)
         elif session.duty is Duty.ACTING:
             self._announce_loss(session)
-        elif session.duty is Duty.RETIRING and not said_bye:
+        elif session.duty is Duty.RETIRING and said_bye:
+            if self.realm is not None:
+                self.realm.presence.server_down(session, in_order=True)
+        elif session.duty is Duty.RETIRING:
             # Nobody knows who waits for a reply of it. Calls to the server that acts end too.
             self._announce_loss(session)
             if self._roster.server is not None:

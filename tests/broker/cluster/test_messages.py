@@ -19,6 +19,7 @@ from ringback_broker.cluster.messages import (
     Seated,
     Standbys,
     Taken,
+    Unanswered,
     Up,
     decode,
     encode,
@@ -30,13 +31,14 @@ ALL: tuple[Message, ...] = (
     Gone(b"\x07"),
     Listed(3),
     Up(3, 2**31),
-    Down(0, True),
+    Down(0, True, False),
     Taken(b"\x07", 9),
     Ask("p.Bw", 9, b"identity"),
     Answer("p.Bw", 9, False),
     Index(7),
     Seated(3),
     Standbys(2),
+    Unanswered(b"\x07", 0),
 )
 
 

@@ -12,7 +12,6 @@ from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.admission.access_list import AccessList
-from ringback_broker.admission.hello import MAX_OTHER_SERVERS
 from ringback_broker.cluster.messages import Down, Gone, Here, Listed, Seated, Taken, Up
 from ringback_broker.cluster.pairs import HEAD
 from ringback_broker.peers.connection import Sent, Side
@@ -263,7 +262,7 @@ def test_what_was_said_for_another_term_does_not_count() -> None:
     b._say(to_a, Gone(b"\x09"))
     a._say(to_b, Seated(0))
     a._say(to_b, Up(99, 1))
-    a._say(to_b, Down(12345, False))
+    a._say(to_b, Down(12345, False, False))
     a._say(to_b, Taken(b"\x07", 0))
     realm.settle()
     assert peer.told() == [] and realm["b"].switchboard.roster.is_served
@@ -301,15 +300,28 @@ def test_a_node_that_ended_meanwhile_is_not_listed() -> None:
     realm.check()
 
 
-def test_many_servers_hand_over_one_after_the_other() -> None:
+def test_servers_that_have_left_in_order_are_forgotten() -> None:
     realm = RealmDesks("a", "b")
     peers = [server(realm, "a", standby=True)]
-    for _ in range(MAX_OTHER_SERVERS + 3):
+    for _ in range(3):
         peers.append(server(realm, "a", standby=True))
         peers[-2].say(control.Order(1, control.What.HAND_OVER))
         peers[-2].say(control.Bye())
     [known] = realm["b"].realm.presence._servers.values()
-    assert len(known) == MAX_OTHER_SERVERS + 1
+    assert len(known) == 1 and realm["b"].switchboard.roster.is_served
+    peers[-1].leave()
+    assert realm["b"].realm.presence._servers == {}
+
+
+def test_a_server_that_retires_hears_of_players_who_leave() -> None:
+    realm = RealmDesks("a", "b", "c")
+    first = server(realm, "a", standby=True)
+    second = server(realm, "b", standby=True)
+    player = realm["c"].player(7)
+    first.say(control.Order(1, control.What.HAND_OVER))
+    first.take(), second.take()
+    player.leave()
+    assert first.told() == [control.Left((7,))] and second.told() == [control.Left((7,))]
 
 
 def test_players_of_an_earlier_term_are_forgotten_if_their_node_lists_them_no_more() -> None:
@@ -622,3 +634,36 @@ def test_a_lease_that_ends_is_found_before_the_first_frame() -> None:
     peer = server(realm, "a")
     realm["a"].realm.begin_step(realm.now + LEASE_S)
     assert peer.told()[-1].code is RejectCode.DRAINING  # type: ignore[union-attr]
+
+
+def test_a_reply_that_comes_back_after_its_server_has_left_ends_the_call() -> None:
+    realm = RealmDesks("a", "b")
+    first = server(realm, "a", standby=True)
+    server(realm, "a", standby=True)
+    player, operator, other = realm["b"].player(7), realm["b"].operator(), realm["b"].player(8)
+    first.say(control.Order(1, control.What.HAND_OVER))
+    first.take(), player.take(), operator.take(), other.take()
+    realm["b"].wire.full.update((player.routing_id, operator.routing_id))
+    realm.holds = True
+    first.send(encoded_id(7), data(0, b"reply"))
+    first.send(encoded_id(7), relay(operator.link, b"reply"))
+    assert first.session is not None
+    first.send(encoded_id(7), data(first.session.own_link, b"call"))
+    first.say(control.Bye())
+    realm.holds = False
+    realm.settle()
+    realm["b"].wire.full.clear()
+    realm["b"].switchboard.flush()
+    assert kinds(player) == ["ServerDown", "ServerUp"]
+    assert kinds(operator) == ["ServerDown", "ServerUp"]
+    assert kinds(other) == []
+
+
+def test_nobody_waits_for_a_reply_that_came_back() -> None:
+    realm = RealmDesks("a", "b")
+    player = realm["b"].player(7)
+    presence = realm["b"].realm.presence
+    presence.unanswered(encoded_id(8), 0)
+    presence.unanswered(encoded_id(7), 12345)
+    presence.unanswered(encoded_id(7), 0)
+    assert kinds(player) == ["ServerDown"]
