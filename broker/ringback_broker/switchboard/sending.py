@@ -54,14 +54,13 @@ class Sending:
 
     def send(self, target: Session, encoded_id: bytes, frame: Frame) -> Sent:
         """Send a DATA or RELAY frame to a trusted peer, and not in its bundle."""
-        bundled = target.bundle
-        if bundled is None:
+        if target.bundle is None:
             return self._wire.send_backend(target.routing_id, encoded_id, frame)
-        if bundled.frames:
+        if target.bundle.frames:
             self.send_bundle(target, target.last_seen)
             if target.backlog:  # the PING behind the bundle
                 return Sent.FULL
-        return bundled.send(target.routing_id, encoded_id, frame)
+        return target.bundle.send(target.routing_id, encoded_id, frame)
 
     def send_bundle(self, target: Session, now: float) -> None:
         """Send the frames that wait in a peer's bundle."""
