@@ -82,13 +82,12 @@ class Node:
         cut: whether nothing of it gets through.
     """
 
-    max_bytes = 2**20
-
     def __init__(self, realm: RealmSimulation, name: str, process: BrokerProcess) -> None:
         self.name = name
         self.process = process
         self.boot = b""
         self.cut = False
+        self.max_bytes = realm.max_bytes
         self._realm = realm
         self._world = realm.world
         self._last_at: dict[str, float] = {}
@@ -138,8 +137,6 @@ class Node:
         world, engine = self._world, self._realm.engine
         if self.cut:
             return world.random.choice([Sent.YES, Sent.GONE]) if len(parts) < 2 else Sent.GONE
-        if len(parts) == 3 and parts[2][:1] != b"\0":
-            self.process.count(parts[2])
         if not world.chance(engine.dropped):
             at = world.now + engine.delay_s * world.random.random()
             at = self._last_at[node] = max(at, self._last_at.get(node, 0.0))
@@ -181,6 +178,16 @@ class RealmProcess(BrokerProcess):
     def __init__(self, sim: RealmSimulation, settings: BrokerSettings, max_connections: int, name: str):
         self.sim = sim
         super().__init__(sim.world, settings, max_connections, name, self._join)
+        realm = self.switchboard.realm
+        send = realm._send
+
+        def counted(node: str, id_part: bytes, frame: Any) -> Sent:
+            sent: Sent = send(node, id_part, frame)
+            if sent is Sent.YES and frame[:1] != b"\0":
+                self.count(bytes(frame))
+            return sent
+
+        realm._send = counted
 
     def _join(self, process: BrokerProcess) -> Cluster:
         node = self.sim.nodes[self.name] = Node(self.sim, self.name, process)
@@ -220,6 +227,7 @@ class RealmSimulation(Simulation):
         random = self.world.random
         self.names = [f"node{i}" for i in range(random.choice([1, 2, 2, 3, 3]))]
         self.store = Store()
+        self.max_bytes = random.choice([2**20, 2**20, 600])
         self.nodes: dict[str, Node] = {}
         self.told: dict[str, None] = {}
         self.blocked: set[tuple[str, str]] = set()

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ringback.protocol.limits import MAX_FRAME_BYTES
 from ringback_broker.cluster.frames import Frames
 from ringback_broker.peers.connection import Sent
+
+ROOM_BYTES = 512
+"""What a message between nodes may have beside a frame: its head and its ID part."""
 
 HEAD = struct.Struct("!QQQ")
 """The epoch of the sender, the epoch of the receiver as far as the sender knows it, and the number of the
@@ -20,6 +24,8 @@ message in them. 0: it only tells the epochs."""
 
 GREET_S = 1.0
 """How often a node that waits for the other one tells it its epoch."""
+
+MIN_PIECE_BYTES = 64
 
 BEAT_S = 1.0
 """How often a node sends something at least, so that the other one notices what was lost before."""
@@ -36,6 +42,7 @@ class Pair:
         mine, theirs: the epochs of this node and of the other one; `theirs` is 0 until it is known.
         is_open: both know both epochs, as far as this node has heard.
         sent, taken: the numbers of the last messages each way.
+        pieces: the beginning of a frame of which more is on its way.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Pair:
     is_open: bool = False
     sent: int = 0
     taken: int = 0
+    pieces: bytearray = field(default_factory=bytearray)
     said_at: float = float("-inf")
     heard_at: float = float("-inf")
 
@@ -55,7 +63,7 @@ class Pairs:
     Args:
         opened: is called when a pair has opened.
         closed: is called when it is open no more, with the reason. What was on its way is lost.
-        take: takes a message of an open pair: the name, the parts behind its head, and the time.
+        take: takes what was sent over an open pair: the ID part, the frame, and the time.
     """
 
     def __init__(
@@ -63,7 +71,7 @@ class Pairs:
         frames: Frames,
         opened: Callable[[Pair, float], None],
         closed: Callable[[Pair, str, float], None],
-        take: Callable[[Pair, tuple[bytes, ...], float], None],
+        take: Callable[[Pair, bytes, bytes, float], None],
     ) -> None:
         self._frames = frames
         self._opened = opened
@@ -119,6 +127,7 @@ class Pairs:
 
     def _close(self, pair: Pair, why: str, now: float) -> None:
         pair.sent = pair.taken = 0
+        pair.pieces.clear()
         if pair.is_open:
             pair.is_open = False
             self._closed(pair, why, now)
@@ -134,16 +143,34 @@ class Pairs:
 
     # -- messages
 
-    def send(self, name: str, *parts: bytes) -> Sent:
-        """Send a message to a node."""
+    def send(self, name: str, id_part: bytes, frame: bytes) -> Sent:
+        """Send a frame to a node: in one message, or in as many as it needs."""
         pair = self._pairs.get(name)
         if pair is None or not pair.is_open:
             return Sent.GONE
+        most = max(MIN_PIECE_BYTES, self._frames.max_bytes - ROOM_BYTES)
+        begun = 0
+        while len(frame) - begun > most:
+            sent = self._send(pair, frame[begun : begun + most])
+            if sent is not Sent.YES:
+                return self._give_up(pair, sent, begun)
+            begun += most
+        sent = self._send(pair, id_part, frame[begun:] if begun else frame)
+        return sent if sent is Sent.YES else self._give_up(pair, sent, begun)
+
+    def _send(self, pair: Pair, *parts: bytes) -> Sent:
         head = HEAD.pack(pair.mine, pair.theirs, pair.sent + 1)
-        sent = self._frames.send(name, pair.boot, (head, *parts))
+        sent = self._frames.send(pair.name, pair.boot, (head, *parts))
         if sent is Sent.YES:
             pair.sent += 1
         return sent
+
+    def _give_up(self, pair: Pair, sent: Sent, begun: int) -> Sent:
+        """Begin anew if the first pieces of a frame have left, and the others cannot."""
+        if not begun:
+            return sent
+        self._renew(pair, "there was no room for a whole frame", pair.heard_at)
+        return Sent.GONE
 
     def from_node(self, name: str, boot: bytes, parts: tuple[bytes, ...], now: float) -> None:
         """Take a message of a node: of its boot that lives, of the epochs that hold, and in its turn."""
@@ -167,10 +194,23 @@ class Pairs:
         pair.heard_at = now
         if number and number == pair.taken + 1:
             pair.taken = number
-            if len(parts) > 1:
-                self._take(pair, parts[1:], now)
+            self._take_parts(pair, parts[1:], now)
         elif number:
             self._renew(pair, f"{number - pair.taken - 1} messages were lost", now)
+
+    def _take_parts(self, pair: Pair, parts: tuple[bytes, ...], now: float) -> None:
+        """Take a whole frame with its ID part, its last piece with the ID part, another piece, or nothing."""
+        match parts:
+            case (id_part, frame):
+                if pair.pieces:
+                    frame, pair.pieces = bytes(pair.pieces) + frame, bytearray()
+                self._take(pair, id_part, frame, now)
+            case (piece,) if len(pair.pieces) + len(piece) <= 2 * MAX_FRAME_BYTES:
+                pair.pieces += piece
+            case ():
+                pass
+            case _:
+                self._renew(pair, "it sent what no node sends", now)
 
     # -- time
 
@@ -184,4 +224,4 @@ class Pairs:
                 self._renew(pair, f"nothing came for {SILENT_S:g} s", now)
             elif now - pair.said_at >= BEAT_S:
                 pair.said_at = now
-                self.send(pair.name)
+                self._send(pair)

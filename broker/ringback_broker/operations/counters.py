@@ -68,7 +68,6 @@ class BrokerCounters:
     bounced_draining: int = 0
     bounced_rate_limited: int = 0
     bounced_forbidden: int = 0
-    bounced_too_large: int = 0
     refused_unsupported_version: int = 0
     refused_protocol_error: int = 0
     refused_id_taken: int = 0

@@ -22,8 +22,6 @@ class Sent(IntEnum):
     """The peer's queue is full."""
     GONE = 2
     """There is no such peer."""
-    TOO_LARGE = 3
-    """No message between nodes may be so large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,6 @@ from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
 
-SLACK_BYTES = 512
-"""What a message between nodes may have beside a frame: its head, its ID part, the header of a BOUNCE."""
-
 LOST = "this broker has lost its realm; connect to another one, or wait until it is back"
 """What peers are told. REJECT has no code of its own for this: older endpoints would not know it. With
 `DRAINING` they dial the next address."""
@@ -296,20 +293,17 @@ class Realm:
             self._pairs.renew(node.node, why, now)
 
     def _send(self, name: str, id_part: bytes, frame: Frame) -> Sent:
-        data = bytes(frame)
-        if len(data) > self._cluster.frames.max_bytes - SLACK_BYTES:
-            return Sent.TOO_LARGE
-        return self._pairs.send(name, id_part, data)
+        return self._pairs.send(name, id_part, bytes(frame))
 
     def _say(self, node: Session, message: Message) -> None:
         self._sending.notify(node, encode(message))
 
-    def _take(self, pair: Pair, parts: tuple[bytes, ...], now: float) -> None:
+    def _take(self, pair: Pair, id_part: bytes, frame: bytes, now: float) -> None:
         node = self._roster.nodes.get(pair.name)
-        if node is None or len(parts) != 2:
+        if node is None:  # its session ends in this step
             return
         try:
-            self._frames.take(node, *parts, now)
+            self._frames.take(node, id_part, frame, now)
         except (ProtocolError, ValueError) as error:
             self._counters.violations += 1
             self._endings.mark(node, f"it sent what no node sends: {error}")

@@ -30,8 +30,6 @@ SENDER = struct.Struct("!cQ")
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """How many control frames and bounces may wait for a peer whose queue is full. One more ends its session."""
 
-_NOT_SENT = {Sent.FULL: Code.OVERLOADED, Sent.TOO_LARGE: Code.TOO_LARGE}
-
 
 class Sending:
     """Sends frames to welcomed peers.
@@ -101,8 +99,8 @@ class Sending:
         """
         if isinstance(sender, Away):
             sender, encoded_id = sender.node, SENDER.pack(TO_PLAYER, 0) + sender.encoded_id
-        if sent in _NOT_SENT:
-            self.bounce(sender, encoded_id, frame, _NOT_SENT[sent])
+        if sent is Sent.FULL:
+            self.bounce(sender, encoded_id, frame, Code.OVERLOADED)
             return
         absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
         self.bounce(sender, encoded_id, frame, absent)

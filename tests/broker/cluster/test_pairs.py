@@ -16,7 +16,7 @@ class End:
         self.boot = b"boot " + name.encode()
         self.frames = FakeFrames()
         self.log: list[str] = []
-        self.taken: list[tuple[bytes, ...]] = []
+        self.taken: list[tuple[bytes, bytes]] = []
         self.of = Pairs(self.frames, self._opened, self._closed, self._take)
 
     def _opened(self, pair: Pair, now: float) -> None:
@@ -25,8 +25,8 @@ class End:
     def _closed(self, pair: Pair, why: str, now: float) -> None:
         self.log.append(why)
 
-    def _take(self, pair: Pair, parts: tuple[bytes, ...], now: float) -> None:
-        self.taken.append(parts)
+    def _take(self, pair: Pair, id_part: bytes, frame: bytes, now: float) -> None:
+        self.taken.append((id_part, frame))
 
 
 class Two:
@@ -59,13 +59,13 @@ def opened() -> Two:
 
 def test_messages_pass_in_order_once_both_know_both_epochs() -> None:
     two = Two()
-    assert two.a.of.send("b", b"early") is Sent.GONE and two.a.of.send("c", b"x") is Sent.GONE
+    assert two.a.of.send("b", b"", b"early") is Sent.GONE and two.a.of.send("c", b"", b"x") is Sent.GONE
     two.deliver()
     assert two.a.of.is_open("b") and not two.a.of.is_open("c")
     for number in range(3):
-        assert two.a.of.send("b", b"%d" % number) is Sent.YES
+        assert two.a.of.send("b", b"", b"%d" % number) is Sent.YES
     two.deliver()
-    assert two.b.taken == [(b"0",), (b"1",), (b"2",)]
+    assert two.b.taken == [(b"", b"0"), (b"", b"1"), (b"", b"2")]
 
 
 def test_a_greeting_that_was_lost_is_said_again() -> None:
@@ -93,20 +93,20 @@ def test_one_end_may_learn_of_the_other_later() -> None:
 
 def test_a_message_that_was_lost_ends_the_epoch() -> None:
     two = opened()
-    two.a.of.send("b", b"lost")
+    two.a.of.send("b", b"", b"lost")
     two.a.frames.sent.clear()
-    two.a.of.send("b", b"next")
+    two.a.of.send("b", b"", b"next")
     two.deliver()
     assert two.b.taken == [] and two.b.log[1:] == ["1 messages were lost", "opened a"]
     assert two.a.log[1:] == ["it has begun anew", "opened b"]
-    two.a.of.send("b", b"again")
+    two.a.of.send("b", b"", b"again")
     two.deliver()
-    assert two.b.taken == [(b"again",)]
+    assert two.b.taken == [(b"", b"again")]
 
 
 def test_the_last_message_is_missed_too() -> None:
     two = opened()
-    two.a.of.send("b", b"lost")
+    two.a.of.send("b", b"", b"lost")
     two.a.frames.sent.clear()
     two.tick(BEAT_S)
     two.deliver()
@@ -115,7 +115,7 @@ def test_the_last_message_is_missed_too() -> None:
 
 def test_what_was_sent_in_an_earlier_epoch_does_not_count() -> None:
     two = opened()
-    two.a.of.send("b", b"old")
+    two.a.of.send("b", b"", b"old")
     [old] = two.a.frames.sent
     two.a.frames.sent.clear()
     two.a.of.renew("b", "a test", two.now)
@@ -124,7 +124,7 @@ def test_what_was_sent_in_an_earlier_epoch_does_not_count() -> None:
     two.b.of.from_node("a", two.a.boot, old[2], two.now)
     assert two.b.taken == [] and two.b.of.is_open("a")
     two.a.of.renew_all("a test", two.now)
-    late = (HEAD.pack(3, 1, 1), b"late")  # to an epoch of the receiver that is over
+    late = (HEAD.pack(3, 1, 1), b"", b"late")  # to an epoch of the receiver that is over
     two.deliver()
     two.b.of.from_node("a", two.a.boot, late, two.now)
     assert two.b.taken == []
@@ -136,17 +136,17 @@ def test_what_was_sent_in_an_earlier_epoch_does_not_count() -> None:
 
 def test_a_message_may_come_before_the_greeting() -> None:
     two = Two()
-    two.b.of.from_node("a", two.a.boot, (HEAD.pack(1, 1, 1), b"x"), two.now)
-    assert two.b.taken == [(b"x",)] and two.b.log == ["opened a"]
+    two.b.of.from_node("a", two.a.boot, (HEAD.pack(1, 1, 1), b"", b"x"), two.now)
+    assert two.b.taken == [(b"", b"x")] and two.b.log == ["opened a"]
 
 
 def test_strange_messages_are_dropped() -> None:
     two = opened()
     head = HEAD.pack(1, 1, 1)
-    for boot, parts in ((b"other", (head, b"x")), (two.a.boot, ()), (two.a.boot, (b"short", b"x"))):
+    for boot, parts in ((b"other", (head, b"", b"x")), (two.a.boot, ()), (two.a.boot, (b"short", b"", b"x"))):
         two.b.of.from_node("a", boot, parts, two.now)
-    two.b.of.from_node("nobody", b"boot", (head, b"x"), two.now)
-    two.b.of.from_node("a", two.a.boot, (HEAD.pack(1, 99, 1), b"x"), two.now)
+    two.b.of.from_node("nobody", b"boot", (head, b"", b"x"), two.now)
+    two.b.of.from_node("a", two.a.boot, (HEAD.pack(1, 99, 1), b"", b"x"), two.now)
     assert two.b.taken == [] and two.b.log == ["opened a"]
 
 
@@ -165,11 +165,11 @@ def test_a_silent_pair_begins_anew() -> None:
 def test_a_send_that_finds_no_room_takes_no_number() -> None:
     two = opened()
     two.a.frames.outcome = Sent.FULL
-    assert two.a.of.send("b", b"x") is Sent.FULL
+    assert two.a.of.send("b", b"", b"x") is Sent.FULL
     two.a.frames.outcome = Sent.YES
-    two.a.of.send("b", b"y")
+    two.a.of.send("b", b"", b"y")
     two.deliver()
-    assert two.b.taken == [(b"y",)]
+    assert two.b.taken == [(b"", b"y")]
 
 
 def test_a_node_that_is_gone_has_no_pair() -> None:
@@ -182,3 +182,51 @@ def test_a_node_that_is_gone_has_no_pair() -> None:
     waiting = Two()
     waiting.a.of.clear("lost", waiting.now)
     assert waiting.a.log == []
+
+
+def test_a_large_frame_takes_several_messages() -> None:
+    two = opened()
+    two.a.frames.max_bytes = 612
+    frame = bytes(range(250)) * 2
+    for size in (100, 101, 200, 500):
+        two.a.of.send("b", b"id", frame[:size])
+    assert len(two.a.frames.sent) == 1 + 2 + 2 + 5
+    two.deliver()
+    assert two.b.taken == [(b"id", frame[:size]) for size in (100, 101, 200, 500)]
+    two.a.frames.max_bytes = 0  # some bytes are always taken
+    two.a.of.send("b", b"id", frame)
+    two.deliver()
+    assert two.b.taken[-1] == (b"id", frame)
+
+
+def test_a_frame_that_has_only_begun_does_not_count() -> None:
+    two = opened()
+    two.a.frames.max_bytes = 612
+    two.a.frames.outcome = Sent.FULL
+    assert two.a.of.send("b", b"", b"x" * 300) is Sent.FULL and two.a.of.is_open("b")
+    two.a.frames.outcome = Sent.YES
+    send = two.a.frames.send
+
+    def full_after(most: int) -> None:
+        left = [most]
+
+        def limited(node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+            left[0] -= 1
+            return send(node, boot, parts) if left[0] >= 0 or len(parts) == 1 else Sent.FULL
+
+        two.a.frames.send = limited  # type: ignore[method-assign]
+
+    for most in (1, 2):
+        full_after(most)
+        assert two.a.of.send("b", b"", b"x" * 300) is Sent.GONE
+        two.deliver()
+        assert two.b.taken == [] and two.b.of.is_open("a") and two.a.of.is_open("b")
+
+
+def test_pieces_without_an_end_begin_a_new_epoch() -> None:
+    two = opened()
+    for _ in range(3):
+        two.a.of._send(two.a.of._pairs["b"], b"x" * 2**20)
+    two.a.of._send(two.a.of._pairs["b"], b"x", b"y", b"z")
+    two.deliver()
+    assert two.b.taken == [] and "it sent what no node sends" in two.b.log
