@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -11,7 +13,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import nkeys  # type: ignore[import-untyped]
 import pytest
 from support.nats import (
     ADMIN,
@@ -27,9 +31,11 @@ from support.nats import (
 )
 from support.nodes import Node
 
+from ringback_broker.cluster.records import Record
 from ringback_broker.nats.bucket import config_of
 from ringback_broker.nats.client import Client
 from ringback_broker.nats.login import Login, load_login
+from ringback_broker.nats.making import make
 from ringback_broker.nats.names import RealmNames
 from ringback_broker.settings.schema import InvalidSetting
 
@@ -137,11 +143,11 @@ def test_what_a_node_may_not_do(nats: NatsServer, node: Node) -> None:
     ],
 )
 def test_a_bucket_that_is_not_as_it_must_be(changes: dict[str, object], difference: str) -> None:
-    async def make(client: Client) -> None:
+    async def make_it(client: Client) -> None:
         await client.jetstream().add_stream(config_of(RealmNames(REALM), 1).evolve(**changes))
 
     with NatsServer() as server:
-        administer(server.address, make)
+        administer(server.address, make_it)
         line = failure(server.address)
         assert line == f"the bucket ringback-main is not as ringback needs it: {difference}"
         administer(server.address, delete_bucket)
@@ -296,8 +302,6 @@ def test_secrets_are_not_sent_to_a_server_without_tls(nats: NatsServer, tmp_path
 
 
 def test_a_seed_of_an_nkey(tmp_path: Path) -> None:
-    import nkeys  # type: ignore[import-untyped]
-
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
     public = nkeys.from_seed(bytearray(seed)).public_key.decode()
     settings = PERMISSIONS.replace('user: "node", password: "node-secret"', f"nkey: {public}")
@@ -308,6 +312,63 @@ def test_a_seed_of_an_nkey(tmp_path: Path) -> None:
         make_realm(server.address)
         with Node(server.address, login=load_login((server.address,), str(path))) as node:
             node.wait(lambda: node.in_contact, "contact")
+
+
+def signed(signer: Any, issuer: str, name: str, subject: str, claims: dict[str, Any]) -> str:
+    """Return a JWT of NATS, signed with an nkey."""
+    parts = (
+        {"typ": "JWT", "alg": "ed25519-nkey"},
+        {"jti": "x", "iat": 1, "iss": issuer, "name": name, "sub": subject, "nats": {"version": 2, **claims}},
+    )
+    text = b".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
+    return (text + b"." + base64.urlsafe_b64encode(signer.sign(text)).rstrip(b"=")).decode()
+
+
+def test_a_creds_file(tmp_path: Path) -> None:
+    """The JWT of a user, signed by its account, whose JWT is signed by the operator."""
+    seeds = {
+        kind: nkeys.encode_seed(os.urandom(32), prefix)
+        for kind, prefix in (
+            ("operator", nkeys.PREFIX_BYTE_OPERATOR),
+            ("system", nkeys.PREFIX_BYTE_ACCOUNT),
+            ("account", nkeys.PREFIX_BYTE_ACCOUNT),
+            ("user", nkeys.PREFIX_BYTE_USER),
+        )
+    }
+    keys = {kind: nkeys.from_seed(bytearray(seed)) for kind, seed in seeds.items()}
+    public = {kind: key.public_key.decode() for kind, key in keys.items()}
+    none = {"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1}
+    stores = {**none, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
+    operator = signed(
+        keys["operator"], public["operator"], "o", public["operator"],
+        {"type": "operator", "system_account": public["system"]},
+    )  # fmt: skip
+    accounts = {
+        kind: signed(
+            keys["operator"], public["operator"], kind, public[kind], {"type": "account", "limits": limits}
+        )
+        for kind, limits in (("system", none), ("account", stores))
+    }
+    user = signed(
+        keys["account"], public["account"], "node", public["user"],
+        {"type": "user", "subs": -1, "data": -1, "payload": -1},
+    )  # fmt: skip
+    preload = "\n".join(f"{public[kind]}: {token}" for kind, token in accounts.items())
+    settings = f"operator: {operator}\nresolver: MEMORY\nresolver_preload: {{\n{preload}\n}}"
+    path = tmp_path / "node.creds"
+    path.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{user}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seeds['user'].decode()}\n------END USER NKEY SEED------\n"
+    )
+    path.chmod(0o600)
+    with NatsServer(settings) as server:
+        login = load_login((server.address,), str(path))
+        assert failure(server.address, login).startswith("NATS has no realm 'main'")
+        assert "asks for credentials" in failure(server.address, Login((server.address,)))
+        assert make(login, RealmNames(REALM), 1) is True
+        with Node(server.address, login=login) as node:
+            node.wait(lambda: node.in_contact, "contact")
+            assert isinstance(node.ask(node.records.put, "p.x", b"one", 0), Record)
 
 
 def test_a_token(tmp_path: Path) -> None:
