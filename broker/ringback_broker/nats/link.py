@@ -13,12 +13,11 @@ from collections.abc import Callable
 
 from nats import errors
 
-from ringback.protocol.limits import MAX_FRAME_BYTES
 from ringback_broker.cluster.frames import FramesTaker
 from ringback_broker.cluster.records import Watcher
 from ringback_broker.nats.bucket import differences, differs
 from ringback_broker.nats.client import Client, connect
-from ringback_broker.nats.frames import ROOM_BYTES, NatsFrames
+from ringback_broker.nats.frames import NatsFrames
 from ringback_broker.nats.inlet import Inlet
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.names import RealmNames
@@ -35,7 +34,6 @@ AGAIN_S = 0.25, 2.0
 TICK_S = 0.1
 REFRESH_S = 1.0
 JOIN_S = 3.0
-ADVISED_BYTES = 2 * 1024 * 1024
 
 
 class NatsLink:
@@ -270,14 +268,6 @@ class NatsLink:
             server.get("version"),
             address,
         )
-        size = int(server.get("max_payload", 0))
-        if size < MAX_FRAME_BYTES + ROOM_BYTES:
-            log.warning(
-                "NATS takes messages of up to %d bytes, so larger calls between nodes fail (TOO_LARGE): set"
-                " max_payload: %d in its configuration",
-                size,
-                ADVISED_BYTES,
-            )
         self._watch.contact(True)
 
     async def _refresh(self, client: Client, requests: Requests) -> None:

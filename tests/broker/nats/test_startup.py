@@ -202,18 +202,6 @@ def test_an_old_server_of_debian() -> None:
         assert "this is NATS 2.9." in failure(server.address)
 
 
-def test_a_small_max_payload_is_a_warning(lines: list[str]) -> None:
-    with NatsServer(max_payload="1MB") as server:
-        make_realm(server.address)
-        with Node(server.address) as node:
-            node.wait(lambda: node.in_contact, "contact")
-    [line] = [line for line in lines if "messages of up to" in line]
-    assert line == (
-        "NATS takes messages of up to 1048576 bytes, so larger calls between nodes fail (TOO_LARGE): set"
-        " max_payload: 2097152 in its configuration"
-    )
-
-
 def test_without_jetstream_a_node_waits_and_says_why(lines: list[str]) -> None:
     with NatsServer(jetstream=False) as server, Node(server.address) as node:
         node.wait(lambda: any("nothing in NATS answers" in line for line in lines), "the line")
