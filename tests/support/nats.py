@@ -220,6 +220,15 @@ def make_realm(address: str, replicas: int = 1, realm: str = REALM) -> None:
                 raise
 
 
+async def settle(client: Client) -> None:
+    """Wait until the server has handled all that was sent.
+
+    nats-py may send the PING of a flush before what still waits to be sent. The second one comes after that.
+    """
+    await client.flush(5)
+    await client.flush(5)
+
+
 async def stream_info(client: Client) -> dict[str, Any]:
     """Return what NATS says about the bucket."""
     answer = await client.request(RealmNames(REALM).info, timeout=2)

@@ -190,7 +190,9 @@ class NatsLink:
             await requests.listen()
             await self._watch.subscribe(client)
             await self.frames.subscribe(client)
-            await client.publish(self._names.frames_to(self._node, b"\0"))  # may this user send frames?
+            # If this user may not send frames, this is refused: with the flush, or with the first answer at
+            # the latest.
+            await client.publish(self._names.frames_to(self._node, b"\0"))
             await client.flush(ANSWER_S)  # type: ignore[arg-type]
             if self._refused:
                 raise permission_problem(self._refused, self._names.realm)

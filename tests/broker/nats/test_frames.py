@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.harness import PATIENCE_S
-from support.nats import NatsServer, administer, make_realm
+from support.nats import NatsServer, administer, make_realm, settle
 from support.nodes import Node, wait_for
 
 from ringback_broker.nats import frames as frames_module
@@ -196,7 +196,7 @@ def test_messages_that_no_node_sends_are_dropped(
 
     async def publish(client: Client) -> None:
         await client.publish(f"ringback.main.n.b.{B.hex()}", payload)
-        await client.flush(5)
+        await settle(client)
 
     administer(nats.address, publish)
     a.frames.send("b", B, (b"sound",))

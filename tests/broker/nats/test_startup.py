@@ -28,6 +28,7 @@ from support.nats import (
     delete_bucket,
     make_certificates,
     make_realm,
+    settle,
 )
 from support.nodes import Node
 
@@ -114,11 +115,11 @@ def test_what_a_node_may_not_do(nats: NatsServer, node: Node) -> None:
             "anything",
         ):
             await client.publish(subject, b"{}")
-            await client.flush(5)
+            await settle(client)
             assert len(refused) == 1 and "permissions violation for publish" in refused.pop(), subject
         for subject in (">", f"{names.records}>", "_INBOX.>", "ringback.>"):
             await client.subscribe(subject)
-            await client.flush(5)
+            await settle(client)
             assert len(refused) == 1 and "permissions violation for subscription" in refused.pop(), subject
         # The header that wipes all records is refused by the bucket itself.
         answer = await client.request(
