@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from support.harness import BrokerProcess, Process, eventually
-from support.nats import NatsCluster, NatsServer, credentials_file, make_realm
+from support.nats import NatsCluster, NatsServer, credentials_file, free_ports, make_realm
 
 from ringback import CallbackError, Operator, Player, Server
 
@@ -43,16 +42,19 @@ class RealmOfProcesses:
     Args:
         nodes: their names.
         cluster: whether there are three NATS servers, not one.
+        one_name: whether the nodes listen at 127.0.0.1, 127.0.0.2 and so on, with the same two ports. So
+            endpoints can dial them by one name, if a test gives that name these IPs.
 
     Attributes:
         nats: the NATS server, or the first of three.
         brokers: the nodes, by name.
     """
 
-    def __init__(self, nodes: str = "abc", *, cluster: bool = False) -> None:
+    def __init__(self, nodes: str = "abc", *, cluster: bool = False, one_name: bool = False) -> None:
         self._stack = ExitStack()
         self._names = nodes
         self._cluster = cluster
+        self.ports = free_ports(2) if one_name else None
         self.brokers: dict[str, BrokerProcess] = {}
 
     def __enter__(self) -> Self:
@@ -75,18 +77,21 @@ class RealmOfProcesses:
             self._stack = self._stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            for name, broker in self.brokers.items():
-                broker.process.kill()
-                print(f"-- the log of node {name}", *broker.process.output()[-40:], sep="\n")
+    def __exit__(self, *_: object) -> None:
+        for name, broker in self.brokers.items():  # pytest shows this if the test has failed
+            broker.process.kill()
+            print(f"-- the log of node {name}", *broker.process.output()[-40:], sep="\n")
         self._stack.close()
 
     def start(self, name: str) -> BrokerProcess:
         """Start a node, and wait until peers may join there."""
-        broker = self.brokers[name] = BrokerProcess(options=(*self.options, "--node", name))
+        options = (*self.options, "--node", name)
+        if self.ports is None:
+            broker = BrokerProcess(options=options)
+        else:
+            ip = f"127.0.0.{len(self.brokers) + 1}"
+            broker = BrokerProcess(*(f"tcp://{ip}:{port}" for port in self.ports), options=options)
+        self.brokers[name] = broker
         self._stack.callback(broker.process.kill)
         broker.process.wait_for("in contact with the realm")
         return broker
@@ -103,16 +108,26 @@ class RealmOfProcesses:
     # -- endpoints. Each begins when this returns, and ends with the realm
 
     def server(self, node: str, **options: Any) -> Server:
-        """Start a server with two callbacks: `echo`, and `never`, which does not reply."""
-        server = Server(self.brokers[node].backend, connect_timeout=60, **options)
+        """Start a server with three callbacks. `never` does not reply.
+
+        Args:
+            node: its name, or an address.
+        """
+        address = node if "://" in node else self.brokers[node].backend
+        server = Server(address, connect_timeout=60, **options)
         server.register_server_callback("echo", lambda source, payload: [source, payload])
         server.register_server_callback("node", lambda source, payload: node)
         server.register_server_callback("never", lambda source, payload, cb: None)
         return self._begin(server)
 
     def player(self, node: str, *player_id: Any) -> Player:
-        """Start a player with three callbacks."""
-        player = Player(self.brokers[node].players, *player_id, connect_timeout=60)
+        """Start a player with three callbacks.
+
+        Args:
+            node: its name, or an address.
+        """
+        address = node if "://" in node else self.brokers[node].players
+        player = Player(address, *player_id, connect_timeout=60)
         player.register_client_callback("echo", lambda payload: payload)
         player.register_client_callback("node", lambda payload: node)
         player.register_client_callback("never", lambda payload, cb: None)
