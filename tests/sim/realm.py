@@ -1,12 +1,13 @@
 """Simulated realms: several brokers, records with revisions, messages between nodes, and their faults.
 
 The records answer late or not at all; a request may take effect after its time-out.
-Messages between nodes are lost, delayed and cut off, but each pair of nodes keeps its order.
+Messages between nodes are lost, delayed and cut off. Each pair of nodes keeps its order, but for messages
+that were on their way when a connection was cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -145,6 +146,10 @@ class Node:
 
     def _arrive(self, node: str, boot: bytes, parts: tuple[bytes, ...], sender: bytes) -> None:
         other = self._realm.nodes.get(node)
+        if other is not None and (other.cut or self.cut) and self._world.chance(0.5):
+            # It takes another way, and may arrive behind what is sent over the next connection.
+            self._world.after(3.0 * self._world.random.random(), self._arrive, node, boot, parts, sender)
+            return
         blocked = (self.name, node) in self._realm.blocked
         if other is None or other.boot != boot or other.cut or self.cut or self._realm.engine.down or blocked:
             return
@@ -225,7 +230,7 @@ class RealmSimulation(Simulation):
     def __init__(self, seed: int, tracing: bool = False) -> None:
         super().__init__(seed, tracing)
         random = self.world.random
-        self.names = [f"node{i}" for i in range(random.choice([1, 2, 2, 3, 3]))]
+        self.names = [f"node{i}" for i in range(random.choice([1, 2, 3, 3, 3]))]
         self.store = Store()
         self.max_bytes = random.choice([2**20, 2**20, 600])
         self.nodes: dict[str, Node] = {}
@@ -282,12 +287,26 @@ class RealmSimulation(Simulation):
             session.duty is not None and session is not self._acting(session)
         ):
             return
+        for other in self._others(session):
+            assert other is endpoint, f"{other.name} and {endpoint.name} both get calls as {session.name}"
         place = "server" if session.duty is not None else session.player_id
         sessions = self._latest.setdefault(place, [])
         if sessions and sessions[-1] is session:
             return
         assert session not in sessions, f"two sessions of {place!r} get calls at one time, at {endpoint.name}"
         sessions.append(session)
+
+    def _others(self, session: Session) -> Iterator[Any]:
+        """Yield the endpoints of other sessions that would get calls in place of this one."""
+        for node in self.alive_nodes():
+            roster, realm = node.process.switchboard.roster, node.process.switchboard.realm
+            is_server = session.duty is not None
+            other = roster.server if is_server else roster.players.get(session.encoded_id)
+            if other is None or other is session or not realm.ownership.acts(self.world.now):
+                continue
+            link = node.process.routers[other.side].peers.get(other.routing_id)
+            if link is not None and link.open_above and link.open_below and link.endpoint.alive:
+                yield link.endpoint
 
     def _acting(self, session: Session) -> Session | None:
         for node in self.alive_nodes():
