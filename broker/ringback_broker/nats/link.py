@@ -96,7 +96,9 @@ class NatsLink:
         """Send what waits, as far as that works at once, and disconnect. Closing twice does no harm."""
         if not self._closing:
             self._closing = True
-            if self._thread.is_alive():
+            if self._thread.ident is None:  # it was never started
+                self._loop.close()
+            else:
                 self._wake()
                 self._thread.join(JOIN_S)
             self._inlet.close()

@@ -11,6 +11,9 @@ from support.nats import NatsCluster, NatsServer, administer, delete_bucket, mak
 from support.nodes import Node, wait_for
 
 from ringback_broker.cluster.records import Absent, Record
+from ringback_broker.nats.link import NatsLink
+from ringback_broker.nats.login import Login
+from ringback_broker.nats.names import RealmNames
 
 
 def test_contact_comes_after_all_watched_records(nats: NatsServer, node: Node) -> None:
@@ -199,3 +202,11 @@ def test_a_node_goes_to_another_server_of_the_cluster() -> None:
 
             wait_for(nodes, passes, "a message")
             own.resume()
+
+
+def test_a_link_that_is_never_started_leaves_nothing(nats: NatsServer) -> None:
+    link = NatsLink(Login((nats.address,)), RealmNames("main"), "a", "tests", lambda _: None)
+    loop = link._loop
+    link.close()
+    link.close()
+    assert loop.is_closed() and link.fileno() == -1
