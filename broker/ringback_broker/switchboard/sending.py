@@ -139,6 +139,7 @@ class Sending:
             self.spend(node, frame, now)
         elif sent is Sent.GONE:
             self.bounce(sender, encoded_id, frame, Code.UNKNOWN_PLAYER)
+            self._endings.not_found(node)
         else:
             self.undelivered(sender, encoded_id, frame, node, sent)
 

@@ -13,7 +13,7 @@ from ringback.protocol import control
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.admission.access_list import AccessList
 from ringback_broker.cluster.messages import Down, Gone, Here, Listed, Seated, Taken, Up
-from ringback_broker.cluster.pairs import HEAD
+from ringback_broker.cluster.pairs import HEAD, Pair
 from ringback_broker.peers.connection import Sent, Side
 from ringback_broker.peers.identity import Identity
 from ringback_broker.peers.session import Duty
@@ -582,6 +582,31 @@ def test_nothing_can_be_sent_to_a_node_without_contact() -> None:
         realm[name].frames.outcome = Sent.FULL
     player.send(data(0, b"x"))
     assert player.bounced()[1] is Code.OVERLOADED
+    peer.send(encoded_id(7), data(0, b"x"))
+    assert peer.bounced()[1] is Code.OVERLOADED
+    for name in "ab":
+        realm[name].frames.outcome = Sent.YES
+    realm.pass_time(1.0)  # the nodes have begun anew: what crossed may be lost
+    assert kinds(player) == ["ServerDown", "ServerUp"]
+    realm.check()
+
+
+def test_a_player_that_its_node_did_not_list_has_left() -> None:
+    realm = RealmDesks("a", "b")
+    peer = server(realm, "a")
+    server(realm, "a", standby=True)
+    realm["b"].player(7)
+    peer.take()
+    presence, node = realm["a"].realm.presence, realm["a"].switchboard.roster.nodes["b"]
+    presence._unheard[node] = {encoded_id(7)}
+    presence.listed(node, presence.term)
+    assert peer.told()[0] == control.Left((7,))
+
+
+def test_a_message_in_the_step_in_which_a_pair_ends_is_dropped() -> None:
+    realm = RealmDesks("a")
+    realm["a"].realm._take(Pair("gone", b"boot", 1), b"", b"x", realm.now)
+    assert realm["a"].counters.violations == 0
 
 
 def test_a_full_server_without_bundles_bounces_frames_of_other_nodes() -> None:
