@@ -21,7 +21,7 @@ class CallsOut:
     """The pending calls of one endpoint.
 
     Attributes:
-        pending: how many calls wait for a reply.
+        pending: how many calls wait for a reply, questions to the broker included.
         cancel_elsewhere: end a call that waits elsewhere, because its caller says so. The endpoint sets it.
     """
 
@@ -42,8 +42,10 @@ class CallsOut:
             recorder.call_made(call, envelope)
         limits = self._limits
         waiting_bytes = self._outbox.queued_bytes
-        if self.pending >= limits.max_pending:
-            text = f"{self.pending} calls wait for replies, and max_pending is {limits.max_pending}"
+        # The cheap count first: this is for every call.
+        if self.pending >= limits.max_pending and self.pending_with_peers >= limits.max_pending:
+            waiting = f"{self.pending_with_peers} calls wait for replies"
+            text = f"{waiting}, and max_pending is {limits.max_pending}"
             self.fail_unsent(call, Overloaded(text), peer)
         elif len(peer.calls) >= limits.max_in_flight:
             waiting = f"{len(peer.calls)} calls to this peer wait for replies"
@@ -56,6 +58,12 @@ class CallsOut:
         else:
             self.expect(call, peer)
             self._outbox.add(peer, envelope)
+
+    @property
+    def pending_with_peers(self) -> int:
+        """How many calls wait for a reply of a handler. Questions to the broker take no room from these."""
+        broker = self._state.peers.get(b"")
+        return self.pending if broker is None else self.pending - len(broker.calls)
 
     def expect(self, call: PendingCall, peer: Peer) -> None:
         """Put a call into the table."""
