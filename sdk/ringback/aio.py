@@ -15,10 +15,11 @@ from typing import Any, Self, Unpack
 
 from ringback._argument_names import check_options
 from ringback._roles.asyncio_calls import Call, CallGroup, TypedCall
-from ringback._roles.base import GroupOptions, OnProgress, RoleBase, TriggerOptions
+from ringback._roles.base import RoleBase
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
+from ringback._roles.trigger_options import GroupOptions, OnProgress, TriggerOptions
 from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback._runtime.asyncio_progress import IteratedProgress, ReportedProgress

@@ -9,13 +9,11 @@ from functools import partial
 from typing import Any, Unpack
 
 from ringback._argument_names import NoOthers, checks_names, reject
-from ringback._roles.base import (
-    C,
+from ringback._roles.base import C, G, RoleBase
+from ringback._roles.trigger_options import (
     Callback,
-    G,
     OnError,
     OnProgress,
-    RoleBase,
     asks_for_progress,
     encoded_player_id,
 )
