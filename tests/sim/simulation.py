@@ -12,7 +12,7 @@ from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
-from ringback.core import deadlines, endpoint_state, once, progress
+from ringback.core import deadlines, endpoint_state, progress, remembered_calls
 from ringback.core.permissions import OPERATORS
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
@@ -185,7 +185,7 @@ class Simulation:
             mock.patch.object(progress, "MAX_WAITING", 3),
             mock.patch.object(deadlines, "IDLE_S", IDLE_S),
             mock.patch.multiple(
-                once,
+                remembered_calls,
                 REMEMBER_S=REMEMBER_S,
                 ON_THE_WAY_S=0.2,
                 MAX_REMEMBERED=self.shrunk["MAX_REMEMBERED"],

@@ -19,10 +19,11 @@ from ringback.core.deadlines import Deadlines
 from ringback.core.duty import Duty
 from ringback.core.execution import Execution
 from ringback.core.link_keeper import LinkKeeper
-from ringback.core.once import Once, OnceCall
+from ringback.core.once import Once
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.progress import Progress
+from ringback.core.remembered_calls import OnceCall, RememberedCalls
 from ringback.core.retries import Retries
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import Code, call_error
@@ -210,7 +211,7 @@ def the_last_try_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def an_endpoint_knows_what_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a repeat anew once its outcome is forgotten, and forget each one soon."""
-    monkeypatch.setattr(Once, "_would_know", lambda self, age_s, now: True)
+    monkeypatch.setattr(RememberedCalls, "would_know", lambda self, age_s, now: True)
     monkeypatch.setattr("sim.simulation.REMEMBER_S", 0.01)
 
 

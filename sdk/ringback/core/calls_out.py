@@ -82,7 +82,8 @@ class CallsOut:
         self._counters.calls += 1
         if self._state.recorder is not None and peer is not None:
             self._state.recorder.call_ended(call, peer, self._state.now, (), error)
-        self._settle(call, (), error)
+        self._counters.errors += 1
+        self.end(call, (), error)
 
     def cancel(self, call: PendingCall) -> None:
         """End a call because its caller says so, and tell the handler's side."""
@@ -126,23 +127,14 @@ class CallsOut:
         recorder = self._state.recorder
         if recorder is not None:
             recorder.call_ended(call, peer, self._state.now, results, error)
-        self._settle(call, results, error)
-
-    def take_progress(self, peer: Peer, call_id: int, value: Any) -> None:
-        """Give a pending call a value of its progress; count one that no pending call asked for."""
-        call = peer.calls.get(call_id)
-        progress = None if call is None else getattr(call, "_progress", None)
-        if progress is None:
-            self._counters.stray_progress += 1
-        else:
-            progress.take(value)
-
-    def _settle(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        """Count an outcome, and tell the caller. Every call ends here, sent or not."""
         if error is None:
             self._counters.results += 1
         else:
             self._counters.errors += 1
+        self.end(call, results, error)
+
+    def end(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Tell the caller an outcome. Every call ends here. One that stands for others is not counted."""
         try:
             call.settle(results, error)
         except BaseException as fault:  # of somebody who waits; the calls behind this one must end too
@@ -153,15 +145,11 @@ class CallsOut:
             except BaseException as fault:
                 self._state.contain("running a callback", fault)
 
-    def end(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        """Tell the caller the outcome of a call that stands for others, and is not counted itself."""
-        # Like `_settle`, which is flat because it is for every call.
-        try:
-            call.settle(results, error)
-        except BaseException as fault:
-            self._state.contain("waking those who wait for a call", fault)
-        if call.callback is not None or call.on_error is not None:
-            try:
-                self._shell.finished(call)
-            except BaseException as fault:
-                self._state.contain("running a callback", fault)
+    def take_progress(self, peer: Peer, call_id: int, value: Any) -> None:
+        """Give a pending call a value of its progress; count one that no pending call asked for."""
+        call = peer.calls.get(call_id)
+        progress = None if call is None else getattr(call, "_progress", None)
+        if progress is None:
+            self._counters.stray_progress += 1
+        else:
+            progress.take(value)
