@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -223,8 +224,8 @@ class AsyncioHandlers(ShellBase):
             awaitable: Any = context.run(function, value)
             if not hasattr(awaitable, "__await__"):
                 return False
-            task = context.run(self._start_task, self._report_async(awaitable, then))
-            task.add_done_callback(lambda _: _close(awaitable))
+            task = context.run(self._start_task, self._report_async(awaitable))
+            task.add_done_callback(partial(self._reported, awaitable, then))
         except BaseException as error:
             if asks_to_exit(error):
                 raise
@@ -232,12 +233,17 @@ class AsyncioHandlers(ShellBase):
             return False
         return True
 
-    async def _report_async(self, awaitable: Any, then: Callable[[], None]) -> None:
+    async def _report_async(self, awaitable: Any) -> None:
         try:
             await awaitable
         except Exception:
             log.exception("%s: on_progress failed", self.log_name)
-        then()
+
+    def _reported(self, awaitable: Any, then: Callable[[], None], _: object) -> None:
+        """Go on with the next value, however the task of the one before has ended."""
+        _close(awaitable)
+        if self.running:
+            then()
 
     # -- tokens
 

@@ -124,7 +124,7 @@ class BlockingHandlers(ShellBase):
     def _tell(self, listener: Callable[..., Any], argument: Any, what: str = "a listener") -> None:
         try:
             self._call_user(listener, argument)
-        except Exception:
+        except BaseException:  # also sys.exit(): this is a worker, and more may wait to be told
             kind = getattr(listener, "__qualname__", "")
             log.exception("%s: %s failed", self.log_name, what, extra={"kind": kind})
 

@@ -11,7 +11,7 @@ from ringback.core.conversion import MAX_PATH_CHARS, Misfit, Types, misfit_error
 from ringback.core.execution import Execution
 from ringback.core.registry import Handler
 from ringback.core.typed_execution import TypedExecution, WrongResult
-from ringback.errors import Code
+from ringback.errors import CallbackError, Code
 from ringback.protocol.envelopes import CANCEL, RESULT, Encoder, join
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
@@ -93,7 +93,17 @@ def test_a_class_that_fails_is_a_handler_that_fails() -> None:
     execution.arguments()
     assert not execution.begin(player.clock.now)
     assert [type(error) for error in player.shell.failures] == [KeyError]
-    assert only_error(player) == (5, Code.HANDLER_ERROR, 2)
+    assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
+
+
+def test_a_class_may_fail_with_a_code_of_the_application() -> None:
+    player = desk(Types(Doubled(), None))
+    execution = only_execution(player, 1)
+    execution.payload = CallbackError("not this one", code="NOT_THIS")
+    execution.arguments()
+    assert not execution.begin(player.clock.now)
+    assert player.shell.failures == []
+    assert only_error(player) == (5, "NOT_THIS", 0)
 
 
 def test_a_class_that_exits_leaves_no_caller_without_a_reply() -> None:
@@ -103,7 +113,7 @@ def test_a_class_that_exits_leaves_no_caller_without_a_reply() -> None:
     execution.arguments()
     with pytest.raises(SystemExit):
         execution.begin(player.clock.now)
-    assert only_error(player) == (5, Code.HANDLER_ERROR, 2)
+    assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
 
 
 def test_an_abandoned_call_is_not_converted() -> None:
