@@ -21,6 +21,7 @@ from uuid import UUID
 from ringback.core.conversion import Converter, Misfit, Types
 from ringback.errors import reason_of
 from ringback.extras import install_command
+from ringback.protocol.json_values import jsonable
 
 _AT = re.compile(r" - at `(\$.*)`$")
 """How a message of msgspec ends if the mistake is inside the value."""
@@ -128,7 +129,8 @@ def _name_of(kind: Any) -> str:
 
 
 def _as_json(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, separators=(",", ":"), default=str)
+    # Not each default of a field is a value of JSON.
+    return json.dumps(jsonable(schema), separators=(",", ":"), default=str)
 
 
 class _MsgspecConverter:
