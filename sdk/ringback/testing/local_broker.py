@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ringback.errors import UsageError
 from ringback.protocol.frames import Role
+from ringback.systems import lack_of_unix
 from ringback.testing.network import Network
 from ringback.testing.ports import ANY_PORT, ReservedPort
 
@@ -41,6 +42,7 @@ class LocalBroker:
     Raises:
         InvalidSetting: a setting is wrong.
         BindError: the broker cannot listen on an address that the settings name.
+        UsageError: a broker does not run on this system.
     """
 
     players: str
@@ -55,6 +57,7 @@ class LocalBroker:
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
+        _check_system()
         with ExitStack() as stack:
             for side in ("players", "backend"):
                 if self._settings[side] == ANY_PORT:
@@ -179,3 +182,17 @@ class LocalBroker:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise RuntimeError("the broker failed") from failure
+
+
+def _check_system() -> None:
+    """Check that the broker can be imported.
+
+    Raises:
+        UsageError: it needs what this system does not have.
+    """
+    try:
+        from ringback_broker import Broker  # noqa: F401
+    except ImportError as error:
+        if (lack := lack_of_unix(error)) is None:
+            raise
+        raise UsageError(f"the broker of a test {lack}") from None
