@@ -47,7 +47,7 @@ class Call(CallBase[R_co]):
                 over, this is `CallTimeout`.
             TimeoutError: the call has not ended within `timeout`. Unlike `CallTimeout`, which is one too,
                 this is no `CallbackError`.
-            UsageError: an `allow` function cannot wait for a call.
+            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call.
         """
         self._wait(timeout)
         return self._result()
@@ -72,7 +72,7 @@ class Call(CallBase[R_co]):
 
         Raises:
             TimeoutError: the call has not ended within `timeout`.
-            UsageError: an `allow` function cannot wait for a call.
+            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call.
         """
         self._wait(timeout)
         return self._error
@@ -109,8 +109,8 @@ class Call(CallBase[R_co]):
         cancels the call. The future of a cancelled call is cancelled.
 
         The done callbacks of the future run on the endpoint's I/O thread, so they must not block or wait.
-        Those of the call may. A handler that waits for futures keeps its worker busy; one that waits for
-        calls does not.
+        Those of the call may. A handler that waits for futures by `wait` or `as_completed` keeps its worker
+        busy; one that waits for a call, or by `result` of a future, does not.
         """
         from ringback._roles.call_futures import future_of  # loads logging and more, for few programs
 

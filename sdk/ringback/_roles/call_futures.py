@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ringback._roles.calls import CallBase, R_co
 from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.worker_pool import waiting
 from ringback.errors import Cancelled, fresh
+
+R = TypeVar("R")
+
+
+class _CallFuture(Future[R]):
+    """A future of a call. To wait for it is to wait for the call.
+
+    A worker that waits is replaced meanwhile, and a wait on the thread that would end it is an error.
+    """
+
+    def result(self, timeout: float | None = None) -> R:
+        try:
+            with nullcontext() if self.done() else waiting():
+                return super().result(timeout)
+        finally:
+            del self  # the traceback of an error has this frame, and the future has the error
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        with nullcontext() if self.done() else waiting():
+            return super().exception(timeout)
 
 
 def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
@@ -19,7 +40,7 @@ def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
         shell: the shell of the call's endpoint. One of its workers converts the result of a typed call.
     """
     call.seen()
-    future: Future[R_co] = Future()
+    future: Future[R_co] = _CallFuture()
     future.add_done_callback(partial(_future_ended, call))
     end = partial(_call_ended, future)
     call.add_waiter(shell.when_ended(call, end) if call.typed else partial(end, call))

@@ -149,6 +149,10 @@ class ServerRole(TrustedRole[C, G]):
         """
         return self._shell.running and self._endpoint.acting
 
+    def _state(self) -> str:
+        state = super()._state()
+        return f"{state}, does not act" if state == "connected" and not self.acting else state
+
     def on_acting(self, listener: F) -> F:
         """Call `listener(acting)` each time `acting` changes: with True or False.
 

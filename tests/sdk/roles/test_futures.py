@@ -7,8 +7,11 @@ import concurrent.futures
 import gc
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed
+from contextlib import suppress
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -242,6 +245,53 @@ def test_futures_end_with_their_endpoint(here: HereBroker, player: Player, kept:
     future = player.trigger_server_callback("keep").future()
     player.close()
     assert isinstance(future.exception(PATIENCE_S), ringback.ConnectionLost)
+
+
+def test_a_done_callback_of_a_future_cannot_wait(server: Server, player: Player) -> None:
+    """It runs on the thread that would end its wait."""
+    waits: list[Callable[[Any], object]] = [
+        lambda call: call.result(),
+        lambda call: call.future().result(),
+        lambda call: call.future().exception(),
+    ]
+    outcomes: Queue[Any] = Queue()
+    for wait in waits:
+
+        def waits_for_another(_: Any, wait: Callable[[Any], object] = wait) -> None:
+            try:
+                outcomes.put(wait(server.trigger_client_callback("echo", 7)))
+            except ringback.UsageError as error:
+                outcomes.put(error)
+
+        server.trigger_client_callback("echo", 7).future().add_done_callback(waits_for_another)
+        assert "a done callback of a future, cannot wait" in str(outcomes.get(timeout=PATIENCE_S))
+
+
+def test_handlers_that_wait_for_futures_make_room_for_others(here: HereBroker) -> None:
+    with Server(here.backend, workers=1) as server, Player(here.players, 7, workers=1) as player:
+
+        def countdown(source: Any, number: int) -> int:
+            if number == 0:
+                return 0
+            asked = server.trigger_callback("countdown", 7, number - 1).future()
+            assert asked.exception() is None
+            return 1 + server.trigger_callback("countdown", 7, number - 1).future().result()
+
+        server.register_server_callback("countdown", countdown)
+        assert player.trigger_server_callback("countdown", 3, timeout=PATIENCE_S).result() == 3
+
+
+def test_an_error_of_a_future_is_in_no_cycle(player: Player, server: Server) -> None:
+    future = player.trigger_server_callback("unknown").future()
+    gone = weakref.ref(future)
+    gc.disable()
+    try:
+        with suppress(UnknownCallback):
+            future.result(PATIENCE_S)
+        del future
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_polling_leaves_nothing_behind(player: Player, kept: Seen) -> None:
