@@ -10,7 +10,7 @@ from typing import Any
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.execution import Execution
 from ringback.core.once import Once
-from ringback.core.outbox import Outbox, no_room
+from ringback.core.outbox import Outbox, executed_in, no_room
 from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
 from ringback.core.rate_limits import Rate, per_second, rate_limited
@@ -216,7 +216,7 @@ class CallsIn:
             return
         peer = self._peers[execution.route]  # a peer stays in its table while it has executions
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
-            error = no_room("yes")
+            error = no_room(executed_in(error))
             envelope = self._encoder.error(execution.id, error)
         # Flat, although `abandon` does the same: this is for every call.
         execution.awaited = False

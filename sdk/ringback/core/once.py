@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.execution import Execution
-from ringback.core.outbox import Outbox, no_room
+from ringback.core.outbox import Outbox, executed_in, no_room
 from ringback.core.peers import Peer
 from ringback.core.rate_limits import Rate, rate_limited
 from ringback.core.registry import Handler
@@ -171,7 +171,7 @@ class Once:
         if call is None:
             return False
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
-            error = no_room("yes")
+            error = no_room(executed_in(error))
             envelope = self._encoder.error(execution.id, error)
         self._end(call, execution, envelope, error, now)
         return True
@@ -258,13 +258,13 @@ class Once:
         call.execution, call.attached = None, False
         call.repeats.clear()
         if len(outcome) > SHORT_BYTES and not self.memory.has_room_for(outcome):
-            outcome = take_out_id(self._encoder.error(0, no_room("yes")))
-        self.memory.end(call, outcome, state.now)
+            outcome = take_out_id(self._encoder.error(0, no_room(executed_in(error))))
+        self.memory.end(call, outcome, executed_in(error), state.now)
         state.sweep_at = min(state.sweep_at, call.forget_at + 1.0)
 
     def _send(self, call: OnceCall, peer: Peer, call_id: int) -> None:
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
-            self._outbox.add(peer, self._encoder.error(call_id, no_room("yes")))
+            self._outbox.add(peer, self._encoder.error(call_id, no_room(call.executed)))
         else:
             self._outbox.add(peer, put_in_id(call.outcome, call_id))
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 from ringback.core.execution import Execution
 from ringback.core.peers import Peer
+from ringback.errors import Executed
 
 REMEMBER_S = 120.0
 """How long an outcome is remembered. No outcome is forgotten earlier."""
@@ -37,12 +38,14 @@ class OnceCall:
         attached: whether the execution is in the table of its peer. It is not once its caller's link is lost.
         repeats: the repeats that wait for the execution, each with its peer.
         outcome: the encoded reply without its ID.
+        executed: whether the handler ran, as the outcome says.
         forget_at: when the outcome is forgotten, on the monotonic clock, in seconds. Of a call that has no
             outcome, no deadline, and nobody that waits: when its handler is stopped.
     """
 
     __slots__ = (
         "attached",
+        "executed",
         "execution",
         "forget_at",
         "name",
@@ -58,6 +61,7 @@ class OnceCall:
         self.attached = True
         self.repeats: dict[Execution, Peer] = {}
         self.outcome = b""
+        self.executed: Executed = "yes"
         self.forget_at = math.inf
 
 
@@ -116,9 +120,9 @@ class RememberedCalls:
         """Give a call that nobody waits for the full time from now on."""
         call.forget_at = now + REMEMBER_S
 
-    def end(self, call: OnceCall, outcome: bytes, now: float) -> None:
+    def end(self, call: OnceCall, outcome: bytes, executed: Executed, now: float) -> None:
         """Remember the outcome of a call."""
-        call.outcome = outcome
+        call.outcome, call.executed = outcome, executed
         call.forget_at = now + REMEMBER_S
         self.size += len(outcome)
         self._share(call.name[0], 0, len(outcome))

@@ -9,7 +9,7 @@ from support.corefakes import Desk, connected, data, envelopes_of
 
 from ringback.core import remembered_calls
 from ringback.core.execution import Execution
-from ringback.errors import EXECUTED, CallbackError, Code
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload
 from ringback.protocol import control
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import ERROR, PROGRESS, RESULT, Encoder, join
@@ -530,6 +530,25 @@ def test_a_full_queue_takes_a_short_error_in_place_of_an_outcome() -> None:
         [ERROR, 3, Code.OVERLOADED],
         [ERROR, 2, Code.OVERLOADED],
     ]
+
+
+def test_the_short_error_says_what_the_outcome_says_of_the_handler() -> None:
+    desk = connected(Role.SERVER, limits=Limits(max_queued_bytes=50))
+    first(desk)
+    first(desk, 2, token=OTHER)
+    one, two = desk.shell.waiting
+    one.refuse(InvalidPayload("x" * 100))
+    two.refuse(InvalidPayload("the payload does not fit"))
+    repeat(desk, 3)
+    first(desk, 4, token=b"\x04" * 16)
+    desk.shell.waiting[-1].refuse(InvalidPayload("the payload does not fit"))
+    found = {envelope[1]: (envelope[2], envelope[4]) for envelope in sent(desk)}
+    assert found == {
+        1: (Code.INVALID_PAYLOAD, 0),
+        2: (Code.OVERLOADED, 0),
+        3: (Code.OVERLOADED, 0),
+        4: (Code.OVERLOADED, 0),
+    }
 
 
 def test_a_run_is_reported_once() -> None:
