@@ -55,6 +55,7 @@ class LocalBroker:
         self._broker: Broker | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._changing = threading.RLock()
 
     def __enter__(self) -> Self:
         _check_system()
@@ -124,7 +125,7 @@ class LocalBroker:
         """Whether the broker works. It does not after `drain`, `stop` and `kill`."""
         return self._thread is not None and self._thread.is_alive()
 
-    # -- its life
+    # -- its life. Any thread may change it: one change waits for the end of another
 
     def start(self) -> None:
         """Start the broker, at the addresses that it had before. Endpoints connect again by themselves.
@@ -134,36 +135,41 @@ class LocalBroker:
         """
         from ringback_broker import Broker, BrokerSettings
 
-        if self.running:
-            raise UsageError("the broker is running already")
-        self._end()
-        broker = self._broker = Broker(BrokerSettings(**self._settings))
-        self._settings.update(players=broker.players, backend=broker.backend)
-        if broker.http is not None:
-            self._settings["http"] = broker.http.removeprefix("http://")
-        self._thread = threading.Thread(target=self._run, args=(broker,), name="local broker")
-        self._thread.start()
+        with self._changing:
+            if self.running:
+                raise UsageError("the broker is running already")
+            self._end()
+            broker = self._broker = Broker(BrokerSettings(**self._settings))
+            self._settings.update(players=broker.players, backend=broker.backend)
+            if broker.http is not None:
+                self._settings["http"] = broker.http.removeprefix("http://")
+            self._thread = threading.Thread(target=self._run, args=(broker,), name="local broker")
+            self._thread.start()
 
     def drain(self) -> None:
         """Ask the broker to drain, as the first signal does, and do not wait for it."""
-        if self._broker is not None:
-            self._broker.stop()
+        broker = self._broker  # another thread may end it meanwhile
+        if broker is not None:
+            broker.stop()
 
     def stop(self) -> None:
         """Let the broker drain, and wait until it has stopped: after the setting `grace` at the latest."""
-        self.drain()
-        self._end()
+        with self._changing:
+            self.drain()
+            self._end()
 
     def kill(self) -> None:
         """End the broker at once, as a power failure does: nobody is told. Do nothing if it is down."""
-        if self._broker is not None:
-            self._broker.stop(at_once=True)
-        self._end()
+        with self._changing:
+            if self._broker is not None:
+                self._broker.stop(at_once=True)
+            self._end()
 
     def restart(self) -> None:
         """Kill the broker, and start it again at the same addresses."""
-        self.kill()
-        self.start()
+        with self._changing:
+            self.kill()
+            self.start()
 
     def _run(self, broker: Broker) -> None:
         try:

@@ -77,7 +77,18 @@ class Errors:
             kind: the class of the exception; for an error that is logged without one, `LoggedError`.
             match: a regular expression for the line of the log, followed by the text of the exception. The
                 line has the key of the callback: "server: the handler of 'shop:buy' failed for player 7".
+
+        Raises:
+            TypeError: `kind` is not the class of an exception, or `match` not a str.
+            re.error: `match` is not a regular expression.
         """
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(
+                f"kind must be the class of an exception, not {kind!r}; pass a text of the log as match="
+            )
+        if not isinstance(match, str):
+            raise TypeError(f"match must be a str with a regular expression, not {type(match).__name__}")
+        re.compile(match)
         expected = _Expected(kind, match)
         with self._lock:
             self._expected.append(expected)
