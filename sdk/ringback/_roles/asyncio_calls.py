@@ -111,6 +111,7 @@ class Call(CallBase[R_co]):
         """Call `function(call)` on the event loop once the call has ended; soon if it has ended already.
 
         Raises:
+            TypeError: it is not a function, or it is a coroutine function.
             UsageError: the call has not ended, and this is not the loop of its endpoint.
         """
         if not self._done:
@@ -162,6 +163,7 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         This and the next function make `asyncio.wait` take a group.
 
         Raises:
+            TypeError: it is not a function, or it is a coroutine function.
             UsageError: not all calls have ended, and this is not the loop of their endpoint.
         """
         if not self._complete:
@@ -179,9 +181,22 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         Raises:
             asyncio.InvalidStateError: not all calls have ended.
         """
+        self._check_done()
+        return self._error
+
+    def result(self) -> dict[PlayerID, Call[R_co]]:
+        """Return the call of each player, by player ID, as `await group` does.
+
+        Raises:
+            asyncio.InvalidStateError: not all calls have ended.
+            CallbackError: the list of connected players could not be read.
+        """
+        self._check_done()
+        return self._result()
+
+    def _check_done(self) -> None:
         if not self._complete:
             raise asyncio.InvalidStateError("not all calls of the group have ended: await it first")
-        return self._error
 
     async def __aiter__(self) -> AsyncIterator[tuple[PlayerID, Call[R_co]]]:
         position = 0

@@ -207,6 +207,20 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         self._wait(lambda: self._complete, timeout)
         return self._result()
 
+    def result(self, timeout: float | None = None) -> dict[PlayerID, Call[R_co]]:
+        """Wait and return as `all` does: this is the name that a future has for it."""
+        return self.all(timeout)
+
+    def future(self) -> Future[dict[PlayerID, Call[R_co]]]:
+        """Return a future of `concurrent.futures` that ends as the group does, as that of a call.
+
+        Cancelling the future cancels the calls.
+        """
+        from ringback._roles.call_futures import future_of_group  # loads logging and more, for few programs
+
+        self._shell.check_process()
+        return future_of_group(self)
+
     def exception(self, timeout: float | None = None) -> CallbackError | None:
         """Wait as `all` does. Return why the list of connected players could not be read, None if it could.
 

@@ -1,4 +1,4 @@
-"""Calls as futures of `concurrent.futures`, for `wait`, `as_completed` and `asyncio.wrap_future`."""
+"""Calls and groups as futures of `concurrent.futures`: `wait`, `as_completed`, `asyncio.wrap_future`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ringback._roles.calls import CallBase, R_co
+from ringback._roles.groups import C_co, GroupBase
 from ringback._runtime.blocking_shell import BlockingShell
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import Cancelled, fresh
+from ringback.protocol.player_ids import PlayerID
 
 R = TypeVar("R")
 
 
 class _CallFuture(Future[R]):
-    """A future of a call. To wait for it is to wait for the call.
+    """A future of a call or a group. To wait for it is to wait for the call.
 
     A worker that waits is replaced meanwhile, and a wait on the thread that would end it is an error.
     """
@@ -47,6 +49,26 @@ def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
     return future
 
 
+def future_of_group(group: GroupBase[C_co]) -> Future[dict[PlayerID, C_co]]:
+    """Return a future that ends as a group does. To cancel it cancels the calls of the group."""
+    group._look()
+    future: Future[dict[PlayerID, C_co]] = _CallFuture()
+    future.add_done_callback(partial(_future_ended, group))
+    group._waiters.append(partial(_group_ended, future, group))
+    group._wake()
+    return future
+
+
+def _group_ended(future: Future[Any], group: GroupBase[Any]) -> None:
+    with suppress(InvalidStateError):  # the program has cancelled the future meanwhile
+        if group.cancelled():
+            future.cancel()
+        elif group._error is not None:
+            future.set_exception(fresh(group._error))
+        else:
+            future.set_result(group._result())
+
+
 def _call_ended(future: Future[Any], call: CallBase[Any]) -> None:
     if call.typed:
         call.convert()
@@ -60,7 +82,7 @@ def _call_ended(future: Future[Any], call: CallBase[Any]) -> None:
             future.set_exception(fresh(error))
 
 
-def _future_ended(call: CallBase[Any], future: Future[Any]) -> None:
+def _future_ended(call: CallBase[Any] | GroupBase[Any], future: Future[Any]) -> None:
     if future.cancelled():
         future.set_running_or_notify_cancel()  # wakes those who wait for a cancelled future
         call.cancel()

@@ -115,13 +115,14 @@ def test_a_group_waits_with_a_timeout(server: Server, player: Player) -> None:
     kept = Seen()
     player.register_client_callback("keep", lambda payload, cb: kept(cb))
     group = server.trigger_all_client_callbacks("keep")
-    for wait in (group.all, group.exception):
+    for wait in (group.all, group.result, group.exception):
         with pytest.raises(TimeoutError, match="go on"):
             wait(0.01)
     assert not group.done()
     first(kept)(1)
     assert group.all(PATIENCE_S)[7].result() == 1 and group.exception(0) is None
     assert group.done() and not group.cancelled() and not group.cancel()
+    assert group.result(0) == group.all()
 
 
 # -- asking and cancelling
@@ -195,7 +196,63 @@ def test_a_done_callback_runs_in_a_worker(player: Player, kept: Seen, sdk_log: L
         one.add_done_callback(wrong)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_cannot_be_a_done_callback_in_asyncio(here: HereBroker, debug: bool) -> None:
+    """In debug mode, the loop would refuse it only when the call ends."""
+
+    async def coroutine(ended: object) -> None: ...
+
+    async def add() -> None:
+        async with (
+            ringback.aio.Player(here.players, 7) as player,
+            ringback.aio.Server(here.backend) as server,
+        ):
+            call = player.trigger_server_callback("silent")
+            group = server.trigger_all_client_callbacks("silent")
+            for ended in (call, group):
+                not_a_function: Any = 5
+                with pytest.raises(TypeError, match="must be a function, not int"):
+                    ended.add_done_callback(not_a_function)
+                with pytest.raises(TypeError, match="not a coroutine function: let it start a task"):
+                    ended.add_done_callback(coroutine)
+            call.cancel()
+            await group
+
+    asyncio.run(add(), debug=debug)
+
+
 # -- futures
+
+
+def test_the_future_of_a_group(server: Server, player: Player) -> None:
+    kept = Seen()
+    player.register_client_callback("keep", lambda payload, cb: kept(cb))
+    future = server.trigger_all_client_callbacks("echo", 3).future()
+    assert {player_id: call.result() for player_id, call in future.result(PATIENCE_S).items()} == {7: 3}
+    group = server.trigger_all_client_callbacks("keep")
+    future = group.future()
+    assert future.cancel()
+    assert isinstance(group.all(PATIENCE_S)[7].error, Cancelled)
+    group = server.trigger_all_client_callbacks("echo", 4)
+    group.all(PATIENCE_S)
+    assert group.future().result(0)[7].result() == 4  # also of one that has ended
+    nobody = server.trigger_all_client_callbacks("echo", players=[]).future()
+    assert nobody.result(PATIENCE_S) == {}
+
+
+def test_the_result_of_a_group_in_asyncio(here: HereBroker) -> None:
+    async def look() -> None:
+        async with (
+            ringback.aio.Server(here.backend) as server,
+            ringback.aio.Player(here.players, 7) as player,
+        ):
+            player.register_client_callback("echo", lambda payload: payload)
+            group = server.trigger_all_client_callbacks("echo", 5, players=[7])
+            with pytest.raises(asyncio.InvalidStateError, match="await it first"):
+                group.result()
+            assert await group == group.result()
+
+    asyncio.run(look())
 
 
 def test_wait_and_as_completed_take_futures_of_calls(player: Player, kept: Seen) -> None:
