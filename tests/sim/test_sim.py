@@ -200,7 +200,7 @@ def tokens_are_forgotten_with_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
         call = self.running[execution]
         detach(self, peer, execution, why, recorded)
         if call.execution is not None and not call.repeats:
-            self.calls.pop(call.name)
+            del self.memory.calls[call.name]
 
     monkeypatch.setattr(Once, "abandon", mutant)
 
