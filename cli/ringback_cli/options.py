@@ -66,6 +66,13 @@ ProgressOption = Annotated[
         help="Print the progress that the handler reports: a line of JSON for each value, on standard error.",
     ),
 ]
+RetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry",
+        help="Try again within the time if the call fails, unless its handler could run twice by that.",
+    ),
+]
 SecondsParser = Callable[[str], float]
 
 
