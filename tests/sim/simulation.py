@@ -12,7 +12,7 @@ from sim.network import Weather, World
 from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
-from ringback.core import deadlines, endpoint_state, progress, remembered_calls
+from ringback.core import deadlines, endpoint_state, progress, receipts, remembered_calls
 from ringback.core.permissions import OPERATORS
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
@@ -184,6 +184,7 @@ class Simulation:
             mock.patch.object(endpoint_state, "IDLE_S", IDLE_S),
             mock.patch.object(progress, "MAX_WAITING", 3),
             mock.patch.object(deadlines, "IDLE_S", IDLE_S),
+            mock.patch.multiple(receipts, LATER_S=IDLE_S / 2, MAX_LATER=3),
             mock.patch.multiple(
                 remembered_calls,
                 REMEMBER_S=REMEMBER_S,

@@ -242,7 +242,10 @@ class CallsIn:
             self._counters.dropped_progress += 1
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
-        """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT."""
+        """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT.
+
+        A CANCEL for a call that has ended says that its caller has the outcome.
+        """
         execution = peer.executions.pop(call_id, None)
         if execution is not None:
             now, deadline = self._state.now, execution.deadline
@@ -271,3 +274,5 @@ class CallsIn:
                 execution.shell.cancel(execution)
             except BaseException as fault:  # the executions behind this one must be stopped too
                 self._state.contain("stopping a handler", fault)
+        elif why is Code.CANCELLED:
+            self.once.memory.received(peer.encoded_id, call_id)

@@ -23,6 +23,7 @@ from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.presence import Presence
 from ringback.core.questions import Questions
+from ringback.core.receipts import Receipts
 from ringback.core.receiver import Receiver
 from ringback.core.registry import Registry
 from ringback.core.reporter import Reporter
@@ -118,18 +119,20 @@ class Endpoint:
             state, outbox, calls_out, shell, self.call, self._problem, one_peer=role is Role.PLAYER
         )
         self._once = calls_in.once
+        self._receipts = Receipts(state, outbox, encoder, self._problem)
         self._retries = Retries(
             state,
             calls_out,
             self._room,
             shell,
+            self._receipts,
             self.call,
             self._problem,
             closed=lambda: self._link_state.closed,
             random=random,
         )
         calls_out.cancel_elsewhere = self._cancel_elsewhere
-        self._deadlines.others += [self._room, self._retries, self._once]
+        self._deadlines.others += [self._room, self._retries, self._receipts, self._once]
         self._standby = standby
         self._duty = Duty(
             *(role, state, shell, outbox, calls_out),

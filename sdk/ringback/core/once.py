@@ -251,6 +251,7 @@ class Once:
             del peer.executions[one.id]
             peer.execution_bytes -= one.size
             self._outbox.add(peer, put_in_id(outcome, one.id))
+        newest = next(reversed(call.repeats), execution if call.attached else None)
         for one in call.repeats:
             del self.running[one]
         del self.running[execution]
@@ -260,6 +261,8 @@ class Once:
         if len(outcome) > SHORT_BYTES and not self.memory.has_room_for(outcome):
             outcome = take_out_id(self._encoder.error(0, no_room(executed_in(error))))
         self.memory.end(call, outcome, executed_in(error), state.now)
+        if newest is not None:
+            self.memory.replied(call, newest.id)
         state.sweep_at = min(state.sweep_at, call.forget_at + 1.0)
 
     def _send(self, call: OnceCall, peer: Peer, call_id: int) -> None:
@@ -267,6 +270,7 @@ class Once:
             self._outbox.add(peer, self._encoder.error(call_id, no_room(call.executed)))
         else:
             self._outbox.add(peer, put_in_id(call.outcome, call_id))
+        self.memory.replied(call, call_id)
 
     # -- time
 

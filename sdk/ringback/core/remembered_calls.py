@@ -13,7 +13,7 @@ from ringback.core.peers import Peer
 from ringback.errors import Executed
 
 REMEMBER_S = 120.0
-"""How long an outcome is remembered. No outcome is forgotten earlier."""
+"""How long an outcome is remembered, unless its caller says earlier that it has it."""
 
 ON_THE_WAY_S = 2.0
 """How long a repeat may have been on its way: an endpoint that began shortly before it is not sure whether it
@@ -39,6 +39,7 @@ class OnceCall:
         repeats: the repeats that wait for the execution, each with its peer.
         outcome: the encoded reply without its ID.
         executed: whether the handler ran, as the outcome says.
+        replied_id: the ID of the CALL that the outcome was sent for last.
         forget_at: when the outcome is forgotten, on the monotonic clock, in seconds. Of a call that has no
             outcome, no deadline, and nobody that waits: when its handler is stopped.
     """
@@ -52,6 +53,7 @@ class OnceCall:
         "outcome",
         "peer",
         "repeats",
+        "replied_id",
     )
 
     def __init__(self, name: tuple[bytes, bytes], execution: Execution, peer: Peer) -> None:
@@ -62,6 +64,7 @@ class OnceCall:
         self.repeats: dict[Execution, Peer] = {}
         self.outcome = b""
         self.executed: Executed = "yes"
+        self.replied_id = 0
         self.forget_at = math.inf
 
 
@@ -78,6 +81,7 @@ class RememberedCalls:
         self.size = 0
         self._began = math.inf
         self._ended: OrderedDict[OnceCall, None] = OrderedDict()
+        self._replied: dict[tuple[bytes, int], OnceCall] = {}
         self._shares: dict[bytes, tuple[int, int]] = {}
 
     def begin(self, now: float) -> None:
@@ -128,6 +132,21 @@ class RememberedCalls:
         self._share(call.name[0], 0, len(outcome))
         self._ended[call] = None
 
+    def replied(self, call: OnceCall, call_id: int) -> None:
+        """Take note that the outcome was sent for the CALL with this ID."""
+        self._replied.pop((call.name[0], call.replied_id), None)
+        call.replied_id = call_id
+        self._replied[call.name[0], call_id] = call
+
+    def received(self, encoded_id: bytes, call_id: int) -> None:
+        """Forget a call: its caller has the outcome that was sent for the CALL with this ID.
+
+        This does nothing if the call is not known, or still runs.
+        """
+        call = self._replied.get((encoded_id, call_id))
+        if call is not None:
+            self._forget(call)
+
     def sweep(self, now: float) -> float:
         """Forget old outcomes. Return when to look again."""
         while self._ended:
@@ -139,6 +158,7 @@ class RememberedCalls:
 
     def _forget(self, call: OnceCall) -> None:
         del self.calls[call.name], self._ended[call]
+        self._replied.pop((call.name[0], call.replied_id), None)
         self.size -= len(call.outcome)
         self._share(call.name[0], -1, -len(call.outcome))
 
@@ -146,5 +166,6 @@ class RememberedCalls:
         """Forget everything."""
         self.calls.clear()
         self._ended.clear()
+        self._replied.clear()
         self._shares.clear()
         self.size = 0

@@ -12,6 +12,7 @@ from ringback.core.encoded_call import EncodedCall, budget_ms, encoded_call
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
+from ringback.core.receipts import Receipts
 from ringback.core.shell import Shell
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import (
@@ -89,7 +90,8 @@ class _Retried:
     Attributes:
         call: the call that the program has.
         encoded: what each try carries.
-        now: the try under way; None between tries.
+        current: the try under way; None between tries.
+        tried_at: when the latest try was made.
         due_at: when the next try is due, between tries.
         sent: how many tries there were.
         failed: how many tries failed, or could not be made.
@@ -147,6 +149,7 @@ class Retries:
         calls_out: CallsOut,
         room: WaitingRoom,
         shell: Shell,
+        receipts: Receipts,
         send: Callable[[PendingCall, FrameType | None, bytes, bytes], None],
         problem: Callable[[FrameType | None], CallbackError | None],
         closed: Callable[[], bool],
@@ -165,6 +168,7 @@ class Retries:
         self._calls_out = calls_out
         self._room = room
         self._shell = shell
+        self._receipts = receipts
         self._send = send
         self._problem = problem
         self._closed = closed
@@ -207,6 +211,7 @@ class Retries:
             return
         retried.current = current
         retried.sent += 1
+        self._receipts.send(encoded.kind, encoded.encoded_id)
         if tries.waits and not again:  # a repeat says how old the call is, and cannot wait
             self._room.add(current, encoded.kind, encoded.encoded_id, envelope, tries.bounded)
         else:
@@ -234,6 +239,8 @@ class Retries:
         retried.current = None
         if current.route is not None:
             retried.call.route = current.route
+        if error is None or error.executed == "yes":
+            self._receipts.add(retried.encoded.kind, retried.encoded.encoded_id, current.id)
         if error is None:
             self._settle(retried, results, None)
         else:

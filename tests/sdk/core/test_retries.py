@@ -88,7 +88,7 @@ def wait_for_try(desk: Desk, seconds: float = 2.0) -> list[Any]:
         assert due_at is not None, "nothing is due"
         desk.clock.now = max(desk.clock.now, due_at)
         desk.core.tick(desk.clock.now)
-        if envelopes := sent(desk):
+        if envelopes := [envelope for envelope in sent(desk) if envelope[0] == CALL]:
             [envelope] = envelopes
             assert type(envelope) is list
             return envelope
