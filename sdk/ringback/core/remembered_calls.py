@@ -15,9 +15,10 @@ from ringback.errors import Executed
 REMEMBER_S = 120.0
 """How long an outcome is remembered, unless its caller says earlier that it has it."""
 
-ON_THE_WAY_S = 2.0
+ON_THE_WAY_S = 10.0
 """How long a repeat may have been on its way: an endpoint that began shortly before it is not sure whether it
-was there for the first try. Heartbeats find a link that delays frames for longer."""
+was there for the first try. Heartbeats find a link that delays frames for longer than 2 s. The rest is for an
+event loop that is blocked while a program starts."""
 
 MAX_REMEMBERED = 100_000
 MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
