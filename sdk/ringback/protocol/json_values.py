@@ -6,8 +6,6 @@ import json
 import math
 from typing import Any, NoReturn
 
-from ringback.protocol.values import too_deep
-
 MAX_SCHEMA_DEPTH = 64
 """How deeply a JSON Schema may be nested."""
 
@@ -48,6 +46,8 @@ def parse_json(text: str) -> Any:
 
 def parse_schema(text: str) -> Any:
     """Return a JSON Schema as a peer tells it; None if it is no JSON, or nested too deeply to work with."""
+    from ringback.protocol.values import too_deep  # it brings msgpack, for which `--help` does not wait
+
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError):  # peers may say anything
