@@ -282,6 +282,8 @@ class RoleBase(ABC, Generic[C, G]):
         Args:
             bounded: whether the number of calls that wait may forbid it; see `WaitingRoom.add`.
         """
+        if type(wait_for_room) is not bool:
+            raise TypeError(f"wait_for_room must be a bool, not {type(wait_for_room).__name__}")
         if retry is None or retry is False:
             return partial(self._send_when_room, bounded) if wait_for_room else None
         if retry is not True and not isinstance(retry, Retry):

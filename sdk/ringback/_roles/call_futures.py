@@ -17,7 +17,7 @@ from ringback.protocol.player_ids import PlayerID
 R = TypeVar("R")
 
 
-class _CallFuture(Future[R]):
+class CallFuture(Future[R]):
     """A future of a call or a group. To wait for it is to wait for the call.
 
     A worker that waits is replaced meanwhile, and a wait on the thread that would end it is an error.
@@ -42,7 +42,7 @@ def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
         shell: the shell of the call's endpoint. One of its workers converts the result of a typed call.
     """
     call.seen()
-    future: Future[R_co] = _CallFuture()
+    future: Future[R_co] = CallFuture()
     future.add_done_callback(partial(_future_ended, call))
     end = partial(_call_ended, future)
     call.add_waiter(shell.when_ended(call, end) if call.typed else partial(end, call))
@@ -52,7 +52,7 @@ def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
 def future_of_group(group: GroupBase[C_co]) -> Future[dict[PlayerID, C_co]]:
     """Return a future that ends as a group does. To cancel it cancels the calls of the group."""
     group._look()
-    future: Future[dict[PlayerID, C_co]] = _CallFuture()
+    future: Future[dict[PlayerID, C_co]] = CallFuture()
     future.add_done_callback(partial(_future_ended, group))
     group._waiters.append(partial(_group_ended, future, group))
     group._wake()

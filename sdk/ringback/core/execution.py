@@ -138,6 +138,11 @@ class Execution:
         self.task: Task | None = None
         self._replied = False
 
+    def __repr__(self) -> str:
+        whom = "" if self.source is None else f" for {self.source!r}"
+        state = "replied" if self._replied else "nobody waits" if self.cancelled else "not replied"
+        return f"<Execution of {self.key!r}{whom}: {state}>"
+
     def __call__(self, *results: object) -> None:
         """Reply to the call with any number of results."""
         if self._replied:

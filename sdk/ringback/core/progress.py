@@ -24,6 +24,10 @@ class Progress(ABC):
         self.lost = 0
         self.ended = False
 
+    def __repr__(self) -> str:
+        state = "the call has ended" if self.ended else "the call goes on"
+        return f"<Progress: {len(self.waiting)} values wait, {state}>"
+
     def take(self, value: Any) -> None:
         """Keep a value until the program takes it. Only the core calls this."""
         if len(self.waiting) >= MAX_WAITING:

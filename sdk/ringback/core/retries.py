@@ -38,6 +38,8 @@ _PASSING = frozenset(
 _UNSURE = frozenset({Code.CONNECTION_LOST, Code.SERVER_LOST, Code.PLAYER_LEFT})
 """Errors with `executed="maybe"` after which the handler's side may know what became of the call."""
 
+MAX_DELAY_S = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -49,8 +51,8 @@ class Retry:
 
     Attributes:
         attempts: how many tries there may be in all. Time without a link to the broker does not count.
-        first_delay: in seconds.
-        longest_delay: in seconds.
+        first_delay: in seconds, at most a day.
+        longest_delay: in seconds, at most a day.
     """
 
     attempts: int = 20
@@ -62,8 +64,9 @@ class Retry:
             raise ValueError(f"attempts must be an int above 0, not {self.attempts!r}")
         for name in ("first_delay", "longest_delay"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+            if type(value) not in (int, float) or not 0 < value <= MAX_DELAY_S:
+                allowed = f"a number of seconds above 0 and at most {MAX_DELAY_S:g}"
+                raise ValueError(f"{name} must be {allowed}, not {value!r:.40}")
 
 
 class Tries(NamedTuple):

@@ -57,6 +57,10 @@ class LocalBroker:
         self._failure: BaseException | None = None
         self._changing = threading.RLock()
 
+    def __repr__(self) -> str:
+        where = f" at {self.players} and {self.backend}" if hasattr(self, "backend") else ""
+        return f"<LocalBroker{where}: {'running' if self.running else 'down'}>"
+
     def __enter__(self) -> Self:
         _check_system()
         with ExitStack() as stack:

@@ -178,9 +178,12 @@ def test_progress_crosses_a_cancel() -> None:
     call._progress = progress = Waiting()
     broker.run()
     [execution] = server.handle()
+    assert repr(execution) == "<Execution of 'k' for 1: not replied>"
     execution.progress("one")
+    assert repr(progress) == "<Progress: 0 values wait, the call goes on>"
     player.core.cancel(call)
     broker.run()
+    assert repr(execution) == "<Execution of 'k' for 1: nobody waits>"
     assert not progress.waiting and player.counters.stray_progress == 1
     assert execution.cancelled and server.counters.dropped_progress == 0
 

@@ -25,6 +25,14 @@ def test_it_starts_within_twenty_milliseconds() -> None:
     assert min(took) < 0.02, took
 
 
+def test_it_shows_itself() -> None:
+    broker = LocalBroker()
+    assert repr(broker) == "<LocalBroker: down>"
+    with broker:
+        assert repr(broker) == f"<LocalBroker at {broker.players} and {broker.backend}: running>"
+    assert repr(broker).endswith("down>")
+
+
 def test_it_is_brought_back_at_the_same_addresses(
     ringback_broker: LocalBroker, ringback_endpoints: Endpoints
 ) -> None:
