@@ -13,6 +13,8 @@ import pytest
 from sim.replay import REPLAY, ROOT
 from sim.simulation import Simulation, failure_of
 
+from ringback._roles.typed_calls import TypedCallBase
+from ringback.core import typed_execution
 from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
@@ -22,11 +24,13 @@ from ringback.core.link_keeper import LinkKeeper
 from ringback.core.once import Once
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
+from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
 from ringback.core.remembered_calls import OnceCall, RememberedCalls
 from ringback.core.retries import Retries
+from ringback.core.typed_execution import TypedExecution
 from ringback.core.waiting_room import WaitingRoom
-from ringback.errors import Code, call_error
+from ringback.errors import Code, HandlerError, call_error
 from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
@@ -242,9 +246,82 @@ def any_ticket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback_broker.admission.hello._shows_ticket", lambda hello, present: True)
 
 
+def payloads_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedExecution, "arguments", Execution.arguments)
+
+
+def a_payload_that_does_not_fit_is_logged_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedExecution, "begin", Execution.begin)
+
+
+def what_leaves_is_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: Any, value: Any) -> Any:
+        return self._to_plain(value)
+
+    monkeypatch.setattr("ringback.converters._MsgspecConverter.write", mutant)
+
+
+def results_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedExecution, "__call__", Execution.__call__)
+
+
+def a_wrong_result_leaves_the_reply_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a handler reply again after a result that does not fit."""
+    reply = TypedExecution.__call__
+
+    def mutant(self: TypedExecution, *results: Any) -> None:
+        failed: list[Exception] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(TypedExecution, "fail", lambda _, error: failed.append(error))
+            reply(self, *results)
+
+    monkeypatch.setattr(TypedExecution, "__call__", mutant)
+
+
+def results_are_not_checked_where_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedCallBase, "convert", PendingCall.convert)
+
+
+def nobody_knows_if_a_refused_payload_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = typed_execution.misfit_error
+    monkeypatch.setattr(typed_execution, "misfit_error", lambda *given: error(*given[:-1], "maybe"))
+
+
+def a_refused_payload_is_an_error_of_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typed_execution, "misfit_error", lambda *_: HandlerError("the payload does not fit"))
+
+
+def a_result_that_does_not_fit_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: TypedExecution, error: Exception) -> None:
+        self.refuse(HandlerError("the result does not fit", executed="no"))
+
+    monkeypatch.setattr(TypedExecution, "fail", mutant)
+
+
+def a_reply_without_room_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every reply that finds no room for one of a handler that ran."""
+    monkeypatch.setattr("ringback.core.calls_in.executed_in", lambda error: "yes")
+    monkeypatch.setattr("ringback.core.once.executed_in", lambda error: "yes")
+
+
+def questions_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CallsOut, "pending_with_peers", property(lambda self: self.pending))
+
+
 @pytest.mark.parametrize(
     "plant",
     [
+        payloads_are_not_checked,
+        a_payload_that_does_not_fit_is_logged_only,
+        what_leaves_is_not_read_back,
+        results_are_not_checked,
+        a_wrong_result_leaves_the_reply_open,
+        results_are_not_checked_where_they_arrive,
+        nobody_knows_if_a_refused_payload_ran,
+        a_refused_payload_is_an_error_of_the_handler,
+        a_result_that_does_not_fit_did_not_run,
+        a_reply_without_room_ran,
+        questions_take_room,
         a_server_leaves_what_it_has_begun,
         nobody_is_told_of_one_that_retires_and_dies,
         nobody_takes_over,
