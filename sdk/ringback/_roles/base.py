@@ -28,7 +28,7 @@ from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
-from ringback.core.registry import Registry
+from ringback.core.registry import Registry, check_flag
 from ringback.core.retries import Retry, Tries
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
@@ -281,9 +281,11 @@ class RoleBase(ABC, Generic[C, G]):
 
         Args:
             bounded: whether the number of calls that wait may forbid it; see `WaitingRoom.add`.
+
+        Raises:
+            TypeError: `retry` or `wait_for_room` has the wrong type.
         """
-        if type(wait_for_room) is not bool:
-            raise TypeError(f"wait_for_room must be a bool, not {type(wait_for_room).__name__}")
+        check_flag("wait_for_room", wait_for_room)
         if retry is None or retry is False:
             return partial(self._send_when_room, bounded) if wait_for_room else None
         if retry is not True and not isinstance(retry, Retry):
