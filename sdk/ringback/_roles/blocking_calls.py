@@ -99,8 +99,19 @@ class Call(CallBase[R_co]):
         """
         values = getattr(self, "_progress", None)
         if isinstance(values, IteratedProgress):
-            return values
+            return self._iterate(values)
         raise self._no_progress()
+
+    def _iterate(self, values: IteratedProgress) -> Iterator[Any]:
+        while True:
+            try:
+                value = next(values)
+            except StopIteration:
+                return
+            except BaseException:  # as Ctrl-C
+                self.seen()
+                raise
+            yield value
 
     def future(self) -> Future[R_co]:
         """Return a future of `concurrent.futures` that ends as the call does.
