@@ -320,7 +320,10 @@ def test_a_done_callback_of_a_future_cannot_wait(server: Server, player: Player)
             except ringback.UsageError as error:
                 outcomes.put(error)
 
-        server.trigger_client_callback("echo", 7).future().add_done_callback(waits_for_another)
+        held = Seen()
+        player.register_client_callback("hold", lambda payload, cb, held=held: held(cb), replace=True)
+        server.trigger_client_callback("hold", 7).future().add_done_callback(waits_for_another)
+        first(held)()  # only now: the done callback of a future that has ended runs in this thread
         assert "a done callback of a future, cannot wait" in str(outcomes.get(timeout=PATIENCE_S))
 
 
