@@ -213,6 +213,8 @@ class Retries:
             self._failed(retried, TooLarge(f"{text}; at most {self._limits.max_call_bytes} are allowed"))
             return
         retried.current = current
+        if retried.sent:
+            self._state.counters.retries += 1
         retried.sent += 1
         self._receipts.send(encoded.kind, encoded.encoded_id)
         if tries.waits and not again:  # a repeat says how old the call is, and cannot wait

@@ -198,7 +198,8 @@ def test_attempts_are_bounded_and_the_error_says_how_many(player: Desk) -> None:
     assert call.outcome == (Code.OVERLOADED, "no")
     assert call.error.message == "full (tried 3 times)"
     player.check_at_rest()
-    assert (player.counters.calls, player.counters.errors) == (3, 3)
+    counters = player.counters
+    assert (counters.calls, counters.errors, counters.retries) == (3, 3, 2)
 
 
 @pytest.mark.parametrize("data", [{"retry_after": 3.0}, {"retry_after": 3}])
