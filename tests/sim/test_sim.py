@@ -209,6 +209,10 @@ def tokens_are_forgotten_with_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Once, "abandon", mutant)
 
 
+def outcomes_are_forgotten_when_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RememberedCalls, "replied", lambda self, call, call_id: self._forget(call))
+
+
 def the_last_try_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Retries, "_last_error", lambda self, retried, error: error)
 
@@ -343,6 +347,7 @@ def questions_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
         a_wait_for_room_has_no_end,
         a_call_that_comes_again_runs_again,
         tokens_are_forgotten_with_the_link,
+        outcomes_are_forgotten_when_they_leave,
         the_last_try_says_what_ran,
         an_endpoint_knows_what_it_never_saw,
     ],
