@@ -75,13 +75,13 @@ class Values(Progress):
         call.values = call._progress = self
         call.add_waiter(self.end)
 
-    def take(self, value: Any) -> None:
+    def take(self, value: Any, size: int) -> None:
         call = self._call
         assert not call.done, f"progress of {call.name} came after its outcome"
         name, number = value
         assert name == call.name, f"progress of {name} came to {call.name}"
         call.note.progress(name, number)
-        super().take(value)
+        super().take(value, size)
         assert len(self.waiting) <= progress.MAX_WAITING, f"too much waits of {name}"
 
     def end(self) -> None:
@@ -94,7 +94,7 @@ class Values(Progress):
     def take_all(self) -> None:
         """Take what waits, as the program does."""
         while self.waiting:
-            _, number = self.waiting.popleft()
+            _, number = self.next_value()
             assert number > self._taken, f"{self._call.name}: progress in another order"
             self._taken = number
 

@@ -83,9 +83,9 @@ class Call(CallBase[R_co]):
     def progress(self) -> AsyncIterator[Any]:
         """Iterate the values that the handler reports by `cb.progress(value)`, until the call ends.
 
-        The call must be triggered with `progress=True`. At most 1024 values wait; then the oldest is dropped,
-        see `progress_lost`. To leave the loop early, or to cancel its task, does not cancel the call. If the
-        call fails, the loop ends, and awaiting the call raises.
+        The call must be triggered with `progress=True`. At most 1024 values, of 16 MiB in all, wait; then
+        the oldest is dropped, see `progress_lost`. To leave the loop early, or to cancel its task, does not
+        cancel the call. If the call fails, the loop ends, and awaiting the call raises.
 
         Raises:
             UsageError: the call did not ask for progress, or has an `on_progress`.

@@ -48,7 +48,7 @@ class CallBase(PendingCall, Generic[R_co]):
 
     @property
     def progress_lost(self) -> int:
-        """How many values of the progress were dropped because more than 1024 waited for the program."""
+        """How many values of the progress were dropped because too many waited for the program."""
         progress: Progress | None = getattr(self, "_progress", None)
         return 0 if progress is None else progress.lost
 

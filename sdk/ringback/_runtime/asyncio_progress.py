@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -37,8 +38,12 @@ class IteratedProgress(Progress):
             self._shell.check_loop(self._loop)
             waiter = self._loop.create_future()
             self._iterators.append(waiter)
-            await waiter
-        return self.waiting.popleft()
+            try:
+                await waiter
+            finally:  # a program that polls gives up often
+                with suppress(ValueError):
+                    self._iterators.remove(waiter)
+        return self.next_value()
 
 
 class ReportedProgress(Progress):
@@ -63,7 +68,7 @@ class ReportedProgress(Progress):
         """Report the values that wait. After one for a coroutine function, go on when its task has ended."""
         try:
             while self.waiting:
-                value = self.waiting.popleft()
+                value = self.next_value()
                 if self._shell.report(self._context.copy(), self._function, value, self.go_on):
                     return
         except BaseException:  # Ctrl-C or sys.exit(): the next value is reported all the same

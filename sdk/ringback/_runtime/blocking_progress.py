@@ -21,9 +21,9 @@ class BlockingProgress(Progress):
         self._deadline = deadline
         self._condition = threading.Condition()
 
-    def take(self, value: Any) -> None:
+    def take(self, value: Any, size: int) -> None:
         with self._condition:
-            super().take(value)
+            super().take(value, size)
 
     def end(self) -> None:
         with self._condition:
@@ -49,7 +49,7 @@ class IteratedProgress(BlockingProgress):
                     raise problem
             if not self.waiting:
                 raise StopIteration
-            return self.waiting.popleft()
+            return self.next_value()
 
 
 class ReportedProgress(BlockingProgress):
@@ -81,7 +81,7 @@ class ReportedProgress(BlockingProgress):
                     if not self.waiting:
                         self._planned = False
                         return
-                    value = self.waiting.popleft()
+                    value = self.next_value()
                 self._shell.tell(self._context.copy(), self._function, value, "on_progress")
 
     def then(self, function: Callable[..., object]) -> Callable[..., object]:

@@ -145,11 +145,11 @@ class CallsOut:
             except BaseException as fault:
                 self._state.contain("running a callback", fault)
 
-    def take_progress(self, peer: Peer, call_id: int, value: Any) -> None:
+    def take_progress(self, peer: Peer, call_id: int, value: Any, size: int) -> None:
         """Give a pending call a value of its progress; count one that no pending call asked for."""
         call = peer.calls.get(call_id)
         progress = None if call is None else getattr(call, "_progress", None)
         if progress is None:
             self._counters.stray_progress += 1
         else:
-            progress.take(value)
+            progress.take(value, size)

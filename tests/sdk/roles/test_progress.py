@@ -224,6 +224,29 @@ async def test_progress_from_other_threads_precedes_the_reply(stage: Stage) -> N
         assert await stage.result(call) == 50
 
 
+def test_polling_the_progress_of_a_loop_leaves_nothing_behind(here: HereBroker) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+            kept: asyncio.Queue[Any] = asyncio.Queue()
+            server.register_server_callback("keep", lambda source, payload, cb: kept.put_nowait(cb))
+            call = player.trigger_server_callback("keep", progress=True)
+            values = call.progress()
+            for _ in range(100):
+                asking = asyncio.ensure_future(anext(values))
+                await asyncio.sleep(0)
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+            assert not values._iterators  # type: ignore[attr-defined]
+            cb = await kept.get()
+            cb.progress(1)
+            assert await anext(values) == 1
+            cb(2)
+            assert await call == 2 and [value async for value in values] == []
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
 @played
 async def test_progress_with_a_contract_and_with_waiting_for_room(stage: Stage) -> None:
     pytest.importorskip("msgspec")
