@@ -38,9 +38,10 @@ class Doubled:
         return value // 2
 
 
-def desk(types: Types, *, takes_cb: bool = True) -> Desk:
+def desk(types: Types, *, takes_cb: bool = True, **limits: int) -> Desk:
     """Return a player whose callback `k` has these types."""
     found = connected(Role.PLAYER)
+    found.shell.encoder = Encoder(Limits(**limits))  # of what its handlers give
     found.core.registry.handlers["k"] = Handler(lambda *_: None, takes_cb, False, False, types=types)
     return found
 
@@ -84,6 +85,23 @@ def test_a_payload_that_does_not_fit_is_refused() -> None:
     assert not execution.begin(player.clock.now)
     assert execution.began == 0.0
     assert only_error(player) == (5, Code.INVALID_PAYLOAD, 0)
+
+
+def test_a_refusal_leaves_however_low_the_limits_are() -> None:
+    player = desk(Types(Doubled(), None), max_call_bytes=30)
+    execution = only_execution(player, "x")
+    execution.arguments()
+    assert not execution.begin(player.clock.now)
+    assert only_error(player) == (5, Code.INVALID_PAYLOAD, 0)
+
+
+def test_a_class_whose_error_cannot_be_encoded_did_not_run() -> None:
+    player = desk(Types(Doubled(), None))
+    execution = only_execution(player, 1)
+    execution.payload = CallbackError("of a class", code="SOLD_OUT", data={(1, 2): 3})
+    execution.arguments()
+    assert not execution.begin(player.clock.now)
+    assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
 
 
 def test_a_class_that_fails_is_a_handler_that_fails() -> None:
