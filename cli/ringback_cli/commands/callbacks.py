@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ringback_cli.completion import any_keys
+from ringback_cli.completion import registered_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import JSONOption, check_key
@@ -25,7 +25,7 @@ def callbacks(
         typer.Option(
             metavar="KEY",
             help="Print the JSON Schema of the payload that this callback takes, null if it is not known.",
-            autocompletion=any_keys,
+            autocompletion=registered_keys,
         ),
     ] = None,
     as_json: JSONOption = False,
