@@ -63,6 +63,8 @@ def hide() -> None:
     for module, names in ((os, SYSTEM), (posix, SYSTEM), (signal, SIGNALS), (time, CLOCKS)):
         _hide(module, names)
     ctypes.CDLL = _Library  # type: ignore[misc]
+    if sys.version_info >= (3, 13):
+        os.process_cpu_count = os.cpu_count  # as where there is no sched_getaffinity
     for name in MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     assert not any(name.partition(".")[0] == "ringback" for name in sys.modules)
