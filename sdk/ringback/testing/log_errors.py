@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from ringback._runtime.log import folding
-from ringback.errors import HandlerError
+from ringback.errors import HandlerError, reason_of
 from ringback.testing.waiting import PATIENCE_S, Changes
 
 LOGGERS = ("ringback.sdk", "ringback.broker")
@@ -35,8 +35,10 @@ class _Error:
         info = record.exc_info
         logged = info[1] if isinstance(info, tuple) else None
         self.exception: BaseException = LoggedError(self.text) if logged is None else logged
-        if logged is not None and self.text not in getattr(logged, "__notes__", ()):
-            logged.add_note(self.text)
+        if logged is not None:
+            with suppress(Exception):  # a class of the program may raise, also when it is asked for its notes
+                if self.text not in getattr(logged, "__notes__", ()):
+                    logged.add_note(self.text)
 
 
 class _Expected:
@@ -47,7 +49,7 @@ class _Expected:
 
     def takes(self, error: _Error) -> bool:
         return isinstance(error.exception, self.kind) and bool(
-            re.search(self.match, f"{error.text}: {error.exception}")
+            re.search(self.match, f"{error.text}: {reason_of(error.exception)}")
         )
 
     def __str__(self) -> str:
@@ -148,7 +150,7 @@ class Errors:
             with suppress(TimeoutError):
                 self._changes.wait(lambda: all(one.seen for one in self._expected), PATIENCE_S, str)
         unexpected, missing = self._take_all()
-        exceptions = list(dict.fromkeys(error.exception for error in unexpected))
+        exceptions = list({id(error.exception): error.exception for error in unexpected}.values())
         if len(exceptions) > 1:
             raise BaseExceptionGroup(f"ringback logged {len(exceptions)} errors", exceptions)
         if exceptions:
