@@ -160,7 +160,7 @@ class EndpointProcess(Process, Shell):
             odd = do[0] != "reply" and payload.fits is None and self.world.chance(0.05)
             context = {"traceparent": name} if self.world.chance(0.2) else None
             if asks:
-                Values(call)
+                Values(call, way.startswith("retry"))
                 context = bounded({PROGRESS: "1"}, context or {})
             envelope = encoder.call(call.id, key, [*value, ODD] if odd else value, budget_ms, context)
         except CallbackError as error:
