@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload
 from ringback.protocol import control
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import ERROR, PROGRESS, RESULT, Encoder, join
-from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.frames import FIRST_OWN_LINK, FrameType, Role, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.repeats import NOT_KNOWN, REPEAT_KEY
 
@@ -296,6 +297,23 @@ def test_while_another_server_had_the_place_this_one_knows_nothing(old: Desk) ->
     old.shell.take_sent()
     repeat(old, age_s=4.0)
     assert error_of(old) == (2, Code.CONNECTION_LOST, "maybe")
+
+
+def test_a_server_that_stood_by_knows_nothing_of_calls_from_before_a_new_link() -> None:
+    """Over the old link, they came to another server. The broker has started anew, and this one acts."""
+    desk = Desk(Role.SERVER, standby=True)
+    desk.core.start(desk.clock.now, 5.0)
+    told = control.Welcome(0, None, True, 300_000, "test", own_link=FIRST_OWN_LINK)
+    desk.told(replace(told, standby=True))
+    desk.wait(100.0)
+    desk.core.link_lost(desk.clock.now, "the broker has ended")
+    desk.wait(1.0)
+    desk.told(told)
+    desk.wait(1.0)
+    assert desk.core.acting
+    desk.shell.take_sent()
+    repeat(desk, age_s=3.0)
+    assert error_of(desk) == (2, Code.CONNECTION_LOST, "maybe")
 
 
 # -- cancels and deadlines
