@@ -184,7 +184,7 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
     def _new_progress(self, call: Call[Any], on_progress: OnProgress | None) -> Progress:
         if on_progress is None:
             return IteratedProgress(self._shell)
-        return ReportedProgress(self._shell, on_progress, call_context.clean_context())
+        return ReportedProgress(self._shell, on_progress, call_context.clean_context(), call.key)
 
     def _check_running(self) -> None:
         shell = self._shell

@@ -143,7 +143,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
         shell = self._shell
         if on_progress is None:
             return IteratedProgress(shell, call.deadline)
-        progress = ReportedProgress(shell, call.deadline, on_progress, call_context.clean_context())
+        progress = ReportedProgress(shell, call.deadline, on_progress, call_context.clean_context(), call.key)
         if call.callback is not None:
             call.callback = progress.then(call.callback)
         if call.on_error is not None:

@@ -52,12 +52,15 @@ class ReportedProgress(Progress):
     The shell calls the function once it has read all messages, and before tasks that wait for the call go on.
     """
 
-    def __init__(self, shell: AsyncioShell, function: Callable[[Any], object], context: Context) -> None:
+    def __init__(
+        self, shell: AsyncioShell, function: Callable[[Any], object], context: Context, key: str
+    ) -> None:
         super().__init__()
         self._shell = shell
         self._function = function
         self._context = context
         self._planned = False
+        self._what = f"on_progress of a call of {key!r}"
 
     def changed(self) -> None:
         if self.waiting and not self._planned:
@@ -69,7 +72,7 @@ class ReportedProgress(Progress):
         try:
             while self.waiting:
                 value = self.next_value()
-                if self._shell.report(self._context.copy(), self._function, value, self.go_on):
+                if self._shell.report(self._context.copy(), self._function, value, self.go_on, self._what):
                     return
         except BaseException:  # Ctrl-C or sys.exit(): the next value is reported all the same
             self._planned = False

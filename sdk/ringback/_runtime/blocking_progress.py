@@ -61,11 +61,13 @@ class ReportedProgress(BlockingProgress):
         deadline: float | None,
         function: Callable[[Any], object],
         context: Context,
+        key: str,
     ) -> None:
         super().__init__(shell, deadline)
         self._function = function
         self._context = context
         self._planned = False
+        self._what = f"on_progress of a call of {key!r}"
         self._order = threading.Lock()
 
     def changed(self) -> None:
@@ -82,7 +84,7 @@ class ReportedProgress(BlockingProgress):
                         self._planned = False
                         return
                     value = self.next_value()
-                self._shell.tell(self._context.copy(), self._function, value, "on_progress")
+                self._shell.tell(self._context.copy(), self._function, value, self._what)
 
     def then(self, function: Callable[..., object]) -> Callable[..., object]:
         """Return a function that does the same as another, but after the values that wait are reported."""

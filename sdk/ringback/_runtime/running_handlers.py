@@ -101,7 +101,12 @@ def deliver(call: PendingCall) -> Any:
         details = owner_of(call), call.key, printable(error), target_of(call)
         log.warning(text, *details, extra={"kind": (call.key, error.code)})
     except Exception as failure:
-        text = "%s: the callback of a call of %r failed (%s)"
-        extra = {"kind": (call.key, type(failure))}
-        log.exception(text, owner_of(call), call.key, target_of(call), extra=extra)
+        callback_failed(call, failure)
     return None
+
+
+def callback_failed(call: PendingCall, failure: BaseException) -> None:
+    """Log what the callback of a call raised."""
+    text = "%s: the callback of a call of %r failed (%s)"
+    extra = {"kind": (call.key, type(failure))}
+    log.error(text, owner_of(call), call.key, target_of(call), exc_info=failure, extra=extra)

@@ -190,7 +190,7 @@ def test_a_done_callback_runs_in_a_worker(player: Player, kept: Seen, sdk_log: L
     one.add_done_callback(coroutine)
     first(kept)("outcome")
     assert sorted(asyncio.run(seen.count(2))) == ["nested", "outcome"]
-    asyncio.run(sdk_log.wait_for("a done callback failed"))
+    asyncio.run(sdk_log.wait_for("player 7: a done callback of a call of 'keep' failed"))
     wrong: Any = 5
     with pytest.raises(TypeError, match="must be a function, not int"):
         one.add_done_callback(wrong)

@@ -130,7 +130,7 @@ def test_a_function_that_fails_is_logged(face: Any, here: HereBroker, sdk_log: L
 
         for function in (failing, failing_later):
             assert await stage.result(player.trigger_server_callback("count", 3, on_progress=function)) == 3
-        await sdk_log.wait_for("on_progress failed")
+        await sdk_log.wait_for("player 7: on_progress of a call of 'count' failed")
         assert sorted(await seen.count(6)) == [0, 0, 1, 1, 2, 2]
 
     scene(face, here)
