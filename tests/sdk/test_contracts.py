@@ -286,6 +286,7 @@ async def test_code_of_a_class_runs_where_its_handler_does(stage: Stage) -> None
     assert "no ones" in error.message
     error = await stage.failure(player.trigger_server_callback("fussy", {"value": 2}))
     assert (error.code, error.executed) == (Code.HANDLER_ERROR, "no")
+    assert error.message.startswith("reading the payload failed; the log")
     assert len(ran) == 1
     await stage.still_works(server, player)
 

@@ -55,6 +55,7 @@ class TypedExecution(Execution):
             reply = reply_error(problem)
             if isinstance(reply, HandlerError):
                 self.shell.handler_failed(self, problem)
+                reply = HandlerError("reading the payload failed; the log of the handler's process says why")
             reply.executed = "no"
             self.refuse(reply)
         else:
