@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -223,8 +224,8 @@ class _Daemon:
             RouterSocket(side, router, router.monitor, side.value) for side, router in process.routers.items()
         ]
         self._events = [router.events for router in routers]
-        for events in self._events:
-            events.inode_of = process.inode_of
+        for router in routers:
+            router.events.inode_of = partial(process.inode_of, router.side)
         self.switchboard = Switchboard(
             settings,
             _Wire(process, *routers, self.drain),
@@ -291,9 +292,11 @@ class BrokerProcess(Process):
         self.descriptors.add(descriptor)
         return descriptor
 
-    def inode_of(self, descriptor: int) -> int:
+    def inode_of(self, side: Side, descriptor: int) -> int:
         connection = self.connection_of(descriptor)
-        return 0 if connection is None else int.from_bytes(connection.routing_id)
+        if connection is None or connection.side is not side:
+            return 0
+        return int.from_bytes(connection.routing_id)
 
     def connection_of(self, descriptor: int) -> Connection | None:
         for connection in self.world.connections:
