@@ -241,7 +241,7 @@ class Once:
     def _end(
         self, call: OnceCall, execution: Execution, envelope: bytes, error: CallbackError | None, now: float
     ) -> None:
-        """Remember the outcome of a call, and send it to those who wait for it."""
+        """Send the outcome of a call to those who wait for it. Remember it if the handler may have run."""
         state = self._state
         if state.recorder is not None:
             state.recorder.execution_ended(execution, call.peer, now, envelope, error)
@@ -258,6 +258,9 @@ class Once:
         self._detached.pop(execution, None)
         call.execution, call.attached = None, False
         call.repeats.clear()
+        if executed_in(error) == "no":  # nothing ran, so the next try may
+            self.memory.drop(call)
+            return
         if len(outcome) > SHORT_BYTES and not self.memory.has_room_for(outcome):
             outcome = take_out_id(self._encoder.error(0, no_room(executed_in(error))))
         self.memory.end(call, outcome, executed_in(error), state.now)

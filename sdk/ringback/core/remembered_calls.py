@@ -125,6 +125,11 @@ class RememberedCalls:
         """Give a call that nobody waits for the full time from now on."""
         call.forget_at = now + REMEMBER_S
 
+    def drop(self, call: OnceCall) -> None:
+        """Forget a call that has no outcome to remember."""
+        del self.calls[call.name]
+        self._share(call.name[0], -1, 0)
+
     def end(self, call: OnceCall, outcome: bytes, executed: Executed, now: float) -> None:
         """Remember the outcome of a call."""
         call.outcome, call.executed = outcome, executed

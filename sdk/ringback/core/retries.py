@@ -196,7 +196,18 @@ class Retries:
             self._calls_out.end(call, (), Overloaded(text))
             return
         retried = self._calls[call] = _Retried(call, encoded_call(kind, encoded_id, envelope), tries)
-        self._try(retried, call.began)
+        self._step(retried, self._try, call.began)
+
+    def _step(self, retried: _Retried, step: Callable[[_Retried, Any], None], argument: object) -> None:
+        """Take a step of a call. A fault in it ends the call: nothing else would."""
+        try:
+            step(retried, argument)
+        except BaseException as fault:
+            self._state.contain("trying a call again", fault)
+            if retried.call in self._calls:
+                executed: Executed = "maybe" if retried.sent else "no"
+                error = Cancelled("a fault of this endpoint ended the call", executed=executed)
+                self._settle(retried, (), error)
 
     def _try(self, retried: _Retried, now: float) -> None:
         encoded, tries, call = retried.encoded, retried.tries, retried.call
@@ -242,6 +253,8 @@ class Retries:
     def _ended(self, current: _Try, results: tuple[Any, ...], error: CallbackError | None) -> None:
         retried = current._retried
         retried.current = None
+        if retried.call not in self._calls:  # a fault has ended it
+            return
         if current.route is not None:
             retried.call.route = current.route
         if error is None or error.executed == "yes":
@@ -249,7 +262,7 @@ class Retries:
         if error is None:
             self._settle(retried, results, None)
         else:
-            self._failed(retried, error)
+            self._step(retried, self._failed, error)
 
     def _failed(self, retried: _Retried, error: CallbackError) -> None:
         """Plan the next try, or end the call."""
@@ -313,9 +326,9 @@ class Retries:
             deadline = retried.call.deadline
             if deadline is not None and deadline <= now:
                 text = f"the time of the call of {retried.call.key!r} was over before another try"
-                self._failed(retried, CallTimeout(text, executed="no"))
+                self._step(retried, self._failed, CallTimeout(text, executed="no"))
             else:
-                self._try(retried, now)
+                self._step(retried, self._try, now)
         return earliest
 
     def cancel(self, call: PendingCall) -> bool:
@@ -326,13 +339,14 @@ class Retries:
         if retried.current is not None:
             self._calls_out.cancel(retried.current)
         else:
-            self._failed(retried, Cancelled("the caller cancelled the call between two tries", executed="no"))
+            text = "the caller cancelled the call between two tries"
+            self._step(retried, self._failed, Cancelled(text, executed="no"))
         return True
 
     def close(self, error: CallbackError) -> None:
         """End the calls between two tries: this endpoint is closed."""
         for retried in list(self._between):
-            self._failed(retried, error)
+            self._step(retried, self._failed, error)
 
 
 def _retry_after_s(data: Any) -> float:

@@ -10,7 +10,7 @@ from support.corefakes import Desk, connected, data, envelopes_of
 
 from ringback.core import remembered_calls
 from ringback.core.execution import Execution
-from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, Overloaded
 from ringback.protocol import control
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import ERROR, PROGRESS, RESULT, Encoder, join
@@ -128,6 +128,20 @@ def test_a_refused_call_is_not_remembered(old: Desk) -> None:
     first(old, 2)
     only_run(old)("done")
     assert sent(old) == [[RESULT, 2, ["done"]]]
+
+
+def test_a_call_whose_handler_did_not_run_is_not_remembered(old: Desk) -> None:
+    """Its thread could not start, for example. The next try runs it."""
+    first(old)
+    repeat(old, 2)
+    only_run(old).refuse(Overloaded("no thread is left", executed="no"))
+    assert [(kind, code, executed) for kind, _, code, _, executed, _ in sent(old)] == 2 * [
+        (ERROR, Code.OVERLOADED, EXECUTED.index("no"))
+    ]
+    assert old.core.load().remembered == 0
+    first(old, 3)
+    only_run(old)("done")
+    assert sent(old) == [[RESULT, 3, ["done"]]]
 
 
 def test_the_id_of_a_call_in_flight_is_invalid(old: Desk) -> None:
@@ -557,15 +571,15 @@ def test_the_short_error_says_what_the_outcome_says_of_the_handler() -> None:
     one, two = desk.shell.waiting
     one.refuse(InvalidPayload("x" * 100))
     two.refuse(InvalidPayload("the payload does not fit"))
-    repeat(desk, 3)
-    first(desk, 4, token=b"\x04" * 16)
-    desk.shell.waiting[-1].refuse(InvalidPayload("the payload does not fit"))
+    first(desk, 3, token=b"\x03" * 16)
+    desk.shell.waiting[-1]("done")
+    repeat(desk, 4, token=b"\x03" * 16)
     found = {envelope[1]: (envelope[2], envelope[4]) for envelope in sent(desk)}
     assert found == {
-        1: (Code.INVALID_PAYLOAD, 0),
-        2: (Code.OVERLOADED, 0),
-        3: (Code.OVERLOADED, 0),
-        4: (Code.OVERLOADED, 0),
+        1: (Code.INVALID_PAYLOAD, EXECUTED.index("no")),
+        2: (Code.OVERLOADED, EXECUTED.index("no")),
+        3: (Code.OVERLOADED, EXECUTED.index("yes")),
+        4: (Code.OVERLOADED, EXECUTED.index("yes")),
     }
 
 

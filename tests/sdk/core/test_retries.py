@@ -493,6 +493,38 @@ def test_the_log_can_say_where_a_call_went(player: Desk) -> None:
     assert call.route == bytes((1, FrameType.DATA, 0, 0, 0, 0, 0, 0))
 
 
+# -- faults
+
+
+def test_a_fault_ends_the_call(player: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault at each step, and a try that left before it: its outcome comes too late."""
+
+    def raises(*_: object) -> Any:
+        raise SystemExit
+
+    def sends_and_raises(*arguments: Any) -> None:
+        player.core.call(*arguments)
+        raise MemoryError
+
+    player.shell.contains = True
+    retries = player.core._retries
+    planned = retried(player)
+    with monkeypatch.context() as patch:
+        patch.setattr(retries, "_random", raises)
+        fail(player, one(player)[1], Overloaded(executed="no"))
+    assert planned.outcome == (Code.CANCELLED, "maybe")
+    with monkeypatch.context() as patch:
+        patch.setattr(retries, "_problem", raises)
+        assert retried(player).outcome == (Code.CANCELLED, "no")
+    with monkeypatch.context() as patch:
+        patch.setattr(retries, "_send", sends_and_raises)
+        half = retried(player)
+    assert half.outcome == (Code.CANCELLED, "maybe")
+    player.gets(data(write.result(one(player)[1], ("late",))))
+    assert half.settled == 1 and len(player.shell.contained) == 3
+    player.check_at_rest()
+
+
 # -- the options
 
 
