@@ -525,6 +525,18 @@ def test_a_fault_ends_the_call(player: Desk, monkeypatch: pytest.MonkeyPatch) ->
     player.check_at_rest()
 
 
+def test_a_call_that_a_fault_finds_ended_ends_once(player: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_and_raises(call: TestCall, *outcome: Any) -> None:
+        call.settle(*outcome)
+        raise MemoryError
+
+    player.shell.contains = True
+    call = retried(player)
+    monkeypatch.setattr(player.core._retries._calls_out, "end", ends_and_raises)
+    fail(player, one(player)[1], UnknownCallback("k"))
+    assert call.settled == 1 and player.shell.contained[0][0] == "trying a call again"
+
+
 # -- the options
 
 
