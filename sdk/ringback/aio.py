@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ringback._argument_names import check_options
+from ringback._argument_names import check_options, checks_names
 from ringback._roles.asyncio_calls import Call, CallGroup, TypedCall
 from ringback._roles.base import RoleBase
 from ringback._roles.operator import OperatorRole, Rows
@@ -162,6 +162,7 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._leaves(kind)
             await self.close()
 
+    @checks_names
     async def ready_to_call(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in both faces
         """Wait until there is a link to the broker, and the limits have room for another call.
 
@@ -265,6 +266,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
         check_names(Role.SERVER, arguments, ServerArguments)
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
+    @checks_names
     async def hand_over(self, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109 - as in the other face
         """Have the next server act, finish what this one has begun, and leave.
 

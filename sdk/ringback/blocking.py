@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ringback._argument_names import check_options
+from ringback._argument_names import check_options, checks_names
 from ringback._roles.base import RoleBase
 from ringback._roles.blocking_calls import Call, CallGroup, TypedCall
 from ringback._roles.operator import OperatorRole, Rows
@@ -120,6 +120,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._leaves(kind)
             self.close()
 
+    @checks_names
     def ready_to_call(self, timeout: float | None = None) -> None:
         """Wait until there is a link to the broker, and the limits have room for another call.
 
@@ -221,6 +222,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
         check_names(Role.SERVER, arguments, BlockingServerArguments)
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
+    @checks_names
     def hand_over(self, timeout: float | None = 30.0) -> None:
         """Have the next server act, finish what this one has begun, and leave.
 

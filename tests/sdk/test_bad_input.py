@@ -13,7 +13,7 @@ import pytest
 from support.faces import FACES, Face, HereBroker, Seen, Stage, played
 
 import ringback
-from ringback import Limits
+from ringback import Limits, Retry
 
 
 def nested(depth: int) -> Any:
@@ -332,6 +332,8 @@ MISSPELT: list[tuple[str, str, tuple[Any, ...], str, str]] = [
     ("Operator", "watch", (), "fors", "for_s"),
     ("Operator", "query", ("players",), "afterr", "after"),
     ("Operator", "ping", (), "timout", "timeout"),
+    ("Player", "ready_to_call", (), "timout", "timeout"),
+    ("Server", "hand_over", (), "timout", "timeout"),
 ]
 
 
@@ -349,7 +351,11 @@ def test_a_misspelt_argument_is_named(
 
 @pytest.mark.parametrize(
     ("kind", "wrong", "right"),
-    [(Limits, "max_dpth", "max_depth"), (ringback.CallbackError, "cod", "code")],
+    [
+        (Limits, "max_dpth", "max_depth"),
+        (Retry, "attempt", "attempts"),
+        (ringback.CallbackError, "cod", "code"),
+    ],
 )
 def test_a_misspelt_argument_of_another_class_is_named(kind: Any, wrong: str, right: str) -> None:
     text = rf"{kind.__name__}\(\) got an unexpected keyword argument '{wrong}': did you mean '{right}'\?"

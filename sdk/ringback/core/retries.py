@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ringback._argument_names import checks_names
 from ringback.core.calls_out import CallsOut
 from ringback.core.encoded_call import EncodedCall, budget_ms, encoded_call
 from ringback.core.endpoint_state import EndpointState
@@ -67,6 +68,9 @@ class Retry:
             if type(value) not in (int, float) or not 0 < value <= MAX_DELAY_S:
                 allowed = f"a number of seconds above 0 and at most {MAX_DELAY_S:g}"
                 raise ValueError(f"{name} must be {allowed}, not {value!r:.40}")
+
+
+Retry.__init__ = checks_names(Retry.__init__)  # type: ignore[method-assign]
 
 
 class Tries(NamedTuple):
