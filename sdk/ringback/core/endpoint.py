@@ -94,15 +94,16 @@ class Endpoint:
         encoder = Encoder(OWN)  # refusals and cancels leave, however small the limits are
         calls_out = self._calls_out = CallsOut(state, outbox, shell, encoder)
         calls_in = self._calls_in = CallsIn(state, outbox, shell, encoder, self.registry.handlers)
-        self._deadlines = Deadlines(state, calls_out, calls_in)
-        self._bounced = BouncedReplies(state, outbox, encoder)
-        self._dispatcher = Dispatcher(
-            state, outbox, encoder, calls_out, calls_in, self._deadlines, self._bounced
+        once = self._once = calls_in.once
+        deadlines = self._deadlines = Deadlines(state, calls_out, calls_in)
+        bounced = self._bounced = BouncedReplies(state, outbox, encoder)
+        dispatcher = self._dispatcher = Dispatcher(
+            state, outbox, encoder, calls_out, calls_in, deadlines, bounced
         )
-        self._presence = Presence(role, state, shell, self._dispatcher.drop_peer)
-        self._questions = Questions(state, outbox, calls_out)
-        self._reporter = Reporter(state, outbox)
-        self._link = LinkKeeper(
+        presence = self._presence = Presence(role, state, shell, dispatcher.drop_peer)
+        questions = self._questions = Questions(state, outbox, calls_out)
+        reporter = self._reporter = Reporter(state, outbox)
+        link = self._link = LinkKeeper(
             role,
             shell,
             outbox,
@@ -115,50 +116,43 @@ class Endpoint:
             hello=self._hello,
             drop_peers=self._drop_peers,
         )
-        self._room = WaitingRoom(
+        room = self._room = WaitingRoom(
             state, outbox, calls_out, shell, self.call, self._problem, one_peer=role is Role.PLAYER
         )
-        self._once = calls_in.once
-        self._receipts = Receipts(state, outbox, encoder, self._problem)
-        self._retries = Retries(
+        receipts = Receipts(state, outbox, encoder, self._problem)
+        retries = self._retries = Retries(
             state,
             calls_out,
-            self._room,
+            room,
             shell,
-            self._receipts,
+            receipts,
             self.call,
             self._problem,
             closed=lambda: self._link_state.closed,
             random=random,
         )
         calls_out.cancel_elsewhere = self._cancel_elsewhere
-        self._deadlines.others += [self._room, self._retries, self._receipts, self._once]
+        deadlines.others += [room, retries, receipts, once]
         self._standby = standby
-        self._duty = Duty(
-            *(role, state, shell, outbox, calls_out),
-            *(self._questions, self._reporter, self._link),
-        )
+        duty = self._duty = Duty(role, state, shell, outbox, calls_out, questions, reporter, link)
         self._receiver = Receiver(
-            *(role, state, outbox, self._dispatcher, self._link, self._duty),
-            *(self._presence, self._questions, self._reporter, self._once.memory),
+            role, state, outbox, dispatcher, link, duty, presence, questions, reporter, once.memory
         )
-        self._steps = Steps(
-            *(state, shell, outbox, self._link, self._duty, self._reporter),
-            *(self._deadlines, self._bounced, self._room, self._retries, self._once),
-            self._send_keys,
+        steps = self._steps = Steps(
+            state, shell, outbox, link, duty, reporter, deadlines, bounced, room, retries, once, self._keys
         )
         self.counters = state.counters
-        self.players = self._presence.players
+        self.players = presence.players
         # Bound once, not forwarded and not looked up: each of these is used for every call.
         self.receive = self._receiver.receive
-        self.due_at, self.tick, self.flush = self._steps.due_at, self._steps.tick, self._steps.flush
+        self.due_at, self.tick, self.flush = steps.due_at, steps.tick, steps.flush
         self.reply = calls_in.reply
         self.report = calls_in.report
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
-        self.call_when_room, self.wait_for_room = self._room.add, self._room.watch
-        self.call_with_retry = self._retries.add
-        self._link_state = self._link.link_state
+        self.call_when_room, self.wait_for_room = room.add, room.watch
+        self.call_with_retry = retries.add
+        self._link_state = link.link_state
         self._peers, self._headers = state.peers, state.headers
         self._send_call = calls_out.call
 
@@ -342,9 +336,8 @@ class Endpoint:
         self._steps.keys_changed = True
         self._shell.want_flush()
 
-    def _send_keys(self) -> None:
-        keys = control.Keys(self.registry.keys(), self._terms(), self.registry.schemas())
-        self._outbox.add_control(encode(keys))
+    def _keys(self) -> control.Keys:
+        return control.Keys(self.registry.keys(), self._terms(), self.registry.schemas())
 
     def _terms(self) -> dict[str, str] | None:
         return self.registry.terms() if self._role is Role.SERVER else None

@@ -44,8 +44,13 @@ class Steps:
         room: WaitingRoom,
         retries: Retries,
         once: Once,
-        send_keys: Callable[[], None],
+        keys: Callable[[], control.Keys],
     ) -> None:
+        """Make it without anything to do.
+
+        Args:
+            keys: return what the broker is told of the callbacks.
+        """
         self.keys_changed = False
         self._state, self._peers = state, state.peers
         self._shell = shell
@@ -58,7 +63,7 @@ class Steps:
         self._room = room
         self._retries = retries
         self._once = once
-        self._send_keys = send_keys
+        self._keys = keys
 
     def due_at(self) -> float | None:
         """Return when `tick` has something to do next; None for never."""
@@ -105,7 +110,7 @@ class Steps:
         self._state.now = now
         if self.keys_changed and self._link_state.up:
             self.keys_changed = False
-            self._send_keys()
+            self._outbox.add_control(encode(self._keys()))
         if not self._outbox.flush():
             return False
         while self._room.busy and self._room.admit():
