@@ -10,14 +10,14 @@ import math
 from collections.abc import Callable
 
 from ringback.core.endpoint_state import EndpointState
-from ringback.core.execution import Execution
+from ringback.core.execution import Execution, stopped_error
 from ringback.core.outbox import Outbox, executed_in, no_room
 from ringback.core.peers import Peer
 from ringback.core.rate_limits import Rate, rate_limited
 from ringback.core.registry import Handler
 from ringback.core.remembered_calls import OnceCall, RememberedCalls
 from ringback.core.shell import Shell
-from ringback.errors import CallbackError, Code, ConnectionLost, InvalidPayload, Overloaded, call_error
+from ringback.errors import CallbackError, Code, ConnectionLost, InvalidPayload, Overloaded
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import CALL, Encoder, Envelope
 from ringback.protocol.repeats import NOT_KNOWN, put_in_id, read_repeat, read_token, take_out_id
@@ -137,18 +137,22 @@ class Once:
 
     def _join(self, call: OnceCall, peer: Peer, envelope: Envelope, size: int, now: float) -> None:
         """Give a call that came again the outcome of the first one, once there is one."""
-        _, call_id, key, payload, budget_ms = envelope[:5]
-        execution = call.execution
+        call_id, key, payload = envelope[1:4]
         if self._rate is not None and (wait_s := peer.take("", self._rate, now)):
-            error: CallbackError | None = rate_limited("this endpoint", self._rate, wait_s)
-        elif execution is None:
+            error: CallbackError = rate_limited("this endpoint", self._rate, wait_s)
+            self._refuse(peer, call_id, error, key, payload, True)
+        elif call.execution is None:
             self._send(call, peer, call_id)
-            return
+        elif (busy := self._busy(peer)) is not None:
+            self._refuse(peer, call_id, busy, key, payload, True)
         else:
-            error = self._busy(peer)
-        if error is not None or execution is None:
-            self._refuse(peer, call_id, error or Overloaded(), key, payload, True)
-            return
+            self._add_repeat(call, call.execution, peer, envelope, size, now)
+
+    def _add_repeat(
+        self, call: OnceCall, execution: Execution, peer: Peer, envelope: Envelope, size: int, now: float
+    ) -> None:
+        """Have a call that came again wait for the outcome of the first one."""
+        _, call_id, key, _, budget_ms = envelope[:5]
         deadline = None if budget_ms is None else now + budget_ms / 1000
         state = self._state
         if deadline is not None and deadline < state.sweep_at:
@@ -211,7 +215,7 @@ class Once:
             self._count(-1)
             del self.running[execution], call.repeats[execution]
             if why is Code.TIMEOUT:
-                self._outbox.add(peer, self._encoder.error(execution.id, _stopped(why)))
+                self._outbox.add(peer, self._encoder.error(execution.id, stopped_error(why)))
             if why is not Code.CANCELLED:
                 return
         elif lost:
@@ -222,7 +226,7 @@ class Once:
         else:
             call.attached = False
             if why is Code.TIMEOUT:
-                self._outbox.add(peer, self._encoder.error(execution.id, _stopped(why)))
+                self._outbox.add(peer, self._encoder.error(execution.id, stopped_error(why)))
         self._stop(call, recorded)
 
     def _stop(self, call: OnceCall, why: Code) -> None:
@@ -231,7 +235,7 @@ class Once:
         assert execution is not None
         execution.cancelled = True
         execution.payload = None
-        error = _stopped(why)
+        error = stopped_error(why)
         self._end(call, execution, self._encoder.error(execution.id, error), error, self._state.now)
         try:
             execution.shell.cancel(execution)
@@ -303,12 +307,3 @@ class Once:
         self._detached.clear()
         self.running.clear()
         self.memory.clear()
-
-
-def _stopped(why: Code) -> CallbackError:
-    text = (
-        "its time was over before its handler replied"
-        if why is Code.TIMEOUT
-        else "the caller no longer waits"
-    )
-    return call_error(why, text, "maybe")
