@@ -90,7 +90,7 @@ class Call(CallBase[R_co]):
         Raises:
             UsageError: the call did not ask for progress, or has an `on_progress`.
         """
-        values = getattr(self, "_progress", None)
+        values = self._progress_taker
         if isinstance(values, IteratedProgress):
             return values
         raise self._no_progress()

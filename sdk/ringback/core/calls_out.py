@@ -148,7 +148,7 @@ class CallsOut:
     def take_progress(self, peer: Peer, call_id: int, value: Any, size: int) -> None:
         """Give a pending call a value of its progress; count one that no pending call asked for."""
         call = peer.calls.get(call_id)
-        progress = None if call is None else getattr(call, "_progress", None)
+        progress = None if call is None else call._progress_taker
         if progress is None:
             self._counters.stray_progress += 1
         else:

@@ -12,7 +12,6 @@ from ringback.core.calls_out import CallsOut
 from ringback.core.encoded_call import EncodedCall, budget_ms, encoded_call
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.pending_call import PendingCall
-from ringback.core.progress import Progress
 from ringback.core.receipts import Receipts
 from ringback.core.shell import Shell
 from ringback.core.waiting_room import WaitingRoom
@@ -135,7 +134,7 @@ class _Try(PendingCall):
         super().__init__(call_id, retried.call.key, retried.call.deadline, None, None, now)
         self._retried = retried
         self._ended = ended
-        progress: Progress | None = getattr(retried.call, "_progress", None)
+        progress = retried.call._progress_taker
         if progress is not None:
             self._progress = progress
 
