@@ -70,7 +70,7 @@ RetryOption = Annotated[
     bool,
     typer.Option(
         "--retry",
-        help="Try again within the time if the call fails, unless its handler could run twice by that.",
+        help="Try again within the time if the call fails, unless this could run its handler twice.",
     ),
 ]
 SecondsParser = Callable[[str], float]

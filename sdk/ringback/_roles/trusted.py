@@ -65,8 +65,8 @@ class TrustedRole(RoleBase[C, G]):
             on_progress: a function that is called with each value that the handler reports by
                 `cb.progress(value)`: in order, and before `callback`. It may be a coroutine function.
             progress: whether the program iterates these values, by `call.progress()`.
-            retry: whether to try the call again within its time, as long as its handler cannot run twice by
-                that: True, or a `Retry` that says how often and when. docs/guide.md says which errors it is
+            retry: whether to try the call again within its time, as long as this cannot run its handler
+                twice: True, or a `Retry` that says how often and when. docs/guide.md says which errors it is
                 for. `executed` of the error is then true of all tries together.
 
         Returns:
