@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from ringback.protocol.limits import Limits
 from ringback.protocol.repeats import NOT_KNOWN, REPEAT_KEY
 
 write = Encoder(Limits())
+VECTORS = Path(__file__).parents[2] / "vectors"
 TOKEN, OTHER = bytes(range(16)), bytes(range(16, 32))
 SEVEN, EIGHT = b"\x07", b"\x08"
 
@@ -612,3 +615,37 @@ def test_a_player_as_the_handler_s_side() -> None:
 def test_calls_are_registered_under_other_keys(server: Desk) -> None:
     with pytest.raises(ValueError, match="reserved"):
         server.register(REPEAT_KEY)
+
+
+# -- the exchanges of tests/vectors, for clients in other languages
+
+
+def exchanges() -> list[Any]:
+    loaded = json.loads((VECTORS / "tries.json").read_text(encoding="utf-8"))["exchanges"]
+    return [pytest.param(exchange, id=exchange["name"]) for exchange in loaded]
+
+
+@pytest.mark.parametrize("exchange", exchanges())
+def test_exchange(exchange: dict[str, Any]) -> None:
+    desk = Desk(Role.PLAYER, keys=())
+    desk.register("k", idempotent=exchange.get("idempotent", False))
+    desk.connect(lease_ms=100_000_000)
+    desk.wait(exchange["place_s"])
+    runs: list[Execution] = []
+    for step in exchange["steps"]:
+        if "hex" in step:
+            desk.gets(bytes.fromhex(step["hex"]))
+            runs += desk.handle()
+        elif "replies" in step:
+            runs[-1](*step["replies"])
+        else:
+            assert step["fails"]
+            runs[-1].fail(ValueError("planted"))
+        envelopes = [without_message(envelope) for envelope in sent(desk)]
+        assert len(runs) == step["runs"], step
+        assert sorted(envelopes, key=repr) == sorted(map(without_message, step["sends"]), key=repr), step
+    assert desk.counters.invalid == 0
+
+
+def without_message(envelope: list[Any]) -> list[Any]:
+    return [*envelope[:3], *envelope[4:]] if envelope[0] == ERROR else envelope
