@@ -141,16 +141,16 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class ServerUp:
-    """A server is connected now."""
+    """A server acts now."""
 
     type: ClassVar[FrameType] = FrameType.SERVER_UP
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
-    """The server has left.
+    """A server is gone. Calls to the server that acts end too.
 
-    `link` is the link number of its own, for players that know of such numbers.
+    `link` is the link number that it had for its own calls, for players that know of such numbers.
     """
 
     type: ClassVar[FrameType] = FrameType.SERVER_DOWN
