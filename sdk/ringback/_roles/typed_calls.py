@@ -9,7 +9,7 @@ from ringback._roles.calls import CallBase, R_co
 from ringback._runtime.containment import asks_to_exit
 from ringback.contracts import Contract
 from ringback.core.conversion import Converter, misfit_error, one_result
-from ringback.errors import InvalidPayload, fresh, stripped
+from ringback.errors import CallbackError, InvalidPayload, fresh, stripped
 from ringback.protocol.envelopes import Encoder
 
 
@@ -27,7 +27,7 @@ class TypedCallBase(CallBase[R_co]):
     _raw: tuple[Any, ...] | None
     """The results as they came, until they are converted."""
 
-    def settle(self, results: tuple[Any, ...], error: Any) -> None:
+    def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
         """Keep the outcome and wake those who wait."""
         self._raw = None if error is not None else results
         super().settle(results, error)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ringback import aio, blocking
 from ringback._roles.base import RoleBase
 
 
-def check_endpoint(endpoint: Any) -> None:
+def check_endpoint(endpoint: object) -> None:
     """Check that something is an endpoint.
 
     Raises:
@@ -21,7 +19,7 @@ def check_endpoint(endpoint: Any) -> None:
         )
 
 
-def check_server(server: Any) -> None:
+def check_server(server: object) -> None:
     """Check that something is a server.
 
     Raises:
@@ -31,5 +29,5 @@ def check_server(server: Any) -> None:
         raise TypeError(f"the server must be a Server, not {type(server).__name__}{_hint(server)}")
 
 
-def _hint(given: Any) -> str:
+def _hint(given: object) -> str:
     return ": await it first" if hasattr(given, "__await__") else ""
