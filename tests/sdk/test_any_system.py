@@ -133,7 +133,8 @@ def test_each_command_on_a_bare_system(here: HereBroker, tmp_path: Path) -> None
         "kick": [Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n"],
         "hand-over": [
             Exit.NO_SERVER,
-            "NO_SERVER: no server stands by, or the one that acts is too old to hand over\n",
+            "NO_SERVER: no server stands by, or the one that acts is too old to hand over; "
+            "start one with standby=True first\n",
         ],
     }
 

@@ -15,7 +15,9 @@ from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import FrameType, Role, SessionState, header
 
-_TOO_OLD = "the broker is too old to let servers take turns, so this server cannot hand over"
+_TOO_OLD = (
+    "the broker is too old to let servers take turns, so this server cannot hand over: update the broker"
+)
 
 
 class Duty:

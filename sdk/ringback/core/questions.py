@@ -14,10 +14,12 @@ _REFUSED = {
     Code.UNKNOWN_PLAYER: "no such player is connected",
     Code.FORBIDDEN: "the broker's access list does not let this operator give orders",
     Code.OVERLOADED: "the limit of watches is reached",
-    Code.NO_SERVER: "no server stands by, or the one that acts is too old to hand over",
+    Code.NO_SERVER: (
+        "no server stands by, or the one that acts is too old to hand over; start one with standby=True first"
+    ),
     Code.DRAINING: "the broker is stopping",
 }
-"""Why the broker does not do what an operator orders."""
+"""Why the broker does not do what an operator or a server orders."""
 
 
 class Questions:

@@ -141,7 +141,7 @@ class LocalBroker:
 
         with self._changing:
             if self.running:
-                raise UsageError("the broker is running already")
+                raise UsageError("the broker is running already: call restart() to have a new one")
             self._end()
             broker = self._broker = Broker(BrokerSettings(**self._settings))
             self._settings.update(players=broker.players, backend=broker.backend)

@@ -45,7 +45,10 @@ class Network:
         """
         for address in (players, backend):
             if not address.startswith("tcp://"):
-                raise ValueError(f"a network carries tcp only, and the broker has the address {address}")
+                raise ValueError(
+                    f"a network carries tcp only, and the broker has the address {address}: leave players and"
+                    " backend out of the settings, and it has free ports"
+                )
         return self._link(players), self._link(backend)
 
     def new_link(self, shared: str) -> str:
