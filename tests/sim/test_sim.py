@@ -85,7 +85,7 @@ def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_is_told_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session, said_bye: None)
+    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session, finished: None)
 
 
 def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,9 +235,9 @@ def calls_of_servers_are_answered_at_the_one_that_acts(monkeypatch: pytest.Monke
 def nobody_is_told_of_one_that_retires_and_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     announce = Sessions._announce_end
 
-    def mutant(self: Sessions, session: Session, said_bye: bool) -> None:
+    def mutant(self: Sessions, session: Session, finished: bool) -> None:
         if session.duty is not Duties.RETIRING:
-            announce(self, session, said_bye)
+            announce(self, session, finished)
 
     monkeypatch.setattr(Sessions, "_announce_end", mutant)
 

@@ -128,7 +128,7 @@ class Duty:
             self._outbox.add_control(encode(control.Ping(self._asked)))
             return self._outbox.flush()
         if self._confirmed:
-            if not self._shell.send(b"", encode(control.Bye())):
+            if not self._shell.send(b"", encode(control.Bye(finished=True))):
                 return False
             calls, self._handing_over = self._handing_over, []
             for call in calls:

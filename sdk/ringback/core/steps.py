@@ -129,7 +129,7 @@ class Steps:
             waiting = self._room.calls or self._retries.waiting or self._once.running
             return bool(waiting) or self._duty.leave_if_done(now)
         if self._link_state.state is SessionState.DRAINING and not self._in_flight():
-            self._shell.send(b"", encode(control.Bye()))
+            self._shell.send(b"", encode(control.Bye(finished=self._link.retiring or None)))
             self._link.lost(now, "the broker is stopping")
         return True
 

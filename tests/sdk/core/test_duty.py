@@ -142,7 +142,7 @@ def test_the_broker_tells_a_server_to_retire() -> None:
     body = asked(desk)
     assert told(desk) == []
     desk.told(control.Pong(body))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert desk.shell.has_left == 1 and not desk.core.connected and not desk.shell.link_open
     assert desk.shell.warnings == []
     assert desk.shell.events[-1] == (EndpointEvent.DISCONNECTED, "this server has handed over")
@@ -171,7 +171,7 @@ def test_it_finishes_what_it_has_begun() -> None:
     assert told(desk) == [] and not leaving.done  # its own call is still in flight
     desk.gets(data(write.result(mine.id, (6,)), link=OWN), SEVEN)
     desk.told(control.Pong(asked(desk)))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert leaving.results == () and mine.results == (6,)
     desk.check_at_rest()
 
@@ -197,7 +197,7 @@ def test_a_reply_that_comes_back_is_sent_again_before_it_leaves() -> None:
     desk.told(control.Pong(first.body))  # an old one says nothing of the second attempt
     assert told(desk) == []
     desk.told(control.Pong(second.body))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
 
 
 def test_a_full_link_delays_the_leave() -> None:
@@ -211,7 +211,7 @@ def test_a_full_link_delays_the_leave() -> None:
     desk.told(control.Pong(body))
     assert not desk.flush() and desk.core.connected
     desk.shell.room = None
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
 
 
 def test_calls_that_wait_for_room_are_begun_too() -> None:
@@ -229,7 +229,7 @@ def test_calls_that_wait_for_room_are_begun_too() -> None:
         desk.flush()
         assert call.done
     desk.told(control.Pong(asked_last(desk)))
-    assert told(desk)[-1] == control.Bye()
+    assert told(desk)[-1] == control.Bye(finished=True)
 
 
 def asked_last(desk: Desk) -> bytes:
@@ -375,7 +375,7 @@ def test_calls_that_wait_for_room_leave_before_a_server_that_hands_over() -> Non
     desk.shell.take_sent()
     desk.gets(data(write.result(second.id, ()), link=OWN), SEVEN)
     desk.told(control.Pong(asked(desk)))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert first.results == second.results == handing_over.results == ()
 
 
@@ -393,7 +393,7 @@ def test_hand_overs_that_have_ended_are_forgotten() -> None:
     call = hands_over(desk)
     assert desk.core._duty._handing_over == [call]
     desk.told(control.Pong(asked(desk)))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert call.results == () and desk.counters.stray_replies == 0
 
 
@@ -414,5 +414,5 @@ def test_a_hand_over_that_ends_first_is_no_stray_reply() -> None:
     ping = control.decode(frame)
     assert isinstance(ping, control.Ping)
     desk.told(control.Pong(ping.body))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert desk.counters.stray_replies == 0
