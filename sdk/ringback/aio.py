@@ -210,7 +210,10 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
 
 
 class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
-    """What a server and an operator trigger by contract."""
+    """What a server and an operator trigger by contract.
+
+    Each face has these functions itself, because no type variable can stand for its `Call` of any type.
+    """
 
     def trigger(
         self,

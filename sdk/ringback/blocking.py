@@ -166,7 +166,10 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
 
 
 class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
-    """What a server and an operator trigger by contract."""
+    """What a server and an operator trigger by contract.
+
+    Each face has these functions itself, because no type variable can stand for its `Call` of any type.
+    """
 
     def trigger(
         self,

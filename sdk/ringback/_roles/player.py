@@ -147,6 +147,7 @@ class PlayerRole(RoleBase[C, G]):
         """
         if unknown:
             reject(PlayerRole.trigger_server_callback, unknown)
+        # Flat, and again in each trigger: most calls have none of these options.
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:

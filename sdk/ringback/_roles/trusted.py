@@ -78,6 +78,7 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_client_callback, unknown)
+        # Flat, and again in each trigger: most calls have none of these options.
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:
@@ -121,6 +122,7 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_callback, unknown)
+        # Flat, and again in each trigger: most calls have none of these options.
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:
