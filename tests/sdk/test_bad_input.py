@@ -344,9 +344,17 @@ def test_a_misspelt_argument_is_named(
 ) -> None:
     endpoint = getattr(face.module, role)("tcp://127.0.0.1:1")
     with pytest.raises(TypeError) as raised:
-        getattr(endpoint, name)(*arguments, **{wrong: 1})
+        outcome = getattr(endpoint, name)(*arguments, **{wrong: 1})
+        asyncio.run(outcome)  # of a coroutine function
     text = f"{name}() got an unexpected keyword argument '{wrong}': did you mean '{right}'?"
     assert str(raised.value) == text
+
+
+@pytest.mark.parametrize("name", ["start", "close", "run_forever", "ready_to_call", "hand_over"])
+def test_coroutine_functions_are_seen_as_such(name: str) -> None:
+    """Programs and frameworks ask this to know whether to await."""
+    assert inspect.iscoroutinefunction(getattr(ringback.aio.Server, name))
+    assert not inspect.iscoroutinefunction(getattr(ringback.Server, name))
 
 
 @pytest.mark.parametrize(
