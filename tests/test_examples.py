@@ -199,7 +199,7 @@ def test_ctrl_c_ends_an_example(here: HereBroker, name: str) -> None:
 
 def test_more_calls_than_there_is_room_for(here: HereBroker) -> None:
     with Process(str(EXAMPLES / "price_list.py"), here.backend, here.players) as process:
-        assert process.wait() == 0, process.output()
+        assert process.wait(4 * PATIENCE_S) == 0, process.output()
         assert process.output() == [
             "without waiting, 9936 of 10000 calls found no room",
             "with wait_for_room, all prices together are 88890",

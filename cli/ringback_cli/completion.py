@@ -57,6 +57,11 @@ def client_keys(context: typer.Context, incomplete: str) -> list[str]:
     return _complete(context, incomplete, "callbacks", lambda row: _registered(row, "player"))
 
 
+def registered_keys(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the keys that the server or players have registered."""
+    return _complete(context, incomplete, "callbacks", lambda row: row[0] if row[2] else None)
+
+
 def any_keys(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the keys that anybody has registered or called."""
     return _complete(context, incomplete, "callbacks", lambda row: row[0])

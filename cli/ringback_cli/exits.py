@@ -87,9 +87,6 @@ MEANINGS: dict[Exit, str] = {
 NEEDED = {"rich": "tables need rich (--json does not)", "tomlkit": "editing the access list needs tomlkit"}
 """The packages of the extra `broker` that commands import, and what is said where one is missing."""
 
-UNIX_ONLY = ("fcntl", "resource", "termios")
-"""Modules of Python that some commands import, and that Windows does not have."""
-
 
 class Failure(Exception):
     """The reason why a command fails, and the exit code that says so.
@@ -119,9 +116,11 @@ def failure_of(error: Exception) -> Failure:
         from ringback.extras import install_command
 
         return Failure(Exit.USAGE, f"{NEEDED[error.name]}: {install_command('broker')}")
-    if isinstance(error, ModuleNotFoundError) and error.name in UNIX_ONLY:
-        text = f"this command needs Linux or another Unix: this system has no {error.name}"
-        return Failure(Exit.FAILED, text)
+    if isinstance(error, ModuleNotFoundError):
+        from ringback.systems import lack_of_unix
+
+        if (lack := lack_of_unix(error)) is not None:
+            return Failure(Exit.FAILED, f"this command {lack}")
     # An error of typer itself. The base class of these moves between typer's versions.
     if callable(format_message := getattr(error, "format_message", None)):
         return Failure(Exit.USAGE, _with_hint(_plain(str(format_message()))))

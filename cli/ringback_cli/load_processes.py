@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -78,6 +79,15 @@ def measure_calls(
     for name, process in processes.items():
         figures[f"cpu_{name}_us"] = 1e6 * (cpu_s(process) - before[name]) / figures["calls"]
     return figures
+
+
+def can_measure() -> bool:
+    """Return whether this system tells the processor time of another process, as `cpu_s` asks for it."""
+    try:
+        time.clock_gettime(~os.getpid() << 3 | 2)
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def cpu_s(process: Popen[str]) -> float:

@@ -66,10 +66,20 @@ ProgressOption = Annotated[
         help="Print the progress that the handler reports: a line of JSON for each value, on standard error.",
     ),
 ]
-SecondsParser = Callable[[str], float]
+RetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry",
+        help="Try again within the time if the call fails, unless this could run its handler twice.",
+    ),
+]
+
+_SHOWN_CHARS = 40
+_NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,5})?|nan|inf)", re.IGNORECASE)
+_INT = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
-def seconds(option: str, allowed: str, fits: Callable[[float], bool]) -> SecondsParser:
+def seconds(option: str, allowed: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
     """Return the parser of an option that takes seconds.
 
     Args:
@@ -116,13 +126,7 @@ def whole_number(option: str, least: int, most: int | None = None) -> Callable[[
 
 def _shown(text: str) -> str:
     """Return a number as it is, and any other text in quotes."""
-    text = str(text)
     return text if _NUMBER.fullmatch(text) else repr(text[:_SHOWN_CHARS])
-
-
-_SHOWN_CHARS = 40
-_NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,5})?|nan|inf)", re.IGNORECASE)
-_INT = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
 def parse_player_id(text: str, string_id: bool, name: str) -> PlayerID:

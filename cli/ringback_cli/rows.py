@@ -58,6 +58,13 @@ def named_rows(subject: str, rows: Iterable[Sequence[Any]]) -> list[dict[str, An
     return found
 
 
+def registered_like(key: str, callbacks: Iterable[dict[str, Any]]) -> str:
+    """Return a question with the registered keys that are most like a wrong one; "" if none is near."""
+    from ringback.protocol.names import did_you_mean
+
+    return did_you_mean(key, {row["key"] for row in callbacks if row["endpoints"]})
+
+
 def print_rows(subject: str, heads: Sequence[str], rows: list[list[Any]], as_json: bool) -> None:
     """Print rows as JSON, or as a table of their first columns.
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ringback.protocol.json_values import parse_schema
 from ringback_cli.connection import Connection
 from ringback_cli.rows import each_row, named_rows
 
@@ -45,11 +46,8 @@ def schemas_of(
         return {}
     found = {}
     for row in named_rows("schemas", each_row(operator, "schemas", connection)):
-        if row["key"] == key:
-            try:
-                found[row["side"]] = json.loads(row["schema"])
-            except (ValueError, RecursionError):  # it may be anything
-                continue
+        if row["key"] == key and (schema := parse_schema(row["schema"])) is not None:
+            found[row["side"]] = schema
     return found
 
 

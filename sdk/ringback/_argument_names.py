@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any, NoReturn, TypedDict, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,16 +52,29 @@ def check_options(what: str, options: Collection[str], known: type) -> None:
 
 
 def checks_names(function: F) -> F:
-    """Give a function an error for a misspelt keyword argument that names the nearest one."""
+    """Give a function an error for a misspelt keyword argument that names the nearest one.
+
+    A coroutine function stays one. It raises the error when it is awaited.
+    """
     known = frozenset(_names_of(function))
+
+    def check(keywords: Collection[str]) -> None:
+        if not known.issuperset(keywords):
+            reject(function, [name for name in keywords if name not in known])
 
     @wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
-        if not known.issuperset(keywords):
-            reject(function, [name for name in keywords if name not in known])
+        check(keywords)
         return function(*arguments, **keywords)
 
-    return checked  # type: ignore[return-value]  # it takes the same arguments
+    @wraps(function)
+    async def checked_when_awaited(*arguments: Any, **keywords: Any) -> Any:
+        check(keywords)
+        return await function(*arguments, **keywords)
+
+    if iscoroutinefunction(function):
+        return checked_when_awaited  # type: ignore[return-value]  # it takes the same arguments
+    return checked  # type: ignore[return-value]  # so does this
 
 
 def _names_of(function: Callable[..., Any]) -> list[str]:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ringback._argument_names import check_options
+from ringback._argument_names import check_options, checks_names
 from ringback._roles.asyncio_calls import Call, CallGroup, TypedCall
-from ringback._roles.base import GroupOptions, OnProgress, RoleBase, TriggerOptions
+from ringback._roles.base import RoleBase
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
+from ringback._roles.trigger_options import GroupOptions, OnProgress, TriggerOptions
 from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback._runtime.asyncio_progress import IteratedProgress, ReportedProgress
@@ -161,6 +162,7 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._leaves(kind)
             await self.close()
 
+    @checks_names
     async def ready_to_call(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in both faces
         """Wait until there is a link to the broker, and the limits have room for another call.
 
@@ -183,7 +185,7 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
     def _new_progress(self, call: Call[Any], on_progress: OnProgress | None) -> Progress:
         if on_progress is None:
             return IteratedProgress(self._shell)
-        return ReportedProgress(self._shell, on_progress, call_context.clean_context())
+        return ReportedProgress(self._shell, on_progress, call_context.clean_context(), call.key)
 
     def _check_running(self) -> None:
         shell = self._shell
@@ -208,7 +210,10 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
 
 
 class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
-    """What a server and an operator trigger by contract."""
+    """What a server and an operator trigger by contract.
+
+    Each face has these functions itself, because no type variable can stand for its `Call` of any type.
+    """
 
     def trigger(
         self,
@@ -264,6 +269,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
         check_names(Role.SERVER, arguments, ServerArguments)
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
+    @checks_names
     async def hand_over(self, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109 - as in the other face
         """Have the next server act, finish what this one has begun, and leave.
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ringback._argument_names import check_options
-from ringback._roles.base import GroupOptions, OnProgress, RoleBase, TriggerOptions
+from ringback._argument_names import check_options, checks_names
+from ringback._roles.base import RoleBase
 from ringback._roles.blocking_calls import Call, CallGroup, TypedCall
 from ringback._roles.operator import OperatorRole, Rows
 from ringback._roles.player import PlayerRole
 from ringback._roles.server import ServerRole
+from ringback._roles.trigger_options import GroupOptions, OnProgress, TriggerOptions
 from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback._runtime.blocking_progress import IteratedProgress, ReportedProgress
@@ -119,6 +120,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._leaves(kind)
             self.close()
 
+    @checks_names
     def ready_to_call(self, timeout: float | None = None) -> None:
         """Wait until there is a link to the broker, and the limits have room for another call.
 
@@ -142,7 +144,7 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
         shell = self._shell
         if on_progress is None:
             return IteratedProgress(shell, call.deadline)
-        progress = ReportedProgress(shell, call.deadline, on_progress, call_context.clean_context())
+        progress = ReportedProgress(shell, call.deadline, on_progress, call_context.clean_context(), call.key)
         if call.callback is not None:
             call.callback = progress.then(call.callback)
         if call.on_error is not None:
@@ -164,7 +166,10 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
 
 
 class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
-    """What a server and an operator trigger by contract."""
+    """What a server and an operator trigger by contract.
+
+    Each face has these functions itself, because no type variable can stand for its `Call` of any type.
+    """
 
     def trigger(
         self,
@@ -220,6 +225,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
         check_names(Role.SERVER, arguments, BlockingServerArguments)
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
+    @checks_names
     def hand_over(self, timeout: float | None = 30.0) -> None:
         """Have the next server act, finish what this one has begun, and leave.
 

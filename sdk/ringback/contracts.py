@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
-from ringback.converters import make_types
+from ringback.converters import make_types, name_of
 from ringback.core.execution import Execution
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID
@@ -45,11 +45,7 @@ class Contract(Generic[P, R]):
         self.types = make_types(payload, result)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.key!r}, {_shown(self.payload)}, {_shown(self.result)})"
-
-
-def _shown(kind: Any) -> str:
-    return kind.__qualname__ if isinstance(kind, type) else repr(kind)
+        return f"{type(self).__name__}({self.key!r}, {name_of(self.payload)}, {name_of(self.result)})"
 
 
 _ARGUMENTS = """

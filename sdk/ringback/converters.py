@@ -21,6 +21,7 @@ from uuid import UUID
 from ringback.core.conversion import Converter, Misfit, Types
 from ringback.errors import reason_of
 from ringback.extras import install_command
+from ringback.protocol.json_values import jsonable
 
 _AT = re.compile(r" - at `(\$.*)`$")
 """How a message of msgspec ends if the mistake is inside the value."""
@@ -60,7 +61,7 @@ def make_converter(kind: Any) -> tuple[Converter, str | None]:
         nonlocal models
         models = models or _mentions(_is_model, found)
         if not models:
-            raise TypeError(f"there is no conversion for {_name_of(found)}")
+            raise TypeError(f"there is no conversion for {name_of(found)}")
         return {"type": "object"}
 
     msgspec = import_msgspec()
@@ -120,15 +121,17 @@ def _mentions(check: Callable[[type], bool], kind: Any) -> bool:
 
 
 def _unusable(kind: Any, error: Exception) -> TypeError:
-    return TypeError(f"{_name_of(kind)} cannot be a type of a callback: {reason_of(error)}")
+    return TypeError(f"{name_of(kind)} cannot be a type of a callback: {reason_of(error)}")
 
 
-def _name_of(kind: Any) -> str:
-    return kind.__qualname__ if type(kind) is type or isinstance(kind, type) else repr(kind)
+def name_of(kind: object) -> str:
+    """Return the name of a type, for people."""
+    return kind.__qualname__ if isinstance(kind, type) else repr(kind)
 
 
 def _as_json(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, separators=(",", ":"), default=str)
+    # Not each default of a field is a value of JSON.
+    return json.dumps(jsonable(schema), separators=(",", ":"), default=str)
 
 
 class _MsgspecConverter:
@@ -137,7 +140,7 @@ class _MsgspecConverter:
     __slots__ = ("_convert", "_kind", "_to_plain", "_wrong", "name")
 
     def __init__(self, kind: Any, msgspec: Any) -> None:
-        self.name = _name_of(kind)
+        self.name = name_of(kind)
         self._kind = kind
         self._convert = msgspec.convert
         self._to_plain = msgspec.to_builtins
@@ -181,7 +184,7 @@ class _PydanticConverter:
     __slots__ = ("_adapter", "_wrong", "name")
 
     def __init__(self, kind: Any, adapter: Any, wrong: Any) -> None:
-        self.name = _name_of(kind)
+        self.name = name_of(kind)
         self._adapter = adapter
         self._wrong = wrong
 

@@ -1,4 +1,4 @@
-"""Player IDs and default addresses."""
+"""Player IDs, default addresses, and limits that the command line repeats."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringback.protocol.limits import MAX_GRACE_S
 from ringback.protocol.player_ids import check_player_id
+from ringback.protocol.reports import MAX_WATCH_S
 from ringback_broker.settings.schema import DEFAULT_BACKEND, DEFAULT_PLAYERS
 from ringback_cli import options
+from ringback_cli.commands import drain, tap
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import parse_player_id
 
@@ -44,3 +47,7 @@ def test_a_player_id_that_looks_like_an_int(text: str, expected: int | str) -> N
 
 def test_the_defaults_are_those_of_the_broker() -> None:
     assert (options.DEFAULT_PLAYERS, options.DEFAULT_BACKEND) == (DEFAULT_PLAYERS, DEFAULT_BACKEND)
+
+
+def test_the_limits_are_those_of_the_sdk() -> None:
+    assert (drain.MOST_GRACE_S, tap.MOST_LOG_S) == (MAX_GRACE_S, MAX_WATCH_S)

@@ -44,7 +44,7 @@ class _Input:
     ("data", "exit", "part"),
     [
         (b"", Exit.USAGE, "PAYLOAD in standard input is empty"),
-        (b"\n[1,]", Exit.USAGE, "line 2, column 4"),
+        (b"\n[1 2]", Exit.USAGE, "line 2, column 4"),
         (b'"\xff"', Exit.USAGE, "not UTF-8: byte 2"),
         (b"1e999", Exit.USAGE, "the number 1e999 is out of range"),
         (b"9" * 5000, Exit.USAGE, "an int is out of range"),

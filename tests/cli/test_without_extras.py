@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from support.harness import ENVIRONMENT, PATIENCE_S
+from support import every_command
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess
 
 from ringback.extras import install_command
-from ringback_cli.app import app
 from ringback_cli.exits import Exit
 
 HIDDEN = (
@@ -55,28 +55,60 @@ def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -
     return done.returncode, done.stdout, done.stderr
 
 
-def commands() -> list[list[str]]:
-    """Return the words of all commands and groups."""
-    found: list[list[str]] = [[]]
-
-    def walk(command: Any, words: list[str]) -> None:
-        for name, child in getattr(command, "commands", {}).items():
-            found.append([*words, name])
-            walk(child, [*words, name])
-
-    walk(typer.main.get_command(app), [])
-    return found
-
-
 def test_help_needs_no_extra(tmp_path: Path) -> None:
     """All commands in one process: each `--help` is a run of its own."""
+    commands = ["", "config", "trigger", "keys", "token", *every_command.names()]
     code = WITHOUT_EXTRAS.replace(
         "sys.exit(run(sys.argv[1:]))",
-        f"assert [run([*words, '--help']) for words in {commands()!r}] == [0] * {len(commands())}",
+        f"assert [run([*words.split(), '--help']) for words in {commands!r}] == [0] * {len(commands)}",
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, cwd=tmp_path, check=False)
     assert done.returncode == 0
-    assert len(commands()) > 25
+
+
+def test_each_command(shop: Any, tmp_path: Path) -> None:
+    """It works, or says in one line what to install. `broker` and `bench` have tests of their own.
+
+    Other tests use the shop too, so its broker must not drain.
+    """
+    commands = [command for command in every_command.EVERY if command not in ("broker", "bench", "drain")]
+    code = WITHOUT_EXTRAS.replace("from ringback_cli", "import runpy\nfrom ringback_cli").replace(
+        "sys.exit(run(sys.argv[1:]))",
+        f"sys.argv[0] = {every_command.__file__!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), *commands],
+        env={**ENVIRONMENT, **shop.environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    ended = {command: tuple(end) for command, end in json.loads(done.stdout).items()}
+    tables = ("players", "callbacks", "events", "stats", "top", "ping", "doctor", "config show")
+    works = set(ended) - {*tables, "keys allow", "keys revoke", "token new", "token mint", "token show"}
+    assert {command: end for command, end in ended.items() if command not in works} == {
+        **dict.fromkeys(tables, (Exit.USAGE, TABLES)),
+        **dict.fromkeys(("keys allow", "keys revoke"), (Exit.USAGE, ACCESS)),
+        **dict.fromkeys(("token new", "token show"), (Exit.USAGE, TOKENS)),
+        "token mint": (Exit.USAGE, "USAGE: --key: backend.key: No such file or directory\n"),
+    }
+    assert {command: ended[command][0] for command in works if ended[command][0] != Exit.OK} == {
+        "tap": Exit.TIMEOUT,
+        "trigger all": Exit.SOME_FAILED,
+        "kick": Exit.UNKNOWN_PLAYER,
+        "hand-over": Exit.NO_SERVER,
+    }
+
+
+def test_bench_and_drain_need_no_extra(tmp_path: Path) -> None:
+    with BrokerProcess() as broker:
+        addresses = ("--players", broker.players, "--backend", broker.backend)
+        code, output, errors = run("bench", "--seconds", "0.1", "--in-flight", "1", *addresses, cwd=tmp_path)
+        assert (code, errors) == (Exit.OK, "") and "server CPU us" in output
+        assert run("drain", "--backend", broker.backend, cwd=tmp_path)[0] == Exit.OK
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,43 @@ def sound() -> Story:
     story.seven.error("late", "TIMEOUT", "maybe")
     story.call("unknown", story.server, 99, None)
     story.server.error("unknown", "UNKNOWN_PLAYER", "no")
+    typed(story, "fits", fits=True, by_contract=True)
+    typed(story, "refused", fits=False, by_contract=False)
+    story.eight.invoke("unsent", "server", 8, 1.0, ["payload", "unsent"], fits=False, by_contract=True)
+    for note in (story.eight.error, story.eight.look_at_error):
+        note("unsent", "INVALID_PAYLOAD", "no")
+    typed(story, "wrong", fits=True, by_contract=True, wrong="typed")
+    typed(story, "untyped", fits=True, by_contract=True, wrong="old")
     story.call("own", story.eight, "server", 8)
     story.server.exec_start("own", 8, ["payload", "own"])
     story.eight.error("own", "SOLD_OUT", "yes")
     return story
+
+
+def typed(story: Story, call: str, fits: bool, by_contract: bool, wrong: str = "") -> None:
+    """Add a call of a callback with a contract, of player 8.
+
+    Args:
+        wrong: which handler gives a result that does not fit: "typed", with the contract; "old", without it.
+    """
+    caller, payload, result = story.eight, ["payload", call], ["result", call]
+    caller.invoke(call, "server", 8, 1.0, payload, fits=fits, by_contract=by_contract)
+    story.now += 0.1
+    if not fits:
+        caller.error(call, "INVALID_PAYLOAD", "no")
+        return
+    story.server.exec_start(call, 8, payload, typed=wrong != "old")
+    story.server.exec_end(call, result, not wrong, wrong != "old")
+    story.now += 0.1
+    if wrong == "typed":
+        for note in (caller.error, caller.look_at_error):
+            note(call, "HANDLER_ERROR", "yes")
+        return
+    caller.result(call, result)
+    if wrong:
+        caller.look_at_error(call, "INVALID_PAYLOAD", "yes")
+    else:
+        caller.look(call, result)
 
 
 def rest(story: Story) -> list[Line]:
@@ -72,7 +105,7 @@ def rest(story: Story) -> list[Line]:
     for recorder, (results, errors) in (
         (story.server, (1, 1)),
         (story.seven, (1, 2)),
-        (story.eight, (0, 1)),
+        (story.eight, (2, 4)),
     ):
         counters = {"calls": results + errors, "results": results, "errors": errors}
         recorder.rest({"pending": 0}, counters)
@@ -191,6 +224,54 @@ def after_the_outcome(lines: list[Line]) -> None:
     lines_of(lines, call="long", what="progress")[1]["t"] += 0.1
 
 
+def runs_a_wrong_payload(lines: list[Line], call: str, is_typed: bool) -> None:
+    start = lines_of(lines, call="fits", what="exec_start")[0]
+    payload = lines_of(lines, call=call, what="invoke")[0]["hash"]
+    lines.append({**start, "call": call, "typed": is_typed, "hash": payload})
+    lines_of(lines, call=call, what="complete")[0]["executed"] = "maybe"
+
+
+def not_refused(lines: list[Line]) -> None:
+    runs_a_wrong_payload(lines, "refused", True)
+
+
+def left_although_wrong(lines: list[Line]) -> None:
+    runs_a_wrong_payload(lines, "unsent", False)
+
+
+def refused_by_another_error(lines: list[Line]) -> None:
+    lines_of(lines, call="unsent", what="complete")[0]["code"] = "OVERLOADED"
+
+
+def maybe_refused(lines: list[Line]) -> None:
+    lines_of(lines, call="refused", what="complete")[0]["executed"] = "maybe"
+
+
+def refused_although_right(lines: list[Line]) -> None:
+    lines_of(lines, call="refused", what="invoke")[0]["fits"] = True
+
+
+def wrong_result_maybe_ran(lines: list[Line]) -> None:
+    lines_of(lines, call="wrong", what="complete")[0]["executed"] = "maybe"
+
+
+def wrong_result_leaves(lines: list[Line]) -> None:
+    lines_of(lines, call="untyped", what="exec_end")[0]["typed"] = True
+
+
+def wrong_result_arrives(lines: list[Line]) -> None:
+    seen = lines_of(lines, call="untyped", what="complete")[0]
+    lines_of(lines, call="untyped", what="look")[0].update(code=None, hash=seen["hash"])
+
+
+def altered_at_the_look(lines: list[Line]) -> None:
+    lines_of(lines, call="fits", what="look")[0]["hash"] = "0"
+
+
+def never_looked(lines: list[Line]) -> None:
+    lines.remove(lines_of(lines, call="fits", what="look")[0])
+
+
 PLANTED: list[tuple[int, Callable[[list[Line]], None]]] = [
     (0, without_invoke),
     (0, born_twice),
@@ -217,6 +298,16 @@ PLANTED: list[tuple[int, Callable[[list[Line]], None]]] = [
     (10, out_of_order),
     (10, never_reported),
     (10, after_the_outcome),
+    (11, not_refused),
+    (11, left_although_wrong),
+    (11, refused_by_another_error),
+    (11, maybe_refused),
+    (11, refused_although_right),
+    (11, wrong_result_maybe_ran),
+    (11, wrong_result_leaves),
+    (11, wrong_result_arrives),
+    (11, altered_at_the_look),
+    (11, never_looked),
 ]
 
 

@@ -24,7 +24,7 @@ from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventu
 from support.rawpeers import RawPeer
 
 from ringback import Operator, Player, Refused, RejectCode, Server, ServerTaken
-from ringback.core.once import ON_THE_WAY_S
+from ringback.core.remembered_calls import ON_THE_WAY_S
 from ringback.protocol.envelopes import RESULT
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role, header
 from ringback.testing.proxy import NONE, STALLED, Faults, Proxy

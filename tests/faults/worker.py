@@ -47,8 +47,8 @@ KINDS = {"echo": 60, "work": 20, "fail": 8, "never": 4, "nest": 8}
 STORM = {"echo": 60, "work": 30, "fail": 10}
 """The kinds of calls that are tried again. Each has an outcome soon if its handler runs."""
 
-PATIENT_S = 30.0
-"""The timeout of calls that are tried again: longer than a broker is away."""
+PATIENT_S = 120.0
+"""The timeout of calls that are tried again: longer than all ten restarts take on a busy machine."""
 
 Command = list[Any]
 

@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import every_command
 from support.faces import HereBroker
 from support.harness import ENVIRONMENT, PATIENCE_S, ROOT
 from support.loops import LOOPS
 
-from ringback import Server, credentials, systems
+from ringback import Player, Server, credentials, systems
 from ringback_cli.exits import Exit
 
 PROGRAM = str(ROOT / "tests" / "sdk" / "user_program.py")
-COMMANDS = str(ROOT / "cli" / "ringback_cli" / "__main__.py")
+EVERY_COMMAND = str(ROOT / "tests" / "support" / "every_command.py")
 BARE_SYSTEM = str(ROOT / "tests" / "support" / "bare_system.py")
 
 PRINTED = """\
-everybody is here: True [1, 2, 'carol']
-items: {'lamp': 10, 'clock': 25}
+no house yet: NO_SERVER (no) None
+tried again: ['the old house', {'lamp': 10, 'clock': 25}]
+everybody is here: True ['1', '2', 'carol']
 1 bids 20: lamp for 20
 2 bids 15: 15 is too low
 2 bids 35: taken back
 carol bids for a boat: NO_ITEM (yes) ['clock', 'lamp']
-carol bids often: 19 is too low
+carol bids much: INVALID_PAYLOAD (no) {'path': '$.price'}
 a player sells: FORBIDDEN (no) None
 the operator sells: ('lamp', 20, 1)
 appraised: 50
-appraised again: RATE_LIMITED True
+appraised again: RATE_LIMITED (no) {'retry_after'
+nothing there: UNKNOWN_CALLBACK (no) None
 all purses: [('1', 40), ('2', 30), ('carol', 100)]
 no purse: ['nobody']
-a callback ran: True
-from a thread: later, a result
-too late: TIMEOUT
-cancelled: CANCELLED
 nobody: UNKNOWN_PLAYER (no) None
-the broker knows: ['1', '2', 'carol']
-a large payload: 300007
-connected at the end: False False
+no room: OVERLOADED (no) None
+cancelled: [True, True, True, True]
+there is room: 50
+there was room: 50
+a callback ran: True ('came', 'later, a callback, True')
+it failed: True ('failed', 'UNKNOWN_CALLBACK')
+not yet: False False False
+taken back: True True True CANCELLED
+too late: TIMEOUT
+progress: True [1, 2, 3, ('result', 'all pages')]
+progress in a loop: [1, 2, 3] all pages
+a large payload: 300013
+who acts: True False
+it has begun: True
+it was finished: by the old house
+items: ['the new house', {'clock': 25}] True
+everybody is here: True
+carol has left: True ['1', '2']
+the broker knows: ['1', '2']
+connected at the end: False False False
 """
 
 KEY_FILES = """
@@ -57,11 +74,24 @@ print(*sorted(oct(path.stat().st_mode & 0o777) for path in Path(folder).glob("*.
 """
 
 
-def run(*arguments: str) -> str:
+PLUGIN = """
+import ringback.testing.plugin
+from ringback import UsageError
+from ringback.testing import LocalBroker
+
+try:
+    LocalBroker(proxied=True).__enter__()
+except UsageError as error:
+    print(error)
+"""
+
+
+def run(*arguments: str, environment: dict[str, str] | None = None) -> str:
     """Run a program, with warnings as errors, and return what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **(environment or {})},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE_S,
@@ -81,24 +111,40 @@ def test_the_program_on_a_bare_system(face: str, here: HereBroker) -> None:
     assert run(BARE_SYSTEM, PROGRAM, face, here.players, here.backend) == PRINTED
 
 
-def test_commands_on_a_bare_system(here: HereBroker) -> None:
+def test_each_command_on_a_bare_system(here: HereBroker, tmp_path: Path) -> None:
     """The commands that talk to a broker run there. The broker needs Unix."""
-    at_broker = ("--backend", here.backend)
-    with Server(here.backend) as server:
+    assert set(every_command.EVERY) == set(every_command.names())
+    with Server(here.backend) as server, Player(here.players, 7) as player:
         server.register_server_callback("echo", lambda source, payload: [source, payload])
-        called = run(BARE_SYSTEM, COMMANDS, "trigger", "server", "echo", "5", "--source", "7", *at_broker)
-        assert called == "[7, 5]\n"
-        assert run(BARE_SYSTEM, COMMANDS, "callbacks", *at_broker).startswith("key ")
-    done = subprocess.run(
-        [sys.executable, BARE_SYSTEM, COMMANDS, "broker"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == Exit.FAILED
-    assert done.stderr == "FAILED: this command needs Linux or another Unix: this system has no fcntl\n"
+        player.register_client_callback("where", lambda payload: payload)
+        addresses = {"RINGBACK_BACKEND": here.backend, "RINGBACK_PLAYERS": here.players}
+        ended = json.loads(run(BARE_SYSTEM, EVERY_COMMAND, str(tmp_path), environment=addresses))
+    assert {command: end for command, end in ended.items() if end != [Exit.OK, ""]} == {
+        "broker": [
+            Exit.FAILED,
+            "FAILED: this command needs Linux or another Unix: this system has no fcntl\n",
+        ],
+        "bench": [
+            Exit.FAILED,
+            "FAILED: this command needs Linux: it asks for the processor time of processes\n",
+        ],
+        "tap": [Exit.TIMEOUT, "TIMEOUT: 0 of 1 calls ended before the time was over\n"],
+        "token show": [Exit.USAGE, "USAGE: standard input: this is not a token\n"],
+        "kick": [Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n"],
+        "hand-over": [
+            Exit.NO_SERVER,
+            "NO_SERVER: no server stands by, or the one that acts is too old to hand over; "
+            "start one with standby=True first\n",
+        ],
+    }
+
+
+def test_the_plugin_on_a_bare_system(tmp_path: Path) -> None:
+    """pytest loads it in every project there. Only a test that wants a broker fails, and says why."""
+    script = tmp_path / "plugin.py"
+    script.write_text(PLUGIN)
+    printed = run(BARE_SYSTEM, str(script))
+    assert printed == "the broker of a test needs Linux or another Unix: this system has no resource\n"
 
 
 def test_key_files_on_a_bare_system(tmp_path: Path) -> None:

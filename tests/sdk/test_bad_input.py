@@ -13,7 +13,7 @@ import pytest
 from support.faces import FACES, Face, HereBroker, Seen, Stage, played
 
 import ringback
-from ringback import Limits
+from ringback import Limits, Retry
 
 
 def nested(depth: int) -> Any:
@@ -332,6 +332,8 @@ MISSPELT: list[tuple[str, str, tuple[Any, ...], str, str]] = [
     ("Operator", "watch", (), "fors", "for_s"),
     ("Operator", "query", ("players",), "afterr", "after"),
     ("Operator", "ping", (), "timout", "timeout"),
+    ("Player", "ready_to_call", (), "timout", "timeout"),
+    ("Server", "hand_over", (), "timout", "timeout"),
 ]
 
 
@@ -342,14 +344,26 @@ def test_a_misspelt_argument_is_named(
 ) -> None:
     endpoint = getattr(face.module, role)("tcp://127.0.0.1:1")
     with pytest.raises(TypeError) as raised:
-        getattr(endpoint, name)(*arguments, **{wrong: 1})
+        outcome = getattr(endpoint, name)(*arguments, **{wrong: 1})
+        asyncio.run(outcome)  # of a coroutine function
     text = f"{name}() got an unexpected keyword argument '{wrong}': did you mean '{right}'?"
     assert str(raised.value) == text
 
 
+@pytest.mark.parametrize("name", ["start", "close", "run_forever", "ready_to_call", "hand_over"])
+def test_coroutine_functions_are_seen_as_such(name: str) -> None:
+    """Programs and frameworks ask this to know whether to await."""
+    assert inspect.iscoroutinefunction(getattr(ringback.aio.Server, name))
+    assert not inspect.iscoroutinefunction(getattr(ringback.Server, name))
+
+
 @pytest.mark.parametrize(
     ("kind", "wrong", "right"),
-    [(Limits, "max_dpth", "max_depth"), (ringback.CallbackError, "cod", "code")],
+    [
+        (Limits, "max_dpth", "max_depth"),
+        (Retry, "attempt", "attempts"),
+        (ringback.CallbackError, "cod", "code"),
+    ],
 )
 def test_a_misspelt_argument_of_another_class_is_named(kind: Any, wrong: str, right: str) -> None:
     text = rf"{kind.__name__}\(\) got an unexpected keyword argument '{wrong}': did you mean '{right}'\?"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -284,7 +285,8 @@ async def test_code_of_a_class_runs_where_its_handler_does(stage: Stage) -> None
     assert (error.code, error.executed, error.data) == (Code.INVALID_PAYLOAD, "no", {"path": "$"})
     assert "no ones" in error.message
     error = await stage.failure(player.trigger_server_callback("fussy", {"value": 2}))
-    assert error.code is Code.HANDLER_ERROR
+    assert (error.code, error.executed) == (Code.HANDLER_ERROR, "no")
+    assert error.message.startswith("reading the payload failed; the log")
     assert len(ran) == 1
     await stage.still_works(server, player)
 
@@ -315,6 +317,20 @@ def test_a_future_has_the_result_with_its_type(here: Any) -> None:
         server.register_server_callback("fussy result", lambda source, payload: 5, replace=True)
         with pytest.raises(ringback.InvalidPayload):
             player.trigger(FUSSY_RESULT, None).future().result(PATIENCE_S)
+
+
+def test_a_class_that_exits_leaves_nobody_without_an_outcome(here: Any) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        server.register_server_callback("fussy result", lambda source, payload: {"value": 3})
+        failed: Queue[CallbackError] = Queue()
+        player.trigger(FUSSY_RESULT, None, on_error=failed.put)
+        assert failed.get(timeout=PATIENCE_S).code is Code.INVALID_PAYLOAD
+        player.trigger(FUSSY_RESULT, None, on_error=failed.put, on_progress=print)
+        assert failed.get(timeout=PATIENCE_S).executed == "yes"
+        error = player.trigger(FUSSY_RESULT, None).future().exception(PATIENCE_S)
+        assert isinstance(error, ringback.InvalidPayload)
+        with pytest.raises(SystemExit):  # here in the main thread, the program itself may want to exit
+            player.trigger(FUSSY_RESULT, None).result(PATIENCE_S)
 
 
 def test_a_class_that_exits_ends_no_handler_without_a_reply(here: Any) -> None:

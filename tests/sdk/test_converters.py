@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,6 +21,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from ringback.converters import asks_for_conversion, make_converter, make_types
 from ringback.core.conversion import Misfit
 from ringback.extras import install_command
+from ringback.protocol.json_values import parse_json
 
 
 class Color(Enum):
@@ -204,6 +206,20 @@ def test_a_schema_says_what_a_payload_is() -> None:
     schema = make_types(Model, None).schema
     assert schema is not None
     assert json.loads(schema)["properties"]["howMany"]["minimum"] == 1
+
+
+@dataclass
+class Endless:
+    at: float = math.inf
+    until: float = math.nan
+
+
+def test_a_schema_is_json_whatever_the_defaults_are() -> None:
+    schema = make_types(Endless, None).schema
+    assert schema is not None
+    fields = parse_json(schema)["$defs"]["Endless"]["properties"]
+    assert fields["at"]["default"] == {"float": "Infinity"}
+    assert fields["until"]["default"] == {"float": "NaN"}
 
 
 class Strange:

@@ -77,6 +77,7 @@ async def test_a_server_stands_by_until_the_other_one_leaves(stage: Stage) -> No
     second.register_server_callback("who", lambda source, payload: "second")
     await stage._start(second)
     assert second.connected and not second.acting and first.acting
+    assert repr(second).endswith(" connected, does not act>") and repr(first).endswith(" connected>")
     assert second.players == []
     for call in (second.trigger_client_callback("still works", 7), second.trigger_client_callback("k", 8)):
         error = await stage.failure(call)

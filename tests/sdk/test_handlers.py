@@ -437,7 +437,7 @@ def test_an_async_callback_and_listener(
         player.trigger_server_callback("k", 5, broken)
         player.trigger_server_callback("unknown", 5, callback, on_error=callback)
         await seen.count(2)
-        await sdk_log.wait_for("callback failed")
+        await sdk_log.wait_for("player 7: the callback of a call of 'k' failed")
         server.on_player_joined(callback)
         server.on_player_joined(broken)
         await stage.player(8)

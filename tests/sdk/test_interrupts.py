@@ -25,6 +25,10 @@ def calls(server):
         print("ready")
         for call in made:
             call.result()
+    if way == "progress":
+        call = server.trigger_client_callback("hold", 1, progress=True)
+        print("ready")
+        list(call.progress())
     group = server.trigger_all_client_callbacks("hold", players=(1, 2, 3))
     print("ready")
     list(group) if way == "iter" else group.all()
@@ -110,9 +114,9 @@ def test_ctrl_c_ends_a_program(face: Any, here: HereBroker, tmp_path: Path, way:
     scene(face, here)
 
 
-@pytest.mark.parametrize("way", ["all", "iter"])
+@pytest.mark.parametrize("way", ["all", "iter", "progress"])
 def test_a_program_goes_on_after_ctrl_c(here: HereBroker, tmp_path: Path, way: str) -> None:
-    """It has looked at the calls of the group that it waited for."""
+    """It has looked at the calls of the group, or at the call, that it waited for."""
     program = tmp_path / "catches.py"
     program.write_text(BLOCKING)
 

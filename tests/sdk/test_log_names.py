@@ -74,6 +74,42 @@ def test_lines_about_replies(face: Any, here: HereBroker, sdk_log: LogLines) -> 
     scene(face, here)
 
 
+def test_lines_about_functions_of_the_user(face: Any, here: HereBroker, sdk_log: LogLines) -> None:
+    """Plain functions and coroutine functions alike, and a hundred equal lines are one."""
+
+    @played
+    async def scene(stage: Stage) -> None:
+        def fail(*_: Any) -> None:
+            raise ValueError
+
+        async def fail_later(*_: Any) -> None:
+            raise ValueError
+
+        server, player = await stage.pair()
+        for number, function in enumerate((fail, fail_later)):
+
+            def count(source: Any, payload: Any, cb: Any) -> None:
+                cb.progress(1)
+                cb(2)
+
+            server.register_server_callback(f"count {number}", count)
+            server.on_player_joined(function)
+            await stage.results(player.trigger_server_callback(f"count {number}", on_progress=function))
+            await sdk_log.wait_for(f"^player 7: on_progress of a call of 'count {number}' failed")
+            for key in (f"count {number}", f"unknown {number}"):
+                for _ in range(20):
+                    player.trigger_server_callback(key, None, function, on_error=function)
+                await sdk_log.wait_for(
+                    f"^player 7: the callback of a call of '{key}' failed .to the server, call "
+                )
+        await stage.player(8)
+        await sdk_log.wait_for("server: the listener .*fail failed")
+        await sdk_log.wait_for("server: the listener .*fail_later failed")
+        assert sum("the callback of" in text for _, text, _ in sdk_log.seen.items) <= 8
+
+    scene(face, here)
+
+
 def test_the_line_about_a_loop_that_was_closed(here: HereBroker, sdk_log: LogLines) -> None:
     player = ringback.aio.Player(here.players, 7)
     asyncio.run(player.start())

@@ -206,7 +206,7 @@ def test_listeners_may_fail_and_wait(face: Blocking | Asyncio, here: HereBroker,
             server.on_player_joined(waits)
         player = await stage.player(7)
         await seen.count(1)
-        await sdk_log.wait_for("a listener failed")
+        await sdk_log.wait_for(f"server: the listener {broken.__qualname__} failed")
         await stage.still_works(server, player)
 
     scene(face, here)

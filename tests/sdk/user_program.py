@@ -1,126 +1,76 @@
-"""A program of a user, written once: an auction house with bidders. It runs on both faces and on any loop.
+"""A program of a user, written once: an auction house with bidders. It uses every part of the SDK.
 
 python tests/sdk/user_program.py FACE PLAYERS BACKEND
 
-FACE is `blocking`, `anyio`, or the name of a loop for the asyncio face, as in `tests/support/loops.py`. The
-program prints what happens, one line each, and each face prints the same. In the blocking face, nothing waits
-for a loop: the coroutines of this program run to their end without one.
+FACE is `blocking`, `anyio`, or the name of a loop in `tests/support/loops.py`. The program prints what
+happens, and prints the same on each face and each loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
-import ringback
-import ringback.aio
-from ringback import OPERATORS, CallbackError, Code, UnknownPlayer
+from support.user_faces import face_of
 
-PATIENCE_S = 30.0
+from ringback import OPERATORS, CallbackError, ClientCallback, Limits, Retry, ServerCallback, remaining
+
 ITEMS = {"lamp": 10, "clock": 25}
 BIDDERS = {1: 40, 2: 30, "carol": 100}
+PATIENT = Retry(attempts=1000, first_delay=0.01, longest_delay=0.05)
 
 
-class BlockingFace:
-    """The blocking face behind `async` and `await`: none of these coroutines waits for a loop."""
-
-    module: Any = ringback
-
-    async def enter(self, stack: AsyncExitStack, endpoint: Any) -> Any:
-        return stack.enter_context(endpoint)
-
-    async def end(self, call: Any) -> Any:
-        return call.result()
-
-    async def ends(self, group: Any) -> list[tuple[Any, Any]]:
-        return list(group)
-
-    async def wait(self, event: threading.Event) -> bool:
-        return event.wait(PATIENCE_S)
-
-    def run(self, main: Awaitable[None]) -> None:
-        with suppress(StopIteration):
-            main.__await__().send(None)  # type: ignore[attr-defined]
-            raise AssertionError("the blocking face waited for a loop")
+@dataclass
+class Bid:
+    item: str
+    price: int
 
 
-class AsyncioFace:
-    """The asyncio face, on a loop of some kind."""
-
-    module: Any = ringback.aio
-
-    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        self._new_loop = new_loop
-
-    async def enter(self, stack: AsyncExitStack, endpoint: Any) -> Any:
-        return await stack.enter_async_context(endpoint)
-
-    async def end(self, call: Any) -> Any:
-        return await call
-
-    async def ends(self, group: Any) -> list[tuple[Any, Any]]:
-        return [item async for item in group]
-
-    async def wait(self, event: threading.Event) -> bool:
-        return await asyncio.to_thread(event.wait, PATIENCE_S)
-
-    def run(self, main: Awaitable[None]) -> None:
-        with asyncio.Runner(loop_factory=self._new_loop) as runner:
-            runner.run(main)  # type: ignore[arg-type]
-
-
-class AnyioFace(AsyncioFace):
-    """The asyncio face in a program of anyio."""
-
-    def run(self, main: Awaitable[None]) -> None:
-        import anyio
-
-        async def program() -> None:
-            await main
-
-        anyio.run(program, backend="asyncio")
+BID = ServerCallback("bid", Bid, str)
+CONFIRM = ClientCallback("confirm", Bid, bool)
+PURSE = ClientCallback("purse", None, int)
 
 
 class House:
-    """The server: it keeps the highest bid for each item, and tells the others of it."""
+    """A server: it keeps the highest bid for each item, which it shares with the server that follows it."""
 
-    def __init__(self, face: Any, server: Any) -> None:
-        self.face, self.server = face, server
-        self.best: dict[str, tuple[int, Any]] = {item: (price, None) for item, price in ITEMS.items()}
+    def __init__(self, face: Any, name: str, server: Any, best: dict[str, tuple[int, Any]]) -> None:
+        self.face, self.name, self.server, self.best = face, name, server, best
+        self.everybody, self.left, self.held = threading.Event(), threading.Event(), threading.Event()
         self.joined: list[Any] = []
-        self.everybody = threading.Event()
+        self.cb: Any = None
         server.on_player_joined(self.welcome)
-        server.register_server_callback("items", self.items)
-        server.register_server_callback("bid", self.bid)
+        server.on_player_left(lambda player_id: self.left.set())
+        server.register(BID, self.bid)
+        server.register_server_callback("items", self.items, idempotent=True)
         server.register_server_callback("sell", self.sell, allow=OPERATORS)
         server.register_server_callback("appraise", self.appraise, limit="1/h")
-        server.register_server_callback("wait", self.wait)
+        server.register_server_callback("hold", self.hold)
         server.register_server_callback("later", self.later)
+        server.register_server_callback("catalogue", self.catalogue)
 
     def welcome(self, player_id: Any) -> None:
         self.joined.append(player_id)
         if len(self.joined) == len(BIDDERS):
             self.everybody.set()
 
-    def items(self, source: Any, payload: Any) -> dict[str, int]:
-        return {item: price for item, (price, _) in self.best.items()}
+    def items(self, source: Any, payload: Any) -> list[Any]:
+        return [self.name, {item: price for item, (price, _) in self.best.items()}]
 
-    async def bid(self, source: Any, payload: dict[str, Any]) -> str:
+    async def bid(self, source: Any, bid: Bid) -> str:
         """Ask the bidder to confirm, before the bid counts."""
-        item, price = payload["item"], payload["price"]
-        if item not in self.best:
+        if bid.item not in self.best:
             raise CallbackError("there is no such item", code="NO_ITEM", data=sorted(self.best))
-        if price <= self.best[item][0]:
-            return f"{price} is too low"
-        call = self.server.trigger_client_callback("confirm", source, {"item": item, "price": price})
-        if not await self.face.end(call):
+        if bid.price <= self.best[bid.item][0]:
+            return f"{bid.price} is too low"
+        if not await self.face.end(self.server.trigger(CONFIRM, source, bid)):
             return "taken back"
-        self.best[item] = (price, source)
-        return f"{item} for {price}"
+        self.best[bid.item] = (bid.price, source)
+        return f"{bid.item} for {bid.price}"
 
     def sell(self, source: Any, payload: str, cb: Any) -> None:
         price, buyer = self.best.pop(payload)
@@ -129,20 +79,27 @@ class House:
     def appraise(self, source: Any, payload: str) -> int:
         return 2 * ITEMS[payload]
 
-    def wait(self, source: Any, payload: Any, cb: Any) -> None:
-        """Never reply: the caller's time ends, or it cancels."""
+    def hold(self, source: Any, payload: Any, cb: Any) -> None:
+        """Do not reply now. The caller's time ends, or it cancels, or this replies later."""
+        self.cb = cb
+        self.held.set()
 
     def later(self, source: Any, payload: Any, cb: Any) -> None:
         """Reply from another thread."""
-        threading.Thread(target=cb, args=(f"later, {payload}",)).start()
+        threading.Thread(target=cb, args=(f"later, {payload}, {0 < (remaining() or 0) <= 15}",)).start()
+
+    def catalogue(self, source: Any, payload: Any, cb: Any) -> None:
+        for page in range(1, 4):
+            cb.progress(page)
+        cb("all pages")
 
 
 def bidder(player: Any, purse: int) -> Any:
     """Register what the house asks of a bidder."""
 
-    @player.register_client_callback("confirm")
-    def confirm(payload: dict[str, Any]) -> bool:
-        return payload["price"] <= purse
+    @player.register(CONFIRM)
+    def confirm(bid: Bid) -> bool:
+        return bid.price <= purse
 
     @player.register_client_callback("purse")
     async def has(payload: Any) -> int:
@@ -160,69 +117,110 @@ async def failure(face: Any, call: Any) -> str:
     return "it did not fail"
 
 
+async def bid_for_items(face: Any, operator: Any, first: Any, second: Any, carol: Any) -> None:
+    """Use contracts, errors, permissions and rate limits."""
+    for player, bid in ((first, Bid("lamp", 20)), (second, Bid("lamp", 15)), (second, Bid("lamp", 35))):
+        print(f"{player.player_id} bids {bid.price}:", await face.end(player.trigger(BID, bid)))
+    print("carol bids for a boat:", await failure(face, carol.trigger(BID, Bid("boat", 1))))
+    call = carol.trigger_server_callback("bid", {"item": "lamp", "price": "much"})
+    print("carol bids much:", await failure(face, call))
+    print("a player sells:", await failure(face, first.trigger_server_callback("sell", "lamp")))
+    print("the operator sells:", await face.end(operator.trigger_callback("sell", 1, "lamp")))
+    print("appraised:", await face.end(second.trigger_server_callback("appraise", "clock")))
+    call = second.trigger_server_callback("appraise", "clock")
+    print("appraised again:", (await failure(face, call)).split(":")[0])
+    print("nothing there:", await failure(face, first.trigger_server_callback("boats")))
+
+
+async def call_many(face: Any, server: Any, first: Any) -> None:
+    """Use groups, and wait for room. The first player may have four calls in flight."""
+    calls = await face.all(server.trigger_all(PURSE, None))
+    print("all purses:", sorted((str(player_id), call.result()) for player_id, call in calls.items()))
+    group = server.trigger_all_client_callbacks("purse", players=[1, "nobody"])
+    print("no purse:", [player_id for player_id, call in await face.ends(group) if call.error])
+    print("nobody:", await failure(face, server.trigger_client_callback("purse", 99)))
+    held = [first.trigger_server_callback("hold") for _ in range(4)]
+    print("no room:", await failure(face, first.trigger_server_callback("items")))
+    waiting = [first.trigger_server_callback("items", wait_for_room=True) for _ in range(50)]
+    print("cancelled:", [(call.cancel(), await failure(face, call))[0] for call in held])
+    print("there is room:", len([await face.end(call) for call in waiting]))
+    calls = []
+    for _ in range(50):
+        await face.ready_to_call(first)
+        calls.append(first.trigger_server_callback("items"))
+    print("there was room:", len([await face.end(call) for call in calls]))
+
+
+async def wait_in_all_ways(face: Any, player: Any) -> None:
+    """Use callbacks, calls as futures, deadlines and progress."""
+    seen: list[Any] = []
+    ended = threading.Event()
+
+    def then(line: str) -> Callable[..., None]:
+        return lambda *values: (seen.append((line, *values)), ended.set())[0]
+
+    player.trigger_server_callback("later", "a callback", then("came"))
+    print("a callback ran:", await face.wait(ended), seen.pop())
+    ended.clear()
+    failed = then("failed")
+    player.trigger_server_callback("boats", callback=failed, on_error=lambda error: failed(error.code_name))
+    print("it failed:", await face.wait(ended), seen.pop())
+    ended.clear()
+    call = player.trigger_server_callback("hold")
+    call.add_done_callback(lambda call: ended.set())
+    print("not yet:", await face.ends_within(call, 0.01), call.done(), call.cancelled())
+    print("taken back:", call.cancel(), await face.wait(ended), call.cancelled(), call.exception().code_name)
+    call = player.trigger_server_callback("hold", timeout=0.05)
+    print("too late:", (await failure(face, call)).split(" ")[0])
+    ended.clear()
+    player.trigger_server_callback("catalogue", None, then("result"), on_progress=seen.append)
+    print("progress:", await face.wait(ended), seen)
+    call = player.trigger_server_callback("catalogue", progress=True)
+    pages = [page async for page in face.each(call.progress())]
+    print("progress in a loop:", pages, await face.end(call))
+    large = await face.end(player.trigger_server_callback("later", "x" * 300_000))
+    print("a large payload:", len(large))
+
+
 async def run(face: Any, players: str, backend: str) -> None:
     """Hold the auction. Print what happens."""
+    best: dict[str, tuple[int, Any]] = {item: (price, None) for item, price in ITEMS.items()}
     async with AsyncExitStack() as stack:
-        server = await face.enter(stack, face.module.Server(backend))
-        house = House(face, server)
-        bidders = {
-            player_id: await face.enter(stack, bidder(face.module.Player(players, player_id), purse))
+        limits = Limits(max_in_flight=4)
+        bidders = [
+            await face.enter(stack, bidder(face.module.Player(players, player_id, limits=limits), purse))
             for player_id, purse in BIDDERS.items()
-        }
+        ]
+        print("no house yet:", await failure(face, bidders[0].trigger_server_callback("items")))
+        early = bidders[0].trigger_server_callback("items", retry=PATIENT)
+        old = House(face, "the old house", face.module.Server(backend, standby=True), best)
+        server = await face.enter(stack, old.server)
         operator = await face.enter(stack, face.module.Operator(backend))
-        print("everybody is here:", await face.wait(house.everybody), house.joined)
-        first, second, carol = bidders.values()
-        print("items:", await face.end(first.trigger_server_callback("items")))
+        print("tried again:", await face.end(early))
+        print("everybody is here:", await face.wait(old.everybody), sorted(map(str, old.joined)))
+        await bid_for_items(face, operator, *bidders)
+        await call_many(face, server, bidders[0])
+        await wait_in_all_ways(face, bidders[1])
 
-        for player, item, price in ((first, "lamp", 20), (second, "lamp", 15), (second, "lamp", 35)):
-            call = player.trigger_server_callback("bid", {"item": item, "price": price})
-            print(f"{player.player_id} bids {price}:", await face.end(call))
-        call = carol.trigger_server_callback("bid", {"item": "boat", "price": 1})
-        print("carol bids for a boat:", await failure(face, call))
-
-        bids = [{"item": "clock", "price": price} for price in range(20)]
-        calls = [carol.trigger_server_callback("bid", bid) for bid in bids]
-        print("carol bids often:", [await face.end(call) for call in calls][-1])
-
-        print("a player sells:", await failure(face, first.trigger_server_callback("sell", "lamp")))
-        print("the operator sells:", await face.end(operator.trigger_callback("sell", 1, "lamp")))
-        print("appraised:", await face.end(second.trigger_server_callback("appraise", "clock")))
-        call = second.trigger_server_callback("appraise", "clock")
-        with suppress(CallbackError):
-            await face.end(call)
-        print("appraised again:", call.error.code_name, 0 < call.error.data["retry_after"] <= 3600)
-
-        ended = await face.ends(server.trigger_all_client_callbacks("purse"))
-        print("all purses:", sorted((str(player_id), call.result()) for player_id, call in ended))
-        group = server.trigger_all_client_callbacks("purse", players=[1, "nobody"])
-        failed = sorted(str(player_id) for player_id, call in await face.ends(group) if call.error)
-        print("no purse:", failed)
-
-        called = threading.Event()
-        first.trigger_server_callback("later", "a callback", lambda _: called.set())
-        print("a callback ran:", await face.wait(called))
-        print("from a thread:", await face.end(first.trigger_server_callback("later", "a result")))
-        call = first.trigger_server_callback("wait", timeout=0.05)
-        print("too late:", (await failure(face, call)).split(" ")[0])
-        call = first.trigger_server_callback("wait")
-        call.cancel()
-        print("cancelled:", (await failure(face, call)).split(" ")[0])
-        print("nobody:", await failure(face, server.trigger_client_callback("purse", 99)))
-        assert Code.UNKNOWN_PLAYER is UnknownPlayer("").code
-
+        new = House(face, "the new house", face.module.Server(backend, standby=True), best)
+        heir = await face.enter(stack, new.server)
+        print("who acts:", server.acting, heir.acting)
+        old.held.clear()
+        begun = bidders[2].trigger_server_callback("hold")
+        print("it has begun:", await face.wait(old.held))
+        heir.on_acting(lambda acting: acting and old.cb("by the old house"))
+        await face.hand_over(server)
+        print("it was finished:", await face.end(begun))
+        print("items:", await face.end(bidders[2].trigger_server_callback("items")), heir.acting)
+        print("everybody is here:", await face.wait(new.everybody))
+        await face.close(bidders[2])
+        print("carol has left:", await face.wait(new.left), sorted(map(str, heir.players)))
         rows, _ = await face.end(operator.query("players"))
         print("the broker knows:", sorted(str(row[0]) for row in rows))
-        large = "x" * 300_000
-        print("a large payload:", len(await face.end(first.trigger_server_callback("later", large))))
-    print("connected at the end:", server.connected, first.connected)
+    print("connected at the end:", server.connected, heir.connected, bidders[0].connected)
 
 
 if __name__ == "__main__":
     name, *addresses = sys.argv[1:]
-    if name == "blocking":
-        chosen: Any = BlockingFace()
-    else:
-        from support.loops import LOOPS
-
-        chosen = AnyioFace(LOOPS["asyncio"]) if name == "anyio" else AsyncioFace(LOOPS[name])
+    chosen = face_of(name)
     chosen.run(run(chosen, *addresses))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sim.processes import BrokerProcess, EndpointProcess
+from sim.broker_process import BrokerProcess
+from sim.endpoint_process import EndpointProcess
 from sim.simulation import Simulation
 
 from ringback.protocol.frames import FrameType, Role

@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from sim.broker_process import BrokerProcess
+from sim.calls import Call
+from sim.contracts import KEY
+from sim.endpoint_process import EndpointProcess
 from sim.network import Weather, World
-from sim.processes import BrokerProcess, EndpointProcess
 from support.histories import Line, check
 
-from ringback.core import deadlines, endpoint_state, once, progress
+from ringback.core import deadlines, endpoint_state, progress, receipts, remembered_calls
 from ringback.core.permissions import OPERATORS
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
@@ -105,7 +108,7 @@ class Simulation:
         self.max_connections = one_of([1000, 1000, 6])
         self.limits = Limits(
             max_in_flight=one_of([1, 4, 4096, 4096, 4096]),
-            max_pending=one_of([2, 10, 100_000, 100_000, 100_000]),
+            max_pending=one_of([1, 2, 10, 100_000, 100_000, 100_000]),
             max_running=one_of([2, 16_384, 16_384]),
             max_queued_bytes=one_of([100, 2000, 2**26, 2**26]),
             max_calls_per_s=one_of([None] * 7 + [3, 50]),
@@ -195,8 +198,9 @@ class Simulation:
             mock.patch.object(endpoint_state, "IDLE_S", IDLE_S),
             mock.patch.object(progress, "MAX_WAITING", 3),
             mock.patch.object(deadlines, "IDLE_S", IDLE_S),
+            mock.patch.multiple(receipts, LATER_S=IDLE_S / 2, MAX_LATER=3),
             mock.patch.multiple(
-                once,
+                remembered_calls,
                 REMEMBER_S=REMEMBER_S,
                 ON_THE_WAY_S=0.2,
                 MAX_REMEMBERED=self.shrunk["MAX_REMEMBERED"],
@@ -226,6 +230,7 @@ class Simulation:
         world.run(self.run_s)
         self._heal()
         self._check_calls_work()
+        self._check_contracts_hold()
         self._check_rest()
 
     # -- operations of users
@@ -244,7 +249,7 @@ class Simulation:
                 for _ in range(world.random.choice([1, 1, 1, 5])):
                     self._call(caller)
             case x if x < 0.85:
-                caller.take_values()
+                caller.look()
                 call = self._one(caller.calls)
                 if call is not None:
                     caller.core.cancel(call)
@@ -264,7 +269,7 @@ class Simulation:
         do = self._action()
         random = self.world.random
         timeout_s = random.choice([0.0, 0.01, 0.3, 1.0, 1.0, 15.0, 15.0] + [None] * 3 * (do[0] != "never"))
-        key = random.choice(["k"] * 9 + ["other"])
+        key = random.choice(["k"] * 8 + [KEY] * 4 + ["other"])
         to, kind = random.choice(self.player_ids), FrameType.DATA
         if caller.role is Role.PLAYER:
             to = None
@@ -273,7 +278,8 @@ class Simulation:
         way = random.choice(["", "", "room", "retry", "retry", "retry room"])
         if self.world.chance(0.05):
             caller.wait_for_room()
-        caller.trigger(to, do, timeout_s, kind, key, way)
+        form = random.choice(["contract", "contract", "key", "wrong", "wrong", "wrong contract"])
+        caller.trigger(to, do, timeout_s, kind, key, way, form)
 
     def _forge(self, forger: EndpointProcess) -> None:
         """Have an endpoint reply to a call that another endpoint was asked, with a guessed id."""
@@ -285,17 +291,18 @@ class Simulation:
     def _action(self) -> list[Any]:
         """Return what the handler should do, and after how many seconds."""
         random = self.world.random
-        do = random.choice(["reply"] * 6 + ["twice", "raise", "odd", "odd data", "nested", "never"])
+        do = random.choice(["reply"] * 6 + ["twice", "raise", "odd", "odd data", "nested", "never", "wrong"])
         return [do, random.choice([0.0, 0.0, 0.01, 0.1, 0.5, 2.0])]
 
     def _register(self, life: EndpointProcess) -> None:
-        key = self.world.random.choice(["k", "other"])
+        key = self.world.random.choice(["k", "other", KEY])
         registration = life.registered.pop(key, None)
-        if registration is None and key == "other":  # calls of "k" have to work in the end
+        if registration is None and key != "k":  # calls of "k" have to work in the end
             random = self.world.random
             allow = random.choice([None, {1, 2}, OPERATORS, _raises, _forgets])
             limit = random.choice([None, "5/s", "20/s"])
-            life.register(key, allow=allow, limit=limit, idempotent=random.choice([False, True]))
+            idempotent, old = random.choice([False, True]), self.world.chance(0.3)
+            life.register(key, allow=allow, limit=limit, idempotent=idempotent, old=old)
         elif registration is None:
             life.register(key)
         else:
@@ -351,7 +358,10 @@ class Simulation:
         life = self._one(servers if self.world.chance(0.1) else acting)
         if life is not None and not life.stopped and not self._healing:
             self._last_words(life)
-            life.hand_over()
+            for _ in range(self.world.random.choice([1, 1, 3])):  # several parts of a program may ask
+                life.hand_over()
+            for _ in range(self.world.random.choice([0, 3])):  # the broker has not answered yet
+                life.trigger(self._one(self.player_ids), ["reply", 0.1], None, way="room")
             self.world.after(self._span(), self._words_of_one_that_retires, life)
 
     def _words_of_one_that_retires(self, life: EndpointProcess) -> None:
@@ -519,9 +529,7 @@ class Simulation:
         players = self.alive(Role.PLAYER)
         for life in self.alive():
             life.register("k")
-        pause_s = (
-            0.02 if min(self.limits.max_calls_per_s or 1e9, self.broker_settings.player_frames) > 50 else 0.4
-        )
+        pause_s = self._pause_s
         self.world.run(ALLOWANCE_S)
         for _ in range(2):  # the second round finds what the first has left behind
             calls = []
@@ -542,10 +550,41 @@ class Simulation:
     ) -> list[EndpointProcess]:
         return callers
 
+    @property
+    def _pause_s(self) -> float:
+        """How long to wait between two calls, so that no rate limit refuses one."""
+        rate = min(self.limits.max_calls_per_s or 1e9, self.broker_settings.player_frames)
+        return 0.02 if rate > 50 else 0.4
+
+    def _check_contracts_hold(self) -> None:
+        """Check the outcomes of calls of the contract in both directions: nothing disturbs them now."""
+        [server] = [life for life in self.alive(Role.SERVER) if life.core.acting]
+        old = self.world.chance(0.3)
+        for life in self.alive():
+            life.register(KEY, old=old)
+        self.world.run(ALLOWANCE_S)
+        calls: list[tuple[Call, str, str]] = []
+        for player in self.alive(Role.PLAYER):
+            for do, form in (("reply", "contract"), ("wrong", "contract"), ("reply", "wrong")):
+                for caller, to in ((player, None), (server, player.place)):
+                    calls.append((caller.trigger(to, [do, 0.0], 1.0, key=KEY, form=form), do, form))
+                    self.world.run(self._pause_s)
+        self.world.run(0.5)
+        for call, do, form in calls:
+            call.look()
+            wanted: tuple[str | None, str] = None, "yes"
+            if form == "wrong" and not old:
+                wanted = "INVALID_PAYLOAD", "no"
+            elif do == "wrong":
+                wanted = "INVALID_PAYLOAD" if old else "HANDLER_ERROR", "yes"
+            # The last line of a call is what the program saw of it.
+            found = [line for line in self.lines if line.get("call") == call.name][-1]
+            assert call.done and (found["code"], found["executed"]) == wanted, (found, wanted)
+
     def _check_rest(self) -> None:
         self.world.run(2 * IDLE_S + ALLOWANCE_S + 0.5)
         for life in self.alive():
-            life.take_values()
+            life.look()
             life.rest()
             if life.core.acting:
                 assert sorted(map(repr, life.core.players)) == sorted(

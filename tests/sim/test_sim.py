@@ -13,19 +13,24 @@ import pytest
 from sim.replay import REPLAY, ROOT
 from sim.simulation import Simulation, failure_of
 
+from ringback._roles.typed_calls import TypedCallBase
+from ringback.core import typed_execution
 from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
 from ringback.core.duty import Duty
 from ringback.core.execution import Execution
 from ringback.core.link_keeper import LinkKeeper
-from ringback.core.once import Once, OnceCall
+from ringback.core.once import Once
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
+from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
+from ringback.core.remembered_calls import OnceCall, RememberedCalls
 from ringback.core.retries import Retries
+from ringback.core.typed_execution import TypedExecution
 from ringback.core.waiting_room import WaitingRoom
-from ringback.errors import Code, call_error
+from ringback.errors import Code, HandlerError, call_error
 from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.frames import FrameType
 from ringback_broker.daemon.receiver import Receiver
@@ -80,7 +85,7 @@ def reply_on_any_route(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_is_told_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session, said_bye: None)
+    monkeypatch.setattr(Sessions, "_announce_end", lambda self, session, finished: None)
 
 
 def queues_outlive_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,9 +204,13 @@ def tokens_are_forgotten_with_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
         call = self.running[execution]
         detach(self, peer, execution, why, recorded)
         if call.execution is not None and not call.repeats:
-            self.calls.pop(call.name)
+            del self.memory.calls[call.name]
 
     monkeypatch.setattr(Once, "abandon", mutant)
+
+
+def outcomes_are_forgotten_when_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RememberedCalls, "replied", lambda self, call, call_id: self._forget(call))
 
 
 def the_last_try_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +219,7 @@ def the_last_try_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def an_endpoint_knows_what_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a repeat anew once its outcome is forgotten, and forget each one soon."""
-    monkeypatch.setattr(Once, "_would_know", lambda self, age_s, now: True)
+    monkeypatch.setattr(RememberedCalls, "would_know", lambda self, age_s, now: True)
     monkeypatch.setattr("sim.simulation.REMEMBER_S", 0.01)
 
 
@@ -226,9 +235,9 @@ def calls_of_servers_are_answered_at_the_one_that_acts(monkeypatch: pytest.Monke
 def nobody_is_told_of_one_that_retires_and_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     announce = Sessions._announce_end
 
-    def mutant(self: Sessions, session: Session, said_bye: bool) -> None:
+    def mutant(self: Sessions, session: Session, finished: bool) -> None:
         if session.duty is not Duties.RETIRING:
-            announce(self, session, said_bye)
+            announce(self, session, finished)
 
     monkeypatch.setattr(Sessions, "_announce_end", mutant)
 
@@ -241,9 +250,82 @@ def any_ticket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback_broker.admission.hello._shows_ticket", lambda hello, present: True)
 
 
+def payloads_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedExecution, "arguments", Execution.arguments)
+
+
+def a_payload_that_does_not_fit_is_logged_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedExecution, "begin", Execution.begin)
+
+
+def what_leaves_is_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: Any, value: Any) -> Any:
+        return self._to_plain(value)
+
+    monkeypatch.setattr("ringback.converters._MsgspecConverter.write", mutant)
+
+
+def results_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedExecution, "__call__", Execution.__call__)
+
+
+def a_wrong_result_leaves_the_reply_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a handler reply again after a result that does not fit."""
+    reply = TypedExecution.__call__
+
+    def mutant(self: TypedExecution, *results: Any) -> None:
+        failed: list[Exception] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(TypedExecution, "fail", lambda _, error: failed.append(error))
+            reply(self, *results)
+
+    monkeypatch.setattr(TypedExecution, "__call__", mutant)
+
+
+def results_are_not_checked_where_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TypedCallBase, "convert", PendingCall.convert)
+
+
+def nobody_knows_if_a_refused_payload_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = typed_execution.misfit_error
+    monkeypatch.setattr(typed_execution, "misfit_error", lambda *given: error(*given[:-1], "maybe"))
+
+
+def a_refused_payload_is_an_error_of_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typed_execution, "misfit_error", lambda *_: HandlerError("the payload does not fit"))
+
+
+def a_result_that_does_not_fit_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(self: TypedExecution, error: Exception) -> None:
+        self.refuse(HandlerError("the result does not fit", executed="no"))
+
+    monkeypatch.setattr(TypedExecution, "fail", mutant)
+
+
+def a_reply_without_room_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every reply that finds no room for one of a handler that ran."""
+    monkeypatch.setattr("ringback.core.calls_in.executed_in", lambda error: "yes")
+    monkeypatch.setattr("ringback.core.once.executed_in", lambda error: "yes")
+
+
+def questions_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CallsOut, "pending_with_peers", property(lambda self: self.pending))
+
+
 @pytest.mark.parametrize(
     "plant",
     [
+        payloads_are_not_checked,
+        a_payload_that_does_not_fit_is_logged_only,
+        what_leaves_is_not_read_back,
+        results_are_not_checked,
+        a_wrong_result_leaves_the_reply_open,
+        results_are_not_checked_where_they_arrive,
+        nobody_knows_if_a_refused_payload_ran,
+        a_refused_payload_is_an_error_of_the_handler,
+        a_result_that_does_not_fit_did_not_run,
+        a_reply_without_room_ran,
+        questions_take_room,
         a_server_leaves_what_it_has_begun,
         nobody_is_told_of_one_that_retires_and_dies,
         nobody_takes_over,
@@ -265,6 +347,7 @@ def any_ticket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
         a_wait_for_room_has_no_end,
         a_call_that_comes_again_runs_again,
         tokens_are_forgotten_with_the_link,
+        outcomes_are_forgotten_when_they_leave,
         the_last_try_says_what_ran,
         an_endpoint_knows_what_it_never_saw,
     ],

@@ -9,11 +9,13 @@ their own code for Linux needs it.
 from __future__ import annotations
 
 import _socket
+import ctypes
 import os
 import posix
 import runpy
 import select
 import sys
+import time
 from typing import Any
 
 EARLY: dict[Any, tuple[str, ...]] = {
@@ -35,7 +37,17 @@ SIGNALS = (
     *("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTSTP", "SIGCONT", "SIGWINCH", "SIGPIPE"),
     *("SIGKILL", "SIGSTOP", "SIGCHLD", "setitimer", "alarm", "pause", "pthread_sigmask", "sigwait"),
 )
+CLOCKS = ("clock_gettime", "clock_gettime_ns", "clock_getres", "pthread_getcpuclockid", "tzset")
 MODULES = ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "syslog", "uvloop")
+
+
+class _Library(ctypes.CDLL):
+    """A library with a name. There is no way to ask for the functions of the program itself."""
+
+    def __init__(self, name: str | None, *arguments: Any, **options: Any) -> None:
+        if name is None:
+            raise TypeError("bad argument type for built-in operation")
+        super().__init__(name, *arguments, **options)
 
 
 def hide() -> None:
@@ -48,8 +60,11 @@ def hide() -> None:
     import msgpack  # noqa: F401
     import zmq  # noqa: F401
 
-    for module, names in ((os, SYSTEM), (posix, SYSTEM), (signal, SIGNALS)):
+    for module, names in ((os, SYSTEM), (posix, SYSTEM), (signal, SIGNALS), (time, CLOCKS)):
         _hide(module, names)
+    ctypes.CDLL = _Library  # type: ignore[misc]
+    if sys.version_info >= (3, 13):
+        os.process_cpu_count = os.cpu_count  # as where there is no sched_getaffinity
     for name in MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     assert not any(name.partition(".")[0] == "ringback" for name in sys.modules)

@@ -16,10 +16,16 @@ class FakeMonitor:
             raise zmq.Again
         return self.messages.pop(0)
 
+    def accepted(self, descriptor: int) -> None:
+        """Report that a connection was accepted."""
+        self._report(int(zmq.EVENT_ACCEPTED), descriptor)
+
     def closed(self, descriptor: int) -> None:
         """Report that a connection has closed."""
-        event = int(zmq.EVENT_DISCONNECTED).to_bytes(2, "little") + descriptor.to_bytes(4, "little")
-        self.messages.append([event, b"somewhere"])
+        self._report(int(zmq.EVENT_DISCONNECTED), descriptor)
+
+    def _report(self, event: int, descriptor: int) -> None:
+        self.messages.append([event.to_bytes(2, "little") + descriptor.to_bytes(4, "little"), b"somewhere"])
 
 
 class EmptySocket:

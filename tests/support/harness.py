@@ -77,9 +77,9 @@ class Process:
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, patience_s: float = PATIENCE_S) -> int:
         """Wait for the end. Return the exit code."""
-        code = self.popen.wait(PATIENCE_S)
+        code = self.popen.wait(patience_s)
         self._reader.join(PATIENCE_S)
         return code
 

@@ -8,12 +8,18 @@ endpoint in one process, under a name that no other life has) and `what`. The ot
   below the endpoint. `close`: the endpoint closed its session itself.
 - `invoke`: `call` (a name that no other call has), `to` (a `name`), `as` (the source that the handler must
   get: the caller's own name, or the source that an operator names), `timeout` (seconds, or null), `hash` of
-  the payload, `asks` (whether it asks for progress), `retry` (whether it is tried again).
+  the payload, `asks` (whether it asks for progress), `retry` (whether it is tried again), `fits` (whether the
+  payload fits the contract of the callback; null if there is none), `by_contract` (whether the caller
+  triggered it by contract, or else by key).
 - `exec_start`: `call`, `source` (null on a player), `hash` of the payload, `idempotent` (whether the handler
-  may run twice for a call that is tried again). `exec_end`: `call`, `hash` of the results.
+  may run twice for a call that is tried again), `typed` (whether the handler was registered with the
+  contract).
+- `exec_end`: `call`, `hash` of the results, `fits` (whether the results fit the contract; null if there is
+  none), `typed`.
 - `report`: `call`, `number`: a handler reported progress; it numbers its reports from 0. `progress`: `call`,
   `number`: this report came to the caller.
-- `complete`: `call`, `code` (null for results), `executed`, `hash` of the results.
+- `complete`: `call`, `code` (null for results), `executed`, `hash` of the results. `look`: the same, as the
+  program sees it when it looks at a call that it triggered by contract.
 - `rest`: `tables` (the number of entries in each table; all must be 0), `counters` (see
   `ringback.core.counters`).
 
@@ -72,15 +78,21 @@ class Recorder:
         payload: Any,
         asks: bool = False,
         retry: bool = False,
+        fits: bool | None = None,
+        by_contract: bool = False,
     ) -> None:
         fields = {"as": source, "hash": digest(payload), "asks": asks, "retry": retry}
+        fields |= {"fits": fits, "by_contract": by_contract}
         self.note("invoke", call=call, to=to, timeout=timeout, **fields)
 
-    def exec_start(self, call: str, source: Any, payload: Any, idempotent: bool = False) -> None:
-        self.note("exec_start", call=call, source=source, hash=digest(payload), idempotent=idempotent)
+    def exec_start(
+        self, call: str, source: Any, payload: Any, idempotent: bool = False, typed: bool = False
+    ) -> None:
+        fields = {"hash": digest(payload), "idempotent": idempotent, "typed": typed}
+        self.note("exec_start", call=call, source=source, **fields)
 
-    def exec_end(self, call: str, results: Any) -> None:
-        self.note("exec_end", call=call, hash=digest(results))
+    def exec_end(self, call: str, results: Any, fits: bool | None = None, typed: bool = False) -> None:
+        self.note("exec_end", call=call, hash=digest(results), fits=fits, typed=typed)
 
     def report(self, call: str, number: int) -> None:
         self.note("report", call=call, number=number)
@@ -93,6 +105,12 @@ class Recorder:
 
     def error(self, call: str, code: str, executed: str) -> None:
         self.note("complete", call=call, code=code, executed=executed, hash=None)
+
+    def look(self, call: str, results: Any) -> None:
+        self.note("look", call=call, code=None, executed="yes", hash=digest(results))
+
+    def look_at_error(self, call: str, code: str, executed: str) -> None:
+        self.note("look", call=call, code=code, executed=executed, hash=None)
 
     def rest(self, tables: dict[str, int], counters: dict[str, int]) -> None:
         self.note("rest", tables=tables, counters=counters)
@@ -221,6 +239,8 @@ class _Checker:
                 self._problem(4, complete, 'a call with executed="yes" has not run')
         self._check_once(invoke, starts)
         self._check_progress(invoke, found)
+        if invoke.get("fits") is not None:
+            self._check_contract(invoke, found)
         for start in starts:
             if self._name(start) != invoke["to"]:
                 self._problem(6, start, f"a call to {invoke['to']!r} ran at {self._name(start)!r}")
@@ -249,6 +269,49 @@ class _Checker:
             if line["t"] > over:
                 self._problem(10, line, "progress came after the outcome")
             latest = line["number"]
+
+    def _check_contract(self, invoke: Line, found: dict[str, list[Line]]) -> None:
+        """Check that what does not fit a contract gets through neither to a handler nor to a caller."""
+        fits, starts = invoke["fits"], found["exec_start"]
+        if not fits and invoke["by_contract"] and starts:
+            self._problem(11, invoke, "a payload that does not fit left its caller")
+        elif not fits and any(start["typed"] for start in starts):
+            self._problem(11, invoke, "a handler got a payload that does not fit")
+        for complete in found["complete"]:
+            code, executed = complete["code"], complete["executed"]
+            # Of a call that is tried again, an earlier try may say more of what ran.
+            refused = executed == "no" or (invoke["retry"] and executed == "maybe")
+            if code == "INVALID_PAYLOAD" and (fits or not refused):
+                self._problem(11, complete, "a payload was refused that fits, or that may have run")
+            if not fits and invoke["by_contract"] and code not in ("INVALID_PAYLOAD", "TIMEOUT"):
+                self._problem(
+                    11, complete, "a payload that does not fit was not refused where it was triggered"
+                )
+            if code == "HANDLER_ERROR" and executed != "yes" and starts and not invoke["retry"]:
+                self._problem(11, complete, "a handler whose result does not fit has run")
+            result = self._result_of(complete, found["exec_end"])
+            if result is not None and result["typed"] and not result["fits"]:
+                self._problem(11, complete, "a result that does not fit left its handler")
+            if invoke["by_contract"]:
+                self._check_look(complete, result, found["look"])
+
+    def _result_of(self, complete: Line, ends: list[Line]) -> Line | None:
+        """Return the line that says what the result of a call was; None if it failed."""
+        if complete["code"] is not None:
+            return None
+        return next((end for end in ends if end["hash"] == complete["hash"]), None)
+
+    def _check_look(self, complete: Line, result: Line | None, looks: list[Line]) -> None:
+        """Check that the program sees a result that fits as it is, another one as an error."""
+        if not looks and complete["who"] not in self._ends:
+            self._problem(11, complete, "nobody looked at a call")
+        for look in looks:
+            seen = look["code"], look["executed"], look["hash"]
+            wanted = complete["code"], complete["executed"], complete["hash"]
+            if result is not None and not result["fits"]:
+                wanted = "INVALID_PAYLOAD", "yes", None
+            if seen != wanted:
+                self._problem(11, look, f"the program saw {seen}, not {wanted}")
 
     def _check_once(self, invoke: Line, starts: list[Line]) -> None:
         """Check that the handler of a call ran at most once.

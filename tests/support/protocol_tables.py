@@ -22,6 +22,7 @@ CONTROL_MAPS = (
         "HELLO",
         "WELCOME",
         "REJECT",
+        "BYE",
         "SERVER_DOWN",
         "DRAINING",
         "KEYS",

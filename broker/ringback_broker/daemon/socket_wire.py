@@ -49,7 +49,8 @@ class SocketWire:
         events.note(self._clock())
         descriptor = connection.descriptor
         # It may serve another connection by now, also one of the other side.
-        if not events.has(descriptor) and events.inode_of(descriptor) == connection.inode:
+        inode = events.inode_of(descriptor)
+        if inode and inode == connection.inode and not events.has(descriptor):
             self.shut_down(descriptor)
 
     def shut_down(self, descriptor: int) -> None:

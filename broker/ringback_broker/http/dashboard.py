@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ringback.errors import CallbackError, LinkError, Refused
@@ -294,4 +294,6 @@ def _error(error: LinkError | CallbackError) -> dict[str, Any]:
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(jsonable(value), status, HEADERS)
+    """Return a response in JSON, with escapes: a str of a peer may have a lone surrogate."""
+    text = json.dumps(jsonable(value), allow_nan=False, separators=(",", ":"))
+    return Response(text, status, HEADERS, "application/json")

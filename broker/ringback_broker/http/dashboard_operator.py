@@ -4,7 +4,6 @@ page."""
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from ringback.aio import Operator
 from ringback.credentials import KeyPair
 from ringback.errors import CallbackError, Draining, LinkError
 from ringback.protocol.control import Subject, named
+from ringback.protocol.json_values import parse_schema
 from ringback.protocol.significant import rounded
 from ringback_broker.operations.snapshot import Snapshot
 
@@ -137,10 +137,7 @@ class DashboardOperator:
         """
         for row in await _ask(await self.operator(), Subject.SCHEMAS):
             if (row["key"], row["side"]) == (key, side):
-                try:
-                    return json.loads(row["schema"])
-                except (ValueError, RecursionError):  # peers may say anything
-                    return None
+                return parse_schema(row["schema"])
         return None
 
     async def close(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from ringback_broker.net.kernel_connection import inode_of, ip_of
+from ringback_broker.net.kernel_connection import ip_of
 from ringback_broker.peers.connection import WENT_AWAY, Connection
 
 MONITORED = (
@@ -33,13 +33,13 @@ class ConnectionEvents:
 
     Args:
         monitor: the socket of the monitor.
+        inode_of: returns the inode of a descriptor; 0 if no connection of this socket has it now.
 
     Attributes:
         noted_at: since when events wait here; None: there are none.
-        inode_of: returns the inode of a descriptor.
     """
 
-    def __init__(self, monitor: Any) -> None:
+    def __init__(self, monitor: Any, inode_of: Callable[[int], int]) -> None:
         self.noted_at: float | None = None
         self.inode_of = inode_of
         self._monitor = monitor
@@ -63,7 +63,8 @@ class ConnectionEvents:
             ip, inode, failure = "", 0, ""
             if event == zmq.EVENT_ACCEPTED:
                 # The address in the event is this socket's own, not the peer's.
-                ip, inode = ip_of(descriptor), self.inode_of(descriptor)
+                inode = self.inode_of(descriptor)
+                ip = ip_of(descriptor) if inode else ""
             else:
                 failure, self._failure = self._failure, ""
             connection = Connection(descriptor, ip, inode=inode)

@@ -68,12 +68,33 @@ def ip_of(descriptor: int) -> str:
         peer.detach()
 
 
-def inode_of(descriptor: int) -> int:
-    """Return the inode of a connection; 0 if it is closed. A later one with its descriptor has another."""
+def inode_of(descriptor: int, address: str) -> int:
+    """Return the inode of a connection that was accepted at an address; 0 if there is none.
+
+    A later connection with the same descriptor has another inode, and may be one of another address.
+    """
     try:
-        return os.fstat(descriptor).st_ino
+        connection = socket.socket(fileno=descriptor)
+    except OSError:  # closed already
+        return 0
+    try:
+        name = connection.getsockname()
+        accepted = name[1] == _port_in(address) if isinstance(name, tuple) else _is_path_of(name, address)
+        return os.fstat(descriptor).st_ino if accepted else 0
     except OSError:
         return 0
+    finally:
+        connection.detach()
+
+
+def _port_in(address: str) -> int | None:
+    port = address.rpartition(":")[2]
+    return int(port) if address.startswith("tcp://") else None
+
+
+def _is_path_of(name: str | bytes, address: str) -> bool:
+    """Return whether a Unix socket has this name. An abstract one has a NUL where the address has an @."""
+    return address == "ipc://" + os.fsdecode(name).replace("\0", "@", 1)
 
 
 def shut_down(descriptor: int) -> None:

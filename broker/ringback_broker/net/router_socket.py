@@ -15,6 +15,7 @@ import zmq
 
 from ringback.protocol.limits import MAX_FRAME_BYTES
 from ringback_broker.net.connection_events import MONITORED, ConnectionEvents
+from ringback_broker.net.kernel_connection import inode_of
 from ringback_broker.peers.connection import Frame, LargeFrame, Sent, Side
 
 _MORE = zmq.SNDMORE | zmq.NOBLOCK
@@ -65,8 +66,8 @@ class RouterSocket:
         self.side = side
         self.socket = socket
         self.monitor = monitor
-        self.events = ConnectionEvents(monitor)
         self.address = address
+        self.events = ConnectionEvents(monitor, lambda descriptor: inode_of(descriptor, self.address))
         self._send_part = _plain_send(socket)
         self._lock: int | None = None
 

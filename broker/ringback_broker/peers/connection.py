@@ -32,7 +32,7 @@ class Connection:
         descriptor: its file descriptor in this process.
         ip: where it comes from; empty for a Unix socket.
         public_key: the key that its peer has proved to hold, in Z85; empty without CURVE.
-        inode: tells it from a later connection with the same descriptor; 0: not known.
+        inode: tells it from a later connection with the same descriptor; 0: it is gone already.
     """
 
     descriptor: int

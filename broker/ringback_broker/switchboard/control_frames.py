@@ -8,7 +8,7 @@ from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, Role
 from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import Frame, Side
-from ringback_broker.peers.session import Registered, Session
+from ringback_broker.peers.session import Duty, Registered, Session
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
@@ -44,7 +44,9 @@ class ControlFrames:
             case control.Pong():
                 self._counters.violations += not self._windows.confirm(session, said.body, now)
             case control.Bye():
-                self._endings.mark(session, "it said BYE", said_bye=True)
+                # A server that closes before it knows that it retires says BYE too.
+                finished = session.duty is not Duty.RETIRING or said.finished is True
+                self._endings.mark(session, "it said BYE", finished=finished)
                 self._strangers.refuse(session.side, session.connection, session.routing_id)
             case control.Keys():
                 keys = self._registered_keys.replace(

@@ -22,13 +22,13 @@ class Ending(NamedTuple):
     Attributes:
         reason: for the log.
         refusal: why the broker ends it, and what its peer is told; None if the peer has left.
-        said_bye: whether the peer said BYE.
+        finished: whether the peer said BYE, and nobody waits for a reply of it.
     """
 
     session: Session
     reason: str
     refusal: Refusal | None
-    said_bye: bool
+    finished: bool
 
 
 class Endings:
@@ -45,7 +45,7 @@ class Endings:
         self._roster = roster
 
     def mark(
-        self, session: Session, reason: str, refusal: Refusal | None = None, said_bye: bool = False
+        self, session: Session, reason: str, refusal: Refusal | None = None, finished: bool = False
     ) -> None:
         """Mark a session to end. The first reason counts."""
         if session.ended:
@@ -53,7 +53,7 @@ class Endings:
         session.ended = True
         self._roster.remove(session)
         self.gone.pop(session, None)
-        self.marked.append(Ending(session, reason, refusal, said_bye))
+        self.marked.append(Ending(session, reason, refusal, finished))
 
     def refuse(self, session: Session, code: RejectCode, reason: str) -> None:
         """Mark a session to end, and have its peer told why. Its connection is closed a little later."""

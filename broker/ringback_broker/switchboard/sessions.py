@@ -234,7 +234,7 @@ class Sessions:
                     self.realm.settle(self.realm.now)
 
     def _end(self, ending: Ending) -> None:
-        session, reason, refusal, said_bye = ending
+        session, reason, refusal, finished = ending
         if refusal is not None and not session.node:
             self._sending.send_bundle(session, session.last_seen)  # REJECT comes after what was sent before
             self._counters.count_end(refusal.code)
@@ -252,7 +252,7 @@ class Sessions:
             self._counters.sessions_ended += 1
             code = "" if refusal is None else refusal.code.name
             self._operations.log(PeerEvent("left", reason, session, code=code))
-            self._announce_end(session, said_bye)
+            self._announce_end(session, finished)
         else:  # it was gone before the WELCOME, as happens in a crowd
             self._counters.joins_delayed += 1
             self._operations.log(PeerEvent("delayed", "a connection closed before WELCOME", session))
@@ -260,7 +260,7 @@ class Sessions:
             self._strangers.refuse(session.side, session.connection, session.routing_id)
             self._reject(session.side, session.routing_id, refusal)
 
-    def _announce_end(self, session: Session, said_bye: bool) -> None:
+    def _announce_end(self, session: Session, finished: bool) -> None:
         """Tell the others that a peer is there no more."""
         if session.player_id is not None:
             left = encode(control.Left((session.player_id,)))
@@ -271,7 +271,7 @@ class Sessions:
                 self.realm.presence.left(session)
         elif session.duty is Duty.ACTING:
             self._announce_loss(session)
-        elif session.duty is Duty.RETIRING and said_bye:
+        elif session.duty is Duty.RETIRING and finished:
             if self.realm is not None:
                 self.realm.presence.server_down(session, in_order=True)
         elif session.duty is Duty.RETIRING:

@@ -120,6 +120,10 @@ def bench(
 
     Example: ringback bench --direction down --count 100 --in-flight 64,512
     """
+    from ringback_cli.load_processes import can_measure
+
+    if not can_measure():
+        raise Failure(Exit.FAILED, "this command needs Linux: it asks for the processor time of processes")
     numbers = _in_flight(in_flight)
     specs = {
         "server": _spec("server", backend, "--backend", key_file, "--key-file", broker_key),

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ringback_cli.completion import any_keys
+from ringback_cli.completion import registered_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import JSONOption, check_key
 from ringback_cli.output import print_json
-from ringback_cli.rows import all_rows, named_rows, print_rows, rows_for
+from ringback_cli.rows import all_rows, named_rows, print_rows, registered_like, rows_for
 from ringback_cli.schemas import schemas_of
 
 _HEADS = ("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms")
@@ -25,7 +25,7 @@ def callbacks(
         typer.Option(
             metavar="KEY",
             help="Print the JSON Schema of the payload that this callback takes, null if it is not known.",
-            autocompletion=any_keys,
+            autocompletion=registered_keys,
         ),
     ] = None,
     as_json: JSONOption = False,
@@ -56,9 +56,7 @@ def _schema_of(connection: Connection, key: str) -> Any:
     with connection.operator() as operator:
         rows = named_rows("callbacks", all_rows(operator, "callbacks", connection))
         if not any(row["key"] == key and row["endpoints"] for row in rows):
-            from ringback.protocol.names import did_you_mean
-
-            near = did_you_mean(key, {row["key"] for row in rows if row["endpoints"]})
+            near = registered_like(key, rows)
             reason = f"nobody has registered {key!r}"
             raise Failure(Exit.UNKNOWN_CALLBACK, f"{reason}: {near}" if near else reason)
         found = schemas_of(operator, connection, key, rows)

@@ -109,6 +109,7 @@ def _packages() -> Iterator[Finding]:
         "broker": ("rich", "tomlkit"),
         "tokens": ("pyjwt", "cryptography"),
         "metrics": ("prometheus-client", "uvicorn"),
+        "typed": ("msgspec",),
         "tracing": ("opentelemetry-api",),
     }.items():
         missing = [name for name in names if not _version(name)]
@@ -126,23 +127,32 @@ def _version(name: str) -> str:
 
 def _clock() -> Finding:
     """Check that the clock is synchronized, because tokens expire. The kernel knows."""
-    import ctypes
-
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    buffer = ctypes.create_string_buffer(1024)  # struct timex, all zeros: a read-only request
-    try:
-        state = ctypes.CDLL(None).adjtimex(buffer)
-    except AttributeError:  # this libc does not have it
-        state = -1
+    state = _clock_state()
     if state == CLOCK_UNSYNCHRONIZED:
         advice = "tokens need clocks that agree to seconds: run chrony or systemd-timesyncd"
         return Finding("clock", Verdict.WARNING, f"{now}, not synchronized", advice)
     return Finding("clock", Verdict.OK, now if state < 0 else f"{now}, synchronized")
 
 
-def _descriptors(settings: BrokerSettings) -> Finding:
-    import resource
+def _clock_state() -> int:
+    """Return what adjtimex(2) returns, and -1 where the system does not have it."""
+    import ctypes
 
+    buffer = ctypes.create_string_buffer(1024)  # struct timex, all zeros: a read-only request
+    try:
+        state: int = ctypes.CDLL(None).adjtimex(buffer)
+    except (AttributeError, TypeError):  # another libc; Windows
+        return -1
+    return state
+
+
+def _descriptors(settings: BrokerSettings) -> Finding:
+    try:
+        import resource
+    except ModuleNotFoundError:
+        found = "this system has no such limit"
+        return Finding("descriptors", Verdict.OK, found, "to run a broker: Linux, a container, or WSL 2")
     from ringback_broker.daemon.descriptors import RESERVED, connections
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

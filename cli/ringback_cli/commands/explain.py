@@ -13,7 +13,7 @@ from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit
 from ringback_cli.options import JSONOption, StringIDOption, check_key, parse_player_id
 from ringback_cli.output import one_line, print_json, print_line
-from ringback_cli.rows import all_rows, concerns, named_rows
+from ringback_cli.rows import all_rows, concerns, named_rows, registered_like
 from ringback_cli.schemas import describe, schemas_of
 
 if TYPE_CHECKING:
@@ -134,10 +134,8 @@ def _explain_callback(operator: Operator, connection: Connection, key: str) -> t
     for row in found:
         reasons += _describe_calls(row)
     if not registered:
-        from ringback.protocol.names import did_you_mean
-
         reasons.append(f"nobody has registered {key!r}: its calls fail with UNKNOWN_CALLBACK or NO_SERVER")
-        near = did_you_mean(key, {row["key"] for row in rows if row["endpoints"]})
+        near = registered_like(key, rows)
         reasons += [near] if near else []
     if not any(row["side"] == "server" and row["endpoints"] for row in rows):
         reasons.append("no server with callbacks is connected")

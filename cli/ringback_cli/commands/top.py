@@ -107,6 +107,10 @@ def _column(view: View, name: str | None) -> str:
 
 def _on_terminal() -> bool:
     """Return whether there is a keyboard to read, and a terminal that can place its cursor."""
+    try:
+        import termios  # noqa: F401
+    except ModuleNotFoundError:  # Windows: its terminals have another way to read keys
+        return False
     streams = (sys.stdin, sys.stdout)
     return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 

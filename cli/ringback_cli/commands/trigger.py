@@ -12,6 +12,7 @@ from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     JSONErrorsOption,
     ProgressOption,
+    RetryOption,
     StringIDOption,
     check_key,
     parse_player_id,
@@ -92,6 +93,7 @@ def server(
     ] = None,
     string_id: StringIDOption = False,
     progress: ProgressOption = False,
+    retry: RetryOption = False,
     as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of the server: as an operator in the name of a source, or as a player.
@@ -114,12 +116,14 @@ def server(
     if as_player is None:
         with connection.operator() as operator:
             call = operator.trigger_callback(
-                key, caller, value, timeout=connection.left_s(), progress=progress
+                key, caller, value, timeout=connection.left_s(), progress=progress, retry=retry
             )
             result = result_of(call, shows_progress=progress)
     else:
         with connection.player(caller) as player:
-            call = player.trigger_server_callback(key, value, timeout=connection.left_s(), progress=progress)
+            call = player.trigger_server_callback(
+                key, value, timeout=connection.left_s(), progress=progress, retry=retry
+            )
             result = result_of(call, shows_progress=progress)
     print_json(result)
 
@@ -138,6 +142,7 @@ def client(
     payload: PayloadArgument = None,
     string_id: StringIDOption = False,
     progress: ProgressOption = False,
+    retry: RetryOption = False,
     as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of one player.
@@ -149,7 +154,7 @@ def client(
     value = read_payload(payload)
     with connection.operator() as operator:
         call = operator.trigger_client_callback(
-            key, called, value, timeout=connection.left_s(), progress=progress
+            key, called, value, timeout=connection.left_s(), progress=progress, retry=retry
         )
         result = result_of(call, shows_progress=progress)
     print_json(result)
@@ -161,6 +166,7 @@ def all_players(
     connection: Connection,
     key: ClientKeyArgument,
     payload: PayloadArgument = None,
+    retry: RetryOption = False,
     as_json: JSONErrorsOption = False,
 ) -> None:
     """Trigger a callback of every connected player, and print an array of the outcomes.
@@ -171,7 +177,9 @@ def all_players(
     value = read_payload(payload)
     with connection.operator() as operator:
         called = [row[0] for row in all_rows(operator, "players", connection)]
-        group = operator.trigger_all_client_callbacks(key, value, players=called, timeout=connection.left_s())
+        group = operator.trigger_all_client_callbacks(
+            key, value, players=called, timeout=connection.left_s(), retry=retry
+        )
         with progress_bar("calls", len(called)) as step:
             calls = calls_of(group, step)
         outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]

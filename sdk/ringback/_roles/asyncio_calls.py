@@ -83,14 +83,14 @@ class Call(CallBase[R_co]):
     def progress(self) -> AsyncIterator[Any]:
         """Iterate the values that the handler reports by `cb.progress(value)`, until the call ends.
 
-        The call must be triggered with `progress=True`. At most 1024 values wait; then the oldest is dropped,
-        see `progress_lost`. To leave the loop early, or to cancel its task, does not cancel the call. If the
-        call fails, the loop ends, and awaiting the call raises.
+        The call must be triggered with `progress=True`. At most 1024 values, of 16 MiB in all, wait; then
+        the oldest is dropped, see `progress_lost`. To leave the loop early, or to cancel its task, does not
+        cancel the call. If the call fails, the loop ends, and awaiting the call raises.
 
         Raises:
             UsageError: the call did not ask for progress, or has an `on_progress`.
         """
-        values = getattr(self, "_progress", None)
+        values = self._progress_taker
         if isinstance(values, IteratedProgress):
             return values
         raise self._no_progress()
@@ -111,6 +111,7 @@ class Call(CallBase[R_co]):
         """Call `function(call)` on the event loop once the call has ended; soon if it has ended already.
 
         Raises:
+            TypeError: it is not a function, or it is a coroutine function.
             UsageError: the call has not ended, and this is not the loop of its endpoint.
         """
         if not self._done:
@@ -162,6 +163,7 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         This and the next function make `asyncio.wait` take a group.
 
         Raises:
+            TypeError: it is not a function, or it is a coroutine function.
             UsageError: not all calls have ended, and this is not the loop of their endpoint.
         """
         if not self._complete:
@@ -179,9 +181,22 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         Raises:
             asyncio.InvalidStateError: not all calls have ended.
         """
+        self._check_done()
+        return self._error
+
+    def result(self) -> dict[PlayerID, Call[R_co]]:
+        """Return the call of each player, by player ID, as `await group` does.
+
+        Raises:
+            asyncio.InvalidStateError: not all calls have ended.
+            CallbackError: the list of connected players could not be read.
+        """
+        self._check_done()
+        return self._result()
+
+    def _check_done(self) -> None:
         if not self._complete:
             raise asyncio.InvalidStateError("not all calls of the group have ended: await it first")
-        return self._error
 
     async def __aiter__(self) -> AsyncIterator[tuple[PlayerID, Call[R_co]]]:
         position = 0

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import Random, SystemRandom
 from secrets import token_bytes
-from typing import Any, Generic, Literal, NoReturn, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 from weakref import WeakMethod
 
 from ringback._roles.calls import CallBase
 from ringback._roles.groups import GroupBase
+from ringback._roles.trigger_options import Callback, OnError, OnProgress, check_functions
 from ringback._roles.typed_calls import Outgoing, TypedCallBase
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import ShellBase
@@ -27,7 +28,7 @@ from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
-from ringback.core.registry import Registry
+from ringback.core.registry import Registry, check_flag
 from ringback.core.retries import Retry, Tries
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
@@ -36,44 +37,16 @@ from ringback.protocol.contexts import PROGRESS, bounded
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
-from ringback.protocol.player_ids import PlayerID, check_player_id, encode_player_id
 from ringback.protocol.repeats import TOKEN_BYTES
 
 C = TypeVar("C", bound=CallBase[Any])
 G = TypeVar("G", bound=GroupBase[Any])
 F = TypeVar("F", bound=Callable[..., object])
-Callback = Callable[..., object]
-OnError = Callable[[CallbackError], object]
-OnProgress = Callable[[Any], object]
 Send = Callable[[PendingCall, FrameType | None, bytes, bytes], None]
 """Sends a call. The arguments are those of `Endpoint.call`."""
 
-
-class TriggerOptions(TypedDict, total=False):
-    """The options of every trigger, as type checkers see them in `trigger`."""
-
-    on_error: OnError | None
-    timeout: float | None
-    wait_for_room: bool
-    on_progress: OnProgress | None
-    progress: bool
-    retry: bool | Retry | None
-
-
-class GroupOptions(TypedDict, total=False):
-    """The options of every trigger on many players, as type checkers see them in `trigger_all`."""
-
-    players: Iterable[PlayerID] | None
-    timeout: float | None
-    retry: bool | Retry | None
-
-
 RETRY = Retry()
 """What `retry=True` means."""
-
-MAX_ENCODED_IDS = 16_384
-"""Player IDs that are kept in bytes. This saves 4 % of the instructions of a call to a player."""
-
 
 _LISTENS_TO = {
     EndpointEvent.CONNECTED: "address",
@@ -282,7 +255,7 @@ class RoleBase(ABC, Generic[C, G]):
             make, encoder = typed.maker(self._typed_class), typed.encoder(self._encoder())
         call = make(next(self._ids), key, deadline, callback, on_error, now, self)
         if callback is not None or on_error is not None:
-            _check_functions(callback, on_error)
+            check_functions(callback, on_error)
             call._context = call_context.clean_context()
         tracer = call_context.tracer
         context = None if tracer is None else tracer.triggered(call, kind, encoded_id)
@@ -308,7 +281,11 @@ class RoleBase(ABC, Generic[C, G]):
 
         Args:
             bounded: whether the number of calls that wait may forbid it; see `WaitingRoom.add`.
+
+        Raises:
+            TypeError: `retry` or `wait_for_room` has the wrong type.
         """
+        check_flag("wait_for_room", wait_for_room)
         if retry is None or retry is False:
             return partial(self._send_when_room, bounded) if wait_for_room else None
         if retry is not True and not isinstance(retry, Retry):
@@ -345,43 +322,3 @@ class RoleBase(ABC, Generic[C, G]):
     def cancel_call(self, call: PendingCall) -> None:
         """Cancel a call, for `Call.cancel`."""
         self._submit(self._endpoint.cancel, call)
-
-
-def asks_for_progress(on_progress: OnProgress | None, progress: bool) -> OnProgress | Literal[True] | None:
-    """Return whether a call asks for progress, or the function that gets it; None if it does not ask.
-
-    Raises:
-        TypeError: `on_progress` is not a function, or `progress` not a bool.
-    """
-    if on_progress is not None:
-        if not callable(on_progress):
-            raise TypeError(f"on_progress must be a function or None, not {type(on_progress).__name__}")
-        return on_progress
-    if progress is not True:
-        if progress is not False:
-            raise TypeError(f"progress must be a bool, not {type(progress).__name__}")
-        return None
-    return True
-
-
-def _check_functions(callback: Any, on_error: Any) -> None:
-    for name, function in (("callback", callback), ("on_error", on_error)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function or None, not {type(function).__name__}")
-
-
-@lru_cache(MAX_ENCODED_IDS, typed=True)  # typed: True is equal to the ID 1, but is not an ID
-def _cached_id(player_id: Any) -> bytes:
-    return encode_player_id(check_player_id(player_id))
-
-
-def encoded_player_id(player_id: Any) -> bytes:
-    """Return a player ID in bytes.
-
-    Raises:
-        TypeError, ValueError: it is not a player ID.
-    """
-    try:
-        return _cached_id(player_id)
-    except TypeError:  # not hashable, so not an ID: raise the error that says so
-        return encode_player_id(check_player_id(player_id))

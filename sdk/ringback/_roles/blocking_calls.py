@@ -47,7 +47,7 @@ class Call(CallBase[R_co]):
                 over, this is `CallTimeout`.
             TimeoutError: the call has not ended within `timeout`. Unlike `CallTimeout`, which is one too,
                 this is no `CallbackError`.
-            UsageError: an `allow` function cannot wait for a call.
+            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call.
         """
         self._wait(timeout)
         return self._result()
@@ -72,7 +72,7 @@ class Call(CallBase[R_co]):
 
         Raises:
             TimeoutError: the call has not ended within `timeout`.
-            UsageError: an `allow` function cannot wait for a call.
+            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call.
         """
         self._wait(timeout)
         return self._error
@@ -90,17 +90,28 @@ class Call(CallBase[R_co]):
     def progress(self) -> Iterator[Any]:
         """Iterate the values that the handler reports by `cb.progress(value)`, until the call ends.
 
-        The call must be triggered with `progress=True`. At most 1024 values wait; then the oldest is dropped,
-        see `progress_lost`. To leave the loop early does not cancel the call. If the call fails, the loop
-        ends, and `result` raises.
+        The call must be triggered with `progress=True`. At most 1024 values, of 16 MiB in all, wait; then
+        the oldest is dropped, see `progress_lost`. To leave the loop early does not cancel the call. If the
+        call fails, the loop ends, and `result` raises.
 
         Raises:
             UsageError: the call did not ask for progress, or has an `on_progress`.
         """
-        values = getattr(self, "_progress", None)
+        values = self._progress_taker
         if isinstance(values, IteratedProgress):
-            return values
+            return self._iterate(values)
         raise self._no_progress()
+
+    def _iterate(self, values: IteratedProgress) -> Iterator[Any]:
+        while True:
+            try:
+                value = next(values)
+            except StopIteration:
+                return
+            except BaseException:  # as Ctrl-C
+                self.seen()
+                raise
+            yield value
 
     def future(self) -> Future[R_co]:
         """Return a future of `concurrent.futures` that ends as the call does.
@@ -109,8 +120,8 @@ class Call(CallBase[R_co]):
         cancels the call. The future of a cancelled call is cancelled.
 
         The done callbacks of the future run on the endpoint's I/O thread, so they must not block or wait.
-        Those of the call may. A handler that waits for futures keeps its worker busy; one that waits for
-        calls does not.
+        Those of the call may. A handler that waits for futures by `wait` or `as_completed` keeps its worker
+        busy; one that waits for a call, or by `result` of a future, does not.
         """
         from ringback._roles.call_futures import future_of  # loads logging and more, for few programs
 
@@ -206,6 +217,20 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         """
         self._wait(lambda: self._complete, timeout)
         return self._result()
+
+    def result(self, timeout: float | None = None) -> dict[PlayerID, Call[R_co]]:
+        """Wait and return as `all` does: this is the name that a future has for it."""
+        return self.all(timeout)
+
+    def future(self) -> Future[dict[PlayerID, Call[R_co]]]:
+        """Return a future of `concurrent.futures` that ends as the group does, as that of a call.
+
+        Cancelling the future cancels the calls.
+        """
+        from ringback._roles.call_futures import future_of_group  # loads logging and more, for few programs
+
+        self._shell.check_process()
+        return future_of_group(self)
 
     def exception(self, timeout: float | None = None) -> CallbackError | None:
         """Wait as `all` does. Return why the list of connected players could not be read, None if it could.

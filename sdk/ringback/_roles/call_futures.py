@@ -1,15 +1,38 @@
-"""Calls as futures of `concurrent.futures`, for `wait`, `as_completed` and `asyncio.wrap_future`."""
+"""Calls and groups as futures of `concurrent.futures`: `wait`, `as_completed`, `asyncio.wrap_future`."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ringback._roles.calls import CallBase, R_co
+from ringback._roles.groups import C_co, GroupBase
 from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.worker_pool import waiting
 from ringback.errors import Cancelled, fresh
+from ringback.protocol.player_ids import PlayerID
+
+R = TypeVar("R")
+
+
+class CallFuture(Future[R]):
+    """A future of a call or a group. To wait for it is to wait for the call.
+
+    A worker that waits is replaced meanwhile, and a wait on the thread that would end it is an error.
+    """
+
+    def result(self, timeout: float | None = None) -> R:
+        try:
+            with nullcontext() if self.done() else waiting():
+                return super().result(timeout)
+        finally:
+            del self  # the traceback of an error has this frame, and the future has the error
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        with nullcontext() if self.done() else waiting():
+            return super().exception(timeout)
 
 
 def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
@@ -19,11 +42,31 @@ def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
         shell: the shell of the call's endpoint. One of its workers converts the result of a typed call.
     """
     call.seen()
-    future: Future[R_co] = Future()
+    future: Future[R_co] = CallFuture()
     future.add_done_callback(partial(_future_ended, call))
     end = partial(_call_ended, future)
     call.add_waiter(shell.when_ended(call, end) if call.typed else partial(end, call))
     return future
+
+
+def future_of_group(group: GroupBase[C_co]) -> Future[dict[PlayerID, C_co]]:
+    """Return a future that ends as a group does. To cancel it cancels the calls of the group."""
+    group._look()
+    future: Future[dict[PlayerID, C_co]] = CallFuture()
+    future.add_done_callback(partial(_future_ended, group))
+    group._waiters.append(partial(_group_ended, future, group))
+    group._wake()
+    return future
+
+
+def _group_ended(future: Future[Any], group: GroupBase[Any]) -> None:
+    with suppress(InvalidStateError):  # the program has cancelled the future meanwhile
+        if group.cancelled():
+            future.cancel()
+        elif group._error is not None:
+            future.set_exception(fresh(group._error))
+        else:
+            future.set_result(group._result())
 
 
 def _call_ended(future: Future[Any], call: CallBase[Any]) -> None:
@@ -39,7 +82,7 @@ def _call_ended(future: Future[Any], call: CallBase[Any]) -> None:
             future.set_exception(fresh(error))
 
 
-def _future_ended(call: CallBase[Any], future: Future[Any]) -> None:
+def _future_ended(call: CallBase[Any] | GroupBase[Any], future: Future[Any]) -> None:
     if future.cancelled():
         future.set_running_or_notify_cancel()  # wakes those who wait for a cancelled future
         call.cancel()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from ringback._runtime.log import log, owner_of, printable, target_of
 from ringback.core.pending_call import PendingCall
-from ringback.core.progress import Progress
 from ringback.errors import Cancelled, ConnectionLost, UsageError, fresh
 
 if TYPE_CHECKING:
@@ -48,13 +47,13 @@ class CallBase(PendingCall, Generic[R_co]):
 
     @property
     def progress_lost(self) -> int:
-        """How many values of the progress were dropped because more than 1024 waited for the program."""
-        progress: Progress | None = getattr(self, "_progress", None)
+        """How many values of the progress were dropped because too many waited for the program."""
+        progress = self._progress_taker
         return 0 if progress is None else progress.lost
 
     def _no_progress(self) -> UsageError:
         """Return why the progress of this call cannot be iterated."""
-        if hasattr(self, "_progress"):
+        if self._progress_taker is not None:
             return UsageError(f"the progress of the call of {self.key!r} goes to its on_progress")
         return UsageError(f"the call of {self.key!r} asked for no progress: trigger it with progress=True")
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from ringback._argument_names import checks_names
-from ringback._roles.base import C, Callback, G, OnError
+from ringback._roles.base import C, G
 from ringback._roles.calls import CallBase
+from ringback._roles.trigger_options import Callback, OnError
 from ringback._roles.trusted import TrustedRole, time_left
 from ringback._runtime import call_context
 from ringback.protocol.control import Order, Subject, What, check_subject

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Unpack, overload
 
 from ringback._argument_names import NoOthers, check_options, checks_names, reject
-from ringback._roles.base import C, Callback, F, G, OnError, OnProgress, RoleBase, asks_for_progress
+from ringback._roles.base import C, F, G, RoleBase
 from ringback._roles.registering import RegisterOptions, register, register_contract
+from ringback._roles.trigger_options import Callback, OnError, OnProgress, asks_for_progress
 from ringback._roles.typed_calls import Outgoing
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
 from ringback.contracts import (
@@ -146,6 +147,7 @@ class PlayerRole(RoleBase[C, G]):
         """
         if unknown:
             reject(PlayerRole.trigger_server_callback, unknown)
+        # Flat, and again in each trigger: most calls have none of these options.
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:

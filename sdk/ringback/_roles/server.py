@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Unpack, overload
 
 from ringback._argument_names import check_options, checks_names
-from ringback._roles.base import C, Callback, F, G, OnError
+from ringback._roles.base import C, F, G
 from ringback._roles.registering import ServerRegisterOptions, register, register_contract
+from ringback._roles.trigger_options import Callback, OnError
 from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback.contracts import P, R, RegisterOnServer, ServerCallback, ServerHandler
@@ -147,6 +148,10 @@ class ServerRole(TrustedRole[C, G]):
         has handed over.
         """
         return self._shell.running and self._endpoint.acting
+
+    def _state(self) -> str:
+        state = super()._state()
+        return f"{state}, does not act" if state == "connected" and not self.acting else state
 
     def on_acting(self, listener: F) -> F:
         """Call `listener(acting)` each time `acting` changes: with True or False.

@@ -9,13 +9,11 @@ from functools import partial
 from typing import Any, Unpack
 
 from ringback._argument_names import NoOthers, checks_names, reject
-from ringback._roles.base import (
-    C,
+from ringback._roles.base import C, G, RoleBase
+from ringback._roles.trigger_options import (
     Callback,
-    G,
     OnError,
     OnProgress,
-    RoleBase,
     asks_for_progress,
     encoded_player_id,
 )
@@ -67,8 +65,8 @@ class TrustedRole(RoleBase[C, G]):
             on_progress: a function that is called with each value that the handler reports by
                 `cb.progress(value)`: in order, and before `callback`. It may be a coroutine function.
             progress: whether the program iterates these values, by `call.progress()`.
-            retry: whether to try the call again within its time, as long as its handler cannot run twice by
-                that: True, or a `Retry` that says how often and when. docs/guide.md says which errors it is
+            retry: whether to try the call again within its time, as long as this cannot run its handler
+                twice: True, or a `Retry` that says how often and when. docs/guide.md says which errors it is
                 for. `executed` of the error is then true of all tries together.
 
         Returns:
@@ -80,6 +78,7 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_client_callback, unknown)
+        # Flat, and again in each trigger: most calls have none of these options.
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:
@@ -123,6 +122,7 @@ class TrustedRole(RoleBase[C, G]):
         """
         if unknown:
             reject(TrustedRole.trigger_callback, unknown)
+        # Flat, and again in each trigger: most calls have none of these options.
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks = None
         if on_progress is not None or progress:

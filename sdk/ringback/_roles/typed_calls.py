@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ringback._roles.calls import CallBase, R_co
+from ringback._runtime.containment import asks_to_exit
 from ringback.contracts import Contract
 from ringback.core.conversion import Converter, misfit_error, one_result
-from ringback.errors import InvalidPayload, fresh, stripped
+from ringback.errors import CallbackError, InvalidPayload, fresh, stripped
 from ringback.protocol.envelopes import Encoder
 
 
@@ -26,7 +27,7 @@ class TypedCallBase(CallBase[R_co]):
     _raw: tuple[Any, ...] | None
     """The results as they came, until they are converted."""
 
-    def settle(self, results: tuple[Any, ...], error: Any) -> None:
+    def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
         """Keep the outcome and wake those who wait."""
         self._raw = None if error is not None else results
         super().settle(results, error)
@@ -39,7 +40,9 @@ class TypedCallBase(CallBase[R_co]):
         # Two threads may be in here. Both convert the same, and neither reads what the other has written.
         try:
             self._results = (self._converter.read(one_result(raw)),)
-        except Exception as error:
+        except BaseException as error:  # whatever it is, somebody waits for an outcome
+            if asks_to_exit(error):  # the next look converts again
+                raise
             self._error = stripped(misfit_error("result", self._converter, error, "yes"))
             self._results = ()
         self._raw = None

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -17,14 +18,13 @@ from ringback._runtime import call_context
 from ringback._runtime.base_shell import MAX_REPORTS, ShellBase
 from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.link_keys import check_token
-from ringback._runtime.log import log
 from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
-from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
+from ringback._runtime.running_handlers import callback_failed, deliver, encode_reply, run_async, run_plain
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
-from ringback.core.signatures import is_coroutine_function
+from ringback.core.signatures import is_coroutine_function, name_of
 from ringback.errors import CallbackError, HandlerError, Overloaded
 from ringback.protocol.envelopes import Encoder
 
@@ -85,7 +85,7 @@ class AsyncioHandlers(ShellBase):
                         task = run_async(execution, awaitable)
                         execution.task = context.run(self._start_task, task, execution)
             except BaseException as error:  # the handlers behind it are of other callers
-                self.contain("a handler", error)
+                self.contain(f"the handler of {execution.key!r}", error)
 
     async def _async(self, execution: Execution) -> None:
         awaitable = run_plain(execution)
@@ -108,7 +108,7 @@ class AsyncioHandlers(ShellBase):
         try:
             return run_plain(execution)
         except BaseException as error:  # sys.exit() in a thread ends no program, and so not the loop
-            self.contain("a handler", error)
+            self.contain(f"the handler of {execution.key!r}", error)
             return None
 
     def cancel(self, execution: Execution) -> None:
@@ -193,51 +193,64 @@ class AsyncioHandlers(ShellBase):
     # -- callbacks and listeners
 
     def finished(self, call: PendingCall) -> None:
-        self._loop.call_soon(self._call_user, deliver, call, context=call._context)
+        failed = partial(callback_failed, call)
+        self._loop.call_soon(self._call_user, deliver, call, failed, context=call._context)
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         for listener in self.listeners[event]:
-            self._loop.call_soon(self._call_user, listener, argument, context=self._context.copy())
+            failed = partial(self._user_failed, f"the listener {name_of(listener)}")
+            self._loop.call_soon(self._call_user, listener, argument, failed, context=self._context.copy())
 
-    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
+    def _call_user(
+        self, function: Callable[..., Any], argument: Any, failed: Callable[[BaseException], None]
+    ) -> None:
         """Run a callback or listener. If it is a coroutine function, it becomes a task."""
         try:
             result = function(argument)
             if hasattr(result, "__await__"):
-                task = self._start_task(_finish_user(result, self))
+                task = self._start_task(_finish_user(result, failed))
                 task.add_done_callback(lambda _: _close(result))
         except BaseException as error:
             if asks_to_exit(error):
                 raise
-            kind = getattr(function, "__qualname__", "")
-            log.exception("%s: a listener failed", self.log_name, extra={"kind": kind})
+            failed(error)
+
+    def _user_failed(self, what: str, _: BaseException) -> None:
+        self.user_failed(what)
 
     def report(
-        self, context: Context, function: Callable[[Any], object], value: Any, then: Callable[[], None]
+        self,
+        context: Context,
+        function: Callable[[Any], object],
+        value: Any,
+        then: Callable[[], None],
+        what: str,
     ) -> bool:
         """Call an `on_progress` of the user. Return whether it is a coroutine function.
 
         That then runs as a task, and `then` is called when the task has ended.
+
+        Args:
+            what: what the log calls the function.
         """
         try:
             awaitable: Any = context.run(function, value)
             if not hasattr(awaitable, "__await__"):
                 return False
-            task = context.run(self._start_task, self._report_async(awaitable, then))
-            task.add_done_callback(lambda _: _close(awaitable))
+            task = context.run(self._start_task, _finish_user(awaitable, partial(self._user_failed, what)))
+            task.add_done_callback(partial(self._reported, awaitable, then))
         except BaseException as error:
             if asks_to_exit(error):
                 raise
-            log.exception("%s: on_progress failed", self.log_name, extra={"kind": id(function)})
+            self.user_failed(what)
             return False
         return True
 
-    async def _report_async(self, awaitable: Any, then: Callable[[], None]) -> None:
-        try:
-            await awaitable
-        except Exception:
-            log.exception("%s: on_progress failed", self.log_name)
-        then()
+    def _reported(self, awaitable: Any, then: Callable[[], None], _: object) -> None:
+        """Go on with the next value, however the task of the one before has ended."""
+        _close(awaitable)
+        if self.running:
+            then()
 
     # -- tokens
 
@@ -295,11 +308,11 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-async def _finish_user(awaitable: Any, shell: AsyncioHandlers) -> None:
+async def _finish_user(awaitable: Any, failed: Callable[[BaseException], None]) -> None:
     try:
         await awaitable
-    except Exception:
-        log.exception("%s: a listener or callback failed", shell.log_name)
+    except Exception as error:
+        failed(error)
 
 
 def _outcome_of(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -37,8 +38,12 @@ class IteratedProgress(Progress):
             self._shell.check_loop(self._loop)
             waiter = self._loop.create_future()
             self._iterators.append(waiter)
-            await waiter
-        return self.waiting.popleft()
+            try:
+                await waiter
+            finally:  # a program that polls gives up often
+                with suppress(ValueError):
+                    self._iterators.remove(waiter)
+        return self.next_value()
 
 
 class ReportedProgress(Progress):
@@ -47,12 +52,15 @@ class ReportedProgress(Progress):
     The shell calls the function once it has read all messages, and before tasks that wait for the call go on.
     """
 
-    def __init__(self, shell: AsyncioShell, function: Callable[[Any], object], context: Context) -> None:
+    def __init__(
+        self, shell: AsyncioShell, function: Callable[[Any], object], context: Context, key: str
+    ) -> None:
         super().__init__()
         self._shell = shell
         self._function = function
         self._context = context
         self._planned = False
+        self._what = f"on_progress of a call of {key!r}"
 
     def changed(self) -> None:
         if self.waiting and not self._planned:
@@ -63,8 +71,8 @@ class ReportedProgress(Progress):
         """Report the values that wait. After one for a coroutine function, go on when its task has ended."""
         try:
             while self.waiting:
-                value = self.waiting.popleft()
-                if self._shell.report(self._context.copy(), self._function, value, self.go_on):
+                value = self.next_value()
+                if self._shell.report(self._context.copy(), self._function, value, self.go_on, self._what):
                     return
         except BaseException:  # Ctrl-C or sys.exit(): the next value is reported all the same
             self._planned = False

@@ -167,6 +167,10 @@ class ShellBase(Shell):
         who = self.log_name, key, caller_of(execution)
         log.error("%s: the handler of %r failed for %s", *who, exc_info=error, extra={"kind": kind})
 
+    def user_failed(self, what: str) -> None:
+        """Log the exception that is being handled: of a function of the user that nobody waits for."""
+        log.exception("%s: %s failed", self.log_name, what, extra={"kind": what})
+
     def allow_failed(self, key: str, error: BaseException) -> None:
         text = "%s: the allow of %r failed, so the call is forbidden"
         log.error(text, self.log_name, key, exc_info=error, extra={"kind": (key, type(error))})

@@ -12,13 +12,13 @@ from typing import Any
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import MAX_REPORTS, ShellBase
 from ringback._runtime.link_keys import check_token
-from ringback._runtime.log import log
 from ringback._runtime.options import BlockingOptions
-from ringback._runtime.running_handlers import deliver, encode_reply, run_async, run_plain
+from ringback._runtime.running_handlers import callback_failed, deliver, encode_reply, run_async, run_plain
 from ringback._runtime.worker_pool import Lane, Pool
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import EndpointEvent
+from ringback.core.signatures import name_of
 from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 
@@ -80,7 +80,8 @@ class BlockingHandlers(ShellBase):
             raise TypeError(f"a done callback must be a function, not {type(function).__name__}")
         self.check_process()
         context = call_context.clean_context()
-        return lambda: self.pool.submit(context, self._tell, function, ended, "a done callback")
+        whose = f"a call of {ended.key!r}" if isinstance(ended, PendingCall) else "a group"
+        return lambda: self.pool.submit(context, self._tell, function, ended, f"a done callback of {whose}")
 
     def tell(self, context: Context, function: Callable[[Any], object], argument: Any, what: str) -> None:
         """Run a function of the user in this thread, a worker. Log what it raises."""
@@ -98,11 +99,12 @@ class BlockingHandlers(ShellBase):
         """Do nothing: a thread cannot be stopped. The handler can check `execution.cancelled`."""
 
     def finished(self, call: PendingCall) -> None:
-        self.pool.submit(call._context, self._call_user, deliver, call)
+        self.pool.submit(call._context, self._deliver, call)
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         for listener in self.listeners[event]:
-            self._lane.submit(self._context.copy(), self._tell, listener, argument)
+            what = f"the listener {name_of(listener)}"
+            self._lane.submit(self._context.copy(), self._tell, listener, argument, what)
 
     def fetch_token(self, number: int) -> None:
         if isinstance(self._token, str):
@@ -119,20 +121,23 @@ class BlockingHandlers(ShellBase):
                 _finish(run_async(execution, awaitable))
         except BaseException as error:  # also if the system has no descriptor left for a loop
             execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
-            raise
+            self.user_failed(f"the handler of {execution.key!r}")
 
-    def _tell(self, listener: Callable[..., Any], argument: Any, what: str = "a listener") -> None:
+    def _tell(self, function: Callable[..., Any], argument: Any, what: str) -> None:
         try:
-            self._call_user(listener, argument)
-        except Exception:
-            kind = getattr(listener, "__qualname__", "")
-            log.exception("%s: %s failed", self.log_name, what, extra={"kind": kind})
+            result = function(argument)
+            if hasattr(result, "__await__"):
+                _finish(_awaited(result))
+        except BaseException:  # also sys.exit(): this is a worker, and more may wait to be told
+            self.user_failed(what)
 
-    def _call_user(self, function: Callable[..., Any], argument: Any) -> None:
-        """Run a callback or listener."""
-        result = function(argument)
-        if hasattr(result, "__await__"):
-            _finish(_awaited(result))
+    def _deliver(self, call: PendingCall) -> None:
+        try:
+            result = deliver(call)
+            if hasattr(result, "__await__"):
+                _finish(_awaited(result))
+        except BaseException as failure:
+            callback_failed(call, failure)
 
     def _fetch_token(self, number: int) -> None:
         token = ""

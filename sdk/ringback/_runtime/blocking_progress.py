@@ -21,9 +21,9 @@ class BlockingProgress(Progress):
         self._deadline = deadline
         self._condition = threading.Condition()
 
-    def take(self, value: Any) -> None:
+    def take(self, value: Any, size: int) -> None:
         with self._condition:
-            super().take(value)
+            super().take(value, size)
 
     def end(self) -> None:
         with self._condition:
@@ -49,7 +49,7 @@ class IteratedProgress(BlockingProgress):
                     raise problem
             if not self.waiting:
                 raise StopIteration
-            return self.waiting.popleft()
+            return self.next_value()
 
 
 class ReportedProgress(BlockingProgress):
@@ -61,11 +61,13 @@ class ReportedProgress(BlockingProgress):
         deadline: float | None,
         function: Callable[[Any], object],
         context: Context,
+        key: str,
     ) -> None:
         super().__init__(shell, deadline)
         self._function = function
         self._context = context
         self._planned = False
+        self._what = f"on_progress of a call of {key!r}"
         self._order = threading.Lock()
 
     def changed(self) -> None:
@@ -81,8 +83,8 @@ class ReportedProgress(BlockingProgress):
                     if not self.waiting:
                         self._planned = False
                         return
-                    value = self.waiting.popleft()
-                self._shell.tell(self._context.copy(), self._function, value, "on_progress")
+                    value = self.next_value()
+                self._shell.tell(self._context.copy(), self._function, value, self._what)
 
     def then(self, function: Callable[..., object]) -> Callable[..., object]:
         """Return a function that does the same as another, but after the values that wait are reported."""

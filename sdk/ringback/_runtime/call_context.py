@@ -65,7 +65,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
         return None
     if type(timeout) not in (int, float):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
-    if math.isnan(timeout) or timeout < 0:
+    if not timeout >= 0:  # also NaN
         raise ValueError(f"{name} must be 0 or more seconds, or None for no limit, not {timeout}")
     return timeout if timeout < LONGEST_S else None
 

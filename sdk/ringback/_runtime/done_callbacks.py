@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
@@ -14,6 +15,13 @@ class DoneCallback:
     __slots__ = ("_context", "_ended", "_function", "_loop")
 
     def __init__(self, ended: Any, function: Callable[[Any], object], context: Context | None) -> None:
+        if not callable(function):
+            raise TypeError(f"a done callback must be a function, not {type(function).__name__}")
+        if inspect.iscoroutinefunction(function):  # asyncio would call it, and never await what it returns
+            raise TypeError(
+                "a done callback of asyncio must be a plain function, not a coroutine function:"
+                " let it start a task"
+            )
         self._ended = ended
         self._function = function
         self._context = context or copy_context()

@@ -8,10 +8,10 @@ from typing import Any
 from ringback._runtime import call_context
 from ringback._runtime.log import caller_of, log, owner_of, printable, target_of
 from ringback.core.execution import Execution
+from ringback.core.outbox import executed_in
 from ringback.core.pending_call import PendingCall
-from ringback.errors import CallbackError, HandlerError, fresh, reason_of
-from ringback.protocol.envelopes import Encoder
-from ringback.protocol.limits import Limits
+from ringback.errors import CallbackError, Code, HandlerError, fresh, reason_of
+from ringback.protocol.envelopes import OWN, Encoder
 
 
 def run_plain(execution: Execution) -> Any:
@@ -75,15 +75,16 @@ def encode_reply(
     try:
         if error is None:
             return encoder.result(execution.id, results), None
+        if isinstance(error.code, Code):
+            encoder = Encoder(OWN)  # a refusal leaves, however low the limits of the endpoint are
         return encoder.error(execution.id, error), error
     except BaseException as problem:  # a value's own code may raise anything while it is encoded
         reason = problem.message if isinstance(problem, CallbackError) else reason_of(problem)
         text = "%s: the reply of the handler of %r for %s cannot be sent: %s"
         who = execution.shell.log_name, execution.key, caller_of(execution)
         log.error(text, *who, printable(reason), extra={"kind": execution.key})
-        failure = HandlerError(reason)
-        # The default limits: this error must leave, however low the limits of the endpoint are.
-        return Encoder(Limits()).error(execution.id, failure), failure
+        failure = HandlerError(reason, executed=executed_in(error))
+        return Encoder(OWN).error(execution.id, failure), failure
 
 
 def deliver(call: PendingCall) -> Any:
@@ -100,7 +101,12 @@ def deliver(call: PendingCall) -> Any:
         details = owner_of(call), call.key, printable(error), target_of(call)
         log.warning(text, *details, extra={"kind": (call.key, error.code)})
     except Exception as failure:
-        text = "%s: the callback of a call of %r failed (%s)"
-        extra = {"kind": (call.key, type(failure))}
-        log.exception(text, owner_of(call), call.key, target_of(call), extra=extra)
+        callback_failed(call, failure)
     return None
+
+
+def callback_failed(call: PendingCall, failure: BaseException) -> None:
+    """Log what the callback of a call raised."""
+    text = "%s: the callback of a call of %r failed (%s)"
+    extra = {"kind": (call.key, type(failure))}
+    log.error(text, owner_of(call), call.key, target_of(call), exc_info=failure, extra=extra)

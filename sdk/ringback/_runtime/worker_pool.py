@@ -126,7 +126,8 @@ class NoPool:
     def worker_waits(self) -> AbstractContextManager[None]:
         """Raise UsageError."""
         raise UsageError(
-            "an `allow` function cannot wait for a call: it runs on the thread that reads replies"
+            "an `allow` function, or a done callback of a future, cannot wait for a call: it runs on the"
+            " thread that reads replies"
         )
 
 

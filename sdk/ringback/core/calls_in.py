@@ -1,6 +1,7 @@
 """Calls in: the calls of others to this endpoint, from the limits that may refuse one to the reply.
 
-An execution leaves its table in `CallsIn._end`, whatever ended it, and nowhere else.
+An execution leaves its table in `CallsIn.reply` or `CallsIn.abandon`. `Once` takes out those of calls with a
+token that a reply ends.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ringback.core.endpoint_state import EndpointState
-from ringback.core.execution import Execution
+from ringback.core.execution import Execution, stopped_error
 from ringback.core.once import Once
-from ringback.core.outbox import Outbox, no_room
+from ringback.core.outbox import Outbox, executed_in, no_room
 from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
 from ringback.core.rate_limits import Rate, per_second, rate_limited
@@ -24,7 +25,6 @@ from ringback.errors import (
     Forbidden,
     Overloaded,
     UnknownCallback,
-    call_error,
 )
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import Encoder, Envelope
@@ -34,7 +34,6 @@ CROSSING_S = 0.05
 """A CANCEL that comes at most this long before a call's deadline is recorded as a TIMEOUT. A CANCEL does not
 say whether the time was over or the caller cancelled. The caller's deadline is earlier than the one here, by
 as long as the call was on its way. Without this, chance would decide which of the two is recorded."""
-
 
 PROGRESS_SHARE = 0.25
 """Progress is dropped while more than this share of `max_queued_bytes` waits for the link. The rest is for
@@ -216,7 +215,7 @@ class CallsIn:
             return
         peer = self._peers[execution.route]  # a peer stays in its table while it has executions
         if self._outbox.queued_bytes > self._limits.max_queued_bytes:
-            error = no_room("yes")
+            error = no_room(executed_in(error))
             envelope = self._encoder.error(execution.id, error)
         # Flat, although `abandon` does the same: this is for every call.
         execution.awaited = False
@@ -242,7 +241,10 @@ class CallsIn:
             self._counters.dropped_progress += 1
 
     def abandon(self, peer: Peer, call_id: int, why: Code) -> None:
-        """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT."""
+        """Stop an execution whose caller no longer waits. If its time is over, reply with TIMEOUT.
+
+        A CANCEL for a call that has ended says that its caller has the outcome.
+        """
         execution = peer.executions.pop(call_id, None)
         if execution is not None:
             now, deadline = self._state.now, execution.deadline
@@ -255,19 +257,17 @@ class CallsIn:
             execution.awaited = False
             peer.execution_bytes -= execution.size
             self.running -= 1
-            timed_out = why is Code.TIMEOUT
-            text = (
-                "its time was over before its handler replied" if timed_out else "the caller no longer waits"
-            )
-            error = call_error(why, text, "maybe")
+            error = stopped_error(why)
             if self._state.recorder is not None:
                 self._state.recorder.execution_ended(execution, peer, now, b"", error)
             execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
             # The caller may not have seen that the time is over, and a call has exactly one outcome.
-            if timed_out and not cancelled:
+            if why is Code.TIMEOUT and not cancelled:
                 self._outbox.add(peer, self._encoder.error(call_id, error))
             try:
                 execution.shell.cancel(execution)
             except BaseException as fault:  # the executions behind this one must be stopped too
                 self._state.contain("stopping a handler", fault)
+        elif why is Code.CANCELLED:
+            self.once.memory.received(peer.encoded_id, call_id)

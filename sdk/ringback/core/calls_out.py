@@ -21,7 +21,7 @@ class CallsOut:
     """The pending calls of one endpoint.
 
     Attributes:
-        pending: how many calls wait for a reply.
+        pending: how many calls wait for a reply, questions to the broker included.
         cancel_elsewhere: end a call that waits elsewhere, because its caller says so. The endpoint sets it.
     """
 
@@ -42,8 +42,10 @@ class CallsOut:
             recorder.call_made(call, envelope)
         limits = self._limits
         waiting_bytes = self._outbox.queued_bytes
-        if self.pending >= limits.max_pending:
-            text = f"{self.pending} calls wait for replies, and max_pending is {limits.max_pending}"
+        # The cheap count first: this is for every call.
+        if self.pending >= limits.max_pending and self.pending_with_peers >= limits.max_pending:
+            waiting = f"{self.pending_with_peers} calls wait for replies"
+            text = f"{waiting}, and max_pending is {limits.max_pending}"
             self.fail_unsent(call, Overloaded(text), peer)
         elif len(peer.calls) >= limits.max_in_flight:
             waiting = f"{len(peer.calls)} calls to this peer wait for replies"
@@ -56,6 +58,12 @@ class CallsOut:
         else:
             self.expect(call, peer)
             self._outbox.add(peer, envelope)
+
+    @property
+    def pending_with_peers(self) -> int:
+        """How many calls wait for a reply of a handler. Questions to the broker take no room from these."""
+        broker = self._state.peers.get(b"")
+        return self.pending if broker is None else self.pending - len(broker.calls)
 
     def expect(self, call: PendingCall, peer: Peer) -> None:
         """Put a call into the table."""
@@ -74,7 +82,8 @@ class CallsOut:
         self._counters.calls += 1
         if self._state.recorder is not None and peer is not None:
             self._state.recorder.call_ended(call, peer, self._state.now, (), error)
-        self._settle(call, (), error)
+        self._counters.errors += 1
+        self.end(call, (), error)
 
     def cancel(self, call: PendingCall) -> None:
         """End a call because its caller says so, and tell the handler's side."""
@@ -118,23 +127,14 @@ class CallsOut:
         recorder = self._state.recorder
         if recorder is not None:
             recorder.call_ended(call, peer, self._state.now, results, error)
-        self._settle(call, results, error)
-
-    def take_progress(self, peer: Peer, call_id: int, value: Any) -> None:
-        """Give a pending call a value of its progress; count one that no pending call asked for."""
-        call = peer.calls.get(call_id)
-        progress = None if call is None else getattr(call, "_progress", None)
-        if progress is None:
-            self._counters.stray_progress += 1
-        else:
-            progress.take(value)
-
-    def _settle(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        """Count an outcome, and tell the caller. Every call ends here, sent or not."""
         if error is None:
             self._counters.results += 1
         else:
             self._counters.errors += 1
+        self.end(call, results, error)
+
+    def end(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
+        """Tell the caller an outcome. Every call ends here. One that stands for others is not counted."""
         try:
             call.settle(results, error)
         except BaseException as fault:  # of somebody who waits; the calls behind this one must end too
@@ -145,15 +145,11 @@ class CallsOut:
             except BaseException as fault:
                 self._state.contain("running a callback", fault)
 
-    def end(self, call: PendingCall, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        """Tell the caller the outcome of a call that stands for others, and is not counted itself."""
-        # Like `_settle`, which is flat because it is for every call.
-        try:
-            call.settle(results, error)
-        except BaseException as fault:
-            self._state.contain("waking those who wait for a call", fault)
-        if call.callback is not None or call.on_error is not None:
-            try:
-                self._shell.finished(call)
-            except BaseException as fault:
-                self._state.contain("running a callback", fault)
+    def take_progress(self, peer: Peer, call_id: int, value: Any, size: int) -> None:
+        """Give a pending call a value of its progress; count one that no pending call asked for."""
+        call = peer.calls.get(call_id)
+        progress = None if call is None else call._progress_taker
+        if progress is None:
+            self._counters.stray_progress += 1
+        else:
+            progress.take(value, size)

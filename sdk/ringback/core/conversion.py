@@ -75,7 +75,7 @@ def one_result(results: tuple[Any, ...]) -> Any:
     return results[0] if results else None
 
 
-def misfit_text(what: str, converter: Converter, error: Exception) -> str:
+def misfit_text(what: str, converter: Converter, error: BaseException) -> str:
     """Return what is wrong with a value, and where.
 
     Args:
@@ -85,12 +85,12 @@ def misfit_text(what: str, converter: Converter, error: Exception) -> str:
     return f"the {what} does not fit {converter.name}: {path_of(error)}: {reason_of(error)}"
 
 
-def misfit_error(what: str, converter: Converter, error: Exception, executed: Executed) -> InvalidPayload:
+def misfit_error(what: str, converter: Converter, error: BaseException, executed: Executed) -> InvalidPayload:
     """Return what a caller is told of a value that does not fit."""
     text = misfit_text(what, converter, error)
     return InvalidPayload(text, executed=executed, data={"path": path_of(error)})
 
 
-def path_of(error: Exception) -> str:
+def path_of(error: BaseException) -> str:
     """Return which part of a value is wrong."""
     return error.path if isinstance(error, Misfit) else "$"

@@ -13,6 +13,7 @@ class EndpointCounters:
         calls: calls made here. They are results, errors and pending calls together.
         results: calls made here that ended with results.
         errors: calls made here that ended with an error.
+        retries: calls made here that were tries after the first one.
         executions: calls of others that were taken to be handled.
         refused: calls of others that got an error without running a handler.
         stray_replies: replies that matched no pending call: late, forged, or of an earlier session. A TIMEOUT
@@ -30,6 +31,7 @@ class EndpointCounters:
     calls: int = 0
     results: int = 0
     errors: int = 0
+    retries: int = 0
     executions: int = 0
     refused: int = 0
     stray_replies: int = 0

@@ -18,7 +18,7 @@ SWEEP_S = 0.005
 SWEEP_S_AN_ENTRY = 1e-6
 """The least time between two sweeps: a deadline fires up to 5 ms late, and 1 ms more for each 1000 calls."""
 
-MAX_REMEMBERED = 10_000
+MAX_IDLE_PEERS = 10_000
 """How many idle peers are kept for their rate limits alone, of operators and of the endpoint itself. Players
 leave and are forgotten then. Nobody says when an operator has left, and it may name any number of sources."""
 
@@ -55,7 +55,7 @@ class Deadlines:
         state = self._state
         earliest = math.inf
         entries = 0
-        remembered = []
+        kept = []
         tidy = now >= self._tidy_at  # slow rate limits leave buckets with many peers: not at each sweep
         if tidy:
             self._tidy_at = now + IDLE_S
@@ -71,11 +71,11 @@ class Deadlines:
             if tidy or not peer.buckets:
                 self.tidy(peer, now)
                 if peer.buckets and peer.idle and (peer.of_operator or peer.local):
-                    remembered.append(peer)
+                    kept.append(peer)
         for part in self.others:
             entries += part.waiting
             earliest = min(earliest, part.sweep(now))
-        for peer in remembered[:-MAX_REMEMBERED]:
+        for peer in kept[:-MAX_IDLE_PEERS]:
             del state.peers[peer.route]
         if state.peers:
             earliest = min(earliest, now + IDLE_S)

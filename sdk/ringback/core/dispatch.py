@@ -67,7 +67,7 @@ class Dispatcher:
                 elif kind == CANCEL:
                     self._abandon(peer, envelope[1], Code.CANCELLED)
                 elif kind == PROGRESS:
-                    self._take_progress(peer, envelope[1], envelope[2])
+                    self._take_progress(peer, envelope[1], envelope[2], size)
                 else:
                     self._finish(peer, envelope[1], (), to_error(envelope))
             except BaseException as fault:  # the envelopes behind this one are of other calls

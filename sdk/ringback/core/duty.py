@@ -6,7 +6,6 @@ from ringback.core.calls_out import CallsOut
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.link_keeper import LinkKeeper
 from ringback.core.outbox import Outbox
-from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.questions import Questions
 from ringback.core.reporter import Reporter
@@ -16,7 +15,9 @@ from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import FrameType, Role, SessionState, header
 
-_TOO_OLD = "the broker is too old to let servers take turns, so this server cannot hand over"
+_TOO_OLD = (
+    "the broker is too old to let servers take turns, so this server cannot hand over: update the broker"
+)
 
 
 class Duty:
@@ -84,8 +85,10 @@ class Duty:
     def hand_over(self, call: PendingCall) -> None:
         """Have the next server act. The call ends once this one has finished what it has begun, and left."""
         state = self._link.link_state.state
+        # A call that the broker refused, or whose time is over, waits no more.
+        self._handing_over = [one for one in self._handing_over if self._questions.waits(one)]
         if state is SessionState.RETIRING:
-            self._calls_out.expect(call, self._broker())
+            self._questions.expect(call)
         elif state is not SessionState.READY:
             self._calls_out.fail_unsent(call, self._link.not_ready())
             return
@@ -125,17 +128,14 @@ class Duty:
             self._outbox.add_control(encode(control.Ping(self._asked)))
             return self._outbox.flush()
         if self._confirmed:
-            if not self._shell.send(b"", encode(control.Bye())):
+            if not self._shell.send(b"", encode(control.Bye(finished=True))):
                 return False
             calls, self._handing_over = self._handing_over, []
             for call in calls:
-                self._calls_out.finish(self._broker(), call.id, (), None)
+                self._questions.finish(call)
             self._link.leave(now, "this server has handed over")
         return True
 
     def _has_finished(self) -> bool:
         """Return whether nothing is in flight; questions to the broker do not count."""
         return all(peer.idle for peer in self._state.peers.values() if peer.route)
-
-    def _broker(self) -> Peer:
-        return self._state.peer(b"", b"")

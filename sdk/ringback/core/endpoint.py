@@ -6,7 +6,6 @@ Everything here runs on one thread, the I/O thread of the shell.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 
@@ -24,28 +23,23 @@ from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.presence import Presence
 from ringback.core.questions import Questions
+from ringback.core.receipts import Receipts
+from ringback.core.receiver import Receiver
 from ringback.core.registry import Registry
 from ringback.core.reporter import Reporter
 from ringback.core.retries import Retries
 from ringback.core.shell import Shell
+from ringback.core.steps import Steps
 from ringback.core.waiting_room import WaitingRoom
-from ringback.errors import CallbackError, Code, ConnectionLost, ProtocolError, RejectCode
+from ringback.errors import CallbackError, Code, ConnectionLost, RejectCode
 from ringback.protocol import control
-from ringback.protocol.bundles import unbundle
-from ringback.protocol.control import ControlFrame, decode, encode
+from ringback.protocol.control import encode
 from ringback.protocol.envelopes import OWN, Encoder
-from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, SessionState, header
+from ringback.protocol.frames import FrameType, Role, SessionState
 from ringback.protocol.limits import PLAYER_HEARTBEAT_S, Limits
 from ringback.protocol.player_ids import PlayerID
 
-_CARRIERS = frozenset({int(FrameType.DATA), int(FrameType.RELAY)})
-_BOUNCE, _BUNDLE = int(FrameType.BOUNCE), int(FrameType.BUNDLE)
-_CODES = frozenset(Code)
-
 _TAKES_CALLS = (SessionState.READY, SessionState.RETIRING)
-
-RETRY_S = 1.0
-"""When something that was due is tried again after it failed."""
 
 HANDLER_ARGUMENTS: dict[Role, tuple[str, ...]] = {
     Role.SERVER: ("source", "payload"),
@@ -61,6 +55,10 @@ class Endpoint:
         registry: the callbacks.
         counters: what this endpoint has counted so far.
         players: on a server, the IDs of the connected players, in the order in which they joined.
+        receive: handle a message of the broker; see `Receiver.receive`.
+        due_at: return when `tick` has something to do next; see `Steps.due_at`.
+        tick: do what is due; see `Steps.tick`.
+        flush: send what waits; see `Steps.flush`.
         reply: send the reply of a handler; see `CallsIn.reply`.
         report: send what a handler reports of its progress; see `CallsIn.report`.
         cancel: end a call because its caller says so; see `CallsOut.cancel`.
@@ -89,7 +87,6 @@ class Endpoint:
         self._role = role
         self._shell = shell
         self._software = software
-        self._keys_dirty = False
         state = self._state = EndpointState(
             limits or Limits(), named_sources=role is Role.SERVER, contain=shell.contain
         )
@@ -97,15 +94,16 @@ class Endpoint:
         encoder = Encoder(OWN)  # refusals and cancels leave, however small the limits are
         calls_out = self._calls_out = CallsOut(state, outbox, shell, encoder)
         calls_in = self._calls_in = CallsIn(state, outbox, shell, encoder, self.registry.handlers)
-        self._deadlines = Deadlines(state, calls_out, calls_in)
-        self._bounced = BouncedReplies(state, outbox, encoder)
-        self._dispatcher = Dispatcher(
-            state, outbox, encoder, calls_out, calls_in, self._deadlines, self._bounced
+        once = self._once = calls_in.once
+        deadlines = self._deadlines = Deadlines(state, calls_out, calls_in)
+        bounced = self._bounced = BouncedReplies(state, outbox, encoder)
+        dispatcher = self._dispatcher = Dispatcher(
+            state, outbox, encoder, calls_out, calls_in, deadlines, bounced
         )
-        self._presence = Presence(role, state, shell, self._dispatcher.drop_peer)
-        self._questions = Questions(state, outbox, calls_out)
-        self._reporter = Reporter(state, outbox)
-        self._link = LinkKeeper(
+        presence = self._presence = Presence(role, state, shell, dispatcher.drop_peer)
+        questions = self._questions = Questions(state, outbox, calls_out)
+        reporter = self._reporter = Reporter(state, outbox)
+        link = self._link = LinkKeeper(
             role,
             shell,
             outbox,
@@ -118,39 +116,45 @@ class Endpoint:
             hello=self._hello,
             drop_peers=self._drop_peers,
         )
-        self._room = WaitingRoom(
+        room = self._room = WaitingRoom(
             state, outbox, calls_out, shell, self.call, self._problem, one_peer=role is Role.PLAYER
         )
-        self._once = calls_in.once
-        self._retries = Retries(
+        receipts = Receipts(state, outbox, encoder, self._problem)
+        retries = self._retries = Retries(
             state,
             calls_out,
-            self._room,
+            room,
             shell,
+            receipts,
             self.call,
             self._problem,
             closed=lambda: self._link_state.closed,
             random=random,
         )
         calls_out.cancel_elsewhere = self._cancel_elsewhere
-        self._deadlines.others += [self._room, self._retries, self._once]
+        deadlines.others += [room, retries, receipts, once]
         self._standby = standby
-        self._duty = Duty(
-            *(role, state, shell, outbox, calls_out),
-            *(self._questions, self._reporter, self._link),
+        duty = self._duty = Duty(role, state, shell, outbox, calls_out, questions, reporter, link)
+        self._receiver = Receiver(
+            role, state, outbox, dispatcher, link, duty, presence, questions, reporter, once.memory
+        )
+        steps = self._steps = Steps(
+            state, shell, outbox, link, duty, reporter, deadlines, bounced, room, retries, once, self._keys
         )
         self.counters = state.counters
-        self.players = self._presence.players
+        self.players = presence.players
         # Bound once, not forwarded and not looked up: each of these is used for every call.
+        self.receive = self._receiver.receive
+        self.due_at, self.tick, self.flush = steps.due_at, steps.tick, steps.flush
         self.reply = calls_in.reply
         self.report = calls_in.report
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
-        self.call_when_room, self.wait_for_room = self._room.add, self._room.watch
-        self.call_with_retry = self._retries.add
-        self._link_state = self._link.link_state
+        self.call_when_room, self.wait_for_room = room.add, room.watch
+        self.call_with_retry = retries.add
+        self._link_state = link.link_state
         self._peers, self._headers = state.peers, state.headers
-        self._send_call, self._take_body = calls_out.call, self._dispatcher.take
+        self._send_call = calls_out.call
 
     @property
     def player_id(self) -> PlayerID | None:
@@ -185,14 +189,14 @@ class Endpoint:
             queued_bytes=self._outbox.queued_bytes,
             returned=sum(len(peer.returned) for peer in peers),
             waiting=self._room.calls + self._retries.waiting,
-            remembered=len(self._once.calls),
+            remembered=len(self._once.memory.calls),
         )
 
     # -- the link
 
     def start(self, now: float, timeout_s: float) -> None:
         """Open the link; `shell.started` tells how it went."""
-        self._once.begin(now)
+        self._once.memory.begin(now)
         self._link.start(now, timeout_s)
         self.tick(now)
 
@@ -232,7 +236,7 @@ class Endpoint:
 
     def _hello(self, token: str | None) -> control.Hello:
         is_player = self._role is Role.PLAYER
-        self._keys_dirty = False
+        self._steps.keys_changed = False
         return control.Hello(
             self._role,
             self._link.player_id,
@@ -323,180 +327,17 @@ class Endpoint:
             self.fail_unsent(call, self._link.not_ready())
 
     def _deliver_local(self, peer: Peer, body: bytes) -> None:
-        self._take_body(peer, body, self._state.now)
-
-    # -- what comes
-
-    def receive(self, encoded_id: bytes, frame: bytes, now: float) -> None:
-        """Handle a message of the broker: its ID part, empty on a player, and its frame."""
-        kind = frame[1] if len(frame) >= HEADER_BYTES else -1
-        if not self._link_state.accept(kind, now):
-            self.counters.invalid += 1
-            if kind == FrameType.HELLO and self._link_state.state is SessionState.GREETING:
-                self.link_lost(now, "the program at the address is no broker: it sent HELLO back")
-            return
-        try:
-            if kind in _CARRIERS:
-                head = frame[:HEADER_BYTES]
-                peer = self._peers.get(encoded_id + head) or self._state.peer(encoded_id, head)
-                self._take_body(peer, frame[HEADER_BYTES:], now)
-            elif kind == _BUNDLE:
-                self._take_bundle(frame, now)
-            elif kind == _BOUNCE:
-                self._take_bounce(encoded_id, frame, now)
-            else:
-                self._take_control(decode(frame), now)
-        except ProtocolError as error:
-            self.counters.invalid += 1
-            if self._link_state.state is SessionState.ENDED or kind == FrameType.WELCOME:
-                self.link_lost(now, str(error))
-
-    def _take_bundle(self, frame: bytes, now: float) -> None:
-        parts = unbundle(frame)
-        for encoded_id, carried in zip(parts[::2], parts[1::2], strict=True):
-            if len(carried) < HEADER_BYTES or carried[1] not in _CARRIERS:
-                self.counters.invalid += 1
-                continue
-            try:
-                peer = self._state.peer(encoded_id, carried[:HEADER_BYTES])
-            except ProtocolError:  # its ID part; the frames behind it are sound
-                self.counters.invalid += 1
-                continue
-            self._take_body(peer, carried[HEADER_BYTES:], now)
-
-    def _take_bounce(self, encoded_id: bytes, frame: bytes, now: float) -> None:
-        self._state.now = now
-        _, _, number, _ = HEADER.unpack_from(frame)
-        original = frame[HEADER_BYTES:]
-        if len(original) < HEADER_BYTES:
-            raise ProtocolError("a BOUNCE carries a whole frame")
-        # A route on which only a reply went out may have been forgotten meanwhile; this makes it anew.
-        peer = self._state.peer(encoded_id, original[:HEADER_BYTES])
-        # A newer broker may have a reason that is unknown here: the frame could not be delivered.
-        code = Code(number) if number in _CODES else Code.OVERLOADED
-        self._dispatcher.take_back(peer, original[HEADER_BYTES:], code, now)
-
-    def _take_control(self, frame: ControlFrame, now: float) -> None:
-        self._state.now = now
-        match frame:
-            case control.Welcome():
-                self._welcomed(frame, now)
-            case control.Reject():
-                if frame.code is RejectCode.SERVER_TAKEN:  # another one gets the calls meanwhile
-                    self._once.begin(now)
-                self._link.rejected(frame, now)
-            case control.Joined():
-                self._presence.joined(frame.player_ids)
-            case control.Left():
-                self._presence.left(frame.player_ids)
-            case control.ServerDown():
-                self._presence.server_left(frame.link)
-            case control.Answer():
-                if not self._duty.answered(frame):
-                    self._questions.answered(frame)
-            case control.Watch():
-                self._reporter.watch(frame, now)
-            case control.Ping():
-                self._outbox.add_control(encode(control.Pong(frame.body)))
-            case control.Pong():
-                if not self._duty.ponged(frame.body):
-                    self._questions.ponged(frame.body)
-            case _:  # SERVER_UP and DRAINING: the link's state has changed, and that is all
-                pass
-
-    def _welcomed(self, welcome: control.Welcome, now: float) -> None:
-        if not self._link.is_welcomed:
-            is_player = self._role is Role.PLAYER
-            self._outbox.bundles = bool(welcome.bundles) and not is_player
-            self._headers.update({kind: header(kind, welcome.link) for kind in self._headers})
-            self._reporter.begin(0 if is_player else welcome.report_ms or 0, now)
-        self._duty.welcomed(welcome)
-        if self._link.is_welcomed:
-            self._once.begin(now)  # until now another server got the calls, or it does from now on
-        else:
-            self._link.welcomed(welcome, now)
+        self._dispatcher.take(peer, body, self._state.now)
 
     # -- callbacks
 
     def keys_changed(self) -> None:
         """Take note that a callback was registered or taken back."""
-        self._keys_dirty = True
+        self._steps.keys_changed = True
         self._shell.want_flush()
+
+    def _keys(self) -> control.Keys:
+        return control.Keys(self.registry.keys(), self._terms(), self.registry.schemas())
 
     def _terms(self) -> dict[str, str] | None:
         return self.registry.terms() if self._role is Role.SERVER else None
-
-    # -- time
-
-    def due_at(self) -> float | None:
-        """Return when `tick` has something to do next; None for never."""
-        # No min() of a list: a shell asks after each step.
-        earliest = self._state.sweep_at
-        if self._bounced.resend_at < earliest:
-            earliest = self._bounced.resend_at
-        link_at = self._link_state.due_at()
-        if link_at is not None and link_at < earliest:
-            earliest = link_at
-        start_by = self._link.start_by
-        if start_by is not None and start_by < earliest:
-            earliest = start_by
-        # Without peers, then as now, nothing can have changed.
-        if self._reporter.report_at < earliest and (self._peers or self._state.forgot_peers):
-            earliest = self._reporter.report_at
-        return None if earliest == math.inf else earliest
-
-    def tick(self, now: float) -> None:
-        """Do what is due. If one thing fails, the others are done all the same."""
-        state = self._state
-        state.now = now
-        if now >= state.sweep_at:
-            try:
-                self._deadlines.sweep(now)
-            except BaseException as error:
-                state.sweep_at = now + RETRY_S
-                state.contain("looking for deadlines", error)
-        if now >= self._bounced.resend_at:
-            try:
-                self._bounced.resend(now)
-            except BaseException as error:
-                self._bounced.resend_at = now + RETRY_S
-                state.contain("sending replies again", error)
-        if now >= self._reporter.report_at and (self._peers or state.forgot_peers):
-            try:
-                self._reporter.report(now)
-            except BaseException as error:
-                state.contain("reporting calls", error)
-        self._link.tick(now)
-
-    def flush(self, now: float) -> bool:
-        """Send what waits. Return False if the link takes no more now; call again when it does."""
-        self._state.now = now
-        if self._keys_dirty and self._link_state.up:
-            self._keys_dirty = False
-            self._outbox.add_control(
-                encode(control.Keys(self.registry.keys(), self._terms(), self.registry.schemas()))
-            )
-        if not self._outbox.flush():
-            return False
-        while self._room.busy and self._room.admit():
-            if not self._outbox.flush():
-                return False
-        if self._link_state.state is SessionState.READY:
-            return True
-        return self._leave_if_done(now)
-
-    def _leave_if_done(self, now: float) -> bool:
-        """Leave the broker if it stops, or if this server has handed over, once nothing is in flight.
-
-        Return False if the link takes no more now.
-        """
-        if self._link_state.state is SessionState.RETIRING:
-            waiting = self._room.calls or self._retries.waiting or self._once.running
-            return bool(waiting) or self._duty.leave_if_done(now)
-        if self._link_state.state is SessionState.DRAINING and not self._in_flight():
-            self._shell.send(b"", encode(control.Bye()))
-            self.link_lost(now, "the broker is stopping")
-        return True
-
-    def _in_flight(self) -> bool:
-        return not all(peer.idle or peer.local for peer in self._peers.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ringback.core.registry import Handler
-from ringback.errors import MAX_CODE_CHARS, CallbackError, CallTimeout, HandlerError
+from ringback.errors import MAX_CODE_CHARS, CallbackError, CallTimeout, Code, HandlerError, call_error
 from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.player_ids import PlayerID
 
@@ -28,6 +28,17 @@ def reply_error(error: Exception) -> CallbackError:
     except Exception:
         return HandlerError("the handler failed, and its error cannot be read; the log says more")
     return HandlerError("the handler failed; the log of its process says why")
+
+
+def stopped_error(why: Code) -> CallbackError:
+    """Return the outcome of a call whose handler was stopped.
+
+    Args:
+        why: TIMEOUT, or what ended the wait of the caller.
+    """
+    if why is Code.TIMEOUT:
+        return call_error(why, "its time was over before its handler replied", "maybe")
+    return call_error(why, "the caller no longer waits", "maybe")
 
 
 class Replier(Protocol):
@@ -137,6 +148,11 @@ class Execution:
         self.cancelled = False
         self.task: Task | None = None
         self._replied = False
+
+    def __repr__(self) -> str:
+        whom = "" if self.source is None else f" for {self.source!r}"
+        state = "replied" if self._replied else "nobody waits" if self.cancelled else "not replied"
+        return f"<Execution of {self.key!r}{whom}: {state}>"
 
     def __call__(self, *results: object) -> None:
         """Reply to the call with any number of results."""

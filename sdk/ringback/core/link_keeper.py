@@ -48,6 +48,7 @@ class LinkKeeper:
         heartbeat_ms: the interval of heartbeats, in milliseconds.
         ticket: what the broker gave with the latest WELCOME, to take the same place again; empty if nothing.
         retiring: whether this is a server that hands over, so that no other link follows.
+        standby: whether this is a server that waits while another one acts.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
     """
 
@@ -85,7 +86,7 @@ class LinkKeeper:
         self._broker = broker
         self._named_itself = player_id is not None
         self._needs_token = needs_token
-        self._standby = standby
+        self.standby = standby
         self._has_left = False
         self._token: str | None = None
         self._asked = 0
@@ -259,7 +260,7 @@ class LinkKeeper:
             self._round.answered()
             self._round.end()
         error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
-        if reject.code is RejectCode.SERVER_TAKEN and self._standby and self.start_by is not None:
+        if reject.code is RejectCode.SERVER_TAKEN and self.standby and self.start_by is not None:
             self._started(None)  # an older broker lets nobody stand by: each attempt asks anew
         if self.start_by is not None and not again:
             self._start_failed(error)

@@ -8,7 +8,7 @@ from itertools import islice
 
 from ringback.core.peers import Peer
 from ringback.core.shell import Shell
-from ringback.errors import Executed, Overloaded
+from ringback.errors import CallbackError, Executed, Overloaded
 from ringback.protocol.bundles import bundle
 from ringback.protocol.envelopes import call_heads, call_id_in, join
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, BUNDLE_FRAMES
@@ -182,6 +182,11 @@ def _first_batch(peer: Peer) -> tuple[list[bytes], int]:
         count += 1
         size += len(envelope)
     return outgoing[:count], size
+
+
+def executed_in(error: CallbackError | None) -> Executed:
+    """Return whether the handler ran, as a reply says; a reply with results has no error."""
+    return "yes" if error is None else error.executed
 
 
 def no_room(executed: Executed) -> Overloaded:

@@ -90,6 +90,11 @@ class PendingCall:
         self._error: CallbackError | None = None
         self._waiters: list[Callable[[], object]] = []  # made here: two threads may add to it at once
 
+    @property
+    def _progress_taker(self) -> Progress | None:
+        """What takes the progress of this call; None if its caller asked for none."""
+        return getattr(self, "_progress", None)
+
     def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
         """Keep the outcome and wake those who wait. Only the core calls this, once."""
         self._results = results

@@ -7,21 +7,27 @@ from ringback.core.endpoint_state import EndpointState
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
-from ringback.errors import Code, call_error
+from ringback.errors import Code, Overloaded, call_error
 from ringback.protocol.control import Answer, Order, Ping, Query, encode
 
 _REFUSED = {
     Code.UNKNOWN_PLAYER: "no such player is connected",
     Code.FORBIDDEN: "the broker's access list does not let this operator give orders",
     Code.OVERLOADED: "the limit of watches is reached",
-    Code.NO_SERVER: "no server stands by, or the one that acts is too old to hand over",
+    Code.NO_SERVER: (
+        "no server stands by, or the one that acts is too old to hand over; start one with standby=True first"
+    ),
     Code.DRAINING: "the broker is stopping",
 }
-"""Why the broker does not do what an operator orders."""
+"""Why the broker does not do what an operator or a server orders."""
 
 
 class Questions:
-    """The pending questions of one endpoint: calls to a peer without an ID and a header."""
+    """The pending questions of one endpoint: calls to a peer without an ID and a header.
+
+    They take no room from calls to other endpoints, and need none of it: an endpoint that waits for many
+    replies can still ask the broker, and hand over. Otherwise a server that retires could wait for itself.
+    """
 
     def __init__(self, state: EndpointState, outbox: Outbox, calls_out: CallsOut) -> None:
         self._state = state
@@ -29,9 +35,29 @@ class Questions:
         self._calls_out = calls_out
 
     def ask(self, call: PendingCall, question: Query | Order | Ping) -> None:
-        """Send a question to the broker."""
-        self._calls_out.expect(call, self._broker())
-        self._outbox.add_control(encode(question))
+        """Send a question to the broker, unless too many wait for an answer."""
+        if self.expect(call):
+            self._outbox.add_control(encode(question))
+
+    def expect(self, call: PendingCall) -> bool:
+        """Put a question into the table. If too many are there, end it and return False."""
+        broker, most = self._broker(), self._state.limits.max_pending
+        if len(broker.calls) >= most:
+            text = f"{len(broker.calls)} questions to the broker wait for answers, and max_pending is {most}"
+            self._calls_out.fail_unsent(call, Overloaded(text))
+            return False
+        self._calls_out.expect(call, broker)
+        return True
+
+    def waits(self, call: PendingCall) -> bool:
+        """Return whether a question waits for its end."""
+        broker = self._state.peers.get(b"")
+        return broker is not None and call.id in broker.calls
+
+    def finish(self, call: PendingCall) -> None:
+        """End a question that needs no answer, or no further one. This does nothing if it has ended."""
+        if self.waits(call):
+            self._calls_out.finish(self._broker(), call.id, (), None)
 
     def answered(self, answer: Answer) -> None:
         """End the call that an ANSWER belongs to."""

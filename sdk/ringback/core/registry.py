@@ -78,7 +78,17 @@ def make_handler(
         raise TypeError(
             f"in_thread=True is for plain functions; the handler {name_of(function)} is a coroutine function"
         )
-    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types, bool(idempotent))
+    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types, idempotent)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check an option that is on or off: "no" would count as true.
+
+    Raises:
+        TypeError: it is not a bool.
+    """
+    if type(value) is not bool:
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
 
 
 def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
@@ -193,6 +203,8 @@ class Registry:
             ValueError: the key is registered already, and `replace` is False.
         """
         rule, rate = check_terms(key, allow, limit)
+        for name, flag in (("replace", replace), ("in_thread", in_thread), ("idempotent", idempotent)):
+            check_flag(name, flag)
         handler = make_handler(function, self._arguments, in_thread, rule, rate, types, idempotent)
         if replace:
             self.handlers[key] = handler

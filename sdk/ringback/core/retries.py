@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ringback._argument_names import checks_names
 from ringback.core.calls_out import CallsOut
 from ringback.core.encoded_call import EncodedCall, budget_ms, encoded_call
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.pending_call import PendingCall
-from ringback.core.progress import Progress
+from ringback.core.receipts import Receipts
 from ringback.core.shell import Shell
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import (
@@ -37,6 +38,8 @@ _PASSING = frozenset(
 _UNSURE = frozenset({Code.CONNECTION_LOST, Code.SERVER_LOST, Code.PLAYER_LEFT})
 """Errors with `executed="maybe"` after which the handler's side may know what became of the call."""
 
+MAX_DELAY_S = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -48,8 +51,8 @@ class Retry:
 
     Attributes:
         attempts: how many tries there may be in all. Time without a link to the broker does not count.
-        first_delay: in seconds.
-        longest_delay: in seconds.
+        first_delay: in seconds, at most a day.
+        longest_delay: in seconds, at most a day.
     """
 
     attempts: int = 20
@@ -61,8 +64,12 @@ class Retry:
             raise ValueError(f"attempts must be an int above 0, not {self.attempts!r}")
         for name in ("first_delay", "longest_delay"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+            if type(value) not in (int, float) or not 0 < value <= MAX_DELAY_S:
+                allowed = f"a number of seconds above 0 and at most {MAX_DELAY_S:g}"
+                raise ValueError(f"{name} must be {allowed}, not {value!r:.40}")
+
+
+Retry.__init__ = checks_names(Retry.__init__)  # type: ignore[method-assign]
 
 
 class Tries(NamedTuple):
@@ -89,7 +96,8 @@ class _Retried:
     Attributes:
         call: the call that the program has.
         encoded: what each try carries.
-        now: the try under way; None between tries.
+        current: the try under way; None between tries.
+        tried_at: when the latest try was made.
         due_at: when the next try is due, between tries.
         sent: how many tries there were.
         failed: how many tries failed, or could not be made.
@@ -126,7 +134,7 @@ class _Try(PendingCall):
         super().__init__(call_id, retried.call.key, retried.call.deadline, None, None, now)
         self._retried = retried
         self._ended = ended
-        progress: Progress | None = getattr(retried.call, "_progress", None)
+        progress = retried.call._progress_taker
         if progress is not None:
             self._progress = progress
 
@@ -147,6 +155,7 @@ class Retries:
         calls_out: CallsOut,
         room: WaitingRoom,
         shell: Shell,
+        receipts: Receipts,
         send: Callable[[PendingCall, FrameType | None, bytes, bytes], None],
         problem: Callable[[FrameType | None], CallbackError | None],
         closed: Callable[[], bool],
@@ -165,6 +174,7 @@ class Retries:
         self._calls_out = calls_out
         self._room = room
         self._shell = shell
+        self._receipts = receipts
         self._send = send
         self._problem = problem
         self._closed = closed
@@ -189,7 +199,18 @@ class Retries:
             self._calls_out.end(call, (), Overloaded(text))
             return
         retried = self._calls[call] = _Retried(call, encoded_call(kind, encoded_id, envelope), tries)
-        self._try(retried, call.began)
+        self._step(retried, self._try, call.began)
+
+    def _step(self, retried: _Retried, step: Callable[[_Retried, Any], None], argument: object) -> None:
+        """Take a step of a call. A fault in it ends the call: nothing else would."""
+        try:
+            step(retried, argument)
+        except BaseException as fault:
+            self._state.contain("trying a call again", fault)
+            if retried.call in self._calls:
+                executed: Executed = "maybe" if retried.sent else "no"
+                error = Cancelled("a fault of this endpoint ended the call", executed=executed)
+                self._settle(retried, (), error)
 
     def _try(self, retried: _Retried, now: float) -> None:
         encoded, tries, call = retried.encoded, retried.tries, retried.call
@@ -206,7 +227,10 @@ class Retries:
             self._failed(retried, TooLarge(f"{text}; at most {self._limits.max_call_bytes} are allowed"))
             return
         retried.current = current
+        if retried.sent:
+            self._state.counters.retries += 1
         retried.sent += 1
+        self._receipts.send(encoded.kind, encoded.encoded_id)
         if tries.waits and not again:  # a repeat says how old the call is, and cannot wait
             self._room.add(current, encoded.kind, encoded.encoded_id, envelope, tries.bounded)
         else:
@@ -232,12 +256,16 @@ class Retries:
     def _ended(self, current: _Try, results: tuple[Any, ...], error: CallbackError | None) -> None:
         retried = current._retried
         retried.current = None
+        if retried.call not in self._calls:  # a fault has ended it
+            return
         if current.route is not None:
             retried.call.route = current.route
+        if error is None or error.executed == "yes":
+            self._receipts.add(retried.encoded.kind, retried.encoded.encoded_id, current.id)
         if error is None:
             self._settle(retried, results, None)
         else:
-            self._failed(retried, error)
+            self._step(retried, self._failed, error)
 
     def _failed(self, retried: _Retried, error: CallbackError) -> None:
         """Plan the next try, or end the call."""
@@ -301,9 +329,9 @@ class Retries:
             deadline = retried.call.deadline
             if deadline is not None and deadline <= now:
                 text = f"the time of the call of {retried.call.key!r} was over before another try"
-                self._failed(retried, CallTimeout(text, executed="no"))
+                self._step(retried, self._failed, CallTimeout(text, executed="no"))
             else:
-                self._try(retried, now)
+                self._step(retried, self._try, now)
         return earliest
 
     def cancel(self, call: PendingCall) -> bool:
@@ -314,13 +342,14 @@ class Retries:
         if retried.current is not None:
             self._calls_out.cancel(retried.current)
         else:
-            self._failed(retried, Cancelled("the caller cancelled the call between two tries", executed="no"))
+            text = "the caller cancelled the call between two tries"
+            self._step(retried, self._failed, Cancelled(text, executed="no"))
         return True
 
     def close(self, error: CallbackError) -> None:
         """End the calls between two tries: this endpoint is closed."""
         for retried in list(self._between):
-            self._failed(retried, error)
+            self._step(retried, self._failed, error)
 
 
 def _retry_after_s(data: Any) -> float:

@@ -8,8 +8,11 @@ itself.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from types import FunctionType, MethodType
 from typing import Any, cast
 
@@ -22,6 +25,16 @@ _ANYTHING = inspect.Signature(
         inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
     ]
 )
+
+_ANNOTATIONS: list[dict[str, Any]] = (
+    [{"annotation_format": import_module("annotationlib").Format[name]} for name in ("FORWARDREF", "STRING")]
+    if sys.version_info >= (3, 14)
+    else [{}]
+)
+"""How annotations are asked for, each way if the one before it fails.
+
+From Python 3.14 on, an annotation is evaluated when it is asked for. Type checkers alone may know its names.
+"""
 
 
 def name_of(function: Any) -> str:
@@ -107,9 +120,7 @@ def _own(function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature of a function itself, whatever it wraps."""
     if isinstance(function, partial):
         # A function of that signature stands for the real one: `inspect` knows what partial does to it.
-        signature = inspect.signature(
-            partial(_stand_in(_own(function.func)), *function.args, **function.keywords)
-        )
+        signature = _signature(partial(_stand_in(_own(function.func)), *function.args, **function.keywords))
         bound = [
             p
             for p in signature.parameters.values()
@@ -117,21 +128,33 @@ def _own(function: Callable[..., Any]) -> inspect.Signature:
         ]
         return signature.replace(parameters=bound)
     if isinstance(function, MethodType) and isinstance(function.__func__, FunctionType):
-        return inspect.signature(MethodType(_stand_in(_own(function.__func__)), function.__self__))
+        return _signature(MethodType(_stand_in(_own(function.__func__)), function.__self__))
     if isinstance(function, FunctionType) and "__signature__" in function.__dict__:
         # Set by hand, or copied by `functools.wraps`. It only counts where the code takes anything.
         bare = FunctionType(
             function.__code__, {}, function.__name__, function.__defaults__, function.__closure__
         )
         bare.__kwdefaults__ = function.__kwdefaults__
-        signature = inspect.signature(bare)
+        signature = _signature(bare)
         if not _takes_any_number(signature):
             return signature
     if (method := _call_of(function)) is not None:
         signature = _own(method)
         if not _takes_any_number(signature):
             return signature
-    return inspect.signature(function, follow_wrapped=False)
+    return _signature(function, follow_wrapped=False)
+
+
+def _signature(function: Callable[..., Any], **options: Any) -> inspect.Signature:
+    """Return what `inspect.signature` does, whatever names the annotations have.
+
+    Raises:
+        ValueError: the function shows no signature.
+    """
+    for way in _ANNOTATIONS:
+        with suppress(Exception):  # evaluating an annotation may raise anything, and so may a proxy object
+            return inspect.signature(function, **way, **options)
+    raise ValueError("the function shows no signature")
 
 
 def _stand_in(signature: inspect.Signature) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringback.core.conversion import Misfit, Types, misfit_error, misfit_text, one_result
-from ringback.core.execution import Execution
+from ringback.core.execution import Execution, reply_error
 from ringback.errors import HandlerError
 
 
@@ -52,9 +52,15 @@ class TypedExecution(Execution):
         if isinstance(problem, Misfit):
             self.refuse(misfit_error("payload", converter, problem, "no"))
         elif isinstance(problem, Exception):
-            self.fail(problem)
+            reply = reply_error(problem)
+            if isinstance(reply, HandlerError):
+                self.shell.handler_failed(self, problem)
+                reply = HandlerError("reading the payload failed; the log of the handler's process says why")
+            reply.executed = "no"
+            self.refuse(reply)
         else:
-            self.refuse(HandlerError(f"reading the payload ended with {type(problem).__name__}"))
+            text = f"reading the payload ended with {type(problem).__name__}"
+            self.refuse(HandlerError(text, executed="no"))
             raise problem
         return False
 

@@ -150,9 +150,10 @@ class WaitingRoom:
         if not self._watchers or self._queues or self._full or self._problem(FrameType.DATA) is not None:
             return
         limits = self._limits
-        room = limits.max_pending - self._calls_out.pending
+        room = limits.max_pending - self._calls_out.pending_with_peers
         if self._one_peer:
-            in_flight = max((len(peer.calls) for peer in self._state.peers.values()), default=0)
+            peers = self._state.peers.values()
+            in_flight = max((len(peer.calls) for peer in peers if peer.route), default=0)
             room = min(room, limits.max_in_flight - in_flight)
         for _ in range(min(room, len(self._watchers))):
             watcher, _ = self._watchers.popitem(last=False)
@@ -161,7 +162,7 @@ class WaitingRoom:
     @property
     def _full(self) -> bool:
         limits = self._limits
-        pending, queued_bytes = self._calls_out.pending, self._outbox.queued_bytes
+        pending, queued_bytes = self._calls_out.pending_with_peers, self._outbox.queued_bytes
         return pending >= limits.max_pending or queued_bytes > limits.max_queued_bytes
 
     def _has_room(self, route: bytes) -> bool:

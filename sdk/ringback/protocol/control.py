@@ -102,9 +102,13 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Bye:
-    """An endpoint leaves."""
+    """An endpoint leaves.
+
+    `finished` is True of a server that retires, and has finished what it had begun.
+    """
 
     type: ClassVar[FrameType] = FrameType.BYE
+    finished: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +145,16 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class ServerUp:
-    """A server is connected now."""
+    """A server acts now."""
 
     type: ClassVar[FrameType] = FrameType.SERVER_UP
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
-    """The server has left.
+    """A server is gone. Calls to the server that acts end too.
 
-    `link` is the link number of its own, for players that know of such numbers.
+    `link` is the link number that it had for its own calls, for players that know of such numbers.
     """
 
     type: ClassVar[FrameType] = FrameType.SERVER_DOWN
@@ -205,7 +209,7 @@ def encode(frame: ControlFrame) -> bytes:
     match frame:
         case Ping() | Pong():
             return head + frame.body
-        case Bye() | ServerUp() | ServerDown(link=None):
+        case Bye(finished=None) | ServerUp() | ServerDown(link=None):
             return head
         case Joined() | Left():
             return head + pack(frame.player_ids)
@@ -360,6 +364,10 @@ def _server_down(body: bytes) -> ServerDown:
     return ServerDown(number_of(read_map(body), "link", None, bits=32)) if body else ServerDown()
 
 
+def _bye(body: bytes) -> Bye:
+    return Bye(field_of(read_map(body), "finished", bool, None)) if body else Bye()
+
+
 def _keys(body: bytes) -> Keys:
     fields = read_map(body)
     return Keys(_key_list(fields), _terms(fields), _schemas(fields))
@@ -369,7 +377,7 @@ _READERS: dict[int, Callable[[bytes], ControlFrame]] = {
     FrameType.HELLO: _hello,
     FrameType.WELCOME: _welcome,
     FrameType.REJECT: _reject,
-    FrameType.BYE: _empty(Bye),
+    FrameType.BYE: _bye,
     FrameType.PING: lambda body: Ping(_ping_body(body)),
     FrameType.PONG: lambda body: Pong(_ping_body(body)),
     FrameType.JOINED: lambda body: Joined(_ids(body)),

@@ -6,6 +6,9 @@ import json
 import math
 from typing import Any, NoReturn
 
+MAX_SCHEMA_DEPTH = 64
+"""How deeply a JSON Schema may be nested."""
+
 
 def jsonable(value: Any) -> Any:
     """Return the JSON value for a msgpack value.
@@ -39,6 +42,17 @@ def parse_json(text: str) -> Any:
         RecursionError: it is nested too deeply.
     """
     return json.loads(text, parse_constant=_no_constant, parse_float=_float)
+
+
+def parse_schema(text: str) -> Any:
+    """Return a JSON Schema as a peer tells it; None if it is no JSON, or nested too deeply to work with."""
+    from ringback.protocol.values import too_deep  # it brings msgpack, for which `--help` does not wait
+
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError):  # peers may say anything
+        return None
+    return None if too_deep(schema, MAX_SCHEMA_DEPTH) else schema
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ringback.errors import UsageError
 from ringback.protocol.frames import Role
+from ringback.systems import lack_of_unix
 from ringback.testing.network import Network
 from ringback.testing.ports import ANY_PORT, ReservedPort
 
@@ -41,6 +42,7 @@ class LocalBroker:
     Raises:
         InvalidSetting: a setting is wrong.
         BindError: the broker cannot listen on an address that the settings name.
+        UsageError: a broker does not run on this system.
     """
 
     players: str
@@ -53,8 +55,14 @@ class LocalBroker:
         self._broker: Broker | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._changing = threading.RLock()
+
+    def __repr__(self) -> str:
+        where = f" at {self.players} and {self.backend}" if hasattr(self, "backend") else ""
+        return f"<LocalBroker{where}: {'running' if self.running else 'down'}>"
 
     def __enter__(self) -> Self:
+        _check_system()
         with ExitStack() as stack:
             for side in ("players", "backend"):
                 if self._settings[side] == ANY_PORT:
@@ -121,7 +129,7 @@ class LocalBroker:
         """Whether the broker works. It does not after `drain`, `stop` and `kill`."""
         return self._thread is not None and self._thread.is_alive()
 
-    # -- its life
+    # -- its life. Any thread may change it: one change waits for the end of another
 
     def start(self) -> None:
         """Start the broker, at the addresses that it had before. Endpoints connect again by themselves.
@@ -131,36 +139,41 @@ class LocalBroker:
         """
         from ringback_broker import Broker, BrokerSettings
 
-        if self.running:
-            raise UsageError("the broker is running already")
-        self._end()
-        broker = self._broker = Broker(BrokerSettings(**self._settings))
-        self._settings.update(players=broker.players, backend=broker.backend)
-        if broker.http is not None:
-            self._settings["http"] = broker.http.removeprefix("http://")
-        self._thread = threading.Thread(target=self._run, args=(broker,), name="local broker")
-        self._thread.start()
+        with self._changing:
+            if self.running:
+                raise UsageError("the broker is running already: call restart() to have a new one")
+            self._end()
+            broker = self._broker = Broker(BrokerSettings(**self._settings))
+            self._settings.update(players=broker.players, backend=broker.backend)
+            if broker.http is not None:
+                self._settings["http"] = broker.http.removeprefix("http://")
+            self._thread = threading.Thread(target=self._run, args=(broker,), name="local broker")
+            self._thread.start()
 
     def drain(self) -> None:
         """Ask the broker to drain, as the first signal does, and do not wait for it."""
-        if self._broker is not None:
-            self._broker.stop()
+        broker = self._broker  # another thread may end it meanwhile
+        if broker is not None:
+            broker.stop()
 
     def stop(self) -> None:
         """Let the broker drain, and wait until it has stopped: after the setting `grace` at the latest."""
-        self.drain()
-        self._end()
+        with self._changing:
+            self.drain()
+            self._end()
 
     def kill(self) -> None:
         """End the broker at once, as a power failure does: nobody is told. Do nothing if it is down."""
-        if self._broker is not None:
-            self._broker.stop(at_once=True)
-        self._end()
+        with self._changing:
+            if self._broker is not None:
+                self._broker.stop(at_once=True)
+            self._end()
 
     def restart(self) -> None:
         """Kill the broker, and start it again at the same addresses."""
-        self.kill()
-        self.start()
+        with self._changing:
+            self.kill()
+            self.start()
 
     def _run(self, broker: Broker) -> None:
         try:
@@ -179,3 +192,17 @@ class LocalBroker:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise RuntimeError("the broker failed") from failure
+
+
+def _check_system() -> None:
+    """Check that the broker can be imported.
+
+    Raises:
+        UsageError: it needs what this system does not have.
+    """
+    try:
+        from ringback_broker import Broker  # noqa: F401
+    except ImportError as error:
+        if (lack := lack_of_unix(error)) is None:
+            raise
+        raise UsageError(f"the broker of a test {lack}") from None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from ringback._runtime.log import folding
-from ringback.errors import HandlerError
+from ringback.errors import HandlerError, reason_of
 from ringback.testing.waiting import PATIENCE_S, Changes
 
 LOGGERS = ("ringback.sdk", "ringback.broker")
@@ -35,8 +35,10 @@ class _Error:
         info = record.exc_info
         logged = info[1] if isinstance(info, tuple) else None
         self.exception: BaseException = LoggedError(self.text) if logged is None else logged
-        if logged is not None and self.text not in getattr(logged, "__notes__", ()):
-            logged.add_note(self.text)
+        if logged is not None:
+            with suppress(Exception):  # a class of the program may raise, also when it is asked for its notes
+                if self.text not in getattr(logged, "__notes__", ()):
+                    logged.add_note(self.text)
 
 
 class _Expected:
@@ -47,7 +49,7 @@ class _Expected:
 
     def takes(self, error: _Error) -> bool:
         return isinstance(error.exception, self.kind) and bool(
-            re.search(self.match, f"{error.text}: {error.exception}")
+            re.search(self.match, f"{error.text}: {reason_of(error.exception)}")
         )
 
     def __str__(self) -> str:
@@ -77,7 +79,18 @@ class Errors:
             kind: the class of the exception; for an error that is logged without one, `LoggedError`.
             match: a regular expression for the line of the log, followed by the text of the exception. The
                 line has the key of the callback: "server: the handler of 'shop:buy' failed for player 7".
+
+        Raises:
+            TypeError: `kind` is not the class of an exception, or `match` not a str.
+            re.error: `match` is not a regular expression.
         """
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(
+                f"kind must be the class of an exception, not {kind!r}; pass a text of the log as match="
+            )
+        if not isinstance(match, str):
+            raise TypeError(f"match must be a str with a regular expression, not {type(match).__name__}")
+        re.compile(match)
         expected = _Expected(kind, match)
         with self._lock:
             self._expected.append(expected)
@@ -137,7 +150,7 @@ class Errors:
             with suppress(TimeoutError):
                 self._changes.wait(lambda: all(one.seen for one in self._expected), PATIENCE_S, str)
         unexpected, missing = self._take_all()
-        exceptions = list(dict.fromkeys(error.exception for error in unexpected))
+        exceptions = list({id(error.exception): error.exception for error in unexpected}.values())
         if len(exceptions) > 1:
             raise BaseExceptionGroup(f"ringback logged {len(exceptions)} errors", exceptions)
         if exceptions:

@@ -19,6 +19,7 @@ from ringback._runtime.blocking_shell import BlockingShell
 from ringback.core.shell import EndpointEvent
 from ringback.errors import UsageError
 from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback.testing.arguments import check_endpoint, check_server
 from ringback.testing.waiting import PATIENCE_S, Changes, too_late
 
 Endpoint = RoleBase[Any, Any]
@@ -37,8 +38,10 @@ def until_joined(
     """Wait until a server knows that all these players are connected.
 
     Raises:
+        TypeError: it is not a server.
         TimeoutError: not all of them joined in time.
     """
+    check_server(server)
     wanted = _checked(player_ids)
 
     def missing() -> str:
@@ -59,8 +62,10 @@ def until_left(
     """Wait until a server knows that none of these players is connected.
 
     Raises:
+        TypeError: it is not a server.
         TimeoutError: not all of them left in time.
     """
+    check_server(server)
     unwanted = _checked(player_ids)
 
     def missing() -> str:
@@ -81,8 +86,10 @@ def until_connected(
     """Wait until an endpoint has a link.
 
     Raises:
+        TypeError: it is not an endpoint.
         TimeoutError: it has none in time.
     """
+    check_endpoint(endpoint)
     return _until(endpoint, lambda: endpoint.connected, timeout, lambda: f"{endpoint!r} has no link")
 
 
@@ -100,8 +107,10 @@ def until_disconnected(
     An endpoint soon connects again if it can: where it can, use `reconnected`.
 
     Raises:
+        TypeError: it is not an endpoint.
         TimeoutError: it still has one.
     """
+    check_endpoint(endpoint)
     return _until(endpoint, lambda: not endpoint.connected, timeout, lambda: f"{endpoint!r} kept its link")
 
 
@@ -115,8 +124,10 @@ def until_acting(server: blocking.Server | aio.Server, *, timeout: float = PATIE
     """Wait until a server is the one that acts, and no longer stands by.
 
     Raises:
+        TypeError: it is not a server.
         TimeoutError: it does not act in time.
     """
+    check_server(server)
     return _until(server, lambda: server.acting, timeout, lambda: f"{server!r} does not act")
 
 
@@ -127,10 +138,13 @@ class reconnected:  # noqa: N801 - it reads as a function, such as contextlib.su
     of `ringback.aio`: `async with`.
 
     Raises:
+        TypeError: one of them is not an endpoint.
         TimeoutError: not all of them have a new link in time.
     """
 
     def __init__(self, *endpoints: Endpoint, timeout: float = PATIENCE_S) -> None:
+        for endpoint in endpoints:
+            check_endpoint(endpoint)
         self._endpoints = endpoints
         self._timeout = timeout
 

@@ -142,11 +142,13 @@ class Connection:
 class LoopThread:
     """A thread with an event loop, for proxies. It works in a `with` block."""
 
+    _loop: asyncio.AbstractEventLoop
+
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, name="local network", daemon=True)
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
         return self
 

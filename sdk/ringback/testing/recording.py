@@ -78,8 +78,8 @@ class RecordedCall:
         return self._pending
 
     def __repr__(self) -> str:
-        outcome = " ".join([self.outcome or "pending", *map(repr, self.results)])
-        return f"<{self.caller} -> {self.called}: {self.key} {self.payload!r}: {outcome}>"
+        outcome = " ".join([self.outcome or "pending", *map(_shown, self.results)])
+        return f"<{self.caller} -> {self.called}: {self.key} {_shown(self.payload)}: {outcome}>"
 
 
 class Recorder(Sequence[RecordedCall]):
@@ -218,6 +218,14 @@ def _target_of(
         return "server", endpoint._endpoint.player_id
     player_id = decode_player_id(encoded_id)
     return (f"player {player_id!r}", None) if kind is FrameType.DATA else ("server", player_id)
+
+
+def _shown(value: object) -> str:
+    """Return the repr of a value, also if its class has none that works."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__qualname__} whose repr fails>"
 
 
 def _copied(payload: object) -> object:

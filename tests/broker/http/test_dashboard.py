@@ -246,9 +246,13 @@ def test_what_a_callback_takes(broker: BrokerProcess) -> None:
         assert schema("player", contract.key) is schema("player", "plain") is schema("server", "") is None
     assert ask(f"{url}/api/schema?side=operator&key=k")[0] == 400
     with zmq.Context() as context, RawPeer(context, broker.players) as peer:  # a player may say anything
-        peer.hello(Role.PLAYER, 9, keys=("k",), schemas={"k": "{"})
+        deep = "[" * 600 + "]" * 600
+        odd = {"k": "{", "deep": deep, "NaN": "[NaN]", "lone": '{"const": "\\ud800"}'}
+        peer.hello(Role.PLAYER, 9, keys=tuple(odd), schemas=odd)
         eventually(lambda: any(row["schema"] for row in state(url)["callbacks"]["rows"]), "the lie is there")
-        assert schema("player", "k") is None
+        assert schema("player", "k") is schema("player", "deep") is None
+        assert schema("player", "NaN") == [{"float": "NaN"}]
+        assert schema("player", "lone") == {"const": "\ud800"}
 
 
 def test_the_number_of_calls_at_one_time_is_bounded(broker: BrokerProcess) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from support.realms import LEASE_S, RealmDesks
 from support.switchboards import Peer, data, encoded_id, relay
 
@@ -454,7 +455,7 @@ def test_a_server_hands_over_to_one_at_another_node() -> None:
     player.send(data(0, b"next"))
     assert second.take() == [(encoded_id(7), data(0, b"next"))]
     realm.check()
-    first.say(control.Bye())
+    first.say(control.Bye(finished=True))
     realm.pass_time(0.5)
     assert not len(realm["a"].realm.presence.elsewhere) and kinds(player) == []
 
@@ -468,7 +469,9 @@ def test_nobody_stands_by_anywhere() -> None:
     assert isinstance(answer, control.Answer) and answer.code is Code.NO_SERVER
 
 
-def test_a_server_that_retires_and_dies_is_missed_at_other_nodes() -> None:
+@pytest.mark.parametrize("unaware", [True, False])
+def test_a_server_that_retires_and_dies_is_missed_at_other_nodes(unaware: bool) -> None:
+    """One that closes before it knows that it retires says BYE, unfinished."""
     realm = RealmDesks("a", "b")
     first = serve(realm, "a", standby=True)
     serve(realm, "a", standby=True)
@@ -477,7 +480,10 @@ def test_a_server_that_retires_and_dies_is_missed_at_other_nodes() -> None:
     own = first.session.own_link
     first.say(control.Order(1, control.What.HAND_OVER))
     player.take()
-    first.leave()
+    if unaware:
+        first.say(control.Bye())
+    else:
+        first.leave()
     assert player.told() == [control.ServerDown(own), control.ServerUp()]
 
 

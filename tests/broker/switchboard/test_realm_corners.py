@@ -306,7 +306,7 @@ def test_servers_that_have_left_in_order_are_forgotten() -> None:
     for _ in range(3):
         peers.append(server(realm, "a", standby=True))
         peers[-2].say(control.Order(1, control.What.HAND_OVER))
-        peers[-2].say(control.Bye())
+        peers[-2].say(control.Bye(finished=True))
     [known] = realm["b"].realm.presence._servers.values()
     assert len(known) == 1 and realm["b"].switchboard.roster.is_served
     peers[-1].leave()
@@ -674,7 +674,7 @@ def test_a_reply_that_comes_back_after_its_server_has_left_ends_the_call() -> No
     first.send(encoded_id(7), relay(operator.link, b"reply"))
     assert first.session is not None
     first.send(encoded_id(7), data(first.session.own_link, b"call"))
-    first.say(control.Bye())
+    first.say(control.Bye(finished=True))
     realm.holds = False
     realm.settle()
     realm["b"].wire.full.clear()

@@ -197,7 +197,7 @@ def test_a_hand_over() -> None:
     operator.take()
 
     eight = player(desk, 9)
-    first.say(control.Bye())
+    first.say(control.Bye(finished=True))
     assert not eight.take() and not operator.take()
     assert events(desk)[-3:] == [
         ("acting", "server"),
@@ -220,8 +220,12 @@ def _welcomes(peer: Peer) -> list[control.Welcome]:
     return [frame for frame in frames if isinstance(frame, control.Welcome)]
 
 
-def test_a_server_that_retires_and_dies_takes_calls_with_it() -> None:
-    """Nobody knows whose calls it handled, so all that are in flight to the server end."""
+@pytest.mark.parametrize("unaware", [True, False])
+def test_a_server_that_retires_and_dies_takes_calls_with_it(unaware: bool) -> None:
+    """Nobody knows whose calls it handled, so all that are in flight to the server end.
+
+    Its program may close it in the moment before it learns that it retires. Then it says BYE, unfinished.
+    """
     desk = Desk()
     first = server(desk)
     own = welcome_of_first(first)
@@ -230,7 +234,10 @@ def test_a_server_that_retires_and_dies_takes_calls_with_it() -> None:
     first.say(HAND_OVER)
     for peer in (seven, old, operator, second):
         peer.take()
-    first.leave()
+    if unaware:
+        first.say(control.Bye())
+    else:
+        first.leave()
     assert seven.told() == [control.ServerDown(own), control.ServerUp()]
     assert old.told() == operator.told() == [control.ServerDown(), control.ServerUp()]
     assert not second.take()

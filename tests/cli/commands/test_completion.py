@@ -115,9 +115,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         others = [Player(broker.players, player_id) for player_id in ("7", "70", "anna", "ä", 71, *HOSTILE)]
         for endpoint in (server, seven, *others):
             endpoint.start()
+        moved = server.register_server_callback("moved", lambda source, payload: None)
+        assert seven.trigger_server_callback("moved").result() is None
+        moved.unregister()  # what was called is still listed
         with Operator(broker.backend) as operator:
             eventually(
-                lambda: len(operator.query("callbacks").results[0]) == 6 + len(HOSTILE), "all callbacks"
+                lambda: len(operator.query("callbacks").results[0]) == 7 + len(HOSTILE), "all callbacks"
             )
         path = f"{folder}{os.pathsep}{os.environ['PATH']}"
         place = Place(folder, {"PATH": path, "RINGBACK_BACKEND": broker.backend})
@@ -183,6 +186,8 @@ def test_choices(lonely: Place, line: str, values: list[str]) -> None:
         ("events --player ä", ["ä"]),
         ("explain player an", ["anna"]),
         ("explain callback p", ["plain"]),
+        ("explain callback mo", ["move", "moved"]),
+        ("callbacks --schema mo", ["move"]),
         ("explain callback l", ["local:coords", "local:show"]),
         ("trigger all local:show ", ["'\"\"'"]),
         ("trigger server plain ", []),

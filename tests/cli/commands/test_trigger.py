@@ -64,6 +64,24 @@ def test_progress_goes_to_standard_error(shop_of_own: Any) -> None:
         assert shop.run("trigger", *where) == (0, '"ready"\n', "")
 
 
+def test_a_call_may_be_tried_again(shop_of_own: Any) -> None:
+    """Its handler's side remembers it then."""
+    shop, server, player = shop_of_own
+    server.register_server_callback("once", lambda source, payload: "done")
+    player.register_client_callback("once", lambda payload: "done")
+    for where, handles in (
+        (["server", "once"], server),
+        (["server", "once", "--as-player", "9"], server),
+        (["client", "once", "7"], player),
+        (["all", "once"], player),
+    ):
+        for option in ([], ["--retry"]):
+            before = handles._endpoint.load().remembered
+            code, _, errors = shop.run("trigger", *where, *option)
+            assert (code, errors) == (0, "")
+            assert handles._endpoint.load().remembered - before == len(option)
+
+
 def test_standard_input(shop: Any) -> None:
     assert shop.run("trigger", "server", "echo", "-", stdin=b'"\xc3\xa4"') == (0, '["cli", "ä"]\n', "")
 

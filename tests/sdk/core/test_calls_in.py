@@ -6,7 +6,7 @@ import pytest
 from support.corefakes import DATA_0, Desk, connected, data, only_error, rows_of
 
 from ringback.core.endpoint_state import IDLE_S
-from ringback.errors import CallbackError, Code, HandlerError, UnknownCallback
+from ringback.errors import CallbackError, Code, HandlerError, InvalidPayload, UnknownCallback
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.envelopes import CANCEL, ERROR, RESULT, Encoder, join
@@ -112,6 +112,24 @@ def test_a_reply_that_finds_the_link_full_becomes_an_error() -> None:
     kinds = [envelope[0] for envelope in replies]
     assert kinds == [RESULT] * 2 + [ERROR] * 48
     assert {(envelope[2], envelope[4]) for envelope in replies[2:]} == {(Code.OVERLOADED, 2)}
+
+
+def test_a_refusal_that_finds_the_link_full_does_not_say_that_the_handler_ran() -> None:
+    server = connected(Role.SERVER, limits=Limits(max_queued_bytes=10))
+    server.gets(data(*(write.call(number, "k", None, 10) for number in range(3))), encode_player_id(7))
+    server.shell.room = 0
+    first, refused, late = server.shell.waiting
+    first.begin(server.clock.now)
+    first(bytes(100))
+    refused.refuse(InvalidPayload("the payload does not fit"))
+    assert not late.begin(server.clock.now + 1.0)
+    server.shell.room = None
+    server.flush()
+    [[_, *errors]] = server.bodies()
+    assert [tuple(envelope[i] for i in (1, 2, 4)) for envelope in errors] == [
+        (1, Code.OVERLOADED, 0),
+        (2, Code.OVERLOADED, 0),
+    ]
 
 
 def test_calls_in_flight_are_bounded_for_each_caller() -> None:

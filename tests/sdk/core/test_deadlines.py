@@ -10,7 +10,7 @@ from support.corefakes import Desk, TestCall, connected, data
 from ringback.core.deadlines import SWEEP_S
 from ringback.core.endpoint_state import IDLE_S
 from ringback.errors import Code
-from ringback.protocol.envelopes import CALL, CANCEL, Encoder
+from ringback.protocol.envelopes import CALL, CANCEL, ERROR, RESULT, Encoder
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
@@ -150,3 +150,16 @@ def test_handlers_are_stopped_on_time(player: Desk) -> None:
     player.wait(0.1)
     assert third.cancelled
     player.check_at_rest()
+
+
+def test_a_handler_that_stops_may_reply_for_others_whose_time_is_over_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    player = connected(Role.PLAYER)
+    player.gets(data(*(write.call(number, "k", None, 1000) for number in (1, 2))))
+    first, second = player.handle()
+    monkeypatch.setattr(player.shell, "cancel", lambda execution: second("done"))
+    player.wait(1.1)
+    [replies] = player.bodies()
+    assert [envelope[:3] for envelope in replies] == [[ERROR, 1, Code.TIMEOUT], [RESULT, 2, ["done"]]]
+    assert first.cancelled and not second.cancelled

@@ -142,7 +142,7 @@ def test_the_broker_tells_a_server_to_retire() -> None:
     body = asked(desk)
     assert told(desk) == []
     desk.told(control.Pong(body))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert desk.shell.has_left == 1 and not desk.core.connected and not desk.shell.link_open
     assert desk.shell.warnings == []
     assert desk.shell.events[-1] == (EndpointEvent.DISCONNECTED, "this server has handed over")
@@ -171,7 +171,7 @@ def test_it_finishes_what_it_has_begun() -> None:
     assert told(desk) == [] and not leaving.done  # its own call is still in flight
     desk.gets(data(write.result(mine.id, (6,)), link=OWN), SEVEN)
     desk.told(control.Pong(asked(desk)))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
     assert leaving.results == () and mine.results == (6,)
     desk.check_at_rest()
 
@@ -197,7 +197,7 @@ def test_a_reply_that_comes_back_is_sent_again_before_it_leaves() -> None:
     desk.told(control.Pong(first.body))  # an old one says nothing of the second attempt
     assert told(desk) == []
     desk.told(control.Pong(second.body))
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
 
 
 def test_a_full_link_delays_the_leave() -> None:
@@ -211,7 +211,7 @@ def test_a_full_link_delays_the_leave() -> None:
     desk.told(control.Pong(body))
     assert not desk.flush() and desk.core.connected
     desk.shell.room = None
-    assert told(desk) == [control.Bye()]
+    assert told(desk) == [control.Bye(finished=True)]
 
 
 def test_calls_that_wait_for_room_are_begun_too() -> None:
@@ -229,7 +229,7 @@ def test_calls_that_wait_for_room_are_begun_too() -> None:
         desk.flush()
         assert call.done
     desk.told(control.Pong(asked_last(desk)))
-    assert told(desk)[-1] == control.Bye()
+    assert told(desk)[-1] == control.Bye(finished=True)
 
 
 def asked_last(desk: Desk) -> bytes:
@@ -359,3 +359,60 @@ def test_a_player_stops_what_it_does_for_a_server_that_is_gone(link: int | None,
     desk.told(control.ServerDown(link))
     assert call.outcome == (Code.SERVER_LOST, "no")
     assert execution.cancelled is stopped
+
+
+def test_calls_that_wait_for_room_leave_before_a_server_that_hands_over() -> None:
+    """Its own questions to the broker, which end only when it leaves, take no room from them."""
+    desk = server(limits=Limits(max_pending=1))
+    first = desk.call(7, flush=True)
+    desk.shell.take_sent()
+    second = new_call(desk)
+    desk.core.call_when_room(second, FrameType.DATA, SEVEN, write.call(second.id, "k", None, None))
+    handing_over = hands_over(desk)
+    desk.gets(data(write.result(first.id, ()), link=OWN), SEVEN)
+    desk.flush()
+    assert desk.core.load().waiting == 0 and not second.done
+    desk.shell.take_sent()
+    desk.gets(data(write.result(second.id, ()), link=OWN), SEVEN)
+    desk.told(control.Pong(asked(desk)))
+    assert told(desk) == [control.Bye(finished=True)]
+    assert first.results == second.results == handing_over.results == ()
+
+
+def test_hand_overs_that_have_ended_are_forgotten() -> None:
+    """A server may try to hand over for as long as no other one stands by."""
+    desk = server(limits=Limits(max_pending=2))
+    for _ in range(5):
+        refused, timed = new_call(desk), new_call(desk, desk.clock.now + 1.0)
+        for call in (refused, timed):
+            desk.core.hand_over(call)
+        desk.told(control.Answer(refused.id, None, code=Code.NO_SERVER))
+        desk.wait(1.1)
+        assert refused.outcome == (Code.NO_SERVER, "no") and timed.outcome == (Code.TIMEOUT, "maybe")
+        told(desk)
+    call = hands_over(desk)
+    assert desk.core._duty._handing_over == [call]
+    desk.told(control.Pong(asked(desk)))
+    assert told(desk) == [control.Bye(finished=True)]
+    assert call.results == () and desk.counters.stray_replies == 0
+
+
+def test_a_hand_over_that_ends_first_is_no_stray_reply() -> None:
+    desk = server()
+    call_of_seven(desk)
+    call = new_call(desk, desk.clock.now + 1.0)
+    desk.core.hand_over(call)
+    desk.told(welcome(retiring=True))
+    desk.told(control.Answer(call.id, None))
+    desk.wait(1.1)
+    assert call.outcome == (Code.TIMEOUT, "maybe")
+    [execution] = desk.shell.waiting
+    execution.begin(desk.clock.now)
+    execution()
+    desk.flush()
+    *_, (_, frame) = desk.shell.take_sent()
+    ping = control.decode(frame)
+    assert isinstance(ping, control.Ping)
+    desk.told(control.Pong(ping.body))
+    assert told(desk) == [control.Bye(finished=True)]
+    assert desk.counters.stray_replies == 0

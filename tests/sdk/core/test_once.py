@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.corefakes import Desk, connected, data, envelopes_of
 
-from ringback.core import once
+from ringback.core import remembered_calls
 from ringback.core.execution import Execution
-from ringback.errors import EXECUTED, CallbackError, Code
+from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, Overloaded
 from ringback.protocol import control
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import ERROR, PROGRESS, RESULT, Encoder, join
-from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.frames import FIRST_OWN_LINK, FrameType, Role, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.repeats import NOT_KNOWN, REPEAT_KEY
 
 write = Encoder(Limits())
+VECTORS = Path(__file__).parents[2] / "vectors"
 TOKEN, OTHER = bytes(range(16)), bytes(range(16, 32))
 SEVEN, EIGHT = b"\x07", b"\x08"
 
@@ -127,6 +131,20 @@ def test_a_refused_call_is_not_remembered(old: Desk) -> None:
     first(old, 2)
     only_run(old)("done")
     assert sent(old) == [[RESULT, 2, ["done"]]]
+
+
+def test_a_call_whose_handler_did_not_run_is_not_remembered(old: Desk) -> None:
+    """Its thread could not start, for example. The next try runs it."""
+    first(old)
+    repeat(old, 2)
+    only_run(old).refuse(Overloaded("no thread is left", executed="no"))
+    assert [(kind, code, executed) for kind, _, code, _, executed, _ in sent(old)] == 2 * [
+        (ERROR, Code.OVERLOADED, EXECUTED.index("no"))
+    ]
+    assert old.core.load().remembered == 0
+    first(old, 3)
+    only_run(old)("done")
+    assert sent(old) == [[RESULT, 3, ["done"]]]
 
 
 def test_the_id_of_a_call_in_flight_is_invalid(old: Desk) -> None:
@@ -265,17 +283,18 @@ def test_progress_goes_to_all_that_wait(old: Desk) -> None:
 
 
 def test_an_endpoint_that_was_not_there_for_the_first_try_is_not_sure(old: Desk) -> None:
-    repeat(old, age_s=59.0)
+    sure_s = 60.0 - remembered_calls.ON_THE_WAY_S
+    repeat(old, age_s=sure_s + 1.0)
     [envelope] = sent(old)
     assert envelope[:3] == [ERROR, 2, Code.CONNECTION_LOST] and envelope[4:] == [1, NOT_KNOWN]
-    repeat(old, 3, age_s=57.0)
+    repeat(old, 3, age_s=sure_s - 1.0)
     only_run(old)("done")
     assert sent(old) == [[RESULT, 3, ["done"]]]
 
 
 def test_an_outcome_may_have_been_forgotten(old: Desk) -> None:
     old.clock.now += 1000.0
-    repeat(old, age_s=once.REMEMBER_S - 1.0)
+    repeat(old, age_s=remembered_calls.REMEMBER_S - 1.0)
     assert error_of(old) == (2, Code.CONNECTION_LOST, "maybe")
 
 
@@ -295,6 +314,23 @@ def test_while_another_server_had_the_place_this_one_knows_nothing(old: Desk) ->
     old.shell.take_sent()
     repeat(old, age_s=4.0)
     assert error_of(old) == (2, Code.CONNECTION_LOST, "maybe")
+
+
+def test_a_server_that_stood_by_knows_nothing_of_calls_from_before_a_new_link() -> None:
+    """Over the old link, they came to another server. The broker has started anew, and this one acts."""
+    desk = Desk(Role.SERVER, standby=True)
+    desk.core.start(desk.clock.now, 5.0)
+    told = control.Welcome(0, None, True, 300_000, "test", own_link=FIRST_OWN_LINK)
+    desk.told(replace(told, standby=True))
+    desk.wait(100.0)
+    desk.core.link_lost(desk.clock.now, "the broker has ended")
+    desk.wait(1.0)
+    desk.told(told)
+    desk.wait(1.0)
+    assert desk.core.acting
+    desk.shell.take_sent()
+    repeat(desk, age_s=3.0)
+    assert error_of(desk) == (2, Code.CONNECTION_LOST, "maybe")
 
 
 # -- cancels and deadlines
@@ -371,12 +407,12 @@ def test_a_handler_without_a_deadline_does_not_run_for_nobody_for_ever(old: Desk
     first(old)
     execution = only_run(old)
     lose_players(old, 7)
-    old.wait(once.REMEMBER_S - 1.0)
+    old.wait(remembered_calls.REMEMBER_S - 1.0)
     repeat(old)
-    old.wait(2 * once.REMEMBER_S)
+    old.wait(2 * remembered_calls.REMEMBER_S)
     assert not execution.cancelled
     lose_players(old, 7)
-    old.wait(once.REMEMBER_S - 1.0)
+    old.wait(remembered_calls.REMEMBER_S - 1.0)
     assert not execution.cancelled
     old.wait(2.0)
     assert execution.cancelled and old.calls_in.running == 0
@@ -443,16 +479,16 @@ def test_outcomes_are_forgotten_in_time(old: Desk) -> None:
         sent(old)
         old.wait(60.0)
     assert old.core.load().remembered == 2
-    old.wait(once.REMEMBER_S - 100.0)
+    old.wait(remembered_calls.REMEMBER_S - 100.0)
     assert old.core.load().remembered == 1
     old.wait(100.0)
     assert old.core.load().remembered == 0
-    assert (old.core._once.size, old.core._once._shares) == (0, {})
+    assert (old.core._once.memory.size, old.core._once.memory._shares) == (0, {})
 
 
 def test_a_full_memory_refuses_calls_with_a_token(old: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "MAX_REMEMBERED", 2)
-    monkeypatch.setattr(once, "PLAYER_SHARE", 1)
+    monkeypatch.setattr(remembered_calls, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(remembered_calls, "PLAYER_SHARE", 1)
     for number in (1, 2):
         first(old, number, token=bytes((number,)) * 16)
     assert len(old.handle()) == 2
@@ -464,7 +500,7 @@ def test_a_full_memory_refuses_calls_with_a_token(old: Desk, monkeypatch: pytest
 
 
 def test_a_player_cannot_take_all_memory(old: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "MAX_REMEMBERED", once.PLAYER_SHARE)
+    monkeypatch.setattr(remembered_calls, "MAX_REMEMBERED", remembered_calls.PLAYER_SHARE)
     first(old)
     old.handle()
     first(old, 2, token=OTHER)
@@ -474,8 +510,8 @@ def test_a_player_cannot_take_all_memory(old: Desk, monkeypatch: pytest.MonkeyPa
 
 
 def test_outcomes_take_a_bounded_number_of_bytes(old: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "MAX_REMEMBERED_BYTES", 1000)
-    monkeypatch.setattr(once, "PLAYER_SHARE", 1)
+    monkeypatch.setattr(remembered_calls, "MAX_REMEMBERED_BYTES", 1000)
+    monkeypatch.setattr(remembered_calls, "PLAYER_SHARE", 1)
     for number in (1, 2):
         first(old, number, token=bytes((number,)) * 16)
     for execution in old.handle():
@@ -485,11 +521,11 @@ def test_outcomes_take_a_bounded_number_of_bytes(old: Desk, monkeypatch: pytest.
     assert error_of(old) == (3, Code.OVERLOADED, "yes")
     repeat(old, 4, token=b"\x01" * 16)
     assert sent(old) == [[RESULT, 4, ["x" * 900]]]
-    assert old.core._once.size <= 1000
+    assert old.core._once.memory.size <= 1000
     first(old, 5, token=b"\x05" * 16)
     only_run(old)("y" * 100)  # the last one may be short, and is kept in any case
     sent(old)
-    assert old.core._once.size > 1000
+    assert old.core._once.memory.size > 1000
     first(old, 6, token=b"\x06" * 16)
     assert error_of(old) == (6, Code.OVERLOADED, "no")
 
@@ -531,6 +567,25 @@ def test_a_full_queue_takes_a_short_error_in_place_of_an_outcome() -> None:
     ]
 
 
+def test_the_short_error_says_what_the_outcome_says_of_the_handler() -> None:
+    desk = connected(Role.SERVER, limits=Limits(max_queued_bytes=50))
+    first(desk)
+    first(desk, 2, token=OTHER)
+    one, two = desk.shell.waiting
+    one.refuse(InvalidPayload("x" * 100))
+    two.refuse(InvalidPayload("the payload does not fit"))
+    first(desk, 3, token=b"\x03" * 16)
+    desk.shell.waiting[-1]("done")
+    repeat(desk, 4, token=b"\x03" * 16)
+    found = {envelope[1]: (envelope[2], envelope[4]) for envelope in sent(desk)}
+    assert found == {
+        1: (Code.INVALID_PAYLOAD, EXECUTED.index("no")),
+        2: (Code.OVERLOADED, EXECUTED.index("no")),
+        3: (Code.OVERLOADED, EXECUTED.index("yes")),
+        4: (Code.OVERLOADED, EXECUTED.index("yes")),
+    }
+
+
 def test_a_run_is_reported_once() -> None:
     desk = Desk(Role.SERVER)
     desk.connect(report_ms=1000)
@@ -560,3 +615,37 @@ def test_a_player_as_the_handler_s_side() -> None:
 def test_calls_are_registered_under_other_keys(server: Desk) -> None:
     with pytest.raises(ValueError, match="reserved"):
         server.register(REPEAT_KEY)
+
+
+# -- the exchanges of tests/vectors, for clients in other languages
+
+
+def exchanges() -> list[Any]:
+    loaded = json.loads((VECTORS / "tries.json").read_text(encoding="utf-8"))["exchanges"]
+    return [pytest.param(exchange, id=exchange["name"]) for exchange in loaded]
+
+
+@pytest.mark.parametrize("exchange", exchanges())
+def test_exchange(exchange: dict[str, Any]) -> None:
+    desk = Desk(Role.PLAYER, keys=())
+    desk.register("k", idempotent=exchange.get("idempotent", False))
+    desk.connect(lease_ms=100_000_000)
+    desk.wait(exchange["place_s"])
+    runs: list[Execution] = []
+    for step in exchange["steps"]:
+        if "hex" in step:
+            desk.gets(bytes.fromhex(step["hex"]))
+            runs += desk.handle()
+        elif "replies" in step:
+            runs[-1](*step["replies"])
+        else:
+            assert step["fails"]
+            runs[-1].fail(ValueError("planted"))
+        envelopes = [without_message(envelope) for envelope in sent(desk)]
+        assert len(runs) == step["runs"], step
+        assert sorted(envelopes, key=repr) == sorted(map(without_message, step["sends"]), key=repr), step
+    assert desk.counters.invalid == 0
+
+
+def without_message(envelope: list[Any]) -> list[Any]:
+    return [*envelope[:3], *envelope[4:]] if envelope[0] == ERROR else envelope

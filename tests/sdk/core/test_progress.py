@@ -6,7 +6,7 @@ from typing import Any
 
 from support.corefakes import Clock, Desk, FakeBroker, TestCall, connected, data
 
-from ringback.core.progress import MAX_WAITING, Progress
+from ringback.core.progress import MAX_WAITING, MAX_WAITING_BYTES, Progress
 from ringback.errors import Code
 from ringback.protocol.bounces import bounce
 from ringback.protocol.contexts import PROGRESS as ASKED
@@ -69,6 +69,22 @@ def test_the_oldest_values_are_dropped(player: Desk) -> None:
     for number in range(MAX_WAITING + 3):
         player.gets(data(write.progress(call.id, number)))
     assert list(progress.waiting) == list(range(3, MAX_WAITING + 3)) and progress.lost == 3
+
+
+def test_the_bytes_that_wait_are_bounded(player: Desk) -> None:
+    call, progress = asking(player)
+    half = MAX_WAITING_BYTES // 2
+    for name, size in (("a", half), ("b", half), ("c", 1), ("d", half), ("e", half)):
+        progress.take(name, size)
+    assert list(progress.waiting) == ["d", "e"] and progress.lost == 3
+    assert progress.next_value() == "d"
+    progress.take("f", half)
+    assert list(progress.waiting) == ["e", "f"] and progress.lost == 3
+    progress.take("g", MAX_WAITING_BYTES + 1)  # the latest one is kept
+    assert list(progress.waiting) == ["g"] and progress.lost == 5
+    for _ in range(40):  # as they come on the wire
+        player.gets(data(write.progress(call.id, bytes(1_000_000))))
+    assert 10 <= len(progress.waiting) <= 16 and progress.lost > 20
 
 
 def test_a_cancelled_call_takes_no_more_values(player: Desk) -> None:
@@ -178,9 +194,12 @@ def test_progress_crosses_a_cancel() -> None:
     call._progress = progress = Waiting()
     broker.run()
     [execution] = server.handle()
+    assert repr(execution) == "<Execution of 'k' for 1: not replied>"
     execution.progress("one")
+    assert repr(progress) == "<Progress: 0 values wait, the call goes on>"
     player.core.cancel(call)
     broker.run()
+    assert repr(execution) == "<Execution of 'k' for 1: nobody waits>"
     assert not progress.waiting and player.counters.stray_progress == 1
     assert execution.cancelled and server.counters.dropped_progress == 0
 

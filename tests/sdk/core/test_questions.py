@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from support.corefakes import Desk, TestCall
 
-from ringback.errors import (
-    Code,
-)
+from ringback.errors import Code
 from ringback.protocol import control
 from ringback.protocol.frames import Role
+from ringback.protocol.limits import Limits
 
 
-def connected(role: Role, *, link: int = 0, lease_ms: int = 30_000) -> Desk:
-    desk = Desk(role)
+def connected(role: Role, *, link: int = 0, lease_ms: int = 30_000, **limits: Any) -> Desk:
+    desk = Desk(role, limits=Limits(**limits))
     desk.connect(link=link, lease_ms=lease_ms)
     desk.shell.events.clear()
     return desk
@@ -72,3 +73,30 @@ def test_an_order_ends_by_its_answer() -> None:
     operator.told(control.Answer(1, None))
     operator.told(control.Answer(2, None, code=Code.UNKNOWN_PLAYER))
     assert done.results == () and refused.outcome == (Code.UNKNOWN_PLAYER, "no")
+
+
+def test_questions_take_no_room_from_calls_and_need_none() -> None:
+    server = connected(Role.SERVER, max_pending=1)
+    first, second = server.call(7, flush=True), TestCall(101)
+    server.core.ping(second)
+    server.flush()
+    assert not first.done and not second.done
+    assert server.call(7).outcome == (Code.OVERLOADED, "no")
+    server.core.cancel(first)
+    third = server.call(7, flush=True)
+    assert not third.done and not second.done
+    server.check_sums()
+
+
+def test_too_many_questions_at_once() -> None:
+    operator = connected(Role.OPERATOR, link=1, max_pending=2)
+    calls = [TestCall(number) for number in range(3)]
+    for call in calls:
+        operator.core.query(call, control.Subject.PLAYERS, 0)
+    assert calls[2].outcome == (Code.OVERLOADED, "no") and "2 questions to the broker" in str(calls[2].error)
+    operator.flush()
+    assert len(operator.shell.told()) == 2
+    operator.told(control.Answer(0, ()))
+    operator.core.query(again := TestCall(3), control.Subject.PLAYERS, 0)
+    assert not again.done
+    operator.check_sums()

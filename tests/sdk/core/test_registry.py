@@ -176,3 +176,13 @@ def test_the_schemas_that_the_broker_is_told_are_bounded(registry: Registry) -> 
     found = registry.schemas()
     assert found is not None
     assert list(found) == [f"{number}" for number in range(64)]
+
+
+@pytest.mark.parametrize("flag", ["replace", "in_thread", "idempotent"])
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_a_flag_must_be_a_bool(flag: str, value: Any) -> None:
+    options: dict[str, Any] = {"replace": False, flag: value}
+    registry = Registry(PLAYER, lambda: None)
+    with pytest.raises(TypeError, match=rf"^{flag} must be a bool, not {type(value).__name__}$"):
+        registry.add("key", lambda payload: None, **options)
+    assert not registry.handlers

@@ -88,7 +88,7 @@ def wait_for_try(desk: Desk, seconds: float = 2.0) -> list[Any]:
         assert due_at is not None, "nothing is due"
         desk.clock.now = max(desk.clock.now, due_at)
         desk.core.tick(desk.clock.now)
-        if envelopes := sent(desk):
+        if envelopes := [envelope for envelope in sent(desk) if envelope[0] == CALL]:
             [envelope] = envelopes
             assert type(envelope) is list
             return envelope
@@ -198,7 +198,8 @@ def test_attempts_are_bounded_and_the_error_says_how_many(player: Desk) -> None:
     assert call.outcome == (Code.OVERLOADED, "no")
     assert call.error.message == "full (tried 3 times)"
     player.check_at_rest()
-    assert (player.counters.calls, player.counters.errors) == (3, 3)
+    counters = player.counters
+    assert (counters.calls, counters.errors, counters.retries) == (3, 3, 2)
 
 
 @pytest.mark.parametrize("data", [{"retry_after": 3.0}, {"retry_after": 3}])
@@ -492,6 +493,50 @@ def test_the_log_can_say_where_a_call_went(player: Desk) -> None:
     assert call.route == bytes((1, FrameType.DATA, 0, 0, 0, 0, 0, 0))
 
 
+# -- faults
+
+
+def test_a_fault_ends_the_call(player: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault at each step, and a try that left before it: its outcome comes too late."""
+
+    def raises(*_: object) -> Any:
+        raise SystemExit
+
+    def sends_and_raises(*arguments: Any) -> None:
+        player.core.call(*arguments)
+        raise MemoryError
+
+    player.shell.contains = True
+    retries = player.core._retries
+    planned = retried(player)
+    with monkeypatch.context() as patch:
+        patch.setattr(retries, "_random", raises)
+        fail(player, one(player)[1], Overloaded(executed="no"))
+    assert planned.outcome == (Code.CANCELLED, "maybe")
+    with monkeypatch.context() as patch:
+        patch.setattr(retries, "_problem", raises)
+        assert retried(player).outcome == (Code.CANCELLED, "no")
+    with monkeypatch.context() as patch:
+        patch.setattr(retries, "_send", sends_and_raises)
+        half = retried(player)
+    assert half.outcome == (Code.CANCELLED, "maybe")
+    player.gets(data(write.result(one(player)[1], ("late",))))
+    assert half.settled == 1 and len(player.shell.contained) == 3
+    player.check_at_rest()
+
+
+def test_a_call_that_a_fault_finds_ended_ends_once(player: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_and_raises(call: TestCall, *outcome: Any) -> None:
+        call.settle(*outcome)
+        raise MemoryError
+
+    player.shell.contains = True
+    call = retried(player)
+    monkeypatch.setattr(player.core._retries._calls_out, "end", ends_and_raises)
+    fail(player, one(player)[1], UnknownCallback("k"))
+    assert call.settled == 1 and player.shell.contained[0][0] == "trying a call again"
+
+
 # -- the options
 
 
@@ -500,9 +545,10 @@ def test_the_log_can_say_where_a_call_went(player: Desk) -> None:
     [
         ({"attempts": 0}, "attempts must be an int above 0, not 0"),
         ({"attempts": 1.5}, "attempts must be an int above 0, not 1.5"),
-        ({"first_delay": 0}, "first_delay must be a number of seconds above 0, not 0"),
-        ({"longest_delay": float("inf")}, "longest_delay must be a number of seconds above 0, not inf"),
-        ({"longest_delay": "1"}, "longest_delay must be a number of seconds above 0, not '1'"),
+        ({"first_delay": 0}, "first_delay must be a number of seconds above 0 and at most 86400, not 0"),
+        ({"first_delay": 10**400}, "above 0 and at most 86400, not 10000"),
+        ({"longest_delay": float("inf")}, "longest_delay must be .* and at most 86400, not inf"),
+        ({"longest_delay": "1"}, "longest_delay must be .* and at most 86400, not '1'"),
     ],
 )
 def test_options_out_of_range(arguments: dict[str, Any], text: str) -> None:

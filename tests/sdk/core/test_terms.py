@@ -369,7 +369,7 @@ def test_operators_sources_are_not_remembered_without_end(
     server: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody says when an operator has left. Buckets of players stay, and those of busy peers."""
-    monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
+    monkeypatch.setattr("ringback.core.deadlines.MAX_IDLE_PEERS", 3)
     server.register("k", limit="1/h")
     server.register("held")
     assert server.outcome(2, "held", OPERATOR, answer=False) == "ran"
@@ -384,7 +384,7 @@ def test_operators_sources_are_not_remembered_without_end(
 
 
 def test_operators_at_a_player_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
+    monkeypatch.setattr("ringback.core.deadlines.MAX_IDLE_PEERS", 3)
     player = Called(Role.PLAYER)
     player.register("k", limit="1/h")
     assert [player.outcome(None, by=(FrameType.DATA, link)) for link in range(9)] == ["ran"] * 9
@@ -394,7 +394,7 @@ def test_operators_at_a_player_are_not_remembered_without_end(monkeypatch: pytes
 
 
 def test_sources_named_here_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.core.deadlines.MAX_REMEMBERED", 3)
+    monkeypatch.setattr("ringback.core.deadlines.MAX_IDLE_PEERS", 3)
     server = Called(limits=Limits(max_calls_per_s=0.001))
     server.register("k")
     assert [server.locally(number) for number in range(1, 10)] == ["ran"] * 9

@@ -11,7 +11,7 @@ from ringback.core.conversion import MAX_PATH_CHARS, Misfit, Types, misfit_error
 from ringback.core.execution import Execution
 from ringback.core.registry import Handler
 from ringback.core.typed_execution import TypedExecution, WrongResult
-from ringback.errors import Code
+from ringback.errors import CallbackError, Code
 from ringback.protocol.envelopes import CANCEL, RESULT, Encoder, join
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
@@ -38,9 +38,10 @@ class Doubled:
         return value // 2
 
 
-def desk(types: Types, *, takes_cb: bool = True) -> Desk:
+def desk(types: Types, *, takes_cb: bool = True, **limits: int) -> Desk:
     """Return a player whose callback `k` has these types."""
     found = connected(Role.PLAYER)
+    found.shell.encoder = Encoder(Limits(**limits))  # of what its handlers give
     found.core.registry.handlers["k"] = Handler(lambda *_: None, takes_cb, False, False, types=types)
     return found
 
@@ -86,6 +87,23 @@ def test_a_payload_that_does_not_fit_is_refused() -> None:
     assert only_error(player) == (5, Code.INVALID_PAYLOAD, 0)
 
 
+def test_a_refusal_leaves_however_low_the_limits_are() -> None:
+    player = desk(Types(Doubled(), None), max_call_bytes=30)
+    execution = only_execution(player, "x")
+    execution.arguments()
+    assert not execution.begin(player.clock.now)
+    assert only_error(player) == (5, Code.INVALID_PAYLOAD, 0)
+
+
+def test_a_class_whose_error_cannot_be_encoded_did_not_run() -> None:
+    player = desk(Types(Doubled(), None))
+    execution = only_execution(player, 1)
+    execution.payload = CallbackError("of a class", code="SOLD_OUT", data={(1, 2): 3})
+    execution.arguments()
+    assert not execution.begin(player.clock.now)
+    assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
+
+
 def test_a_class_that_fails_is_a_handler_that_fails() -> None:
     player = desk(Types(Doubled(), None))
     execution = only_execution(player, 1)
@@ -93,7 +111,17 @@ def test_a_class_that_fails_is_a_handler_that_fails() -> None:
     execution.arguments()
     assert not execution.begin(player.clock.now)
     assert [type(error) for error in player.shell.failures] == [KeyError]
-    assert only_error(player) == (5, Code.HANDLER_ERROR, 2)
+    assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
+
+
+def test_a_class_may_fail_with_a_code_of_the_application() -> None:
+    player = desk(Types(Doubled(), None))
+    execution = only_execution(player, 1)
+    execution.payload = CallbackError("not this one", code="NOT_THIS")
+    execution.arguments()
+    assert not execution.begin(player.clock.now)
+    assert player.shell.failures == []
+    assert only_error(player) == (5, "NOT_THIS", 0)
 
 
 def test_a_class_that_exits_leaves_no_caller_without_a_reply() -> None:
@@ -103,7 +131,7 @@ def test_a_class_that_exits_leaves_no_caller_without_a_reply() -> None:
     execution.arguments()
     with pytest.raises(SystemExit):
         execution.begin(player.clock.now)
-    assert only_error(player) == (5, Code.HANDLER_ERROR, 2)
+    assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
 
 
 def test_an_abandoned_call_is_not_converted() -> None:

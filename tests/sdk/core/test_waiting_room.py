@@ -334,3 +334,19 @@ def test_a_callback_that_cannot_be_run_is_contained() -> None:
     desk.core.wait_for_room(room)
     desk.flush()
     assert [what for what, _ in desk.shell.contained] == ["running a callback"]
+
+
+@pytest.mark.parametrize("role", [Role.PLAYER, Role.SERVER])
+@pytest.mark.parametrize("limit", ["max_pending", "max_in_flight"])
+def test_questions_to_the_broker_take_no_room(role: Role, limit: str) -> None:
+    desk = small(role, **{limit: 1})
+    question = TestCall(next(desk.ids))
+    desk.core.ping(question)
+    watcher = ready(desk)
+    assert watcher.results == ()
+    desk.shell.take_sent()
+    to = None if role is Role.PLAYER else 7
+    first, second = patient(desk, to), patient(desk, to)
+    assert [envelope[1] for envelope in sent_calls(desk)] == [first.id] and not second.done
+    answer(desk, first, b"" if to is None else encode_player_id(to))
+    assert [envelope[1] for envelope in sent_calls(desk)] == [second.id] and not question.done

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ringback.protocol.json_values import jsonable, parse_json
+from ringback.protocol.json_values import MAX_SCHEMA_DEPTH, jsonable, parse_json, parse_schema
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,11 @@ def test_json_is_read() -> None:
 def test_text_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_json(text)
+
+
+def test_a_schema_of_a_peer_may_be_anything() -> None:
+    assert parse_schema('{"type": "integer"}') == {"type": "integer"}
+    assert parse_schema("[" * MAX_SCHEMA_DEPTH + "]" * MAX_SCHEMA_DEPTH) is not None
+    for depth in (MAX_SCHEMA_DEPTH + 1, 600, 20_000):
+        assert parse_schema("[" * depth + "]" * depth) is None
+    assert parse_schema("{") is parse_schema("9" * 5000) is None

@@ -38,6 +38,8 @@ def test_numbers_are_those_of_the_code() -> None:
 
 def test_fields_are_those_of_the_code() -> None:
     classes = {frame.type.name: frame for frame in get_args(control.ControlFrame)}
+    bodies = {row["name"]: row["body"] for row in FOUND["frame_types"]}
+    assert set(CONTROL_MAPS) == {kind for kind, body in bodies.items() if body.endswith("map")}
     for title in CONTROL_MAPS:
         found, own = FOUND["control_fields"][title], fields(classes[title])
         assert [row["field"] for row in found] == [field.name for field in own]

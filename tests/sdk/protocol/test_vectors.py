@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import fields as fields_of
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -136,6 +137,26 @@ def test_every_control_frame_has_a_vector_with_all_its_fields() -> None:
     assert seen == {
         kind.name: {field.name for field in fields_of(frame)} for kind, frame in FRAME_CLASSES.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "choices"),
+    [
+        ("HELLO", "role", Role),
+        ("REJECT", "code", RejectCode),
+        ("QUERY", "subject", control.Subject),
+        ("ORDER", "what", control.What),
+    ],
+)
+def test_every_choice_of_a_field_has_a_vector(kind: str, field: str, choices: type[Enum]) -> None:
+    vectors = [param.values[0] for param in load("control.json", "frames")]
+    written = {vector["fields"][field] for vector in vectors if vector["type"] == kind}
+    assert written == {choice.value for choice in choices}
+
+
+def test_every_frame_type_has_a_header() -> None:
+    written = {param.values[0]["type"] for param in load("headers.json", "headers")}
+    assert written == {kind.name for kind in FrameType}
 
 
 @pytest.mark.parametrize("vector", load("envelopes.json", "envelopes"))

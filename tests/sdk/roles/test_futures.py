@@ -7,8 +7,11 @@ import concurrent.futures
 import gc
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed
+from contextlib import suppress
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -112,13 +115,14 @@ def test_a_group_waits_with_a_timeout(server: Server, player: Player) -> None:
     kept = Seen()
     player.register_client_callback("keep", lambda payload, cb: kept(cb))
     group = server.trigger_all_client_callbacks("keep")
-    for wait in (group.all, group.exception):
+    for wait in (group.all, group.result, group.exception):
         with pytest.raises(TimeoutError, match="go on"):
             wait(0.01)
     assert not group.done()
     first(kept)(1)
     assert group.all(PATIENCE_S)[7].result() == 1 and group.exception(0) is None
     assert group.done() and not group.cancelled() and not group.cancel()
+    assert group.result(0) == group.all()
 
 
 # -- asking and cancelling
@@ -186,13 +190,69 @@ def test_a_done_callback_runs_in_a_worker(player: Player, kept: Seen, sdk_log: L
     one.add_done_callback(coroutine)
     first(kept)("outcome")
     assert sorted(asyncio.run(seen.count(2))) == ["nested", "outcome"]
-    asyncio.run(sdk_log.wait_for("a done callback failed"))
+    asyncio.run(sdk_log.wait_for("player 7: a done callback of a call of 'keep' failed"))
     wrong: Any = 5
     with pytest.raises(TypeError, match="must be a function, not int"):
         one.add_done_callback(wrong)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_cannot_be_a_done_callback_in_asyncio(here: HereBroker, debug: bool) -> None:
+    """In debug mode, the loop would refuse it only when the call ends."""
+
+    async def coroutine(ended: object) -> None: ...
+
+    async def add() -> None:
+        async with (
+            ringback.aio.Player(here.players, 7) as player,
+            ringback.aio.Server(here.backend) as server,
+        ):
+            call = player.trigger_server_callback("silent")
+            group = server.trigger_all_client_callbacks("silent")
+            for ended in (call, group):
+                not_a_function: Any = 5
+                with pytest.raises(TypeError, match="must be a function, not int"):
+                    ended.add_done_callback(not_a_function)
+                with pytest.raises(TypeError, match="not a coroutine function: let it start a task"):
+                    ended.add_done_callback(coroutine)
+            call.cancel()
+            await group
+
+    asyncio.run(add(), debug=debug)
+
+
 # -- futures
+
+
+def test_the_future_of_a_group(server: Server, player: Player) -> None:
+    kept = Seen()
+    player.register_client_callback("keep", lambda payload, cb: kept(cb))
+    future = server.trigger_all_client_callbacks("echo", 3).future()
+    assert {player_id: call.result() for player_id, call in future.result(PATIENCE_S).items()} == {7: 3}
+    group = server.trigger_all_client_callbacks("keep")
+    future = group.future()
+    assert future.cancel()
+    assert isinstance(group.all(PATIENCE_S)[7].error, Cancelled)
+    group = server.trigger_all_client_callbacks("echo", 4)
+    group.all(PATIENCE_S)
+    assert group.future().result(0)[7].result() == 4  # also of one that has ended
+    nobody = server.trigger_all_client_callbacks("echo", players=[]).future()
+    assert nobody.result(PATIENCE_S) == {}
+
+
+def test_the_result_of_a_group_in_asyncio(here: HereBroker) -> None:
+    async def look() -> None:
+        async with (
+            ringback.aio.Server(here.backend) as server,
+            ringback.aio.Player(here.players, 7) as player,
+        ):
+            player.register_client_callback("echo", lambda payload: payload)
+            group = server.trigger_all_client_callbacks("echo", 5, players=[7])
+            with pytest.raises(asyncio.InvalidStateError, match="await it first"):
+                group.result()
+            assert await group == group.result()
+
+    asyncio.run(look())
 
 
 def test_wait_and_as_completed_take_futures_of_calls(player: Player, kept: Seen) -> None:
@@ -242,6 +302,56 @@ def test_futures_end_with_their_endpoint(here: HereBroker, player: Player, kept:
     future = player.trigger_server_callback("keep").future()
     player.close()
     assert isinstance(future.exception(PATIENCE_S), ringback.ConnectionLost)
+
+
+def test_a_done_callback_of_a_future_cannot_wait(server: Server, player: Player) -> None:
+    """It runs on the thread that would end its wait."""
+    waits: list[Callable[[Any], object]] = [
+        lambda call: call.result(),
+        lambda call: call.future().result(),
+        lambda call: call.future().exception(),
+    ]
+    outcomes: Queue[Any] = Queue()
+    for wait in waits:
+
+        def waits_for_another(_: Any, wait: Callable[[Any], object] = wait) -> None:
+            try:
+                outcomes.put(wait(server.trigger_client_callback("echo", 7)))
+            except ringback.UsageError as error:
+                outcomes.put(error)
+
+        held = Seen()
+        player.register_client_callback("hold", lambda payload, cb, held=held: held(cb), replace=True)
+        server.trigger_client_callback("hold", 7).future().add_done_callback(waits_for_another)
+        first(held)()  # only now: the done callback of a future that has ended runs in this thread
+        assert "a done callback of a future, cannot wait" in str(outcomes.get(timeout=PATIENCE_S))
+
+
+def test_handlers_that_wait_for_futures_make_room_for_others(here: HereBroker) -> None:
+    with Server(here.backend, workers=1) as server, Player(here.players, 7, workers=1) as player:
+
+        def countdown(source: Any, number: int) -> int:
+            if number == 0:
+                return 0
+            asked = server.trigger_callback("countdown", 7, number - 1).future()
+            assert asked.exception() is None
+            return 1 + server.trigger_callback("countdown", 7, number - 1).future().result()
+
+        server.register_server_callback("countdown", countdown)
+        assert player.trigger_server_callback("countdown", 3, timeout=PATIENCE_S).result() == 3
+
+
+def test_an_error_of_a_future_is_in_no_cycle(player: Player, server: Server) -> None:
+    future = player.trigger_server_callback("unknown").future()
+    gone = weakref.ref(future)
+    gc.disable()
+    try:
+        with suppress(UnknownCallback):
+            future.result(PATIENCE_S)
+        del future
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_polling_leaves_nothing_behind(player: Player, kept: Seen) -> None:

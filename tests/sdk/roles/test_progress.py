@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -129,10 +130,83 @@ def test_a_function_that_fails_is_logged(face: Any, here: HereBroker, sdk_log: L
 
         for function in (failing, failing_later):
             assert await stage.result(player.trigger_server_callback("count", 3, on_progress=function)) == 3
-        await sdk_log.wait_for("on_progress failed")
+        await sdk_log.wait_for("player 7: on_progress of a call of 'count' failed")
         assert sorted(await seen.count(6)) == [0, 0, 1, 1, 2, 2]
 
     scene(face, here)
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_whatever_a_function_raises_the_next_value_comes(raised: Any, here: HereBroker) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        server.register_server_callback("count", counting)
+        seen: Queue[Any] = Queue()
+
+        def failing(value: Any) -> None:
+            seen.put(value)
+            if value == 0:
+                raise raised
+
+        async def also_failing(value: Any) -> None:
+            failing(value)
+
+        for function in (failing, also_failing):
+            player.trigger_server_callback("count", 3, seen.put, on_progress=function)
+            assert [seen.get(timeout=PATIENCE_S) for _ in range(4)] == [0, 1, 2, 3]
+            player.trigger_server_callback("count", 3, on_progress=function)
+            assert [seen.get(timeout=PATIENCE_S) for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("raised", [GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_whatever_a_function_of_the_loop_raises_the_next_value_comes(
+    is_async: bool, raised: Any, here: HereBroker
+) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+            server.register_server_callback("count", counting)
+            seen: asyncio.Queue[Any] = asyncio.Queue()
+
+            def failing(value: Any) -> None:
+                seen.put_nowait(value)
+                if value == 0:
+                    raise raised
+
+            async def also_failing(value: Any) -> None:
+                failing(value)
+
+            function = also_failing if is_async else failing
+            await player.trigger_server_callback("count", 3, on_progress=function)
+            assert [await seen.get() for _ in range(3)] == [0, 1, 2]
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
+def test_after_a_cancelled_function_the_next_value_comes_unless_the_endpoint_is_closed(
+    here: HereBroker,
+) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server:
+            server.register_server_callback("count", counting)
+            tasks: list[asyncio.Task[Any] | None] = []
+            begun = asyncio.Event()
+
+            async def endless(value: Any) -> None:
+                tasks.append(asyncio.current_task())
+                begun.set()
+                await asyncio.Event().wait()
+
+            async with aio.Player(here.players, 7) as player:
+                await player.trigger_server_callback("count", 3, on_progress=endless)
+                for number in (1, 2):
+                    await begun.wait()
+                    begun.clear()
+                    assert len(tasks) == number
+                    tasks[-1].cancel()  # type: ignore[union-attr]
+                await begun.wait()
+            assert len(tasks) == 3 and all(task is not None and task.cancelled() for task in tasks)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 @played
@@ -148,6 +222,29 @@ async def test_progress_from_other_threads_precedes_the_reply(stage: Stage) -> N
         call = player.trigger_server_callback(key, 50, progress=True)
         assert await values_of(stage, call) == list(range(50))
         assert await stage.result(call) == 50
+
+
+def test_polling_the_progress_of_a_loop_leaves_nothing_behind(here: HereBroker) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+            kept: asyncio.Queue[Any] = asyncio.Queue()
+            server.register_server_callback("keep", lambda source, payload, cb: kept.put_nowait(cb))
+            call = player.trigger_server_callback("keep", progress=True)
+            values = call.progress()
+            for _ in range(100):
+                asking = asyncio.ensure_future(anext(values))
+                await asyncio.sleep(0)
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+            assert not values._iterators  # type: ignore[attr-defined]
+            cb = await kept.get()
+            cb.progress(1)
+            assert await anext(values) == 1
+            cb(2)
+            assert await call == 2 and [value async for value in values] == []
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 @played

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from support.faces import Seen, Stage, played
 from support.harness import PATIENCE_S
 
 from ringback import Code, Limits, Retry
+from ringback.core.receipts import MAX_LATER
 
 
 def drop_link(endpoint: Any) -> None:
@@ -40,6 +42,62 @@ async def test_a_rate_limit_is_waited_for(stage: Stage) -> None:
         for number in range(30)
     ]
     assert await stage.within(stage.face.result_of_each(calls)) == list(range(30))
+
+
+@played
+async def test_a_busy_server_is_waited_for(stage: Stage) -> None:
+    server = await stage.server(limits=Limits(max_running=2))
+    player = await stage.player(7)
+    started = Seen()
+    server.register_server_callback("slow", lambda source, payload, cb: started(cb))
+    often = Retry(attempts=1000, longest_delay=0.05)
+    calls = [
+        player.trigger_server_callback("slow", number, timeout=PATIENCE_S, retry=often) for number in range(8)
+    ]
+    for number in range(8):
+        (await started.count(number + 1))[number]("done")
+    assert await stage.within(stage.face.result_of_each(calls)) == 8 * ["done"]
+    assert len(started.items) == 8
+
+
+@played
+async def test_more_calls_than_a_player_s_share_of_the_memory(stage: Stage) -> None:
+    """The server forgets each outcome when the player has it."""
+    server, player = await stage.pair()
+    server.register_server_callback("double", lambda source, payload: 2 * payload)
+    calls = [
+        player.trigger_server_callback("double", number, timeout=60.0, retry=True, wait_for_room=True)
+        for number in range(10_000)
+    ]
+    results = await asyncio.wait_for(stage.face.result_of_each(calls), 2 * PATIENCE_S)
+    assert results == [2 * number for number in range(10_000)]
+    load = server._endpoint.load
+    await stage.until(player, lambda: load().remembered < MAX_LATER, "the receipts have come")
+
+
+@played
+async def test_progress_goes_on_after_a_lost_link(stage: Stage) -> None:
+    server, player = await stage.pair()
+    started, values, joined = Seen(), Seen(), Seen()
+    server.register_server_callback("slow", lambda source, payload, cb: started(cb))
+    call = player.trigger_server_callback("slow", timeout=PATIENCE_S, retry=True, on_progress=values)
+    [cb] = await started.count(1)
+    cb.progress("before")
+    await values.count(1)
+    server.on_player_joined(joined)
+    drop_link(player)
+    await joined.count(1)
+    memory = server._endpoint._once.memory
+
+    def repeated() -> bool:
+        return any(known.repeats for known in list(memory.calls.values()))
+
+    await stage.until(player, repeated, "the repeat waits")
+    cb.progress("after")
+    assert await values.count(2) == ["before", "after"]
+    cb("done")
+    assert await stage.result(call) == "done"
+    assert len(started.items) == 1
 
 
 @played

@@ -16,6 +16,15 @@ from ringback import Code, Limits, aio
 
 
 @played
+async def test_an_option_that_is_no_bool(stage: Stage) -> None:
+    _, player = await stage.pair()
+    with pytest.raises(TypeError, match="wait_for_room must be a bool, not str"):
+        player.trigger_server_callback("k", wait_for_room="no")
+    with pytest.raises(TypeError, match="wait_for_room must be a bool, not int"):
+        player.trigger_server_callback("k", wait_for_room=1, retry=True)
+
+
+@played
 async def test_ten_thousand_calls_at_once(stage: Stage) -> None:
     server, player = await stage.pair()
     server.register_server_callback("double", lambda source, payload: 2 * payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
@@ -22,6 +23,14 @@ def test_it_starts_within_twenty_milliseconds() -> None:
             took.append(time.perf_counter() - began)
             assert broker.running
     assert min(took) < 0.02, took
+
+
+def test_it_shows_itself() -> None:
+    broker = LocalBroker()
+    assert repr(broker) == "<LocalBroker: down>"
+    with broker:
+        assert repr(broker) == f"<LocalBroker at {broker.players} and {broker.backend}: running>"
+    assert repr(broker).endswith("down>")
 
 
 def test_it_is_brought_back_at_the_same_addresses(
@@ -50,6 +59,22 @@ def test_a_killed_broker_tells_nobody(ringback_broker: LocalBroker, ringback_end
     ringback_broker.start()
     ringback_endpoints.server()
     assert reasons == ["the connection was closed"]
+
+
+def test_one_thread_kills_it_and_another_brings_it_back(
+    ringback_broker: LocalBroker, ringback_endpoints: Endpoints
+) -> None:
+    """The test goes on as soon as its endpoints notice, before `kill` has returned in the other thread."""
+    server, player = ringback_endpoints.server(), ringback_endpoints.player(7)
+    for _ in range(20):
+        killer = threading.Thread(target=ringback_broker.kill)
+        with reconnected(server, player):
+            killer.start()
+            until_disconnected(player)
+            ringback_broker.start()
+        killer.join()
+        assert ringback_broker.broker.players == ringback_broker.players
+        assert ringback_broker.running
 
 
 def test_a_stopped_broker_tells_everybody(

@@ -109,3 +109,36 @@ def test_an_endpoint_of_another_network(ringback_network: Network) -> None:
     stranger = Player("tcp://127.0.0.1:1", 7)
     with pytest.raises(ValueError, match="does not connect through this network"):
         ringback_network.cut(stranger)
+
+
+def test_what_is_done_to_all_links_is_done_to_later_ones(
+    ringback_endpoints: Endpoints, ringback_network: Network
+) -> None:
+    ringback_network.refuse()
+    with pytest.raises(BrokerUnreachable):
+        ringback_endpoints.server(connect_timeout=0.2)
+    ringback_network.restore()
+    ringback_endpoints.server().register_server_callback("echo", lambda source, payload: payload)
+    ringback_network.delay(0.1)
+    slow = ringback_endpoints.player(7)
+    began = time.monotonic()
+    assert slow.trigger_server_callback("echo", 7).result() == 7
+    assert time.monotonic() - began >= 0.2  # there and back
+    ringback_network.drop()
+    with pytest.raises(BrokerUnreachable):
+        ringback_endpoints.player(8, connect_timeout=0.2)
+    ringback_network.restore()
+    ringback_network.refuse(slow)  # about this one alone
+    ringback_endpoints.player(9)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), None, "1"])
+def test_a_wrong_delay(ringback_network: Network, seconds: float) -> None:
+    with pytest.raises((TypeError, ValueError), match="seconds must be"):
+        ringback_network.delay(seconds)
+
+
+def test_what_is_not_an_endpoint(ringback_network: Network) -> None:
+    for function in (ringback_network.drop, ringback_network.cut, ringback_network.refuse):
+        with pytest.raises(TypeError, match="must be a Server, a Player or an Operator, not int"):
+            function(7)  # type: ignore[arg-type]

@@ -207,6 +207,7 @@ def test_restart(ringback_broker, ringback_endpoints, number):
 
 
 ERRORS = """
+import re
 import threading
 
 import pytest
@@ -271,6 +272,13 @@ def test_expected_and_nothing_happens(call, ringback_errors, monkeypatch):
     assert call(1).result() == 1
 
 
+def test_expectations_that_cannot_be(ringback_errors):
+    no_kinds = ("LookupError", ""), (LookupError("x"), ""), (int, "")
+    for kind, match in (*no_kinds, (LookupError, b"x"), (LookupError, "(")):
+        with pytest.raises((TypeError, re.error)):
+            ringback_errors.expect(kind, match=match)
+
+
 def test_an_error_of_the_test_itself_comes_first(call):
     assert call(0).error
     assert 1 + 1 == 3
@@ -313,7 +321,7 @@ def test_warnings_fail_nothing(ringback_errors):
 
 def test_errors_reach_the_test(pytester: pytest.Pytester) -> None:
     result = run(pytester, ERRORS, "--tb=short")
-    result.assert_outcomes(passed=5, failed=9, errors=1)
+    result.assert_outcomes(passed=6, failed=9, errors=1)
     for lines in (
         [
             "*_ test_nobody_looks _*",

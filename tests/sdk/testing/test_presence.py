@@ -77,6 +77,22 @@ def test_what_does_not_happen(ringback_endpoints: Endpoints) -> None:
         until_joined(server, 0)
 
 
+def test_what_is_waited_for_must_be_an_endpoint(
+    ringback_endpoints: Endpoints, ringback_aio_endpoints: AioEndpoints
+) -> None:
+    player: Any = ringback_endpoints.player(7)
+    for wait in (until_joined, until_left, until_acting):
+        with pytest.raises(TypeError, match=r"^the server must be a Server, not Player$"):
+            wait(player)
+    for waiting in (until_connected, until_disconnected, reconnected):
+        with pytest.raises(TypeError, match=r"^an endpoint must be a Server, a Player or .*, not int$"):
+            waiting(7)  # type: ignore[call-overload,arg-type]
+    not_awaited: Any = ringback_aio_endpoints.server()
+    with pytest.raises(TypeError, match="not coroutine: await it first"):
+        until_joined(not_awaited, 7)
+    not_awaited.close()
+
+
 def test_what_does_not_happen_in_asyncio(ringback_aio_endpoints: AioEndpoints) -> None:
     async def run() -> None:
         server = await ringback_aio_endpoints.server()

@@ -131,6 +131,20 @@ def test_a_call_with_retry_is_one_call(
     assert [row(call) for call in ringback_calls] == [("player 7", "server", "echo", 1, 7, "OK", (1,))]
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise ValueError
+
+    __deepcopy__: Any = 7
+
+
+def test_a_payload_without_a_repr(ringback_endpoints: Endpoints, ringback_calls: Calls) -> None:
+    player = ringback_endpoints.player(7)
+    assert player.trigger_server_callback("k", Unspeakable()).error
+    with pytest.raises(TimeoutError, match="k <Unspeakable whose repr fails>: INVALID_PAYLOAD"):
+        ringback_calls.until(2, timeout=0)
+
+
 def test_endpoints_at_other_brokers(ringback_calls: Calls) -> None:
     with LocalBroker() as other:
         endpoints = Endpoints(other)
