@@ -1,17 +1,25 @@
-"""Fixtures: a realm of three nodes on one NATS server."""
+"""Fixtures: realms of three nodes on one NATS server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from support.realm_processes import RealmOfProcesses
+from support.promises import promise as promise
+from support.realm_processes import LEASE_S, RealmOfProcesses
 
 
 @pytest.fixture
 def realm() -> Iterator[RealmOfProcesses]:
-    """Start a realm for this test alone."""
+    """Start a realm for this test alone. No lease ends in it, so nothing can wait for that."""
     with RealmOfProcesses() as realm:
+        yield realm
+
+
+@pytest.fixture
+def short() -> Iterator[RealmOfProcesses]:
+    """Start a realm with the shortest lease."""
+    with RealmOfProcesses(lease_s=LEASE_S) as realm:
         yield realm
 
 

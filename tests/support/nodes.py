@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from support.harness import PATIENCE_S
-from support.nats import NODE, REALM
+from support.nats_servers import NODE, REALM
 
 from ringback_broker.cluster.records import Absent, Outcome, Record
 from ringback_broker.nats.link import NatsLink

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.harness import BrokerProcess, Process, eventually
-from support.nats import NatsCluster, NatsServer, credentials_file, free_ports, make_realm
+from support.nats_servers import NatsCluster, NatsServer, credentials_file, free_ports, make_realm
 
 from ringback import CallbackError, Operator, Player, Server
 
 LEASE_S = 12.0
 """The shortest that is allowed."""
+
+LONG_LEASE_S = 120.0
+"""Longer than any test waits."""
 
 SERVER_PROGRAM = """
 import sys
@@ -42,6 +45,7 @@ class RealmOfProcesses:
     Args:
         nodes: their names.
         cluster: whether there are three NATS servers, not one.
+        lease_s: how long others wait before they take what a node owns that is gone.
         one_name: whether the nodes listen at 127.0.0.1, 127.0.0.2 and so on, with the same two ports. So
             endpoints can dial them by one name, if a test gives that name these IPs.
 
@@ -50,10 +54,18 @@ class RealmOfProcesses:
         brokers: the nodes, by name.
     """
 
-    def __init__(self, nodes: str = "abc", *, cluster: bool = False, one_name: bool = False) -> None:
+    def __init__(
+        self,
+        nodes: str = "abc",
+        *,
+        cluster: bool = False,
+        lease_s: float = LONG_LEASE_S,
+        one_name: bool = False,
+    ) -> None:
         self._stack = ExitStack()
         self._names = nodes
         self._cluster = cluster
+        self._lease_s = lease_s
         self.ports = free_ports(2) if one_name else None
         self.brokers: dict[str, BrokerProcess] = {}
 
@@ -70,7 +82,7 @@ class RealmOfProcesses:
             make_realm(self.nats.address, replicas=len(self.servers))
             self.options = (
                 *("--cluster", ",".join(server.address for server in self.servers)),
-                *("--nats-credentials", credentials_file(folder), "--node-lease", str(LEASE_S)),
+                *("--nats-credentials", credentials_file(folder), "--node-lease", str(self._lease_s)),
             )
             for name in self._names:
                 self.start(name)
@@ -161,7 +173,7 @@ def outcome(make: Callable[[], Any], timeout: float = 30.0) -> Any:
         return error.code_name
 
 
-def until_works(make: Callable[[], Any], wanted: Any, within_s: float) -> float:
+def until_works(make: Callable[[], Any], wanted: Any) -> float:
     """Make calls one after the other until one gets the wanted result. Return how long that took."""
     began_at = time.monotonic()
     found: list[Any] = []
@@ -171,6 +183,4 @@ def until_works(make: Callable[[], Any], wanted: Any, within_s: float) -> float:
         return bool(found[-1] == wanted)
 
     eventually(works, f"the result {wanted!r}; the last ones: {found[-5:]}")
-    took_s = time.monotonic() - began_at
-    assert took_s < within_s, (took_s, found[-5:])
-    return took_s
+    return time.monotonic() - began_at

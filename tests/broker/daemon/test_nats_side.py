@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.harness import BrokerProcess, Process
-from support.nats import REALM, NatsServer, credentials_file, make_realm
+from support.nats_servers import REALM, NatsServer, credentials_file, make_realm
 
 from ringback import Player, Server
 from ringback_broker.daemon import nats_side

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from support.nats import NatsServer, make_realm
+from support.nats_servers import NatsServer, make_realm
 from support.nodes import Lines, Node
+from support.promises import promise as promise
 
 
 @pytest.fixture

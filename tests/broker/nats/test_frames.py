@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.harness import PATIENCE_S
-from support.nats import NatsServer, administer, make_realm, settle
+from support.nats_servers import NatsServer, administer, make_realm, settle
 from support.nodes import Node, wait_for
 
 from ringback_broker.nats import frames as frames_module

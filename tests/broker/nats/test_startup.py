@@ -17,7 +17,7 @@ from typing import Any
 
 import nkeys  # type: ignore[import-untyped]
 import pytest
-from support.nats import (
+from support.nats_servers import (
     ADMIN,
     NODE,
     PERMISSIONS,

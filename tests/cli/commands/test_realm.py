@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.nats import (
+from support.harness import eventually
+from support.nats_servers import (
     ADMIN,
     REALM,
     NatsCluster,
@@ -75,14 +76,17 @@ def test_more_replicas_than_servers(create: Run, server: NatsServer) -> None:
 def test_three_replicas(create: Run) -> None:
     with NatsCluster() as cluster:
         dead = f"nats://127.0.0.1:{free_ports(1)[0]}"
-        for _ in range(100):  # the servers start, and elect a leader
-            code, output, errors = create(
-                REALM, "--cluster", f"{dead},{cluster.addresses}", "--replicas", "3"
-            )
-            if code == Exit.OK:
-                break
-            assert code == Exit.REALM_FAILED and len(errors.splitlines()) == 1
-        assert output.startswith("the realm main is ") and output.endswith("with 3 replicas\n")
+        addresses = f"{dead},{cluster.addresses}"
+        made: list[str] = []
+
+        def is_made() -> bool:
+            code, output, errors = create(REALM, "--cluster", addresses, "--replicas", "3")
+            made[:] = [output]
+            assert code == Exit.OK or (code == Exit.REALM_FAILED and len(errors.splitlines()) == 1)
+            return code == Exit.OK
+
+        eventually(is_made, "the servers have started and elected a leader")
+        assert made[0].startswith("the realm main is ") and made[0].endswith("with 3 replicas\n")
         assert administer(cluster.servers[1].address, stream_info)["config"]["num_replicas"] == 3
 
 

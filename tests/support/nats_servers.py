@@ -23,10 +23,12 @@ from typing import Any, Self, TypeVar
 
 from support.harness import PATIENCE_S, ROOT
 
+from ringback_broker.cluster.records import Absent, Record
 from ringback_broker.nats.bucket import create
 from ringback_broker.nats.client import Client, connect
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.names import RealmNames
+from ringback_broker.nats.records import read_of, record_of
 
 T = TypeVar("T")
 REALM = "main"
@@ -234,6 +236,15 @@ async def stream_info(client: Client) -> dict[str, Any]:
     answer = await client.request(RealmNames(REALM).info, timeout=2)
     found: dict[str, Any] = json.loads(answer.data)
     return found
+
+
+async def record(client: Client, key: str) -> Record | Absent:
+    """Return a record as NATS has it."""
+    names = RealmNames(REALM)
+    answer = await client.request(names.read, read_of(names, key), timeout=PATIENCE_S)
+    found = record_of(json.loads(answer.data))
+    assert found is not None, answer.data
+    return found[0]
 
 
 async def delete_bucket(client: Client) -> None:
