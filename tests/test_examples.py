@@ -178,7 +178,7 @@ def test_a_mistake_on_standard_input_ends_nothing(here: HereBroker) -> None:
     "name",
     [
         *("demo.py", *SERVERS, "shop_player.py", "price_list.py", "bank.py", "world_loading.py"),
-        "deployment.py",
+        *("deployment.py", "auction.py"),
     ],
 )
 def test_an_example_prints_its_usage(name: str) -> None:
@@ -227,6 +227,19 @@ def test_progress_of_a_world(here: HereBroker) -> None:
         assert process.wait() == 0, process.output()
         chunks = [f"{number} of 5 chunks" for number in range(1, 6)]
         assert process.output() == [*chunks, "Midgard is ready", *chunks[:2], "Asgard is not loaded"]
+
+
+def test_an_auction_of_futures(here: HereBroker) -> None:
+    with Process(str(EXAMPLES / "auction.py"), here.backend, here.players) as process:
+        assert process.wait() == 0, process.output()
+        assert process.output()[0] == "it is not over, and the call goes on: True"
+        assert sorted(process.output()[1:]) == [
+            "anna hears that the rope goes to ben",
+            *2 * ["another call ends with 45"],
+            "ben hears that the rope goes to ben",
+            "chris hears that the rope goes to ben",
+            "the first call ends with 45",
+        ]
 
 
 def test_a_payment_happens_once_although_the_link_is_cut(here: HereBroker) -> None:
