@@ -1,4 +1,4 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and the table of the figures that some tests measure."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def any_broker(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[B
         players, backend = ipc_addresses(short_folder)
         with BrokerProcess(players, backend) as process:
             yield process
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests have measured."""
+    figures = [
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "measured"
+    ]
+    if figures and terminalreporter.verbosity > 0:
+        terminalreporter.section("measured")
+        for what, figure, unit in figures:
+            terminalreporter.write_line(f"{figure:9.3f} {unit:4} {what}")

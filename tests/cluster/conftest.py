@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.promises import promise as promise
+from support.promises import timed as timed
 from support.realm_processes import LEASE_S, RealmOfProcesses
 
 

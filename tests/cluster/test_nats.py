@@ -37,7 +37,7 @@ def test_nats_restarts_within_the_lease(realm: RealmOfProcesses, promise: Promis
 
 
 @pytest.mark.faults
-def test_nats_is_gone_for_longer_than_the_lease(short: RealmOfProcesses, promise: Promise) -> None:
+def test_nats_is_gone_for_longer_than_the_lease(short: RealmOfProcesses, timed: Promise) -> None:
     """All sessions end, since nobody may act. When NATS is back, all join again."""
     server = short.server("a")
     near, far = short.player("a", 1), short.player("b", 2)
@@ -48,13 +48,13 @@ def test_nats_is_gone_for_longer_than_the_lease(short: RealmOfProcesses, promise
     killed_at = time.monotonic()
     assert outcome(lambda: held, 60) in ("SERVER_LOST", "CONNECTION_LOST", "DRAINING")
     eventually(lambda: not (near.connected or far.connected or server.connected), "all sessions end")
-    promise("all sessions have ended without NATS", time.monotonic() - killed_at, LEASE_S)
+    timed("all sessions have ended without NATS", time.monotonic() - killed_at, LEASE_S)
     short.nats.start()
     back_at = time.monotonic()
     until_works(lambda: near.trigger_server_callback("node"), "a")
     until_works(lambda: far.trigger_server_callback("node"), "a")
     until_works(lambda: server.trigger_client_callback("node", 2), "b")
-    promise("all work again after NATS is back", time.monotonic() - back_at, 20)
+    timed("all work again after NATS is back", time.monotonic() - back_at, 20)
 
 
 def test_nats_is_stopped_for_a_while(realm: RealmOfProcesses, promise: Promise) -> None:
@@ -74,7 +74,7 @@ def test_nats_is_stopped_for_a_while(realm: RealmOfProcesses, promise: Promise) 
 
 
 @pytest.mark.faults
-def test_the_server_of_nats_that_leads_is_killed(promise: Promise) -> None:
+def test_the_server_of_nats_that_leads_is_killed(timed: Promise) -> None:
     with RealmOfProcesses("ab", cluster=True, lease_s=LEASE_S) as realm:
         server = realm.server("a")
         near, far = realm.player("a", 1), realm.player("b", 2)
@@ -85,8 +85,8 @@ def test_the_server_of_nats_that_leads_is_killed(promise: Promise) -> None:
             assert outcome(lambda: near.trigger_server_callback("echo", 1)) == [1, 1]
         until_works(lambda: far.trigger_server_callback("node"), "a")
         until_works(lambda: server.trigger_client_callback("node", 2), "b")
-        promise("calls between nodes work after a new leader", time.monotonic() - killed_at, 15)
+        timed("calls between nodes work after a new leader", time.monotonic() - killed_at, 15)
         late = realm.player("b", 3)  # the others have elected a leader
-        promise("a player joins after a new leader", time.monotonic() - killed_at, 15)
+        timed("a player joins after a new leader", time.monotonic() - killed_at, 15)
         until_works(lambda: late.trigger_server_callback("node"), "a")
         assert near.connected

@@ -43,7 +43,7 @@ def test_a_node_is_killed(short: RealmOfProcesses, promise: Promise) -> None:
 
 
 @pytest.mark.faults
-def test_a_node_that_is_killed_and_started_again(short: RealmOfProcesses, promise: Promise) -> None:
+def test_a_node_that_is_killed_and_started_again(short: RealmOfProcesses, timed: Promise) -> None:
     """Its players come back with their tickets, as soon as it is a member again."""
     server = short.server("a")
     player = short.player("c", 2)
@@ -52,12 +52,12 @@ def test_a_node_that_is_killed_and_started_again(short: RealmOfProcesses, promis
     short.kill("c")
     short.restart("c")
     until_works(lambda: server.trigger_client_callback("node", 2), "c")
-    promise("calls to players of a restarted node work", time.monotonic() - killed_at, LEASE_S + 8)
+    timed("calls to players of a restarted node work", time.monotonic() - killed_at, LEASE_S + 8)
     until_works(lambda: player.trigger_server_callback("node"), "a")
 
 
 @pytest.mark.faults
-def test_the_node_of_the_server_is_killed(short: RealmOfProcesses, promise: Promise) -> None:
+def test_the_node_of_the_server_is_killed(short: RealmOfProcesses, timed: Promise) -> None:
     """The server finds its node again when that is started again."""
     server = short.server("a")
     players = [short.player("b", 1), short.player("c", 2)]
@@ -70,5 +70,5 @@ def test_the_node_of_the_server_is_killed(short: RealmOfProcesses, promise: Prom
     assert {outcome(lambda call=call: call, 60) for call in pending} <= {"SERVER_LOST", "CONNECTION_LOST"}
     for player in players:
         until_works(lambda player=player: player.trigger_server_callback("node"), "a")
-    promise("calls to the server of a restarted node work", time.monotonic() - killed_at, LEASE_S + 8)
+    timed("calls to the server of a restarted node work", time.monotonic() - killed_at, LEASE_S + 8)
     until_works(lambda: server.trigger_client_callback("node", 2), "c")

@@ -50,7 +50,7 @@ def test_calls_that_the_killed_server_had_end_as_lost(realm: RealmOfProcesses, p
 
 
 @pytest.mark.faults
-def test_the_node_of_the_server_is_killed_with_the_server(short: RealmOfProcesses, promise: Promise) -> None:
+def test_the_node_of_the_server_is_killed_with_the_server(short: RealmOfProcesses, timed: Promise) -> None:
     """Nobody can know that they are dead, so the standby waits for the lease."""
     first = short.server_process("a", "first")
     player = short.player("b", 1)
@@ -62,6 +62,6 @@ def test_the_node_of_the_server_is_killed_with_the_server(short: RealmOfProcesse
     standby.wait_for("^acting$")
     took_s = time.monotonic() - killed_at
     assert took_s > LEASE_S - 3
-    promise("a standby acts after server and node were killed", took_s, LEASE_S + 5)
+    timed("a standby acts after server and node were killed", took_s, LEASE_S + 5)
     until_works(lambda: player.trigger_server_callback("who"), "second")
     eventually(lambda: outcome(lambda: player.trigger_server_callback("players")) == ["1"], "presence")

@@ -1,4 +1,4 @@
-"""Fixtures for the tests with faults, and the table of the figures that these tests measure."""
+"""Fixtures for the tests with faults."""
 
 from __future__ import annotations
 
@@ -28,19 +28,6 @@ def namespace() -> Iterator[Namespace]:
         except NoNamespace as reason:
             pytest.skip(str(reason))
         yield made
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    figures = [
-        value
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "measured"
-    ]
-    if figures and terminalreporter.verbosity > 0:
-        terminalreporter.section("measured")
-        for what, figure, unit in figures:
-            terminalreporter.write_line(f"{figure:9.3f} {unit:4} {what}")
 
 
 @pytest.fixture

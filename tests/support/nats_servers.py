@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import ipaddress
 import json
+import os
 import re
 import shutil
 import signal
@@ -130,9 +131,10 @@ class NatsServer:
         return self
 
     def pause(self) -> None:
-        """Stop it (SIGSTOP): it keeps its connections, and does nothing."""
+        """Stop it (SIGSTOP), and wait until it is: it keeps its connections, and does nothing."""
         assert self.popen is not None
         self.popen.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.popen.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         assert self.popen is not None
