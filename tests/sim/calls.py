@@ -46,6 +46,7 @@ class Call(PendingCall):
         super().settle(results, error)
         if self.by_contract is not None:
             self.by_contract.settle(results, error)
+            self.by_contract.seen()  # a run may end before its program looks
         if self.then is not None:
             self.then()
 
@@ -57,7 +58,6 @@ class Call(PendingCall):
         if self.by_contract is None or not self.done:
             return
         call, self.by_contract = self.by_contract, None
-        call.seen()
         call.convert()
         if call._error is None:
             self.note.look(self.name, [plain(result) for result in call._results])

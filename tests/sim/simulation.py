@@ -42,6 +42,18 @@ ALLOWANCE_S = 1.0
 
 HEALED_WITHIN_S = 150.0
 
+LIMITS: dict[str, list[Any]] = {
+    "max_in_flight": [1, 4, 4096, 4096, 4096],
+    "max_pending": [1, 2, 10, 100_000, 100_000, 100_000],
+    "max_running": [2, 16_384, 16_384],
+    "max_queued_bytes": [100, 2000, 2**26, 2**26],
+    "max_calls_per_s": [None] * 7 + [3, 50],
+}
+"""What a seed may choose for the limits of all endpoints."""
+
+STANDBYS = [0, 0, 0, 1, 1, 2]
+"""How many servers may stand by."""
+
 Place = tuple[Role, PlayerID | None]
 
 
@@ -106,13 +118,7 @@ class Simulation:
             player_frames=one_of([10_000.0] * 5 + [max(10.0, 12 / lease_s)]),
         )
         self.max_connections = one_of([1000, 1000, 6])
-        self.limits = Limits(
-            max_in_flight=one_of([1, 4, 4096, 4096, 4096]),
-            max_pending=one_of([1, 2, 10, 100_000, 100_000, 100_000]),
-            max_running=one_of([2, 16_384, 16_384]),
-            max_queued_bytes=one_of([100, 2000, 2**26, 2**26]),
-            max_calls_per_s=one_of([None] * 7 + [3, 50]),
-        )
+        self.limits = Limits(**{name: one_of(choices) for name, choices in LIMITS.items()})
         self.shrunk = {
             "BURST": one_of([1000, 1000, 2]),
             "STRANGERS_AT_ONCE": one_of([64, 64, 1]),
@@ -121,7 +127,7 @@ class Simulation:
         }
         ids: list[PlayerID] = [7, "7", 2**40][: random.randint(1, 3)]
         # A server that does not stand by could not come back once another one acts.
-        self.standbys = one_of([0, 0, 0, 1, 1, 2])
+        self.standbys = one_of(STANDBYS)
         servers: list[Place] = [(Role.SERVER, None)] * (1 + self.standbys)
         self.places: list[Place] = [*servers, *((Role.PLAYER, player_id) for player_id in ids)]
         self.places += [(Role.OPERATOR, None)] * world.chance(0.5)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sim.replay import REPLAY, ROOT
-from sim.simulation import Simulation, failure_of
+from sim.simulation import LIMITS, Simulation, failure_of
 
 from ringback._roles.typed_calls import TypedCallBase
 from ringback.core import typed_execution
@@ -228,11 +228,13 @@ def a_server_leaves_what_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def calls_of_servers_are_answered_at_the_one_that_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.simulation.STANDBYS", [1])
     take = Duty.welcomed
     monkeypatch.setattr(Duty, "welcomed", lambda self, welcome: take(self, replace(welcome, own_link=None)))
 
 
 def nobody_is_told_of_one_that_retires_and_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.simulation.STANDBYS", [1])
     announce = Sessions._announce_end
 
     def mutant(self: Sessions, session: Session, finished: bool) -> None:
@@ -303,12 +305,16 @@ def a_result_that_does_not_fit_did_not_run(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def a_reply_without_room_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every reply that finds no room for one of a handler that ran."""
+    """Take every reply that finds no room for one of a handler that ran. Few bytes find room."""
+    monkeypatch.setitem(LIMITS, "max_queued_bytes", [100])
     monkeypatch.setattr("ringback.core.calls_in.executed_in", lambda error: "yes")
     monkeypatch.setattr("ringback.core.once.executed_in", lambda error: "yes")
 
 
 def questions_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a question to the broker fill the room of all calls."""
+    monkeypatch.setitem(LIMITS, "max_pending", [1])
+    monkeypatch.setattr("sim.simulation.STANDBYS", [1])
     monkeypatch.setattr(CallsOut, "pending_with_peers", property(lambda self: self.pending))
 
 
@@ -352,6 +358,7 @@ def questions_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
         an_endpoint_knows_what_it_never_saw,
     ],
 )
+@pytest.mark.timeout(600)  # a thousand seeds take half a minute of processor time
 def test_a_planted_fault_is_found(
     plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
