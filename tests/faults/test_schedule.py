@@ -33,7 +33,7 @@ NETWORK_S = 2 * LONGEST_S
 """How late a frame may arrive after a fault, in seconds. TCP doubles its wait before each new try."""
 
 PACE_S = 0.02 if "FAULTS_SECONDS" in os.environ else 0.06
-"""How long a worker waits between two calls. Three times as long in `make test`, where other tests run too."""
+"""How long a worker waits between two calls. In `make test`, other tests run beside this one."""
 
 Undo = Callable[[], object]
 
