@@ -12,6 +12,7 @@ import asyncio
 import sys
 from concurrent.futures import as_completed
 from contextlib import ExitStack
+from queue import SimpleQueue
 
 from ringback import Execution, Player, PlayerID
 from ringback.aio import Server
@@ -50,26 +51,31 @@ class House:
         await self.server.trigger_client_callback("auction:over", player_id, text)
 
 
-def bidder(address: str, name: str) -> Player:
+def bidder(address: str, name: str, heard: SimpleQueue[str]) -> Player:
     player = Player(address, name)
     player.register_client_callback("auction:bid", lambda item: BIDS[name])
-    player.register_client_callback("auction:over", lambda text: print(f"{name} hears that {text}"))
+    player.register_client_callback("auction:over", lambda text: heard.put(f"{name} hears that {text}"))
     return player
 
 
 def bid(address: str) -> None:
     """Bid for all players, and wait for the end: first not for long, and then until there is one."""
+    heard: SimpleQueue[str] = SimpleQueue()  # handlers and done callbacks run in threads of their own
+    ends: SimpleQueue[int] = SimpleQueue()
     with ExitStack() as stack:
-        players = [stack.enter_context(bidder(address, name)) for name in BIDS]
+        players = [stack.enter_context(bidder(address, name, heard)) for name in BIDS]
         first, *others = [player.trigger_server_callback("auction:watch") for player in players[:-1]]
         try:
             first.result(timeout=0.01)
         except TimeoutError:
             print("it is not over, and the call goes on:", not first.done())
-        first.add_done_callback(lambda call: print("the first call ends with", call.result()))
+        first.add_done_callback(lambda call: ends.put(call.result()))
         others.append(players[-1].trigger_server_callback("auction:watch"))
         for future in as_completed([call.future() for call in others]):
             print("another call ends with", future.result())
+        print("the first call ends with", ends.get())
+        for _ in players:
+            print(heard.get())
 
 
 async def main(backend: str, players: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, NoReturn, TypedDict, TypeVar
+from typing import Any, NoReturn, TypedDict, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,9 +72,7 @@ def checks_names(function: F) -> F:
         check(keywords)
         return await function(*arguments, **keywords)
 
-    if iscoroutinefunction(function):
-        return checked_when_awaited  # type: ignore[return-value]  # it takes the same arguments
-    return checked  # type: ignore[return-value]  # so does this
+    return cast(F, checked_when_awaited if iscoroutinefunction(function) else checked)
 
 
 def _names_of(function: Callable[..., Any]) -> list[str]:

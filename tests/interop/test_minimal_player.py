@@ -86,7 +86,11 @@ def test_calls_both_ways(face: Face, here: HereBroker) -> None:
             await stage.until(await stage.player(8), lambda: waiting[0].cancelled, "the CANCEL has come")
             handled.clear()
             last = player.call("never", None, 60_000)
-            assert await asyncio.to_thread(handled.wait, PATIENCE_S)
+            for _ in range(10):  # on a busy machine the server may lose its link, and then a call bounces
+                if await asyncio.to_thread(handled.wait, PATIENCE_S / 10):
+                    break
+                last = player.call("never", None, 60_000)
+            assert handled.is_set()
             await face.close(server)
             await asyncio.to_thread(player.run_until, lambda: last in player.outcomes, PATIENCE_S)
             assert player.outcomes[last][0] == SERVER_LOST

@@ -30,8 +30,8 @@ class Handlers:
 
     def begin(self, execution: Execution) -> None:
         """Run a handler, in the order in which a shell does it."""
-        arguments = execution.arguments()
-        if not execution.begin(self._world.now):
+        arguments = execution.begin(lambda: self._world.now)
+        if arguments is None:
             return
         *source, payload, cb = arguments
         assert source == [execution.source] * len(source) and cb is execution

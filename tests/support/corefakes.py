@@ -33,6 +33,10 @@ class Clock:
 
     now: float = 1000.0
 
+    def read(self) -> float:
+        """Return the time, as a clock that is a function does."""
+        return self.now
+
 
 @dataclass
 class FakeShell:
@@ -335,7 +339,7 @@ class Desk:
     def handle(self) -> list[Execution]:
         """Begin the waiting executions, and return those whose handlers may run."""
         waiting, self.shell.waiting = self.shell.waiting, []
-        return [execution for execution in waiting if execution.begin(self.clock.now)]
+        return [execution for execution in waiting if execution.begin(self.clock.read)]
 
     def due_at(self) -> float:
         """Return when the endpoint next checks deadlines or sends bounced replies again."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Literal, TypedDict
 
+from ringback.core.registry import check_flag
 from ringback.core.retries import Retry
 from ringback.errors import CallbackError
 from ringback.protocol.player_ids import PlayerID, check_player_id, encode_player_id
@@ -47,11 +48,8 @@ def asks_for_progress(on_progress: OnProgress | None, progress: bool) -> OnProgr
         if not callable(on_progress):
             raise TypeError(f"on_progress must be a function or None, not {type(on_progress).__name__}")
         return on_progress
-    if progress is not True:
-        if progress is not False:
-            raise TypeError(f"progress must be a bool, not {type(progress).__name__}")
-        return None
-    return True
+    check_flag("progress", progress)
+    return True if progress else None
 
 
 def check_functions(callback: object, on_error: object) -> None:

@@ -125,17 +125,13 @@ class BlockingHandlers(ShellBase):
 
     def _tell(self, function: Callable[..., Any], argument: Any, what: str) -> None:
         try:
-            result = function(argument)
-            if hasattr(result, "__await__"):
-                _finish(_awaited(result))
+            _run(function, argument)
         except BaseException:  # also sys.exit(): this is a worker, and more may wait to be told
             self.user_failed(what)
 
     def _deliver(self, call: PendingCall) -> None:
         try:
-            result = deliver(call)
-            if hasattr(result, "__await__"):
-                _finish(_awaited(result))
+            _run(deliver, call)
         except BaseException as failure:
             callback_failed(call, failure)
 
@@ -154,6 +150,13 @@ class BlockingHandlers(ShellBase):
 
     def _take_token(self, number: int, token: str, error: BaseException | None) -> None:
         self.endpoint.take_token(number, token, error, time.monotonic())
+
+
+def _run(function: Callable[[Any], object], argument: Any) -> None:
+    """Call a function of the user, and finish what it returns if it is a coroutine function."""
+    result = function(argument)
+    if hasattr(result, "__await__"):
+        _finish(_awaited(result))
 
 
 async def _awaited(awaitable: Any) -> Any:

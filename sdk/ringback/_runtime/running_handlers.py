@@ -19,9 +19,8 @@ def run_plain(execution: Execution) -> Any:
 
     The shell runs this in a context of its own: what it sets stays there.
     """
-    # First take the arguments: the I/O thread first marks an abandoned call and then drops its payload.
-    arguments = execution.arguments()
-    if not execution.begin(time.monotonic()):
+    arguments = execution.begin(time.monotonic)
+    if arguments is None:
         return None
     call_context.deadline.set(execution.deadline)
     function, tracer = execution.handler.function, call_context.tracer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ringback.core.endpoint_state import EndpointState
-from ringback.core.outbox import Outbox, no_room
+from ringback.core.outbox import SHORT_REPLY_BYTES, Outbox, no_room
 from ringback.core.peers import Peer
 from ringback.errors import Executed
 from ringback.protocol.envelopes import Encoder
@@ -13,9 +13,6 @@ from ringback.protocol.envelopes import Encoder
 FIRST_RESEND_S = 0.05
 LONGEST_RESEND_S = 1.0
 """A bounced reply is sent again after the first delay. The delay doubles each time, up to the longest."""
-
-SHORT_BYTES = 256
-"""A reply up to this size is kept as it is: an error in its place would not be shorter."""
 
 MAX_RETURNED = 4096
 """How many replies may wait for one caller that does not read, once all together are over their bound."""
@@ -48,7 +45,7 @@ class BouncedReplies:
             if len(peer.returned) >= MAX_RETURNED:
                 self._counters.late_replies += 1
                 return
-            if len(envelope) > SHORT_BYTES:
+            if len(envelope) > SHORT_REPLY_BYTES:
                 envelope = self._encoder.error(call_id, no_room(executed))
         if not peer.returned:
             _delay(peer, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ringback.core.registry import Handler
@@ -197,28 +198,27 @@ class Execution:
             self._replied = True
             self.shell.reply(self, (), error)
 
-    def begin(self, now: float) -> bool:
-        """Return whether the handler may still run, and keep when it begins.
+    def begin(self, clock: Callable[[], float]) -> tuple[Any, ...] | None:
+        """Return the arguments of the handler, and keep when it begins.
 
-        It may not run if nobody waits or the time is over.
+        Return None if it may not run any more: nobody waits, or the time is over.
 
         Args:
-            now: a time that was read just now: not that of a step, which may have begun long ago.
+            clock: the monotonic clock, in seconds. The time of a step will not do: it may be long past.
         """
+        # This comes first: the I/O thread marks an abandoned call before it drops the payload.
+        payload = self.payload
         if self.cancelled:
-            return False
+            return None
+        now = clock()
         if self.deadline is not None and now >= self.deadline:
             self.refuse(CallTimeout("the call's time was over before its handler could start", executed="no"))
-            return False
+            return None
         self.began = now
-        return True
+        arguments = (payload,) if self.source is None else (self.source, payload)
+        return (*arguments, self) if self.handler.takes_cb else arguments
 
     @property
     def replied(self) -> bool:
         """Whether the call has a reply."""
         return self._replied
-
-    def arguments(self) -> tuple[Any, ...]:
-        """Return the arguments of the handler."""
-        payload = (self.payload,) if self.source is None else (self.source, self.payload)
-        return (*payload, self) if self.handler.takes_cb else payload

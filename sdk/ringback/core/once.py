@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.execution import Execution, stopped_error
-from ringback.core.outbox import Outbox, executed_in, no_room
+from ringback.core.outbox import SHORT_REPLY_BYTES, Outbox, executed_in, no_room
 from ringback.core.peers import Peer
 from ringback.core.rate_limits import Rate, rate_limited
 from ringback.core.registry import Handler
@@ -21,9 +21,6 @@ from ringback.errors import CallbackError, Code, ConnectionLost, InvalidPayload,
 from ringback.protocol.contexts import ONCE
 from ringback.protocol.envelopes import CALL, Encoder, Envelope
 from ringback.protocol.repeats import NOT_KNOWN, put_in_id, read_repeat, read_token, take_out_id
-
-SHORT_BYTES = 256
-"""An outcome up to this size is remembered in any case."""
 
 
 class Once:
@@ -265,7 +262,7 @@ class Once:
         if executed_in(error) == "no":  # nothing ran, so the next try may
             self.memory.drop(call)
             return
-        if len(outcome) > SHORT_BYTES and not self.memory.has_room_for(outcome):
+        if len(outcome) > SHORT_REPLY_BYTES and not self.memory.has_room_for(outcome):
             outcome = take_out_id(self._encoder.error(0, no_room(executed_in(error))))
         self.memory.end(call, outcome, executed_in(error), state.now)
         if newest is not None:

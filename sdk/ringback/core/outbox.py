@@ -13,6 +13,9 @@ from ringback.protocol.bundles import bundle
 from ringback.protocol.envelopes import call_heads, call_id_in, join
 from ringback.protocol.limits import BATCH_BYTES, BATCH_ENVELOPES, BUNDLE_FRAMES
 
+SHORT_REPLY_BYTES = 256
+"""A reply up to this size is kept as it is, also without room: an error in its place would not be shorter."""
+
 
 class Outbox:
     """The queues of one endpoint, and their one way out.

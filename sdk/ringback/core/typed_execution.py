@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ringback.core.conversion import Misfit, Types, misfit_error, misfit_text, one_result
+from ringback.core.conversion import Converter, Misfit, Types, misfit_error, misfit_text, one_result
 from ringback.core.execution import Execution, reply_error
 from ringback.errors import HandlerError
 
@@ -19,36 +20,39 @@ class TypedExecution(Execution):
     The conversions may take long, and run code of the user's classes. So they run where the handler does.
     """
 
-    __slots__ = ("_problem", "_types")
+    __slots__ = ("_types",)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         types = self.handler.types
         assert types is not None  # `CallsIn` looked
         self._types: Types = types
-        self._problem: BaseException | None = None
 
-    def arguments(self) -> tuple[Any, ...]:
-        """Return the arguments of the handler, with the converted payload."""
+    def begin(self, clock: Callable[[], float]) -> tuple[Any, ...] | None:
+        """Return the arguments of the handler, with the converted payload.
+
+        If the payload does not fit, refuse the call and return None.
+        """
         payload, converter = self.payload, self._types.payload
-        # In this order: the I/O thread first marks an abandoned call and then drops its payload.
-        if converter is not None and not self.cancelled:
-            try:
-                payload = converter.read(payload)
-            except BaseException as error:  # `begin` replies, also to sys.exit() in a user's class
-                self._problem = error
-        values = (payload,) if self.source is None else (self.source, payload)
-        return (*values, self) if self.handler.takes_cb else values
-
-    def begin(self, now: float) -> bool:
-        """Return whether the handler may still run. Refuse the call if its payload does not fit."""
-        if not super().begin(now):
-            return False
-        problem, self._problem = self._problem, None
-        converter = self._types.payload
-        if problem is None or converter is None:
-            return True
+        if converter is None or self.cancelled:
+            return super().begin(clock)
+        problem: BaseException | None = None
+        try:
+            payload = converter.read(payload)
+        except BaseException as error:  # also sys.exit() in a user's class: the caller gets a reply
+            problem = error
+        arguments = super().begin(clock)  # the conversion may have taken long
+        if arguments is None:
+            return None
+        if problem is None:
+            values = (payload,) if self.source is None else (self.source, payload)
+            return (*values, self) if self.handler.takes_cb else values
         self.began = 0.0  # the handler does not run
+        self._refuse(problem, converter)
+        return None
+
+    def _refuse(self, problem: BaseException, converter: Converter) -> None:
+        """Reply that the payload could not be converted."""
         if isinstance(problem, Misfit):
             self.refuse(misfit_error("payload", converter, problem, "no"))
         elif isinstance(problem, Exception):
@@ -62,7 +66,6 @@ class TypedExecution(Execution):
             text = f"reading the payload ended with {type(problem).__name__}"
             self.refuse(HandlerError(text, executed="no"))
             raise problem
-        return False
 
     def __call__(self, *results: Any) -> None:
         """Reply to the call with its one result. A result of another type is logged and becomes an error."""

@@ -14,6 +14,7 @@ from ringback.protocol import control
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER, HEADER_BYTES, FrameType, Role
 from ringback_broker.peers.connection import Side
+from ringback_broker.peers.session import Duty
 
 player_ids = st.one_of(st.integers(1, 4), st.sampled_from(["1", "x", "\N{SNOWMAN}"]), st.just(2**63 - 1))
 id_parts = st.one_of(player_ids.map(encoded_id), st.just(b""), st.binary(max_size=70))
@@ -148,6 +149,7 @@ class Lives(RuleBasedStateMachine):
         self.present: dict[Peer, set[Any]] = {}
         """The players that each server must believe to be connected."""
         self.server_up: dict[Peer, bool] = {}
+        self.standbys: set[Peer] = set()
         self.sent = 0
 
     def _connect(self, side: Side, descriptor: int | None = None) -> Peer:
@@ -325,9 +327,11 @@ class Lives(RuleBasedStateMachine):
             session, gone = peer.session, self.desk.wire.gone
             if session is None or session.backlog or peer not in self.server_up or peer.routing_id in gone:
                 continue
-            if session.role is Role.SERVER:
+            if session.duty is Duty.STANDBY:  # it learns who is there when it acts
+                assert not self.present[peer]
+            elif session.duty is Duty.ACTING:
                 assert self.present[peer] == {player.player_id for player in roster.players.values()}
-            else:
+            elif session.duty is None:
                 assert self.server_up[peer] == (roster.server is not None)
 
     def _told(self, peer: Peer, frame: control.ControlFrame) -> None:
@@ -341,7 +345,10 @@ class Lives(RuleBasedStateMachine):
                     assert present >= set(player_ids)
                 present.difference_update(player_ids)
             case control.Welcome():
-                assert peer not in self.server_up
+                assert peer not in self.server_up or peer in self.standbys or frame.retiring
+                self.standbys.discard(peer)
+                if frame.standby:
+                    self.standbys.add(peer)
                 self.server_up[peer] = frame.server
                 if frame.link == 0 and peer.side is Side.BACKEND:
                     self.servers.add(peer)

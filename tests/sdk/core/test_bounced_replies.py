@@ -104,7 +104,7 @@ def test_waiting_replies_are_forgotten_when_the_player_leaves(server: Desk) -> N
 def test_waiting_replies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the bound a short error waits in the place of a result, because the call may have no timeout."""
     monkeypatch.setattr("ringback.core.bounced_replies.MAX_RETURNED", 15)
-    monkeypatch.setattr("ringback.core.bounced_replies.SHORT_BYTES", 3)
+    monkeypatch.setattr("ringback.core.bounced_replies.SHORT_REPLY_BYTES", 3)
     server = connected(Role.SERVER, limits=Limits(max_queued_bytes=10))
     frame = replied(server, ids=tuple(range(1, 20)))
     server.gets(bounce(Code.OVERLOADED, frame), encode_player_id(7))

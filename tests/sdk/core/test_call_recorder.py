@@ -80,7 +80,7 @@ def test_a_handler_is_measured_from_its_beginning_to_its_reply() -> None:
     called(server, *(write.call(number, "k", None, None) for number in range(3)))
     waiting, server.shell.waiting = server.shell.waiting, []
     for execution in waiting:  # one after the other, all in one step of the core
-        assert execution.begin(server.clock.now)
+        assert execution.begin(server.clock.read)
         server.clock.now += 0.05
         execution(1)
     found = report(server)

@@ -22,9 +22,9 @@ def test_a_call_is_handled_on_its_route(server: Desk) -> None:
     server.gets(
         header(FrameType.RELAY, 9) + join([write.call(5, "k", {"a": 1}, None)]), encode_player_id("s")
     )
-    [execution] = server.handle()
+    [execution] = server.shell.waiting
     assert (execution.source, execution.payload, execution.key) == ("s", {"a": 1}, "k")
-    assert execution.arguments() == ("s", {"a": 1}, execution)
+    assert execution.begin(server.clock.read) == ("s", {"a": 1}, execution)
     execution(1, 2)
     assert execution.replied
     server.flush()
@@ -119,10 +119,11 @@ def test_a_refusal_that_finds_the_link_full_does_not_say_that_the_handler_ran() 
     server.gets(data(*(write.call(number, "k", None, 10) for number in range(3))), encode_player_id(7))
     server.shell.room = 0
     first, refused, late = server.shell.waiting
-    first.begin(server.clock.now)
+    first.begin(server.clock.read)
     first(bytes(100))
     refused.refuse(InvalidPayload("the payload does not fit"))
-    assert not late.begin(server.clock.now + 1.0)
+    server.clock.now += 1.0
+    assert late.begin(server.clock.read) is None
     server.shell.room = None
     server.flush()
     [[_, *errors]] = server.bodies()

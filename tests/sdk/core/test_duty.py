@@ -407,7 +407,7 @@ def test_a_hand_over_that_ends_first_is_no_stray_reply() -> None:
     desk.wait(1.1)
     assert call.outcome == (Code.TIMEOUT, "maybe")
     [execution] = desk.shell.waiting
-    execution.begin(desk.clock.now)
+    execution.begin(desk.clock.read)
     execution()
     desk.flush()
     *_, (_, frame) = desk.shell.take_sent()

@@ -56,8 +56,7 @@ def test_a_payload_and_a_result_are_converted() -> None:
     player = desk(Types(Doubled(), Doubled()))
     execution = only_execution(player, 4)
     assert type(execution) is TypedExecution
-    assert execution.arguments() == (8, execution)
-    assert execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) == (8, execution)
     execution(10)
     player.flush()
     assert player.bodies() == [[[RESULT, 5, [5]]]]
@@ -66,13 +65,13 @@ def test_a_payload_and_a_result_are_converted() -> None:
 def test_the_handler_of_a_server_gets_its_source_too() -> None:
     handler = Handler(lambda *_: None, False, False, False, types=Types(Doubled(), None))
     execution = TypedExecution(None, b"", 7, 5, "k", 3, None, handler)
-    assert execution.arguments() == (7, 6)
+    assert execution.begin(lambda: 1000.0) == (7, 6)
 
 
 def test_types_may_leave_a_payload_or_results_as_they_are() -> None:
     player = desk(Types(None, None))
     execution = only_execution(player, "x")
-    assert execution.arguments() == ("x", execution)
+    assert execution.begin(player.clock.read) == ("x", execution)
     execution(1, 2)
     player.flush()
     assert player.bodies() == [[[RESULT, 5, [1, 2]]]]
@@ -81,8 +80,7 @@ def test_types_may_leave_a_payload_or_results_as_they_are() -> None:
 def test_a_payload_that_does_not_fit_is_refused() -> None:
     player = desk(Types(Doubled(), None))
     execution = only_execution(player, "x")
-    execution.arguments()
-    assert not execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) is None
     assert execution.began == 0.0
     assert only_error(player) == (5, Code.INVALID_PAYLOAD, 0)
 
@@ -90,8 +88,7 @@ def test_a_payload_that_does_not_fit_is_refused() -> None:
 def test_a_refusal_leaves_however_low_the_limits_are() -> None:
     player = desk(Types(Doubled(), None), max_call_bytes=30)
     execution = only_execution(player, "x")
-    execution.arguments()
-    assert not execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) is None
     assert only_error(player) == (5, Code.INVALID_PAYLOAD, 0)
 
 
@@ -99,8 +96,7 @@ def test_a_class_whose_error_cannot_be_encoded_did_not_run() -> None:
     player = desk(Types(Doubled(), None))
     execution = only_execution(player, 1)
     execution.payload = CallbackError("of a class", code="SOLD_OUT", data={(1, 2): 3})
-    execution.arguments()
-    assert not execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) is None
     assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
 
 
@@ -108,8 +104,7 @@ def test_a_class_that_fails_is_a_handler_that_fails() -> None:
     player = desk(Types(Doubled(), None))
     execution = only_execution(player, 1)
     execution.payload = KeyError("of a class")
-    execution.arguments()
-    assert not execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) is None
     assert [type(error) for error in player.shell.failures] == [KeyError]
     assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
 
@@ -118,8 +113,7 @@ def test_a_class_may_fail_with_a_code_of_the_application() -> None:
     player = desk(Types(Doubled(), None))
     execution = only_execution(player, 1)
     execution.payload = CallbackError("not this one", code="NOT_THIS")
-    execution.arguments()
-    assert not execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) is None
     assert player.shell.failures == []
     assert only_error(player) == (5, "NOT_THIS", 0)
 
@@ -128,26 +122,31 @@ def test_a_class_that_exits_leaves_no_caller_without_a_reply() -> None:
     player = desk(Types(Doubled(), None))
     execution = only_execution(player, 1)
     execution.payload = SystemExit()
-    execution.arguments()
     with pytest.raises(SystemExit):
-        execution.begin(player.clock.now)
+        execution.begin(player.clock.read)
     assert only_error(player) == (5, Code.HANDLER_ERROR, 0)
 
 
 def test_an_abandoned_call_is_not_converted() -> None:
-    player = desk(Types(Doubled(), None))
+    read: list[Any] = []
+
+    class Noted(Doubled):
+        def read(self, value: Any) -> Any:
+            read.append(value)
+
+    player = desk(Types(Noted(), None))
     execution = only_execution(player, 1)
     player.gets(DATA_0 + join([write.cancel(5)]))
     assert CANCEL and execution.cancelled
-    assert execution.arguments() == (None, execution)
-    assert not execution.begin(player.clock.now)
+    assert execution.begin(player.clock.read) is None
+    assert read == []
 
 
 @pytest.mark.parametrize("results", [(3,), ("x",), (2, 4), ()], ids=repr)
 def test_a_result_that_does_not_fit_is_an_error_of_the_handler(results: tuple[Any, ...]) -> None:
     player = desk(Types(None, Doubled()))
     execution = only_execution(player, None)
-    execution.begin(player.clock.now)
+    execution.begin(player.clock.read)
     execution(*results)
     [failure] = player.shell.failures
     assert isinstance(failure, WrongResult)

@@ -39,6 +39,7 @@ U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 KEY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
+PATTERN = KEY.map(lambda key: key.replace("[", "[[]"))
 PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16
 )
@@ -151,7 +152,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
     control.Watch: st.builds(
         control.Watch,
         st.lists(
-            st.builds(CallFilter, st.none() | PLAYER_ID, st.none() | KEY, st.booleans()), max_size=3
+            st.builds(CallFilter, st.none() | PLAYER_ID, st.none() | PATTERN, st.booleans()), max_size=3
         ).map(tuple),
         U32,
     ),

@@ -37,19 +37,20 @@ def test_who_called_what(ringback_endpoints: Endpoints, ringback_calls: Calls) -
     until_joined(server, 7)
     server.register_server_callback("echo", lambda source, payload, cb: cb(source, payload))
     server.register_server_callback("buy", refuse)
+    server.register_server_callback("wait", lambda source, payload, cb: None)
     player.register_client_callback("beep", lambda payload: "beep")
     payload = {"item": ["rope"]}
     player.trigger_server_callback("echo", payload).result()
     payload["item"].append("changed later")
     operator.trigger_callback("echo", "ann").result()
-    server.trigger_callback("buy", 9).cancel()
+    server.trigger_callback("wait", 9).cancel()
     player.trigger_server_callback("buy")
     server.trigger_all_client_callbacks("beep", players=[7, 8]).all()
     operator.trigger_client_callback("beep", 7, object())
     assert [row(call) for call in ringback_calls.until(7)] == [
         ("player 7", "server", "echo", {"item": ["rope"]}, 7, "OK", (7, {"item": ["rope"]})),
         ("operator", "server", "echo", None, "ann", "OK", ("ann", None)),
-        ("server", "server", "buy", None, 9, "CANCELLED", ()),
+        ("server", "server", "wait", None, 9, "CANCELLED", ()),
         ("player 7", "server", "buy", None, 7, "TOO_POOR", ()),
         ("server", "player 7", "beep", None, None, "OK", ("beep",)),
         ("server", "player 8", "beep", None, None, "UNKNOWN_PLAYER", ()),
@@ -57,7 +58,8 @@ def test_who_called_what(ringback_endpoints: Endpoints, ringback_calls: Calls) -
     ]
     assert len(ringback_calls) == 7 and ringback_calls[-1].key == "beep"
     assert [call.called for call in ringback_calls[4:6]] == ["player 7", "player 8"]
-    assert [call.outcome for call in ringback_calls.until(2, "buy")] == ["CANCELLED", "TOO_POOR"]
+    outcomes = [call.outcome for call in ringback_calls.until(3, "beep")]
+    assert outcomes == ["OK", "UNKNOWN_PLAYER", "INVALID_PAYLOAD"]
     assert repr(ringback_calls[1]) == "<operator -> server: echo None: OK 'ann' None>"
     ringback_calls.clear()
     assert list(ringback_calls) == []
