@@ -243,7 +243,7 @@ class Claims:
         if isinstance(outcome, Absent):
             self._put(claim, 0)
             return
-        owner = _decode(outcome.value)
+        owner = decode_owner(outcome.value)
         own = self._is_own(owner)
         if not own:
             self._lose(claim.key, now)
@@ -358,7 +358,7 @@ class Claims:
                 held.revision = 0
                 self._rewrite(key)
                 return
-        elif not self._is_own(_decode(outcome.value)):
+        elif not self._is_own(decode_owner(outcome.value)):
             self._lose(key, now)
         elif held is None:
             self._delete(key, outcome.revision)
@@ -465,7 +465,7 @@ def _encode(owner: Owner) -> bytes:
     return value
 
 
-def _decode(value: bytes) -> Owner:
+def decode_owner(value: bytes) -> Owner:
     """Return the owner that a record names. One that cannot be read names a node that never lived."""
     try:
         node, boot, ticket = msgpack.unpackb(value)[:3]

@@ -11,9 +11,10 @@ from zlib import crc32
 
 from ringback.errors import ProtocolError, RejectCode
 from ringback.protocol.frames import HEADER, HEADER_BYTES
-from ringback_broker.cluster.claims import Claims, Verdict
+from ringback_broker.cluster.claims import Claims, Owner, Verdict
 from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.cluster.ids import IDs
+from ringback_broker.cluster.lookup import Lookup
 from ringback_broker.cluster.messages import (
     Answer,
     Ask,
@@ -32,7 +33,8 @@ from ringback_broker.cluster.messages import (
 from ringback_broker.cluster.neighbours import Neighbours
 from ringback_broker.cluster.ownership import Ownership, Standing
 from ringback_broker.cluster.pairs import Pair, Pairs
-from ringback_broker.cluster.records import Absent, Done, Outcome, Record, Records
+from ringback_broker.cluster.record_steps import RecordSteps
+from ringback_broker.cluster.records import Absent, Record
 from ringback_broker.cluster.seat import SEAT, Holder, Seat
 from ringback_broker.peers.connection import Frame, Sent
 from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
@@ -49,30 +51,6 @@ LOST = "this broker has lost its realm; connect to another one, or wait until it
 `DRAINING` they dial the next address."""
 
 
-class _Steps:
-    """Records whose outcomes are steps of the switchboard: sessions that they mark end with them."""
-
-    def __init__(self, records: Records, end_marked: Callable[[], None]) -> None:
-        self._records = records
-        self._end_marked = end_marked
-
-    def put(self, key: str, value: bytes, revision: int, done: Done) -> None:
-        self._records.put(key, value, revision, self._step(done))
-
-    def delete(self, key: str, revision: int, done: Done) -> None:
-        self._records.delete(key, revision, self._step(done))
-
-    def read(self, key: str, done: Done) -> None:
-        self._records.read(key, self._step(done))
-
-    def _step(self, done: Done) -> Done:
-        def step(outcome: Outcome, now: float) -> None:
-            done(outcome, now)
-            self._end_marked()
-
-        return step
-
-
 class Realm:
     """This broker as a node of its realm.
 
@@ -82,6 +60,7 @@ class Realm:
     Attributes:
         claims: the player IDs that this node owns.
         ids: the IDs that it gives itself.
+        lookup: finds the node that has a player.
         seat: which node has the server that acts.
         presence: who is told of whom.
         now: the time of this step.
@@ -108,12 +87,13 @@ class Realm:
         self._standbys_here = 0
         self._index = 0
         self.now = 0.0
-        name, records = cluster.node, _Steps(cluster.records, sessions.end_marked)
+        name, records = cluster.node, RecordSteps(cluster.records, sessions.end_marked)
         self.ownership = Ownership(name, cluster.lease_s, records, nonce, self._joined, self._lost)
         self._neighbours = Neighbours(name, cluster.lease_s, records, self._came, self._went)
         self._pairs = Pairs(cluster.frames, self._opened, self._closed, self._take)
         self.claims = Claims(name, self._boot, records, self._ask, self._name_taken)
         self.ids = IDs(records)
+        self.lookup = Lookup(records, self._is_linked)
         self.seat = Seat(name, self._boot, records, self._seat_moved)
         self.presence = Presence(
             state, sending, self.claims, self.seat, sessions.end_marked, sessions.tell_loss
@@ -179,6 +159,7 @@ class Realm:
         self._neighbours.tick(now)
         self._pairs.tick(now)
         self.claims.tick(now)
+        self.lookup.tick(now)
         self.seat.tick(now)
         for node in list(self._roster.nodes.values()):
             if node.exhausted and self._windows.is_stuck(node, now):
@@ -252,6 +233,7 @@ class Realm:
         for session in self._roster.sessions():
             self._endings.refuse(session, RejectCode.DRAINING, f"{LOST} ({why})")
         self.claims.clear(now)
+        self.lookup.clear(now)
         self._refuse_waiting()
         self.seat.clear()
         self._pairs.clear("this node has lost its realm", now)
@@ -307,6 +289,19 @@ class Realm:
         except (ProtocolError, ValueError) as error:
             self._counters.violations += 1
             self._endings.mark(node, f"it sent what no node sends: {error}")
+
+    def linked(self, owner: Owner) -> Session | None:
+        """Return another node that lives, if it is linked to this one."""
+        node = self._roster.nodes.get(owner.node)
+        return node if node is not None and node.routing_id == owner.boot else None
+
+    def is_this_one(self, owner: Owner) -> bool:
+        """Return whether this boot of this node is meant."""
+        return owner.node == self._cluster.node and owner.boot == self.ownership.boot
+
+    def _is_linked(self, name: str, boot: bytes) -> bool:
+        owner = Owner(name, boot)
+        return self.is_this_one(owner) or self.linked(owner) is not None
 
     # -- where frames go
 
