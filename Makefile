@@ -106,7 +106,7 @@ faults: SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
-	$(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/broker/nats
+	$(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/broker/nats tests/cli
 	$(MAKE) fuzz SECONDS=5
 
 # atheris has wheels for few versions of Python. Without it, only the fuzzer of ZMTP runs.

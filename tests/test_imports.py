@@ -84,7 +84,7 @@ EXTRAS = {
     "ringback_broker.http.server": {"prometheus_client", "starlette", "uvicorn"},
     **{
         f"ringback_broker.nats.{name}": {"nats"}
-        for name in ("bucket", "client", "frames", "problems", "records", "requests", "watch")
+        for name in ("bucket", "client", "frames", "looking", "problems", "records", "requests", "watch")
     },
     "ringback_broker.daemon.nats_side": {"nats"},
     "ringback_broker.nats.link": {"nats", "uvloop"},
@@ -115,15 +115,16 @@ LOADED_LATE = {
             for user in users.split()
         }
         for name, users in (
-            ("bucket", "link making"),
-            ("client", "bucket frames link making requests watch"),
+            ("bucket", "link looking making"),
+            ("client", "bucket frames link looking making requests watch"),
             ("frames", "link"),
             ("link", "nats_side"),
             ("making", "nats_side"),
-            ("problems", "nats_side bucket client link making"),
-            ("records", "link watch"),
-            ("requests", "link records watch"),
-            ("watch", "link"),
+            ("looking", "nats_side"),
+            ("problems", "nats_side bucket client link looking making"),
+            ("records", "link looking watch"),
+            ("requests", "link looking records watch"),
+            ("watch", "link looking"),
         )
     },
     "ringback_cli.terminal": {"ringback_cli.commands.top"},

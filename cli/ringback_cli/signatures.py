@@ -32,9 +32,9 @@ def expand_first_parameter(
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
     parameters = [*own, *options]
 
-    def run(**values: object) -> None:
+    def run(*others: object, **values: object) -> None:  # others: of a second decorator like this one
         first = make(**{parameter.name: values.pop(parameter.name) for parameter in options})
-        command(first, **values)
+        command(first, *others, **values)
 
     run.__name__ = command.__name__
     run.__doc__ = command.__doc__

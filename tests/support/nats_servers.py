@@ -16,8 +16,8 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -251,6 +251,37 @@ async def record(client: Client, key: str) -> Record | Absent:
 
 async def delete_bucket(client: Client) -> None:
     await client.jetstream().delete_stream(RealmNames(REALM).stream)
+
+
+@contextmanager
+def rewriting(port: int, before: bytes, after: bytes) -> Iterator[str]:
+    """Put something between a node and a NATS server that changes what the server says first."""
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", port))
+            first = far.recv(65536)
+            near.sendall(re.sub(before, after, first))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            end.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def credentials_file(folder: Path, values: dict[str, str] | None = None) -> str:

@@ -14,6 +14,7 @@ from ringback_broker.settings.kinds import MAX_NAME_CHARS
 from ringback_broker.settings.schema import BrokerSettings, InvalidSetting
 
 if TYPE_CHECKING:
+    from ringback_broker.nats.facts import NatsServerFacts
     from ringback_broker.nats.login import Login
     from ringback_broker.nats.names import RealmNames
 
@@ -71,6 +72,21 @@ def create_realm(settings: BrokerSettings, replicas: int) -> bool:
         return make(login, names, replicas)
     except Problem as problem:
         raise RealmFailed(str(problem)) from None
+
+
+def look_at_nats(settings: BrokerSettings, within_s: float | None) -> list[NatsServerFacts]:
+    """Look at each NATS server of the settings: is it as a node of the realm needs it?
+
+    Args:
+        within_s: how long that may take; None: as long as it takes.
+
+    Raises:
+        InvalidSetting: a package is missing, there are no addresses, or a file cannot be used.
+    """
+    login, names = load_realm(settings)
+    from ringback_broker.nats.looking import look
+
+    return look(login, names, node_name(settings), within_s)
 
 
 class NatsSide:

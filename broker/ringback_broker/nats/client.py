@@ -75,6 +75,12 @@ class Client(NatsClient):
         """What the server says about itself: version, max_payload and so on."""
         return self._server_info
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether the connection has TLS."""
+        writer = getattr(self._transport, "_io_writer", None)
+        return writer is not None and writer.get_extra_info("ssl_object") is not None
+
     def abort(self) -> None:
         """Close the connection at once. Nothing more is sent.
 
@@ -138,6 +144,9 @@ async def connect(
             ),
             4 * CONNECT_S,
         )
+    except asyncio.CancelledError:
+        client.abort()
+        raise
     except Exception as error:
         client.abort()
         raise problem_of(error, address, login) from None

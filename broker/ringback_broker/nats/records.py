@@ -31,7 +31,7 @@ MAX_WAITING = 20_000
 MARGIN_S = 0.3
 """How much earlier than the realm expects it an outcome is given up here: the way to the loop takes time."""
 
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _OPERATION = "KV-Operation"
 _WRONG_REVISION = (10071, 10164)
 _NO_MESSAGE = 10037
@@ -135,7 +135,7 @@ class NatsRecords:
                 names.read, payload, None, wish.until, lambda answer: self._was_read(wish, answer)
             )
             return
-        headers = {_EXPECTED: str(wish.revision)}
+        headers = {EXPECTED: str(wish.revision)}
         if wish.deletes:
             headers[_OPERATION] = "DEL"
         subject = names.records + wish.key

@@ -6,18 +6,19 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from enum import StrEnum
 from importlib import metadata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.findings import Finding, Verdict
+from ringback_cli.nats_findings import nats_findings
 from ringback_cli.options import JSONOption
 from ringback_cli.output import print_json, print_table
 from ringback_cli.rows import all_rows
-from ringback_cli.settings_options import ConfigOption, SettingsOptions
+from ringback_cli.settings_options import SettingsOptions, takes_some_settings
 
 if TYPE_CHECKING:
     from ringback_broker import BrokerSettings
@@ -31,32 +32,11 @@ CLOCK_UNSYNCHRONIZED = 5
 SLOW_PING_MS = 50.0
 
 
-class Verdict(StrEnum):
-    """Whether a finding is a problem."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-class Finding(NamedTuple):
-    """The result of one check.
-
-    Attributes:
-        what: the subject of the check.
-        found: what is there.
-        advice: what the user can do; empty if nothing needs to be done.
-    """
-
-    what: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
-
-
 @connects(backend=False)
-def doctor(connection: Connection, config: ConfigOption = None, as_json: JSONOption = False) -> None:
-    """Check this machine, the settings and files of a broker, and the broker that runs at its address.
+@takes_some_settings("cluster", "realm", "node", "nats_credentials", "nats_ca", "nats_cert", "nats_key")
+def doctor(options: SettingsOptions, connection: Connection, as_json: JSONOption = False) -> None:
+    """Check this machine, the settings and files of a broker, and the broker that runs at its address. If the
+    broker is a node of a realm, check NATS too.
 
     --key-file and --broker-key are those of an operator, for a broker with an access list. The exit code is
     1 if a check failed. A warning is not a failure.
@@ -65,13 +45,14 @@ def doctor(connection: Connection, config: ConfigOption = None, as_json: JSONOpt
     """
     findings = [_python(), _libzmq(), *_packages(), _clock()]
     try:
-        loaded = SettingsOptions(config).load()
+        loaded = options.load()
     except Failure as failure:
         findings.append(Finding("settings", Verdict.FAILED, failure.message, "ringback config check FILE"))
     else:
         where = "defaults" if loaded.path is None else loaded.path
         findings.append(Finding("settings", Verdict.OK, where))
         findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
+        findings += nats_findings(loaded.settings, connection.left_s())
         findings.append(_broker(loaded.settings, connection))
     if as_json:
         print_json([finding._asdict() for finding in findings])
@@ -109,6 +90,7 @@ def _packages() -> Iterator[Finding]:
         "broker": ("rich", "tomlkit"),
         "tokens": ("pyjwt", "cryptography"),
         "metrics": ("prometheus-client", "uvicorn"),
+        "cluster": ("nats-py",),
         "typed": ("msgspec",),
         "tracing": ("opentelemetry-api",),
     }.items():

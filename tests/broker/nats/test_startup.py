@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +26,7 @@ from support.nats_servers import (
     delete_bucket,
     make_certificates,
     make_realm,
+    rewriting,
     settle,
 )
 from support.nodes import Node
@@ -152,37 +151,6 @@ def test_a_bucket_that_is_not_as_it_must_be(changes: dict[str, object], differen
         line = failure(server.address)
         assert line == f"the bucket ringback-main is not as ringback needs it: {difference}"
         administer(server.address, delete_bucket)
-
-
-@contextmanager
-def rewriting(port: int, before: bytes, after: bytes) -> Iterator[str]:
-    """Put something between a node and a NATS server that changes what the server says first."""
-
-    def serve(listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(("127.0.0.1", port))
-            first = far.recv(65536)
-            near.sendall(re.sub(before, after, first))
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=pump, args=(source, sink), daemon=True).start()
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            end.close()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        yield f"nats://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("version", ["2.9.25", "1.4.1", "0.0.0-x", "none"])

@@ -30,7 +30,7 @@ def test_doctor_without_problems(tmp_path: Path, command: Any) -> None:
     found = {row["what"]: row for row in json.loads(output)}
     assert list(found) == [
         *("python", "libzmq", "ringback"),
-        *("extra broker", "extra tokens", "extra metrics", "extra typed", "extra tracing"),
+        *("extra broker", "extra tokens", "extra metrics", "extra cluster", "extra typed", "extra tracing"),
         *("clock", "settings"),
         *("descriptors", "key_file", "access", "broker"),
     ]
