@@ -220,10 +220,15 @@ class Link:
         why = _LOST.get(zmq.Event(event))
         if why is None or event == zmq.EVENT_CLOSED:
             return None if why is None else Loss(why)
-        # If the keys do not fit, or connections are too many, a broker often can only close the connection.
-        hint = (
-            "does the broker require a key pair? or does it limit the connections of this IP?"
-            if self._keys is None
-            else "is the broker's public key right? or does it limit the connections of this IP?"
-        )
-        return Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH, hint)
+        return Loss(why, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH, self._hint())
+
+    def _hint(self) -> str:
+        """Return a possible reason for a connection that was closed before WELCOME.
+
+        If the keys do not fit, or connections are too many, a broker often can only close the connection.
+        """
+        if self.answered:  # so the keys fit; a busy broker closes a connection only after that
+            return "does the broker limit the connections of this IP?"
+        if self._keys is None:
+            return "does the broker require a key pair? or does it limit the connections of this IP?"
+        return "is the broker's public key right? or does it limit the connections of this IP?"

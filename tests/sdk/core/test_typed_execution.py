@@ -142,6 +142,14 @@ def test_an_abandoned_call_is_not_converted() -> None:
     assert read == []
 
 
+def test_a_conversion_that_takes_too_long_ends_the_call() -> None:
+    player = desk(Types(Doubled(), None))
+    player.gets(data(write.call(5, "k", 1, 100)))
+    [execution] = player.shell.waiting
+    assert execution.begin(lambda: player.clock.now + 0.2) is None
+    assert only_error(player) == (5, Code.TIMEOUT, 0)
+
+
 @pytest.mark.parametrize("results", [(3,), ("x",), (2, 4), ()], ids=repr)
 def test_a_result_that_does_not_fit_is_an_error_of_the_handler(results: tuple[Any, ...]) -> None:
     player = desk(Types(None, Doubled()))
