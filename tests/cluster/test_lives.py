@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
-from support.harness import Process, eventually
-from support.nats_servers import administer, record
+from support.harness import PATIENCE_S, BrokerProcess, Process, eventually
+from support.nats_servers import NatsServer, administer, credentials_file, make_realm, record
 from support.realm_processes import RealmOfProcesses, outcome, until_works
 
 from ringback_broker.cluster.ownership import node_key
@@ -35,11 +41,40 @@ def test_a_node_that_was_stopped_past_its_lease(short: RealmOfProcesses) -> None
     again.close()
 
 
+def readiness(url: str) -> tuple[int, str | None]:
+    """Return the status of /readyz, and why the broker is not ready."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=PATIENCE_S) as answer:
+            return answer.status, None
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["why"]
+
+
+def test_a_node_is_ready_when_it_is_in_its_realm(tmp_path: Path) -> None:
+    """NATS is there later than the broker."""
+    with ExitStack() as stack:
+        nats = stack.enter_context(NatsServer())
+        make_realm(nats.address)
+        nats.kill()
+        options = (
+            *("--cluster", nats.address, "--nats-credentials", credentials_file(tmp_path)),
+            *("--http", "127.0.0.1:0"),
+        )
+        process = stack.enter_context(BrokerProcess(options=options)).process
+        [url] = re.findall(r" http=(\S+)", "".join(process.lines))
+        process.wait_for(f"no contact with the realm main: {nats.address}: Connection refused; trying again")
+        assert readiness(url) == (503, "not in its realm")
+        nats.start()
+        eventually(lambda: readiness(url)[0] == 200, "the broker is in its realm")
+
+
 def test_two_live_nodes_of_one_name(realm: RealmOfProcesses) -> None:
     server, player = realm.server("a"), realm.player("b", 1)
     addresses = ("--players", "tcp://127.0.0.1:0", "--backend", "tcp://127.0.0.1:0")
     arguments = ("-m", "ringback_cli", "broker", *addresses, *realm.options, "--node", "b")
     with Process(*arguments) as second:
+        second.wait_for("another broker had the name of this node .*: waiting for at most node_lease")
         assert second.wait() == Exit.REALM_FAILED
         assert second.output()[-1] == (
             "REALM_FAILED: another broker of this realm has the name of this node (--node), and is alive"

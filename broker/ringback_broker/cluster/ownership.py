@@ -83,6 +83,11 @@ class Ownership:
         self._rival_since = 0.0
         self._rival_changes = 0
 
+    @property
+    def meets_rival(self) -> bool:
+        """Whether another process has had the name of this node, and may be alive or dead."""
+        return self.standing is Standing.JOINING and self._rival != 0
+
     def acts(self, now: float) -> bool:
         """Return whether the node may act for what it owns."""
         return now < self.acts_until

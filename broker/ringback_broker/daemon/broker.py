@@ -73,6 +73,7 @@ class Broker:
             stack.callback(lines.close)
             self._failure: str | None = None
             self._nats: NatsSide | None = None
+            self._waits_for_name = False
             cluster = None
             if asked_for.cluster is not None:
                 self._nats = nats = NatsSide(asked_for, SOFTWARE, self._fail, self._contain)
@@ -242,12 +243,25 @@ class Broker:
         Containment(self.switchboard.counters)(what, error)
 
     def _tick(self, now: float) -> None:
+        status = f"{len(self.switchboard.roster.players)} players"
         realm = self.switchboard.realm
-        if realm is not None and realm.is_refused:
-            self._fail("another broker of this realm has the name of this node (--node), and is alive")
-        self._notifier.alive(f"{len(self.switchboard.roster.players)} players", now)
+        if realm is not None:
+            if realm.is_refused:
+                self._fail("another broker of this realm has the name of this node (--node), and is alive")
+            elif realm.meets_rival is not self._waits_for_name:
+                self._waits_for_name = realm.meets_rival
+                log.info("%s", _WAITS if self._waits_for_name else _WAITS_NO_MORE)
+            if not realm.is_ready:
+                status += ", not in its realm"
+        self._notifier.alive(status, now)
         if self._http is not None:
             self._http.tick(now)
+
+
+_WAITS = (
+    "another broker had the name of this node (--node): waiting for at most node_lease to see if it is dead"
+)
+_WAITS_NO_MORE = "that broker is dead: this one takes its place"
 
 
 def _warn_if_exposed(*addresses: str) -> None:

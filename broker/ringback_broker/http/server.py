@@ -207,6 +207,8 @@ class HTTPServer:
             return JSONResponse({"ready": False, "why": "the loop is blocked"}, 503)
         if self._look().draining:
             return JSONResponse({"ready": False, "why": "draining"}, 503)
+        if not self._look().in_realm:
+            return JSONResponse({"ready": False, "why": "not in its realm"}, 503)
         return JSONResponse({"ready": True})
 
     def _age_s(self) -> float:

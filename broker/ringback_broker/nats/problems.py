@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 
@@ -57,8 +58,12 @@ def problem_of(error: BaseException, address: str, login: Login) -> Problem:
         else:
             why = "NATS asks for credentials: set nats_credentials (--nats-credentials)"
         return Problem(f"{address}: {why}", lasts=True)
+    if "expecting info message" in text:
+        return Problem(f"{address}: what listens there does not speak as NATS does", lasts=False)
     if isinstance(error, (TimeoutError, asyncio.TimeoutError, errors.TimeoutError)):
         return Problem(f"{address}: no answer in time", lasts=False)
+    if isinstance(error, socket.gaierror):
+        return Problem(f"{address}: its name cannot be resolved: {error.strerror}", lasts=False)
     if isinstance(error, OSError):
         return Problem(f"{address}: {os.strerror(error.errno) if error.errno else error}", lasts=False)
     return Problem(f"{address}: {text or type(error).__name__}", lasts=False)

@@ -35,6 +35,7 @@ class Snapshot:
     Attributes:
         at: the moment, on the monotonic clock.
         draining: whether the broker drains.
+        in_realm: False: it is a node of a realm, and cannot act for it now.
         sessions: how many peers have a session, by role.
         standbys: how many servers stand by.
         retiring: how many servers have handed over and finish what they have begun.
@@ -48,6 +49,7 @@ class Snapshot:
 
     at: float
     draining: bool
+    in_realm: bool
     sessions: Mapping[str, int]
     standbys: int
     retiring: int

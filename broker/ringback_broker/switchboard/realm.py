@@ -139,6 +139,11 @@ class Realm:
         """Whether another process that is alive has the name of this node."""
         return self.ownership.standing is Standing.REFUSED
 
+    @property
+    def meets_rival(self) -> bool:
+        """Whether another process has had the name of this node, and may be alive or dead."""
+        return self.ownership.meets_rival
+
     # -- time
 
     def lives_elsewhere(self, holder: Holder | None) -> bool:

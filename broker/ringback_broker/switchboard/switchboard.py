@@ -208,6 +208,7 @@ class Switchboard:
         return Snapshot(
             at=now,
             draining=self.draining,
+            in_realm=self.realm is None or self.realm.is_ready,
             sessions={
                 Role.PLAYER.value: len(roster.players),
                 Role.SERVER.value: int(roster.server is not None),

@@ -151,6 +151,7 @@ def test_a_second_process_with_its_name_is_refused() -> None:
         second.pass_time(0.5)
     assert second.of.standing is Standing.REFUSED and second.told == []
     assert first.told == ["joined"]
+    assert not second.of.meets_rival
     second.pass_time(LEASE_S)
     assert second.of.standing is Standing.REFUSED
 
@@ -159,10 +160,11 @@ def test_it_takes_the_place_of_a_dead_process_when_the_lease_is_over() -> None:
     records = FakeRecords()
     records.write(KEY, encode_node(b"dead", {}))
     owner = Owner(records)
+    assert not owner.of.meets_rival
     owner.pass_time(LEASE_S + PATIENCE_S)
-    assert owner.told == []
+    assert owner.told == [] and owner.of.meets_rival
     owner.pass_time(RENEW_S + 0.25)
-    assert owner.told == ["joined"] and owner.there == owner.of.boot
+    assert owner.told == ["joined"] and owner.there == owner.of.boot and not owner.of.meets_rival
 
 
 def test_the_last_renewal_of_a_dead_process_may_come_late() -> None:

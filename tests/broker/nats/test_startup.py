@@ -24,6 +24,7 @@ from support.nats_servers import (
     administer,
     credentials_file,
     delete_bucket,
+    free_ports,
     make_certificates,
     make_realm,
     rewriting,
@@ -37,6 +38,7 @@ from ringback_broker.nats.client import Client
 from ringback_broker.nats.login import Login, load_login
 from ringback_broker.nats.making import make
 from ringback_broker.nats.names import RealmNames
+from ringback_broker.nats.problems import Problem, problem_of
 from ringback_broker.settings.schema import InvalidSetting
 
 
@@ -169,6 +171,36 @@ def test_an_old_server_of_debian() -> None:
     server.binary = binary
     with server:
         assert "this is NATS 2.9." in failure(server.address)
+
+
+def test_a_node_waits_for_nats_and_says_why(lines: list[str]) -> None:
+    address = f"nats://127.0.0.1:{free_ports(1)[0]}"
+    with Node(address) as node:
+        node.wait(lambda: any("no contact" in line for line in lines), "the line")
+        assert node.failures == []
+        [line] = [line for line in lines if "no contact" in line]
+        why = f"{address}: Connection refused; trying again until there is"
+        assert line == f"no contact with the realm main: {why}"
+
+
+def test_a_name_that_cannot_be_resolved() -> None:
+    address, error = "nats://n1:4222", socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    problem = problem_of(error, address, Login((address,)))
+    why = "its name cannot be resolved: Name or service not known"
+    assert problem == Problem(f"{address}: {why}", lasts=False)
+
+
+def test_a_node_waits_if_something_else_is_there(lines: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        with Node(address) as node:
+            near, _ = listener.accept()
+            near.sendall(b"SSH-2.0-OpenSSH\r\n")
+            node.wait(lambda: any("no contact" in line for line in lines), "the line")
+            near.close()
+            [line] = [line for line in lines if "no contact" in line]
+            why = f"{address}: what listens there does not speak as NATS does; trying again until there is"
+            assert node.failures == [] and line == f"no contact with the realm main: {why}"
 
 
 def test_without_jetstream_a_node_waits_and_says_why(lines: list[str]) -> None:

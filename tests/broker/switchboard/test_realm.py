@@ -14,6 +14,7 @@ from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import FrameType, Role, header
 from ringback_broker.cluster.ownership import PATIENCE_S
 from ringback_broker.cluster.records import Absent
+from ringback_broker.operations.snapshot import Lags
 from ringback_broker.peers.connection import Side
 from ringback_broker.peers.session import Duty
 
@@ -63,8 +64,10 @@ def test_peers_are_sent_elsewhere_until_the_node_has_joined() -> None:
     realm.pass_time(1.0)
     _, [refused] = hello(realm, "a", control.Hello(Role.PLAYER, 7))
     assert isinstance(refused, control.Reject) and refused.code is RejectCode.DRAINING
+    assert not realm["a"].switchboard.snapshot(0.0, Lags()).in_realm
     realm.records.lose = False
     realm.pass_time(3.0)
+    assert realm["a"].switchboard.snapshot(0.0, Lags()).in_realm
     _, [welcome] = hello(realm, "a", control.Hello(Role.PLAYER, 7))
     assert isinstance(welcome, control.Welcome)
 
@@ -566,6 +569,7 @@ def test_a_second_broker_with_the_name_of_a_node_is_refused() -> None:
             node.switchboard.tick(realm.now)
         realm.records.settle(realm.now)
     assert second.realm.is_refused and not first.realm.is_refused
+    assert not second.realm.meets_rival and not first.realm.meets_rival
 
 
 def test_messages_that_are_lost_end_what_was_on_its_way() -> None:
