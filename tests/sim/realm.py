@@ -14,10 +14,11 @@ from typing import Any
 
 from sim.broker_process import BrokerProcess
 from sim.endpoint_process import EndpointProcess
-from sim.simulation import Simulation
+from sim.simulation import Place, Simulation
 
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.cluster.cluster import Cluster
+from ringback_broker.cluster.lookup import FIND_WITHIN_S
 from ringback_broker.cluster.ownership import node_key
 from ringback_broker.cluster.records import RECORD_WITHIN_S, Absent, Conflict, Done, Outcome, Record, Unknown
 from ringback_broker.cluster.seat import SEAT
@@ -227,6 +228,7 @@ class RealmSimulation(Simulation):
     run_s = REALM_RUN_S
     operations = 150
     fault_counts = 1, 4, 10, 15
+    lookup_s = 2 * FIND_WITHIN_S + 0.5  # two lookups, each of which ends at a tick
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         super().__init__(seed, tracing)
@@ -425,16 +427,6 @@ class RealmSimulation(Simulation):
     def boards(self) -> list[Any]:
         return [node.process.switchboard for node in self.alive_nodes()]
 
-    def those_who_reach(
-        self, player: EndpointProcess, callers: list[EndpointProcess]
-    ) -> list[EndpointProcess]:
-        """Return those who can call a player: operators reach the players of their own node."""
-        return [
-            caller
-            for caller in callers
-            if caller.role is Role.SERVER or _node_of(caller) is _node_of(player) is not None
-        ]
-
     def check_broker_at_rest(self) -> None:
         for node in self.alive_nodes():
             node.process.check_at_rest(None)
@@ -450,16 +442,48 @@ class RealmSimulation(Simulation):
             assert len(board.roster.nodes) == len(self.names) - 1
 
 
-def _node_of(life: EndpointProcess) -> Any:
-    return None if life.link is None or life.link.router is None else life.link.router.process
+class OperatorSimulation(RealmSimulation):
+    """The run of one seed in which an operator calls players, and players go from node to node."""
 
+    operations = 250
+    fault_counts = 3, 8, 20
 
-def failure_of_realm(seed: int) -> str | None:
-    """Run a seed, and return what went wrong, or None."""
-    from sim.simulation import Failure
+    def __init__(self, seed: int, tracing: bool = False) -> None:
+        super().__init__(seed, tracing)
+        self.names = [f"node{i}" for i in range(self.world.random.choice([2, 3, 3]))]
+        self.weather_of_engine.delay_s = self.world.random.choice([0.005, 0.05, 0.2])
+        self.engine.delay_s = self.weather_of_engine.delay_s
+        self.delay_between_nodes_s = 2 * self.engine.delay_s
+        operator: Place = (Role.OPERATOR, None)
+        if operator not in self.places:
+            self.places.append(operator)
 
-    try:
-        RealmSimulation(seed).run()
-    except Failure as failure:
-        return str(failure)
-    return None
+    def _operation(self) -> None:
+        operators = [life for life in self.alive(Role.OPERATOR) if life.core.connected and not life.stopped]
+        if operators and not self._healing and self.world.chance(0.7):
+            for _ in range(self.world.random.choice([1, 1, 5])):
+                self._call(operators[0])
+        else:
+            super()._operation()
+
+    def faults(self) -> list[Callable[[], None]]:
+        return [
+            *(self._reset_player, self._reset_player, self._reset_player, self._reset),
+            *(self._kill, self._close, self._stop, self._cut, self._join_twice),
+            *(self._kill_broker, self._stop_broker, self._cut_node, self._block, self._engine_down),
+            *(self._drain, self._drain),
+        ]
+
+    def _reset_player(self) -> None:
+        """Cut the connection of a player amid calls to it. It goes on at another node, most of the time."""
+        player, operator = self._one(self.alive(Role.PLAYER)), self._one(self.alive(Role.OPERATOR))
+        if player is None or operator is None or operator.stopped:
+            return
+        random = self.world.random
+        for _ in range(random.choice([1, 1, 3])):
+            operator.trigger(player.place, ["reply", random.choice([0.0, 0.01, 2.0])], None)
+        self.world.after(random.choice([0.0, 0.001, 0.02, 0.1]), self._reset_link, player)
+
+    def _reset_link(self, player: EndpointProcess) -> None:
+        if player.link is not None and not self._healing:
+            player.link.reset()

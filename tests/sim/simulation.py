@@ -78,12 +78,15 @@ class Simulation:
         run_s: how long there are faults.
         operations: how many operations there are at most.
         fault_counts: how many faults there may be.
+        delay_between_nodes_s: how long a frame may be on its way between nodes.
+        lookup_s: how long nodes may look for a player whom an operator calls.
     """
 
     run_s = RUN_S
     operations = OPERATIONS
     fault_counts = 0, 1, 3, 8
     delay_between_nodes_s = 0.0
+    lookup_s = 0.0
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.world = world = World(seed, tracing)
@@ -541,7 +544,7 @@ class Simulation:
             calls = []
             for player in players:
                 calls.append(player.trigger(None, ["reply", 0.0], 1.0))
-                for life in self.those_who_reach(player, [server, *self.alive(Role.OPERATOR)]):
+                for life in [server, *self.alive(Role.OPERATOR)]:
                     self.world.run(0.02)
                     calls.append(life.trigger(player.place, ["reply", 0.0], 1.0))
                 self.world.run(pause_s)
@@ -550,11 +553,6 @@ class Simulation:
             self.world.run(0.5 + pause_s)
             for call in calls:
                 assert call.done and call.ok, f"{call.name} did not succeed after all faults had ended"
-
-    def those_who_reach(
-        self, _player: EndpointProcess, callers: list[EndpointProcess]
-    ) -> list[EndpointProcess]:
-        return callers
 
     @property
     def _pause_s(self) -> float:
@@ -602,7 +600,7 @@ class Simulation:
                 assert life.core.load().remembered == 0, f"{life.name} remembers calls for ever"
         self.check_broker_at_rest()
         network_s = 2 * self.weather.delay_s + 0.1 + self.delay_between_nodes_s
-        problems = check(self.lines, skew_s=SKEW_S, network_s=network_s)
+        problems = check(self.lines, skew_s=SKEW_S, network_s=network_s, lookup_s=self.lookup_s)
         if problems:
             raise Failure("\n".join(problems))
 
@@ -616,10 +614,10 @@ class Simulation:
         return f"{self.weather} {self.broker_settings} {self.limits} {self.shrunk}"
 
 
-def failure_of(seed: int) -> str | None:
+def failure_of(seed: int, simulation: type[Simulation] = Simulation) -> str | None:
     """Run a seed, and return what went wrong, or None."""
     try:
-        Simulation(seed).run()
+        simulation(seed).run()
     except Failure as failure:
         return str(failure)
     return None

@@ -6,17 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sim.realm import RealmSimulation, failure_of_realm
+from sim.realm import OperatorSimulation, RealmSimulation
+from sim.simulation import failure_of
 
+from ringback.errors import Code
 from ringback_broker.cluster import claims, neighbours
 from ringback_broker.cluster.claims import Claims
+from ringback_broker.cluster.lookup import Missing
 from ringback_broker.cluster.ownership import Ownership
 from ringback_broker.cluster.pairs import HEAD, Pairs
 from ringback_broker.cluster.records import Absent
 from ringback_broker.cluster.seat import Seat
+from ringback_broker.switchboard.operator_calls import OperatorCalls
 from ringback_broker.switchboard.presence import Presence
 
 SEEDS = 300
+OPERATOR_SEEDS = 50
 CHUNK = 25
 MOST_SEEDS = 1000
 TIMEOUT_S = 900
@@ -29,8 +34,17 @@ REPLAY = ".venv/bin/python tests/sim/replay.py --realm --trace --seed {}"
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_the_promise_holds_in_a_realm(first: int) -> None:
     for seed in range(first, first + CHUNK):
-        if (why := failure_of_realm(seed)) is not None:
+        if (why := failure_of(seed, RealmSimulation)) is not None:
             pytest.fail(f"seed {seed}: {why}\nreplay: {REPLAY.format(seed)}", pytrace=False)
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("first", range(0, OPERATOR_SEEDS, CHUNK))
+def test_the_promise_holds_for_operators_of_a_realm(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        if (why := failure_of(seed, OperatorSimulation)) is not None:
+            replay = REPLAY.replace("--realm", "--operators").format(seed)
+            pytest.fail(f"seed {seed}: {why}\nreplay: {replay}", pytrace=False)
 
 
 # -- the simulator finds faults that are planted in the code
@@ -121,6 +135,63 @@ def test_a_planted_fault_is_found_in_a_realm(
         monkeypatch.setattr(
             RealmSimulation, "faults", lambda self: [getattr(self, name) for name in faults.split()]
         )
-        assert failure_of_realm(0) is None
+        assert failure_of(0, RealmSimulation) is None
     plant(monkeypatch)
-    assert any(failure_of_realm(seed) is not None for seed in range(MOST_SEEDS))
+    assert any(failure_of(seed, RealmSimulation) is not None for seed in range(MOST_SEEDS))
+
+
+# -- and in calls of operators
+
+
+def nobody_is_told_of_callees_who_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OperatorCalls, "left", lambda self, encoded_id: [])
+
+
+def nobody_is_told_of_callees_of_a_node_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OperatorCalls, "node_went", lambda self, node: None)
+
+
+def what_waits_is_forgotten_when_nobody_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = OperatorCalls._found
+
+    def mutant(self: OperatorCalls, encoded_id: bytes, waiting: Any, owner: Any, now: float) -> None:
+        if owner is Missing.NOBODY:
+            self._no_longer_wait(encoded_id)
+        else:
+            found(self, encoded_id, waiting, owner, now)
+
+    monkeypatch.setattr(OperatorCalls, "_found", mutant)
+
+
+def what_was_delivered_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look each frame up again that goes to a callee, as if its node had sent it back."""
+    send = OperatorCalls._send
+
+    def mutant(self: OperatorCalls, callee: Any, operator: Any, frame: Any, number: int, now: float) -> None:
+        send(self, callee, operator, frame, number, now)
+        self.take_back(operator, callee.encoded_id, bytes(frame), number, Code.UNKNOWN_PLAYER, now)
+
+    monkeypatch.setattr(OperatorCalls, "_send", mutant)
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize(
+    ("plant", "faults"),
+    [
+        (nobody_is_told_of_callees_who_leave, "_reset_player"),
+        (nobody_is_told_of_callees_of_a_node_that_is_gone, ""),
+        (what_waits_is_forgotten_when_nobody_is_found, ""),
+        (what_was_delivered_is_looked_up_again, ""),
+    ],
+)
+def test_a_planted_fault_is_found_in_calls_of_operators(
+    plant: Callable[[pytest.MonkeyPatch], None], faults: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if faults:
+        monkeypatch.setattr(OperatorSimulation, "fault_counts", (30,))
+        monkeypatch.setattr(
+            OperatorSimulation, "faults", lambda self: [getattr(self, name) for name in faults.split()]
+        )
+        assert failure_of(0, OperatorSimulation) is None
+    plant(monkeypatch)
+    assert any(failure_of(seed, OperatorSimulation) is not None for seed in range(MOST_SEEDS))

@@ -134,7 +134,14 @@ def read(paths: Iterable[Path]) -> list[Line]:
     return sorted(lines, key=lambda line: line["t"])
 
 
-def check(lines: Iterable[Line], *, skew_s: float, network_s: float = 0.0, rest: bool = True) -> list[str]:
+def check(
+    lines: Iterable[Line],
+    *,
+    skew_s: float,
+    network_s: float = 0.0,
+    lookup_s: float = 0.0,
+    rest: bool = True,
+) -> list[str]:
     """Return the broken invariants of a history, sorted by their numbers. An empty list means that all hold.
 
     Args:
@@ -143,15 +150,18 @@ def check(lines: Iterable[Line], *, skew_s: float, network_s: float = 0.0, rest:
         network_s: how long the network may have delayed a frame on its way to the handler, in seconds, apart
             from cuts. There is no common clock: a handler counts the time of a call from the moment at which
             the call came. So the handler may start later by this time. The caller may not end the call later.
+        lookup_s: how long brokers may have looked for a player whom an operator calls. That counts as a delay
+            of the network.
         rest: whether to require that each life comes to rest, unless it was killed or closed.
     """
-    return _Checker(list(lines), skew_s, network_s).problems(rest)
+    return _Checker(list(lines), skew_s, network_s, lookup_s).problems(rest)
 
 
 class _Checker:
-    def __init__(self, lines: list[Line], skew_s: float, network_s: float) -> None:
+    def __init__(self, lines: list[Line], skew_s: float, network_s: float, lookup_s: float) -> None:
         self._skew_s = skew_s
         self._network_s = network_s
+        self._lookup_s = lookup_s
         self._by_call: dict[str, dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
         self._starts: dict[str, Line] = {}
         self._ends: dict[str, Line] = {}
@@ -209,7 +219,9 @@ class _Checker:
     def _delay_of_network(self, invoke: Line, start: Line) -> float:
         """Return how long the network may have delayed a call. Its budget counts from the moment it came."""
         cuts = [span for who in {invoke["who"], start["who"]} for span in self._cuts[who]]
-        return self._network_s + _overlap(cuts, invoke["t"], start["t"])
+        looked_up = self._role(invoke) == "operator" and self._role(start) == "player"
+        lookup_s = self._lookup_s if looked_up else 0.0
+        return self._network_s + lookup_s + _overlap(cuts, invoke["t"], start["t"])
 
     def _late(self, line: Line, invoke: Line, *lives: str) -> float:
         """Return how many seconds a line is late, not counting pauses of these lives or of the broker."""

@@ -7,7 +7,7 @@ realm is upgraded, some nodes are newer than others.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import msgpack
 
@@ -137,12 +137,23 @@ class Unanswered:
     link: int
 
 
-Message = Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated | Standbys | Unanswered
+@dataclass(frozen=True, slots=True)
+class Knows:
+    """What the sender knows, beside what each node does: the first message of an epoch.
 
-_KINDS: dict[int, type[Message]] = {
-    kind.kind: kind
-    for kind in (Here, Gone, Listed, Up, Down, Taken, Ask, Answer, Index, Seated, Standbys, Unanswered)
-}
+    Attributes:
+        version: 1: it tells with `Gone` that a player has left whom operators of the receiver have called.
+    """
+
+    kind: ClassVar[int] = 20
+    version: int
+
+
+Message = (
+    Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated | Standbys | Unanswered | Knows
+)
+
+_KINDS: dict[int, type[Message]] = {kind.kind: kind for kind in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
@@ -186,6 +197,7 @@ _TYPES: dict[type[Message], tuple[type, ...]] = {
     Seated: (int,),
     Standbys: (int,),
     Unanswered: (bytes, int),
+    Knows: (int,),
 }
 
 

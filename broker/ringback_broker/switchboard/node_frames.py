@@ -11,16 +11,16 @@ from ringback.errors import Code, ProtocolError
 from ringback.protocol import control
 from ringback.protocol.bundles import BUNDLE, unbundle
 from ringback.protocol.control import encode
-from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, header
+from ringback.protocol.frames import FIRST_OWN_LINK, HEADER, HEADER_BYTES, FrameType, header
 from ringback_broker.cluster.elsewhere import Elsewhere
 from ringback_broker.cluster.messages import START, Message, Unanswered
 from ringback_broker.cluster.messages import decode as decode_message
 from ringback_broker.cluster.messages import encode as encode_message
-from ringback_broker.peers.connection import Sent, Side
+from ringback_broker.peers.connection import Sent
 from ringback_broker.peers.session import Away, Session
-from ringback_broker.switchboard.sending import SENDER, TO_PLAYER, Sending
+from ringback_broker.switchboard.operator_calls import OperatorCalls
+from ringback_broker.switchboard.sending import CALLEE_SHIFT, SENDER, SESSION_BITS, TO_PLAYER, Sending
 from ringback_broker.switchboard.state import State
-from ringback_broker.switchboard.wire import Wire
 
 _DATA_START = header(FrameType.DATA)[:4]
 _RELAY_START = header(FrameType.RELAY)[:4]
@@ -31,23 +31,24 @@ class NodeFrames:
 
     Args:
         elsewhere: the players of other nodes.
+        operator_calls: takes note of calls of operators, and takes frames of theirs that come back.
         told: takes what a node says to this one.
     """
 
     def __init__(
         self,
-        wire: Wire,
         state: State,
         sending: Sending,
         elsewhere: Elsewhere,
+        operator_calls: OperatorCalls,
         told: Callable[[Session, Message, float], None],
     ) -> None:
-        self._wire = wire
         self._roster = state.roster
         self._counters = state.counters
         self._windows = state.windows
         self._sending = sending
         self._elsewhere = elsewhere
+        self._operator_calls = operator_calls
         self._told = told
 
     def take(self, node: Session, id_part: bytes, frame: bytes, now: float) -> None:
@@ -124,38 +125,38 @@ class NodeFrames:
         _, number = SENDER.unpack_from(id_part)
         encoded_id = id_part[SENDER.size :]
         if frame[1] == FrameType.BOUNCE:
-            self._take_bounce(node, number, encoded_id, frame)
-            return
-        target = self._roster.players.get(encoded_id)
-        absent = Code.UNKNOWN_PLAYER
-        if frame[:4] == _RELAY_START:
-            target = self._operator_of(frame)
-            absent = Code.NO_SERVER
+            self._take_bounce(node, number, encoded_id, frame, now)
+        elif frame[:4] == _RELAY_START:
+            self._take_relayed_reply(node, id_part, frame, now)
+        elif (player := self._roster.players.get(encoded_id)) is None:
+            self._sending.bounce(node, id_part, frame, Code.UNKNOWN_PLAYER)
+        else:
+            if 0 < int.from_bytes(frame[4:HEADER_BYTES]) < FIRST_OWN_LINK:
+                self._operator_calls.called(node, encoded_id)
+                # If it comes back, it is not for want of a session: it may not be looked up once more.
+                id_part = SENDER.pack(TO_PLAYER, number & SESSION_BITS) + encoded_id
+            self._sending.pass_to_player(player, node, id_part, frame, now)
+
+    def _take_relayed_reply(self, node: Session, id_part: bytes, frame: bytes, now: float) -> None:
+        """Take what a server of another node replies to an operator of this one."""
+        target = self._operator_of(frame)
         if target is None:
-            self._sending.bounce(node, id_part, frame, absent)
+            self._sending.bounce(node, id_part, frame, Code.NO_SERVER)
             return
-        if target.backlog or target.exhausted:
-            sent = Sent.FULL
-        elif target.side is Side.PLAYERS:
-            sent = self._wire.send_player(target.routing_id, frame)
-        else:
-            sent = self._sending.send(target, encoded_id, frame)
-        if sent is not Sent.YES:
-            self._sending.undelivered(node, id_part, frame, target, sent)
-            return
-        if target.side is Side.PLAYERS:
-            self._counters.frames_down += 1
-            self._counters.bytes_down += len(frame)
-        else:
+        full = target.backlog or target.exhausted
+        sent = Sent.FULL if full else self._sending.send(target, id_part[SENDER.size :], frame)
+        if sent is Sent.YES:
             self._counters.frames_relayed += 1
-        self._sending.spend(target, frame, now)
+            self._sending.spend(target, frame, now)
+        else:
+            self._sending.undelivered(node, id_part, frame, target, sent)
 
     def _operator_of(self, frame: bytes) -> Session | None:
         """Return the operator of this broker whose link number a frame has."""
         found = self._roster.links.get(_DATA_START + frame[4:HEADER_BYTES])
         return found if found is not None and found.link else None
 
-    def _take_bounce(self, node: Session, number: int, encoded_id: bytes, frame: bytes) -> None:
+    def _take_bounce(self, node: Session, number: int, encoded_id: bytes, frame: bytes, now: float) -> None:
         """Pass a bounce on to who has sent the frame: a trusted peer, an operator or a player.
 
         A server that retires may have left by then: it does not know that its reply came back. Then the
@@ -164,8 +165,13 @@ class NodeFrames:
         code = Code(HEADER.unpack_from(frame)[2])
         bounced = frame[HEADER_BYTES:]
         if number:
+            callee, number = number >> CALLEE_SHIFT, number & SESSION_BITS
             trusted = (session for session in self._roster.trusted() if session.number == number)
             sender = next(trusted, None)
+            if sender is not None and self._operator_calls.take_back(
+                sender, encoded_id, bounced, callee, code, now
+            ):
+                return
             link = int.from_bytes(bounced[4:HEADER_BYTES])
             if sender is None and (not link or bounced[:4] == _RELAY_START):
                 self._sending.notify(node, encode_message(Unanswered(encoded_id, link)))

@@ -32,6 +32,7 @@ from ringback_broker.cluster.messages import (
 from ringback_broker.cluster.seat import Seat
 from ringback_broker.peers.identity import Identity
 from ringback_broker.peers.session import Duty, Session
+from ringback_broker.switchboard.operator_calls import OperatorCalls
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.state import State
 
@@ -47,6 +48,7 @@ class Presence:
     """Who is where, as far as this node has to know.
 
     Args:
+        operator_calls: has to know which players are where, too.
         end_marked: ends the sessions that are marked.
         tell_loss: tells players and operators that the server with a link number of its own is lost.
 
@@ -62,10 +64,12 @@ class Presence:
         sending: Sending,
         claims: Claims,
         seat: Seat,
+        elsewhere: Elsewhere,
+        operator_calls: OperatorCalls,
         end_marked: Callable[[], None],
         tell_loss: Callable[[int], None],
     ) -> None:
-        self.elsewhere = Elsewhere()
+        self.elsewhere = elsewhere
         self.held: dict[Session, Held] = {}
         self.term = 0
         self._roster = state.roster
@@ -73,6 +77,7 @@ class Presence:
         self._sending = sending
         self._claims = claims
         self._seat = seat
+        self._operator_calls = operator_calls
         self._end_marked = end_marked
         self._tell_loss = tell_loss
         # The players that a server that retires knows of an earlier term, until their node has listed them.
@@ -135,6 +140,7 @@ class Presence:
         self.held.clear()
         self.leave_seat()
         self.elsewhere.clear()
+        self._operator_calls.clear()
         self._seated_term = 0
 
     def server_up(self, server: Session) -> None:
@@ -184,6 +190,7 @@ class Presence:
             self._say(away.node, Taken(encoded_id, revision))
             self._tell_left([encoded_id])
         self.elsewhere.add(node, encoded_id, revision)
+        self._operator_calls.moved(encoded_id, node)
         if self._roster.server is not None:
             joined = control.Joined((decode_player_id(encoded_id),))
             self._sending.notify(self._roster.server, encode_frame(joined))
@@ -194,6 +201,7 @@ class Presence:
         if away is not None and away.node is node:
             self.elsewhere.remove(encoded_id)
             self._tell_left([encoded_id])
+        self._operator_calls.gone(node, encoded_id)
 
     def player_ids(self) -> list[PlayerID | None]:
         """Return the IDs of the players of other nodes."""
@@ -201,6 +209,7 @@ class Presence:
 
     def _tell_left(self, encoded_ids: list[bytes]) -> None:
         """Tell the trusted side that players of other nodes are there no more."""
+        self._operator_calls.forget(encoded_ids)
         for i in range(0, len(encoded_ids), IDS_A_FRAME):
             left = control.Left(tuple(map(decode_player_id, encoded_ids[i : i + IDS_A_FRAME])))
             for other in self._roster.trusted():
@@ -284,19 +293,21 @@ class Presence:
         self._gathers.discard(node)
         self._unheard.pop(node, None)
         self._tell_left(self.elsewhere.remove_node(node))
+        self._operator_calls.node_went(node)
         if self._seated is node:
             self._seated = None
         self._tell_loss_of(list(self._servers.pop(node, {})))
 
     # -- players of this node
 
-    def arriving(self, session: Session) -> None:
+    def arriving(self, session: Session, now: float) -> None:
         """Take note that a player joins here: it is elsewhere no more. The server hears of that first."""
         self.held[session] = self._claims.held[player_key(session.encoded_id)]
         away = self.elsewhere.remove(session.encoded_id)
         if away is not None:
             self._say(away.node, Taken(session.encoded_id, self.held[session].revision))
             self._tell_left([session.encoded_id])
+        self._operator_calls.arrived(session, now)
 
     def joined(self, session: Session) -> None:
         """Tell the node with the seat of a player that has joined here."""
@@ -305,8 +316,8 @@ class Presence:
             self._say(self._seated, Here(self._seated_term, [player]))
 
     def left(self, session: Session) -> None:
-        """Tell all nodes with servers of a player that has left, and let the ID go."""
-        nodes = dict.fromkeys(self._servers)
+        """Tell all nodes of a player that has left whose servers or operators may wait for it."""
+        nodes = dict.fromkeys([*self._servers, *self._operator_calls.left(session.encoded_id)])
         if self._seated is not None:
             nodes[self._seated] = None
         for node in nodes:

@@ -13,6 +13,7 @@ from ringback.errors import ProtocolError, RejectCode
 from ringback.protocol.frames import HEADER, HEADER_BYTES
 from ringback_broker.cluster.claims import Claims, Owner, Verdict
 from ringback_broker.cluster.cluster import Cluster
+from ringback_broker.cluster.elsewhere import Elsewhere
 from ringback_broker.cluster.ids import IDs
 from ringback_broker.cluster.lookup import Lookup
 from ringback_broker.cluster.messages import (
@@ -21,6 +22,7 @@ from ringback_broker.cluster.messages import (
     Gone,
     Here,
     Index,
+    Knows,
     Listed,
     Message,
     Seated,
@@ -40,15 +42,19 @@ from ringback_broker.peers.connection import Frame, Sent
 from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
 from ringback_broker.peers.session import Bundle, Session
 from ringback_broker.switchboard.node_frames import NodeFrames
+from ringback_broker.switchboard.operator_calls import OperatorCalls
 from ringback_broker.switchboard.presence import Presence
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
-from ringback_broker.switchboard.wire import Wire
 
 LOST = "this broker has lost its realm; connect to another one, or wait until it is back"
 """What peers are told. REJECT has no code of its own for this: older endpoints would not know it. With
 `DRAINING` they dial the next address."""
+
+
+VERSION = 1
+"""What this node knows: see `Knows`."""
 
 
 class Realm:
@@ -64,13 +70,14 @@ class Realm:
         seat: which node has the server that acts.
         presence: who is told of whom.
         now: the time of this step.
+        from_operator: takes a frame of an operator to a player that is not here.
+        operator_left: takes note that an operator of this node has left.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         nonce: Callable[[], bytes],
-        wire: Wire,
         state: State,
         sending: Sending,
         sessions: Sessions,
@@ -84,6 +91,7 @@ class Realm:
         self._sessions = sessions
         self._by_index: dict[int, Session] = {}
         self._standbys: dict[Session, int] = {}
+        self._versions: dict[Session, int] = {}
         self._standbys_here = 0
         self._index = 0
         self.now = 0.0
@@ -95,10 +103,16 @@ class Realm:
         self.ids = IDs(records)
         self.lookup = Lookup(records, self._is_linked)
         self.seat = Seat(name, self._boot, records, self._seat_moved)
-        self.presence = Presence(
-            state, sending, self.claims, self.seat, sessions.end_marked, sessions.tell_loss
+        elsewhere = Elsewhere()
+        self._operator_calls = OperatorCalls(
+            state, sending, elsewhere, self.lookup, self.linked, self.is_this_one, self._tells_of_callees
         )
-        self._frames = NodeFrames(wire, state, sending, self.presence.elsewhere, self._told)
+        self.presence = Presence(
+            *(state, sending, self.claims, self.seat, elsewhere, self._operator_calls),
+            *(sessions.end_marked, sessions.tell_loss),
+        )
+        self._frames = NodeFrames(state, sending, elsewhere, self._operator_calls, self._told)
+        self.from_operator, self.operator_left = self._operator_calls.take, self._operator_calls.operator_left
         self._roster.may_act = False
         self._roster.offset_links(int.from_bytes(nonce()[:4]))
         cluster.frames.listen(self.ownership.boot)
@@ -260,6 +274,7 @@ class Realm:
         node = self._roster.add_node(pair.name, pair.boot, now)
         node.bundle = Bundle(lambda _, id_part, frame: self._send(pair.name, id_part, frame))
         self._windows.begin(node)
+        self._say(node, Knows(VERSION))
         if self._index:
             self._say(node, Index(self._index))
         if self._standbys_here:
@@ -275,6 +290,7 @@ class Realm:
         """Take note that the session of a node has ended: what was on its way there and back is lost."""
         self._by_index = {index: other for index, other in self._by_index.items() if other is not node}
         self._standbys.pop(node, None)
+        self._versions.pop(node, None)
         self.presence.node_went(node)
         if self._pairs.is_open(node.node):
             self._pairs.renew(node.node, why, now)
@@ -308,6 +324,10 @@ class Realm:
         owner = Owner(name, boot)
         return self.is_this_one(owner) or self.linked(owner) is not None
 
+    def _tells_of_callees(self, node: Session) -> bool:
+        """Return whether a node tells this one when players have left whom operators here have called."""
+        return self._versions.get(node, 0) >= 1
+
     # -- where frames go
 
     def of_link(self, frame: Frame) -> Session | None:
@@ -316,7 +336,7 @@ class Realm:
         return self._by_index.get(node_index_of(link)) if link else None
 
     def of_player(self, encoded_id: bytes) -> Session | None:
-        """Return the node that has a player."""
+        """Return the node that has a player, as far as a server has to know."""
         away = self.presence.elsewhere.by_id.get(encoded_id)
         return None if away is None else away.node
 
@@ -326,6 +346,8 @@ class Realm:
         match message:
             case Index(index):
                 self._by_index[index] = node
+            case Knows(version):
+                self._versions[node] = version
             case Standbys(count):
                 self._standbys[node] = count
             case Ask():

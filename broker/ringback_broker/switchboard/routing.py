@@ -35,7 +35,10 @@ class Nodes(Protocol):
         """Return the node that has given the link number of a frame."""
 
     def of_player(self, encoded_id: bytes) -> Session | None:
-        """Return the node that has a player."""
+        """Return the node that has a player, as far as a server has to know."""
+
+    def from_operator(self, operator: Session, encoded_id: bytes, frame: Frame, now: float) -> None:
+        """Take a frame of an operator to a player that is not here."""
 
 
 class Routing:
@@ -173,6 +176,9 @@ class Routing:
 
     def _pass_elsewhere(self, session: Session, encoded_id: bytes, frame: Frame, now: float) -> None:
         """Pass a frame on to the node that has its player, if there is one."""
+        if self.nodes is not None and session.duty is None:
+            self.nodes.from_operator(session, encoded_id, frame, now)
+            return
         node = None if self.nodes is None else self.nodes.of_player(encoded_id)
         if node is None:
             self._sending.bounce(session, encoded_id, frame, Code.UNKNOWN_PLAYER)

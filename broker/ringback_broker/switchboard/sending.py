@@ -27,6 +27,12 @@ comes from the player."""
 
 SENDER = struct.Struct("!cQ")
 
+CALLEE_SHIFT = 40
+"""The bits from this one on of the number of a sender are the number of the callee, if it is an operator that
+calls a player. It comes back with a bounce if the player has no session."""
+
+SESSION_BITS = 2**CALLEE_SHIFT - 1
+
 MAX_BACKLOG = {Role.PLAYER: 64, Role.SERVER: 50_000, Role.OPERATOR: 50_000}
 """How many control frames and bounces may wait for a peer whose queue is full. One more ends its session."""
 
@@ -128,9 +134,15 @@ class Sending:
         else:
             self.undelivered(sender, b"", frame, target, sent)
 
-    def pass_down(self, sender: Session, encoded_id: bytes, frame: Frame, node: Session, now: float) -> None:
-        """Pass a DATA frame on to the node of its player."""
-        there = SENDER.pack(TO_PLAYER, sender.number) + encoded_id
+    def pass_down(
+        self, sender: Session, encoded_id: bytes, frame: Frame, node: Session, now: float, callee: int = 0
+    ) -> None:
+        """Pass a DATA frame on to the node of its player.
+
+        Args:
+            callee: the number of the player as a callee, or 0.
+        """
+        there = SENDER.pack(TO_PLAYER, callee << CALLEE_SHIFT | sender.number) + encoded_id
         full = node.backlog or node.exhausted
         sent = Sent.FULL if full else self.send(node, there, frame)
         if sent is Sent.YES:
@@ -142,6 +154,23 @@ class Sending:
             self._endings.not_found(node)
         else:
             self.undelivered(sender, encoded_id, frame, node, sent)
+
+    def pass_to_player(
+        self, target: Session, sender: Session, id_part: bytes, frame: Frame, now: float
+    ) -> None:
+        """Pass a DATA frame on to a player here.
+
+        Args:
+            id_part: the ID part for a bounce.
+        """
+        full = target.backlog or target.exhausted
+        sent = Sent.FULL if full else self._wire.send_player(target.routing_id, frame)
+        if sent is Sent.YES:
+            self._counters.frames_down += 1
+            self._counters.bytes_down += len(frame)
+            self.spend(target, frame, now)
+        else:
+            self.undelivered(sender, id_part, frame, target, sent)
 
     # -- control frames and bounces
 

@@ -41,6 +41,9 @@ class Realm(Protocol):
     def settle(self, now: float) -> None:
         """Take note that a server has begun or ended."""
 
+    def operator_left(self) -> None:
+        """Take note that an operator of this node has left."""
+
     def node_ended(self, node: Session, why: str, now: float) -> None:
         """Take note that the session of a node has ended."""
 
@@ -155,7 +158,7 @@ class Sessions:
                 realm.presence.server_up(session)
         elif session.player_id is not None:
             if realm is not None:
-                realm.presence.arriving(session)
+                realm.presence.arriving(session, realm.now)
                 realm.presence.joined(session)
             if self._roster.server is not None:
                 self._sending.notify(self._roster.server, encode(control.Joined((session.player_id,))))
@@ -279,6 +282,8 @@ class Sessions:
             self._announce_loss(session)
             if self._roster.server is not None:
                 self._tell_callers(_SERVER_UP)
+        elif self.realm is not None:
+            self.realm.operator_left()
 
     def _announce_loss(self, server: Session) -> None:
         """Tell all others that a server will reply no more."""

@@ -119,12 +119,12 @@ class Switchboard:
         self.flush = self.sending.flush
         self.realm: Realm | None = None
         if cluster is not None:
-            self._join(cluster, nonce, wire)
+            self._join(cluster, nonce)
 
-    def _join(self, cluster: Cluster, nonce: Callable[[], bytes], wire: Wire) -> None:
+    def _join(self, cluster: Cluster, nonce: Callable[[], bytes]) -> None:
         """Make this broker a node of a realm."""
         sessions, arrivals = self._sessions, self._arrivals
-        realm = Realm(cluster, nonce, wire, self.state, self.sending, sessions)
+        realm = Realm(cluster, nonce, self.state, self.sending, sessions)
         self.realm = sessions.realm = self._routing.nodes = realm
         arrivals.joins = Joins(realm, nonce, self.state, sessions, arrivals.admit, sessions.turn_away)
 

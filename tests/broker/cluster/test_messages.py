@@ -14,6 +14,7 @@ from ringback_broker.cluster.messages import (
     Gone,
     Here,
     Index,
+    Knows,
     Listed,
     Message,
     Seated,
@@ -39,6 +40,7 @@ ALL: tuple[Message, ...] = (
     Seated(3),
     Standbys(2),
     Unanswered(b"\x07", 0),
+    Knows(1),
 )
 
 

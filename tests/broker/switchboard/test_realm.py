@@ -356,7 +356,6 @@ def test_players_reply_to_operators_of_their_node() -> None:
     assert player.take() == [(b"", data(operator.link, b"call"))]
     player.send(data(operator.link, b"reply"))
     assert operator.take() == [(encoded_id(7), data(operator.link, b"reply"))]
-    realm["b"].player(8)
     operator.send(encoded_id(8), data(operator.link, b"call"))
     assert operator.bounced()[1] is Code.UNKNOWN_PLAYER
 
