@@ -145,7 +145,7 @@ class Knows:
         version: 1: it tells with `Gone` that a player has left whom operators of the receiver have called.
     """
 
-    kind: ClassVar[int] = 20
+    kind: ClassVar[int] = 13
     version: int
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgpack
 import pytest
 
@@ -64,3 +66,8 @@ def test_many_players_take_several_messages() -> None:
     players = [(b"%d" % number, number) for number in range(2500)]
     sizes = [len(said.players) for frame in here(1, players) if isinstance(said := decode(frame), Here)]
     assert sizes == [1000, 1000, 500] and here(1, []) == []
+
+
+def test_each_kind_has_a_number_of_its_own() -> None:
+    kinds = get_args(Message)
+    assert len({kind.kind for kind in kinds}) == len(kinds) == len(ALL)
