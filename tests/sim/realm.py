@@ -136,27 +136,45 @@ class Node:
     def listen(self, boot: bytes) -> None:
         self.boot = boot
 
-    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...], epoch: int = 0) -> Sent:
         world, engine = self._world, self._realm.engine
         if self.cut:
             return world.random.choice([Sent.YES, Sent.GONE]) if len(parts) < 2 else Sent.GONE
         if not world.chance(engine.dropped):
             at = world.now + engine.delay_s * world.random.random()
             at = self._last_at[node] = max(at, self._last_at.get(node, 0.0))
-            world.after(at - world.now, self._arrive, node, boot, parts, self.boot)
+            world.after(at - world.now, self._arrive, node, boot, parts, self.boot, epoch)
         return Sent.YES
 
-    def _arrive(self, node: str, boot: bytes, parts: tuple[bytes, ...], sender: bytes) -> None:
+    def _arrive(
+        self, node: str, boot: bytes, parts: tuple[bytes, ...], sender: bytes, epoch: int = 0
+    ) -> None:
         other = self._realm.nodes.get(node)
         if other is not None and (other.cut or self.cut) and self._world.chance(0.5):
             # It takes another way, and may arrive behind what is sent over the next connection.
-            self._world.after(3.0 * self._world.random.random(), self._arrive, node, boot, parts, sender)
+            late_s = 3.0 * self._world.random.random()
+            self._world.after(late_s, self._arrive, node, boot, parts, sender, epoch)
             return
+        if epoch and self._is_absent(other, boot):
+            delay_s = self._realm.engine.delay_s * self._world.random.random()
+            self._world.after(delay_s, self._nobody, node, boot, epoch)
         blocked = (self.name, node) in self._realm.blocked
         if other is None or other.boot != boot or other.cut or self.cut or self._realm.engine.down or blocked:
             return
         realm = other.process.switchboard.realm
         other.hear(lambda now: realm.from_node(self.name, sender, parts, now))
+
+    def _is_absent(self, other: Node | None, boot: bytes) -> bool:
+        """Return whether the engine knows that nobody is there. It may not know of one that is cut off."""
+        if other is None or other.boot != boot or not other.process.alive:
+            return True
+        return other.cut and self._world.chance(0.5)
+
+    def _nobody(self, node: str, boot: bytes, epoch: int) -> None:
+        """Tell the broker that nobody was there to take a message."""
+        if not self.cut and not self._realm.engine.down:
+            realm = self.process.switchboard.realm
+            self.hear(lambda now: realm.nobody(node, boot, epoch, now))
 
     # -- what the broker hears
 
@@ -426,6 +444,26 @@ class RealmSimulation(Simulation):
 
     def boards(self) -> list[Any]:
         return [node.process.switchboard for node in self.alive_nodes()]
+
+    def _check_rest(self) -> None:
+        super()._check_rest()
+        self._check_leaving()
+
+    def _check_leaving(self) -> None:
+        """Check that the server is told of each player that leaves, in order or without a word."""
+        [server] = [life for life in self.alive(Role.SERVER) if life.core.acting]
+        players = self.alive(Role.PLAYER)
+        for number, player in enumerate(players, 1):
+            call = server.trigger(player.place, ["never", 0.0], 30.0)
+            self.world.run(0.1)
+            if self.world.chance(0.5):
+                player.close()
+            else:
+                player.kill()
+            self.world.run(1.0)
+            assert len(server.core.players) == len(players) - number, f"nobody said that {player.name} left"
+            assert call.done, f"{call.name} did not end when its player left"
+        assert not [key for key in self.store.records if key.startswith("p.")]
 
     def check_broker_at_rest(self) -> None:
         for node in self.alive_nodes():

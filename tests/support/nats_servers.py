@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from support.harness import PATIENCE_S, ROOT
+from support.harness import PATIENCE_S, ROOT, eventually
 
 from ringback_broker.cluster.records import Absent, Record
 from ringback_broker.nats.bucket import create
@@ -150,6 +150,13 @@ class NatsServer:
             self.popen.stderr.close()
             self.popen = None
 
+    def stop(self) -> None:
+        """End it as an administrator does (SIGTERM). Its files stay."""
+        assert self.popen is not None
+        self.popen.terminate()
+        self.popen.wait(PATIENCE_S)
+        self.kill()
+
     def remove_files(self) -> None:
         shutil.rmtree(self.folder / "js", ignore_errors=True)
 
@@ -188,6 +195,20 @@ class NatsCluster:
                     [found] = [other for other in self.servers if other.name == info["cluster"]["leader"]]
                     return found
         raise AssertionError("there is no leader")
+
+    def wait_until_whole(self) -> None:
+        """Wait until the bucket has a leader, and all its copies are current."""
+        [address, *_] = [server.address for server in self.servers if server.popen is not None]
+
+        def is_whole() -> bool:
+            with suppress(Exception):
+                cluster = administer(address, stream_info)["cluster"]
+                replicas = cluster.get("replicas", [])
+                current = [other for other in replicas if other["current"] and not other.get("offline")]
+                return bool(cluster.get("leader")) and len(current) == len(self.servers) - 1
+            return False
+
+        eventually(is_whole, "the bucket is whole")
 
     def __enter__(self) -> Self:
         for server in self.servers:

@@ -27,6 +27,7 @@ class Node:
         contacts: what was told of the contact.
         messages: what came from other nodes, as node, boot and parts.
         interruptions: how often messages may have been lost.
+        nobodies: for which messages nobody was there, as node, boot and epoch.
         failures: the lines of problems that end a broker.
     """
 
@@ -43,6 +44,7 @@ class Node:
         self.contacts: list[bool] = []
         self.messages: list[tuple[str, bytes, tuple[bytes, ...]]] = []
         self.interruptions = 0
+        self.nobodies: list[tuple[str, bytes, int]] = []
         self.failures: list[str] = []
         self.boot = boot
         login = login or Login(tuple(addresses.split(",")), dict(NODE))
@@ -62,6 +64,9 @@ class Node:
 
     def from_node(self, node: str, boot: bytes, parts: tuple[bytes, ...], now: float) -> None:
         self.messages.append((node, boot, parts))
+
+    def nobody(self, node: str, boot: bytes, epoch: int, now: float) -> None:
+        self.nobodies.append((node, boot, epoch))
 
     def interrupted(self, now: float) -> None:
         self.interruptions += 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -48,6 +50,7 @@ class RealmOfProcesses:
         lease_s: how long others wait before they take what a node owns that is gone.
         one_name: whether the nodes listen at 127.0.0.1, 127.0.0.2 and so on, with the same two ports. So
             endpoints can dial them by one name, if a test gives that name these IPs.
+        environment: more variables of the nodes.
 
     Attributes:
         nats: the NATS server, or the first of three.
@@ -61,11 +64,13 @@ class RealmOfProcesses:
         cluster: bool = False,
         lease_s: float = LONG_LEASE_S,
         one_name: bool = False,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self._stack = ExitStack()
         self._names = nodes
         self._cluster = cluster
         self._lease_s = lease_s
+        self._environment = environment
         self.ports = free_ports(2) if one_name else None
         self.brokers: dict[str, BrokerProcess] = {}
 
@@ -74,8 +79,8 @@ class RealmOfProcesses:
             folder = Path(tempfile.mkdtemp(prefix="realm"))
             self._stack.callback(shutil.rmtree, folder)
             if self._cluster:
-                cluster = self._stack.enter_context(NatsCluster())
-                self.servers, self.leader = cluster.servers, cluster.leader
+                self.nats_cluster = self._stack.enter_context(NatsCluster())
+                self.servers, self.leader = self.nats_cluster.servers, self.nats_cluster.leader
             else:
                 self.servers = [self._stack.enter_context(NatsServer())]
             self.nats = self.servers[0]
@@ -95,14 +100,18 @@ class RealmOfProcesses:
             print(f"-- the log of node {name}", *broker.process.output()[-40:], sep="\n")
         self._stack.close()
 
-    def start(self, name: str) -> BrokerProcess:
-        """Start a node, and wait until peers may join there."""
-        options = (*self.options, "--node", name)
-        if self.ports is None:
-            broker = BrokerProcess(options=options)
-        else:
+    def start(self, name: str, *more: str) -> BrokerProcess:
+        """Start a node, and wait until peers may join there.
+
+        Args:
+            more: options on top of those that all nodes have.
+        """
+        options = (*self.options, "--node", name, *more)
+        addresses: tuple[str, ...] = ()
+        if self.ports is not None:
             ip = f"127.0.0.{len(self.brokers) + 1}"
-            broker = BrokerProcess(*(f"tcp://{ip}:{port}" for port in self.ports), options=options)
+            addresses = tuple(f"tcp://{ip}:{port}" for port in self.ports)
+        broker = BrokerProcess(*addresses, options=options, environment=self._environment)
         self.brokers[name] = broker
         self._stack.callback(broker.process.kill)
         broker.process.wait_for("in contact with the realm")
@@ -116,6 +125,16 @@ class RealmOfProcesses:
 
     def kill(self, name: str) -> None:
         self.brokers[name].process.kill()
+
+    def stop(self, name: str) -> None:
+        """Stop a node (SIGSTOP), and wait until it is: its connections stay, and it does nothing."""
+        process = self.brokers[name].process
+        process.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.popen.pid, os.WSTOPPED)
+
+    def go_on(self, name: str) -> None:
+        """Let a stopped node go on."""
+        self.brokers[name].process.signal(signal.SIGCONT)
 
     # -- endpoints. Each begins when this returns, and ends with the realm
 

@@ -73,6 +73,7 @@ class FakeFrames:
 
     Attributes:
         sent: those that left.
+        asked: those of them whose sender wants to know if nobody is there to take them, with its epoch.
         outcome: how sends end from now on.
         boots: what was listened for.
     """
@@ -83,13 +84,16 @@ class FakeFrames:
         self.sent: deque[tuple[str, bytes, tuple[bytes, ...]]] = deque()
         self.outcome = Sent.YES
         self.boots: list[bytes] = []
+        self.asked: deque[tuple[str, bytes, int]] = deque()
 
     def listen(self, boot: bytes) -> None:
         self.boots.append(boot)
 
-    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...], epoch: int = 0) -> Sent:
         if self.outcome is Sent.YES:
             self.sent.append((node, boot, parts))
+            if epoch:
+                self.asked.append((node, boot, epoch))
         return self.outcome
 
 
@@ -186,6 +190,13 @@ class RealmDesks:
         """Have a node do nothing any more."""
         self.dead.add(name)
         self.nodes[name].frames.sent.clear()
+
+    def tell_that_nobody_is_at(self, name: str) -> None:
+        """Tell the other nodes what became of the messages to a dead one."""
+        for node in self.alive():
+            for asked in [asked for asked in node.frames.asked if asked[0] == name]:
+                node.realm.nobody(*asked, self.now)
+        self.settle()
 
     def alive(self) -> list[NodeDesk]:
         return [node for name, node in self.nodes.items() if name not in self.dead]

@@ -25,11 +25,15 @@ class Frames(Protocol):
         This takes effect before any record that is put later. Messages that are sent bear this boot.
         """
 
-    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...], epoch: int = 0) -> Sent:
         """Send a message to one boot of a node.
 
         `Sent.FULL`: too much waits to be sent. `Sent.GONE`: there is no connection, or the message is too
         large.
+
+        Args:
+            epoch: if not 0, `nobody` gets it in case nobody is there to take the message. This is not always
+                known.
         """
         ...
 
@@ -39,6 +43,9 @@ class FramesTaker(Protocol):
 
     def from_node(self, node: str, boot: bytes, parts: tuple[bytes, ...], now: float) -> None:
         """Take a message that one boot of a node has sent. It has the parts that were sent."""
+
+    def nobody(self, node: str, boot: bytes, epoch: int, now: float) -> None:
+        """Take note that nobody was there to take a message to one boot of a node: it is lost."""
 
     def interrupted(self, now: float) -> None:
         """Take note that messages of any node may have been lost, so that the realm does not have to find

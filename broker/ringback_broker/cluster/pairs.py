@@ -28,7 +28,8 @@ GREET_S = 1.0
 MIN_PIECE_BYTES = 64
 
 BEAT_S = 1.0
-"""How often a node sends something at least, so that the other one notices what was lost before."""
+"""How often a node sends something at least, so that the other one notices what was lost before, and it
+itself that nobody is there."""
 
 SILENT_S = 5.0
 """A pair of which nothing came for this long begins anew."""
@@ -212,6 +213,13 @@ class Pairs:
             case _:
                 self._renew(pair, "it sent what no node sends", now)
 
+    def nobody(self, name: str, boot: bytes, epoch: int, now: float) -> None:
+        """Take note that a message was lost, since nobody was there to take it: the other node is dead, or
+        has lost its connection."""
+        pair = self._pairs.get(name)
+        if pair is not None and pair.boot == boot and pair.mine == epoch and pair.is_open:
+            self._renew(pair, "nobody is there", now)
+
     # -- time
 
     def tick(self, now: float) -> None:
@@ -223,5 +231,11 @@ class Pairs:
             elif now - pair.heard_at >= SILENT_S:
                 self._renew(pair, f"nothing came for {SILENT_S:g} s", now)
             elif now - pair.said_at >= BEAT_S:
-                pair.said_at = now
-                self._send(pair)
+                self._beat(pair, now)
+
+    def _beat(self, pair: Pair, now: float) -> None:
+        """Send a message that only has its number. Ask to be told if nobody is there to take it."""
+        pair.said_at = now
+        head = HEAD.pack(pair.mine, pair.theirs, pair.sent + 1)
+        if self._frames.send(pair.name, pair.boot, (head,), pair.mine) is Sent.YES:
+            pair.sent += 1

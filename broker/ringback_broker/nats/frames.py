@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 ROOM_BYTES = 1024
 """What a message may have besides its parts: who sends it, and the lengths."""
+
+_NOBODY = "nobody"
 
 DEFAULT_MAX_BYTES = 1024 * 1024
 """`max_payload` of NATS by default."""
@@ -52,7 +55,8 @@ class NatsFrames:
         # The number of the connection that the loop knows of; 0: none. What was sent before the loop knew
         # that a connection was lost is not sent on the next one.
         self._connection = 0
-        self._outbound: deque[tuple[int, str, bytes]] = deque()
+        self._outbound: deque[tuple[int, str, bytes, str]] = deque()
+        self._inbox = ""
         self._handed = self._passed = 0  # bytes: the loop writes the first, the thread the second
         self._listening: Subscription | None = None
         self._listening_as = b""
@@ -65,7 +69,7 @@ class NatsFrames:
         self._boot = boot
         self._wake()
 
-    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...]) -> Sent:
+    def send(self, node: str, boot: bytes, parts: tuple[bytes, ...], epoch: int = 0) -> Sent:
         if not self._connection:
             return Sent.GONE
         if self._handed - self._passed > MAX_WAITING_BYTES:
@@ -74,13 +78,15 @@ class NatsFrames:
         if len(payload) > self.max_bytes + ROOM_BYTES:
             return Sent.GONE
         self._handed += len(payload)
-        self._outbound.append((self._connection, self._names.frames_to(node, boot), payload))
+        # If nobody has subscribed, NATS says so on the subject for an answer. Nobody else answers there.
+        answer = f"{self._inbox}.{_NOBODY}.{node}.{boot.hex()}.{epoch}" if epoch else ""
+        self._outbound.append((self._connection, self._names.frames_to(node, boot), payload, answer))
         if len(self._outbound) == 1:
             self._wake()
         return Sent.YES
 
-    def _connected(self, connection: int, max_bytes: int) -> None:
-        self._connection, self.max_bytes = connection, max_bytes
+    def _connected(self, connection: int, max_bytes: int, inbox: str) -> None:
+        self._connection, self.max_bytes, self._inbox = connection, max_bytes, inbox
 
     def _disconnected(self, connection: int, now: float) -> None:
         if self._connection == connection:
@@ -93,6 +99,10 @@ class NatsFrames:
         if self.taker is not None and to == self._boot:
             node, boot, *parts = message
             self.taker.from_node(node, boot, tuple(parts), now)
+
+    def _report_nobody(self, node: str, boot: bytes, epoch: int, now: float) -> None:
+        if self.taker is not None:
+            self.taker.nobody(node, boot, epoch, now)
 
     def _report_loss(self, now: float) -> None:
         self._lost = False
@@ -112,10 +122,18 @@ class NatsFrames:
         if before is not None:
             await before.unsubscribe()
 
-    def connected(self, connection: int, max_payload: int) -> None:
+    async def listen_for_nobody(self, client: Client, inbox: str) -> None:
+        """Take from now on what NATS says about messages that nobody was there to take.
+
+        Args:
+            inbox: what the subjects of answers begin with.
+        """
+        await client.listen(f"{inbox}.{_NOBODY}.*.*.*", self._take_nobody)
+
+    def connected(self, connection: int, max_payload: int, inbox: str) -> None:
         """Tell the loop that messages can be sent."""
         max_bytes = max_payload - ROOM_BYTES
-        self._inlet.put(lambda _now: self._connected(connection, max_bytes))
+        self._inlet.put(lambda _now: self._connected(connection, max_bytes, inbox))
 
     def disconnected(self, connection: int) -> None:
         """Tell the loop that the connection is lost."""
@@ -129,12 +147,12 @@ class NatsFrames:
             nats.errors.Error: the connection is lost.
         """
         try:
-            of, subject, payload = self._outbound.popleft()
+            of, subject, payload, answer = self._outbound.popleft()
         except IndexError:
             return False
         try:
             if client is not None and of == connection:
-                await client.publish(subject, payload)
+                await client.publish(subject, payload, answer)
         except errors.MaxPayloadError:  # this server takes less than the one that the loop knows of
             self.lose()
         finally:
@@ -151,6 +169,11 @@ class NatsFrames:
             return
         self._arrived += size
         self._inlet.put(lambda now: self._arrive(to, size, found, now))
+
+    def _take_nobody(self, subject: bytes, _data: bytes) -> None:
+        node, boot, epoch = subject.decode(errors="replace").split(".")[-3:]
+        with suppress(ValueError):  # NATS gives back what was sent, but an administrator may publish here
+            self._inlet.put(partial(self._report_nobody, node, bytes.fromhex(boot), int(epoch)))
 
     def lose(self) -> None:
         """Tell the loop that messages may have been lost, if it does not know yet."""

@@ -190,6 +190,7 @@ class NatsLink:
         sending = ticking = None
         try:
             await requests.listen()
+            await self.frames.listen_for_nobody(client, inbox)
             await self._watch.subscribe(client)
             await self.frames.subscribe(client)
             # If this user may not send frames, this is refused: with the flush, or with the first answer at
@@ -198,7 +199,7 @@ class NatsLink:
             await client.flush(ANSWER_S)  # type: ignore[arg-type]
             if self._refused:
                 raise permission_problem(self._refused, self._names.realm)
-            self.frames.connected(number, int(client.server.get("max_payload", 0)))
+            self.frames.connected(number, int(client.server.get("max_payload", 0)), inbox)
             sending = asyncio.ensure_future(self._send(client, requests, number))
             ticking = asyncio.ensure_future(self._tick(client, requests))
             await self._keep_contact(client, requests, address)

@@ -61,7 +61,7 @@ class Realm:
     """This broker as a node of its realm.
 
     The loop calls `begin_step` before anything else in each step; what the engine hears goes to `changed`,
-    `contact`, `from_node` and `interrupted`.
+    `contact`, `from_node`, `nobody` and `interrupted`.
 
     Attributes:
         claims: the player IDs that this node owns.
@@ -211,6 +211,11 @@ class Realm:
         if self.ownership.standing is Standing.MEMBER:
             self._pairs.from_node(node, boot, parts, now)
             self._sessions.end_marked()
+
+    def nobody(self, node: str, boot: bytes, epoch: int, now: float) -> None:
+        """Take note that nobody was there to take a message to another node."""
+        self._pairs.nobody(node, boot, epoch, now)
+        self._sessions.end_marked()
 
     def interrupted(self, now: float) -> None:
         """Take note that messages of any node may have been lost."""

@@ -162,6 +162,35 @@ def test_a_silent_pair_begins_anew() -> None:
     assert two.a.of.is_open("b") and two.b.of.is_open("a")
 
 
+def test_a_pair_begins_anew_when_nobody_is_there() -> None:
+    two = opened()
+    assert not two.a.frames.asked
+    two.tick(BEAT_S)
+    [(name, boot, epoch)] = two.a.frames.asked
+    assert (name, boot, epoch) == ("b", two.b.boot, 1)
+    two.a.of.nobody("c", boot, epoch, two.now)
+    two.a.of.nobody("b", b"another boot", epoch, two.now)
+    two.a.of.nobody("b", boot, epoch + 1, two.now)
+    assert two.a.of.is_open("b")
+    two.a.of.nobody("b", boot, epoch, two.now)
+    two.a.of.nobody("b", boot, epoch + 1, two.now)  # it is open no more
+    assert two.a.log == ["opened b", "nobody is there"] and not two.a.of.is_open("b")
+    two.deliver()  # node b was without its connection for a moment
+    assert two.a.of.is_open("b") and two.b.of.is_open("a")
+    two.a.of.nobody("b", boot, epoch, two.now)  # of an earlier epoch
+    assert two.a.of.is_open("b")
+
+
+def test_a_beat_that_finds_no_room_takes_no_number() -> None:
+    two = opened()
+    two.a.frames.outcome = Sent.FULL
+    two.tick(BEAT_S)
+    two.a.frames.outcome = Sent.YES
+    two.a.of.send("b", b"", b"x")
+    two.deliver()
+    assert two.b.taken == [(b"", b"x")] and two.b.log == ["opened a"]
+
+
 def test_a_send_that_finds_no_room_takes_no_number() -> None:
     two = opened()
     two.a.frames.outcome = Sent.FULL

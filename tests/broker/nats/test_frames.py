@@ -73,10 +73,18 @@ def test_a_boot_gets_the_messages_to_it_alone(pair: tuple[Node, Node]) -> None:
 
 
 def test_a_node_that_is_not_there(pair: tuple[Node, Node]) -> None:
-    a, _ = pair
-    assert a.frames.send("nobody", B, (b"hello",)) is Sent.YES  # the realm notices that nobody confirms it
-    a.ask(a.records.read, "seat")
-    assert a.interruptions == 0
+    """NATS says so, if the sender wants to know."""
+    a, b = pair
+    assert a.frames.send("nobody", B, (b"hello",)) is Sent.YES
+    assert a.frames.send("b", B, (b"hello",), 6) is Sent.YES
+    assert a.frames.send("nobody", B, (b"hello",), 7) is Sent.YES
+    assert a.frames.send("b", A, (b"to another boot",), 8) is Sent.YES
+    wait_for([a, b], lambda: len(a.nobodies) == 2 and b.messages, "what NATS says")
+    assert a.nobodies == [("nobody", B, 7), ("b", A, 8)]
+    b.close()
+    assert a.frames.send("b", B, (b"late",), 9) is Sent.YES
+    wait_for([a], lambda: len(a.nobodies) == 3, "what NATS says")
+    assert a.nobodies[2] == ("b", B, 9) and a.interruptions == 0
 
 
 def test_a_message_that_is_too_large(pair: tuple[Node, Node]) -> None:

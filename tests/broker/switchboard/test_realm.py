@@ -588,6 +588,28 @@ def test_messages_that_are_lost_end_what_was_on_its_way() -> None:
     realm.check()
 
 
+def test_a_node_that_nobody_is_at_any_more_ends_what_was_on_its_way() -> None:
+    """The others do not have to wait for a silence."""
+    realm = RealmDesks("a", "b", "c")
+    server = serve(realm, "a")
+    player = realm["b"].player(7)
+    far = realm["c"].player(8)
+    player.send(data(0, b"call"))
+    realm.settle()
+    server.take()
+    player.take()
+    realm.kill("b")
+    realm.pass_time(1.0)
+    realm.tell_that_nobody_is_at("b")
+    assert control.Left((7,)) in server.told()
+    assert "b" not in realm["a"].switchboard.roster.nodes and "b" not in realm["c"].switchboard.roster.nodes
+    assert "ServerDown" not in kinds(far)
+    realm.kill("a")
+    realm.tell_that_nobody_is_at("a")
+    assert "ServerDown" in kinds(far)
+    realm.check()
+
+
 def test_an_interruption_ends_what_was_on_its_way() -> None:
     realm = RealmDesks("a", "b")
     server = serve(realm, "a")
