@@ -26,6 +26,7 @@ class Exit(IntEnum):
     SOME_FAILED = 6
     FORCED = 7
     REALM_FAILED = 8
+    UNKNOWN_NODE = 9
     UNKNOWN_CALLBACK = 10
     UNKNOWN_PLAYER = 11
     NO_SERVER = 12
@@ -56,9 +57,10 @@ MEANINGS: dict[Exit, str] = {
     Exit.NO_BROKER: "no broker answered in time",
     Exit.REFUSED: "the broker refused the session: it is full, the player ID is taken",
     Exit.BIND_FAILED: "the broker cannot listen on an address",
-    Exit.SOME_FAILED: "trigger all: the call of at least one player failed",
+    Exit.SOME_FAILED: "the call of at least one player failed, or at least one node did not answer",
     Exit.FORCED: "a second signal stopped the broker at once",
     Exit.REALM_FAILED: "the realm cannot be used: credentials, bucket, permissions, node name",
+    Exit.UNKNOWN_NODE: "the broker has no link to such a node",
     Exit.UNKNOWN_CALLBACK: "nothing is registered under the key",
     Exit.UNKNOWN_PLAYER: "no such player is connected",
     Exit.NO_SERVER: "no server is connected",

@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares it with _NAM
         TooLarge as TooLarge,
         Unauthorized as Unauthorized,
         UnknownCallback as UnknownCallback,
+        UnknownNode as UnknownNode,
         UnknownPlayer as UnknownPlayer,
         UsageError as UsageError,
     )
@@ -66,7 +67,7 @@ _NAMES = {
         BrokerUnreachable CallbackError CallTimeout Cancelled Code ConnectionLost Draining Forbidden
         HandlerError IDTaken InvalidPayload LinkError NoServer Overloaded PlayerLeft RateLimited Refused
         RejectCode RingbackError ServerLost ServerTaken TooLarge Unauthorized UnknownCallback
-        UnknownPlayer UsageError
+        UnknownNode UnknownPlayer UsageError
     """,
     "ringback.protocol.limits": "Limits",
     "ringback.protocol.player_ids": "PlayerID",

@@ -44,6 +44,7 @@ class Code(IntEnum):
     OVERLOADED = 7
     FORBIDDEN = 8
     DRAINING = 9
+    UNKNOWN_NODE = 11
     TIMEOUT = 20
     PLAYER_LEFT = 21
     SERVER_LOST = 22
@@ -231,6 +232,13 @@ class Draining(CallbackError):
     default_executed = "no"
 
 
+class UnknownNode(CallbackError):
+    """An operator named a node to which its broker has no link."""
+
+    default_code = Code.UNKNOWN_NODE
+    default_executed = "no"
+
+
 class CallTimeout(CallbackError, TimeoutError):
     """No reply came within the timeout of the call."""
 
@@ -283,6 +291,7 @@ ERROR_CLASSES: dict[Code, type[CallbackError]] = {
     Code.OVERLOADED: Overloaded,
     Code.FORBIDDEN: Forbidden,
     Code.DRAINING: Draining,
+    Code.UNKNOWN_NODE: UnknownNode,
     Code.TIMEOUT: CallTimeout,
     Code.PLAYER_LEFT: PlayerLeft,
     Code.SERVER_LOST: ServerLost,

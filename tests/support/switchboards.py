@@ -308,9 +308,11 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.Query(1, control.Subject.EVENTS),
     control.Query(1, control.Subject.CALLS),
     control.Query(1, control.Subject.SCHEMAS),
+    control.Query(1, control.Subject.NODES, node="b"),
     control.Order(1, control.What.KICK, 1),
     control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
     control.Order(1, control.What.HAND_OVER),
+    control.Order(1, control.What.DRAIN, node="b"),
     control.Report(
         (CallbackFigures("a", Role.SERVER, 1, 0.5, (1,) * CLASSES, {"TIMEOUT": 1}),),
         (PlayerFigures(1, 2, 1),),

@@ -149,8 +149,57 @@ class Knows:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An operator of the sender asks the receiver something, or orders it to do something.
+
+    Attributes:
+        number: comes back in `Answered`.
+        link: the link number of the operator.
+        may_order: whether it may give orders, as the sender has verified it.
+        identity: the name of who it has proved to be; empty if nobody.
+        ip: where its connection comes from.
+        frame: the QUERY or ORDER.
+    """
+
+    kind: ClassVar[int] = 20
+    number: int
+    link: int
+    may_order: bool
+    identity: str
+    ip: str
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a `Question`.
+
+    Attributes:
+        frame: the ANSWER; empty if the sender does not understand what it was asked.
+    """
+
+    kind: ClassVar[int] = 21
+    number: int
+    frame: bytes
+
+
 Message = (
-    Here | Gone | Listed | Up | Down | Taken | Ask | Answer | Index | Seated | Standbys | Unanswered | Knows
+    Here
+    | Gone
+    | Listed
+    | Up
+    | Down
+    | Taken
+    | Ask
+    | Answer
+    | Index
+    | Seated
+    | Standbys
+    | Unanswered
+    | Knows
+    | Question
+    | Answered
 )
 
 _KINDS: dict[int, type[Message]] = {kind.kind: kind for kind in get_args(Message)}
@@ -198,6 +247,8 @@ _TYPES: dict[type[Message], tuple[type, ...]] = {
     Standbys: (int,),
     Unanswered: (bytes, int),
     Knows: (int,),
+    Question: (int, int, bool, str, str, bytes),
+    Answered: (int, bytes),
 }
 
 

@@ -7,8 +7,9 @@ may only be cut off from this one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ringback_broker.cluster.description import Description
 from ringback_broker.cluster.ownership import PATIENCE_S, decode_node, node_key
 from ringback_broker.cluster.records import Absent, Outcome, Record, Records
 
@@ -23,11 +24,13 @@ class Neighbour:
         boot: names the life that its record tells of.
         revision: of the record.
         changed_at: when this node learned of that.
+        description: what else the record says.
     """
 
     boot: bytes
     revision: int
     changed_at: float
+    description: Description = field(default_factory=Description)
     buried_at: float = float("-inf")
 
 
@@ -68,7 +71,7 @@ class Neighbours:
             return
         name = key[len(_NODE) :]
         known = self.alive.get(name)
-        boot = decode_node(now_is.value)[0] if isinstance(now_is, Record) else b""
+        boot, said = decode_node(now_is.value) if isinstance(now_is, Record) else (b"", {})
         if known is not None and known.boot != boot:
             del self.alive[name]
             self._went(name, known.boot, now)
@@ -76,10 +79,11 @@ class Neighbours:
         if not isinstance(now_is, Record) or not boot:
             return
         if known is None:
-            self.alive[name] = Neighbour(boot, now_is.revision, now)
+            self.alive[name] = Neighbour(boot, now_is.revision, now, Description.read(said))
             self._came(name, boot, now)
         elif known.revision != now_is.revision:
             known.revision, known.changed_at = now_is.revision, now
+            known.description = Description.read(said)
 
     def tick(self, now: float) -> None:
         """Bury the nodes whose records have not changed for too long."""

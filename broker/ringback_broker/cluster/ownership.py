@@ -53,6 +53,7 @@ class Ownership:
     Attributes:
         boot: names this life of the node. It never comes back.
         acts_until: the node acts before this time, on the monotonic clock.
+        renewed_at: when the last renewal that was confirmed was sent; None: there was none.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Ownership:
     ) -> None:
         self.boot = nonce()[:BOOT_BYTES]
         self.acts_until = float("-inf")
+        self.renewed_at: float | None = None
         self.standing = Standing.JOINING
         self._key = node_key(name)
         self._lease_s = lease_s
@@ -104,6 +106,10 @@ class Ownership:
                 self._put(now)
             else:
                 self._read()
+
+    def renew_soon(self) -> None:
+        """Renew the record at the next tick: others should know what it says now."""
+        self._due_at = float("-inf")
 
     def check(self, now: float) -> None:
         """Lose everything if the lease is over. This comes before anything else in each step."""
@@ -148,7 +154,7 @@ class Ownership:
             self._read()  # it may be there all the same
             return
         self._revision = outcome.revision
-        self.acts_until = sent_at + self._lease_s - MARGIN_S
+        self.renewed_at, self.acts_until = sent_at, sent_at + self._lease_s - MARGIN_S
         if self.standing is Standing.JOINING and self.acts(now):
             self.standing = Standing.MEMBER
             self._joined(now)

@@ -29,6 +29,7 @@ class Answers:
 
     Args:
         round_trip_ms: returns how long a packet takes there and back over a connection.
+        nodes: returns the rows of the nodes of the realm at a time.
     """
 
     roster: Roster
@@ -37,6 +38,7 @@ class Answers:
     events: EventLog
     reports: Reports
     round_trip_ms: Callable[[Connection], float | None]
+    nodes: Callable[[float], list[Row]]
 
     def answer(self, query: Query, window: int, now: float) -> Answer:
         """Return the page of rows that a query asks for.
@@ -56,10 +58,7 @@ class Answers:
                 rows = [self._player(session, window, now) for session in page[:IDS_A_FRAME]]
                 following = page[IDS_A_FRAME - 1].number if len(page) > IDS_A_FRAME else None
             case Subject.CALLBACKS:
-                listed = self._callbacks(now)
-                end = query.after + IDS_A_FRAME
-                rows = listed[query.after : end]
-                following = end if len(listed) > end else None
+                rows, following = _page(self._callbacks(now), query.after)
             case Subject.COUNTERS:
                 standbys = len(self.roster.standbys())
                 retiring = len(self.roster.others) - standbys
@@ -73,6 +72,8 @@ class Answers:
             case Subject.CALLS:
                 rows = self.reports.watches.rows(query.after)
                 following = rows[-1][0] if len(rows) == PAGE else None
+            case Subject.NODES:
+                rows, following = _page(self.nodes(now), query.after)
             case _ as never:
                 assert_never(never)
         return Answer(query.id, tuple(rows), following)
@@ -125,3 +126,9 @@ class Answers:
             rows.append((key, side.value, schema))
         end = after + len(rows)
         return rows, end if len(listed) > end else None
+
+
+def _page(listed: list[Row], after: int) -> tuple[list[Row], int | None]:
+    """Return a page of rows that have no numbers, and the `after` of the next page."""
+    end = after + IDS_A_FRAME
+    return listed[after:end], end if len(listed) > end else None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
-from ringback_broker.operations.answers import Answers
+from ringback_broker.operations.answers import Answers, Row
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import EventLog, PeerEvent
 from ringback_broker.operations.figures import Callback, Totals
@@ -33,6 +33,7 @@ class Operations:
         refuse: ends a session, and tells the peer why.
         hand_over: has the next server act; returns a code that says why it cannot.
         unix_time: returns the wall clock's time, in seconds.
+        nodes: returns the rows of the nodes of the realm at a time.
     """
 
     def __init__(
@@ -46,13 +47,16 @@ class Operations:
         refuse: Callable[[Session, RejectCode, str], None],
         hand_over: Callable[[], Code | None],
         unix_time: Callable[[], float],
+        nodes: Callable[[float], list[Row]],
     ) -> None:
         self._host = host
         self._unix_time = unix_time
         self._events = EventLog()
         self._reports = Reports(settings.report, host, roster, counters, notify, unix_time)
         self._orders = Orders(host, roster, self._reports, refuse, hand_over, self.log)
-        self._answers = Answers(roster, registered, counters, self._events, self._reports, host.round_trip_ms)
+        self._answers = Answers(
+            roster, registered, counters, self._events, self._reports, host.round_trip_ms, nodes
+        )
 
     # -- sessions
 
@@ -99,14 +103,21 @@ class Operations:
         Args:
             window: how many bytes may be on their way to a player.
         """
+        forbidden = self.forbid(operator, request)
+        if forbidden is not None:
+            return forbidden
+        if isinstance(request, control.Query):
+            return self._answers.answer(request, window, now)
+        return control.Answer(request.id, None, code=self._orders.obey(operator, request, now))
+
+    def forbid(self, operator: Session, request: control.Query | control.Order) -> control.Answer | None:
+        """Return the answer to a request that the operator or server has no right to; None if it has."""
         if isinstance(request, control.Order):
             allowed = self._orders.may_order(operator, request)
         else:
             allowed = request.subject is not control.Subject.CALLS or operator.rights.may_order
-        if not allowed:
-            reason = f"the {display_name(operator)} may not give orders"
-            self.log(PeerEvent("refused", reason, operator, operator.connection.ip, "FORBIDDEN"))
-            return control.Answer(request.id, None, code=Code.FORBIDDEN)
-        if isinstance(request, control.Query):
-            return self._answers.answer(request, window, now)
-        return control.Answer(request.id, None, code=self._orders.obey(operator, request, now))
+        if allowed:
+            return None
+        reason = f"the {display_name(operator)} may not give orders"
+        self.log(PeerEvent("refused", reason, operator, operator.connection.ip, "FORBIDDEN"))
+        return control.Answer(request.id, None, code=Code.FORBIDDEN)

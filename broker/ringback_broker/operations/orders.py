@@ -45,7 +45,8 @@ class Orders:
     def may_order(self, sender: Session, order: control.Order) -> bool:
         """Return whether a peer may give an order. A server may only hand over, once it has acted."""
         if sender.duty is not None:
-            return order.what is control.What.HAND_OVER and sender.duty is not Duty.STANDBY
+            own = order.what is control.What.HAND_OVER and order.node is None
+            return own and sender.duty is not Duty.STANDBY
         return sender.rights.may_order
 
     def obey(self, operator: Session, order: control.Order, now: float) -> Code | None:
@@ -107,4 +108,6 @@ def display_name(operator: Session) -> str:
     if operator.duty is not None:
         return "the server itself"
     identity = operator.rights.identity
-    return operator.name if identity is None else f"operator {identity.name!r}"
+    if identity is None:
+        return operator.name
+    return f"operator {identity.name!r}{f' of node {operator.node}' if operator.node else ''}"

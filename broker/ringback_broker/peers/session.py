@@ -159,7 +159,7 @@ class Session:
         own_link: the link number that a server has for the calls that it makes; 0 for all others.
         data_headers: the headers that DATA frames of this trusted peer may have; none for players, and for a
             server that has not acted yet. Of a node, those of the server that acts there.
-        node: the name of a node; empty for all others.
+        node: the name of a node, or of the node whose operator asks this one; empty for all others.
         duty: what a server does; None for all others.
         knows_links: of a player: whether it knows that servers have link numbers of their own.
         full_at: of a player: when it may send a whole burst again, on the monotonic clock, in seconds.
@@ -210,7 +210,7 @@ class Session:
         if self.role is Role.PLAYER:
             return f"player {self.player_id!r}"
         if self.node:
-            return f"node {self.node}"
+            return f"operator {self.link} of node {self.node}" if self.link else f"node {self.node}"
         if self.duty is not None:
             return "server" if self.duty is Duty.ACTING else f"{self.duty.value} server"
         return f"operator {self.link}"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from ringback.errors import ProtocolError, RejectCode
+from ringback.errors import Code, ProtocolError, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
 from ringback.protocol.frames import BROKER_ACCEPTS, HEADER_BYTES, Role
 from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import Frame, Side
 from ringback_broker.peers.session import Duty, Registered, Session
+from ringback_broker.switchboard.asking import Asking
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
 
 
 class ControlFrames:
-    """Takes control frames, and frames that break a rule."""
+    """Takes control frames, and frames that break a rule.
+
+    Attributes:
+        asking: asks the other nodes; None: this broker is alone.
+    """
 
     def __init__(self, state: State, sending: Sending, sessions: Sessions, operations: Operations) -> None:
         self._counters = state.counters
@@ -26,6 +31,7 @@ class ControlFrames:
         self._sending = sending
         self._sessions = sessions
         self._operations = operations
+        self.asking: Asking | None = None
 
     def take(self, session: Session, frame: Frame, now: float) -> None:
         """Take a frame that is not data. If its sender may not send it, the session ends."""
@@ -57,11 +63,26 @@ class ControlFrames:
                 self._operations.take(session, said, now)
             case _:
                 assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
-                answer = self._operations.answer(session, said, self._windows.size[Side.PLAYERS], now)
+                answer = self._ask(session, said, now) if said.node else self.answer(session, said, now)
                 self._sessions.end_marked()  # a session that an order ends has ended before the answer leaves
-                self._answer(session, encode(answer), now)
+                if answer is not None:
+                    self.reply(session, encode(answer), now)
 
-    def _answer(self, session: Session, frame: bytes, now: float) -> None:
+    def answer(self, session: Session, said: control.Query | control.Order, now: float) -> control.Answer:
+        """Answer a question about this broker, or obey an order, if its sender has the right to it."""
+        return self._operations.answer(session, said, self._windows.size[Side.PLAYERS], now)
+
+    def _ask(
+        self, session: Session, said: control.Query | control.Order, now: float
+    ) -> control.Answer | None:
+        """Ask the node that is named. Return the answer if there is one now."""
+        if self.asking is None:
+            why = f"there is no node {said.node!r}: this broker is alone"
+            return control.Answer(said.id, None, code=Code.UNKNOWN_NODE, reason=why)
+        return self._operations.forbid(session, said) or self.asking.ask(session, said, now)
+
+    def reply(self, session: Session, frame: bytes, now: float) -> None:
+        """Send an ANSWER, unless its receiver does not read what it asks for."""
         self._sending.notify(session, frame)
         self._sending.spend(session, frame, now)
         if self._windows.is_overrun(session, now):

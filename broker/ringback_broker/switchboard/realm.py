@@ -18,6 +18,7 @@ from ringback_broker.cluster.ids import IDs
 from ringback_broker.cluster.lookup import Lookup
 from ringback_broker.cluster.messages import (
     Answer,
+    Answered,
     Ask,
     Gone,
     Here,
@@ -25,6 +26,7 @@ from ringback_broker.cluster.messages import (
     Knows,
     Listed,
     Message,
+    Question,
     Seated,
     Standbys,
     Taken,
@@ -41,7 +43,9 @@ from ringback_broker.cluster.seat import SEAT, Holder, Seat
 from ringback_broker.peers.connection import Frame, Sent
 from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
 from ringback_broker.peers.session import Bundle, Session
+from ringback_broker.switchboard.asking import Answering, Asking
 from ringback_broker.switchboard.node_frames import NodeFrames
+from ringback_broker.switchboard.node_rows import NodeRows
 from ringback_broker.switchboard.operator_calls import OperatorCalls
 from ringback_broker.switchboard.presence import Presence
 from ringback_broker.switchboard.sending import Sending
@@ -63,7 +67,12 @@ class Realm:
     The loop calls `begin_step` before anything else in each step; what the engine hears goes to `changed`,
     `contact`, `from_node`, `nobody` and `interrupted`.
 
+    Args:
+        answer: answers a question about this node, if its asker has the right to it.
+        reply: sends an ANSWER to an operator.
+
     Attributes:
+        name: of this node.
         claims: the player IDs that this node owns.
         ids: the IDs that it gives itself.
         lookup: finds the node that has a player.
@@ -81,7 +90,11 @@ class Realm:
         state: State,
         sending: Sending,
         sessions: Sessions,
+        rows: NodeRows,
+        answer: Answering,
+        reply: Callable[[Session, bytes, float], None],
     ) -> None:
+        self.name = cluster.node
         self._cluster = cluster
         self._roster = state.roster
         self._endings = state.endings
@@ -96,8 +109,13 @@ class Realm:
         self._index = 0
         self.now = 0.0
         name, records = cluster.node, RecordSteps(cluster.records, sessions.end_marked)
-        self.ownership = Ownership(name, cluster.lease_s, records, nonce, self._joined, self._lost)
+        self.ownership = Ownership(
+            name, cluster.lease_s, records, nonce, self._joined, self._lost, lambda: rows.describe().fields()
+        )
         self._neighbours = Neighbours(name, cluster.lease_s, records, self._came, self._went)
+        rows.name, rows.boot, rows.others = name, self._boot, self._neighbours.alive
+        rows.renewed_at = lambda: self.ownership.renewed_at
+        self.asking = Asking(name, state.roster, sending, answer, reply, lambda: self._neighbours.alive)
         self._pairs = Pairs(cluster.frames, self._opened, self._closed, self._take)
         self.claims = Claims(name, self._boot, records, self._ask, self._name_taken)
         self.ids = IDs(records)
@@ -183,6 +201,7 @@ class Realm:
         for node in list(self._roster.nodes.values()):
             if node.exhausted and self._windows.is_stuck(node, now):
                 self._endings.too_slow(node, f"the {self._windows.unread(node)} bytes on their way")
+        self.asking.tick(now)
         self.settle(now)
         self._sessions.end_marked()
 
@@ -296,6 +315,7 @@ class Realm:
         self._by_index = {index: other for index, other in self._by_index.items() if other is not node}
         self._standbys.pop(node, None)
         self._versions.pop(node, None)
+        self.asking.node_ended(node, now)
         self.presence.node_went(node)
         if self._pairs.is_open(node.node):
             self._pairs.renew(node.node, why, now)
@@ -355,6 +375,10 @@ class Realm:
                 self._versions[node] = version
             case Standbys(count):
                 self._standbys[node] = count
+            case Question():
+                self.asking.take(node, message, now)
+            case Answered():
+                self.asking.answered(node, message, now)
             case Ask():
                 self._asked(node, message, now)
             case Answer(key, revision, gives_up):

@@ -30,6 +30,7 @@ _SERVER_DOWN = encode(control.ServerDown())
 class Realm(Protocol):
     """The other nodes of a realm, as sessions here concern them."""
 
+    name: str
     presence: Presence
     now: float
 
@@ -123,8 +124,12 @@ class Sessions:
             own_link=session.own_link or None,
             standby=session.duty is Duty.STANDBY or None,
             retiring=session.duty is Duty.RETIRING or None,
+            node=self._node_name() if session.link else None,
         )
         self._sending.notify(session, encode(welcome))
+
+    def _node_name(self) -> str:
+        return "" if self.realm is None else self.realm.name
 
     def _add(self, routing_id: bytes, connection: Connection, admitted: Admitted, now: float) -> Session:
         hello, roster = admitted.hello, self._roster

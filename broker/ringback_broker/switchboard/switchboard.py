@@ -31,6 +31,7 @@ from ringback_broker.switchboard.control_frames import ControlFrames
 from ringback_broker.switchboard.endings import Endings
 from ringback_broker.switchboard.joins import Joins
 from ringback_broker.switchboard.leases import Leases
+from ringback_broker.switchboard.node_rows import NodeRows
 from ringback_broker.switchboard.rate_limit import RateLimit
 from ringback_broker.switchboard.realm import Realm
 from ringback_broker.switchboard.routing import Routing
@@ -92,6 +93,7 @@ class Switchboard:
         )
         self.roster, self.counters, self.refused = roster, state.counters, state.strangers.refused
         self.sending = Sending(wire, state)
+        self._node_rows = NodeRows(software, state, unix_time)
         self._operations = Operations(
             settings,
             wire,
@@ -102,6 +104,7 @@ class Switchboard:
             refuse=state.endings.refuse,
             hand_over=lambda: self._sessions.hand_over(),
             unix_time=unix_time,
+            nodes=self._node_rows.rows,
         )
         self._sessions = Sessions(settings, software, nonce, wire, state, self.sending, self._operations)
         self._control_frames = ControlFrames(state, self.sending, self._sessions, self._operations)
@@ -124,7 +127,12 @@ class Switchboard:
     def _join(self, cluster: Cluster, nonce: Callable[[], bytes]) -> None:
         """Make this broker a node of a realm."""
         sessions, arrivals = self._sessions, self._arrivals
-        realm = Realm(cluster, nonce, self.state, self.sending, sessions)
+        frames = self._control_frames
+        realm = Realm(
+            *(cluster, nonce, self.state, self.sending, sessions, self._node_rows),
+            *(frames.answer, frames.reply),
+        )
+        frames.asking = realm.asking
         self.realm = sessions.realm = self._routing.nodes = realm
         arrivals.joins = Joins(realm, nonce, self.state, sessions, arrivals.admit, sessions.turn_away)
 
@@ -163,6 +171,7 @@ class Switchboard:
     def tick(self, now: float) -> None:
         """Do what falls due: end watches and sessions, close connections of strangers."""
         self._operations.tick(now)
+        self._node_rows.tick(now)
         self._arrivals.close_overdue(now)
         self.state.endings.tick()
         self._leases.tick(now)
@@ -183,6 +192,8 @@ class Switchboard:
         for session in self.roster.sessions():
             self.sending.notify(session, notice)
         self._sessions.end_marked()
+        if self.realm is not None:
+            self.realm.ownership.renew_soon()
 
     def connections(self) -> Iterator[tuple[Side, Connection, object, bool]]:
         """Yield all open connections by side.

@@ -73,7 +73,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The broker accepts a HELLO: the session begins."""
+    """The broker accepts a HELLO: the session begins.
+
+    `node` is for operators: the name of the broker in its realm, empty if it is alone. An older one has none.
+    """
 
     type: ClassVar[FrameType] = FrameType.WELCOME
     link: int
@@ -87,6 +90,7 @@ class Welcome:
     own_link: int | None = None
     standby: bool | None = None
     retiring: bool | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +325,7 @@ def _welcome(body: bytes) -> Welcome:
         own_link=number_of(fields, "own_link", None, bits=32),
         standby=field_of(fields, "standby", bool, None),
         retiring=field_of(fields, "retiring", bool, None),
+        node=field_of(fields, "node", str, None),
     )
 
 

@@ -1,4 +1,4 @@
-"""Names that are checked: keys of callbacks, names of key pairs, and public keys."""
+"""Names that are checked: keys of callbacks, names of key pairs and of nodes, and public keys."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from ringback.protocol.limits import MAX_KEY_BYTES
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SET = re.compile(r"\[!?+\]?+[^\]]*\]", re.DOTALL)
 _PATTERN_PART = re.compile(rf"{_SET.pattern}|[^\[]+", re.DOTALL)
 _RANGE = re.compile(r"([^\[\]!])-([^\]])", re.DOTALL)
@@ -87,6 +88,21 @@ def check_key_name(name: Any) -> str:
     if not _KEY_NAME.fullmatch(name):
         form = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', with a letter or digit first"
         raise ValueError(f"the name of a key pair must be {form}, not {name!r:.80}")
+    return name
+
+
+def check_node_name(name: Any) -> str:
+    """Return the name of a node if it is allowed.
+
+    Raises:
+        TypeError: the name is not a str.
+        ValueError: the name has another form.
+    """
+    if type(name) is not str:
+        raise TypeError(f"the name of a node must be a str, not {type(name).__name__}")
+    if not _NODE_NAME.fullmatch(name):
+        form = "1 to 64 of A-Z, a-z, 0-9, '_' and '-'"
+        raise ValueError(f"the name of a node must be {form}, not {name!r:.80}")
     return name
 
 

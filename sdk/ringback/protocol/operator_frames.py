@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from ringback.errors import Code, ProtocolError
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, player_id_of, read_map
 from ringback.protocol.frames import FrameType
-from ringback.protocol.names import check_pattern, did_you_mean
+from ringback.protocol.limits import MAX_REASON_CHARS
+from ringback.protocol.names import check_node_name, check_pattern, did_you_mean
 from ringback.protocol.player_ids import PlayerID
 
 
@@ -23,6 +24,7 @@ class Subject(StrEnum):
     EVENTS = "events"
     CALLS = "calls"
     SCHEMAS = "schemas"
+    NODES = "nodes"
 
 
 def check_subject(subject: Any) -> Subject:
@@ -56,6 +58,10 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
     Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
     Subject.SCHEMAS: ("key", "side", "schema"),
     Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
+    Subject.NODES: (
+        *("node", "boot", "software", "since_unix_s", "draining", "linked", "players", "acting"),
+        *("standbys", "frames_s", "renewed_s"),
+    ),
 }
 """The names of the items of a row. A newer broker may send more items, an older one fewer."""
 
@@ -67,12 +73,16 @@ def named(subject: Subject, row: Sequence[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An operator asks for a page of rows. `after` is 0, or `next` of the page before."""
+    """An operator asks for a page of rows. `after` is 0, or `next` of the page before.
+
+    `node` names the node of the realm that is asked; None: the operator's own broker.
+    """
 
     type: ClassVar[FrameType] = FrameType.QUERY
     id: int
     subject: Subject
     after: int = 0
+    node: str | None = None
 
 
 class What(StrEnum):
@@ -88,7 +98,8 @@ class What(StrEnum):
 class Order:
     """An operator orders the broker to kick a player, to drain, to have calls watched, or to hand over.
 
-    A server orders it to hand over too.
+    A server orders it to hand over too. `node` names the node of the realm that is to obey; None: the broker
+    to which the ORDER is sent.
     """
 
     type: ClassVar[FrameType] = FrameType.ORDER
@@ -101,6 +112,7 @@ class Order:
     payloads: bool | None = None
     log: bool | None = None
     for_ms: int | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +120,7 @@ class Answer:
     """The broker's answer to a QUERY or an ORDER.
 
     `rows` is one page of rows; None for an ORDER. `next` is the `after` of the next page, None at the end.
-    `code` says why an order was not obeyed.
+    `code` says why an order was not obeyed, or a question not answered, and `reason` says it in words.
     """
 
     type: ClassVar[FrameType] = FrameType.ANSWER
@@ -116,6 +128,7 @@ class Answer:
     rows: tuple[Any, ...] | None
     next: int | None = None
     code: Code | None = None
+    reason: str | None = None
 
 
 def read_query(body: bytes) -> Query:
@@ -126,7 +139,7 @@ def read_query(body: bytes) -> Query:
     """
     fields = read_map(body)
     subject = choice_of(Subject, field_of(fields, "subject", str), "subject")
-    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0))
+    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0), _node(fields))
 
 
 def read_order(body: bytes) -> Order:
@@ -150,7 +163,13 @@ def read_order(body: bytes) -> Order:
         field_of(fields, "payloads", bool, None),
         field_of(fields, "log", bool, None),
         number_of(fields, "for_ms", None, bits=32),
+        _node(fields),
     )
+
+
+def _node(fields: dict[str, Any]) -> str | None:
+    name: str | None = field_of(fields, "node", str, None)
+    return None if name is None else checked(check_node_name, name)
 
 
 def _pattern(pattern: str | None) -> str | None:
@@ -167,6 +186,11 @@ def read_answer(body: bytes) -> Answer:
     rows = field_of(fields, "rows", list, None)
     number = number_of(fields, "code", None)
     code = None if number is None else choice_of(Code, number, "code")
+    reason: str | None = field_of(fields, "reason", str, None)
     return Answer(
-        number_of(fields, "id"), None if rows is None else tuple(rows), number_of(fields, "next", None), code
+        number_of(fields, "id"),
+        None if rows is None else tuple(rows),
+        number_of(fields, "next", None),
+        code,
+        None if reason is None else reason[:MAX_REASON_CHARS],
     )

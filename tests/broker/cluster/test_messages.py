@@ -11,6 +11,7 @@ from ringback.errors import ProtocolError
 from ringback_broker.cluster.messages import (
     START,
     Answer,
+    Answered,
     Ask,
     Down,
     Gone,
@@ -19,6 +20,7 @@ from ringback_broker.cluster.messages import (
     Knows,
     Listed,
     Message,
+    Question,
     Seated,
     Standbys,
     Taken,
@@ -43,6 +45,8 @@ ALL: tuple[Message, ...] = (
     Standbys(2),
     Unanswered(b"\x07", 0),
     Knows(1),
+    Question(5, 7, True, "console", "10.0.0.1", b"frame"),
+    Answered(5, b"frame"),
 )
 
 

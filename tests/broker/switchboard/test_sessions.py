@@ -42,7 +42,7 @@ def test_operators_are_numbered() -> None:
     desk = Desk()
     operator = desk.connect(Side.BACKEND)
     operator.say(control.Hello(Role.OPERATOR))
-    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", None, 1000)]
+    assert operator.told() == [control.Welcome(1, None, False, 30_000, "test", None, 1000, node="")]
 
 
 def test_a_server_learns_who_is_connected_before_its_welcome() -> None:

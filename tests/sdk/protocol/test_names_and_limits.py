@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_ENVELOPE_BYTES, Limits
-from ringback.protocol.names import check_key, check_pattern, did_you_mean
+from ringback.protocol.names import check_key, check_node_name, check_pattern, did_you_mean
 from ringback.protocol.player_ids import check_player_id, decode_player_id, encode_player_id
 
 PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
@@ -156,3 +156,19 @@ def test_names_that_are_near_a_wrong_one() -> None:
     assert did_you_mean("plaers", names) == "did you mean 'players' or 'player'?"
     assert did_you_mean("event", names) == "did you mean 'events'?"
     assert did_you_mean("x", names) == ""
+
+
+@pytest.mark.parametrize("name", ["a", "berlin-1", "A_b", "x" * 64])
+def test_a_name_of_a_node(name: str) -> None:
+    assert check_node_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "ä", "x" * 65, "a\n"])
+def test_no_name_of_a_node(name: str) -> None:
+    with pytest.raises(ValueError, match="1 to 64 of A-Z"):
+        check_node_name(name)
+
+
+def test_a_name_of_a_node_is_text() -> None:
+    with pytest.raises(TypeError, match="must be a str, not int"):
+        check_node_name(7)
