@@ -330,7 +330,14 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], AsyncioFace):
 
 
 class Operator(
-    OperatorRole[Call[Any], CallGroup[Any], Call[None], Call[tuple[Rows, int | None]]], AsyncioTrusted
+    OperatorRole[
+        Call[Any],
+        CallGroup[Any],
+        Call[None],
+        Call[tuple[Rows, int | None]],
+        Call[tuple[Rows, dict[str, int] | None, dict[str, str]]],
+    ],
+    AsyncioTrusted,
 ):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 

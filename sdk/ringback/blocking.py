@@ -285,7 +285,14 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):
 
 
 class Operator(
-    OperatorRole[Call[Any], CallGroup[Any], Call[None], Call[tuple[Rows, int | None]]], BlockingTrusted
+    OperatorRole[
+        Call[Any],
+        CallGroup[Any],
+        Call[None],
+        Call[tuple[Rows, int | None]],
+        Call[tuple[Rows, dict[str, int] | None, dict[str, str]]],
+    ],
+    BlockingTrusted,
 ):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 

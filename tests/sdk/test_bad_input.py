@@ -331,6 +331,7 @@ MISSPELT: list[tuple[str, str, tuple[Any, ...], str, str]] = [
     ("Operator", "drain", (), "graze", "grace"),
     ("Operator", "watch", (), "fors", "for_s"),
     ("Operator", "query", ("players",), "afterr", "after"),
+    ("Operator", "query_realm", ("players",), "afterr", "after"),
     ("Operator", "ping", (), "timout", "timeout"),
     ("Player", "ready_to_call", (), "timout", "timeout"),
     ("Server", "hand_over", (), "timout", "timeout"),
@@ -376,7 +377,7 @@ def test_a_misspelt_argument_of_another_class_is_named(kind: Any, wrong: str, ri
 def test_signatures_stay_as_they_are() -> None:
     """Editors and `help` show them, also of a function that checks its names."""
     assert list(inspect.signature(Limits).parameters) == [field.name for field in dataclasses.fields(Limits)]
-    assert list(inspect.signature(ringback.Operator.drain).parameters) == ["self", "grace", "timeout"]
+    assert list(inspect.signature(ringback.Operator.drain).parameters) == ["self", "grace", "node", "timeout"]
     assert dataclasses.replace(Limits(), max_depth=3) == Limits(max_depth=3)
 
 

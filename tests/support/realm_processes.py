@@ -51,6 +51,7 @@ class RealmOfProcesses:
         one_name: whether the nodes listen at 127.0.0.1, 127.0.0.2 and so on, with the same two ports. So
             endpoints can dial them by one name, if a test gives that name these IPs.
         environment: more variables of the nodes.
+        options: more options of all nodes.
 
     Attributes:
         nats: the NATS server, or the first of three.
@@ -65,12 +66,14 @@ class RealmOfProcesses:
         lease_s: float = LONG_LEASE_S,
         one_name: bool = False,
         environment: dict[str, str] | None = None,
+        options: tuple[str, ...] = (),
     ) -> None:
         self._stack = ExitStack()
         self._names = nodes
         self._cluster = cluster
         self._lease_s = lease_s
         self._environment = environment
+        self._more_options = options
         self.ports = free_ports(2) if one_name else None
         self.brokers: dict[str, BrokerProcess] = {}
 
@@ -88,6 +91,7 @@ class RealmOfProcesses:
             self.options = (
                 *("--cluster", ",".join(server.address for server in self.servers)),
                 *("--nats-credentials", credentials_file(folder), "--node-lease", str(self._lease_s)),
+                *self._more_options,
             )
             for name in self._names:
                 self.start(name)
@@ -151,21 +155,21 @@ class RealmOfProcesses:
         server.register_server_callback("never", lambda source, payload, cb: None)
         return self._begin(server)
 
-    def player(self, node: str, *player_id: Any) -> Player:
+    def player(self, node: str, *player_id: Any, **options: Any) -> Player:
         """Start a player with three callbacks.
 
         Args:
             node: its name, or an address.
         """
         address = node if "://" in node else self.brokers[node].players
-        player = Player(address, *player_id, connect_timeout=60)
+        player = Player(address, *player_id, connect_timeout=60, **options)
         player.register_client_callback("echo", lambda payload: payload)
         player.register_client_callback("node", lambda payload: node)
         player.register_client_callback("never", lambda payload, cb: None)
         return self._begin(player)
 
-    def operator(self, node: str) -> Operator:
-        return self._begin(Operator(self.brokers[node].backend, connect_timeout=60))
+    def operator(self, node: str, **options: Any) -> Operator:
+        return self._begin(Operator(self.brokers[node].backend, connect_timeout=60, **options))
 
     def server_process(self, node: str, name: str, *, standby: bool = False) -> Process:
         """Start a server in a process of its own. Its callback `who` replies with its name."""

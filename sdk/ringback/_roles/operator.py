@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from ringback._argument_names import checks_names
@@ -16,7 +16,7 @@ from ringback.protocol.control import Order, Subject, What, check_subject
 from ringback.protocol.envelopes import MAX_ID
 from ringback.protocol.frames import FrameType
 from ringback.protocol.limits import MAX_GRACE_S, MAX_REASON_CHARS
-from ringback.protocol.names import check_pattern
+from ringback.protocol.names import check_node_name, check_pattern
 from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.protocol.reports import MAX_WATCH_S
 
@@ -29,24 +29,72 @@ Done = TypeVar("Done", bound=CallBase[None])
 Page = TypeVar("Page", bound=CallBase[tuple[Rows, int | None]])
 """A call with rows, and the `after` of the next page."""
 
+RealmPage = TypeVar("RealmPage", bound=CallBase[tuple[Rows, dict[str, int] | None, dict[str, str]]])
+"""A call with rows of all nodes, the `after` of the next page, and the nodes that are missing."""
 
-class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
+
+class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
     """The functions of an operator: a trusted program that is not the server."""
 
     _source_route = FrameType.RELAY
 
+    @property
+    def node(self) -> str | None:
+        """The name of the broker in its realm; None: it is in no realm, or there is no link to it now."""
+        return self._endpoint.node if self._shell.running else None
+
     @checks_names
-    def query(self, subject: Subject | str, *, after: int = 0, timeout: float | None = 5.0) -> Page:
+    def query(
+        self,
+        subject: Subject | str,
+        *,
+        after: int = 0,
+        node: str | None = None,
+        timeout: float | None = 5.0,
+    ) -> Page:
         """Ask the broker for a page of rows.
 
         Args:
-            subject: "players", "callbacks", "counters", "events" or "calls". The last are the watched
-                calls, see `watch`. docs/protocol.md lists the columns of each.
+            subject: "players", "callbacks", "counters", "events", "calls" or "nodes". Calls are the watched
+                ones, see `watch`. docs/protocol.md lists the columns of each.
             after: 0 for the first page, then the second result of the call before.
+            node: the name of a node of the broker's realm, which is asked then; None: the broker itself.
             timeout: in seconds; None for no limit.
 
         Returns:
             A call with two results: the rows, and the `after` of the next page. It is None on the last page.
+            With `node`, it fails with `UnknownNode` if the broker has no link to that node, and with
+            `CallTimeout` or `ConnectionLost` if the node does not answer.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or value.
+            UsageError: this endpoint is not started, or closed.
+        """
+        self._check_running()
+        subject, after, node = check_subject(subject), _check_after(after), _check_node(node)
+        call: Page = self._call_to_broker(f"query {subject}", timeout)
+        self._submit(self._endpoint.query, call, subject, after, node)
+        return call
+
+    @checks_names
+    def query_realm(
+        self,
+        subject: Subject | str,
+        *,
+        after: Mapping[str, int] | None = None,
+        timeout: float | None = 5.0,
+    ) -> RealmPage:
+        """Ask all nodes of the broker's realm for a page of rows. A broker alone is the one node.
+
+        Args:
+            subject: as for `query`.
+            after: None for the first page, then the second result of the call before.
+            timeout: in seconds; None for no limit. A node that does not answer within 2 s is missing.
+
+        Returns:
+            A call with three results. The first has the rows of all nodes. Each begins with the name of its
+            node, None of a broker alone. The second is the `after` of the next page, None on the last
+            page. The third is a dict of the nodes whose rows are missing, with the reason for each.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or value.
@@ -54,16 +102,23 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         """
         self._check_running()
         subject = check_subject(subject)
-        if type(after) is not int:
-            raise TypeError(f"after must be an int, not {type(after).__name__}")
-        if not 0 <= after <= MAX_ID:
-            raise ValueError(f"after must be from 0 to 2**64-1, not {after}")
-        call: Page = self._call_to_broker(f"query {subject}", timeout)
-        self._submit(self._endpoint.query, call, subject, after)
+        if after is not None:
+            if not isinstance(after, Mapping):
+                raise TypeError(f"after must be a dict or None, not {type(after).__name__}")
+            after = {name and check_node_name(name): _check_after(number) for name, number in after.items()}
+        call: RealmPage = self._call_to_broker(f"query {subject} of the realm", timeout)
+        self._submit(self._endpoint.query_realm, call, subject, after, self._ids)
         return call
 
     @checks_names
-    def kick(self, player_id: PlayerID, reason: str = "", *, timeout: float | None = 5.0) -> Done:
+    def kick(
+        self,
+        player_id: PlayerID,
+        reason: str = "",
+        *,
+        node: str | None = None,
+        timeout: float | None = 5.0,
+    ) -> Done:
         """Make the broker end the session of a player. The player does not connect again by itself.
 
         The player may start again. To keep it out, remove its public key from the access list.
@@ -71,6 +126,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         Args:
             player_id: the player.
             reason: for the player and the log, at most 200 characters. The rest is cut off.
+            node: the name of the node that has the player; None: the broker itself looks for it.
             timeout: in seconds; None for no limit.
 
         Returns:
@@ -85,14 +141,18 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         if type(reason) is not str:
             raise TypeError(f"reason must be a str, not {type(reason).__name__}")
         reason = reason.encode(errors="replace").decode()[:MAX_REASON_CHARS]
-        return self._order(What.KICK, timeout, player_id=check_player_id(player_id), reason=reason)
+        player_id = check_player_id(player_id)
+        return self._order(What.KICK, timeout, node, player_id=player_id, reason=reason)
 
     @checks_names
-    def drain(self, grace: float | None = None, *, timeout: float | None = 5.0) -> Done:
+    def drain(
+        self, grace: float | None = None, *, node: str | None = None, timeout: float | None = 5.0
+    ) -> Done:
         """Make the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
 
         Args:
             grace: how long the calls may take, in seconds; None for the broker's setting.
+            node: the name of the node of the realm that drains; None: the broker itself.
             timeout: in seconds; None for no limit.
 
         Returns:
@@ -105,12 +165,12 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         """
         self._check_running()
         if grace is None:
-            return self._order(What.DRAIN, timeout)
+            return self._order(What.DRAIN, timeout, node)
         if type(grace) not in (int, float):
             raise TypeError(f"grace must be a number of seconds or None, not {type(grace).__name__}")
         if not 0 < grace <= MAX_GRACE_S:
             raise ValueError(f"grace must be above 0 and at most {MAX_GRACE_S} seconds, or None, not {grace}")
-        return self._order(What.DRAIN, timeout, grace_ms=round(1000 * grace))
+        return self._order(What.DRAIN, timeout, node, grace_ms=round(1000 * grace))
 
     @checks_names
     def hand_over(self, *, timeout: float | None = 5.0) -> Done:
@@ -139,6 +199,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         payloads: bool = False,
         log: bool = False,
         for_s: float = 10.0,
+        node: str | None = None,
         timeout: float | None = 5.0,
     ) -> Done:
         """Make the broker collect matching calls one by one, for `query("calls")`. It keeps the latest 1000.
@@ -149,6 +210,8 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
             payloads: whether to collect the payloads and results too, up to 4 KiB each.
             log: whether the broker also writes the calls to its log.
             for_s: how long to watch, in seconds, at most a day. 0 ends the watch.
+            node: the name of the node that collects, for `query("calls", node=...)`; None: the broker itself.
+                The server and operators report to the node that they are connected to.
             timeout: in seconds; None for no limit.
 
         Returns:
@@ -165,6 +228,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         return self._order(
             What.WATCH,
             timeout,
+            node,
             player_id=None if player_id is None else check_player_id(player_id),
             key=None if key is None else check_pattern(key),
             payloads=bool(payloads),
@@ -191,9 +255,10 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
         self._submit(self._endpoint.ping, call)
         return call
 
-    def _order(self, what: What, timeout: float | None, **fields: Any) -> Done:
+    def _order(self, what: What, timeout: float | None, node: str | None = None, **fields: Any) -> Done:
+        node = _check_node(node)
         call: Done = self._call_to_broker(what.value, timeout)
-        self._submit(self._endpoint.order, call, Order(call.id, what, **fields))
+        self._submit(self._endpoint.order, call, Order(call.id, what, node=node, **fields))
         return call
 
     def _call_to_broker(
@@ -228,3 +293,15 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page]):
                 ask(following)
 
         ask(0)
+
+
+def _check_after(after: Any) -> int:
+    if type(after) is not int:
+        raise TypeError(f"after must be an int, not {type(after).__name__}")
+    if not 0 <= after <= MAX_ID:
+        raise ValueError(f"after must be from 0 to 2**64-1, not {after}")
+    return after
+
+
+def _check_node(node: Any) -> str | None:
+    return None if node is None else check_node_name(node)

@@ -7,7 +7,7 @@ Everything here runs on one thread, the I/O thread of the shell.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from ringback.core.bounced_replies import BouncedReplies
 from ringback.core.calls_in import CallsIn
@@ -22,7 +22,8 @@ from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.presence import Presence
-from ringback.core.questions import Questions
+from ringback.core.questions import Questions, is_about_nodes
+from ringback.core.realm_queries import RealmQuery
 from ringback.core.receipts import Receipts
 from ringback.core.receiver import Receiver
 from ringback.core.registry import Registry
@@ -31,7 +32,7 @@ from ringback.core.retries import Retries
 from ringback.core.shell import Shell
 from ringback.core.steps import Steps
 from ringback.core.waiting_room import WaitingRoom
-from ringback.errors import CallbackError, Code, ConnectionLost, RejectCode
+from ringback.errors import CallbackError, Code, ConnectionLost, RejectCode, UnknownNode
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.envelopes import OWN, Encoder
@@ -176,6 +177,11 @@ class Endpoint:
         """The numeric address at which the broker welcomed this endpoint; None while there is no link."""
         return self._link.address
 
+    @property
+    def node(self) -> str | None:
+        """The name of the broker in its realm; None: it is in none, or there is no link to it."""
+        return (self._link.node or None) if self._link_state.up else None
+
     def load(self) -> Load:
         """Return what this endpoint holds now. For tests and diagnosis; any thread may call it."""
         peers = list(self._peers.values())
@@ -304,9 +310,23 @@ class Endpoint:
         if not self._retries.cancel(call):
             self._room.cancel(call)
 
-    def query(self, call: PendingCall, subject: control.Subject, after: int) -> None:
-        """Ask the broker for a page of rows. The results of the call are the rows and the next page."""
-        self._ask(call, control.Query(call.id, subject, after))
+    def query(self, call: PendingCall, subject: control.Subject, after: int, node: str | None = None) -> None:
+        """Ask the broker for a page of rows. The results of the call are the rows and the next page.
+
+        Args:
+            node: the name of the node that is asked; None: the broker itself.
+        """
+        self._ask(call, control.Query(call.id, subject, after, node))
+
+    def query_realm(
+        self, call: PendingCall, subject: control.Subject, after: Mapping[str, int] | None, ids: Iterator[int]
+    ) -> None:
+        """Ask all nodes for a page of rows; see `RealmQuery`."""
+        if not self._link_state.up:
+            self.fail_unsent(call, self._link.not_ready())
+        elif self._questions.expect(call):
+            query = RealmQuery(call, subject, after, ids, self._ask, self._questions)
+            query.begin(self._link.node or "")
 
     def order(self, call: PendingCall, order: control.Order) -> None:
         """Have the broker do something. The call has no result."""
@@ -321,10 +341,12 @@ class Endpoint:
         self._ask(call, control.Ping(call.id.to_bytes(8, "big")))
 
     def _ask(self, call: PendingCall, question: control.Query | control.Order | control.Ping) -> None:
-        if self._link_state.up:
-            self._questions.ask(call, question)
-        else:
+        if not self._link_state.up:
             self.fail_unsent(call, self._link.not_ready())
+        elif self._link.node is None and is_about_nodes(question):
+            self.fail_unsent(call, UnknownNode("the broker is too old to know of nodes"))
+        else:
+            self._questions.ask(call, question)
 
     def _deliver_local(self, peer: Peer, body: bytes) -> None:
         self._dispatcher.take(peer, body, self._state.now)

@@ -47,6 +47,8 @@ class LinkKeeper:
         player_id: the ID of a player: the one that it named, or the one that the broker gave it.
         heartbeat_ms: the interval of heartbeats, in milliseconds.
         ticket: what the broker gave with the latest WELCOME, to take the same place again; empty if nothing.
+        node: the name of the broker in its realm, as the latest WELCOME said; empty: it is alone; None:
+            it is too old to say so, or this is no operator.
         retiring: whether this is a server that hands over, so that no other link follows.
         standby: whether this is a server that waits while another one acts.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
@@ -80,6 +82,7 @@ class LinkKeeper:
         self.player_id = player_id
         self.heartbeat_ms = heartbeat_ms
         self.ticket = b""
+        self.node: str | None = None
         self.retiring = False
         self._shell = shell
         self._outbox = outbox
@@ -203,6 +206,7 @@ class LinkKeeper:
         self._announced = True
         self.player_id = welcome.player_id
         self.ticket = welcome.ticket or b""
+        self.node = welcome.node
         if self.start_by is not None:
             self._started(None)
         self._shell.event(EndpointEvent.CONNECTED, self._broker)

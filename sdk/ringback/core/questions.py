@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ringback.core.calls_out import CallsOut
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
-from ringback.errors import Code, Overloaded, call_error
-from ringback.protocol.control import Answer, Order, Ping, Query, encode
+from ringback.errors import ERROR_CLASSES, CallbackError, Code, Overloaded, call_error
+from ringback.protocol.control import Answer, Order, Ping, Query, Subject, encode
 
 _REFUSED = {
     Code.UNKNOWN_PLAYER: "no such player is connected",
@@ -54,16 +56,20 @@ class Questions:
         broker = self._state.peers.get(b"")
         return broker is not None and call.id in broker.calls
 
-    def finish(self, call: PendingCall) -> None:
+    def finish(
+        self, call: PendingCall, results: tuple[Any, ...] = (), error: CallbackError | None = None
+    ) -> None:
         """End a question that needs no answer, or no further one. This does nothing if it has ended."""
         if self.waits(call):
-            self._calls_out.finish(self._broker(), call.id, (), None)
+            self._calls_out.finish(self._broker(), call.id, results, error)
 
     def answered(self, answer: Answer) -> None:
         """End the call that an ANSWER belongs to."""
         error = None
         if answer.code is not None:
-            error = call_error(answer.code, _REFUSED.get(answer.code, "the broker refuses"), "no")
+            text = answer.reason or _REFUSED.get(answer.code, "the broker refuses")
+            certain = ERROR_CLASSES[answer.code].default_executed == "no"
+            error = call_error(answer.code, text, "no" if certain else "maybe")
         results = () if answer.rows is None else (list(answer.rows), answer.next)
         self._calls_out.finish(self._broker(), answer.id, results, error)
 
@@ -74,3 +80,14 @@ class Questions:
 
     def _broker(self) -> Peer:
         return self._state.peer(b"", b"")
+
+
+def is_about_nodes(question: Query | Order | Ping) -> bool:
+    """Return whether a question is about nodes of a realm.
+
+    An older broker would answer about itself, obey itself, or end the session.
+    """
+    if isinstance(question, Ping):
+        return False
+    is_list = isinstance(question, Query) and question.subject is Subject.NODES
+    return is_list or question.node is not None

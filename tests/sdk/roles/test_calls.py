@@ -545,6 +545,23 @@ async def test_the_queries_of_an_operator(stage: Stage) -> None:
             operator.query(**bad)
     with pytest.raises(TypeError):
         operator.query("players", after="1")
+    for wrong in (7, "players", [("a", 1)]):
+        with pytest.raises(TypeError):
+            operator.query_realm("players", after=wrong)
+    with pytest.raises(TypeError):
+        operator.query("players", node=7)
+    with pytest.raises(ValueError):
+        operator.query_realm("players", after={"a": -1})
+    with pytest.raises(ValueError):
+        operator.query_realm("players", after={"a.b": 1})
+    # A broker alone is the one node of its realm.
+    assert operator.node is None
+    found, after, missing = await stage.result(operator.query_realm("players"))
+    assert [row[:2] for row in found] == [[None, 7]] and after is None and not missing
+    found, _ = await stage.result(operator.query("nodes"))
+    assert [(row[0], row[6], row[7]) for row in found] == [(None, 1, 1)]
+    error = await stage.failure(operator.kick(7, node="b"))
+    assert error.code is Code.UNKNOWN_NODE and error.executed == "no"
     assert await stage.result(operator.ping()) is None
 
 
