@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ringback.errors import Code
+from ringback.errors import Code, ProtocolError
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import Role
@@ -114,6 +114,8 @@ class OperatorCalls:
             self._tell_left(self._callees.remove_oldest())
         elif away is not None:
             self._sending.pass_down(operator, encoded_id, frame, away.node, now)
+        elif not _is_player_id(encoded_id):
+            self._sending.bounce(operator, encoded_id, frame, Code.UNKNOWN_PLAYER)
         else:
             waiting = Waiting(0)
             if self._keep(waiting.frames, operator, frame):
@@ -265,3 +267,11 @@ class OperatorCalls:
         """Forget all: this boot of the node is no member any more. Its operators have been refused."""
         self._callees.clear()
         self._callers.clear()
+
+
+def _is_player_id(encoded_id: bytes) -> bool:
+    try:
+        decode_player_id(encoded_id)
+    except ProtocolError:
+        return False
+    return True

@@ -150,7 +150,7 @@ class Sending:
             self._counters.bytes_down += len(frame)
             self.spend(node, frame, now)
         elif sent is Sent.GONE:
-            self.bounce(sender, encoded_id, frame, Code.UNKNOWN_PLAYER)
+            self.bounce(sender, encoded_id, frame, Code.OVERLOADED if callee else Code.UNKNOWN_PLAYER)
             self._endings.not_found(node)
         else:
             self.undelivered(sender, encoded_id, frame, node, sent)

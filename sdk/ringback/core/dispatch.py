@@ -144,7 +144,7 @@ def _calls_in(decoded: Decoded) -> list[int]:
 
 _BOUNCE_TEXTS: dict[Code, str] = {
     Code.NO_SERVER: "no server is connected",
-    Code.OVERLOADED: "the receiver's queue at the broker is full",
+    Code.OVERLOADED: "the receiver's queue at the broker is full, or its node is not reached now",
     Code.FORBIDDEN: "the broker's access list does not let this operator name a source",
     Code.DRAINING: "the broker is stopping",
     Code.RATE_LIMITED: "the player is over the broker's rate limit",

@@ -14,7 +14,7 @@ from ringback.protocol.control import decode
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.cluster import callees
 from ringback_broker.cluster.pairs import SILENT_S
-from ringback_broker.peers.connection import Side
+from ringback_broker.peers.connection import Sent, Side
 from ringback_broker.switchboard import operator_calls
 
 SEVEN = encoded_id(7)
@@ -116,6 +116,13 @@ def test_nobody_has_the_player(realm: RealmDesks) -> None:
     assert operator.bounced() == (SEVEN, Code.UNKNOWN_PLAYER, data(operator.link, b"call"))
 
 
+def test_what_is_no_player_id_is_not_looked_up(realm: RealmDesks) -> None:
+    operator = realm["b"].operator()
+    realm["b"].after = lambda: None
+    operator.send(b"\xc1" * 9, data(operator.link, b"call"))
+    assert operator.bounced()[1] is Code.UNKNOWN_PLAYER and not realm.records.asked
+
+
 def test_a_player_that_is_about_to_leave_is_not_there(realm: RealmDesks) -> None:
     here, operator = player(realm, "b"), realm["b"].operator()
     realm["b"].after = lambda: None
@@ -144,6 +151,18 @@ def test_a_node_that_lives_may_be_linked_no_more(realm: RealmDesks) -> None:
     realm["b"].after = lambda: None
     call(operator)
     realm.records.settle(realm.now)
+    assert operator.bounced()[1] is Code.OVERLOADED
+
+
+def test_the_way_to_the_node_may_be_gone(realm: RealmDesks) -> None:
+    player(realm, "c")
+    operator = realm["b"].operator()
+    call(operator)
+    realm["b"].frames.outcome = Sent.GONE
+    call(operator)
+    assert operator.bounced()[1] is Code.OVERLOADED
+    realm["b"].frames.outcome = Sent.FULL
+    call(operator)
     assert operator.bounced()[1] is Code.OVERLOADED
 
 
