@@ -37,12 +37,17 @@ Answering = Callable[[Session, Query | Order, float], Answer]
 
 @dataclass(slots=True)
 class Asked:
-    """A question that waits for its answer."""
+    """A question that waits for its answer.
+
+    Attributes:
+        has_moved: is called in place of an answer that the node does not have the player.
+    """
 
     operator: Session
     id: int
     node: Session
     until: float
+    has_moved: Callable[[float], None] | None = None
 
 
 class Asking:
@@ -79,10 +84,19 @@ class Asking:
 
     # -- this node asks
 
-    def ask(self, operator: Session, question: Query | Order, now: float) -> Answer | None:
+    def ask(
+        self,
+        operator: Session,
+        question: Query | Order,
+        now: float,
+        has_moved: Callable[[float], None] | None = None,
+    ) -> Answer | None:
         """Ask the node that a question names. Return the answer if there is one now.
 
         The operator must have the right to what it asks.
+
+        Args:
+            has_moved: is called, if given, in place of an answer that the node does not have the player.
         """
         name = question.node
         assert name is not None
@@ -97,7 +111,7 @@ class Asking:
         if node.backlog or node.exhausted:
             return _failure(question.id, Code.OVERLOADED, f"the link to the node {name!r} is full")
         number = next(self._numbers)
-        self._asked[number] = Asked(operator, question.id, node, now + ANSWER_S)
+        self._asked[number] = Asked(operator, question.id, node, now + ANSWER_S, has_moved)
         self._counts[operator, node] += 1
         rights = operator.rights
         identity = "" if rights.identity is None else rights.identity.name
@@ -126,7 +140,9 @@ class Asking:
         if asked is None or asked.node is not node:
             return
         self._forget(said.number)
-        if said.frame:
+        if asked.has_moved is not None and _says_unknown_player(said.frame):
+            asked.has_moved(now)
+        elif said.frame:
             self._tell(asked, said.frame, now)
         else:
             why = f"the node {node.node!r} does not know this question: its ringback is older"
@@ -197,3 +213,11 @@ def _stand_in(node: Session, asked: Question, now: float) -> Session:
 
 def _failure(question_id: int, code: Code, why: str) -> Answer:
     return Answer(question_id, None, code=code, reason=why[:MAX_REASON_CHARS])
+
+
+def _says_unknown_player(frame: bytes) -> bool:
+    try:
+        answer = decode(frame)
+    except ProtocolError:  # of a newer node, or empty
+        return False
+    return isinstance(answer, Answer) and answer.code is Code.UNKNOWN_PLAYER

@@ -10,6 +10,7 @@ from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import Frame, Side
 from ringback_broker.peers.session import Duty, Registered, Session
 from ringback_broker.switchboard.asking import Asking
+from ringback_broker.switchboard.kicks import Kicks
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.sessions import Sessions
 from ringback_broker.switchboard.state import State
@@ -20,6 +21,7 @@ class ControlFrames:
 
     Attributes:
         asking: asks the other nodes; None: this broker is alone.
+        kicks: takes orders to kick a player of another node; None: this broker is alone.
     """
 
     def __init__(self, state: State, sending: Sending, sessions: Sessions, operations: Operations) -> None:
@@ -32,6 +34,7 @@ class ControlFrames:
         self._sessions = sessions
         self._operations = operations
         self.asking: Asking | None = None
+        self.kicks: Kicks | None = None
 
     def take(self, session: Session, frame: Frame, now: float) -> None:
         """Take a frame that is not data. If its sender may not send it, the session ends."""
@@ -63,7 +66,7 @@ class ControlFrames:
                 self._operations.take(session, said, now)
             case _:
                 assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
-                answer = self._ask(session, said, now) if said.node else self.answer(session, said, now)
+                answer = self._ask(session, said, now)
                 self._sessions.end_marked()  # a session that an order ends has ended before the answer leaves
                 if answer is not None:
                     self.reply(session, encode(answer), now)
@@ -75,7 +78,11 @@ class ControlFrames:
     def _ask(
         self, session: Session, said: control.Query | control.Order, now: float
     ) -> control.Answer | None:
-        """Ask the node that is named. Return the answer if there is one now."""
+        """Ask the node that it concerns. Return the answer if there is one now."""
+        if self.kicks is not None and isinstance(said, control.Order) and self.kicks.takes(said):
+            return self._operations.forbid(session, said) or self.kicks.obey(session, said, now)
+        if not said.node:
+            return self.answer(session, said, now)
         if self.asking is None:
             why = f"there is no node {said.node!r}: this broker is alone"
             return control.Answer(said.id, None, code=Code.UNKNOWN_NODE, reason=why)

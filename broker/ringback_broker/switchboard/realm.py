@@ -44,6 +44,7 @@ from ringback_broker.peers.connection import Frame, Sent
 from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
 from ringback_broker.peers.session import Bundle, Session
 from ringback_broker.switchboard.asking import Answering, Asking
+from ringback_broker.switchboard.kicks import Kicks
 from ringback_broker.switchboard.node_frames import NodeFrames
 from ringback_broker.switchboard.node_rows import NodeRows
 from ringback_broker.switchboard.operator_calls import OperatorCalls
@@ -121,6 +122,9 @@ class Realm:
         self.ids = IDs(records)
         self.lookup = Lookup(records, self._is_linked)
         self.seat = Seat(name, self._boot, records, self._seat_moved)
+        self.kicks = Kicks(
+            state.roster, self.lookup, self.linked, self.is_this_one, self.asking, answer, reply
+        )
         elsewhere = Elsewhere()
         self._operator_calls = OperatorCalls(
             state, sending, elsewhere, self.lookup, self.linked, self.is_this_one, self._tells_of_callees

@@ -132,7 +132,7 @@ class Switchboard:
             *(cluster, nonce, self.state, self.sending, sessions, self._node_rows),
             *(frames.answer, frames.reply),
         )
-        frames.asking = realm.asking
+        frames.asking, frames.kicks = realm.asking, realm.kicks
         self.realm = sessions.realm = self._routing.nodes = realm
         arrivals.joins = Joins(realm, nonce, self.state, sessions, arrivals.admit, sessions.turn_away)
 
