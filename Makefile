@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup demo check test lint type pure random waiting browser pythons fmt clean \
-	sim faults fuzz fuzz-keep soak audit \
+	sim faults rows fuzz fuzz-keep soak audit \
 	bench bench-servers bench-quick crowd handshakes metrics-cost neighbours screenshots
 
 help:
@@ -108,6 +108,12 @@ faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
 	$(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/broker/nats tests/cli
 	$(MAKE) fuzz SECONDS=5
+
+# Worst, median and bound of each time that docs/scale.md promises.
+## make rows          run the rows of faults of a realm RUNS=20 times, alone on the machine: an hour and a half
+RUNS ?= 20
+rows: setup
+	$(BIN)/python -m pytest -v -rs -m faults tests/cluster --runs $(RUNS)
 
 # atheris has wheels for few versions of Python. Without it, only the fuzzer of ZMTP runs.
 ## make fuzz          fuzz each target for SECONDS=60 with coverage guidance, and a running broker with raw ZMTP

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from support.harness import BrokerProcess, ipc_addresses
@@ -52,15 +53,43 @@ def any_broker(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[B
             yield process
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--runs",
+        type=int,
+        default=1,
+        help="how often to run each test that measures a promised time",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that measure a promised time several times, if that was asked for."""
+    runs = metafunc.config.getoption("--runs")
+    if runs > 1 and {"promise", "timed"} & set(metafunc.fixturenames):
+        metafunc.fixturenames.append("run")
+        metafunc.parametrize("run", range(runs))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures that tests have measured."""
-    figures = [
-        value
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "measured"
-    ]
-    if figures and terminalreporter.verbosity > 0:
+    """Print the figures that tests have measured. Of several runs: the worst, the median and how many."""
+    found: dict[str, list[tuple[float, str, float | None]]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == "measured" and report.when == "call":
+                    what, figure, unit, *bound = value
+                    found.setdefault(what, []).append((figure, unit, *(bound or [None])))
+    if found and terminalreporter.verbosity > 0:
         terminalreporter.section("measured")
-        for what, figure, unit in figures:
-            terminalreporter.write_line(f"{figure:9.3f} {unit:4} {what}")
+        for what, figures in found.items():
+            terminalreporter.write_line(_row(what, figures))
+
+
+def _row(what: str, figures: list[tuple[float, str, float | None]]) -> str:
+    """Return a line with a figure, or with what is worst of several ones."""
+    values = [figure for figure, _, _ in figures]
+    _, unit, bound = figures[0]
+    row = f"{max(values):9.3f} {unit:4} {what}"
+    if bound is not None:
+        row += f" (at most {bound:g})"
+    return row if len(values) == 1 else f"{row}: the worst of {len(values)}; median {median(values):.3f}"
