@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from support import histories
-from support.harness import PATIENCE_S, BrokerProcess, Process
+from support.harness import PATIENCE_S, ROOT, BrokerProcess, Process
 from support.histories import File, Line, Recorder
 
 from ringback import Operator
 
 WORKER = str(Path(__file__).with_name("worker.py"))
+NAMES = str(ROOT / "tests" / "support" / "names.py")
 
 T = TypeVar("T")
 
@@ -83,6 +84,9 @@ class Histories:
 class WorkerProcess(Process):
     """A process that runs `worker.py`. Whatever the test does to it is noted in the histories.
 
+    Args:
+        table: the IPs of the names that it knows, see `support/names.py`.
+
     Attributes:
         names: the names of its endpoints.
         lives: the names of their lives.
@@ -100,6 +104,7 @@ class WorkerProcess(Process):
         address: str | None = None,
         prefix: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        table: dict[str, list[str]] | None = None,
     ) -> None:
         self.names = list(names)
         self.role = role
@@ -107,8 +112,9 @@ class WorkerProcess(Process):
         broker = cluster.broker
         if address is None:
             address = broker.players if role == "player" else broker.backend
+        program = (WORKER,) if table is None else (NAMES, json.dumps(table), WORKER)
         super().__init__(
-            WORKER,
+            *program,
             face,
             role,
             address,
@@ -163,6 +169,14 @@ class WorkerProcess(Process):
         return time.monotonic()
 
 
+def ask_who_is_there(broker: BrokerProcess) -> tuple[set[Any], int]:
+    """Return who plays, and how many sessions there are besides the one that asks."""
+    with Operator(broker.backend) as operator:
+        rows, _ = operator.query("players").result()
+        counters = dict(operator.query("counters").result()[0])
+    return {row[0] for row in rows}, counters["sessions_begun"] - counters["sessions_ended"] - 1
+
+
 class Cluster:
     """A broker, and workers that call each other.
 
@@ -172,6 +186,7 @@ class Cluster:
         seed: the seed of what the workers do.
         host: the IP that the broker listens on.
         environment: additional variables for the broker.
+        broker: one that is there already, for this one to use.
     """
 
     def __init__(
@@ -182,6 +197,7 @@ class Cluster:
         seed: object = 0,
         host: str = "127.0.0.1",
         environment: dict[str, str] | None = None,
+        broker: BrokerProcess | None = None,
     ) -> None:
         self.histories = Histories(folder)
         self.targets = [*names, "nobody"]
@@ -190,7 +206,9 @@ class Cluster:
         self._write = File(folder / "test.jsonl")
         self._stack = ExitStack()
         address = f"tcp://{host}:0"
-        self.broker = self._stack.enter_context(BrokerProcess(address, address, ("--insecure",), environment))
+        self.broker = broker or self._stack.enter_context(
+            BrokerProcess(address, address, ("--insecure",), environment)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -259,16 +277,14 @@ class Cluster:
             worker.wait_for_lives("rest", since)
         players = {name for worker in self.alive if worker.role == "player" for name in worker.names}
         trusted = sum(worker.role != "player" for worker in self.alive)
-        with Operator(self.broker.backend) as operator:
+        expected = players, len(players) + trusted
+        self.histories.wait_until(
+            lambda: self.who_is_there() == expected or None, "the end of all other sessions at the broker"
+        )
 
-            def knows_who_is_there() -> bool:
-                rows, _ = operator.query("players").result()
-                counters = dict(operator.query("counters").result()[0])
-                open_sessions = counters["sessions_begun"] - counters["sessions_ended"]
-                expected = len(players) + trusted + 1  # 1 for the operator that asks
-                return {row[0] for row in rows} == players and open_sessions == expected
-
-            self.histories.wait_until(knows_who_is_there, "the end of all other sessions at the broker")
+    def who_is_there(self) -> tuple[set[Any], int]:
+        """Return who plays, as the broker says, and how many sessions it has."""
+        return ask_who_is_there(self.broker)
 
     def verdict(self, *, network_s: float = 0.0) -> None:
         """Check the histories of all processes. Check that no process has failed.
