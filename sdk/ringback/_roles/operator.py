@@ -279,20 +279,20 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
     def _list_players(
         self, then: Callable[[list[PlayerID]], None], failed: OnError, until: float | None
     ) -> None:
-        found: list[PlayerID] = []
+        found: dict[PlayerID, None] = {}  # one that goes to another node just now may be at both
 
-        def ask(after: int) -> None:
-            call = self._call_to_broker("query players", time_left(until), take, failed)
-            self._submit(self._endpoint.query, call, Subject.PLAYERS, after)
+        def ask(after: Mapping[str, int] | None) -> None:
+            call = self._call_to_broker("query players of the realm", time_left(until), take, failed)
+            self._submit(self._endpoint.query_realm, call, Subject.PLAYERS, after, self._ids)
 
-        def take(rows: list[list[Any]], following: int | None) -> None:
-            found.extend(row[0] for row in rows)
+        def take(rows: Rows, following: dict[str, int] | None, _missing: dict[str, str]) -> None:
+            found.update((player_id, None) for _, player_id, *_ in rows)
             if following is None:
-                then(found)
+                then(list(found))
             else:
                 ask(following)
 
-        ask(0)
+        ask(None)
 
 
 def _check_after(after: Any) -> int:
