@@ -243,11 +243,12 @@ class Joins:
 
     def _let_one_act(self, now: float) -> None:
         """Have a server act if one of this node may, and none does."""
-        roster = self._roster
-        if roster.may_act and roster.server is None:
-            self._sessions.promote()
+        roster, heir = self._roster, self._heir()
+        if roster.may_act and roster.server is None and isinstance(heir, Session):
+            self._sessions.promote(heir)
         while roster.may_act and roster.server is None and self._candidates:
-            waiting = next(iter(self._candidates))
+            heir = self._heir()
+            waiting = heir if isinstance(heir, Waiting) else next(iter(self._candidates))
             admitted = self._decide(waiting, now)
             if admitted is not None:
                 self._end(waiting, now)
@@ -256,8 +257,9 @@ class Joins:
     def _refuse_candidates(self, now: float) -> None:
         """Refuse the servers that cannot act here, and cannot stand by."""
         seat = self._realm.seat
-        taken = self._roster.server is not None or bool(self._roster.standbys())
+        acts, stands_by = self._roster.server is not None, bool(self._roster.standbys())
         for waiting in list(self._candidates):
+            taken = acts or (stands_by and not self._has_moved(waiting))
             away = self._realm.lives_elsewhere(seat.holder) and not seat.fits(
                 hash_of(waiting.hello.ticket or b"")
             )
@@ -273,12 +275,28 @@ class Joins:
             return Wish(hash_of(server.ticket))
         if self._admission.draining:
             return None
-        for standby in self._roster.standbys():
-            if standby not in self._endings.gone:
-                return Wish(hash_of(standby.ticket), self._shown.get(standby, b""))
-        for waiting in self._candidates:
-            return Wish(hash_of(waiting.ticket), hash_of(waiting.hello.ticket or b""))
-        return None
+        heir = self._heir()
+        return None if heir is None else Wish(hash_of(heir.ticket), self._shown_by(heir))
+
+    def _heir(self) -> Session | Waiting | None:
+        """Return the server of this node that acts next.
+
+        It is the one that acted at another node and has moved here, or else the one that has stood by for the
+        longest time, or else one that waits to act.
+        """
+        heirs: list[Session | Waiting] = [
+            standby for standby in self._roster.standbys() if standby not in self._endings.gone
+        ]
+        heirs += self._candidates
+        return next((heir for heir in heirs if self._has_moved(heir)), heirs[0] if heirs else None)
+
+    def _shown_by(self, heir: Session | Waiting) -> bytes:
+        """Return the hash of the ticket that a server has shown."""
+        return self._shown.get(heir, b"") if isinstance(heir, Session) else hash_of(heir.hello.ticket or b"")
+
+    def _has_moved(self, heir: Session | Waiting) -> bool:
+        """Return whether the seat is that of this server, at another node or already here."""
+        return self._realm.seat.fits(self._shown_by(heir)) or self._realm.seat.fits(hash_of(heir.ticket))
 
     def clear(self) -> None:
         """Refuse all that wait: this node has lost its realm."""

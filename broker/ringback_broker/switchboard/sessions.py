@@ -213,11 +213,15 @@ class Sessions:
         if session in self._endings.gone:
             self._endings.mark(session, "its connection is gone")
 
-    def promote(self) -> None:
-        """If no server acts any more, have the next one act that stands by."""
+    def promote(self, heir: Session | None = None) -> None:
+        """If no server acts any more, have the next one act that stands by.
+
+        Args:
+            heir: the one that shall act; None: the one that has stood by for the longest time.
+        """
         if self._roster.server is not None or self._admission.draining or not self._roster.may_act:
             return
-        next_one = self._next_server()
+        next_one = heir or self._next_server()
         if next_one is not None:
             self._counters.takeovers += 1
             self._act(next_one, "the server before has left")

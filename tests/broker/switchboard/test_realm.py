@@ -17,6 +17,7 @@ from ringback_broker.cluster.records import Absent
 from ringback_broker.operations.snapshot import Lags
 from ringback_broker.peers.connection import Side
 from ringback_broker.peers.session import Duty
+from ringback_broker.switchboard.presence import GATHER_S
 
 
 def hello(realm: RealmDesks, name: str, said: control.Hello) -> tuple[Peer, list[control.ControlFrame]]:
@@ -435,6 +436,47 @@ def test_one_that_may_stand_by_moves_with_its_ticket_too() -> None:
     )
     assert peer.session is not None and peer.session.duty is Duty.ACTING
     assert first.rejected().code is RejectCode.DRAINING
+
+
+@pytest.mark.parametrize("standby", [False, True])
+@pytest.mark.parametrize("node_lives", [False, True])
+def test_a_server_that_moves_goes_before_those_that_stand_by_there(standby: bool, node_lives: bool) -> None:
+    """What it knows is still there. Another server would begin anew."""
+    realm = RealmDesks("a", "b", "c")
+    first = serve(realm, "a", standby=standby)
+    waits = serve(realm, "b", standby=True)
+    ticket = ticket_of(first)
+    if not node_lives:
+        realm.kill("a")
+    again = control.Hello(Role.SERVER, ticket=ticket, server_links=True, standby=standby)
+    peer, _ = hello(realm, "b", again)
+    realm.pass_time(GATHER_S + 0.5)  # the dead node does not say whom it has
+    assert peer.session is not None and peer.session.duty is Duty.ACTING
+    assert waits.session is not None and waits.session.duty is Duty.STANDBY
+    player = realm["c"].player(7)
+    peer.take()
+    player.send(data(0, b"x"))
+    assert (encoded_id(7), data(0, b"x")) in peer.take()
+    realm.check()
+    peer.leave()
+    realm.pass_time(0.5)
+    assert waits.session.duty is Duty.ACTING
+
+
+def test_a_server_that_comes_too_late_does_not_go_before_another_one() -> None:
+    """Its node has another server that acts by now, so its ticket fits no more."""
+    realm = RealmDesks("a", "b")
+    first = serve(realm, "a", standby=True)
+    second = serve(realm, "a", standby=True)
+    waits = serve(realm, "b", standby=True)
+    ticket = ticket_of(first)
+    first.leave()
+    realm.pass_time(0.5)
+    assert second.session is not None and second.session.duty is Duty.ACTING
+    _, [refused] = hello(realm, "b", control.Hello(Role.SERVER, ticket=ticket, server_links=True))
+    assert isinstance(refused, control.Reject) and refused.code is RejectCode.SERVER_TAKEN
+    assert waits.session is not None and waits.session.duty is Duty.STANDBY
+    realm.check()
 
 
 def test_a_server_hands_over_to_one_at_another_node() -> None:
