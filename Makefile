@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo check test lint type pure random waiting browser pythons fmt clean \
+.PHONY: help setup demo cluster-demo check test lint type pure random waiting browser pythons fmt clean \
 	sim faults rows fuzz fuzz-keep soak audit \
 	bench bench-servers bench-quick crowd handshakes metrics-cost neighbours screenshots
 
@@ -24,6 +24,10 @@ setup: $(READY)
 ## make demo          run a broker, a shop server and three players, with callbacks both ways
 demo: setup
 	$(BIN)/python examples/demo.py
+
+## make cluster-demo  run three brokers as one realm, kill one part after the other, and say what happens
+cluster-demo: setup
+	@PYTHONPATH=tests $(BIN)/python -m cluster_demo.run
 
 # -- checks
 
@@ -106,7 +110,7 @@ faults: SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
-	$(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/broker/nats tests/cli
+	$(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/cluster_demo tests/broker/nats tests/cli
 	$(MAKE) fuzz SECONDS=5
 
 # Worst, median and bound of each time that docs/scale.md promises.

@@ -52,6 +52,7 @@ class RealmOfProcesses:
             endpoints can dial them by one name, if a test gives that name these IPs.
         environment: more variables of the nodes.
         options: more options of all nodes.
+        shows_logs: whether to print the end of each node's log at the end.
 
     Attributes:
         nats: the NATS server, or the first of three.
@@ -67,7 +68,9 @@ class RealmOfProcesses:
         one_name: bool = False,
         environment: dict[str, str] | None = None,
         options: tuple[str, ...] = (),
+        shows_logs: bool = True,
     ) -> None:
+        self._shows_logs = shows_logs
         self._stack = ExitStack()
         self._names = nodes
         self._cluster = cluster
@@ -99,9 +102,10 @@ class RealmOfProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name, broker in self.brokers.items():  # pytest shows this if the test has failed
-            broker.process.kill()
-            print(f"-- the log of node {name}", *broker.process.output()[-40:], sep="\n")
+        if self._shows_logs:  # pytest shows this if the test has failed
+            for name, broker in self.brokers.items():
+                broker.process.kill()
+                print(f"-- the log of node {name}", *broker.process.output()[-40:], sep="\n")
         self._stack.close()
 
     def start(self, name: str, *more: str) -> BrokerProcess:
