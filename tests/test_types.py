@@ -52,6 +52,10 @@ class Ann(ringback.Player):
 
 
 Ann(ADDRESS, 7, workers=2)
+Ann([ADDRESS, ADDRESS], 7)
+assert_type(ringback.Server((ADDRESS,), standby=True).addresses, tuple[str, ...])
+assert_type(ringback.aio.Operator([ADDRESS]).address, str)
+ringback.aio.Server([ADDRESS])
 partial(ringback.aio.Player, ADDRESS)(7, heartbeat=0.5)
 
 
@@ -134,6 +138,8 @@ ringback.Server("tcp://127.0.0.1:5771", limit=5)
 ringback.Player("tcp://127.0.0.1:5770", 7, heartbeat="1")
 ringback.Operator("tcp://127.0.0.1:5771", workers="2")
 ringback.Player("tcp://127.0.0.1:5770", player_id=7.5)
+ringback.Player(["tcp://127.0.0.1:5770", 5770])
+ringback.Operator({"tcp://127.0.0.1:5771"})
 ringback.aio.Server("tcp://127.0.0.1:5771", workers=2)
 ringback.aio.Player("tcp://127.0.0.1:5770", connect_timeout=None)
 ringback.aio.Operator("tcp://127.0.0.1:5771", token=5)

@@ -21,6 +21,7 @@ from ringback_cli.options import (
     BrokerKeyOption,
     KeyFileOption,
     PlayersOption,
+    parse_addresses,
     seconds,
 )
 from ringback_cli.output import print_progress
@@ -110,8 +111,8 @@ class Connection:
     """Where a command connects to, as whom, and how long it may take.
 
     Attributes:
-        backend: the broker's address for operators.
-        players: the broker's address for players.
+        backend: the broker's address for operators, or several with commas between them.
+        players: the broker's address for players, likewise.
         key_file, broker_key: what a broker with an access list asks for; None elsewhere.
         time_limit: starts when the command connects.
     """
@@ -146,20 +147,16 @@ class Connection:
         """Return the seconds that are left of the time limit, at least 0; None: there is no limit."""
         return self.time_limit.left_s()
 
-    def _endpoint(self, make: Callable[..., Endpoint], address: str, option: str) -> Endpoint:
+    def _endpoint(self, make: Callable[..., Endpoint], text: str, option: str) -> Endpoint:
         from ringback import Limits
-        from ringback.protocol.addresses import check_address
 
         # The SDK also logs what it raises. The command prints the error, and once is enough.
         logging.getLogger("ringback").addHandler(logging.NullHandler())
-        try:
-            check_address(address, bind=False)
-        except ValueError as error:
-            raise Failure(Exit.USAGE, f"{option}: {error}") from None
+        addresses = parse_addresses(text, option)
         self.time_limit.restart()
         try:
             return make(
-                address,
+                addresses,
                 connect_timeout=self.time_limit.connecting_s(),
                 limits=Limits(max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS),
                 key_file=self.key_file,

@@ -109,14 +109,14 @@ class End(ABC):
     """One side of a measurement: the server, or the players.
 
     Args:
-        address: where to connect to.
+        address: where to connect to, as endpoints take it.
         work: the payloads and results.
         players: the number of players. Their numbers begin at 0.
         settings: keyword arguments for the endpoints of this side.
     """
 
     def __init__(
-        self, address: str, work: Work, players: int, settings: Mapping[str, Any] | None = None
+        self, address: str | list[str], work: Work, players: int, settings: Mapping[str, Any] | None = None
     ) -> None:
         self.address = address
         self.work = work

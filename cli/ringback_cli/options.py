@@ -22,15 +22,19 @@ BackendOption = Annotated[
     str,
     typer.Option(
         "--backend",
-        metavar="ADDR",
+        metavar="ADDR,...",
         envvar="RINGBACK_BACKEND",
-        help="The broker's address for the server and operators.",
+        help="The broker's address for the server and operators, or those of several brokers that are one "
+        "realm.",
     ),
 ]
 PlayersOption = Annotated[
     str,
     typer.Option(
-        "--players", metavar="ADDR", envvar="RINGBACK_PLAYERS", help="The broker's address for players."
+        "--players",
+        metavar="ADDR,...",
+        envvar="RINGBACK_PLAYERS",
+        help="The broker's address for players, or those of several brokers that are one realm.",
     ),
 ]
 KeyFileOption = Annotated[
@@ -127,6 +131,24 @@ def whole_number(option: str, least: int, most: int | None = None) -> Callable[[
 def _shown(text: str) -> str:
     """Return a number as it is, and any other text in quotes."""
     return text if _NUMBER.fullmatch(text) else repr(text[:_SHOWN_CHARS])
+
+
+def parse_addresses(text: str, option: str) -> list[str]:
+    """Return the addresses of brokers that an option has, checked.
+
+    Args:
+        option: its name, for the message of an error.
+
+    Raises:
+        Failure: the option is not an address, or several different ones with commas between them.
+    """
+    from ringback.protocol.addresses import check_addresses, split_addresses
+
+    addresses = split_addresses(text)
+    try:
+        return list(check_addresses(addresses if len(addresses) > 1 else addresses[0]))
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"{option}: {error}") from None
 
 
 def parse_player_id(text: str, string_id: bool, name: str) -> PlayerID:

@@ -80,11 +80,13 @@ class Look:
 
     Attributes:
         at: when, in seconds of the monotonic clock.
+        address: the address of the broker that answered.
         players, callbacks: rows as the broker sends them.
         counters: values by name.
     """
 
     at: float
+    address: str
     players: Sequence[Sequence[Any]]
     callbacks: Sequence[Sequence[Any]]
     counters: Mapping[str, int]
@@ -113,7 +115,8 @@ class State:
     """Everything that determines the screen.
 
     Attributes:
-        address: the broker's address.
+        address: the address of the broker that answered last; before that, the one or several that the
+            command was given.
         text: the filter; only rows that contain it are shown.
         typing: keys are letters of the filter.
         problem: why the last look failed; empty if it did not fail.
@@ -137,7 +140,7 @@ class State:
 def take(state: State, look: Look) -> State:
     """Return the state after the broker has answered."""
     figures = state.figures if state.paused and state.figures else _figures(look, state.look)
-    return _clamp(replace(state, look=look, figures=figures, problem=""))
+    return _clamp(replace(state, address=look.address, look=look, figures=figures, problem=""))
 
 
 def _figures(look: Look, before: Look | None) -> Figures:
@@ -147,7 +150,7 @@ def _figures(look: Look, before: Look | None) -> Figures:
     has_server = any(row["side"] == "server" and row["endpoints"] for row in callbacks)
     rows: dict[View, Sequence[Row]] = {View.PLAYERS: players, View.CALLBACKS: callbacks}
     standbys = look.counters.get("servers_standing_by", 0)
-    if before is None or look.at <= before.at:
+    if before is None or look.at <= before.at or look.address != before.address:
         return Figures(look.at, rows, has_server, standbys)
     elapsed_s = look.at - before.at
     calls = {(type(row[0]), row[0]): row[7] for row in before.players if len(row) > 7}

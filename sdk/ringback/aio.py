@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -45,7 +45,8 @@ _ARGUMENTS = """
 
     Args:
         address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
-            address, a server or an operator to the backend's.
+            address, a server or an operator to the backend's. If several brokers act as one: a list of their
+            addresses. The endpoint chooses one, and goes on to another one when it has to.
         player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the
             default: the broker chooses one.
         limits: what the endpoint accepts from others; None, the default: `Limits()`.
@@ -265,7 +266,7 @@ class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
 class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
-    def __init__(self, address: str, **arguments: Unpack[ServerArguments]) -> None:
+    def __init__(self, address: str | Sequence[str], **arguments: Unpack[ServerArguments]) -> None:
         check_names(Role.SERVER, arguments, ServerArguments)
         super().__init__(EndpointOptions(role=Role.SERVER, address=address, **arguments))
 
@@ -299,7 +300,10 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], AsyncioFace):
     __doc__ = f"A player.{_ARGUMENTS}"
 
     def __init__(
-        self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[EndpointArguments]
+        self,
+        address: str | Sequence[str],
+        player_id: PlayerID | None = None,
+        **arguments: Unpack[EndpointArguments],
     ) -> None:
         check_names(Role.PLAYER, arguments, EndpointArguments)
         super().__init__(EndpointOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
@@ -341,6 +345,6 @@ class Operator(
 ):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
-    def __init__(self, address: str, **arguments: Unpack[EndpointArguments]) -> None:
+    def __init__(self, address: str | Sequence[str], **arguments: Unpack[EndpointArguments]) -> None:
         check_names(Role.OPERATOR, arguments, EndpointArguments)
         super().__init__(EndpointOptions(role=Role.OPERATOR, address=address, **arguments))

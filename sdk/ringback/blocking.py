@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -30,7 +30,8 @@ _ARGUMENTS = """
 
     Args:
         address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
-            address, a server or an operator to the backend's.
+            address, a server or an operator to the backend's. If several brokers act as one: a list of their
+            addresses. The endpoint chooses one, and goes on to another one when it has to.
         player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the
             default: the broker chooses one.
         limits: what the endpoint accepts from others; None, the default: `Limits()`.
@@ -221,7 +222,7 @@ class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
 class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
     __doc__ = f"The one server.{_ARGUMENTS}"
 
-    def __init__(self, address: str, **arguments: Unpack[BlockingServerArguments]) -> None:
+    def __init__(self, address: str | Sequence[str], **arguments: Unpack[BlockingServerArguments]) -> None:
         check_names(Role.SERVER, arguments, BlockingServerArguments)
         super().__init__(BlockingOptions(role=Role.SERVER, address=address, **arguments))
 
@@ -254,7 +255,10 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):
     __doc__ = f"A player.{_ARGUMENTS}"
 
     def __init__(
-        self, address: str, player_id: PlayerID | None = None, **arguments: Unpack[BlockingArguments]
+        self,
+        address: str | Sequence[str],
+        player_id: PlayerID | None = None,
+        **arguments: Unpack[BlockingArguments],
     ) -> None:
         check_names(Role.PLAYER, arguments, BlockingArguments)
         super().__init__(BlockingOptions(role=Role.PLAYER, address=address, player_id=player_id, **arguments))
@@ -296,6 +300,6 @@ class Operator(
 ):
     __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
 
-    def __init__(self, address: str, **arguments: Unpack[BlockingArguments]) -> None:
+    def __init__(self, address: str | Sequence[str], **arguments: Unpack[BlockingArguments]) -> None:
         check_names(Role.OPERATOR, arguments, BlockingArguments)
         super().__init__(BlockingOptions(role=Role.OPERATOR, address=address, **arguments))

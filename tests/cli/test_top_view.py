@@ -39,7 +39,7 @@ def look(at: float, *players: list[Any], **counters: int) -> Look:
         ["local:coords", "player", 2, 0, 0, 0, 0.0, None, None, "a newer broker's"],
         ["old", "player", 1],
     ]
-    return Look(at, players, callbacks, counters)
+    return Look(at, ADDRESS, players, callbacks, counters)
 
 
 def state_of(*looks: Look, **settings: Any) -> State:
@@ -195,7 +195,7 @@ def test_the_head_says_how_the_broker_is() -> None:
     never = replace(State(ADDRESS), problem="TIMEOUT: no answer")
     assert head(never, 2.0, 1.0).text == f"{ADDRESS}  no answer, trying again (TIMEOUT: no answer)"
     assert take(lost, look(2.0)).problem == ""
-    nobody = state_of(Look(0.0, [player(1)] * MAX_ROWS, [], {}))
+    nobody = state_of(Look(0.0, ADDRESS, [player(1)] * MAX_ROWS, [], {}))
     assert head(nobody, 0.0, 1.0).text == f"{ADDRESS}  10000+ players  no server with callbacks"
 
 

@@ -34,6 +34,7 @@ from ringback_broker.peers.connection import Side
 _CARRIED = (FrameType.DATA, FrameType.RELAY)
 PROGRESS_TYPE = int(EnvelopeType.PROGRESS)
 BURST = 64
+NAME = "tcp://broker.test:1"
 BROKER, REFUSING, SILENT = "tcp://192.0.2.1:1", "tcp://[2001:db8::1]:", "tcp://[2001:db8::2]:"
 """The addresses of the broker's name: of the broker, and of machines that refuse connections or drop all."""
 
@@ -59,6 +60,7 @@ class EndpointProcess(Process, Shell):
         who: str,
         write: Callable[[Line], None],
         standby: bool = False,
+        brokers: tuple[str, ...] = (NAME,),
     ) -> None:
         super().__init__(world, who)
         self.left_broker: Callable[[], object] = lambda: None
@@ -68,7 +70,7 @@ class EndpointProcess(Process, Shell):
         self.core = Endpoint(
             role,
             self,
-            broker="broker",
+            brokers=brokers,
             player_id=player_id,
             limits=limits,
             standby=standby,
@@ -355,10 +357,10 @@ class EndpointProcess(Process, Shell):
 
     # -- called by the core
 
-    def find_broker(self, number: int) -> None:
-        """Look the broker's name up. Now and then the same answer comes once more, too late."""
+    def find_broker(self, broker: str, number: int) -> None:
+        """Look a broker's name up. Now and then the same answer comes once more, too late."""
         world, weather = self.world, self.world.weather
-        addresses = [BROKER]
+        addresses = [self.address_of(broker)]
         for _ in range(int(world.random.random() * (weather.dead + 1))):
             dead = f"{world.random.choice([REFUSING, SILENT])}{len(addresses)}"
             addresses.insert(int(world.random.random() * (len(addresses) + 1)), dead)
@@ -373,6 +375,10 @@ class EndpointProcess(Process, Shell):
         if world.chance(0.2):
             self.later(3 * after_s, self._found, number, found)
 
+    def address_of(self, broker: str) -> str:
+        """Return the numeric address of a broker."""
+        return BROKER
+
     def _found(self, number: int, found: tuple[tuple[str, ...], str]) -> None:
         self.core.take_addresses(number, *found, self.world.now)
         self.wake(0.0)
@@ -382,7 +388,7 @@ class EndpointProcess(Process, Shell):
         if self.world.chance(self.world.weather.missed / 10):
             raise OSError("no descriptor is left")
         dial = self._dialled = object()
-        if address != BROKER:
+        if address.startswith((REFUSING, SILENT)):
             self.world.note(self.name, f"dials {address}")
             if address.startswith(REFUSING):
                 self.later(self.world.weather.delay_s * self.world.random.random(), self._refused, dial)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from sim.broker_process import BrokerProcess
-from sim.endpoint_process import EndpointProcess
+from sim.endpoint_process import NAME, EndpointProcess
 from sim.simulation import Place, Simulation
 
 from ringback.protocol.frames import FrameType, Role
@@ -230,18 +230,26 @@ class RealmProcess(BrokerProcess):
 
 
 class Dialer(EndpointProcess):
-    """An endpoint with the addresses of all nodes. It dials one of them at a time."""
+    """An endpoint that has a list of the nodes' addresses, or one name that leads to any of them."""
 
     sim: RealmSimulation
 
+    def address_of(self, broker: str) -> str:
+        return broker if broker in self.sim.addresses else super().address_of(broker)
+
     def open_link(self, address: str, heartbeat_ms: int) -> None:
-        name = self.world.random.choice(self.sim.names)
+        name = self.sim.addresses.get(address) or self.world.random.choice(self.sim.names)
         self._find = partial(self.sim.router_of, name)
         super().open_link(address, heartbeat_ms)
 
 
 class RealmSimulation(Simulation):
-    """The run of one seed with several nodes."""
+    """The run of one seed with several nodes.
+
+    Attributes:
+        addresses: the name of the node at each address.
+        names: the nodes. At the end one may be gone for good; some endpoints still have its address.
+    """
 
     run_s = REALM_RUN_S
     operations = 150
@@ -252,6 +260,7 @@ class RealmSimulation(Simulation):
         super().__init__(seed, tracing)
         random = self.world.random
         self.names = [f"node{i}" for i in range(random.choice([1, 2, 3, 3, 3]))]
+        self.addresses: dict[str, str] = {}
         self.store = Store()
         self.max_bytes = random.choice([2**20, 2**20, 600])
         self.nodes: dict[str, Node] = {}
@@ -275,6 +284,8 @@ class RealmSimulation(Simulation):
         return None if node is None or not node.process.alive else node.process.routers[side]
 
     def start_broker(self) -> None:
+        if not self.addresses:
+            self.addresses = {f"tcp://192.0.2.{i + 10}:1": name for i, name in enumerate(self.names)}
         for name in self.names:
             self.start_node(name)
 
@@ -288,7 +299,10 @@ class RealmSimulation(Simulation):
 
     def endpoint(self, *arguments: Any) -> EndpointProcess:
         Dialer.sim = self
-        return Dialer(*arguments)
+        some = tuple(self.addresses)
+        if len(some) > 2 and self.world.chance(0.3):
+            some = some[:2]
+        return Dialer(*arguments, some if self.world.chance(0.7) else (NAME,))
 
     def alive_nodes(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.process.alive]
@@ -433,6 +447,11 @@ class RealmSimulation(Simulation):
         for node in self.alive_nodes():
             self._go_on_broker(node.process)
             self._mend_node(node)
+        if len(self.names) > 2 and self.world.chance(0.3):
+            gone = self._one(self.names)
+            self.names.remove(gone)
+            if (node := self.nodes.get(gone)) is not None and node.process.alive:
+                node.process.kill()
         self.world.run(LEASE_S)  # renewals that were lost before may still end a lease
 
     def _whole(self) -> bool:

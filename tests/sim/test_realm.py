@@ -9,6 +9,7 @@ import pytest
 from sim.realm import OperatorSimulation, RealmSimulation
 from sim.simulation import failure_of
 
+from ringback.core.address_round import AddressRound
 from ringback.errors import Code
 from ringback_broker.cluster import claims, neighbours
 from ringback_broker.cluster.claims import Claims
@@ -111,6 +112,21 @@ def nobody_is_told_of_players_who_leave(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Presence, "gone", lambda self, node, encoded_id: None)
 
 
+def endpoints_go_back_to_the_node_that_they_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    following = AddressRound.next_broker
+
+    def mutant(self: AddressRound) -> bool:
+        self.stay()
+        return following(self)
+
+    monkeypatch.setattr(AddressRound, "next_broker", mutant)
+
+
+def endpoints_miss_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    following = AddressRound.next_broker
+    monkeypatch.setattr(AddressRound, "next_broker", lambda self: (following(self), following(self))[0])
+
+
 @pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize(
     ("plant", "faults"),
@@ -124,6 +140,8 @@ def nobody_is_told_of_players_who_leave(monkeypatch: pytest.MonkeyPatch) -> None
         (the_seat_is_taken_from_the_living, ""),
         (nobody_is_told_of_a_node_that_is_gone, ""),
         (nobody_is_told_of_players_who_leave, ""),
+        (endpoints_go_back_to_the_node_that_they_lost, ""),
+        (endpoints_miss_a_node, ""),
     ],
 )
 def test_a_planted_fault_is_found_in_a_realm(

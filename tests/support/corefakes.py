@@ -46,7 +46,9 @@ class FakeShell:
         room: how many more frames the link takes, or None for any number.
         sent: the ID part and the frame of each message that the link took since the last `take_sent`.
         waiting: executions that the test has not started.
-        addresses: the addresses of the broker, or None: the test calls `take_addresses`.
+        addresses: the addresses of each broker, or None: the test calls `take_addresses`.
+        asked: the brokers whose addresses the core asked for.
+        known: the addresses of some brokers, in place of `addresses`.
         dialled: the addresses of the links that were asked for.
         refuses_to_open: the error that `open_link` raises.
         carry: a function that takes the frames instead of `sent`.
@@ -72,6 +74,8 @@ class FakeShell:
     flushes_wanted: int = 0
     refused_sends: int = 0
     addresses: tuple[str, ...] | None = ("tcp://broker",)
+    asked: list[str] = field(default_factory=list)
+    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
     dialled: list[str] = field(default_factory=list)
     refuses_to_open: OSError | None = None
     carry: Callable[[bytes, bytes], None] | None = None
@@ -94,10 +98,13 @@ class FakeShell:
     def late_progress(self, execution: Execution) -> None:
         self.late += 1
 
-    def find_broker(self, number: int) -> None:
+    def find_broker(self, broker: str, number: int) -> None:
         self.lookup = number
-        if self.addresses is not None:
-            self.endpoint.take_addresses(number, self.addresses, "", self.clock.now)
+        self.asked.append(broker)
+        addresses = self.known.get(broker, self.addresses)
+        if addresses is not None:
+            problem = "" if addresses else "no such name"
+            self.endpoint.take_addresses(number, addresses, problem, self.clock.now)
 
     def open_link(self, address: str, heartbeat_ms: int) -> None:
         assert not self.link_open, "a second link beside the first"
@@ -231,6 +238,7 @@ class Desk:
         keys: tuple[str, ...] = ("k",),
         needs_token: bool = False,
         standby: bool = False,
+        brokers: tuple[str, ...] = ("tcp://broker",),
     ) -> None:
         self.clock = clock or Clock()
         self.role = role
@@ -238,7 +246,7 @@ class Desk:
         self.core = Endpoint(
             role,
             self.shell,
-            broker="tcp://broker",
+            brokers=brokers,
             player_id=player_id,
             limits=limits,
             software="test/1",

@@ -80,6 +80,21 @@ class RealmOfProcesses:
         self.ports = free_ports(2) if one_name else None
         self.brokers: dict[str, BrokerProcess] = {}
 
+    @property
+    def players(self) -> list[str]:
+        """The addresses of all nodes for players."""
+        return [broker.players for broker in self.brokers.values()]
+
+    @property
+    def backends(self) -> list[str]:
+        """The addresses of all nodes for the server and operators."""
+        return [broker.backend for broker in self.brokers.values()]
+
+    def node_of(self, endpoint: Any) -> str | None:
+        """Return the name of the node that an endpoint has a link to; None if it has none."""
+        nodes = {address: name for name, broker in self.brokers.items() for address in _both(broker)}
+        return nodes.get(endpoint.link_address)
+
     def __enter__(self) -> Self:
         with self._stack:
             folder = Path(tempfile.mkdtemp(prefix="realm"))
@@ -146,26 +161,26 @@ class RealmOfProcesses:
 
     # -- endpoints. Each begins when this returns, and ends with the realm
 
-    def server(self, node: str, **options: Any) -> Server:
+    def server(self, node: str | list[str], **options: Any) -> Server:
         """Start a server with three callbacks. `never` does not reply.
 
         Args:
-            node: its name, or an address.
+            node: its name, or an address, or several.
         """
-        address = node if "://" in node else self.brokers[node].backend
+        address = self.brokers[node].backend if isinstance(node, str) and node in self.brokers else node
         server = Server(address, connect_timeout=60, **options)
         server.register_server_callback("echo", lambda source, payload: [source, payload])
         server.register_server_callback("node", lambda source, payload: node)
         server.register_server_callback("never", lambda source, payload, cb: None)
         return self._begin(server)
 
-    def player(self, node: str, *player_id: Any, **options: Any) -> Player:
+    def player(self, node: str | list[str], *player_id: Any, **options: Any) -> Player:
         """Start a player with three callbacks.
 
         Args:
-            node: its name, or an address.
+            node: its name, or an address, or several.
         """
-        address = node if "://" in node else self.brokers[node].players
+        address = self.brokers[node].players if isinstance(node, str) and node in self.brokers else node
         player = Player(address, *player_id, connect_timeout=60, **options)
         player.register_client_callback("echo", lambda payload: payload)
         player.register_client_callback("node", lambda payload: node)
@@ -190,6 +205,10 @@ class RealmOfProcesses:
         endpoint.start()
         self._stack.callback(endpoint.close)
         return endpoint
+
+
+def _both(broker: BrokerProcess) -> tuple[str, str]:
+    return broker.players, broker.backend
 
 
 def outcome(make: Callable[[], Any], timeout: float = 30.0) -> Any:

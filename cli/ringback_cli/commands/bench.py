@@ -21,6 +21,7 @@ from ringback_cli.options import (
     BrokerKeyOption,
     KeyFileOption,
     PlayersOption,
+    parse_addresses,
     whole_number,
 )
 from ringback_cli.output import print_json, print_line
@@ -158,7 +159,7 @@ def _in_flight(text: str) -> list[int]:
 
 
 def _spec(
-    role: str, address: str, option: str, key_file: str | None, key_option: str, broker_key: str | None
+    role: str, text: str, option: str, key_file: str | None, key_option: str, broker_key: str | None
 ) -> dict[str, Any]:
     """Return the specification of a process for `ringback_cli.load`.
 
@@ -166,18 +167,14 @@ def _spec(
         Failure: the address, the key file or the broker's key is wrong.
     """
     from ringback import Player, Server
-    from ringback.protocol.addresses import check_address
 
+    addresses = parse_addresses(text, option)
     settings: dict[str, Any] = {"key_file": key_file, "broker_key": broker_key}
     try:
-        check_address(address, bind=False)
-    except ValueError as error:
-        raise Failure(Exit.USAGE, f"{option}: {error}") from None
-    try:
-        (Server if role == "server" else Player)(address, **settings)
+        (Server if role == "server" else Player)(addresses, **settings)
     except ValueError as error:
         raise Failure(Exit.USAGE, f"{key_option}, --broker-key: {error}") from None
-    return {"role": role, "address": address, "settings": settings}
+    return {"role": role, "address": addresses, "settings": settings}
 
 
 def _measure(

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ringback_cli.connection import Connection, connects, result_of
-from ringback_cli.options import seconds
+from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import parse_addresses, seconds
 from ringback_cli.output import print_json
 
 MOST_GRACE_S = 86400
@@ -35,6 +36,9 @@ def drain(
 
     Example: ringback drain --grace 30
     """
+    if len(addresses := parse_addresses(connection.backend, "--backend")) > 1:
+        reason = f"only one broker drains at a time, so give one address, not {len(addresses)}"
+        raise Failure(Exit.USAGE, f"--backend: {reason}")
     with connection.operator() as operator:
         result_of(operator.drain(grace, timeout=connection.left_s()))
     print_json({"draining": connection.backend})

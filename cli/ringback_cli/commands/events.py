@@ -82,7 +82,7 @@ def _follow(
         _print_event(row, as_json)
     if not as_json:
         who = "" if player_id is None else f" of player {player_id!r}"
-        hint(f"waiting for new events{who} at {connection.backend}; Ctrl-C ends it")
+        hint(f"waiting for new events{who} at {operator.address}; Ctrl-C ends it")
     seen = rows[-1][0] if rows else 0
     while connection.time_limit.next_round():
         for row in all_rows(operator, "events", connection, after=seen):

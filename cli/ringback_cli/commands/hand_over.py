@@ -16,4 +16,4 @@ def hand_over(connection: Connection) -> None:
     """
     with connection.operator() as operator:
         result_of(operator.hand_over(timeout=connection.left_s()))
-    print_json({"handed_over": connection.backend})
+        print_json({"handed_over": operator.address})

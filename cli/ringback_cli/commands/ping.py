@@ -44,11 +44,12 @@ def ping(
             result_of(operator.ping(timeout=connection.left_s()))
             round_trips_ms.append(round((time.perf_counter() - begun_at) * 1000, 3))
             step()
+        broker = operator.address
     ranked = sorted(round_trips_ms)
     quantiles = {name: ranked[round(share * (count - 1))] for name, share in _SHARES.items()}
     if as_json:
         named = {f"{name}_ms": value for name, value in quantiles.items()}
-        print_json({"broker": connection.backend, "round_trips_ms": round_trips_ms, **named})
+        print_json({"broker": broker, "round_trips_ms": round_trips_ms, **named})
     else:
         heads = ["broker", "round trips", *(f"{name} ms" for name in quantiles)]
-        print_table(heads, [[connection.backend, count, *quantiles.values()]])
+        print_table(heads, [[broker, count, *quantiles.values()]])

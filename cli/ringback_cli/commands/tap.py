@@ -142,7 +142,7 @@ def _calls(
         if time.monotonic() >= renew_at:
             _watch(operator, connection, watched, WATCH_S)
             if not renew_at and not as_json:
-                hint(f"watching {_described(watched)} at {connection.backend}; Ctrl-C ends it")
+                hint(f"watching {_described(watched)} at {operator.address}; Ctrl-C ends it")
             renew_at = time.monotonic() + WATCH_S / 2
         rows, following = result_of(operator.query("calls", after=seen, timeout=connection.left_s()))
         for row in rows:

@@ -137,7 +137,7 @@ def _look(operator: Operator, connection: Connection) -> Look:
     players = list(islice(each_row(operator, "players", connection), MAX_ROWS))
     callbacks = list(islice(each_row(operator, "callbacks", connection), MAX_ROWS))
     counters = {row[0]: row[1] for row in all_rows(operator, "counters", connection)}
-    return Look(time.monotonic(), players, callbacks, counters)
+    return Look(time.monotonic(), operator.address, players, callbacks, counters)
 
 
 def _after(state: State, answer: Look | Exception) -> State:

@@ -85,7 +85,7 @@ class RoleBase(ABC, Generic[C, G]):
         self._endpoint = shell.endpoint = Endpoint(
             options.role,
             shell,
-            broker=options.address,
+            brokers=options.addresses,
             player_id=options.player_id,
             limits=options.accepts,
             software=f"ringback-python/{__version__}",
@@ -126,14 +126,17 @@ class RoleBase(ABC, Generic[C, G]):
         kind = type(self)
         module = self._module if kind.__module__.startswith("ringback.") else kind.__module__
         player_id = self._endpoint.player_id
-        arguments = repr(self.address) if player_id is None else f"{self.address!r}, {player_id!r}"
+        addresses = self.addresses
+        arguments = repr(list(addresses) if len(addresses) > 1 else self.address)
+        if player_id is not None:
+            arguments += f", {player_id!r}"
         return f"{module}.{kind.__qualname__}({arguments})"
 
     def _state(self) -> str:
         if self._shell.foreign:
             return "of the parent process"
         if self.connected:
-            return "connected"
+            return "connected" if len(self.addresses) == 1 else f"connected to {self.address}"
         return "connecting" if self._shell.running else "not started, or closed"
 
     def __reduce__(self) -> NoReturn:
@@ -144,8 +147,17 @@ class RoleBase(ABC, Generic[C, G]):
 
     @property
     def address(self) -> str:
-        """The broker's address, as it was passed to the constructor."""
-        return self._options.address
+        """The broker's address, as it was passed to the constructor.
+
+        Of several, it is the one of the present link. Without a link, it is the one that was tried last, or
+        will be tried first.
+        """
+        return self._endpoint.broker
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses that were passed to the constructor, in their order there."""
+        return self._options.addresses
 
     @property
     def _log_name(self) -> str:
@@ -183,7 +195,7 @@ class RoleBase(ABC, Generic[C, G]):
         Also usable as a decorator.
 
         Args:
-            listener: a function of the broker's address, a str. It may be a coroutine function.
+            listener: a function of `address`, a str. It may be a coroutine function.
 
         Returns:
             The listener.

@@ -58,7 +58,8 @@ class ShellBase(Shell):
         self._token = options.token
         self._link: Link | None = None
         one_only = options.role is Role.SERVER or options.player_id is not None
-        self.lifetime = Lifetime((options.address, options.role, options.player_id) if one_only else None)
+        place = (options.role, options.player_id) if one_only else None
+        self.lifetime = Lifetime(place, options.addresses)
 
     def hold_if_needed(self) -> None:
         """Hold the endpoint while it is started and has callbacks or listeners."""
@@ -89,14 +90,15 @@ class ShellBase(Shell):
     def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a function of the core on the core's thread, soon."""
 
-    def find_broker(self, number: int) -> None:
-        found = resolver.find(self._options.address, self, partial(self._found, number))
+    def find_broker(self, broker: str, number: int) -> None:
+        found = resolver.find(broker, self, partial(self._found, number))
         if found is not None:
             self._take_addresses(number, found)
 
     def forget_broker(self) -> None:
         """Ask for no addresses any more: this endpoint is closed."""
-        resolver.forget(self._options.address, self)
+        for broker in self._options.addresses:
+            resolver.forget(broker, self)
 
     @abstractmethod
     def _found(self, number: int, found: Found) -> None:

@@ -51,17 +51,25 @@ class Lifetime:
     """What a shell knows about the life of its endpoint.
 
     Args:
-        place: what only one endpoint may have at a time: the broker's address, role and ID.
+        place: what only one endpoint of a broker may have at a time, role and ID; None for an endpoint that
+            is in nobody's way.
+        addresses: those of the broker, or of several that act as one.
     """
 
-    def __init__(self, place: tuple[object, ...] | None) -> None:
-        self.place = place
+    def __init__(self, place: tuple[object, ...] | None, addresses: tuple[str, ...]) -> None:
+        self._place = place
+        self._addresses = addresses
         self._endpoint: weakref.ref[Any] | None = None
         self._held: Any = None
 
     def belongs_to(self, endpoint: Any) -> None:
         """Take note of the endpoint, without holding it."""
         self._endpoint = weakref.ref(endpoint)
+
+    def is_in_the_way_of(self, other: Lifetime) -> bool:
+        """Return whether this endpoint has the place that another one wants."""
+        same = self._place is not None and self._place == other._place
+        return same and not set(self._addresses).isdisjoint(other._addresses)
 
     def hold(self, wanted: bool) -> None:
         """Hold the endpoint if it is wanted, and let it go otherwise."""
@@ -135,9 +143,8 @@ def explained(error: Exception | None, shell: Startable) -> Exception | None:
     """Return the error of a start, with advice if an endpoint of this process is in the way."""
     if not isinstance(error, (IDTaken, ServerTaken)):
         return error
-    place = shell.lifetime.place
     for other in started.running():
-        if other is not shell and place is not None and other.lifetime.place == place:
+        if other is not shell and other.lifetime.is_in_the_way_of(shell.lifetime):
             what = "server" if isinstance(error, ServerTaken) else "player with this ID"
             return _with_advice(
                 error,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from ringback._argument_names import advice
 from ringback._runtime.call_context import check_timeout
 from ringback._runtime.link_keys import Token, link_keys
-from ringback.protocol.addresses import check_address
+from ringback.protocol.addresses import check_addresses
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import MAX_HEARTBEAT_S, PLAYER_HEARTBEAT_S, TRUSTED_HEARTBEAT_S, Limits
 from ringback.protocol.player_ids import PlayerID, check_player_id
@@ -83,6 +83,7 @@ class EndpointOptions:
     The docstrings of the endpoints describe the arguments.
 
     Attributes:
+        addresses: the address, or those of the list, in the order in which they were given.
         keys: the endpoint's key pair, with the broker's public key; None for a link without encryption.
 
     Raises:
@@ -91,7 +92,7 @@ class EndpointOptions:
     """
 
     role: Role
-    address: str
+    address: str | Sequence[str]
     player_id: PlayerID | None = None
     limits: Limits | None = None
     connect_timeout: float = 5.0
@@ -100,10 +101,11 @@ class EndpointOptions:
     broker_key: str | None = None
     token: Token | None = field(default=None, repr=False)
     standby: bool = False
+    addresses: tuple[str, ...] = field(init=False)
     keys: KeyPair | None = field(init=False)
 
     def __post_init__(self) -> None:
-        check_address(self.address, bind=False)
+        object.__setattr__(self, "addresses", check_addresses(self.address))  # the dataclass is frozen
         if self.player_id is not None:
             if self.role is not Role.PLAYER:
                 raise TypeError(f"only a player may have a player_id, not a {self.role}")
@@ -118,7 +120,7 @@ class EndpointOptions:
         if type(self.standby) is not bool:
             raise TypeError(f"standby must be a bool, not {type(self.standby).__name__}")
         keys = link_keys(self.role, self.key_file, self.broker_key, self.token)
-        object.__setattr__(self, "keys", keys)  # the dataclass is frozen
+        object.__setattr__(self, "keys", keys)
 
     @property
     def accepts(self) -> Limits:

@@ -74,7 +74,7 @@ class Endpoint:
         role: Role,
         shell: Shell,
         *,
-        broker: str,
+        brokers: tuple[str, ...],
         player_id: PlayerID | None = None,
         limits: Limits | None = None,
         software: str = "",
@@ -108,7 +108,7 @@ class Endpoint:
             role,
             shell,
             outbox,
-            broker=broker,
+            brokers=brokers,
             player_id=player_id,
             heartbeat_ms=heartbeat_ms,
             needs_token=needs_token,
@@ -171,6 +171,11 @@ class Endpoint:
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint, and the link stands."""
         return self._link_state.up
+
+    @property
+    def broker(self) -> str:
+        """The address of the program's that the present link goes to, or that is or was tried last."""
+        return self._link.broker
 
     @property
     def link_address(self) -> str | None:

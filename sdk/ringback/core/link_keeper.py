@@ -8,8 +8,8 @@ from ringback.core.address_round import AddressRound
 from ringback.core.link_state import WELCOME_WITHIN_S, Due, LinkState
 from ringback.core.outbox import Outbox
 from ringback.core.shell import EndpointEvent, Shell
+from ringback.core.start_errors import refused_by_all, unreachable
 from ringback.errors import (
-    BrokerUnreachable,
     ConnectionLost,
     Draining,
     LinkError,
@@ -30,6 +30,9 @@ killed a moment ago."""
 
 RESOLVED_WITHIN_S = 10.0
 """A lookup of the broker's name is reported if it takes longer, and asked for again."""
+
+_ELSEWHERE = frozenset({RejectCode.DRAINING, RejectCode.FULL})
+"""Refusals that say nothing about the endpoint: the next address may let it in."""
 
 _STILL_LOOKING = "its name is not resolved yet; check DNS"
 
@@ -60,7 +63,7 @@ class LinkKeeper:
         shell: Shell,
         outbox: Outbox,
         *,
-        broker: str,
+        brokers: tuple[str, ...],
         player_id: PlayerID | None,
         heartbeat_ms: int,
         needs_token: bool,
@@ -72,7 +75,7 @@ class LinkKeeper:
         """Make a keeper that has not started.
 
         Args:
-            broker: the address of the broker, for messages.
+            brokers: the address of the broker, or those of several that act as one.
             standby: whether this is a server that waits while another one acts.
             random: return a number from 0 to 1, to spread attempts.
             hello: return the HELLO of a new link, with a token.
@@ -86,14 +89,14 @@ class LinkKeeper:
         self.retiring = False
         self._shell = shell
         self._outbox = outbox
-        self._broker = broker
         self._named_itself = player_id is not None
         self._needs_token = needs_token
         self.standby = standby
         self._has_left = False
         self._token: str | None = None
         self._asked = 0
-        self._round = AddressRound(broker)
+        self._has_token = False
+        self._round = AddressRound(brokers, random)
         self._looking = False
         self._fetching = False
         self._found = False
@@ -101,8 +104,14 @@ class LinkKeeper:
         self._drop_peers = drop_peers
         self.start_by: float | None = None
         self._last_problem = ""
+        self._refusal: LinkError | None = None
         self._last_refusal: LinkError | None = None
         self._announced = False
+
+    @property
+    def broker(self) -> str:
+        """The address of the program's that the present link goes to, or that is or was tried last."""
+        return self._round.broker
 
     @property
     def address(self) -> str | None:
@@ -122,7 +131,8 @@ class LinkKeeper:
             return ConnectionLost("this server has handed over and left the broker", executed="no")
         if self.link_state.state is SessionState.DRAINING:
             return Draining("the broker is stopping")
-        return ConnectionLost(f"there is no link to the broker at {self._broker} now", executed="no")
+        broker = "a broker" if self._round.several else f"the broker at {self.broker}"
+        return ConnectionLost(f"there is no link to {broker} now", executed="no")
 
     # -- it is opened
 
@@ -130,36 +140,42 @@ class LinkKeeper:
         """Open the first link; it is tried again until the timeout is over."""
         self.start_by = now + timeout_s
         self._has_left = self.retiring = False
-        self._last_problem, self._last_refusal = "", None
+        self._last_problem, self._refusal, self._last_refusal = "", None, None
         self._looking = self._fetching = self._found = False
         self._round.end()
+        self._round.stay()
         self.link_state.start(now)
 
     def _open(self, now: float) -> None:
-        """Try the next address of this round, or begin a round: ask for the addresses."""
-        if self._round.more:
+        """Try the next IP of this broker, or ask for those of the next broker, which may begin a round."""
+        if self._round.more_ips:
             self._connect(now)
         elif self._looking:
             self._looking = False
             self.link_state.opened(now)
             self.lost(now, _STILL_LOOKING)
         else:
-            self._round.end()
+            if self._round.next_broker():
+                self._has_token = False
             self._asked += 1
             self._looking = True
-            self.link_state.waits(now + RESOLVED_WITHIN_S)
-            self._shell.find_broker(self._asked)
+            within_s = RESOLVED_WITHIN_S
+            if self._round.more_brokers:
+                within_s = self._round.lookup_s(now, self._welcome_by(now))
+            self.link_state.waits(now + within_s)
+            self._shell.find_broker(self.broker, self._asked)
 
     def take_addresses(self, number: int, addresses: tuple[str, ...], problem: str, now: float) -> None:
-        """Try these addresses of the broker in turn. Without any, try again later."""
+        """Try these addresses of the broker in turn. Without any, go on without this broker."""
         if number != self._asked or not self._looking or self.link_state.closed:
             return
-        self._looking, self._found = False, bool(addresses)
+        self._looking = False
+        self._found = bool(addresses) or (self._round.several and self._found)
         self._round.begin(addresses)
         if not addresses:
             self.link_state.opened(now)
             self.lost(now, problem)
-        elif self._needs_token:
+        elif self._needs_token and not self._has_token:
             self.link_state.waits()
             self._fetching = True
             self._shell.fetch_token(self._asked)
@@ -177,13 +193,12 @@ class LinkKeeper:
             self.link_state.opened(now)
             self.lost(now, f"no token: {type(error).__name__}: {reason_of(error)}")
         else:
-            self._token = token
+            self._token, self._has_token = token, True
             self._connect(now)
 
     def _connect(self, now: float) -> None:
         hello = self._hello(self._token)
-        by = now + WELCOME_WITHIN_S
-        within_s = self._round.next(now, by if self.start_by is None else min(by, self.start_by))
+        within_s = self._round.next(now, self._welcome_by(now))
         if not self._round.more:
             within_s = WELCOME_WITHIN_S
         try:
@@ -195,21 +210,26 @@ class LinkKeeper:
         self.link_state.opened(now, within_s)
         self._shell.send(b"", encode(hello))
 
+    def _welcome_by(self, now: float) -> float:
+        by = now + WELCOME_WITHIN_S
+        return by if self.start_by is None else min(by, self.start_by)
+
     def welcomed(self, welcome: control.Welcome, now: float) -> None:
         """Take note that the broker has welcomed this endpoint, and tell those who wait for it."""
         self.link_state.welcomed(welcome.lease_ms / 1000, now)
         self._round.answered()
         self._round.end()
         if self._last_problem and self.start_by is None:
-            self._shell.warn("the link to %s is back", self._broker)
-        self._last_problem = ""
+            text = "there is a link again, to %s" if self._round.several else "the link to %s is back"
+            self._shell.warn(text, self.broker)
+        self._last_problem, self._refusal = "", None
         self._announced = True
         self.player_id = welcome.player_id
         self.ticket = welcome.ticket or b""
         self.node = welcome.node
         if self.start_by is not None:
             self._started(None)
-        self._shell.event(EndpointEvent.CONNECTED, self._broker)
+        self._shell.event(EndpointEvent.CONNECTED, self.broker)
 
     # -- it ends
 
@@ -222,7 +242,7 @@ class LinkKeeper:
             return
         for_good = for_good or self.retiring
         self._shell.close_link()
-        self._last_refusal = refusal
+        self._refusal = refusal or self._refusal
         self._round.failed(why)
         if more := self._round.more:
             self.link_state.failed(now)
@@ -233,13 +253,19 @@ class LinkKeeper:
         self._drop_peers(f"the link to the broker was lost: {why}", False)
         if more:
             return
-        why = self._round.summary()
+        self._last_refusal, self._refusal = refused_by_all(self._round, self._refusal), None
+        if self.start_by is not None and self._last_refusal is not None and self._round.all_full:
+            self._start_failed(self._last_refusal)
+            return
+        if not self._announced:
+            why = self._round.summary()
         if self.start_by is None and why != self._last_problem:
             then = "this endpoint does not connect again until you start it"
             if not for_good:
                 then = f"next attempt in {self.link_state.opens_in(now):.2g} s"
             text = "the link to %s was lost (%s); %s" if self._announced else "no link to %s (%s); %s"
-            self._shell.warn(text, self._broker, why, then)
+            broker = "a broker" if self._round.several and not self._announced else self.broker
+            self._shell.warn(text, broker, why, then)
         self._last_problem = why
         if self._announced:
             self._announced = False
@@ -258,12 +284,16 @@ class LinkKeeper:
             again = self.heartbeat_ms < reject.heartbeat_ms <= 1000 * MAX_HEARTBEAT_S
             if again:  # keep the new interval: the old one would be refused again
                 self.heartbeat_ms = reject.heartbeat_ms
+                self._round.stay()
         if reject.code is RejectCode.UNAUTHORIZED and not self._named_itself:
             self.player_id = None  # an ID that the broker gave once may no longer be allowed
-        if reject.code is not RejectCode.DRAINING:  # a broker that stops sends its peers elsewhere
+        if reject.code is RejectCode.FULL:
+            self._round.is_full()
+            again = True  # unless all brokers are full; see `lost`
+        if reject.code not in _ELSEWHERE:
             self._round.answered()
             self._round.end()
-        error = refused(reject.code, f"the broker at {self._broker} refuses: {reject.reason}")
+        error = refused(reject.code, f"the broker at {self.broker} refuses: {reject.reason}")
         if reject.code is RejectCode.SERVER_TAKEN and self.standby and self.start_by is not None:
             self._started(None)  # an older broker lets nobody stand by: each attempt asks anew
         if self.start_by is not None and not again:
@@ -310,7 +340,7 @@ class LinkKeeper:
     def tick(self, now: float) -> None:
         """Do what is due: give up a start or a silent broker, open a link, send a PING."""
         if self.start_by is not None and now >= self.start_by:
-            self._start_failed(self._last_refusal or self._unreachable())
+            self._start_failed(self._refusal or self._last_refusal or self._unreachable())
         due = self.link_state.due(now)
         if due is Due.OPEN:
             self._open(now)
@@ -320,17 +350,11 @@ class LinkKeeper:
             self.link_state.sent(now)
             self._outbox.add_control(encode(control.Ping()))
 
-    def _unreachable(self) -> BrokerUnreachable:
-        if self.link_state.state is not None and self._round.address != self._broker:
-            self._round.failed("no answer")
-        why = self._last_problem
-        if not why:
-            waits_for = _STILL_LOOKING if self._looking else _STILL_FETCHING if self._fetching else ""
-            why = waits_for or self._round.summary()
-        if not self._found:
-            return BrokerUnreachable(f"the broker at {self._broker} cannot be found: {why}")
-        detail = f" ({why})" if why else ""
-        return BrokerUnreachable(
-            f"no broker answered at {self._broker} in time{detail};"
-            " start one with `ringback broker`, or give its address"
+    def _unreachable(self) -> LinkError:
+        return unreachable(
+            self._round,
+            waits_for=_STILL_LOOKING if self._looking else _STILL_FETCHING if self._fetching else "",
+            is_tried=self.link_state.state is not None,
+            found=self._found,
+            last_round=self._last_problem,
         )

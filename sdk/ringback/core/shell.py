@@ -24,8 +24,8 @@ class Shell(Replier, Protocol):
     """The effects of the core. The core calls all of them on the I/O thread, except those of `Replier`.
     None of them may block."""
 
-    def find_broker(self, number: int) -> None:
-        """Find the numeric addresses of the broker, now or later and elsewhere, and give them to
+    def find_broker(self, broker: str, number: int) -> None:
+        """Find the numeric addresses of a broker, now or later and elsewhere, and give them to
         `Endpoint.take_addresses` with this number."""
 
     def open_link(self, address: str, heartbeat_ms: int) -> None:

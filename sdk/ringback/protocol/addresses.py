@@ -6,7 +6,7 @@ libzmq itself reads port 99999 as 34463, and waits for ever for a host name that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -20,8 +20,14 @@ MAX_LABEL_BYTES = 63
 MAX_ADDRESSES = 16
 """How many addresses of one name are tried."""
 
+MAX_BROKERS = 64
+"""How many addresses of brokers an endpoint may be given."""
+
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
+_COMMA = re.compile(r"\s*,\s*(?=(?:tcp|ipc)://)")
+"""A comma between two addresses. The path of a Unix socket may have commas too."""
+
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5}|\*)")
 
 
@@ -38,6 +44,9 @@ def check_address(address: Any, *, bind: bool) -> str:
     """
     if type(address) is not str:
         raise TypeError(f"an address must be a str, not {type(address).__name__}")
+    if _COMMA.search(address):
+        advice = "a broker listens at one address of each side" if bind else "give several as a list of str"
+        raise ValueError(f"an address must be one address, without commas, not {address!r}: {advice}")
     if address.startswith("ipc://"):
         return _check_ipc(address)
     match = _TCP.fullmatch(address)
@@ -54,6 +63,43 @@ def check_address(address: Any, *, bind: bool) -> str:
     if host != "*":
         _check_host(host, address)
     return f"tcp://{host}:{port}"
+
+
+def check_addresses(addresses: Any) -> tuple[str, ...]:
+    """Return the addresses of brokers to connect to, in their order.
+
+    Args:
+        addresses: one address, or a sequence of different ones: those of brokers that act as one.
+
+    Raises:
+        TypeError: neither a str nor a sequence of str.
+        ValueError: there are none or too many, two are the same, or one is not an address to connect to.
+    """
+    if isinstance(addresses, str):
+        check_address(addresses, bind=False)
+        return (addresses,)
+    if not isinstance(addresses, Sequence) or isinstance(addresses, bytes | bytearray | memoryview):
+        raise TypeError(f"an address must be a str, or a list of str, not {type(addresses).__name__}")
+    if not 1 <= len(addresses) <= MAX_BROKERS:
+        raise ValueError(f"a list of addresses must have 1 to {MAX_BROKERS} of them, not {len(addresses)}")
+    seen: dict[str, str] = {}
+    for number, address in enumerate(addresses, 1):
+        try:
+            checked = check_address(address, bind=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"address {number} of the list: {error}") from None
+        if checked.startswith("tcp://"):
+            host, port = split_tcp(checked)
+            checked = f"{host.lower()}:{port}"
+        if checked in seen:
+            raise ValueError(f"the addresses of a list must differ: {seen[checked]!r} and {address!r} do not")
+        seen[checked] = address
+    return tuple(addresses)
+
+
+def split_addresses(text: str) -> list[str]:
+    """Return the addresses of a text in which commas separate them. They are not checked."""
+    return _COMMA.split(text.strip())
 
 
 def _check_host(host: str, address: str) -> None:
@@ -80,6 +126,8 @@ def _check_host(host: str, address: str) -> None:
             f"the host of an address must have at most {MAX_HOST_BYTES} bytes, and 1 to {MAX_LABEL_BYTES}"
             f" between dots, not {host!r}"
         )
+    if "," in encoded:
+        raise ValueError(f"the host of an address must be one name or IP, not {host!r}")
     if not encoded.isprintable():
         raise ValueError(f"the host of an address must be printable, not {host!r}")
 

@@ -115,7 +115,7 @@ class Network:
             self._faults = faults
 
     def _of(self, endpoints: tuple[RoleBase[Any, Any], ...]) -> list[Proxy]:
-        """Return the proxies of endpoints, without any those of all.
+        """Return the proxies of endpoints, all of an endpoint with several addresses; without any, of all.
 
         Raises:
             TypeError: one of them is not an endpoint.
@@ -123,11 +123,14 @@ class Network:
         """
         if not endpoints:
             return list(self._proxies.values())
+        proxies: dict[Proxy, None] = {}
         for endpoint in endpoints:
             check_endpoint(endpoint)
-            if endpoint.address not in self._proxies:
+            links = [self._proxies[address] for address in endpoint.addresses if address in self._proxies]
+            proxies |= dict.fromkeys(links)
+            if not links:
                 raise ValueError(
                     f"{endpoint!r} does not connect through this network: make it with ringback_endpoints or"
                     " ringback_aio_endpoints, or at the address ringback_broker.players or .backend"
                 )
-        return list(dict.fromkeys(self._proxies[endpoint.address] for endpoint in endpoints))
+        return list(proxies)

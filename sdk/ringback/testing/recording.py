@@ -182,7 +182,7 @@ def recording(recorder: Recorder, is_ours: Callable[[str], bool]) -> Iterator[No
     No endpoint asks for a recorder, so that it costs nothing where there is none.
 
     Args:
-        is_ours: return whether the endpoints with an address are recorded.
+        is_ours: return whether the endpoints that were given an address are recorded.
     """
     trigger = RoleBase._trigger
 
@@ -195,7 +195,7 @@ def recording(recorder: Recorder, is_ours: Callable[[str], bool]) -> Iterator[No
         *others: Any,
         **named: Any,
     ) -> Any:
-        if not is_ours(endpoint.address):
+        if not any(map(is_ours, endpoint.addresses)):
             return trigger(endpoint, kind, encoded_id, key, payload, *others, **named)
         copied = _copied(payload)
         call = trigger(endpoint, kind, encoded_id, key, payload, *others, **named)

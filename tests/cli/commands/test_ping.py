@@ -12,6 +12,20 @@ def table(output: str) -> list[list[str]]:
     return [line.split() for line in output.splitlines()]
 
 
+def test_ping_with_several_addresses(shop: Any) -> None:
+    """It names the one that answered."""
+    for backend in (f"tcp://127.0.0.1:1,{shop.broker.backend}", f"{shop.broker.backend}, tcp://127.0.0.1:1"):
+        code, output, errors = shop.run("ping", "--backend", backend, "--count", "1", "--json")
+        assert (code, errors) == (Exit.OK, "")
+        assert json.loads(output)["broker"] == shop.broker.backend
+    code, output, errors = shop.run(
+        "ping", "--backend", "tcp://127.0.0.1:1,tcp://127.0.0.2:1", "--timeout", "0.5"
+    )
+    assert (code, output) == (Exit.NO_BROKER, "")
+    for ip in ("127.0.0.1", "127.0.0.2"):
+        assert f"tcp://{ip}:1: the connection was refused" in errors
+
+
 def test_ping(shop: Any) -> None:
     code, output, errors = shop.run("ping", "--count", "20")
     assert (code, errors) == (Exit.OK, "")

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from ringback.protocol.addresses import (
     MAX_ADDRESSES,
+    MAX_BROKERS,
     MAX_IPC_PATH_BYTES,
     check_address,
+    check_addresses,
     dialled,
     in_turn,
     is_local,
     is_numeric,
+    split_addresses,
     split_tcp,
 )
 
@@ -196,3 +199,81 @@ def test_families_take_turns(ips: list[str], order: list[str]) -> None:
 
 def test_the_addresses_of_a_name_are_bounded() -> None:
     assert len(in_turn([f"10.0.0.{number}" for number in range(200)], 7)) == MAX_ADDRESSES
+
+
+# -- several
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        "tcp://a.test:1",
+        "ipc:///run/a,b",
+        ["tcp://a.test:1"],
+        ("tcp://a.test:1", "tcp://a.test:2", "tcp://b.test:1"),
+        ["tcp://a.test:1", "ipc:///run/a", "ipc:///run/A", "tcp://[::1]:1"],
+        [f"tcp://a.test:{port}" for port in range(1, MAX_BROKERS + 1)],
+    ],
+)
+def test_good_lists_are_returned(addresses: Any) -> None:
+    expected = (addresses,) if isinstance(addresses, str) else tuple(addresses)
+    assert check_addresses(addresses) == expected
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ([], "a list of addresses must have 1 to 64 of them, not 0"),
+        ([f"tcp://a.test:{port}" for port in range(1, MAX_BROKERS + 2)], "1 to 64 of them, not 65"),
+        (["tcp://a.test:1", "tcp://a.test:0"], "address 2 of the list: a port must be from 1"),
+        (["tcp://a.test:1", "a.test:2"], "address 2 of the list: an address must be tcp://HOST:PORT"),
+        (["tcp://a.test:1"] * 2, "must differ: 'tcp://a.test:1' and 'tcp://a.test:1' do not"),
+        (["tcp://a.test:01", "tcp://b.test:1", "tcp://A.test:1"], "'tcp://a.test:01' and 'tcp://A.test:1'"),
+        (["ipc:///run/a", "ipc:///run/a"], "must differ"),
+        ("tcp://a.test:1,tcp://b.test:1", "without commas, .*: give several as a list of str"),
+        ("tcp://a.test:1 , ipc:///run/a", "without commas"),
+        ("ipc:///run/a,tcp://b.test:1", "without commas"),
+        (["tcp://a.test:1,tcp://b.test:1"], "address 1 of the list: .* without commas"),
+        ("tcp://a.test,b.test:1", "the host of an address must be one name or IP, not 'a.test,b.test'"),
+    ],
+)
+def test_bad_lists_are_one_clear_error(addresses: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_addresses(addresses)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        (None, "an address must be a str, or a list of str, not NoneType"),
+        (b"tcp://a.test:1", "not bytes"),
+        ({"tcp://a.test:1"}, "not set"),
+        ({"tcp://a.test:1": 1}, "not dict"),
+        (iter(["tcp://a.test:1"]), "not list_iterator"),
+        (["tcp://a.test:1", 7], "address 2 of the list: an address must be a str, not int"),
+        ([["tcp://a.test:1"]], "address 1 of the list: an address must be a str, not list"),
+    ],
+)
+def test_lists_of_other_types(addresses: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        check_addresses(addresses)
+
+
+def test_a_broker_listens_at_one_address() -> None:
+    with pytest.raises(ValueError, match="a broker listens at one address of each side"):
+        check_address("tcp://a.test:1,tcp://b.test:1", bind=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("tcp://a.test:1", ["tcp://a.test:1"]),
+        (" tcp://a.test:1, tcp://b.test:1 ,ipc:///a ", ["tcp://a.test:1", "tcp://b.test:1", "ipc:///a"]),
+        ("ipc:///run/a,b", ["ipc:///run/a,b"]),
+        ("tcp://a.test:1,b.test:1", ["tcp://a.test:1,b.test:1"]),
+        ("tcp://a.test:1,", ["tcp://a.test:1,"]),
+        ("", [""]),
+    ],
+)
+def test_commas_separate_addresses_in_a_text(text: str, addresses: list[str]) -> None:
+    assert split_addresses(text) == addresses

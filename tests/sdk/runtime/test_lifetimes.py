@@ -211,10 +211,12 @@ def test_endpoints_that_are_left_at_exit(here: HereBroker, filter_: str) -> None
         asyncio.run(left.count(2))
 
 
-@pytest.mark.parametrize("role", ["Server", "Player"])
+@pytest.mark.parametrize("role", ["Server", "Player", "Player with a list"])
 def test_a_cell_that_runs_again(here: HereBroker, face: Face, role: str) -> None:
     """The second run of a notebook's cell: its error says that the first one is in the way."""
-    arguments = (here.backend,) if role == "Server" else (here.players, 7)
+    arguments: Any = (here.backend,) if role == "Server" else (here.players, 7)
+    if role == "Player with a list":
+        role, arguments = "Player", (["tcp://127.0.0.1:1", here.players], 7)
 
     async def run() -> None:
         names: dict[str, Any] = {}
