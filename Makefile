@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup demo cluster-demo check test lint type pure random waiting browser pythons fmt clean \
 	sim faults rows fuzz fuzz-keep soak audit \
-	bench bench-servers bench-quick crowd handshakes metrics-cost neighbours screenshots
+	bench bench-servers bench-quick bench-realm crowd handshakes metrics-cost neighbours screenshots
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -175,6 +175,10 @@ bench: $(VENV)/.bench bench-servers
 ## make bench-quick   compare ringback with loops written by hand for a minute, and fail if it is out of bounds
 bench-quick: setup
 	$(BIN)/python bench/run.py --contenders loops,ringback.aio --scenarios up,down-100 --rounds 3 --seconds 0.6 --check
+
+## make bench-realm   compare calls between two nodes with calls within one and with nats-py, for five minutes
+bench-realm: setup
+	$(BIN)/python bench/realm.py --check
 
 ## make crowd         measure what 10,000 idle players cost the broker
 crowd: setup
