@@ -87,7 +87,7 @@ EXTRAS = {
         for name in ("bucket", "client", "frames", "looking", "problems", "records", "requests", "watch")
     },
     "ringback_broker.daemon.nats_side": {"nats"},
-    "ringback_broker.nats.link": {"nats", "uvloop"},
+    "ringback_broker.nats.link": {"nats"},
     "ringback_broker.nats.login": {"nkeys"},
     "ringback_cli.commands.keys": {"tomlkit"},
     "ringback_cli.output": {"rich"},

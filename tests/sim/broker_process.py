@@ -242,9 +242,9 @@ class _Daemon:
         receivers = [Receiver(router, self.switchboard, has_keys=True) for router in routers]
         realm = self.switchboard.realm
         others = {self._bell: self._bell.take}
-        carriers: Any = {process.inbox: process.inbox.take}
+        inbox = process.inbox
         first = None if realm is None else realm.begin_step
-        self._loop = Loop(self.switchboard, receivers, self._stopping, others, carriers=carriers, first=first)
+        self._loop = Loop(self.switchboard, receivers, self._stopping, others, carrier=inbox, first=first)
         # A real broker goes on after a fault. Here it ends the run.
         parts: list[Any] = [self._loop, *receivers, *(receiver._strangers for receiver in receivers)]
         for part in parts:
@@ -268,7 +268,7 @@ class _Daemon:
         if self._bell.rung:
             ready.add(self._bell)
         if self._process.inbox.waiting:
-            ready.add(self._process.inbox)
+            ready.add(self._process.inbox.fileno())
         return self._loop.step(ready, now)
 
     @property
@@ -279,6 +279,8 @@ class _Daemon:
 class Inbox:
     """What the engine of a realm has heard. The broker's loop takes it, in a step."""
 
+    due = float("inf")
+
     def __init__(self, process: BrokerProcess) -> None:
         self.waiting: deque[Callable[[float], object]] = deque()
         self._process = process
@@ -288,9 +290,15 @@ class Inbox:
             self.waiting.append(heard)
             self._process.nudge()
 
+    def fileno(self) -> int:
+        return 1
+
     def take(self, now: float) -> None:
         while self.waiting:
             self.waiting.popleft()(now)
+
+    def flush(self) -> None:
+        """Do nothing: the simulated engine has what was sent to other nodes."""
 
 
 class BrokerProcess(Process):

@@ -115,8 +115,12 @@ def wait_for(
         if time.monotonic() > deadline:
             told = [(node.contacts, node.failures, node.changes[-3:]) for node in nodes]
             raise AssertionError(f"this did not happen in time: {what}; {told}")
-        ready, _, _ = select.select([node.link for node in nodes], [], [], 0.05)
-        for link in ready:
+        links = [node.link for node in nodes]
+        for link in links:
+            link.flush()
+        due = min(link.due for link in links) - time.monotonic()
+        select.select(links, [], [], min(max(0.0, due), 0.05))
+        for link in links:
             link.take(time.monotonic(), raise_it)
 
 

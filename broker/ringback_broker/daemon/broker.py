@@ -126,9 +126,8 @@ class Broker:
         watch = None if memory is None else UnfinishedWatch(self.switchboard, routers, memory)
         look = None if watch is None else watch.look
         nats, realm = self._nats, self.switchboard.realm
-        carriers = {} if nats is None else {nats.fileno(): nats.take}
         first = None if realm is None else realm.begin_step
-        return Loop(self.switchboard, receivers, self._stopping, others, duties, look, carriers, first)
+        return Loop(self.switchboard, receivers, self._stopping, others, duties, look, nats, first)
 
     @property
     def players(self) -> str:

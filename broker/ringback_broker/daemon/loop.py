@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ringback_broker.daemon.containment import Containment
 from ringback_broker.daemon.receiver import Receiver
@@ -23,6 +23,27 @@ CLOSED_WITHIN_S = 0.1
 end."""
 
 
+class Carrier(Protocol):
+    """Carries frames to other brokers and from them, besides the two sockets.
+
+    Attributes:
+        due: when `take` has something to do, even if nothing comes.
+    """
+
+    @property
+    def due(self) -> float: ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when something has come."""
+        ...
+
+    def take(self, now: float) -> None:
+        """Take what has come, and do what is due."""
+
+    def flush(self) -> None:
+        """Send the frames of this step."""
+
+
 class Loop:
     """One thread's work: take what came, send, and do what is due.
 
@@ -34,8 +55,7 @@ class Loop:
         duties: what else is done at each tick, in this order; each gets the time.
         look: what is done between the ticks too. It gets the time, and returns when it is due again. None:
             nothing.
-        carriers: descriptors over which frames come besides the two sockets, each with the function that
-            takes them; that gets the time.
+        carrier: carries frames besides the two sockets. None: nothing does.
         first: what is done before anything else in each step; it gets the time. None: nothing.
 
     Attributes:
@@ -50,7 +70,7 @@ class Loop:
         others: Mapping[Any, Callable[[float], None]],
         duties: Sequence[Callable[[float], None]] = (),
         look: Callable[[float], float] | None = None,
-        carriers: Mapping[int, Callable[[float], None]] | None = None,
+        carrier: Carrier | None = None,
         first: Callable[[float], None] | None = None,
     ) -> None:
         self.lags = Lags()
@@ -61,7 +81,8 @@ class Loop:
         self._others = tuple(others.items())
         self._duties = tuple(duties)
         self._look = look
-        self._carriers = tuple((carriers or {}).items())
+        self._carrier = carrier
+        self._carrier_fd = -1 if carrier is None else carrier.fileno()
         self._first = first
         self._tick_at = self._due_at = self._flush_at = 0.0
         self._waiting = False
@@ -71,7 +92,8 @@ class Loop:
         routers = [receiver.router for receiver in self._receivers]
         monitors = [router.monitor for router in routers]
         others = [source for source, _ in self._others]
-        links = (*(router.socket for router in routers), *(source for source, _ in self._carriers))
+        carriers = () if self._carrier is None else (self._carrier_fd,)
+        links = (*(router.socket for router in routers), *carriers)
         return Poller(links, (*monitors, *others), spin_s)
 
     def run(self, poller: Poller) -> None:
@@ -111,12 +133,12 @@ class Loop:
                         receiver.take_events(now)
                 except Exception as error:
                     self._contain("taking messages", error)
-        for source, take in self._carriers:
-            if source in ready:
-                try:
-                    take(now)
-                except Exception as error:
-                    self._contain("taking what came from other nodes", error)
+        carrier = self._carrier
+        if carrier is not None and (self._carrier_fd in ready or now >= carrier.due):
+            try:
+                carrier.take(now)
+            except Exception as error:
+                self._contain("taking what came from other nodes", error)
         try:
             switchboard.send_bundles(now)
         except Exception as error:
@@ -136,6 +158,8 @@ class Loop:
         if now >= self._due_at:
             self._do_what_is_due(now)
         wake_at = min(self._due_at, self._flush_at) if self._waiting else self._due_at
+        if carrier is not None:
+            wake_at = min(wake_at, self._flush_carrier(carrier))
         deadline = self._stopping.deadline
         if deadline is not None:
             if not len(switchboard.roster) or now >= deadline:
@@ -146,6 +170,14 @@ class Loop:
             if receiver.router.events.noted_at is not None:
                 return now
         return wake_at
+
+    def _flush_carrier(self, carrier: Carrier) -> float:
+        """Send the frames of this step. Return when the carrier is due again."""
+        try:
+            carrier.flush()
+        except Exception as error:
+            self._contain("sending to other nodes", error)
+        return carrier.due
 
     def _do_what_is_due(self, now: float) -> None:
         if now >= self._tick_at:

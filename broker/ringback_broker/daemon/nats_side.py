@@ -90,7 +90,7 @@ def look_at_nats(settings: BrokerSettings, within_s: float | None) -> list[NatsS
 
 
 class NatsSide:
-    """The link of a node to NATS. It connects from `start` to `close`, in a thread of its own.
+    """The link of a node to NATS. It connects from `start` to `close`, in the thread of the loop.
 
     Args:
         software: what runs, with its version.
@@ -126,16 +126,25 @@ class NatsSide:
         self._link.attach(watcher, taker)
 
     def start(self) -> None:
-        """Connect, in a thread."""
+        """Connect, and connect again, until `close`."""
         self._link.start()
 
     def fileno(self) -> int:
         """Return the descriptor that the loop polls."""
         return self._link.fileno()
 
+    @property
+    def due(self) -> float:
+        """When `take` has something to do, even if nothing comes."""
+        return self._link.due
+
     def take(self, now: float) -> None:
-        """Hand over what has come from NATS."""
+        """Hand over what has come from NATS, and do what is due."""
         self._link.take(now, self._contain)
+
+    def flush(self) -> None:
+        """Send the messages of this step to other nodes."""
+        self._link.flush()
 
     def close(self) -> None:
         """Disconnect. Closing twice does no harm."""

@@ -8,12 +8,15 @@ the reconnect up.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from nats import errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import Parser
 
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.problems import MIN_VERSION, NotEncrypted, problem_of, too_old, version_of
@@ -31,6 +34,66 @@ CLOSE_S = 1.0
 
 Take = Callable[[bytes, bytes], None]
 """Takes the subject and the payload of a message."""
+
+
+_MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\d+)\r\n")
+"""The head of a message without headers, to which nobody replies: subject, subscription, bytes."""
+
+
+class _Receiving(asyncio.Protocol):
+    """Takes messages from the socket as they come, and leaves everything else to nats-py.
+
+    nats-py reads in a task. That needs more rounds of the event loop, and is slower.
+
+    Args:
+        other: the protocol of nats-py's stream.
+        read: reads from that stream.
+        takers: by the number of the subscription.
+    """
+
+    def __init__(self, other: Any, read: Any, parser: Parser, takers: dict[int, Take]) -> None:
+        self._other = other
+        self._read = read
+        self._parser = parser
+        self._takers = takers
+        # Whether nats-py has taken all that was left to it, and waits for more.
+        self._waits = False
+
+    async def read(self, size: int) -> bytes:
+        """Read what was left to nats-py."""
+        self._waits = True  # unless there is something, and then this does not wait
+        try:
+            data: bytes = await self._read(size)
+            return data
+        finally:
+            self._waits = False
+
+    def data_received(self, data: bytes) -> None:
+        at = 0
+        if self._waits and not self._parser.buf:
+            while head := _MESSAGE.match(data, at):
+                begin, take = head.end(), self._takers.get(int(head[2]))
+                end = begin + int(head[3])
+                if take is None or len(data) < end + 2:
+                    break
+                take(head[1], data[begin:end])
+                at = end + 2
+        if at < len(data):
+            self._waits = False
+            self._other.data_received(data[at:])
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._other.connection_lost(error)
+
+    def eof_received(self) -> bool | None:
+        keep_open: bool | None = self._other.eof_received()
+        return keep_open
+
+    def pause_writing(self) -> None:
+        self._other.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._other.resume_writing()
 
 
 class Client(NatsClient):
@@ -70,6 +133,14 @@ class Client(NatsClient):
         elif sid in self._subs:
             take(subject, data)
 
+    def receive(self) -> None:
+        """Take messages from the socket as they come, from now on."""
+        stream, transport = self._stream, self._connected
+        assert stream is not None
+        receiving = _Receiving(stream.get_protocol(), transport.read, self._ps, self._takers)
+        transport.read = receiving.read
+        stream.set_protocol(receiving)
+
     @property
     def server(self) -> dict[str, Any]:
         """What the server says about itself: version, max_payload and so on."""
@@ -78,17 +149,43 @@ class Client(NatsClient):
     @property
     def encrypted(self) -> bool:
         """Whether the connection has TLS."""
+        return self._stream is not None and self._stream.get_extra_info("ssl_object") is not None
+
+    @property
+    def _connected(self) -> Any:
+        return self._transport
+
+    @property
+    def _stream(self) -> asyncio.WriteTransport | None:
         writer = getattr(self._transport, "_io_writer", None)
-        return writer is not None and writer.get_extra_info("ssl_object") is not None
+        return None if writer is None else writer.transport
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the socket takes what is sent, or its buffer does."""
+        stream = self._stream
+        return stream is not None and stream.get_write_buffer_size() < BUFFER_BYTES
+
+    def put(self, commands: list[bytes]) -> None:
+        """Send whole commands at once.
+
+        nats-py puts what is published into a buffer, and wakes a task that sends it. This is for what must
+        not wait for that.
+        """
+        self._connected.writelines(commands)
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is room. Return too when the connection is lost."""
+        with suppress(OSError):
+            await self._connected.drain()
 
     def abort(self) -> None:
         """Close the connection at once. Nothing more is sent.
 
         nats-py waits for the socket first. That takes for ever if the server is stopped.
         """
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        if self._stream is not None:
+            self._stream.abort()
 
     async def end(self) -> None:
         """Close the connection, in good order if the server allows it."""
@@ -151,6 +248,7 @@ async def connect(
         client.abort()
         raise problem_of(error, address, login) from None
     connected = True
+    client.receive()
     version = str(client.server.get("version", ""))
     if version_of(version) < MIN_VERSION:
         await client.end()

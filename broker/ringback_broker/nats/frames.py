@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgpack
-from nats import errors
 from nats.aio.subscription import Subscription
+from nats.protocol.command import pub_cmd
 
 from ringback_broker.cluster.frames import FramesTaker
 from ringback_broker.nats.client import Client
@@ -19,7 +19,10 @@ from ringback_broker.nats.names import RealmNames
 from ringback_broker.peers.connection import Sent
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""How much may wait on its way to NATS, and on its way to the loop."""
+"""How much may wait on its way to NATS."""
+
+AT_ONCE_BYTES = 256 * 1024
+"""How much is handed to the socket at once."""
 
 ROOM_BYTES = 1024
 """What a message may have besides its parts: who sends it, and the lengths."""
@@ -33,12 +36,12 @@ DEFAULT_MAX_BYTES = 1024 * 1024
 class NatsFrames:
     """Messages from and to the other nodes of a realm.
 
-    The loop calls `listen` and `send`; the thread of NATS calls the rest.
+    The realm calls `listen` and `send`; the link calls the rest.
 
     Args:
         node: the name of this node.
         inlet: takes messages to the loop.
-        wake: wakes the thread of NATS.
+        wake: wakes the event loop of NATS.
 
     Attributes:
         max_bytes: how many bytes a message may have, all parts together.
@@ -46,7 +49,7 @@ class NatsFrames:
 
     def __init__(self, names: RealmNames, node: str, inlet: Inlet, wake: Callable[[], None]) -> None:
         self.max_bytes = DEFAULT_MAX_BYTES - ROOM_BYTES
-        self._names = names
+        self._subject_of = lru_cache(256)(names.frames_to)
         self._node = node
         self._inlet = inlet
         self._wake = wake
@@ -55,15 +58,14 @@ class NatsFrames:
         # The number of the connection that the loop knows of; 0: none. What was sent before the loop knew
         # that a connection was lost is not sent on the next one.
         self._connection = 0
-        self._outbound: deque[tuple[int, str, bytes, str]] = deque()
+        self._outbound: deque[tuple[int, bytes, int]] = deque()
+        self._waiting = 0  # bytes
         self._inbox = ""
-        self._handed = self._passed = 0  # bytes: the loop writes the first, the thread the second
         self._listening: Subscription | None = None
         self._listening_as = b""
-        self._arrived = self._taken = 0  # bytes: the thread writes the first, the loop the second
         self._lost = False
 
-    # -- the loop
+    # -- the realm
 
     def listen(self, boot: bytes) -> None:
         self._boot = boot
@@ -72,17 +74,16 @@ class NatsFrames:
     def send(self, node: str, boot: bytes, parts: tuple[bytes, ...], epoch: int = 0) -> Sent:
         if not self._connection:
             return Sent.GONE
-        if self._handed - self._passed > MAX_WAITING_BYTES:
+        if self._waiting > MAX_WAITING_BYTES:
             return Sent.FULL
         payload: bytes = msgpack.packb((self._node, self._boot, *parts))
         if len(payload) > self.max_bytes + ROOM_BYTES:
             return Sent.GONE
-        self._handed += len(payload)
         # If nobody has subscribed, NATS says so on the subject for an answer. Nobody else answers there.
         answer = f"{self._inbox}.{_NOBODY}.{node}.{boot.hex()}.{epoch}" if epoch else ""
-        self._outbound.append((self._connection, self._names.frames_to(node, boot), payload, answer))
-        if len(self._outbound) == 1:
-            self._wake()
+        self._waiting += len(payload)
+        command = pub_cmd(self._subject_of(node, boot), answer, payload)
+        self._outbound.append((self._connection, command, len(payload)))
         return Sent.YES
 
     def _connected(self, connection: int, max_bytes: int, inbox: str) -> None:
@@ -94,8 +95,7 @@ class NatsFrames:
         if self.taker is not None:
             self.taker.interrupted(now)
 
-    def _arrive(self, to: bytes, size: int, message: list[Any], now: float) -> None:
-        self._taken += size
+    def _arrive(self, to: bytes, message: list[Any], now: float) -> None:
         if self.taker is not None and to == self._boot:
             node, boot, *parts = message
             self.taker.from_node(node, boot, tuple(parts), now)
@@ -109,7 +109,7 @@ class NatsFrames:
         if self.taker is not None:
             self.taker.interrupted(now)
 
-    # -- the thread of NATS
+    # -- the link
 
     async def subscribe(self, client: Client) -> None:
         """Take messages to the present boot of this node, and none to an earlier one."""
@@ -117,7 +117,7 @@ class NatsFrames:
         if boot == self._listening_as:
             return
         self._listening_as = boot
-        subject = self._names.frames_to(self._node, boot)
+        subject = self._subject_of(self._node, boot)
         self._listening = await client.listen(subject, partial(self._receive, boot))
         if before is not None:
             await before.unsubscribe()
@@ -140,35 +140,35 @@ class NatsFrames:
         self._listening, self._listening_as = None, b""
         self._inlet.put(lambda now: self._disconnected(connection, now))
 
-    async def send_next(self, client: Client | None, connection: int) -> bool:
-        """Send the next message. Return whether there was one. What belongs to another connection is dropped.
+    def pass_on(self, client: Client | None, connection: int) -> bool:
+        """Send what waits, as far as there is room. What belongs to another connection is dropped.
 
-        Raises:
-            nats.errors.Error: the connection is lost.
+        Returns:
+            Whether that was all.
         """
-        try:
-            of, subject, payload, answer = self._outbound.popleft()
-        except IndexError:
-            return False
-        try:
-            if client is not None and of == connection:
-                await client.publish(subject, payload, answer)
-        except errors.MaxPayloadError:  # this server takes less than the one that the loop knows of
-            self.lose()
-        finally:
-            self._passed += len(payload)
+        outbound = self._outbound
+        while outbound:
+            if client is not None and not client.has_room:
+                return False
+            commands, size = [], 0
+            while outbound and size < AT_ONCE_BYTES:
+                of, command, payload_bytes = outbound.popleft()
+                size += payload_bytes
+                if client is None or of != connection:
+                    continue
+                if payload_bytes > client.max_payload:
+                    self.lose()  # this server takes less than the one that the loop knows of
+                else:
+                    commands.append(command)
+            self._waiting -= size
+            if client is not None and commands:
+                client.put(commands)
         return True
 
     def _receive(self, to: bytes, _subject: bytes, data: bytes) -> None:
-        size = len(data)
-        if self._arrived - self._taken > MAX_WAITING_BYTES:
-            self.lose()
-            return
         found = _decode(data)
-        if found is None:
-            return
-        self._arrived += size
-        self._inlet.put(lambda now: self._arrive(to, size, found, now))
+        if found is not None:
+            self._inlet.put(lambda now: self._arrive(to, found, now))
 
     def _take_nobody(self, subject: bytes, _data: bytes) -> None:
         node, boot, epoch = subject.decode(errors="replace").split(".")[-3:]

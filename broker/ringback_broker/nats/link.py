@@ -1,4 +1,4 @@
-"""The link of a node to NATS: a thread with an event loop, which connects again and again."""
+"""The link of a node to NATS: an event loop in turns, which connects again and again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import logging
 import random
 import secrets
-import threading
 import time
 from collections.abc import Callable
 
@@ -18,12 +17,13 @@ from ringback_broker.cluster.records import Watcher
 from ringback_broker.nats.bucket import differences, differs
 from ringback_broker.nats.client import Client, connect
 from ringback_broker.nats.frames import NatsFrames
-from ringback_broker.nats.inlet import Inlet
+from ringback_broker.nats.inlet import BURST, Inlet
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.names import RealmNames
 from ringback_broker.nats.problems import Problem, no_bucket, no_jetstream, permission_problem
 from ringback_broker.nats.records import NatsRecords
 from ringback_broker.nats.requests import Requests
+from ringback_broker.nats.turns import Turns
 from ringback_broker.nats.watch import ANSWER_S, NoAnswer, Watch
 
 log = logging.getLogger("ringback.broker")
@@ -33,14 +33,14 @@ AGAIN_S = 0.25, 2.0
 
 TICK_S = 0.1
 REFRESH_S = 1.0
-JOIN_S = 3.0
+CLOSE_S = 3.0
 
 
 class NatsLink:
     """The link of one node to NATS.
 
-    The broker's loop polls `fileno` and calls `take`. Everything else happens in a thread. Nothing here makes
-    the loop wait.
+    The broker's loop polls `fileno`, and calls `take` when that is readable or when `due` has come. nats-py
+    needs an event loop: it runs in turns, in `take`. Nothing here makes the broker's loop wait.
 
     Args:
         name: of this process, for those who look into NATS.
@@ -62,14 +62,16 @@ class NatsLink:
         self._name = name
         self._fail = fail
         self._inlet = Inlet()
-        self._loop = _new_event_loop()
+        self._turns = Turns()
+        self._loop = self._turns.loop
         self._wanted = asyncio.Event()
         self.records = NatsRecords(names, self._inlet, self._wake)
         self.frames = NatsFrames(names, node, self._inlet, self._wake)
         self._watch = Watch(names, self._inlet)
-        self._thread = threading.Thread(target=self._run, name="ringback-nats", daemon=True)
+        self._life: asyncio.Task[None] | None = None
         self._closing = self._failed = False
         self._connections = 0
+        self._sends = False
         self._client: Client | None = None
         self.address = ""
         self._refused = ""
@@ -81,43 +83,51 @@ class NatsLink:
         self._watch.watcher, self.frames.taker = watcher, taker
 
     def start(self) -> None:
-        """Connect, in a thread, until `close`."""
-        self._thread.start()
+        """Connect, and connect again, until `close`."""
+        self._life = self._loop.create_task(self._run())
 
     def fileno(self) -> int:
         """Return the descriptor that the broker's loop polls."""
-        return self._inlet.fileno()
+        return self._turns.fileno()
+
+    @property
+    def due(self) -> float:
+        """When `take` has something to do, even if nothing comes."""
+        return 0.0 if len(self._inlet) else self._turns.due
 
     def take(self, now: float, contain: Callable[[str, Exception], None]) -> None:
-        """Hand over what has come, in a step of the broker's loop."""
+        """Send what waits, and hand over what has come, in a step of the broker's loop."""
+        if len(self._inlet) < BURST:
+            self._turns.run()
         self._inlet.take(now, contain)
+
+    def flush(self) -> None:
+        """Send the messages of a step, without a turn of the event loop."""
+        if self._sends and not self.frames.pass_on(self._client, self._connections):
+            self._wake()
 
     def close(self) -> None:
         """Send what waits, as far as that works at once, and disconnect. Closing twice does no harm."""
         if not self._closing:
             self._closing = True
-            if self._thread.ident is None:  # it was never started
-                self._loop.close()
+            self._wanted.set()
+            if self._life is None:  # it was never started
+                self._turns.close()
             else:
-                self._wake()
-                self._thread.join(JOIN_S)
-            self._inlet.close()
+                self._turns.end(self._life, CLOSE_S)
 
     def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._wanted.set)
+        self._wanted.set()
+        self._turns.due = 0.0
 
-    # -- the thread of NATS
+    # -- in turns
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+    async def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._live())
+            await self._live()
         except Exception:
             log.exception("the link to NATS failed; this is a fault of ringback")
             self._inlet.put(lambda _now: self._fail("the link to NATS failed; the log says why"))
-        finally:
-            self._loop.close()
 
     async def _live(self) -> None:
         shortest, longest = AGAIN_S
@@ -160,15 +170,14 @@ class NatsLink:
         """Wait, and refuse what is asked for meanwhile."""
         until = time.monotonic() + seconds
         while not self._closing and (left := until - time.monotonic()) > 0:
-            await self._refuse_all()
+            self._refuse_all()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), left)
             self._wanted.clear()
 
-    async def _refuse_all(self) -> None:
+    def _refuse_all(self) -> None:
         self.records.fail_all()
-        while await self.frames.send_next(None, 0):
-            pass
+        self.frames.pass_on(None, 0)
 
     async def _use(self, address: str) -> None:
         """Connect to a server, and use the connection until it is lost.
@@ -180,7 +189,7 @@ class NatsLink:
         inbox = f"{self._names.inbox_of(self._node)}.{secrets.token_hex(8)}"
         connecting = asyncio.ensure_future(connect(self._login, address, self._name, inbox, self._on_error))
         while not connecting.done():  # meanwhile, what is asked for gets an answer
-            await self._refuse_all()
+            self._refuse_all()
             await asyncio.wait({connecting}, timeout=TICK_S)
         client = connecting.result()
         self._client, self.address = client, address
@@ -200,6 +209,7 @@ class NatsLink:
             if self._refused:
                 raise permission_problem(self._refused, self._names.realm)
             self.frames.connected(number, int(client.server.get("max_payload", 0)), inbox)
+            self._sends = True
             sending = asyncio.ensure_future(self._send(client, requests, number))
             ticking = asyncio.ensure_future(self._tick(client, requests))
             await self._keep_contact(client, requests, address)
@@ -207,6 +217,7 @@ class NatsLink:
             why = str(error).removeprefix("nats: ") or type(error).__name__
             raise Problem(f"{address}: the connection was lost: {why}", lasts=False) from None
         finally:
+            self._sends = False
             if self._closing and sending is not None and client.is_connected:
                 await self._send_rest(client, requests, number)
             for task in (sending, ticking):
@@ -295,8 +306,12 @@ class NatsLink:
     async def _send_all(self, client: Client, requests: Requests, number: int) -> None:
         await self.frames.subscribe(client)
         # Records go first: they are few, and a renewal must not wait for a crowd of frames.
-        while await self.records.send(requests) or await self.frames.send_next(client, number):
+        while await self.records.send(requests):
             await self.frames.subscribe(client)
+        while client.is_connected and not self.frames.pass_on(client, number):
+            await client.wait_for_room()
+            while await self.records.send(requests):
+                await self.frames.subscribe(client)
 
     async def _send_rest(self, client: Client, requests: Requests, number: int) -> None:
         with contextlib.suppress(errors.Error, OSError, asyncio.TimeoutError):
@@ -319,12 +334,3 @@ class NatsLink:
             if self._had_contact and not self._refused:
                 log.error("%s", permission_problem(text, self._names.realm))
             self._refused = text
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop: that of uvloop, if it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

@@ -58,11 +58,11 @@ class Wish:
 
 
 class NatsRecords:
-    """The records of one realm. The loop calls `put`, `delete` and `read`; the thread of NATS calls the rest.
+    """The records of one realm. The realm calls `put`, `delete` and `read`; the link calls the rest.
 
     Args:
         inlet: takes the outcomes to the loop.
-        wake: wakes the thread of NATS.
+        wake: wakes the event loop of NATS.
     """
 
     def __init__(self, names: RealmNames, inlet: Inlet, wake: Callable[[], None]) -> None:
@@ -70,7 +70,7 @@ class NatsRecords:
         self._inlet = inlet
         self._wake = wake
         self._wishes: deque[Wish] = deque()
-        self._waiting = 0  # only the loop's thread changes it
+        self._waiting = 0
 
     def put(self, key: str, value: bytes, revision: int, done: Done) -> None:
         self._ask(Wish(key, value, False, revision, done, 0.0))
@@ -97,7 +97,7 @@ class NatsRecords:
         if len(self._wishes) == 1:
             self._wake()
 
-    # -- the thread of NATS
+    # -- the link
 
     async def send(self, requests: Requests | None) -> bool:
         """Send the next wish. Return whether there was one.

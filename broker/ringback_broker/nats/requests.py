@@ -16,7 +16,7 @@ Take = Callable[[Answer], None]
 
 
 class Requests:
-    """The questions of one connection. Only the thread of NATS uses it.
+    """The questions of one connection.
 
     nats-py has requests too. They cost a task and a timer each; these cost an entry in a table.
 

@@ -47,13 +47,11 @@ class Watch:
         self._names = names
         self._inlet = inlet
         self.watcher: Watcher | None = None
-        # What was last heard of each key: revision, when, and whether it is there. Only the thread of NATS
-        # uses these two.
+        # What was last heard of each key: revision, when, and whether it is there.
         self._heard: dict[str, tuple[int, float, bool]] = {}
         self._all_at = 0.0
-        # What the loop does not know yet, the last state of each key. Both threads use these two.
+        # What the loop does not know yet, the last state of each key.
         self._changes: dict[str, Record | Absent] = {}
-        self._queued: set[str] = set()
 
     async def subscribe(self, client: Client) -> None:
         """Hear of changes from now on."""
@@ -139,17 +137,13 @@ class Watch:
         self._heard[key] = revision, time.monotonic(), isinstance(now_is, Record)
         if told and revision == before:
             return
-        self._changes[key] = now_is
-        if key not in self._queued:
-            self._queued.add(key)
+        if key not in self._changes:
             self._inlet.put(lambda now: self._tell(key, now))
+        self._changes[key] = now_is
 
     def _tell(self, key: str, now: float) -> None:
-        # In this order: what the other thread adds between the two lines is taken now, and that is queued
-        # again does no harm.
-        self._queued.discard(key)
-        state = self._changes.pop(key, None)
-        if state is not None and self.watcher is not None:
+        state = self._changes.pop(key)
+        if self.watcher is not None:
             self.watcher.changed(key, state, now)
 
     def contact(self, is_there: bool) -> None:

@@ -137,26 +137,57 @@ def test_a_reload_that_fails_holds_up_no_request_to_stop() -> None:
     assert asked == [1]
 
 
-def test_what_comes_from_other_nodes_is_taken_before_bundles_are_sent() -> None:
-    """So what it adds to a bundle leaves in the same step. The poller looks at it while it is awake."""
+class FakeCarrier:
+    """Says what the loop does with it, and with the bundles."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.due = float("inf")
+        self.done: list[str] = []
+        stage.switchboard.send_bundles = lambda now: self.done.append("bundles")  # type: ignore[method-assign]
+        self.loop = Loop(stage.switchboard, [], stage.stopping, {}, carrier=self)
+        self.loop.begin(100.0)
+
+    def fileno(self) -> int:
+        return 7
+
+    def take(self, now: float) -> None:
+        self.done.append("take")
+
+    def flush(self) -> None:
+        self.done.append("flush")
+
+    def step(self, ready: set[int], now: float) -> tuple[list[str], float | None]:
+        self.done.clear()
+        return self.done, self.loop.step(ready, now)
+
+
+def test_what_other_nodes_send_and_get_passes_in_one_step() -> None:
+    """What comes may go into a bundle, and a bundle may go to a node. The poller looks at it while it is
+    awake."""
+    carrier = FakeCarrier(Stage())
+    assert carrier.step(set(), 100.1)[0] == ["bundles", "flush"]
+    assert carrier.step({7}, 100.2)[0] == ["take", "bundles", "flush"]
+    assert 7 in carrier.loop.poller(0.0)._carriers
+
+
+def test_a_carrier_is_asked_when_it_is_due() -> None:
+    carrier = FakeCarrier(Stage())
+    carrier.due = 100.15
+    assert carrier.step(set(), 100.1) == (["bundles", "flush"], 100.15)
+    assert carrier.step(set(), 100.15)[0] == ["take", "bundles", "flush"]
+    carrier.due = 200.0
+    assert carrier.step(set(), 100.2)[1] == 100.0 + TICK_S
+
+
+@pytest.mark.parametrize("fails", ["take", "flush"])
+def test_an_exception_of_what_comes_from_other_nodes_stops_nothing(fails: str) -> None:
     stage = Stage()
-    taken: list[float] = []
-    stage.switchboard.send_bundles = lambda now: taken.append(-now)  # type: ignore[method-assign]
-    loop = Loop(stage.switchboard, [], stage.stopping, {}, carriers={7: taken.append})
-    loop.begin(100.0)
-    loop.step(set(), 100.1)
-    loop.step({7}, 100.2)
-    assert taken == [-100.1, 100.2, -100.2]
-    assert 7 in loop.poller(0.0)._carriers
+    carrier = FakeCarrier(stage)
 
-
-def test_an_exception_of_what_comes_from_other_nodes_stops_nothing() -> None:
-    stage = Stage()
-
-    def fail(now: float) -> None:
+    def fail(*_: float) -> None:
         raise RuntimeError
 
-    loop = Loop(stage.switchboard, [], stage.stopping, {}, carriers={7: fail})
-    loop.begin(100.0)
-    assert loop.step({7}, 100.1) == 100.0 + TICK_S
+    setattr(carrier, fails, fail)
+    assert carrier.step({7}, 100.1)[1] == 100.0 + TICK_S
     assert stage.switchboard.counters.faults == 1
+    assert "bundles" in carrier.done

@@ -9,12 +9,14 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nkeys  # type: ignore[import-untyped]
 import pytest
+from support.harness import PATIENCE_S
 from support.nats_servers import (
     ADMIN,
     NODE,
@@ -191,13 +193,17 @@ def test_a_name_that_cannot_be_resolved() -> None:
 
 
 def test_a_node_waits_if_something_else_is_there(lines: list[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    def greet(listener: socket.socket) -> socket.socket:
+        near, _ = listener.accept()
+        near.sendall(b"SSH-2.0-OpenSSH\r\n")
+        return near
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         address = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        greeting = pool.submit(greet, listener)
         with Node(address) as node:
-            near, _ = listener.accept()
-            near.sendall(b"SSH-2.0-OpenSSH\r\n")
             node.wait(lambda: any("no contact" in line for line in lines), "the line")
-            near.close()
+            greeting.result(PATIENCE_S).close()
             [line] = [line for line in lines if "no contact" in line]
             why = f"{address}: what listens there does not speak as NATS does; trying again until there is"
             assert node.failures == [] and line == f"no contact with the realm main: {why}"
@@ -270,21 +276,23 @@ def test_secrets_are_not_sent_to_a_server_without_tls(nats: NatsServer, tmp_path
     """Somebody between could strip TLS from what the server says first."""
     line = failure(nats.address, with_files(nats, "tls", tmp_path))
     assert "this server has no TLS, which tls://, nats_ca and nats_cert ask for" in line
-    heard = b""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"tls://127.0.0.1:{listener.getsockname()[1]}"
-        login = load_login((address,), credentials_file(tmp_path))
-        with Node(address, login=login) as node:
-            near, _ = listener.accept()
+
+    def heard(listener: socket.socket) -> bytes:
+        near, _ = listener.accept()
+        with near:
             near.sendall(
                 b'INFO {"server_id":"x","version":"2.12.0","max_payload":1048576,"headers":true}\r\n'
             )
-            near.settimeout(10)
-            while data := near.recv(4096):
-                heard += data
-            near.close()
+            near.settimeout(PATIENCE_S)
+            return b"".join(iter(lambda: near.recv(4096), b""))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        address = f"tls://127.0.0.1:{listener.getsockname()[1]}"
+        login = load_login((address,), credentials_file(tmp_path))
+        hearing = pool.submit(heard, listener)
+        with Node(address, login=login) as node:
             node.wait(lambda: node.failures, "a failure")
-    assert heard == b""
+        assert hearing.result(PATIENCE_S) == b""
 
 
 # -- credentials

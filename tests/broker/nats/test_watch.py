@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -63,10 +62,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.inlet.close()
+def stage() -> Stage:
+    return Stage()
 
 
 def found(revision: int) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def test_the_loop_is_told_the_last_state_alone(stage: Stage) -> None:
     """So what waits for a loop that is busy is bounded by the number of keys."""
     for revision in range(1, 1001):
         stage.repeat(f"node.{revision % 2}", revision)
-    assert len(stage.inlet._items) == 2
+    assert len(stage.inlet) == 2
     assert stage.take() == [("node.1", Record(b"999", 999)), ("node.0", Record(b"1000", 1000))]
     stage.repeat("node.1", 1001)
     assert stage.take() == [("node.1", Record(b"1001", 1001))]
