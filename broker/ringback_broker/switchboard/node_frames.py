@@ -91,8 +91,8 @@ class NodeFrames:
             return
         target = self._roster.links.get(frame[:HEADER_BYTES])
         sender = self._elsewhere.by_id.get(encoded_id)
-        if target is not None and target.link:  # an operator: it does not matter who is known to the server
-            sender = Away(encoded_id, node, 0)
+        if target is not None and target.link and self._operator_calls.is_called(encoded_id, node):
+            sender = Away(encoded_id, node, 0)  # it replies to an operator
         if target is None or target.node or sender is None or sender.node is not node:
             self._bounce(node, encoded_id, frame, Code.NO_SERVER)
         else:

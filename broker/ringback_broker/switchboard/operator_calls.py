@@ -203,6 +203,11 @@ class OperatorCalls:
         self._callees.called(callee)
         self._sending.pass_down(operator, callee.encoded_id, frame, callee.node, now, number)
 
+    def is_called(self, encoded_id: bytes, node: Session) -> bool:
+        """Return whether operators of this node have called a player at a node, and may wait for replies."""
+        callee = self._callees.by_id.get(encoded_id)
+        return callee is not None and callee.node is node
+
     # -- what operators here are told
 
     def arrived(self, session: Session, now: float) -> None:

@@ -540,11 +540,20 @@ def test_a_bounce_for_somebody_who_is_gone_is_dropped() -> None:
     realm.check()
 
 
-def test_players_reply_to_an_operator_of_another_node() -> None:
-    realm = RealmDesks("a", "b")
-    operator, player = realm["a"].operator(), realm["b"].player(7)
+def test_only_who_was_called_replies_to_an_operator_of_another_node() -> None:
+    realm = RealmDesks("a", "b", "c")
+    operator, player, other = realm["a"].operator(), realm["b"].player(7), realm["c"].player(8)
+    for peer in (player, other):
+        peer.send(data(operator.link, b"reply"))
+        assert peer.bounced()[1] is Code.NO_SERVER
+    operator.send(encoded_id(7), data(operator.link, b"call"))
+    player.take()
     player.send(data(operator.link, b"reply"))
     assert operator.take() == [(encoded_id(7), data(operator.link, b"reply"))]
+    # Another node cannot speak for it.
+    forger = realm["a"].switchboard.roster.nodes["c"]
+    realm["a"].realm._frames.take(forger, encoded_id(7), data(operator.link, b"forged"), realm.now)
+    assert operator.take() == []
 
 
 def test_an_operator_that_is_full_bounces_to_the_server_s_node() -> None:
