@@ -29,7 +29,10 @@ from ringback_cli.load_processes import measure_calls
 
 ANY_RATE = ("--player-bytes", "inf", "--player-frames", "inf")
 WAYS = ("local", "crossing", "nats")
-MEASURED = ("up", "down", "down-100")
+MEASURED = {
+    **{name: SCENARIOS[name] for name in ("up", "down", "down-100")},
+    "up-100": Scenario("100 players call the server in turn", "players", 100, (64, 512)),
+}
 BROKERS = ("a", "b")
 
 
@@ -53,7 +56,7 @@ class Goal(NamedTuple):
 
 ONE = "up", "down"
 GOALS = (
-    Goal((*ONE, "down-100"), (64, 512), "calls_per_s", "nats", 1.0, at_most=False),
+    Goal((*ONE, "down-100", "up-100"), (64, 512), "calls_per_s", "nats", 1.0, at_most=False),
     Goal(ONE, (1,), "p50_us", "local", 3.0, at_most=True),
     Goal(ONE, (64,), "brokers_us", "", 15.0, at_most=True),
 )
@@ -156,7 +159,7 @@ def main() -> None:
     results: dict[tuple[str, int], dict[str, Rows]] = {}
     print(f"{os.cpu_count()} cores; load {os.getloadavg()[0]:.1f} when this began")
     for name in options.scenarios.split(","):
-        scenario = SCENARIOS[name]
+        scenario = MEASURED[name]
         in_flight = asked or scenario.in_flight
         for number in range(options.rounds):
             for way in options.ways.split(","):

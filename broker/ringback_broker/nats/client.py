@@ -16,7 +16,7 @@ from typing import Any
 from nats import errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.subscription import Subscription
-from nats.protocol.parser import Parser
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.problems import MIN_VERSION, NotEncrypted, problem_of, too_old, version_of
@@ -70,7 +70,8 @@ class _Receiving(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         at = 0
-        if self._waits and not self._parser.buf:
+        parser = self._parser
+        if self._waits and not parser.buf and parser.state == AWAITING_CONTROL_LINE:
             while head := _MESSAGE.match(data, at):
                 begin, take = head.end(), self._takers.get(int(head[2]))
                 end = begin + int(head[3])

@@ -52,9 +52,8 @@ async def scripted() -> AsyncIterator[tuple[Client, Script]]:
         try:
             yield client, script
         finally:
-            client.abort()
-            await client.end()
             script.writer.close()
+            await client.end()
 
 
 async def until(condition: Callable[[], bool]) -> None:
