@@ -1,6 +1,8 @@
 """A process with players that call the server all the time.
 
-python crowd.py ADDRESS FIRST COUNT
+    python crowd.py ADDRESSES FIRST COUNT
+
+ADDRESSES are those of all nodes, with commas between.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ async def play(player: Player, calls: Calls, stop: asyncio.Event) -> None:
         await asyncio.sleep(PACE_S if works else AGAIN_S)
 
 
-async def main(address: str, first: int, count: int) -> None:
+async def main(addresses: list[str], first: int, count: int) -> None:
     calls, stop = Calls(), asyncio.Event()
-    players = [Player(address, number, connect_timeout=60) for number in range(first, first + count)]
+    players = [Player(addresses, number, connect_timeout=60) for number in range(first, first + count)]
     for player in players:
         player.register_client_callback("echo", lambda payload: payload)
     await asyncio.gather(*(player.start() for player in players))
@@ -48,4 +50,4 @@ async def main(address: str, first: int, count: int) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.ERROR)
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3])))

@@ -1,6 +1,8 @@
 """A process with a server that calls all players all the time, as long as it acts.
 
-python keeper.py ADDRESS NAME [standby]
+    python keeper.py ADDRESSES NAME [standby]
+
+ADDRESSES are those of all nodes, with commas between.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ async def call_all(server: Server, calls: Calls, stop: asyncio.Event) -> None:
             await asyncio.sleep(PACE_S / PARTS)
 
 
-async def main(address: str, name: str, standby: bool) -> None:
+async def main(addresses: list[str], name: str, standby: bool) -> None:
     calls, stop = Calls(), asyncio.Event()
-    server = Server(address, standby=standby, connect_timeout=60)
+    server = Server(addresses, standby=standby, connect_timeout=60)
     server.register_server_callback("echo", lambda source, payload: payload)
     await server.start()
     print("started", flush=True)
@@ -62,4 +64,4 @@ async def main(address: str, name: str, standby: bool) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.ERROR)
-    asyncio.run(main(sys.argv[1], sys.argv[2], len(sys.argv) > 3))
+    asyncio.run(main(sys.argv[1].split(","), sys.argv[2], len(sys.argv) > 3))

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from cluster_demo.judging import CROWD, NATS, NODE, SEAT, SERVER, Group, Promise, judge, judge_time
-from cluster_demo.workers import HOST, NODES, Joining, State, Worker
+from cluster_demo.workers import Joining, State, Worker
 from support.harness import PATIENCE_S
 from support.realm_processes import RealmOfProcesses
 
 from ringback import Operator
 
+NODES = "abc"
 LEASE_S = 15.0
 """As the default of `node_lease`."""
 
@@ -53,10 +54,8 @@ class DemoRealm:
         self._names = 0
         begun_at = time.monotonic()
         self._realm = stack.enter_context(
-            RealmOfProcesses(NODES, cluster=True, lease_s=LEASE_S, one_name=True, shows_logs=False)
+            RealmOfProcesses(NODES, cluster=True, lease_s=LEASE_S, shows_logs=False)
         )
-        assert self._realm.ports is not None
-        self._players, self._backend = (f"tcp://{HOST}:{port}" for port in self._realm.ports)
         self._start_server(standby=False)
         self._start_server(standby=True)
         self._crowds = [self._start_crowd(number) for number in range(processes)]
@@ -83,13 +82,13 @@ class DemoRealm:
     def _start_server(self, *, standby: bool) -> None:
         self._names += 1
         more = ("standby",) if standby else ()
-        worker = self._begin(Worker("keeper.py", self._backend, self._names - 1, str(self._names), *more))
+        worker = self._begin(Worker("keeper.py", self._realm.backends, str(self._names), *more))
         self._servers.append(worker)
         worker.wait_for("^started$")
 
     def _start_crowd(self, number: int) -> Worker:
         first = 1 + number * self._each
-        return self._begin(Worker("crowd.py", self._players, number, str(first), str(self._each)))
+        return self._begin(Worker("crowd.py", self._realm.players, str(first), str(self._each)))
 
     def _begin(self, worker: Worker) -> Worker:
         self._stack.callback(worker.kill)

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster_demo.judging import Group
-from support.harness import PATIENCE_S, ROOT, Process
+from support.harness import PATIENCE_S, Process
 
 from ringback import LinkError, Player
 
 HERE = Path(__file__).parent
-NAMES = ROOT / "tests" / "support" / "names.py"
-HOST = "realm.demo"
-"""The name that all nodes have. It is known to these processes alone."""
-
-NODES = "abc"
 
 
 class Worker(Process):
@@ -28,13 +23,11 @@ class Worker(Process):
 
     Args:
         program: `crowd.py` or `keeper.py`.
-        first: the number of the node that it dials first. The others come in turn.
+        addresses: of all nodes.
     """
 
-    def __init__(self, program: str, address: str, first: int, *arguments: str) -> None:
-        ips = [f"127.0.0.{1 + (first + number) % len(NODES)}" for number in range(len(NODES))]
-        command = (str(NAMES), json.dumps({HOST: ips}), str(HERE / program), address)
-        super().__init__(*command, *arguments, stdin=subprocess.PIPE)
+    def __init__(self, program: str, addresses: list[str], *arguments: str) -> None:
+        super().__init__(str(HERE / program), ",".join(addresses), *arguments, stdin=subprocess.PIPE)
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Give a command, and return the answer."""
