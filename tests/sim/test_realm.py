@@ -133,7 +133,7 @@ def endpoints_miss_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (a_node_acts_past_its_lease, "_stop_broker _stop_broker _cut_node"),
         (nodes_are_buried_early, ""),
-        (epochs_are_forgotten, ""),
+        (epochs_are_forgotten, "_cut_node"),
         (lost_messages_are_not_noticed, ""),
         (any_ticket_is_good, "_join_twice _kill_broker _reset"),
         (owners_are_taken_for_dead, ""),
