@@ -313,6 +313,12 @@ def credentials_file(folder: Path, values: dict[str, str] | None = None) -> str:
     return str(path)
 
 
+def settings_with_tls(folder: Path, more: str = "") -> str:
+    """Return settings of a server that has the certificates in a folder, see `make_certificates`."""
+    files = f'cert_file: "{folder}/server.pem", key_file: "{folder}/server.key", ca_file: "{folder}/ca.pem"'
+    return f"{PERMISSIONS}\ntls {{ {files} {more} }}"
+
+
 def make_certificates(folder: Path) -> None:
     """Write the files ca.pem, server.pem, server.key, client.pem, client.key and other.pem (of another
     authority) into a folder."""

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.harness import BrokerProcess, Process, eventually
-from support.nats_servers import NatsCluster, NatsServer, credentials_file, free_ports, make_realm
+from support.nats_servers import (
+    NatsCluster,
+    NatsServer,
+    credentials_file,
+    free_ports,
+    make_realm,
+    settings_with_tls,
+)
 
 from ringback import CallbackError, Operator, Player, Server
 
@@ -52,6 +59,8 @@ class RealmOfProcesses:
             endpoints can dial them by one name, if a test gives that name these IPs.
         environment: more variables of the nodes.
         options: more options of all nodes.
+        certificates: a folder with some, see `make_certificates`. NATS and the nodes use TLS then, and NATS
+            asks for a certificate of each.
         shows_logs: whether to print the end of each node's log at the end.
 
     Attributes:
@@ -68,6 +77,7 @@ class RealmOfProcesses:
         one_name: bool = False,
         environment: dict[str, str] | None = None,
         options: tuple[str, ...] = (),
+        certificates: Path | None = None,
         shows_logs: bool = True,
     ) -> None:
         self._shows_logs = shows_logs
@@ -76,6 +86,7 @@ class RealmOfProcesses:
         self._cluster = cluster
         self._lease_s = lease_s
         self._environment = environment
+        self._certificates = certificates
         self._more_options = options
         self.ports = free_ports(2) if one_name else None
         self.brokers: dict[str, BrokerProcess] = {}
@@ -111,10 +122,20 @@ class RealmOfProcesses:
                 *("--nats-credentials", credentials_file(folder), "--node-lease", str(self._lease_s)),
                 *self._more_options,
             )
+            if self._certificates is not None:
+                self._encrypt(self._certificates)
             for name in self._names:
                 self.start(name)
             self._stack = self._stack.pop_all()
         return self
+
+    def _encrypt(self, folder: Path) -> None:
+        self.nats.stop()
+        self.nats.settings = settings_with_tls(folder, ", verify: true")
+        self.nats.start()
+        files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+        options = [part for name, file in files.items() for part in (f"--nats-{name}", str(folder / file))]
+        self.options = (*self.options, "--cluster", self.nats.address.replace("nats", "tls"), *options)
 
     def __exit__(self, *_: object) -> None:
         if self._shows_logs:  # pytest shows this if the test has failed

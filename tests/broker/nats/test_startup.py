@@ -30,6 +30,7 @@ from support.nats_servers import (
     make_certificates,
     make_realm,
     rewriting,
+    settings_with_tls,
     settle,
 )
 from support.nodes import Node
@@ -227,11 +228,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tls(folder: Path, more: str = "") -> str:
-    files = f'cert_file: "{folder}/server.pem", key_file: "{folder}/server.key", ca_file: "{folder}/ca.pem"'
-    return f"{PERMISSIONS}\ntls {{ {files} {more} }}"
-
-
 @contextmanager
 def encrypted(folder: Path, more: str = "") -> Iterator[NatsServer]:
     """Start a NATS server with TLS and a realm."""
@@ -239,7 +235,7 @@ def encrypted(folder: Path, more: str = "") -> Iterator[NatsServer]:
     with plain:
         make_realm(plain.address)
         plain.kill()
-        plain.settings = tls(folder, more)
+        plain.settings = settings_with_tls(folder, more)
         yield plain.start()
 
 
