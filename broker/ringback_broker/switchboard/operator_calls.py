@@ -171,9 +171,9 @@ class OperatorCalls:
     def _found(self, encoded_id: bytes, waiting: Waiting, found: Owner | Missing, now: float) -> None:
         if self._waiting.get(encoded_id) is not waiting:  # the player has joined here meanwhile
             return
+        frames = self._no_longer_wait(encoded_id)
         node = self._linked(found) if isinstance(found, Owner) else None
-        if node is not None and self._tells(node):
-            frames = self._no_longer_wait(encoded_id)
+        if frames and node is not None and self._tells(node):
             callee = self._callees.add(node, encoded_id, waiting.after)
             for operator, frame, number in frames:
                 self._send(callee, operator, frame, number and callee.number, now)
@@ -182,7 +182,7 @@ class OperatorCalls:
         # If the record names this node, the player is about to leave.
         unreached = isinstance(found, Owner) and node is None and not self._is_this_one(found)
         code = Code.OVERLOADED if unreached or found is Missing.LATER else Code.UNKNOWN_PLAYER
-        for operator, frame, _ in self._no_longer_wait(encoded_id):
+        for operator, frame, _ in frames:
             self._sending.bounce(operator, encoded_id, frame, code)
 
     def _no_longer_wait(self, encoded_id: bytes) -> list[tuple[Session, bytes, bool]]:

@@ -187,8 +187,12 @@ def test_calls_of_an_operator_that_has_left_are_forgotten(realm: RealmDesks) -> 
     operator.leave()
     realm.settle()
     assert bodies(there) == [b"call"]
+    realm["c"].player(8)
+    other.send(encoded_id(8), data(other.link, b"gone"))
     other.leave()
     assert len(calls_of(realm, "b")._callees) == 0
+    realm.settle()
+    assert len(calls_of(realm, "b")._callees) == len(calls_of(realm, "b")) == 0
 
 
 # -- bounds
