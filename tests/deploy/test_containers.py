@@ -119,6 +119,15 @@ def test_hadolint_accepts_the_dockerfile() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["compose.yaml", "realm.compose.yaml"])
+def test_the_compose_files_are_valid(name: str) -> None:
+    arguments = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*arguments, str(DEPLOY / "docker" / name)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_manifest_is_valid() -> None:
     arguments = [tool("kubernetes-validate"), "--strict", str(MANIFEST)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
