@@ -17,6 +17,8 @@ def test_a_node_is_killed(short: RealmOfProcesses, promise: Promise) -> None:
     server = short.server("a")
     stays, lost = short.player("b", 1), short.player("c", 2)
     eventually(lambda: set(server.players) == {1, 2}, "presence")
+    for player in (stays, lost):  # its node may hear of the server a little later
+        until_works(lambda player=player: player.trigger_server_callback("node"), "a")
     to_lost = server.trigger_client_callback("never", 2, timeout=60)
     from_lost = lost.trigger_server_callback("never", timeout=60)
     assert outcome(lambda: server.trigger_client_callback("echo", 2, 1)) == 1

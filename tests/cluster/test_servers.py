@@ -18,9 +18,9 @@ def test_a_server_is_killed_and_a_standby_at_another_node_takes_over(
     first = realm.server_process("a", "first")
     players = {number: realm.player("abc"[number % 3], number) for number in range(1, 4)}
     standby = realm.server_process("b", "second", standby=True)
-    pending = [player.trigger_server_callback("never", timeout=60) for player in players.values()]
-    for player in players.values():
+    for player in players.values():  # its node may hear of the server a little later
         until_works(lambda player=player: player.trigger_server_callback("who"), "first")
+    pending = [player.trigger_server_callback("never", timeout=60) for player in players.values()]
     killed_at = time.monotonic()
     first.kill()
     standby.wait_for("^acting$")
@@ -37,6 +37,8 @@ def test_calls_that_the_killed_server_had_end_as_lost(realm: RealmOfProcesses, p
     server = realm.server("a")
     players = {number: realm.player("abc"[number % 3], number) for number in range(1, 4)}
     standby = realm.server_process("c", "second", standby=True)
+    for player in players.values():
+        until_works(lambda player=player: player.trigger_server_callback("node"), "a")
     pending = [player.trigger_server_callback("never", timeout=60) for player in players.values()]
     for number, player in players.items():
         assert outcome(lambda player=player: player.trigger_server_callback("echo", 1)) == [number, 1]
