@@ -24,6 +24,7 @@ from ringback_cli.commands import (
     hand_over,
     keys,
     kick,
+    nodes,
     ping,
     players,
     realm,
@@ -72,6 +73,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(keys.app, name="keys")
 app.add_typer(realm.app, name="realm")
+app.add_typer(nodes.app, name="nodes")
 app.command("players", short_help="Print who is connected.")(players.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(callbacks.callbacks)
 app.command("events", short_help="Print who joined, left or was refused.")(events.events)

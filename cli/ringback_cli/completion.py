@@ -80,6 +80,11 @@ def player_ids(context: typer.Context, incomplete: str) -> list[str]:
     return _complete(context, incomplete, "players", text_of)
 
 
+def node_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the names of the nodes of the broker's realm."""
+    return _complete(context, incomplete, "nodes", lambda row: row[0])
+
+
 def players_or_keys(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the second argument of `ringback explain`: a player ID or a key."""
     if context.params.get("kind") == "player":

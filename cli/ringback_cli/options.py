@@ -104,6 +104,22 @@ def seconds(option: str, allowed: str, fits: Callable[[float], bool]) -> Callabl
     return seconds_of
 
 
+MOST_GRACE_S = 86400
+"""The SDK has the same; it is not imported for `--help`."""
+
+GraceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--grace",
+        metavar="SECONDS",
+        parser=seconds(
+            "--grace", f"above 0 and at most {MOST_GRACE_S}", lambda given: 0 < given <= MOST_GRACE_S
+        ),
+        help="How long calls in flight may take to end. [default: the broker's setting `grace`]",
+    ),
+]
+
+
 def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:
     """Return the parser of an option that takes an int.
 
@@ -191,6 +207,20 @@ def check_pattern(pattern: str, name: str) -> str:
         return names.check_pattern(pattern)
     except ValueError as error:
         raise Failure(Exit.USAGE, f"{name}: {error}") from None
+
+
+def check_node(name: str | None) -> str | None:
+    """Return the name of a node, checked; None if none is given.
+
+    Raises:
+        Failure: it is no possible name.
+    """
+    from ringback.protocol import names
+
+    try:
+        return None if name is None else names.check_node_name(name)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"--node: {error}") from None
 
 
 def check_key(key: str) -> str:

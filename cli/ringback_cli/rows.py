@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ringback_cli.connection import Connection, result_of
 from ringback_cli.output import print_json, print_table
+from ringback_cli.realm_rows import Found
 
 if TYPE_CHECKING:
     from ringback import Operator, PlayerID
-
-
-def rows_for(connection: Connection, subject: str) -> list[list[Any]]:
-    """Connect, and return all rows of a subject.
-
-    Raises:
-        CallbackError: the broker did not answer.
-    """
-    with connection.operator() as operator:
-        return all_rows(operator, subject, connection)
 
 
 def all_rows(operator: Operator, subject: str, connection: Connection, after: int = 0) -> list[list[Any]]:
@@ -65,20 +56,34 @@ def registered_like(key: str, callbacks: Iterable[dict[str, Any]]) -> str:
     return did_you_mean(key, {row["key"] for row in callbacks if row["endpoints"]})
 
 
-def print_rows(subject: str, heads: Sequence[str], rows: list[list[Any]], as_json: bool) -> None:
-    """Print rows as JSON, or as a table of their first columns.
+def with_nodes(subject: str, found: Found) -> list[dict[str, Any]]:
+    """Return rows as dicts by column. In a realm, the column `node` comes first."""
+    named = named_rows(subject, found.plain_rows())
+    if not found.in_realm:
+        return named
+    return [{"node": row[0], **by_name} for row, by_name in zip(found.rows, named, strict=True)]
+
+
+def print_rows(subject: str, heads: Sequence[str], found: Found, as_json: bool) -> None:
+    """Print rows as JSON, or as a table of their first columns. In a realm, a column says the node of each.
 
     Args:
         heads: the heads of these columns.
+
+    Raises:
+        Failure: the rows of some nodes are missing. Those of the others are printed.
     """
     from ringback.protocol.control import COLUMNS, Subject
 
-    found = named_rows(subject, rows)
+    rows = with_nodes(subject, found)
     if as_json:
-        print_json(found)
+        print_json(rows)
     else:
         columns = COLUMNS[Subject(subject)][: len(heads)]
-        print_table(list(heads), [[format_value(name, row.get(name)) for name in columns] for row in found])
+        if found.in_realm:
+            heads, columns = ("node", *heads), ("node", *columns)
+        print_table(list(heads), [[format_value(name, row.get(name)) for name in columns] for row in rows])
+    found.check()
 
 
 def concerns(event: list[Any], player_id: PlayerID | None) -> bool:

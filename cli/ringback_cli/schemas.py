@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ringback.protocol.json_values import parse_schema
 from ringback_cli.connection import Connection
-from ringback_cli.rows import each_row, named_rows
+from ringback_cli.realm_rows import find
+from ringback_cli.rows import named_rows
 
 if TYPE_CHECKING:
     from ringback import Operator
@@ -34,18 +35,23 @@ _EMPTY: dict[str, Any] = {
 
 
 def schemas_of(
-    operator: Operator, connection: Connection, key: str, callbacks: Iterable[dict[str, Any]]
+    operator: Operator,
+    connection: Connection,
+    key: str,
+    callbacks: Iterable[dict[str, Any]],
+    node: str | None = None,
 ) -> dict[str, Any]:
     """Return the schemas of a key, by the side that has said so.
 
     Args:
         callbacks: the broker's rows of callbacks. They show whether it knows schemas at all: an older broker
             would end the session of an operator that asks for them.
+        node: the node to ask; None: all of the realm.
     """
     if not any(row["key"] == key and row.get("schema") for row in callbacks):
         return {}
     found = {}
-    for row in named_rows("schemas", each_row(operator, "schemas", connection)):
+    for row in named_rows("schemas", find(operator, "schemas", connection, node).plain_rows()):
         if row["key"] == key and (schema := parse_schema(row["schema"])) is not None:
             found[row["side"]] = schema
     return found

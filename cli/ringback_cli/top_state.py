@@ -71,6 +71,9 @@ COLUMNS: dict[View, tuple[Column, ...]] = {
         Column("endpoints", "endpoints", 10),
     ),
 }
+NODE = Column("node", "node", 12, is_text=True)
+"""The column that is there too if the broker is a node of a realm."""
+
 FIRST_SORT = {View.PLAYERS: "calls_s", View.CALLBACKS: "rate"}
 
 
@@ -82,7 +85,9 @@ class Look:
         at: when, in seconds of the monotonic clock.
         address: the address of the broker that answered.
         players, callbacks: rows as the broker sends them.
-        counters: values by name.
+        counters: values by name; in a realm, of all nodes together.
+        nodes: in a realm, the node of each row, by table; empty: the broker is alone.
+        missing: the nodes that did not answer.
     """
 
     at: float
@@ -90,6 +95,8 @@ class Look:
     players: Sequence[Sequence[Any]]
     callbacks: Sequence[Sequence[Any]]
     counters: Mapping[str, int]
+    nodes: Mapping[View, Sequence[str | None]] = field(default_factory=dict)
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,9 @@ class Figures:
 
     Attributes:
         standbys: how many servers stand by.
-        frames_up_s, frames_down_s, bounces_s: rates a second; None after the first look.
+        frames_up_s, frames_down_s, bounces_s: rates a second; None after the first look, and while a node is
+            missing, or was.
+        missing: the nodes that did not answer.
     """
 
     at: float
@@ -108,6 +117,7 @@ class Figures:
     frames_up_s: float | None = None
     frames_down_s: float | None = None
     bounces_s: float | None = None
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -149,18 +159,25 @@ def _figures(look: Look, before: Look | None) -> Figures:
     players = named_rows("players", look.players)
     has_server = any(row["side"] == "server" and row["endpoints"] for row in callbacks)
     rows: dict[View, Sequence[Row]] = {View.PLAYERS: players, View.CALLBACKS: callbacks}
+    for found, names in (
+        (players, look.nodes.get(View.PLAYERS)),
+        (callbacks, look.nodes.get(View.CALLBACKS)),
+    ):
+        for row, name in zip(found, names or (), strict=False):
+            row["node"] = name
     standbys = look.counters.get("servers_standing_by", 0)
     if before is None or look.at <= before.at or look.address != before.address:
-        return Figures(look.at, rows, has_server, standbys)
+        return Figures(look.at, rows, has_server, standbys, missing=look.missing)
     elapsed_s = look.at - before.at
     calls = {(type(row[0]), row[0]): row[7] for row in before.players if len(row) > 7}
     for player in players:
         earlier = calls.get((type(player["player"]), player["player"]))
         player["calls_s"] = _rate(player.get("calls"), earlier, elapsed_s)
     totals = zip(_totals(look.counters), _totals(before.counters), strict=True)
-    return Figures(
-        look.at, rows, has_server, standbys, *(_rate(now, then, elapsed_s) for now, then in totals)
-    )
+    up_s, down_s, bounces_s = (_rate(now, then, elapsed_s) for now, then in totals)
+    if look.missing or before.missing:
+        up_s = down_s = bounces_s = None
+    return Figures(look.at, rows, has_server, standbys, up_s, down_s, bounces_s, look.missing)
 
 
 def _totals(counters: Mapping[str, int]) -> tuple[int, int, int]:
@@ -182,7 +199,7 @@ def visible_rows(state: State) -> list[Row]:
         return []
     rows: list[Row] = list(state.figures.rows[state.view])
     if state.text:
-        text, columns = state.text.casefold(), COLUMNS[state.view]
+        text, columns = state.text.casefold(), columns_of(state)
         rows = [row for row in rows if any(text in shown(row, column).casefold() for column in columns)]
     column = sort_column(state)
     known = [row for row in rows if row.get(column.name) is not None]
@@ -193,9 +210,17 @@ def visible_rows(state: State) -> list[Row]:
     return known + [row for row in rows if row.get(column.name) is None]
 
 
+def columns_of(state: State) -> tuple[Column, ...]:
+    """Return the columns of the present view: with that of the nodes behind the first one, in a realm."""
+    first, *others = COLUMNS[state.view]
+    in_realm = state.look is not None and bool(state.look.nodes)
+    return (first, NODE, *others) if in_realm else (first, *others)
+
+
 def sort_column(state: State) -> Column:
     """Return the column that sorts the rows of the present view."""
-    return next(column for column in COLUMNS[state.view] if column.name == state.sort[state.view])
+    columns = (*COLUMNS[state.view], NODE)
+    return next(column for column in columns if column.name == state.sort[state.view])
 
 
 def is_descending(state: State) -> bool:
@@ -278,6 +303,7 @@ def _look_at(state: State, view: View) -> State:
 
 
 def _sort_by(state: State, step: int) -> State:
-    columns = COLUMNS[state.view]
-    following = columns[(columns.index(sort_column(state)) + step) % len(columns)]
+    columns, present = columns_of(state), sort_column(state)
+    place = columns.index(present) if present in columns else 0
+    following = columns[(place + step) % len(columns)]
     return replace(state, sort={**state.sort, state.view: following.name})

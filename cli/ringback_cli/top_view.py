@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from ringback_cli.output import one_line
 from ringback_cli.rows import format_value
 from ringback_cli.top_state import (
-    COLUMNS,
     MAX_ROWS,
     Column,
     Figures,
     State,
     View,
+    columns_of,
     is_descending,
     page_rows,
     shown,
@@ -60,6 +60,7 @@ def head(state: State, now: float, interval_s: float) -> Line:
         f"{connected}{'+' if connected == MAX_ROWS else ''} players",
         "server connected" if figures.has_server else "no server with callbacks",
         *([f"{figures.standbys} standing by"] if figures.standbys else []),
+        *([f"without {', '.join(figures.missing)}"] if figures.missing else []),
     ]
     return Line("  ".join(parts), "bold")
 
@@ -91,7 +92,7 @@ def draw(state: State, now: float, interval_s: float, width: int, height: int) -
     if state.helping:
         lines += [Line(f"{keys:<32}{text}") for keys, text in KEYS]
     else:
-        columns = COLUMNS[state.view]
+        columns = columns_of(state)
         lines.append(Line(_join([column.head for column in columns], columns, width), "reverse"))
         for number, row in enumerate(rows[first : first + page], first):
             text = _join([shown(row, column) for column in columns], columns, width)
@@ -124,7 +125,7 @@ def _fit(text: str, width: int) -> str:
 
 def as_table(state: State) -> tuple[list[str], list[list[Any]]]:
     """Return the heads and the rows of a plain table."""
-    columns = COLUMNS[state.view]
+    columns = columns_of(state)
     rows = [
         [format_value(column.name, row.get(column.name)) for column in columns] for row in visible_rows(state)
     ]
@@ -136,7 +137,7 @@ def as_object(state: State) -> dict[str, Any]:
     if state.problem:
         state = replace(state, figures=None)
     figures = state.figures
-    names = [column.name for column in COLUMNS[state.view]]
+    names = [column.name for column in columns_of(state)]
     return {
         "broker": state.address,
         "problem": state.problem or None,
@@ -146,6 +147,7 @@ def as_object(state: State) -> dict[str, Any]:
         "frames_up_s": figures and figures.frames_up_s,
         "frames_down_s": figures and figures.frames_down_s,
         "bounces_s": figures and figures.bounces_s,
+        **({"missing": list(figures.missing)} if figures and figures.missing else {}),
         "view": state.view.value,
         "rows": [{name: row.get(name) for name in names} for row in visible_rows(state)],
     }

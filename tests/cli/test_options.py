@@ -11,7 +11,7 @@ from ringback.protocol.player_ids import check_player_id
 from ringback.protocol.reports import MAX_WATCH_S
 from ringback_broker.settings.schema import DEFAULT_BACKEND, DEFAULT_PLAYERS
 from ringback_cli import options
-from ringback_cli.commands import drain, tap
+from ringback_cli.commands import tap
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import parse_player_id
 
@@ -50,4 +50,4 @@ def test_the_defaults_are_those_of_the_broker() -> None:
 
 
 def test_the_limits_are_those_of_the_sdk() -> None:
-    assert (drain.MOST_GRACE_S, tap.MOST_LOG_S) == (MAX_GRACE_S, MAX_WATCH_S)
+    assert (options.MOST_GRACE_S, tap.MOST_LOG_S) == (MAX_GRACE_S, MAX_WATCH_S)

@@ -64,6 +64,39 @@ def screen(state: State, now: float = 2.0, width: int = 120, height: int = HEIGH
     return [line.text.rstrip() for line in draw(state, now, 1.0, width, height)]
 
 
+def in_realm(at: float, *missing: str, **counters: int) -> Look:
+    """Return a look at a realm of two nodes, one of which may be missing."""
+    players = [player(1, 10), player(2, 20)] if not missing else [player(1, 10)]
+    callbacks = [["shop:items", "server", 1, 3, 100, 0, 2.5, 0.4, 9.0]]
+    nodes: dict[View, list[str | None]] = {View.PLAYERS: ["a", "b"][: len(players)], View.CALLBACKS: ["b"]}
+    return Look(at, ADDRESS, players, callbacks, counters, nodes, missing)
+
+
+BY_NODE = {**FIRST_SORT, View.PLAYERS: "node"}
+
+
+def test_a_realm_has_a_column_of_nodes() -> None:
+    state = state_of(in_realm(1.0, frames_up=5), in_realm(2.0, frames_up=9), sort=BY_NODE)
+    heads, rows = as_table(state)
+    assert heads[:2] == ["player", "node"] and [row[:2] for row in rows] == [[1, "a"], [2, "b"]]
+    assert [row["node"] for row in as_object(state)["rows"]] == ["a", "b"]
+    assert as_object(state)["frames_up_s"] == 4.0
+    assert names(pressed(state, "/", "b")) == [2]
+    assert [row["node"] for row in visible_rows(pressed(state, "c"))] == ["b"]
+    assert pressed(state, ">").sort[View.PLAYERS] == "calls_s"
+    alone = state_of(look(1.0, player(7, 1)), sort=BY_NODE)
+    assert names(alone) == [7] and "node" not in as_table(alone)[0]
+    assert pressed(alone, ">").sort[View.PLAYERS] == "calls_s"
+
+
+def test_a_node_that_is_missing_is_named() -> None:
+    state = state_of(in_realm(1.0, frames_up=5), in_realm(2.0, "b", frames_up=4), in_realm(3.0, frames_up=9))
+    assert state.figures is not None and state.figures.frames_up_s is None, "b was missing before"
+    state = state_of(in_realm(1.0, frames_up=5), in_realm(2.0, "b", frames_up=4))
+    assert "without b" in head(state, 2.0, 1.0).text
+    assert as_object(state)["missing"] == ["b"] and as_object(state)["frames_up_s"] is None
+
+
 def test_rates_need_two_looks() -> None:
     first = look(1.0, player(7, 10), player("7", 10), player("anna"), frames_up=4, bounced_a=1, bounced_b=1)
     second = look(

@@ -57,7 +57,7 @@ def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -
 
 def test_help_needs_no_extra(tmp_path: Path) -> None:
     """All commands in one process: each `--help` is a run of its own."""
-    commands = ["", "config", "trigger", "keys", "token", "realm", *every_command.names()]
+    commands = ["", "config", "trigger", "keys", "token", "realm", "nodes", *every_command.names()]
     code = WITHOUT_EXTRAS.replace(
         "sys.exit(run(sys.argv[1:]))",
         f"assert [run([*words.split(), '--help']) for words in {commands!r}] == [0] * {len(commands)}",
@@ -100,6 +100,7 @@ def test_each_command(shop: Any, tmp_path: Path) -> None:
     assert {command: ended[command][0] for command in works if ended[command][0] != Exit.OK} == {
         "tap": Exit.TIMEOUT,
         "trigger all": Exit.SOME_FAILED,
+        "nodes drain": Exit.UNKNOWN_NODE,
         "kick": Exit.UNKNOWN_PLAYER,
         "hand-over": Exit.NO_SERVER,
     }

@@ -131,6 +131,10 @@ def test_each_command_on_a_bare_system(here: HereBroker, tmp_path: Path) -> None
         "tap": [Exit.TIMEOUT, "TIMEOUT: 0 of 1 calls ended before the time was over\n"],
         "token show": [Exit.USAGE, "USAGE: standard input: this is not a token\n"],
         "realm create": [Exit.REALM_FAILED, "REALM_FAILED: nats://127.0.0.1:1: Connection refused\n"],
+        "nodes drain": [
+            Exit.UNKNOWN_NODE,
+            "UNKNOWN_NODE: there is no node 'nowhere': this broker is alone\n",
+        ],
         "kick": [Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n"],
         "hand-over": [
             Exit.NO_SERVER,

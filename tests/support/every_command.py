@@ -48,6 +48,7 @@ EVERY = {
     "token mint": "--key backend.key --id 7 --ttl 60s",
     "token show": "",
     "realm create": "main --cluster nats://127.0.0.1:1",
+    "nodes drain": "nowhere",
     "kick": "99",
     "hand-over": "",
     "drain": "",

@@ -9,9 +9,11 @@ import typer
 from ringback_cli.completion import registered_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import JSONOption, check_key
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import JSONOption, check_key, check_node
 from ringback_cli.output import print_json
-from ringback_cli.rows import all_rows, named_rows, print_rows, registered_like, rows_for
+from ringback_cli.realm_rows import find, find_all
+from ringback_cli.rows import named_rows, print_rows, registered_like
 from ringback_cli.schemas import schemas_of
 
 _HEADS = ("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms")
@@ -28,9 +30,10 @@ def callbacks(
             autocompletion=registered_keys,
         ),
     ] = None,
+    node: NodeOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Print the callbacks that are registered or were called.
+    """Print the callbacks that are registered or were called. In a realm, print those of each node.
 
     For each callback: its key, which side handles it, and how many endpoints have registered it. Then its
     calls in flight now, its calls that have ended since the broker started, and how many of them failed.
@@ -42,22 +45,22 @@ def callbacks(
     Example: ringback callbacks
     """
     if schema is not None:
-        print_json(_schema_of(connection, check_key(schema)))
+        print_json(_schema_of(connection, check_key(schema), check_node(node)))
         return
-    print_rows("callbacks", _HEADS, rows_for(connection, "callbacks"), as_json)
+    print_rows("callbacks", _HEADS, find_all(connection, "callbacks", check_node(node)), as_json)
 
 
-def _schema_of(connection: Connection, key: str) -> Any:
+def _schema_of(connection: Connection, key: str, node: str | None) -> Any:
     """Return the JSON Schema of a callback, of the server's if both sides have one; None if there is none.
 
     Raises:
         Failure: UNKNOWN_CALLBACK.
     """
     with connection.operator() as operator:
-        rows = named_rows("callbacks", all_rows(operator, "callbacks", connection))
+        rows = named_rows("callbacks", find(operator, "callbacks", connection, node).plain_rows())
         if not any(row["key"] == key and row["endpoints"] for row in rows):
             near = registered_like(key, rows)
             reason = f"nobody has registered {key!r}"
             raise Failure(Exit.UNKNOWN_CALLBACK, f"{reason}: {near}" if near else reason)
-        found = schemas_of(operator, connection, key, rows)
+        found = schemas_of(operator, connection, key, rows, node)
     return found.get("server", found.get("player"))

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import parse_addresses, seconds
+from ringback_cli.options import GraceOption, parse_addresses
 from ringback_cli.output import print_json
-
-MOST_GRACE_S = 86400
-"""The SDK has the same; it is not imported for `--help`."""
 
 
 @connects()
 def drain(
     connection: Connection,
-    grace: Annotated[
-        float | None,
-        typer.Option(
-            "--grace",
-            metavar="SECONDS",
-            parser=seconds(
-                "--grace", f"above 0 and at most {MOST_GRACE_S}", lambda given: 0 < given <= MOST_GRACE_S
-            ),
-            help="How long calls in flight may take to end. [default: the broker's setting `grace`]",
-        ),
-    ] = None,
+    grace: GraceOption = None,
 ) -> None:
     """Make the broker drain and stop, as SIGTERM does: nobody joins, and calls in flight may end.
 

@@ -9,9 +9,17 @@ import typer
 
 from ringback_cli.completion import player_ids
 from ringback_cli.connection import Connection, connects
-from ringback_cli.options import JSONOption, StringIDOption, parse_player_id, whole_number
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import (
+    JSONOption,
+    StringIDOption,
+    check_node,
+    parse_player_id,
+    whole_number,
+)
 from ringback_cli.output import hint, one_line, print_json, print_line, print_table
-from ringback_cli.rows import all_rows, concerns, format_cell
+from ringback_cli.realm_rows import Follower, by_time, find
+from ringback_cli.rows import concerns, format_cell
 
 if TYPE_CHECKING:
     from ringback import Operator, PlayerID
@@ -35,6 +43,7 @@ def events(
         ),
     ] = None,
     string_id: StringIDOption = False,
+    node: NodeOption = None,
     last: Annotated[
         int,
         typer.Option(
@@ -51,43 +60,51 @@ def events(
 ) -> None:
     """Print who joined, left or was refused lately, and why. The broker keeps the latest 1000 events.
 
-    JSON is one line for each event.
+    In a realm, print the events of all nodes. JSON is one line for each event.
 
     Example: ringback events --player 7 --follow
     """
     player_id = None if player is None else parse_player_id(player, string_id, "--player")
+    at = check_node(node)
     with connection.operator() as operator:
         if follow:
             with connection.time_limit.ends_quietly():
-                _follow(operator, connection, player_id, last, as_json)
+                _follow(operator, connection, player_id, at, last, as_json)
             return
-        found = _last(all_rows(operator, "events", connection), player_id, last)
-        if as_json:
-            for row in found:
-                _print_event(row, as_json)
-        else:
-            print_table(list(_HEADS), [_cells(row) for row in found])
+        found = find(operator, "events", connection, at)
+    rows = _last(by_time(found.rows), player_id, last)
+    if as_json:
+        for row in rows:
+            _print_event(row, as_json)
+    else:
+        heads = ("node", *_HEADS) if found.in_realm else _HEADS
+        print_table(list(heads), [_cells(row)[not found.in_realm :] for row in rows])
+    found.check()
 
 
 def _last(rows: list[list[Any]], player_id: PlayerID | None, last: int) -> list[list[Any]]:
-    return [row for row in rows if concerns(row, player_id)][-last:]
+    """Return the last events of a player. Each row begins with the name of its node."""
+    return [row for row in rows if concerns(row[1:], player_id)][-last:]
 
 
 def _follow(
-    operator: Operator, connection: Connection, player_id: PlayerID | None, last: int, as_json: bool
+    operator: Operator,
+    connection: Connection,
+    player_id: PlayerID | None,
+    node: str | None,
+    last: int,
+    as_json: bool,
 ) -> None:
     """Print the last events, and then the new ones, until the time limit."""
-    rows = all_rows(operator, "events", connection)
-    for row in _last(rows, player_id, last):
+    follower = Follower(operator, "events", connection, node)
+    for row in _last(follower.new_rows(), player_id, last):
         _print_event(row, as_json)
     if not as_json:
         who = "" if player_id is None else f" of player {player_id!r}"
         hint(f"waiting for new events{who} at {operator.address}; Ctrl-C ends it")
-    seen = rows[-1][0] if rows else 0
     while connection.time_limit.next_round():
-        for row in all_rows(operator, "events", connection, after=seen):
-            seen = row[0]
-            if concerns(row, player_id):
+        for row in follower.new_rows():
+            if concerns(row[1:], player_id):
                 _print_event(row, as_json)
         time.sleep(connection.time_limit.pause_s(FOLLOW_S))
 
@@ -96,12 +113,13 @@ def _print_event(row: list[Any], as_json: bool) -> None:
     from ringback.protocol.control import Subject, named
 
     if as_json:
-        print_json(named(Subject.EVENTS, row))
+        node = {} if row[0] is None else {"node": row[0]}
+        print_json({**node, **named(Subject.EVENTS, row[1:])})
     else:
         print_line(one_line("  ".join(str(cell) for cell in _cells(row) if cell not in (None, ""))))
 
 
 def _cells(row: list[Any]) -> list[Any]:
-    _, unix_s, event, role, player, identity, ip, code, reason, *_ = row
+    node, _, unix_s, event, role, player, identity, ip, code, reason, *_ = row
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_s))
-    return [when, event, role, format_cell(player), identity, ip, code, reason]
+    return [node, when, event, role, format_cell(player), identity, ip, code, reason]

@@ -11,9 +11,17 @@ import typer
 from ringback_cli.completion import players_or_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit
-from ringback_cli.options import JSONOption, StringIDOption, check_key, parse_player_id
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import (
+    JSONOption,
+    StringIDOption,
+    check_key,
+    check_node,
+    parse_player_id,
+)
 from ringback_cli.output import one_line, print_json, print_line
-from ringback_cli.rows import all_rows, concerns, named_rows, registered_like
+from ringback_cli.realm_rows import Found, by_time, find
+from ringback_cli.rows import concerns, registered_like, with_nodes
 from ringback_cli.schemas import describe, schemas_of
 
 if TYPE_CHECKING:
@@ -50,23 +58,26 @@ def explain(
             autocompletion=players_or_keys,
         ),
     ],
+    node: NodeOption = None,
     string_id: StringIDOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Say whether a call to a player, or of a callback, would work now, and why.
 
-    The broker knows who is connected, what is registered and what happened lately. It does not know what a
-    handler does. Exit code 11 if the player is not connected, 10 if the callback is not registered, else 0.
+    The broker knows who is connected, what is registered and what happened lately; in a realm, each node
+    knows that of itself. It does not know what a handler does. Exit code 11 if the player is not connected,
+    10 if the callback is not registered, else 0.
 
     Example: ringback explain player 7
     """
     player_id = parse_player_id(name, string_id, "NAME") if kind is Kind.PLAYER else None
     key = check_key(name) if kind is Kind.CALLBACK else ""
+    at = check_node(node)
     with connection.operator() as operator:
         if player_id is not None:
-            works, reasons = _explain_player(operator, connection, player_id)
+            works, reasons = _explain_player(operator, connection, player_id, at)
         else:
-            works, reasons = _explain_callback(operator, connection, key)
+            works, reasons = _explain_callback(operator, connection, key, at)
     if as_json:
         print_json({kind.value: name if player_id is None else player_id, "works": works, "because": reasons})
     else:
@@ -77,12 +88,15 @@ def explain(
 
 
 def _explain_player(
-    operator: Operator, connection: Connection, player_id: PlayerID
+    operator: Operator, connection: Connection, player_id: PlayerID, node: str | None
 ) -> tuple[bool, list[str]]:
-    rows = named_rows("players", all_rows(operator, "players", connection))
+    players = find(operator, "players", connection, node)
+    rows = with_nodes("players", players)
     connected = {(type(row["player"]), row["player"]): row for row in rows}
     events = [
-        _describe_event(row) for row in all_rows(operator, "events", connection) if concerns(row, player_id)
+        _describe_event(row)
+        for row in by_time(find(operator, "events", connection, node).rows)
+        if concerns(row[1:], player_id)
     ][-MAX_EVENTS:]
     row = connected.get((type(player_id), player_id))
     if row is not None:
@@ -93,7 +107,11 @@ def _explain_player(
         other = int(player_id)
     if (type(other), other) in connected:
         reasons.append(f"player {other!r} is connected: an int and a str are two IDs")
-    return False, reasons + (events or ["the broker remembers no event of this player"])
+    reasons += [f"it may be at node {name!r}: {why}" for name, why in sorted(players.missing.items())]
+    nobody = "no node remembers an event of this player"
+    if not players.in_realm:
+        nobody = "the broker remembers no event of this player"
+    return False, reasons + (events or [nobody])
 
 
 def _describe_player(row: dict[str, Any]) -> list[str]:
@@ -101,7 +119,8 @@ def _describe_player(row: dict[str, Any]) -> list[str]:
     identity = f" as {row['identity']!r}" if row["identity"] else ""
     ip = row["ip"] or "this machine"
     connected = f"has been connected for {row['connected_s']:.0f} s"
-    reasons = [f"player {row['player']!r} {connected}, from {ip}{identity}"]
+    to = f" to node {row['node']!r}" if "node" in row else ""
+    reasons = [f"player {row['player']!r} {connected}{to}, from {ip}{identity}"]
     warning = "" if row["callbacks"] else ": calls to it end with UNKNOWN_CALLBACK"
     reasons.append(f"it has registered {row['callbacks']} callbacks{warning}")
     reasons.append(f"its last frame came {row['heard_s']:.0f} s ago, not counting heartbeats")
@@ -120,34 +139,49 @@ def _describe_player(row: dict[str, Any]) -> list[str]:
     return reasons
 
 
-def _explain_callback(operator: Operator, connection: Connection, key: str) -> tuple[bool, list[str]]:
-    rows = named_rows("callbacks", all_rows(operator, "callbacks", connection))
+def _explain_callback(
+    operator: Operator, connection: Connection, key: str, node: str | None
+) -> tuple[bool, list[str]]:
+    callbacks = find(operator, "callbacks", connection, node)
+    rows = with_nodes("callbacks", callbacks)
     found = [row for row in rows if row["key"] == key]
-    counters = {row[0]: row[1] for row in all_rows(operator, "counters", connection)}
+    counters = _sums(find(operator, "counters", connection, node))
     reasons = []
     registered = [row for row in found if row["endpoints"]]
     for row in registered:
         who = _who(row["side"], row["endpoints"])
-        reasons.append(f"{who} registered {key!r}")
-    for side, schema in schemas_of(operator, connection, key, rows).items():
+        reasons.append(f"{who} registered {key!r}{_at(row)}")
+    for side, schema in schemas_of(operator, connection, key, rows, node).items():
         reasons.append(f"the {side}'s takes {describe(schema)[:MAX_SCHEMA_CHARS]}")
     for row in found:
-        reasons += _describe_calls(row)
+        reasons += [f"{reason}{_at(row)}" for reason in _describe_calls(row)]
     if not registered:
         reasons.append(f"nobody has registered {key!r}: its calls fail with UNKNOWN_CALLBACK or NO_SERVER")
         near = registered_like(key, rows)
         reasons += [near] if near else []
+    reasons += [f"not known of node {name!r}: {why}" for name, why in sorted(callbacks.missing.items())]
     if not any(row["side"] == "server" and row["endpoints"] for row in rows):
         reasons.append("no server with callbacks is connected")
     if standbys := counters.get("servers_standing_by"):
         reasons.append(f"{standbys} servers stand by" if standbys > 1 else "1 server stands by")
+    who = "since they started, the nodes" if callbacks.in_realm else "since it started, the broker"
     for name, value in counters.items():
         if name.startswith("bounced_") and value:
             code = name.removeprefix("bounced_").upper()
-            reasons.append(
-                f"since it started, the broker bounced {value} frames with {code}, of any callback"
-            )
+            reasons.append(f"{who} bounced {value} frames with {code}, of any callback")
     return bool(registered), reasons
+
+
+def _sums(counters: Found) -> dict[str, int]:
+    """Return the counters, added up over all nodes."""
+    sums: dict[str, int] = {}
+    for _, name, value, *_ in counters.rows:
+        sums[name] = sums.get(name, 0) + value
+    return sums
+
+
+def _at(row: dict[str, Any]) -> str:
+    return f" (at node {row['node']!r})" if "node" in row else ""
 
 
 def _who(side: str, endpoints: int) -> str:
@@ -175,6 +209,7 @@ def _describe_calls(row: dict[str, Any]) -> list[str]:
 
 
 def _describe_event(row: list[Any]) -> str:
-    _, unix_s, event, _, _, _, ip, code, reason, *_ = row
+    node, _, unix_s, event, _, _, _, ip, code, reason, *_ = row
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_s))
-    return " ".join(part for part in (when, "UTC", event, ip, code, f"({reason})") if part)
+    at = "" if node is None else f"at node {node!r}"
+    return " ".join(part for part in (when, "UTC", event, at, ip, code, f"({reason})") if part)

@@ -8,7 +8,8 @@ import typer
 
 from ringback_cli.completion import player_ids
 from ringback_cli.connection import Connection, connects, result_of
-from ringback_cli.options import StringIDOption, parse_player_id
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import StringIDOption, check_node, parse_player_id
 from ringback_cli.output import print_json
 
 
@@ -30,6 +31,7 @@ def kick(
             "--reason", metavar="TEXT", help="A reason for the player and the broker's log. [default: none]"
         ),
     ] = "",
+    node: NodeOption = None,
     string_id: StringIDOption = False,
 ) -> None:
     """End the session of a player. The player gets the reason, and does not reconnect by itself.
@@ -38,7 +40,7 @@ def kick(
 
     Example: ringback kick 7 --reason "cheats"
     """
-    kicked = parse_player_id(player_id, string_id, "PLAYER_ID")
+    kicked, at = parse_player_id(player_id, string_id, "PLAYER_ID"), check_node(node)
     with connection.operator() as operator:
-        result_of(operator.kick(kicked, reason, timeout=connection.left_s()))
+        result_of(operator.kick(kicked, reason, node=at, timeout=connection.left_s()))
     print_json({"kicked": kicked})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ringback_cli.connection import Connection, connects
-from ringback_cli.options import JSONOption
-from ringback_cli.rows import print_rows, rows_for
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import JSONOption, check_node
+from ringback_cli.realm_rows import find_all
+from ringback_cli.rows import print_rows
 
 _HEADS = (
     *("player", "connected s", "callbacks", "IP", "identity", "heard s ago", "window used %"),
@@ -13,8 +15,8 @@ _HEADS = (
 
 
 @connects()
-def players(connection: Connection, as_json: JSONOption = False) -> None:
-    """Print who is connected, in order of joining.
+def players(connection: Connection, node: NodeOption = None, as_json: JSONOption = False) -> None:
+    """Print who is connected, in order of joining. In a realm, print the players of all nodes.
 
     For each player: how long it has been connected, how many callbacks it has registered, its IP, its
     identity (the name of its key or token), when its last frame came, and how much of its window is used:
@@ -23,4 +25,4 @@ def players(connection: Connection, as_json: JSONOption = False) -> None:
 
     Example: ringback players --json
     """
-    print_rows("players", _HEADS, rows_for(connection, "players"), as_json)
+    print_rows("players", _HEADS, find_all(connection, "players", check_node(node)), as_json)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import JSONOption, seconds, whole_number
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import JSONOption, check_node, seconds, whole_number
 from ringback_cli.output import print_json, print_table
-from ringback_cli.rows import all_rows
+from ringback_cli.realm_rows import Found, find
 
 if TYPE_CHECKING:
     from ringback import Operator
+
+Counters = dict[str, int]
 
 
 @connects()
@@ -38,53 +41,85 @@ def stats(
             help="With --interval: stop after N times. [default: no limit]",
         ),
     ] = None,
+    node: NodeOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Print what the broker has counted since it started. docs/operations.md says what each counter means.
+
+    In a realm, print the sums of all nodes, with a column for each node. A frame between two nodes counts at
+    both.
 
     Example: ringback stats --interval 2
     """
     if count is not None and interval is None:
         raise Failure(Exit.USAGE, "--count: it limits --interval, so give --interval too")
+    at = check_node(node)
     with connection.operator() as operator:
         if interval is None:
-            _print_counters(_counters(operator, connection), {}, 0.0, as_json)
+            found = _find(operator, connection, at)
+            _print_counters(_by_node(found), found, {}, 0.0, as_json)
+            found.check()
             return
-        before: dict[str, int] = {}
+        before: Counters = {}
         asked_at, due_at, printed = 0.0, time.monotonic(), 0
         with connection.time_limit.ends_quietly():
             while connection.time_limit.next_round():
                 now = time.monotonic()
-                counters = _counters(operator, connection)
-                _print_counters(counters, before, now - asked_at, as_json)
+                found = _find(operator, connection, at)
+                by_node = _by_node(found)
+                _print_counters(by_node, found, before, now - asked_at, as_json)
                 printed += 1
                 if printed == count:
+                    found.check()
                     return
-                before, asked_at = counters, now
+                # Without all nodes, the sums say nothing about how much they have grown.
+                before, asked_at = {} if found.missing else _sums(by_node), now
                 due_at += interval
                 time.sleep(connection.time_limit.pause_s(due_at - time.monotonic()))
     if count is not None:
         raise Failure(Exit.TIMEOUT, f"printed {printed} of {count} tables before the time was over")
 
 
-def _counters(operator: Operator, connection: Connection) -> dict[str, int]:
-    return {row[0]: row[1] for row in all_rows(operator, "counters", connection)}
+def _find(operator: Operator, connection: Connection, node: str | None) -> Found:
+    return find(operator, "counters", connection, node)
+
+
+def _by_node(found: Found) -> dict[str | None, Counters]:
+    """Return the counters by node. A broker alone has no name."""
+    by_node: dict[str | None, Counters] = {}
+    for node, name, value, *_ in found.rows:
+        by_node.setdefault(node, {})[name] = value
+    return by_node
+
+
+def _sums(by_node: dict[str | None, Counters]) -> Counters:
+    sums: Counters = {}
+    for counters in by_node.values():
+        for name, value in counters.items():
+            sums[name] = sums.get(name, 0) + value
+    return sums
 
 
 def _print_counters(
-    counters: dict[str, int], before: dict[str, int], elapsed_s: float, as_json: bool
+    by_node: dict[str | None, Counters], found: Found, before: Counters, elapsed_s: float, as_json: bool
 ) -> None:
     from ringback.protocol.significant import rounded
 
+    counters = _sums(by_node)
     rates = {
         name: rounded((value - before[name]) / elapsed_s)
         for name, value in counters.items()
         if name in before and value >= before[name]  # a lower value: the broker was restarted
     }
     if as_json:
-        print_json({"counters": counters, "a_second": rates} if rates else {"counters": counters})
-    elif rates:
-        rows = [[name, value, rates.get(name)] for name, value in counters.items() if value]
-        print_table(["counter", "total", "a second"], rows)
-    else:
-        print_table(["counter", "total"], [[name, value] for name, value in counters.items()])
+        fields: dict[str, Any] = {"counters": counters, **({"a_second": rates} if rates else {})}
+        print_json({**fields, "nodes": by_node} if found.in_realm else fields)
+        return
+    nodes = list(by_node) if found.in_realm else []
+    heads = ["counter", "total", *(["a second"] if rates else []), *(f"node {node}" for node in nodes)]
+    rows = [
+        [name, value, *([rates.get(name)] if rates else []), *(by_node[node].get(name) for node in nodes)]
+        for name, value in counters.items()
+        if value or not rates
+    ]
+    print_table(heads, rows)

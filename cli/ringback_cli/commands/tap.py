@@ -11,15 +11,18 @@ import typer
 from ringback_cli.completion import any_keys, player_ids
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.node_option import NodeOption
 from ringback_cli.options import (
     JSONOption,
     StringIDOption,
+    check_node,
     check_pattern,
     parse_player_id,
     seconds,
     whole_number,
 )
 from ringback_cli.output import hint, one_line, print_json, print_line, to_json
+from ringback_cli.realm_rows import Follower, node_names
 
 if TYPE_CHECKING:
     from ringback import Operator
@@ -78,15 +81,17 @@ def tap(
             help="Print nothing: make the broker log the calls for SECONDS; 0: stop that. [default: print]",
         ),
     ] = None,
+    node: NodeOption = None,
     string_id: StringIDOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Print calls as they end: time, caller, callback, outcome and duration.
 
     The command goes on until Ctrl-C or the end of --timeout. The server and operators report the calls,
-    from now on. The time is UTC, when the call ended. The duration of a server's callback is that of its
-    handler, to its reply; that of a player's callback is the time there and back. It is "-" if no
-    handler ran. JSON is one line for each call.
+    from now on. In a realm, it watches at all nodes, and prints the one that a call was reported to. The
+    time is UTC, when the call ended. The duration of a server's callback is that of its handler, to its
+    reply; that of a player's callback is the time there and back. It is "-" if no handler ran. JSON is one
+    line for each call.
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """
@@ -98,29 +103,66 @@ def tap(
         )
     player_id = None if player is None else parse_player_id(player, string_id, "--player")
     watched = CallFilter(player_id, None if key is None else check_pattern(key, "--key"), payloads)
+    at = check_node(node)
     with connection.operator() as operator:
         if log_s is None:
-            _follow(operator, connection, watched, count, as_json)
+            _follow(operator, connection, watched, at, count, as_json)
         else:
-            _watch(operator, connection, watched, log_s, log=True)
+            names = list(node_names(operator, connection)) if at is None else [at]
+            missing = _watch(operator, connection, watched, names, log_s, log=True)
             print_json({"logged_s": log_s})
+            if missing:
+                reasons = "; ".join(reason for _, reason in sorted(missing.items()))
+                raise Failure(Exit.SOME_FAILED, f"not all nodes log the calls: {reasons}")
 
 
 def _watch(
-    operator: Operator, connection: Connection, watched: CallFilter, for_s: float, *, log: bool = False
-) -> None:
+    operator: Operator,
+    connection: Connection,
+    watched: CallFilter,
+    nodes: list[str],
+    for_s: float,
+    *,
+    log: bool = False,
+) -> dict[str, str]:
+    """Watch at some nodes. Return those that did not answer, with the reasons.
+
+    Raises:
+        CallbackError: the one node, or the operator's own, does not watch.
+    """
+    from ringback import CallbackError, Forbidden
+
     player_id, key, payloads = watched
     left_s = connection.left_s()
-    result_of(operator.watch(player_id, key, payloads=payloads, log=log, for_s=for_s, timeout=left_s))
+    calls = {
+        name: operator.watch(
+            *(player_id, key), payloads=payloads, log=log, for_s=for_s, node=name or None, timeout=left_s
+        )
+        for name in nodes
+    }
+    missing = {}
+    for name, call in calls.items():
+        try:
+            result_of(call)
+        except CallbackError as error:
+            if isinstance(error, Forbidden) or len(calls) == 1 or connection.time_limit.has_ended(error):
+                raise
+            missing[name] = error.message
+    return missing
 
 
 def _follow(
-    operator: Operator, connection: Connection, watched: CallFilter, count: int | None, as_json: bool
+    operator: Operator,
+    connection: Connection,
+    watched: CallFilter,
+    node: str | None,
+    count: int | None,
+    as_json: bool,
 ) -> None:
     """Print the calls that end from now on."""
     printed = 0
     with connection.time_limit.ends_quietly():
-        for row in _calls(operator, connection, watched, as_json):
+        for row in _calls(operator, connection, watched, node, as_json):
             if as_json:
                 print_json(_fields(row, payloads=watched.payloads))
             else:
@@ -133,24 +175,27 @@ def _follow(
 
 
 def _calls(
-    operator: Operator, connection: Connection, watched: CallFilter, as_json: bool
+    operator: Operator, connection: Connection, watched: CallFilter, node: str | None, as_json: bool
 ) -> Iterator[list[Any]]:
-    """Watch, and yield the rows of the calls that end from now on, until the time limit."""
-    seen = _latest(operator, connection)
+    """Watch, and yield the rows of the calls that end from now on, until the time limit.
+
+    Each begins with the name of its node.
+    """
+    follower = Follower(operator, "calls", connection, node)
+    follower.new_rows()
+    watching: set[str] = set()
     renew_at = 0.0
     while connection.time_limit.next_round():
-        if time.monotonic() >= renew_at:
-            _watch(operator, connection, watched, WATCH_S)
+        if time.monotonic() >= renew_at or not watching.issuperset(follower.names):
+            _watch(operator, connection, watched, follower.names, WATCH_S)
+            watching = set(follower.names)
             if not renew_at and not as_json:
                 hint(f"watching {_described(watched)} at {operator.address}; Ctrl-C ends it")
             renew_at = time.monotonic() + WATCH_S / 2
-        rows, following = result_of(operator.query("calls", after=seen, timeout=connection.left_s()))
-        for row in rows:
-            seen = row[0]
-            if watched.matches(row[3], row[4]):  # else another operator watches this call
+        for row in follower.new_rows():
+            if watched.matches(row[4], row[5]):  # else another operator watches this call
                 yield row
-        if following is None:
-            time.sleep(connection.time_limit.pause_s(ASK_S))
+        time.sleep(connection.time_limit.pause_s(ASK_S))
 
 
 def _described(watched: CallFilter) -> str:
@@ -159,21 +204,12 @@ def _described(watched: CallFilter) -> str:
     return f"calls{who}{which}"
 
 
-def _latest(operator: Operator, connection: Connection) -> int:
-    """Return the number of the latest call that the broker keeps."""
-    following: int | None = 0
-    latest = 0
-    while following is not None:
-        rows, following = result_of(operator.query("calls", after=latest, timeout=connection.left_s()))
-        latest = rows[-1][0] if rows else latest
-    return latest
-
-
 def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
     from ringback.protocol.reports import duration_ms
 
-    _, unix_s, side, player_id, key, outcome, took_s, payload, reply, *_ = row
+    node, _, unix_s, side, player_id, key, outcome, took_s, payload, reply, *_ = row
     fields: dict[str, Any] = {
+        **({} if node is None else {"node": node}),
         "unix_s": unix_s,
         "side": side,
         "player": player_id,
@@ -190,11 +226,12 @@ def _fields(row: list[Any], *, payloads: bool) -> dict[str, Any]:
 def _line(row: list[Any], *, payloads: bool) -> str:
     from ringback.protocol.reports import duration_ms, way
 
-    _, unix_s, side, player_id, key, outcome, took_s, payload, reply, *_ = row
+    node, _, unix_s, side, player_id, key, outcome, took_s, payload, reply, *_ = row
     when = time.strftime("%H:%M:%S", time.gmtime(unix_s)) + f".{int(1000 * unix_s) % 1000:03}"
     took_ms = duration_ms(took_s)
     took = "-" if took_ms is None else f"{took_ms:.3f} ms"
-    line = f"{when}  {way(side, player_id)}  {key}  {outcome}  {took}"
+    at = "" if node is None else f"  {node}"
+    line = f"{when}{at}  {way(side, player_id)}  {key}  {outcome}  {took}"
     if payloads:
         carried = ["..." if value is None else to_json(_decode(value)) for value in (payload, reply)]
         line = f"{line}  {carried[0]} -> {carried[1]}"

@@ -16,10 +16,11 @@ import typer
 
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import seconds, whole_number
+from ringback_cli.node_option import NodeOption
+from ringback_cli.options import check_node, seconds, whole_number
 from ringback_cli.output import print_json, print_line, print_table
-from ringback_cli.rows import all_rows, each_row
-from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, Look, State, View, press, take
+from ringback_cli.realm_rows import find
+from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, NODE, Look, State, View, press, take
 from ringback_cli.top_view import as_object, as_table, draw, head, traffic
 
 if TYPE_CHECKING:
@@ -65,11 +66,14 @@ def top(
             help="Print N plain tables, then stop. [default: no limit]",
         ),
     ] = None,
+    node: NodeOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON each time, instead of a screen or a table.")
     ] = False,
 ) -> None:
     """Watch a broker: its players and callbacks in a table that is drawn again each second.
+
+    In a realm, watch all nodes. A node that does not answer is named in the first line.
 
     Press q to quit, Tab to change the table, F6 to sort by the next column, / to filter, h to see all keys.
     If the broker goes away, the command waits for it. Without a terminal, or with --json or --count, it
@@ -78,9 +82,9 @@ def top(
     Example: ringback top --view callbacks --sort p99_ms
     """
     state = State(connection.backend, view=view, sort={**FIRST_SORT, view: _column(view, sort)})
-    over = threading.Event()
+    at, over = check_node(node), threading.Event()
     with connection.operator() as operator:
-        answers = _answers(operator, connection, interval, over)
+        answers = _answers(operator, connection, at, interval, over)
         try:
             if as_json or count is not None or not _on_terminal():
                 printed = _print(islice(answers, count), state, interval, as_json)
@@ -96,7 +100,7 @@ def top(
 
 def _column(view: View, name: str | None) -> str:
     names = [column.name for column in COLUMNS[view]]
-    if name is not None and name not in names:
+    if name is not None and name not in (*names, NODE.name):
         from ringback.protocol.names import did_you_mean
 
         reason = f"the columns of {view.value} are {', '.join(names)}, not {name!r}"
@@ -116,7 +120,7 @@ def _on_terminal() -> bool:
 
 
 def _answers(
-    operator: Operator, connection: Connection, interval_s: float, over: threading.Event
+    operator: Operator, connection: Connection, node: str | None, interval_s: float, over: threading.Event
 ) -> Iterator[Look | CallbackError]:
     """Ask the broker again and again until `over` is set. Yield each answer, or why there is none."""
     from ringback import CallbackError
@@ -125,7 +129,7 @@ def _answers(
     limit = connection.time_limit
     while not over.wait(limit.pause_s(due_at - time.monotonic())) and limit.next_round():
         try:
-            yield _look(operator, connection)
+            yield _look(operator, connection, node)
         except CallbackError as error:
             if limit.has_ended(error):
                 return
@@ -133,11 +137,26 @@ def _answers(
         due_at = max(due_at + interval_s, time.monotonic())
 
 
-def _look(operator: Operator, connection: Connection) -> Look:
-    players = list(islice(each_row(operator, "players", connection), MAX_ROWS))
-    callbacks = list(islice(each_row(operator, "callbacks", connection), MAX_ROWS))
-    counters = {row[0]: row[1] for row in all_rows(operator, "counters", connection)}
-    return Look(time.monotonic(), operator.address, players, callbacks, counters)
+def _look(operator: Operator, connection: Connection, node: str | None) -> Look:
+    players = find(operator, "players", connection, node, MAX_ROWS)
+    callbacks = find(operator, "callbacks", connection, node, MAX_ROWS)
+    counted = find(operator, "counters", connection, node)
+    counters: dict[str, int] = {}
+    for _, name, value, *_ in counted.rows:
+        counters[name] = counters.get(name, 0) + value
+    nodes = {
+        View.PLAYERS: [row[0] for row in players.rows],
+        View.CALLBACKS: [row[0] for row in callbacks.rows],
+    }
+    return Look(
+        time.monotonic(),
+        operator.address,
+        players.plain_rows(),
+        callbacks.plain_rows(),
+        counters,
+        nodes if players.in_realm else {},
+        sorted({**players.missing, **callbacks.missing, **counted.missing}),
+    )
 
 
 def _after(state: State, answer: Look | Exception) -> State:

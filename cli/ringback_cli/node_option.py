@@ -1,0 +1,19 @@
+"""The option that names one node of a realm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ringback_cli.completion import node_names
+
+NodeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--node",
+        metavar="NAME",
+        help="Ask this node of the realm only. [default: all nodes, if the broker is one]",
+        autocompletion=node_names,
+    ),
+]
