@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from support.harness import PATIENCE_S, eventually
@@ -157,6 +160,16 @@ def test_a_name_that_is_nobody_s(shared: RealmOfProcesses) -> None:
     assert operator.connected
 
 
+def test_the_program_of_the_page(shared: RealmOfProcesses, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(from ringback import Operator\n.*?)```", page, re.DOTALL)
+    shared.player("c", 203)
+    all_linked(shared.operator("b"))
+    exec(program.replace("tcp://127.0.0.1:5771", shared.brokers["b"].backend), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "connected to node b" and "c 203" in printed
+
+
 # -- nodes end
 
 
@@ -216,6 +229,54 @@ def test_a_node_drains_on_the_order_of_another_one(realm: RealmOfProcesses) -> N
     assert realm.brokers["b"].process.wait() == 0
     assert not player.connected and operator.connected
     eventually(lambda: list(nodes(operator)) == ["a", "c"], "it has left the realm")
+
+
+# -- the dashboard and the metrics
+
+
+def test_the_dashboard_shows_the_realm_and_metrics_one_node() -> None:
+    with RealmOfProcesses("ab", options=("--http", "127.0.0.1:0", "--dashboard")) as realm:
+        realm.server("b")
+        players = [realm.player("a", 1), realm.player("b", 2)]
+        found = re.search(r"http=(\S+)", "\n".join(realm.brokers["a"].process.lines))
+        assert found is not None
+
+        def fetch(path: str) -> str:
+            with urlopen(f"{found[1]}{path}", timeout=PATIENCE_S) as response:
+                text: str = response.read().decode()
+                return text
+
+        def state() -> dict[str, Any]:
+            loaded: dict[str, Any] = json.loads(fetch("/api/state"))
+            return loaded
+
+        eventually(
+            lambda: (
+                [(row["node"], row["player"]) for row in state()["players"]["rows"]] == [("a", 1), ("b", 2)]
+            ),
+            "the players of both nodes",
+        )
+        eventually(lambda: state()["sessions"]["server"] == 1, "the server of the other node")
+        at = state()
+        assert [row["node"] for row in at["nodes"]] == ["a", "b"] and at["missing"] == {}
+        assert {("a", 1), ("b", 2)} <= {(row["node"], row["player"]) for row in at["events"]}
+        before = state()["counters"]["frames_up"]
+
+        def rates_are_there() -> bool:
+            assert players[0].trigger_server_callback("echo").result() == [1, None]
+            now = state()
+            return now["rates"].get("frames_up", 0) > 0 and now["counters"]["frames_up"] > before
+
+        eventually(rates_are_there, "frames of the whole realm are counted")
+        eventually(lambda: 'ringback_realm_nodes{state="linked"} 1.0' in fetch("/metrics"), "linked nodes")
+        metrics = fetch("/metrics")
+        for line in (
+            "ringback_realm_member 1.0",
+            "ringback_realm_seat 0.0",
+            'realm_nodes{state="alive"} 1.0',
+        ):
+            assert line in metrics
+        assert 'ringback_sessions{role="player"} 1.0' in metrics
 
 
 # -- rights

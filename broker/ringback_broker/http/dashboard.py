@@ -113,6 +113,11 @@ class Dashboard:
         except (LinkError, CallbackError) as error:
             return _json({"error": _error(error)}, 503)
         snapshot = self._operator.look()
+        sessions, standbys = dict(snapshot.sessions), snapshot.standbys
+        if snapshot.realm is not None:
+            sessions["player"] = sum(row["players"] for row in state.nodes)
+            sessions["server"] = sum(row["acting"] for row in state.nodes)
+            standbys = sum(row["standbys"] for row in state.nodes)
         players = _matching(state.players, "player", request.query_params.get("player", ""))
         callbacks = _matching(state.callbacks, "key", request.query_params.get("callback", ""))
         return _json(
@@ -120,8 +125,10 @@ class Dashboard:
                 "number": state.number,
                 "version": self._version,
                 "draining": snapshot.draining,
-                "sessions": dict(snapshot.sessions),
-                "standbys": snapshot.standbys,
+                "sessions": sessions,
+                "standbys": standbys,
+                "nodes": state.nodes if snapshot.realm is not None else [],
+                "missing": state.missing,
                 "players": _bounded(players, len(state.players)),
                 "callbacks": _bounded(callbacks, len(state.callbacks)),
                 "counters": state.counters,

@@ -132,6 +132,22 @@ class BrokerCollector(Collector):
             "side",
             snapshot.full_windows,
         )
+        if snapshot.realm is not None:
+            view = snapshot.realm
+            yield _gauge(
+                "realm_member",
+                "1 while the node can act for its realm, else 0.",
+                value=int(snapshot.in_realm),
+            )
+            yield _gauge(
+                "realm_seat",
+                "1 while the server of the realm acts at this node, or may.",
+                value=int(view.has_seat),
+            )
+            nodes = {"alive": view.others, "linked": view.linked}
+            yield _gauge(
+                "realm_nodes", "Other nodes: that live, and that are linked to this one.", "state", nodes
+            )
         yield _gauge("draining", "1 while the broker drains, else 0.", value=int(snapshot.draining))
         counts, sum_s = snapshot.lags
         bounds = [*map(str, LAG_BOUNDS_S), "+Inf"]

@@ -29,6 +29,21 @@ class Lags:
 
 
 @dataclass(frozen=True, slots=True)
+class RealmView:
+    """How a broker stands in its realm.
+
+    Attributes:
+        has_seat: whether the server of the realm acts here, or may.
+        others: how many other nodes live.
+        linked: how many of them are linked to this one.
+    """
+
+    has_seat: bool
+    others: int
+    linked: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A broker at one moment.
 
@@ -36,6 +51,7 @@ class Snapshot:
         at: the moment, on the monotonic clock.
         draining: whether the broker drains.
         in_realm: False: it is a node of a realm, and cannot act for it now.
+        realm: None: it is alone.
         sessions: how many peers have a session, by role.
         standbys: how many servers stand by.
         retiring: how many servers have handed over and finish what they have begun.
@@ -50,6 +66,7 @@ class Snapshot:
     at: float
     draining: bool
     in_realm: bool
+    realm: RealmView | None
     sessions: Mapping[str, int]
     standbys: int
     retiring: int

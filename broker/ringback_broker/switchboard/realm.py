@@ -40,6 +40,7 @@ from ringback_broker.cluster.pairs import Pair, Pairs
 from ringback_broker.cluster.record_steps import RecordSteps
 from ringback_broker.cluster.records import Absent, Record
 from ringback_broker.cluster.seat import SEAT, Holder, Seat
+from ringback_broker.operations.snapshot import RealmView
 from ringback_broker.peers.connection import Frame, Sent
 from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
 from ringback_broker.peers.session import Bundle, Session
@@ -169,6 +170,10 @@ class Realm:
     def is_ready(self) -> bool:
         """Whether peers may join here."""
         return self.ownership.standing is Standing.MEMBER and bool(self._index)
+
+    def view(self) -> RealmView:
+        """Return how this node stands in its realm."""
+        return RealmView(self.seat.is_mine, len(self._neighbours.alive), len(self._roster.nodes))
 
     @property
     def is_refused(self) -> bool:

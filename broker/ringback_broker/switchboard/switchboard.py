@@ -220,6 +220,7 @@ class Switchboard:
             at=now,
             draining=self.draining,
             in_realm=self.realm is None or self.realm.is_ready,
+            realm=None if self.realm is None else self.realm.view(),
             sessions={
                 Role.PLAYER.value: len(roster.players),
                 Role.SERVER.value: int(roster.server is not None),

@@ -15,6 +15,7 @@ from axe_core_python.selenium import Axe
 from selenium.webdriver.common.keys import Keys
 from support.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, browser
 from support.harness import BrokerProcess, Process
+from support.realm_processes import RealmOfProcesses
 
 from ringback import CallbackError, Player, Server, ServerCallback
 
@@ -100,13 +101,13 @@ def test_players_come_and_go(page: Browser, broker: BrokerProcess) -> None:
             doomed.kill()
             page.until(lambda: ids(page) == ['"7"'], "the killed player has no row")
     page.until(lambda: ids(page) == [], "no player has a row")
-    events = [(row[1], row[3], row[6]) for row in page.rows("events")]
+    events = [(row[2], row[4], row[7]) for row in page.rows("events")]
     assert ("left", "7", "its connection closed") in events and ("joined", '"7"', events[-2][2]) in events
     assert page.complaints() == []
 
 
 def keys(page: Browser) -> list[list[str]]:
-    return [row[:3] for row in page.rows("callbacks")]
+    return [[row[0], *row[2:4]] for row in page.rows("callbacks")]
 
 
 def test_calls_raise_the_rate(page: Browser, broker: BrokerProcess) -> None:
@@ -126,7 +127,7 @@ def test_calls_raise_the_rate(page: Browser, broker: BrokerProcess) -> None:
 
 def rate(page: Browser, key: str) -> float:
     """Return the calls per second in the row of a callback; 0 if it has no row."""
-    return max((float(row[3]) for row in page.rows("callbacks") if row[0] == key), default=0.0)
+    return max((float(row[4]) for row in page.rows("callbacks") if row[0] == key), default=0.0)
 
 
 def test_the_form(page: Browser, broker: BrokerProcess) -> None:
@@ -336,3 +337,34 @@ def test_the_page_is_accessible(
         assert (sum(map(int, re.findall(r"\d+", ground))) < 150) is dark
         assert page.run("return document.documentElement.scrollWidth") <= size[0]
     assert page.complaints() == []
+
+
+def test_a_realm(page: Browser) -> None:
+    """The page of one node shows the players and events of all, and each node."""
+    with RealmOfProcesses("ab", options=("--http", "127.0.0.1:0", "--dashboard")) as realm:
+        realm.server("b")
+        realm.player("a", 1)
+        realm.player("b", 2)
+        open_page(page, realm.brokers["a"])
+        page.until(
+            lambda: [row[:2] for row in page.rows("nodes")] == [["a", "this one"], ["b", "linked"]], "nodes"
+        )
+        page.until(lambda: [row[:2] for row in page.rows("players")] == [["1", "a"], ["2", "b"]], "players")
+        page.until(
+            lambda: page.text("#now-players") == "2" and page.text("#now-server") == "connected", "counts"
+        )
+        page.until(
+            lambda: (
+                {("a", "joined", "1"), ("b", "joined", "2")}
+                <= {(row[1], row[2], row[4]) for row in page.rows("events")}
+            ),
+            "events of both",
+        )
+        assert Axe().run(page.driver)["violations"] == []
+        realm.stop("b")
+        page.until(lambda: "The figures lack b" in page.text("#nodes-missing"), "b is missing")
+        page.until(
+            lambda: [row[:2] for row in page.rows("players")] == [["1", "a"]], "the player of a is there"
+        )
+        realm.go_on("b")
+        page.until(lambda: not page.find("#nodes-missing").is_displayed(), "b is back")

@@ -190,6 +190,7 @@ const callbacks = new Table(
   "callbacks",
   [
     { name: "key", title: "key", text: (key) => key || OTHERS, use: useCallback },
+    { name: "node", title: "node", text: plain, rare: true },
     { name: "side", title: "side", text: plain },
     { name: "endpoints", title: "endpoints", text: count, kind: "number" },
     { name: "rate", title: "calls per second", text: rate, kind: "number", about: "calls that ended, in the last minute" },
@@ -199,12 +200,13 @@ const callbacks = new Table(
     { name: "calls", title: "calls", text: count, kind: "number", about: `that have ended, ${since}` },
     { name: "errors", title: "errors", text: count, kind: "number", look: worried, about: `calls that failed, ${since}` },
   ],
-  (row) => `${row.side} ${row.key}`,
+  (row) => `${row.node ?? ""} ${row.side} ${row.key}`,
 );
 const players = new Table(
   "players",
   [
     { name: "player", title: "ID", text: idText, use: usePlayer },
+    { name: "node", title: "node", text: plain, rare: true },
     { name: "connected_s", title: "connected", text: duration, kind: "number" },
     { name: "callbacks", title: "callbacks", text: count, kind: "number" },
     { name: "calls", title: "calls", text: count, kind: "number", about: "both ways, since the player joined" },
@@ -215,7 +217,22 @@ const players = new Table(
     { name: "ip", title: "IP", text: plain },
     { name: "identity", title: "identity", text: plain, rare: true },
   ],
-  (row) => idText(row.player),
+  (row) => `${row.node ?? ""} ${idText(row.player)}`,
+);
+const serversText = (acting, standbys) => (acting ? "acts" : unknown) + (standbys ? `, ${count(standbys)} standing by` : "");
+const nodes = new Table(
+  "nodes",
+  [
+    { name: "node", title: "node", text: plain },
+    { name: "state", title: "state", text: plain, look: (state) => (state === "linked" || state === "this one" ? "" : "bad") },
+    { name: "players", title: "players", text: count, kind: "number" },
+    { name: "acting", title: "server", text: (acting, row) => serversText(acting, row.standbys) },
+    { name: "frames_s", title: "frames per second", text: rate, kind: "number", about: "frames that it passes on; one between two nodes counts at both" },
+    { name: "since_unix_s", title: "runs", text: (since) => duration(Date.now() / 1000 - since), kind: "number" },
+    { name: "renewed_s", title: "renewed", text: duration, kind: "number", about: "how long ago it renewed its record, which says all this" },
+    { name: "software", title: "software", text: plain },
+  ],
+  (row) => `${row.node} ${row.boot}`,
 );
 const errors = new Table(
   "errors",
@@ -230,6 +247,7 @@ const events = new Table(
   "events",
   [
     { name: "unix_s", title: "time", text: (at) => clock(new Date(at * 1000)) },
+    { name: "node", title: "node", text: plain, rare: true },
     { name: "event", title: "event", text: plain, look: (event) => `event-${event}` },
     { name: "role", title: "role", text: plain },
     { name: "player", title: "player", text: idText, kind: "code" },
@@ -237,7 +255,7 @@ const events = new Table(
     { name: "identity", title: "identity", text: plain, rare: true },
     { name: "reason", title: "reason", text: (reason, row) => plain([row.code, reason].filter(Boolean).join(": ")), kind: "long" },
   ],
-  (row) => String(row.number),
+  (row) => `${row.node ?? ""} ${row.number} ${row.unix_s}`,
   false,
 );
 
@@ -264,6 +282,7 @@ function show(state) {
   setText($("now-bounced"), rates.length ? rate(bounced) : unknown);
   callbacks.show(state.callbacks.rows);
   players.show(state.players.rows);
+  showNodes(state);
   showCount("callbacks", state.callbacks);
   showCount("players", state.players);
   const wrong = Object.entries(state.counters)
@@ -276,6 +295,21 @@ function show(state) {
   events.show([...state.events].reverse());
   $("events-none").hidden = state.events.length > 0;
   showKeys();
+}
+
+/** Show the nodes of a realm; nothing at a broker that is alone. */
+function showNodes({ nodes: rows, missing }) {
+  $("nodes-card").hidden = rows.length === 0;
+  const stateOf = (row, index) => {
+    if (row.draining) return "draining";
+    if (index === 0) return "this one";
+    if (missing[row.node]) return row.linked ? "does not answer" : "no link";
+    return row.linked ? "linked" : "no link";
+  };
+  nodes.show(rows.map((row, index) => ({ ...row, state: stateOf(row, index) })));
+  const names = Object.keys(missing).sort();
+  $("nodes-missing").hidden = names.length === 0;
+  setText($("nodes-missing"), names.length ? `The figures lack ${names.join(", ")}: ${missing[names[0]]}.` : "");
 }
 
 function showPace({ calls_a_second: now }) {
