@@ -44,7 +44,7 @@ class Call(CallBase[R_co]):
         if not self._done:
             shell = self._endpoint._shell
             waiter = Waiter(shell)
-            self.add_waiter(waiter.wake)
+            self._waiters.append(waiter.wake)  # the core runs on this thread, so there is no outcome yet
             try:
                 yield waiter
             except asyncio.CancelledError:

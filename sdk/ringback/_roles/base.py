@@ -34,7 +34,6 @@ from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout, stripped
 from ringback.protocol.contexts import PROGRESS, bounded
-from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.repeats import TOKEN_BYTES
@@ -95,6 +94,7 @@ class RoleBase(ABC, Generic[C, G]):
             keys_changed=changed,
             random=Random(unguessable.getrandbits(64)).random,  # noqa: S311 - spreads retries, no secret
         )
+        self._send: Send = shell.submitting(self._endpoint.call)
 
     @abstractmethod
     def _make_group(self) -> G: ...
@@ -259,12 +259,7 @@ class RoleBase(ABC, Generic[C, G]):
         check_key(key)
         now = time.monotonic()
         deadline, budget_ms = call_context.deadline_and_budget(timeout, now)
-        make: Callable[..., C]
-        encoder: Encoder | Outgoing
-        if typed is None:
-            make, encoder = self._call_class, self._encoder()
-        else:
-            make, encoder = typed.maker(self._typed_class), typed.encoder(self._encoder())
+        make: Callable[..., C] = self._call_class if typed is None else typed.maker(self._typed_class)
         call = make(next(self._ids), key, deadline, callback, on_error, now, self)
         if callback is not None or on_error is not None:
             check_functions(callback, on_error)
@@ -278,14 +273,12 @@ class RoleBase(ABC, Generic[C, G]):
         try:
             if budget_ms == 0:
                 raise CallTimeout("the call had no time left, so it was not sent", executed="no")
+            encoder = self._encoder() if typed is None else typed.encoder(self._encoder())
             envelope = encoder.call(call.id, key, payload, budget_ms, context)
         except CallbackError as error:
             self._submit(self._endpoint.fail_unsent, call, stripped(error))
         else:
-            if send is None:
-                self._submit(self._endpoint.call, call, kind, encoded_id, envelope)
-            else:
-                send(call, kind, encoded_id, envelope)
+            (send or self._send)(call, kind, encoded_id, envelope)
         return call
 
     def _way(self, wait_for_room: bool, retry: bool | Retry | None, bounded: bool = True) -> Send | None:

@@ -58,7 +58,7 @@ class AsyncioHandlers(ShellBase):
     def encoder(self) -> Encoder:
         """Return the encoder of the loop's thread."""
         if self._encoder is None:
-            self._encoder = Encoder(self._limits)
+            self._encoder = Encoder(self._options.accepts)
         return self._encoder
 
     def run(self, execution: Execution) -> None:
@@ -177,7 +177,7 @@ class AsyncioHandlers(ShellBase):
             return
         self.check_process()
         # Encoded here, so that the handler gets the error, and with an encoder of its own: none is shared.
-        report = execution, Encoder(self._limits).progress(execution.id, value)
+        report = execution, Encoder(self._options.accepts).progress(execution.id, value)
         if len(self._reports) >= MAX_REPORTS:  # the loop does not keep up
             self.endpoint.counters.dropped_progress += 1
             return
@@ -255,22 +255,22 @@ class AsyncioHandlers(ShellBase):
     # -- tokens
 
     def fetch_token(self, number: int) -> None:
-        if isinstance(self._token, str):
-            self.endpoint.take_token(number, self._token, None, time.monotonic())
+        if isinstance(self._options.token, str):
+            self.endpoint.take_token(number, self._options.token, None, time.monotonic())
         else:
             self._context.copy().run(self._start_task, self._fetch_token(number))
 
     async def _fetch_token(self, number: int) -> None:
         token = ""
         error: BaseException | None = None
-        assert callable(self._token)
-        on_loop = is_coroutine_function(self._token)
+        assert callable(self._options.token)
+        on_loop = is_coroutine_function(self._options.token)
         fetched: Any
         try:
             if on_loop:
-                fetched = self._token()
+                fetched = self._options.token()
             else:
-                fetched, error = await asyncio.to_thread(_outcome_of, self._token)
+                fetched, error = await asyncio.to_thread(_outcome_of, self._options.token)
             if hasattr(fetched, "__await__"):
                 on_loop = True
                 fetched = await fetched

@@ -171,6 +171,9 @@ class AsyncioShell(AsyncioHandlers):
         """Run a function of the core at once: triggering happens on the loop's thread."""
         function(*arguments)
 
+    def submitting(self, function: Callable[[*Ts], None]) -> Callable[[*Ts], None]:
+        return function
+
     # -- the socket
 
     def _readable(self) -> None:

@@ -54,8 +54,6 @@ class ShellBase(Shell):
             event: [] for event in EndpointEvent
         }
         self._options = options
-        self._limits = options.accepts
-        self._token = options.token
         self._link: Link | None = None
         one_only = options.role is Role.SERVER or options.player_id is not None
         place = (options.role, options.player_id) if one_only else None
@@ -89,6 +87,14 @@ class ShellBase(Shell):
     @abstractmethod
     def submit(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a function of the core on the core's thread, soon."""
+
+    def submitting(self, function: Callable[[*Ts], None]) -> Callable[[*Ts], None]:
+        """Return a function that submits a function of the core. For those that each call needs."""
+
+        def submit(*arguments: *Ts) -> None:
+            self.submit(function, *arguments)
+
+        return submit
 
     def find_broker(self, broker: str, number: int) -> None:
         found = resolver.find(broker, self, partial(self._found, number))

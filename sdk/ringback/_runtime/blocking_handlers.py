@@ -50,7 +50,7 @@ class BlockingHandlers(ShellBase):
         """Return the encoder of the current thread."""
         encoder: Encoder | None = getattr(self._local, "encoder", None)
         if encoder is None:
-            encoder = self._local.encoder = Encoder(self._limits)
+            encoder = self._local.encoder = Encoder(self._options.accepts)
         return encoder
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
@@ -107,8 +107,8 @@ class BlockingHandlers(ShellBase):
             self._lane.submit(self._context.copy(), self._tell, listener, argument, what)
 
     def fetch_token(self, number: int) -> None:
-        if isinstance(self._token, str):
-            self.endpoint.take_token(number, self._token, None, time.monotonic())
+        if isinstance(self._options.token, str):
+            self.endpoint.take_token(number, self._options.token, None, time.monotonic())
         else:
             self.pool.submit(self._context.copy(), self._fetch_token, number)
 
@@ -138,9 +138,9 @@ class BlockingHandlers(ShellBase):
     def _fetch_token(self, number: int) -> None:
         token = ""
         error: BaseException | None = None
-        assert callable(self._token)
+        assert callable(self._options.token)
         try:
-            fetched = self._token()
+            fetched = self._options.token()
             if hasattr(fetched, "__await__"):
                 fetched = _finish(_awaited(fetched))
             token = check_token(fetched)
