@@ -355,7 +355,7 @@ class LinkError(RingbackError):
 
 
 class BrokerUnreachable(LinkError, ConnectionError):
-    """No broker answered at the address within `connect_timeout`."""
+    """No broker answered at the address, or at any of several, within `connect_timeout`."""
 
 
 class Refused(LinkError):

@@ -20,15 +20,15 @@ def test_a_server_is_killed_and_a_standby_at_another_node_takes_over(
     standby = realm.server_process("b", "second", standby=True)
     for player in players.values():  # its node may hear of the server a little later
         until_works(lambda player=player: player.trigger_server_callback("who"), "first")
-    pending = [player.trigger_server_callback("never", timeout=60) for player in players.values()]
+    # `never` is no callback of this server: those calls fail at once. Nothing waits for ever.
+    refused = [player.trigger_server_callback("never", timeout=60) for player in players.values()]
+    assert {outcome(lambda call=call: call) for call in refused} == {"UNKNOWN_CALLBACK"}
     killed_at = time.monotonic()
     first.kill()
     standby.wait_for("^acting$")
     for player in players.values():
         until_works(lambda player=player: player.trigger_server_callback("who"), "second")
     promise("a standby at another node has taken over", time.monotonic() - killed_at, TAKEN_OVER_S)
-    # `never` is no callback of this server: those calls failed at once. Nothing waits for ever.
-    assert {outcome(lambda call=call: call) for call in pending} == {"UNKNOWN_CALLBACK"}
     known = players[1].trigger_server_callback("players").result(timeout=30)
     assert known == ["1", "2", "3"]
 

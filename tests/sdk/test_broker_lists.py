@@ -6,6 +6,7 @@ The brokers here are no realm: each of them is one of its own. `tests/cluster` h
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +14,25 @@ from typing import Any
 
 import pytest
 from support.faces import Face, HereBroker, LogLines, Seen, Stage
-from support.harness import PATIENCE_S
+from support.harness import PATIENCE_S, eventually
 from support.keyring import KeyRing
+from support.names import Names
 
 from ringback import BrokerUnreachable, Operator, Player, Refused, RejectCode, Server
+from ringback._runtime import resolver
 from ringback.testing import Calls, Endpoints, LocalBroker, Network, until_connected
 
 DEAD = ["tcp://127.0.0.1:1", "tcp://127.0.0.2:1", "ipc:///nobody/listens/here"]
 """Addresses where nobody listens."""
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    known = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", known.getaddrinfo)
+    yield known
+    known.released.set()
+    eventually(lambda: not resolver.resolver._threads, "all lookups have ended")
 
 
 @pytest.fixture
@@ -43,6 +55,23 @@ def test_dead_addresses_are_passed_over(face: Face, here: HereBroker) -> None:
             await stage._start(server)
             operator = stage.make("Operator", (here.backend, DEAD[0]), connect_timeout=PATIENCE_S)
             await stage._start(operator)
+            await stage.still_works(server, player)
+
+    asyncio.run(run())
+
+
+def test_each_name_of_a_list_has_all_its_ips(face: Face, here: HereBroker, names: Names) -> None:
+    """Names that are unknown, whose lookup hangs, or whose first IP is dead hold nobody up for long."""
+
+    async def run() -> None:
+        port = here.players.rpartition(":")[2]
+        names.table |= {"hangs.test": None, "two.test": ["127.0.0.2", "::1", "127.0.0.1"]}
+        addresses = [f"tcp://{name}.test:{port}" for name in ("unknown", "hangs", "two")]
+        async with Stage(face, here) as stage:
+            server = await stage.server()
+            player = stage.make("Player", addresses, 7, connect_timeout=6.0)
+            await stage._start(player)
+            assert (player.address, player.link_address) == (addresses[2], here.players)
             await stage.still_works(server, player)
 
     asyncio.run(run())
