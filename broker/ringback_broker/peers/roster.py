@@ -69,6 +69,11 @@ class Roster:
         """Whether a server acts, here or at another node."""
         return _SERVER_HEADER in self.links
 
+    def acting_elsewhere(self) -> Session | None:
+        """Return the node at which the server acts; None: it acts here, or nowhere."""
+        found = self.links.get(_SERVER_HEADER)
+        return found if found is not None and found.node else None
+
     def operators(self) -> int:
         """Return how many operators there are."""
         return len(self._trusted) - (self.server is not None) - len(self.others)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ringback.errors import Code, ProtocolError, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
@@ -25,6 +27,7 @@ class ControlFrames:
     """
 
     def __init__(self, state: State, sending: Sending, sessions: Sessions, operations: Operations) -> None:
+        self._roster = state.roster
         self._counters = state.counters
         self._registered_keys = state.registered_keys
         self._strangers = state.strangers
@@ -81,8 +84,11 @@ class ControlFrames:
         """Ask the node that it concerns. Return the answer if there is one now."""
         if self.kicks is not None and isinstance(said, control.Order) and self.kicks.takes(said):
             return self._operations.forbid(session, said) or self.kicks.obey(session, said, now)
-        if not said.node:
-            return self.answer(session, said, now)
+        if said.node is None:
+            acting = self._roster.acting_elsewhere()
+            if acting is None or not _is_hand_over(session, said):
+                return self.answer(session, said, now)
+            said = replace(said, node=acting.node)
         if self.asking is None:
             why = f"there is no node {said.node!r}: this broker is alone"
             return control.Answer(said.id, None, code=Code.UNKNOWN_NODE, reason=why)
@@ -104,3 +110,9 @@ class ControlFrames:
         """Refuse a peer that broke a rule of the protocol."""
         self._counters.violations += 1
         self._endings.refuse(session, RejectCode.PROTOCOL_ERROR, reason)
+
+
+def _is_hand_over(session: Session, said: control.Query | control.Order) -> bool:
+    """Return whether an operator orders the server that acts to hand over, wherever that is."""
+    is_hand_over = isinstance(said, control.Order) and said.what is control.What.HAND_OVER
+    return is_hand_over and session.duty is None

@@ -17,7 +17,9 @@ from ringback.protocol.frames import Role
 from ringback.protocol.reports import CallFilter
 from ringback_broker.cluster.messages import Answered, Question
 from ringback_broker.cluster.messages import encode as encode_message
+from ringback_broker.operations.snapshot import Lags, RealmView
 from ringback_broker.peers.identity import Identity
+from ringback_broker.peers.session import Duty
 from ringback_broker.switchboard.asking import ANSWER_S, MAX_ASKED
 
 
@@ -129,6 +131,26 @@ def test_a_server_cannot_order_another_node(realm: RealmDesks) -> None:
     peer.take()
     assert ask(peer, Order(1, What.HAND_OVER, node="b")).code is Code.FORBIDDEN
     assert ask(peer, Order(2, What.HAND_OVER)).code is Code.NO_SERVER
+
+
+def test_the_server_hands_over_wherever_it_acts(realm: RealmDesks) -> None:
+    hello = control.Hello(Role.SERVER, ticket=b"", server_links=True, standby=True)
+    operator = realm["a"].operator()
+    assert ask(operator, Order(1, What.HAND_OVER)).code is Code.NO_SERVER
+    first, second = (realm[name].connect(realm["a"].operator().side) for name in "bc")
+    for peer in (first, second):
+        peer.say(hello)
+    realm.pass_time(3.0)
+    assert first.session is not None and first.session.duty is Duty.ACTING
+    looker = realm["a"].operator()
+    rights(looker, may_order=False)
+    assert ask(looker, Order(2, What.HAND_OVER)).code is Code.FORBIDDEN
+    assert first.session.duty is Duty.ACTING
+    assert ask(operator, Order(3, What.HAND_OVER)) == Answer(3, None)
+    realm.pass_time(3.0)
+    assert first.session.duty is Duty.RETIRING
+    assert second.session is not None and second.session.duty is Duty.ACTING
+    assert ask(operator, Query(4, Subject.PLAYERS)).rows == (), "a query is about the own node"
 
 
 def test_nodes_that_are_not_there_are_named(realm: RealmDesks) -> None:
@@ -354,6 +376,19 @@ def test_frames_are_counted_over_some_seconds(realm: RealmDesks) -> None:
     assert 50 <= nodes(operator)[0]["frames_s"] <= 150
     realm.pass_time(4.0)
     assert nodes(operator)[0]["frames_s"] == 0.0
+
+
+def test_a_snapshot_says_how_a_node_stands(realm: RealmDesks) -> None:
+    def view(name: str) -> RealmView | None:
+        return realm[name].switchboard.snapshot(realm.now, Lags()).realm
+
+    assert view("a") == RealmView(has_seat=False, others=2, linked=2)
+    realm["a"].server()
+    realm.kill("b")
+    realm.pass_time(6.0)
+    assert view("a") == RealmView(has_seat=True, others=2, linked=1)
+    assert view("c") == RealmView(has_seat=False, others=2, linked=1)
+    assert Desk().switchboard.snapshot(0.0, Lags()).realm is None
 
 
 def test_a_broker_alone_is_the_one_node() -> None:
