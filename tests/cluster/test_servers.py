@@ -33,6 +33,21 @@ def test_a_server_is_killed_and_a_standby_at_another_node_takes_over(
     assert known == ["1", "2", "3"]
 
 
+def test_the_server_of_a_killed_node_goes_before_one_that_stands_by(realm: RealmOfProcesses) -> None:
+    """It shows its ticket at a node where another server stands by."""
+    server = realm.server([realm.brokers[name].backend for name in "ab"])
+    node = realm.node_of(server)
+    assert node is not None
+    [other] = {"a", "b"} - {node}
+    realm.server_process(other, "second", standby=True)
+    player = realm.player("c", 1)
+    until_works(lambda: player.trigger_server_callback("echo", 1), [1, 1])
+    realm.kill(node)
+    until_works(lambda: player.trigger_server_callback("echo", 1), [1, 1])
+    assert realm.node_of(server) == other
+    assert outcome(lambda: player.trigger_server_callback("who")) == "UNKNOWN_CALLBACK"
+
+
 def test_calls_that_the_killed_server_had_end_as_lost(realm: RealmOfProcesses, promise: Promise) -> None:
     server = realm.server("a")
     players = {number: realm.player("abc"[number % 3], number) for number in range(1, 4)}
