@@ -195,6 +195,7 @@ CASES: list[tuple[list[str], str]] = [
         ["bench", "--players", "tcp://h:1,tcp://h:0"],
         "--players: address 2 of the list: a port must be from 1",
     ),
+    (["doctor", "--backend", "tcp://h:1,x"], "--backend: an address must be"),
     (["drain", "--backend", "tcp://h:1,tcp://h:2"], "--backend: only one broker drains at a time"),
     (["trigger", "server", "k", "--as-player", "1", "--players", "x"], "--players: an address must be"),
     (["bench", "--backend", "x"], "--backend: an address must be"),

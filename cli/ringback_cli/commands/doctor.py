@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.findings import Finding, Verdict
 from ringback_cli.nats_findings import nats_findings
-from ringback_cli.options import JSONOption
+from ringback_cli.options import JSONOption, parse_addresses
 from ringback_cli.output import print_json, print_table
 from ringback_cli.rows import all_rows
 from ringback_cli.settings_options import SettingsOptions, takes_some_settings
@@ -34,7 +34,19 @@ SLOW_PING_MS = 50.0
 
 @connects(backend=False)
 @takes_some_settings("cluster", "realm", "node", "nats_credentials", "nats_ca", "nats_cert", "nats_key")
-def doctor(options: SettingsOptions, connection: Connection, as_json: JSONOption = False) -> None:
+def doctor(
+    options: SettingsOptions,
+    connection: Connection,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="ADDR,...",
+            help="Ask these brokers, each by itself. [default: the one that the settings are for]",
+        ),
+    ] = None,
+    as_json: JSONOption = False,
+) -> None:
     """Check this machine, the settings and files of a broker, and the broker that runs at its address. If the
     broker is a node of a realm, check NATS too.
 
@@ -43,6 +55,7 @@ def doctor(options: SettingsOptions, connection: Connection, as_json: JSONOption
 
     Example: ringback doctor --config /etc/ringback/ringback.toml
     """
+    brokers = None if backend is None else parse_addresses(backend, "--backend")
     findings = [_python(), _libzmq(), *_packages(), _clock()]
     try:
         loaded = options.load()
@@ -53,7 +66,7 @@ def doctor(options: SettingsOptions, connection: Connection, as_json: JSONOption
         findings.append(Finding("settings", Verdict.OK, where))
         findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
         findings += nats_findings(loaded.settings, connection.left_s())
-        findings.append(_broker(loaded.settings, connection))
+        findings += _brokers(loaded.settings, brokers, connection)
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -169,14 +182,22 @@ def _files(settings: BrokerSettings) -> Iterator[Finding]:
         yield Finding("access", Verdict.OK, f"{settings.access}, {count} keys")
 
 
-def _broker(settings: BrokerSettings, connection: Connection) -> Finding:
-    """Ask the broker at the address where these settings make one listen."""
-    from ringback.errors import BrokerUnreachable, CallbackError, Refused
+def _brokers(
+    settings: BrokerSettings, brokers: list[str] | None, connection: Connection
+) -> Iterator[Finding]:
+    """Ask the brokers at these addresses; None: the one where these settings make it listen."""
     from ringback.protocol.addresses import dialled
 
-    address = dialled(settings.backend)
-    if address.endswith(":0"):
-        return Finding("broker", Verdict.OK, f"not asked, because {address} means any port")
+    for address in brokers or [dialled(settings.backend)]:
+        if address.endswith(":0"):
+            yield Finding("broker", Verdict.OK, f"not asked, because {address} means any port")
+        else:
+            yield _broker(address, connection)
+
+
+def _broker(address: str, connection: Connection) -> Finding:
+    from ringback.errors import BrokerUnreachable, CallbackError, Refused
+
     connection = replace(connection, backend=address)
     try:
         with connection.operator() as operator:

@@ -39,6 +39,18 @@ def test_doctor_without_problems(tmp_path: Path, command: Any) -> None:
     assert "0 players" in found["broker"]["found"]
 
 
+def test_doctor_asks_each_broker_that_it_is_given(command: Any) -> None:
+    with BrokerProcess() as one, BrokerProcess() as two:
+        brokers = [one.backend, "tcp://127.0.0.1:1", two.backend]
+        code, output, errors = command(
+            "doctor", "--backend", ",".join(brokers), "--json", "--timeout", "5"
+        ).end()
+    assert (code, errors) == (Exit.OK, "")
+    found = [row for row in json.loads(output) if row["what"] == "broker"]
+    assert [row["verdict"] for row in found] == ["ok", "warning", "ok"]
+    assert all(broker in row["found"] for broker, row in zip(brokers, found, strict=True))
+
+
 def test_doctor_with_problems(tmp_path: Path, command: Any) -> None:
     path, key, access = tmp_path / "ringback.toml", tmp_path / "broker.key", tmp_path / "access.toml"
     ring = KeyRing(tmp_path)
