@@ -61,6 +61,7 @@ class Seat:
     Attributes:
         holder: the node that has it; None: nobody, as far as this node knows.
         wish: what this node wants; None: not to have it.
+        read_at: when the record was read last.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Seat:
         self._boot = boot
         self._records = records
         self._moved = moved
+        self.read_at = float("-inf")
         self._life = 0
         self._revision = 0
         self._written_at = 0.0
@@ -162,6 +164,7 @@ class Seat:
 
     def _was_read(self, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Record | Absent):
+            self.read_at = now
             self._now_is(outcome, now)
             self._strive(now)
         else:

@@ -29,7 +29,7 @@ from ringback_broker.cluster.messages import (
     encode,
     here,
 )
-from ringback_broker.cluster.seat import Seat
+from ringback_broker.cluster.seat import LOOK_S, Seat
 from ringback_broker.peers.identity import Identity
 from ringback_broker.peers.session import Duty, Session
 from ringback_broker.switchboard.operator_calls import OperatorCalls
@@ -38,6 +38,9 @@ from ringback_broker.switchboard.state import State
 
 GATHER_S = 2.0
 """How long a server waits until all nodes have told who is there. Those that come later are told then."""
+
+DIFFERS_S = 2 * LOOK_S
+"""How long this node may go by something else than the record of the seat says."""
 
 _SERVER_UP = encode_frame(control.ServerUp())
 _SERVER_DOWN = encode_frame(control.ServerDown())
@@ -87,6 +90,7 @@ class Presence:
         self._gathers_until = 0.0
         self._seated: Session | None = None
         self._seated_term = 0
+        self._differs_since = float("inf")
         # The nodes with servers that act or retire, and the link numbers of those.
         self._servers: dict[Session, dict[int, None]] = {}
 
@@ -99,13 +103,14 @@ class Presence:
         """Ask all other nodes who is there. The server acts once they have told."""
         holder = self._seat.holder
         assert holder is not None
-        if self.term == holder.term:
+        # What the records say may be older than what the node says that has taken the seat since.
+        if self.term == holder.term or holder.term < self._seated_term:
             return
         self.term = holder.term
         if self._seated is not None:
             self._roster.serve_no_more_by(self._seated)
             self._seated = None
-        self._seated_term = max(self._seated_term, self.term)
+        self._seated_term = self.term
         self._unheard = self.elsewhere.by_node()
         self._listed.clear()
         self._gathers = set(self._roster.nodes.values())
@@ -236,6 +241,30 @@ class Presence:
         for frame in here(term, players):
             self._sending.notify(node, frame)
         self._say(node, Listed(term))
+
+    def follows(self, now: float) -> bool:
+        """Return whether this node goes by the record of the seat, or may still do so.
+
+        The node that has the seat says so once. If that was not believed, it has to be said again: another
+        bucket may begin anew with its terms.
+        """
+        holder, seat = self._seat.holder, self._seat
+        node = None if holder is None else self._roster.nodes.get(holder.node)
+        if holder is None:
+            differs = False
+        elif seat.is_mine:
+            differs = holder.term < self._seated_term
+        else:
+            linked = node is not None and node.routing_id == holder.boot
+            differs = linked and (self._seated is not node or self._seated_term != holder.term)
+        if not differs:
+            self._differs_since = float("inf")
+            return True
+        self._differs_since = min(self._differs_since, now)
+        if now - self._differs_since < DIFFERS_S or seat.read_at <= self._differs_since:
+            return True
+        self._differs_since, self._seated_term = float("inf"), 0
+        return seat.is_mine
 
     def up(self, node: Session, term: int, own_link: int) -> None:
         """Take note that a server acts at the node with the seat."""

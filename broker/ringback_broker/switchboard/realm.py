@@ -211,6 +211,9 @@ class Realm:
             if node.exhausted and self._windows.is_stuck(node, now):
                 self._endings.too_slow(node, f"the {self._windows.unread(node)} bytes on their way")
         self.asking.tick(now)
+        if not self.presence.follows(now):
+            assert self.seat.holder is not None
+            self._pairs.renew(self.seat.holder.node, "its server is not known here", now)
         self.settle(now)
         self._sessions.end_marked()
 

@@ -14,12 +14,13 @@ from ringback.protocol.frames import FrameType, Role
 from ringback_broker.admission.access_list import AccessList
 from ringback_broker.cluster.messages import Down, Gone, Here, Listed, Seated, Taken, Up
 from ringback_broker.cluster.pairs import HEAD, Pair
+from ringback_broker.cluster.seat import LOOK_S
 from ringback_broker.peers.connection import Sent, Side
 from ringback_broker.peers.identity import Identity
 from ringback_broker.peers.session import Duty
 from ringback_broker.switchboard import joins
 from ringback_broker.switchboard.joins import SERVER_WITHIN_S
-from ringback_broker.switchboard.presence import GATHER_S, identity_hash
+from ringback_broker.switchboard.presence import DIFFERS_S, GATHER_S, identity_hash
 
 KEYS = {name: name * 40 for name in "sab"}
 ACCESS = f"""
@@ -349,6 +350,54 @@ def test_a_seat_that_was_taken_by_a_later_term_is_left_at_once() -> None:
         realm["a"].switchboard.roster.nodes["b"], realm["a"].realm.presence.term + 1
     )
     assert peer.told()[-1].code is RejectCode.DRAINING  # type: ignore[union-attr]
+
+
+def test_an_old_record_of_the_seat_does_not_count_once_another_node_has_said_that_it_took_it() -> None:
+    """A node that was stopped reads late that it has the seat: another one has it by now."""
+    realm = RealmDesks("a", "b")
+    first = server(realm, "a")
+    assert first.session is not None
+    a, holder = realm["a"].realm, realm["a"].realm.seat.holder
+    second = connect(realm, "b", control.Hello(Role.SERVER, ticket=first.session.ticket, server_links=True))
+    player = realm["a"].player(7)
+    assert a.presence._seated is not None and realm["a"].switchboard.roster.is_served
+    a.seat.holder = holder
+    a.presence.take_seat(realm.now)
+    assert not a.presence.term and a.presence._seated is not None
+    a.seat.hint(realm.now)
+    realm.settle()
+    player.take(), second.take()
+    player.send(data(0, b"x"))
+    assert second.take() == [(encoded_id(7), data(0, b"x"))]
+    realm.check()
+
+
+def test_a_node_that_does_not_know_the_server_is_told_again() -> None:
+    """The terms of another bucket begin anew. What was said of the one before counts for a while at most."""
+    realm = RealmDesks("a", "b", "c")
+    server(realm, "a")
+    player = realm["b"].player(7)
+    b = realm["b"].realm.presence
+    b.node_went(realm["b"].switchboard.roster.nodes["a"])
+    b._seated_term = 10**9
+    realm["b"].realm._pairs.renew("a", "a test", realm.now)
+    realm.settle()
+    realm.pass_time(DIFFERS_S - 1.0)
+    assert b._seated is None and not realm["b"].switchboard.roster.is_served
+    realm.pass_time(LOOK_S + 3.0)
+    assert b._seated is not None and realm["b"].switchboard.roster.is_served
+    assert "ServerUp" in kinds(player)
+    realm.check()
+
+
+def test_a_node_that_was_told_of_another_bucket_takes_the_seat_in_the_end() -> None:
+    realm = RealmDesks("a", "b")
+    realm["a"].realm.presence._seated_term = 10**9
+    waiting = connect(realm, "a", control.Hello(Role.SERVER, ticket=b"", standby=True, server_links=True))
+    assert realm["a"].realm.seat.is_mine and not realm["a"].switchboard.roster.may_act
+    realm.pass_time(DIFFERS_S + LOOK_S + GATHER_S + 1.0)
+    assert waiting.session is not None and waiting.session.duty is Duty.ACTING
+    realm.check()
 
 
 def test_the_seat_moves_while_a_third_node_looks_on() -> None:
