@@ -11,7 +11,7 @@ from ringback_cli.exits import Exit, Failure
 from ringback_cli.output import hint
 
 if TYPE_CHECKING:
-    from ringback import Operator
+    from ringback import Operator, PlayerID
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,19 @@ def _what_is_missing(missing: dict[str, str]) -> str:
 
 
 def find(
-    operator: Operator, subject: str, connection: Connection, node: str | None = None, most: int | None = None
+    operator: Operator,
+    subject: str,
+    connection: Connection,
+    node: str | None = None,
+    most: int | None = None,
+    player_id: PlayerID | None = None,
 ) -> Found:
     """Return the rows of a subject at all nodes, those of the operator's own broker first.
 
     Args:
         node: the one node to ask; None: all.
         most: ask for no further page when there are that many rows.
+        player_id: of "players", the one whose row is wanted. An older broker sends all rows.
 
     Raises:
         CallbackError: the broker, or the one node, did not answer.
@@ -66,14 +72,17 @@ def find(
     if node is not None:
         following: int | None = 0
         while following is not None and (most is None or len(rows) < most):
-            call = operator.query(subject, after=following, node=node, timeout=connection.left_s())
-            page, following = result_of(call)
+            page, following = result_of(
+                operator.query(
+                    subject, after=following, node=node, player_id=player_id, timeout=connection.left_s()
+                )
+            )
             rows += [[node, *row] for row in page]
         return Found(rows[:most], True)
     in_realm = operator.node is not None
     after: dict[str, int] | None = None
     while after != {} and (most is None or len(rows) < most):
-        pages = operator.query_realm(subject, after=after, timeout=connection.left_s())
+        pages = operator.query_realm(subject, after=after, player_id=player_id, timeout=connection.left_s())
         page, further, without = result_of(pages)
         rows += page
         missing |= without

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 from support.harness import PATIENCE_S, eventually
 from support.keyring import KeyRing
-from support.realm_processes import RealmOfProcesses
+from support.realm_processes import RealmOfProcesses, until_works
 
 from ringback import CallbackError, Code, ConnectionLost, Forbidden, Operator, UnknownNode, UnknownPlayer, aio
 from ringback.credentials import KeyPair
@@ -225,6 +225,10 @@ def test_the_node_of_the_operator_is_killed_while_it_asks(realm: RealmOfProcesse
 def test_a_node_drains_on_the_order_of_another_one(realm: RealmOfProcesses) -> None:
     operator, player = realm.operator("a"), realm.player("b", 1)
     all_linked(operator)
+    first, second = realm.server("b", standby=True), realm.server("c", standby=True)
+    until_works(lambda: operator.trigger_callback("node", 1), "b")
+    eventually(lambda: operator.hand_over().error is None, "its node knows that one stands by")
+    eventually(lambda: second.acting and not first.acting, "the server at another node acts")
     operator.drain(30.0, node="b").result(timeout=PATIENCE_S)
     assert realm.brokers["b"].process.wait() == 0
     assert not player.connected and operator.connected

@@ -309,6 +309,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.Query(1, control.Subject.CALLS),
     control.Query(1, control.Subject.SCHEMAS),
     control.Query(1, control.Subject.NODES, node="b"),
+    control.Query(1, control.Subject.PLAYERS, player_id="x"),
     control.Order(1, control.What.KICK, 1),
     control.Order(1, control.What.WATCH, 1, key="a*", log=True, for_ms=2000),
     control.Order(1, control.What.HAND_OVER),

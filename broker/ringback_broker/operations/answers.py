@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from ringback.protocol.control import Answer, Query, Subject
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import BATCH_BYTES, IDS_A_FRAME
+from ringback.protocol.player_ids import encode_player_id
 from ringback.protocol.significant import rounded_ms
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import EventLog
@@ -49,6 +50,9 @@ class Answers:
         rows: list[Row]
         following: int | None = None
         match query.subject:
+            case Subject.PLAYERS if query.player_id is not None:
+                found = self.roster.players.get(encode_player_id(query.player_id))
+                rows = [] if found is None else [self._player(found, window, now)]
             case Subject.PLAYERS:
                 # Ordered by session number, which only grows: players that join or leave between two pages
                 # shift no row.

@@ -90,7 +90,7 @@ def explain(
 def _explain_player(
     operator: Operator, connection: Connection, player_id: PlayerID, node: str | None
 ) -> tuple[bool, list[str]]:
-    players = find(operator, "players", connection, node)
+    players = find(operator, "players", connection, node, player_id=player_id)
     rows = with_nodes("players", players)
     connected = {(type(row["player"]), row["player"]): row for row in rows}
     events = [
@@ -105,7 +105,8 @@ def _explain_player(
     other: PlayerID = str(player_id)
     if isinstance(player_id, str) and player_id.isdecimal():
         other = int(player_id)
-    if (type(other), other) in connected:
+    others = find(operator, "players", connection, node, player_id=other).plain_rows()
+    if any((type(row[0]), row[0]) == (type(other), other) for row in others):
         reasons.append(f"player {other!r} is connected: an int and a str are two IDs")
     reasons += [f"it may be at node {name!r}: {why}" for name, why in sorted(players.missing.items())]
     nobody = "no node remembers an event of this player"

@@ -50,6 +50,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
         *,
         after: int = 0,
         node: str | None = None,
+        player_id: PlayerID | None = None,
         timeout: float | None = 5.0,
     ) -> Page:
         """Ask the broker for a page of rows.
@@ -59,6 +60,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
                 ones, see `watch`. docs/protocol.md lists the columns of each.
             after: 0 for the first page, then the second result of the call before.
             node: the name of a node of the broker's realm, which is asked then; None: the broker itself.
+            player_id: of "players", the one whose row is wanted; None: all. An older broker sends all rows.
             timeout: in seconds; None for no limit.
 
         Returns:
@@ -72,8 +74,9 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
         """
         self._check_running()
         subject, after, node = check_subject(subject), _check_after(after), _check_node(node)
+        player_id = _check_one(player_id, subject)
         call: Page = self._call_to_broker(f"query {subject}", timeout)
-        self._submit(self._endpoint.query, call, subject, after, node)
+        self._submit(self._endpoint.query, call, subject, after, node, player_id)
         return call
 
     @checks_names
@@ -82,6 +85,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
         subject: Subject | str,
         *,
         after: Mapping[str, int] | None = None,
+        player_id: PlayerID | None = None,
         timeout: float | None = 5.0,
     ) -> RealmPage:
         """Ask all nodes of the broker's realm for a page of rows. A broker alone is the one node.
@@ -89,6 +93,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
         Args:
             subject: as for `query`.
             after: None for the first page, then the second result of the call before.
+            player_id: as for `query`.
             timeout: in seconds; None for no limit. A node that does not answer within 2 s is missing.
 
         Returns:
@@ -102,12 +107,13 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
         """
         self._check_running()
         subject = check_subject(subject)
+        player_id = _check_one(player_id, subject)
         if after is not None:
             if not isinstance(after, Mapping):
                 raise TypeError(f"after must be a dict or None, not {type(after).__name__}")
             after = {name and check_node_name(name): _check_after(number) for name, number in after.items()}
         call: RealmPage = self._call_to_broker(f"query {subject} of the realm", timeout)
-        self._submit(self._endpoint.query_realm, call, subject, after, self._ids)
+        self._submit(self._endpoint.query_realm, call, subject, after, self._ids, player_id)
         return call
 
     @checks_names
@@ -305,3 +311,11 @@ def _check_after(after: Any) -> int:
 
 def _check_node(node: Any) -> str | None:
     return None if node is None else check_node_name(node)
+
+
+def _check_one(player_id: Any, subject: Subject) -> PlayerID | None:
+    if player_id is None:
+        return None
+    if subject is not Subject.PLAYERS:
+        raise ValueError(f"only a query of players may have a player_id, not one of {subject}")
+    return check_player_id(player_id)

@@ -358,22 +358,35 @@ class Endpoint:
         if not self._retries.cancel(call):
             self._room.cancel(call)
 
-    def query(self, call: PendingCall, subject: control.Subject, after: int, node: str | None = None) -> None:
+    def query(
+        self,
+        call: PendingCall,
+        subject: control.Subject,
+        after: int,
+        node: str | None = None,
+        player_id: PlayerID | None = None,
+    ) -> None:
         """Ask the broker for a page of rows. The results of the call are the rows and the next page.
 
         Args:
             node: the name of the node that is asked; None: the broker itself.
+            player_id: of "players", the one whose row is wanted; None: all.
         """
-        self._ask(call, control.Query(call.id, subject, after, node))
+        self._ask(call, control.Query(call.id, subject, after, node, player_id))
 
     def query_realm(
-        self, call: PendingCall, subject: control.Subject, after: Mapping[str, int] | None, ids: Iterator[int]
+        self,
+        call: PendingCall,
+        subject: control.Subject,
+        after: Mapping[str, int] | None,
+        ids: Iterator[int],
+        player_id: PlayerID | None = None,
     ) -> None:
         """Ask all nodes for a page of rows; see `RealmQuery`."""
         if not self._link_state.up:
             self.fail_unsent(call, self._link.not_ready())
         elif self._questions.expect(call):
-            query = RealmQuery(call, subject, after, ids, self._ask, self._questions)
+            query = RealmQuery(call, subject, after, player_id, ids, self._ask, self._questions)
             query.begin(self._link.node or "")
 
     def order(self, call: PendingCall, order: control.Order) -> None:

@@ -9,6 +9,7 @@ from ringback.core.pending_call import PendingCall
 from ringback.core.questions import Questions
 from ringback.errors import CallbackError, Code
 from ringback.protocol.control import COLUMNS, Query, Subject
+from ringback.protocol.player_ids import PlayerID
 
 Ask = Callable[[PendingCall, Query], None]
 
@@ -47,6 +48,7 @@ class RealmQuery:
 
     Args:
         after: where to go on at each node; None: ask all nodes from the beginning.
+        player_id: of "players", the one whose row is wanted; None: all.
         ids: gives the numbers of questions.
         ask: asks the broker.
         questions: the table in which `whole` waits.
@@ -57,6 +59,7 @@ class RealmQuery:
         whole: PendingCall,
         subject: Subject,
         after: Mapping[str, int] | None,
+        player_id: PlayerID | None,
         ids: Iterator[int],
         ask: Ask,
         questions: Questions,
@@ -64,6 +67,7 @@ class RealmQuery:
         self._whole = whole
         self._subject = subject
         self._after = after
+        self._player_id = player_id
         self._ids = ids
         self._ask = ask
         self._questions = questions
@@ -106,7 +110,7 @@ class RealmQuery:
         self._left = len(after)
         for name, number in after.items():
             part = _Part(next(self._ids), self._whole, self._taker(name))
-            self._ask(part, Query(part.id, self._subject, number, name or None))
+            self._ask(part, Query(part.id, self._subject, number, name or None, self._player_id))
         if not after:
             self._end()
 

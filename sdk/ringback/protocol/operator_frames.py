@@ -75,7 +75,8 @@ def named(subject: Subject, row: Sequence[Any]) -> dict[str, Any]:
 class Query:
     """An operator asks for a page of rows. `after` is 0, or `next` of the page before.
 
-    `node` names the node of the realm that is asked; None: the operator's own broker.
+    `node` names the node of the realm that is asked; None: the own broker. `player_id` asks for the
+    row of one player; None: of all. An older broker sends those of all.
     """
 
     type: ClassVar[FrameType] = FrameType.QUERY
@@ -83,6 +84,7 @@ class Query:
     subject: Subject
     after: int = 0
     node: str | None = None
+    player_id: PlayerID | None = None
 
 
 class What(StrEnum):
@@ -139,7 +141,10 @@ def read_query(body: bytes) -> Query:
     """
     fields = read_map(body)
     subject = choice_of(Subject, field_of(fields, "subject", str), "subject")
-    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0), _node(fields))
+    player_id = player_id_of(fields)
+    if player_id is not None and subject is not Subject.PLAYERS:
+        raise ProtocolError("only a query of players may have a player_id")
+    return Query(number_of(fields, "id"), subject, number_of(fields, "after", 0), _node(fields), player_id)
 
 
 def read_order(body: bytes) -> Order:

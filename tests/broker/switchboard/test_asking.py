@@ -62,6 +62,17 @@ def test_a_node_is_asked_by_its_name(realm: RealmDesks) -> None:
     assert len(realm["a"].realm.asking) == 0
 
 
+def test_the_row_of_one_player(realm: RealmDesks) -> None:
+    for player_id in (7, "7", 8):
+        realm["b"].player(player_id)
+    operator = realm["a"].operator()
+    for player_id in (7, "7"):
+        rows = ask(operator, Query(5, Subject.PLAYERS, node="b", player_id=player_id)).rows
+        assert rows is not None and [row[0] for row in rows] == [player_id]
+    assert ask(operator, Query(5, Subject.PLAYERS, node="b", player_id=9)).rows == ()
+    assert ask(operator, Query(5, Subject.PLAYERS, player_id=7)).rows == (), "it is not here"
+
+
 def test_pages_of_another_node(realm: RealmDesks) -> None:
     for number in range(1100):
         realm["b"].player(number + 1)

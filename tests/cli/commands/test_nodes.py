@@ -182,6 +182,10 @@ def test_kick(world: World) -> None:
     assert player.connected
     assert run(world.a, "kick", "3", "--node", "b")[0] == Exit.OK
     eventually(lambda: not player.connected, "the player was kicked")
+    player = world.realm.player("b", 4)
+    assert run(world.a, "kick", "4")[0] == Exit.OK
+    eventually(lambda: not player.connected, "the player of another node was kicked")
+    assert run(world.a, "kick", "5")[0] == Exit.UNKNOWN_PLAYER
 
 
 @pytest.mark.faults

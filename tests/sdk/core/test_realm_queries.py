@@ -64,6 +64,16 @@ def test_one_question_to_each_node() -> None:
     desk.check_at_rest()
 
 
+def test_one_player_is_asked_for_everywhere() -> None:
+    desk = connected("b")
+    call = TestCall(77)
+    desk.core.query_realm(call, Subject.PLAYERS, {"a": 0, "b": 0}, iter(IDS), 7)
+    assert asked(desk) == [
+        Query(500, Subject.PLAYERS, 0, "a", 7),
+        Query(501, Subject.PLAYERS, 0, "b", 7),
+    ]
+
+
 @pytest.mark.parametrize("node", ["", None])
 def test_a_broker_alone_is_the_one_node(node: str | None) -> None:
     desk = connected(node)

@@ -558,6 +558,14 @@ async def test_the_queries_of_an_operator(stage: Stage) -> None:
     assert operator.node is None
     found, after, missing = await stage.result(operator.query_realm("players"))
     assert [row[:2] for row in found] == [[None, 7]] and after is None and not missing
+    assert (await stage.result(operator.query("players", player_id=8)))[0] == []
+    found, _, _ = await stage.result(operator.query_realm("players", player_id=7))
+    assert [row[:2] for row in found] == [[None, 7]]
+    for call in (operator.query, operator.query_realm):
+        with pytest.raises(ValueError, match="only a query of players"):
+            call("events", player_id=7)
+        with pytest.raises(ValueError):
+            call("players", player_id=0)
     found, _ = await stage.result(operator.query("nodes"))
     assert [(row[0], row[6], row[7]) for row in found] == [(None, 1, 1)]
     error = await stage.failure(operator.kick(7, node="b"))
