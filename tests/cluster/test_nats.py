@@ -6,11 +6,13 @@ import time
 
 import pytest
 from support.harness import eventually
-from support.nats_servers import administer, delete_bucket, make_realm
+from support.nats_servers import REALM, administer, delete_bucket, make_realm, settle
 from support.promises import Promise
 from support.realm_processes import LEASE_S, RealmOfProcesses, outcome, until_works
 
 from ringback import LinkError, Player
+from ringback_broker.nats.client import Client
+from ringback_broker.nats.names import RealmNames
 
 
 def test_nats_restarts_within_the_lease(realm: RealmOfProcesses, promise: Promise) -> None:
@@ -131,9 +133,19 @@ def test_two_of_three_servers_of_nats_are_killed(timed: Promise) -> None:
         assert near.connected and far.connected and server.connected and not held.done()
 
 
+async def use_revisions(client: Client) -> None:
+    for _ in range(1000):
+        await client.publish(f"{RealmNames(REALM).records}p.x", b"another revision")
+    await settle(client)
+
+
 @pytest.mark.faults
 def test_the_bucket_is_lost(realm: RealmOfProcesses, timed: Promise) -> None:
-    """All sessions end, since each node finds that its record is gone. All join again."""
+    """All sessions end, since each node finds that its record is gone. All join again.
+
+    The revisions of the new bucket begin anew, and so do the terms of the seat.
+    """
+    administer(realm.nats.address, use_revisions)
     server = realm.server("a")
     near, far = realm.player("a", 1), realm.player("b", 2)
     until_works(lambda: far.trigger_server_callback("node"), "a")
