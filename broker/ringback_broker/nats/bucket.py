@@ -111,5 +111,6 @@ async def create(client: Client, names: RealmNames, replicas: int) -> bool:
         why = str(error).removeprefix("nats: ") or "no answer in time"
         raise Problem(f"NATS does not make the bucket {names.bucket}: {why}", lasts=False) from None
     if others := differences(config, names, replicas):
-        raise differs(names, others)
+        how = f"change the stream {names.stream} with NATS' own tools, or delete it, which ends all sessions"
+        raise Problem(f"{differs(names, others)}; {how}", lasts=True)
     return False

@@ -60,7 +60,10 @@ def test_what_differs(create: Run, server: NatsServer) -> None:
     create(REALM, "--cluster", server.address)
     code, output, errors = create(REALM, "--cluster", server.address, "--replicas", "3")
     assert (code, output) == (Exit.REALM_FAILED, "")
-    wanted = "the bucket ringback-main is not as ringback needs it: replicas is 1, not 3"
+    wanted = (
+        "the bucket ringback-main is not as ringback needs it: replicas is 1, not 3; change the stream"
+        " KV_ringback-main with NATS' own tools, or delete it, which ends all sessions"
+    )
     assert errors == f"REALM_FAILED: {wanted}\n"
 
 
