@@ -36,8 +36,8 @@ TEXTS = {
 }
 """Columns that are no figures."""
 
-OF_DASHBOARD = {"players", "callbacks", "events", "counters"}
-"""Fields of the dashboard's state that are tables of what has its own lines."""
+OF_DASHBOARD = {"nodes", "players", "callbacks", "events", "counters", "totals"}
+"""Fields of the dashboard's state that are tables of what has its own lines, or are not shown."""
 
 TOOK_S = 0.05
 CALLS, FAILED = 20, 3
