@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import count
 from typing import Any, overload
 
 from ringback._roles.base import RoleBase
@@ -86,20 +87,27 @@ class Recorder(Sequence[RecordedCall]):
     """The calls that were recorded, in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._calls: deque[RecordedCall] = deque(maxlen=MAX_CALLS)
+        self._calls: deque[tuple[int, RecordedCall]] = deque(maxlen=MAX_CALLS)
         self._lock = threading.Lock()
         self._changes = Changes()
 
-    def add(self, call: RecordedCall) -> None:
-        """Record a call."""
+    def add(self, number: int, call: RecordedCall) -> None:
+        """Record a call at its place: other threads may have recorded later ones before.
+
+        Args:
+            number: later calls have higher ones.
+        """
         with self._lock:
-            self._calls.append(call)
+            later = []
+            while self._calls and self._calls[-1][0] > number:
+                later.append(self._calls.pop())
+            self._calls.extend([(number, call), *reversed(later)])
         call._pending.add_waiter(self._changes.notify)
 
     def matching(self, key: str | None = None) -> list[RecordedCall]:
         """Return the calls of a callback, None for all calls."""
         with self._lock:
-            return [call for call in self._calls if key in (None, call.key)]
+            return [call for _, call in self._calls if key in (None, call.key)]
 
     def clear(self) -> None:
         """Forget all calls so far."""
@@ -185,6 +193,7 @@ def recording(recorder: Recorder, is_ours: Callable[[str], bool]) -> Iterator[No
         is_ours: return whether the endpoints that were given an address are recorded.
     """
     trigger = RoleBase._trigger
+    numbers = count()
 
     def recorded(
         endpoint: RoleBase[Any, Any],
@@ -198,9 +207,10 @@ def recording(recorder: Recorder, is_ours: Callable[[str], bool]) -> Iterator[No
         if not any(map(is_ours, endpoint.addresses)):
             return trigger(endpoint, kind, encoded_id, key, payload, *others, **named)
         copied = _copied(payload)
+        number = next(numbers)  # a handler may make further calls before this one is recorded
         call = trigger(endpoint, kind, encoded_id, key, payload, *others, **named)
         called, source = _target_of(endpoint, kind, encoded_id)
-        recorder.add(RecordedCall(endpoint._log_name, called, key, copied, source, call))
+        recorder.add(number, RecordedCall(endpoint._log_name, called, key, copied, source, call))
         return call
 
     RoleBase._trigger = recorded  # type: ignore[method-assign, assignment]

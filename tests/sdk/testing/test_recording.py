@@ -18,6 +18,7 @@ from ringback.testing import (
     LocalBroker,
     RecordedCall,
     reconnected,
+    recording,
     until_disconnected,
     until_joined,
 )
@@ -63,6 +64,28 @@ def test_who_called_what(ringback_endpoints: Endpoints, ringback_calls: Calls) -
     assert repr(ringback_calls[1]) == "<operator -> server: echo None: OK 'ann' None>"
     ringback_calls.clear()
     assert list(ringback_calls) == []
+
+
+def test_calls_are_in_the_order_in_which_they_were_made(
+    ringback_endpoints: Endpoints, ringback_calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler calls back before the call that runs it is recorded."""
+    server, player = ringback_endpoints.server(), ringback_endpoints.player(7)
+    until_joined(server, 7)
+    player.register_client_callback("inner", lambda payload: payload)
+    server.register_server_callback(
+        "outer", lambda source, payload: server.trigger_client_callback("inner", source, payload).result()
+    )
+    target_of = recording._target_of
+
+    def late(endpoint: Any, *arguments: Any) -> Any:
+        if endpoint is player:
+            ringback_calls.until(1, "inner")
+        return target_of(endpoint, *arguments)
+
+    monkeypatch.setattr(recording, "_target_of", late)
+    assert player.trigger_server_callback("outer", 5).result() == 5
+    assert [call.key for call in ringback_calls.until(2)] == ["outer", "inner"]
 
 
 def test_calls_that_have_not_ended(ringback_endpoints: Endpoints, ringback_calls: Calls) -> None:
