@@ -93,6 +93,8 @@ class Presence:
         self._differs_since = float("inf")
         # The nodes with servers that act or retire, and the link numbers of those.
         self._servers: dict[Session, dict[int, None]] = {}
+        # The link numbers of those that left in order, each with what was sent to the node before that.
+        self._finished: dict[Session, dict[int, int]] = {}
 
     def _say(self, node: Session, message: Message) -> None:
         self._sending.notify(node, encode(message))
@@ -275,8 +277,12 @@ class Presence:
             self._roster.serve_by(node)
             self._tell_callers(_SERVER_UP)
 
-    def down(self, node: Session, down: Down) -> None:
-        """Take note that a server of another node is there no more."""
+    def down(self, node: Session, down: Down, now: float) -> None:
+        """Take note that a server of another node is there no more.
+
+        Calls to one that has left in order may still be on their way there, to come back. A probe tells when
+        they have.
+        """
         servers = self._servers.get(node, {})
         if down.own_link not in servers:
             return
@@ -285,8 +291,17 @@ class Presence:
             del self._servers[node]
         if not down.acts:
             self._roster.serve_no_more_by(node)
-        if not down.in_order:
+        if down.in_order:
+            self._sending.send_bundle(node, now)
+            self._finished[node] = {**self._unsure(node), down.own_link: node.spent}
+            self._sending.probe(node, now)
+        else:
             self._tell_loss_of([down.own_link])
+
+    def _unsure(self, node: Session) -> dict[int, int]:
+        """Return the servers that left a node in order, to which calls may still be on their way."""
+        finished = self._finished.pop(node, {})
+        return {own_link: sent for own_link, sent in finished.items() if sent > node.window.confirmed}
 
     def unanswered(self, encoded_id: bytes, link: int) -> None:
         """Tell a caller that a server has left without a reply. What else it waits for ends too."""
@@ -325,7 +340,7 @@ class Presence:
         self._operator_calls.node_went(node)
         if self._seated is node:
             self._seated = None
-        self._tell_loss_of(list(self._servers.pop(node, {})))
+        self._tell_loss_of([*self._servers.pop(node, {}), *self._unsure(node)])
 
     # -- players of this node
 

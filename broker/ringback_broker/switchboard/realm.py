@@ -413,7 +413,7 @@ class Realm:
             case Up(term, own_link):
                 self.presence.up(node, term, own_link)
             case _:
-                self.presence.down(node, message)
+                self.presence.down(node, message, now)
 
     def _ask(self, name: str, boot: bytes, key: str, revision: int, identity: bytes) -> bool:
         node = self._roster.nodes.get(name)

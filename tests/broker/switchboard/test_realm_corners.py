@@ -50,6 +50,10 @@ def connect(realm: RealmDesks, name: str, said: control.Hello, key: str = "") ->
     return peer
 
 
+def call(player: Peer) -> None:
+    player.send(data(0, b"call"))
+
+
 def kinds(peer: Peer) -> list[str]:
     return [type(frame).__name__ for frame in peer.told()]
 
@@ -312,6 +316,50 @@ def test_servers_that_have_left_in_order_are_forgotten() -> None:
     assert len(known) == 1 and realm["b"].switchboard.roster.is_served
     peers[-1].leave()
     assert realm["b"].realm.presence._servers == {}
+
+
+def test_calls_to_a_server_that_left_in_order_are_missed_if_they_are_lost_on_their_way() -> None:
+    """Its node would have sent them back."""
+    realm = RealmDesks("a", "b", "c")
+    first, _ = server(realm, "a", standby=True), server(realm, "b", standby=True)
+    player = realm["c"].player(7)
+    realm["a"].after = realm["c"].after = lambda: None
+    call(player)
+    first.say(control.Order(1, control.What.HAND_OVER))
+    first.say(control.Bye(finished=True))
+    realm._deliver(realm["a"])  # and nothing that c sends arrives any more
+    assert not realm["c"].realm.presence._servers
+    player.take()
+    realm["c"].realm._pairs.renew("a", "a test", realm.now)
+    realm["c"].switchboard.tick(realm.now)
+    assert kinds(player)[0] == "ServerDown"
+
+
+def test_a_server_that_left_in_order_is_not_missed_later() -> None:
+    realm = RealmDesks("a", "b", "c")
+    first, _ = server(realm, "a", standby=True), server(realm, "b", standby=True)
+    player = realm["c"].player(7)
+    call(player)
+    first.say(control.Order(1, control.What.HAND_OVER))
+    first.say(control.Bye(finished=True))
+    realm.pass_time(0.5)
+    player.take()
+    realm["c"].realm._pairs.renew("a", "a test", realm.now)
+    realm.pass_time(1.5)
+    assert kinds(player) == []
+
+
+def test_a_node_that_knows_of_a_later_term_does_not_go_back_to_its_own() -> None:
+    """The record says so later. Otherwise it would forget who has the seat, and nobody would say it again."""
+    realm = RealmDesks("a", "b")
+    first = server(realm, "a", standby=True)
+    presence = realm["a"].realm.presence
+    term = presence.term
+    other = realm["a"].switchboard.roster.nodes["b"]
+    presence.seated(other, term + 1)
+    presence.take_seat(realm.now)
+    assert presence.term == 0 and presence._seated is other
+    assert first.session is None or not realm["a"].switchboard.roster.may_act
 
 
 def test_a_server_that_retires_hears_of_players_who_leave() -> None:
