@@ -240,6 +240,12 @@ class EndpointProcess(Process, Shell):
             case _:
                 self.core.ping(question)
 
+    def kick(self, player_id: PlayerID) -> None:
+        """Have the broker kick a player, as an operator does."""
+        question = Question(next(self._ids), self.world.now + 10.0)
+        self.questions.append(question)
+        self.core.order(question, Order(question.id, What.KICK, player_id=player_id))
+
     def forge(self, to: PlayerID | None, call_id: int) -> None:
         """Send a reply to a call that this endpoint never got, if its role can send one."""
         if self.core.connected and (to is None) is (self.role is Role.PLAYER):
@@ -470,6 +476,8 @@ class EndpointProcess(Process, Shell):
 
     def event(self, event: EndpointEvent, argument: Any) -> None:
         self.world.note(self.name, f"{event.name} {argument}")
+        if event is EndpointEvent.DISCONNECTED and argument.startswith("KICKED"):
+            self.left()  # its program ends, and is started again
 
     def started(self, error: Exception | None) -> None:
         if error is not None and self.alive:

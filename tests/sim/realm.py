@@ -520,6 +520,8 @@ class OperatorSimulation(RealmSimulation):
         if operators and not self._healing and self.world.chance(0.7):
             for _ in range(self.world.random.choice([1, 1, 5])):
                 self._call(operators[0])
+            if self.world.chance(0.05):
+                operators[0].kick(self._one(self.player_ids))
         else:
             super()._operation()
 
