@@ -10,6 +10,7 @@ after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import subprocess
@@ -113,6 +114,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.inside:
         return guard(sys.argv[1:])
+    logging.basicConfig(level=logging.CRITICAL)  # the demo itself says what happens to its endpoints
     try:
         return run(options.promises, options.players, options.processes, options.fault or FAULTS)
     except (NoPromises, OSError) as error:

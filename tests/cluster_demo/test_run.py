@@ -67,7 +67,7 @@ def test_the_whole_demo(tmp_path: Path) -> None:
         r"A process with 10 players is killed\.\n(  .*\n)+  the process +is started again, and its",
         r"\d+ calls were made\. \d+ got their result, \d+ an error\.\n\nEverything is as scale\.md promises",
     ):
-        assert re.search(fault, output), fault
+        assert re.search(fault, output), f"{fault}\n{output}"
 
 
 @pytest.mark.faults
