@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import resource
+import signal
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import mean
@@ -31,28 +34,31 @@ from ringback_cli.load_processes import cpu_s, line_of, send_line
 PLAYERS_A_PROCESS = 2500
 """Each player takes four descriptors in its process. Many systems allow 20,000 for a process."""
 
-JOINING_AT_ONCE = 50
+JOINING_AT_ONCE = 120
+"""In all processes together."""
+
 CONNECT_S = 300.0
 SHARES = (0.5, 0.99, 1.0)
 
 
-async def crowd(addresses: list[str], count: int) -> None:
+async def crowd(addresses: list[str], count: int, at_once: int) -> None:
     """Run the players of one process, as the lines on standard input say."""
     from ringback.aio import Player
+
+    logging.getLogger("ringback").setLevel(logging.CRITICAL)  # nobody reads that now
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     players = [Player(addresses, f"{os.getpid()}-{n}", connect_timeout=CONNECT_S) for n in range(count)]
     nodes: dict[int, str] = {}
-    lost = 0
+    lost: Counter[str] = Counter()
     back: dict[int, float] = {}
     came_back = asyncio.Event()
 
     def watch(number: int, player: Any) -> None:
         @player.on_disconnected
-        def disconnected(_reason: str) -> None:
-            nonlocal lost
-            lost += 1
+        def disconnected(reason: str) -> None:
+            lost[reason] += 1
             back.pop(number, None)
 
         @player.on_connected
@@ -69,7 +75,7 @@ async def crowd(addresses: list[str], count: int) -> None:
         for player in waiting:
             await player.start()
 
-    await asyncio.gather(*(join() for _ in range(JOINING_AT_ONCE)))
+    await asyncio.gather(*(join() for _ in range(at_once)))
     killed = await _say("JOINED")
     print(json.dumps({"lost": lost}), flush=True)  # while they were idle
     moving = {number for number, node in nodes.items() if node == killed}
@@ -78,7 +84,7 @@ async def crowd(addresses: list[str], count: int) -> None:
     while not moving <= back.keys():
         came_back.clear()
         await came_back.wait()
-    await _say(json.dumps({"back": [back[number] for number in moving], "lost": lost}))
+    await _say(json.dumps({"back": [back[number] for number in moving]}))
     os._exit(0)  # at once: the others need not see all of them leave
 
 
@@ -134,17 +140,21 @@ def measure(stack: ExitStack, count: int, nodes: int, seconds: float) -> dict[st
     empty = {name: memory_mib(process) for name, process in processes.items()}
     addresses = json.dumps([node.players for node in realm.values()])
     crowds = []
-    for first in range(0, count, PLAYERS_A_PROCESS):
-        some = min(PLAYERS_A_PROCESS, count - first)
-        crowds.append(start(stack, __file__, "--crowd", addresses, str(some)))
+    starts = range(0, count, PLAYERS_A_PROCESS)
+    at_once = str(max(1, JOINING_AT_ONCE // len(starts)))
+    for first in starts:
+        some = str(min(PLAYERS_A_PROCESS, count - first))
+        crowds.append(start(stack, __file__, "--crowd", addresses, some, at_once))
     for process in crowds:
         line_of(process, "READY")
     before = records(address)
     costs = Costs(processes)
     for process in crowds:
         send_line(process)
-    for process in crowds:
+    joining_at = time.monotonic()
+    for number, process in enumerate(crowds, 1):
         line_of(process, "JOINED")
+        print(f"{number} of {len(crowds)} joined: {time.monotonic() - joining_at:.0f} s", flush=True)
     spent, joining_s = costs.take()
     at_nodes = (records(address) - before) / nodes
     found: dict[str, Any] = {
@@ -168,11 +178,12 @@ def measure(stack: ExitStack, count: int, nodes: int, seconds: float) -> dict[st
         "nats": 1024 * grown["nats"] / count,
         "server": 1024 * grown["server"] / count,
     }
-    found["lost_while_idle"] = 0
+    lost: Counter[str] = Counter()
     for process in crowds:
         send_line(process, realm[names[-1]].players)
-        found["lost_while_idle"] += json.loads(line_of(process, r"^\{.*\}$")[0])["lost"]
+        lost.update(json.loads(line_of(process, r"^\{.*\}$")[0])["lost"])
         line_of(process, "WATCHING")
+    found["lost_before"] = dict(lost)
     costs = Costs({name: process for name, process in processes.items() if name != names[-1]})
     killed_at = time.monotonic()
     realm[names[-1]].process.kill()
@@ -198,10 +209,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds to watch the idle realm")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--crowd", nargs=2, metavar=("ADDRESSES", "COUNT"), help=argparse.SUPPRESS)
+    parser.add_argument("--crowd", nargs=3, metavar=("ADDRESSES", "COUNT", "AT_ONCE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so stop the processes
     if options.crowd:
-        asyncio.run(crowd(json.loads(options.crowd[0]), int(options.crowd[1])))
+        asyncio.run(crowd(json.loads(options.crowd[0]), *map(int, options.crowd[1:])))
         return
     print(f"{os.cpu_count()} cores; load {os.getloadavg()[0]:.1f} when this began", flush=True)
     with ExitStack() as stack:
