@@ -197,7 +197,7 @@ def what_was_delivered_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> No
     ("plant", "faults"),
     [
         (nobody_is_told_of_callees_who_leave, "_reset_player"),
-        (nobody_is_told_of_callees_of_a_node_that_is_gone, ""),
+        (nobody_is_told_of_callees_of_a_node_that_is_gone, "_block"),
         (what_waits_is_forgotten_when_nobody_is_found, ""),
         (what_was_delivered_is_looked_up_again, ""),
     ],
@@ -206,7 +206,7 @@ def test_a_planted_fault_is_found_in_calls_of_operators(
     plant: Callable[[pytest.MonkeyPatch], None], faults: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if faults:
-        monkeypatch.setattr(OperatorSimulation, "fault_counts", (30,))
+        monkeypatch.setattr(OperatorSimulation, "fault_counts", (10,))
         monkeypatch.setattr(
             OperatorSimulation, "faults", lambda self: [getattr(self, name) for name in faults.split()]
         )
