@@ -103,6 +103,7 @@ class DemoRealm:
                 f"node {name}",
                 f"is started again, and is in the realm after {time.monotonic() - began_at:.0f} s",
             )
+        self._look_back(f"node {name} is started again", began_at)
 
     def _lose(self, worker: Worker, workers: list[Worker]) -> None:
         """Kill a process. Keep what it has reported last."""
@@ -171,6 +172,16 @@ class DemoRealm:
             say(f"  DIFFERENT: {difference}")
         self.differences += [f"{promise.what}: {difference}" for difference in found]
 
+    def _look_back(self, what: str, since: float) -> None:
+        """Say what failed since a moment. Nothing should: nothing was killed."""
+        everybody = self._everybody()
+        state = self._state(since)
+        state.fill(everybody)
+        if everybody.failed.total():
+            found = f"{everybody.failed.total()} calls failed{everybody.codes()}, and none should"
+            tell("meanwhile", f"DIFFERENT: {found}; {self._name_of_server(state)} acts")
+            self.differences.append(f"{what}: {found}")
+
     # -- the faults
 
     def kill_nats(self) -> None:
@@ -191,8 +202,10 @@ class DemoRealm:
         self._end_fault(
             promise, judge(promise, near, far) + judge_time(promise, "a new player joins", took_s)
         )
+        again_at = time.monotonic()
         leader.start()
         tell(leader.name, "is started again")
+        self._look_back(f"{leader.name} is started again", again_at)
 
     def kill_node(self) -> None:
         state = self._state()
