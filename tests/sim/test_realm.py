@@ -131,7 +131,7 @@ def endpoints_miss_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "faults"),
     [
-        (a_node_acts_past_its_lease, "_stop_broker _stop_broker _cut_node"),
+        (a_node_acts_past_its_lease, "_cut_node _cut_node _join_twice"),
         (nodes_are_buried_early, ""),
         (epochs_are_forgotten, "_cut_node"),
         (lost_messages_are_not_noticed, ""),
