@@ -25,6 +25,8 @@ class Callee:
     node: Session
     number: int
     after: int
+    former: Session | None = None
+    """The node where it was before, if some frames came back from there. Others may have been delivered."""
 
 
 class Callees:

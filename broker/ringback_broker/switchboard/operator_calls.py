@@ -55,6 +55,7 @@ class Waiting:
     """
 
     after: int
+    former: Session | None = None
     returned: deque[tuple[Session, bytes]] = field(default_factory=deque)
     frames: deque[tuple[Session, bytes]] = field(default_factory=deque)
 
@@ -137,7 +138,7 @@ class OperatorCalls:
         if callee is not None and callee.number == number:
             # Nothing of what was sent to this callee was delivered: its node would have told first that the
             # player has left, and then it would be none any more.
-            waiting = Waiting(number)
+            waiting = Waiting(number, callee.node)
             if not self._keep(waiting.returned, operator, frame):
                 return False
             self._callees.remove(encoded_id)
@@ -175,10 +176,13 @@ class OperatorCalls:
         node = self._linked(found) if isinstance(found, Owner) else None
         if frames and node is not None and self._tells(node):
             callee = self._callees.add(node, encoded_id, waiting.after)
+            callee.former = waiting.former
             for operator, frame, number in frames:
                 self._send(callee, operator, frame, number and callee.number, now)
             self._tell_left(self._callees.remove_oldest())
             return
+        if waiting.former is not None:
+            self._tell_left([encoded_id])
         # If the record names this node, the player is about to leave.
         unreached = isinstance(found, Owner) and node is None and not self._is_this_one(found)
         code = Code.OVERLOADED if unreached or found is Missing.LATER else Code.UNKNOWN_PLAYER
@@ -205,8 +209,10 @@ class OperatorCalls:
 
     def is_called(self, encoded_id: bytes, node: Session) -> bool:
         """Return whether operators of this node have called a player at a node, and may wait for replies."""
-        callee = self._callees.by_id.get(encoded_id)
-        return callee is not None and callee.node is node
+        callee, waiting = self._callees.by_id.get(encoded_id), self._waiting.get(encoded_id)
+        if waiting is not None and waiting.former is node:
+            return True
+        return callee is not None and node in (callee.node, callee.former)
 
     # -- what operators here are told
 
@@ -216,6 +222,8 @@ class OperatorCalls:
         if self._callees.remove(encoded_id):
             self._tell_left([encoded_id])
         if encoded_id in self._waiting:
+            if self._waiting[encoded_id].former is not None:
+                self._tell_left([encoded_id])
             for operator, frame, _ in self._no_longer_wait(encoded_id):
                 self._sending.pass_to_player(session, operator, encoded_id, frame, now)
 
@@ -228,8 +236,7 @@ class OperatorCalls:
 
     def gone(self, node: Session, encoded_id: bytes) -> None:
         """Take note that a player has left a node."""
-        callee = self._callees.by_id.get(encoded_id)
-        if callee is not None and callee.node is node:
+        if self.is_called(encoded_id, node):
             self._callees.remove(encoded_id)
             self._tell_left([encoded_id])
 
@@ -241,7 +248,9 @@ class OperatorCalls:
     def node_went(self, node: Session) -> None:
         """Take note that a node is linked no more: what was on its way there and back is lost."""
         self._callers.pop(node, None)
-        self._tell_left(self._callees.remove_node(node))
+        former = [i for i, callee in self._callees.by_id.items() if callee.former is node]
+        former += [i for i, waiting in self._waiting.items() if waiting.former is node]
+        self._tell_left([*self._callees.remove_node(node), *former])
 
     def operator_left(self) -> None:
         """Take note that an operator of this node has left."""
