@@ -19,6 +19,7 @@ class Callee:
     Attributes:
         number: tells which frames were sent since then.
         after: the number that it had before, if frames came back then; or 0.
+        former: the node where it was then. Frames that did not come back may have been delivered there.
     """
 
     encoded_id: bytes
@@ -26,7 +27,6 @@ class Callee:
     number: int
     after: int
     former: Session | None = None
-    """The node where it was before, if some frames came back from there. Others may have been delivered."""
 
 
 class Callees:

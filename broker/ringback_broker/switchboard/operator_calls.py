@@ -50,6 +50,7 @@ class Waiting:
 
     Attributes:
         after: the number that the player had as a callee, if frames came back; or 0.
+        former: the node from which they came back. Later ones may have been delivered there.
         returned: those that came back, each with its operator. They go first, and never a third time.
         frames: those that have not left yet.
     """
@@ -181,13 +182,13 @@ class OperatorCalls:
                 self._send(callee, operator, frame, number and callee.number, now)
             self._tell_left(self._callees.remove_oldest())
             return
-        if waiting.former is not None:
-            self._tell_left([encoded_id])
         # If the record names this node, the player is about to leave.
         unreached = isinstance(found, Owner) and node is None and not self._is_this_one(found)
         code = Code.OVERLOADED if unreached or found is Missing.LATER else Code.UNKNOWN_PLAYER
         for operator, frame, _ in frames:
             self._sending.bounce(operator, encoded_id, frame, code)
+        if waiting.former is not None:  # of the calls that did not come back, nobody knows more
+            self._tell_left([encoded_id])
 
     def _no_longer_wait(self, encoded_id: bytes) -> list[tuple[Session, bytes, bool]]:
         """Return the frames that wait for a player, in order, and whether each may come back once more."""

@@ -327,6 +327,44 @@ def test_what_comes_back_goes_before_what_has_not_left_yet(realm: RealmDesks) ->
     assert bodies(new) == [b"1", b"2", b"3"]
 
 
+def test_replies_from_where_frames_came_back_from_count(realm: RealmDesks) -> None:
+    """The player may have joined there again, and have got what was sent later."""
+    operator = realm["b"].operator()
+    asked = come_back(realm, operator, b"1")
+    again = player(realm, "c")
+    again.send(data(operator.link, b"reply"))
+    for name in "bc":
+        realm._deliver(realm[name])
+    assert operator.take() == [(SEVEN, data(operator.link, b"reply"))]
+    realm.records.asked.extend(asked)
+    realm.settle()
+    assert bodies(again) == [b"1"]
+    again.send(data(operator.link, b"another"))
+    realm.settle()
+    assert operator.take() == [(SEVEN, data(operator.link, b"another"))]
+
+
+def test_a_player_that_is_not_found_again_has_left(realm: RealmDesks) -> None:
+    """The calls that came back did not run. Others may have been delivered before, and end too."""
+    operator = realm["b"].operator()
+    asked = come_back(realm, operator, b"1")
+    realm.records.asked.extend(asked)
+    realm.settle()
+    (address, bounced), (_, left) = operator.take()
+    assert address == SEVEN and bounced[1] == FrameType.BOUNCE and bounced.endswith(b"1")
+    assert decode(left) == control.Left((7,))
+
+
+def test_a_player_may_come_to_the_operator_while_it_is_looked_up_again(realm: RealmDesks) -> None:
+    operator = realm["b"].operator()
+    come_back(realm, operator, b"1")
+    here = realm["b"].connect()
+    here.say(control.Hello(Role.PLAYER, 7))
+    realm.records.settle(realm.now)
+    assert lefts(operator) == 1
+    assert bodies(here) == [b"1"]
+
+
 def test_one_that_comes_back_later_follows_at_once(realm: RealmDesks) -> None:
     operator = realm["b"].operator()
     asked = come_back(realm, operator, b"1")
