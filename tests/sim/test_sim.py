@@ -253,11 +253,17 @@ def any_ticket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def payloads_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TypedExecution, "arguments", Execution.arguments)
+    monkeypatch.setattr(TypedExecution, "begin", Execution.begin)
 
 
 def a_payload_that_does_not_fit_is_logged_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TypedExecution, "begin", Execution.begin)
+    begin = TypedExecution.begin
+
+    def mutant(self: TypedExecution, clock: Callable[[], float]) -> tuple[object, ...] | None:
+        return begin(self, clock) or Execution.begin(self, clock)
+
+    monkeypatch.setattr(TypedExecution, "_refuse", lambda self, problem, converter: None)
+    monkeypatch.setattr(TypedExecution, "begin", mutant)
 
 
 def what_leaves_is_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
