@@ -21,7 +21,7 @@ from ringback._runtime.options import (
 )
 from ringback.protocol.frames import Role
 
-OWN = {"role", "address", "player_id", "keys", "standby"}
+OWN = {"role", "address", "addresses", "player_id", "keys", "standby"}
 """Fields that are no keyword argument of every constructor."""
 
 
