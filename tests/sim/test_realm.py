@@ -137,7 +137,7 @@ def endpoints_miss_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
         (lost_messages_are_not_noticed, ""),
         (any_ticket_is_good, "_join_twice _kill_broker _reset"),
         (owners_are_taken_for_dead, ""),
-        (the_seat_is_taken_from_the_living, ""),
+        (the_seat_is_taken_from_the_living, "_join_twice _kill"),
         (nobody_is_told_of_a_node_that_is_gone, ""),
         (nobody_is_told_of_players_who_leave, ""),
         (endpoints_go_back_to_the_node_that_they_lost, ""),
@@ -196,7 +196,7 @@ def what_was_delivered_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("plant", "faults"),
     [
-        (nobody_is_told_of_callees_who_leave, "_reset_player"),
+        (nobody_is_told_of_callees_who_leave, "_reset"),
         (nobody_is_told_of_callees_of_a_node_that_is_gone, "_block"),
         (what_waits_is_forgotten_when_nobody_is_found, ""),
         (what_was_delivered_is_looked_up_again, ""),
