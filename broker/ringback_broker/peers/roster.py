@@ -157,6 +157,11 @@ class Roster:
         self.nodes[name] = session
         return session
 
+    def linked_node(self, name: str, boot: bytes) -> Session | None:
+        """Return the session of one boot of another node, if it is linked to this one."""
+        node = self.nodes.get(name)
+        return node if node is not None and node.routing_id == boot else None
+
     def serve_by(self, node: Session) -> None:
         """Route the calls of players and operators to the server of another node."""
         self._route(node, _SERVER_HEADER)

@@ -73,16 +73,12 @@ class NodeRows:
                     name,
                     other.boot,
                     other.description,
-                    self._is_linked(name, other.boot),
+                    self._roster.linked_node(name, other.boot) is not None,
                     _age(other.changed_at, now),
                 )
                 for name, other in sorted(self.others.items())
             ),
         ]
-
-    def _is_linked(self, name: str, boot: bytes) -> bool:
-        node = self._roster.nodes.get(name)
-        return node is not None and node.routing_id == boot
 
 
 def _age(at: float | None, now: float) -> float | None:

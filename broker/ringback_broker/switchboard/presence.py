@@ -251,14 +251,14 @@ class Presence:
         bucket may begin anew with its terms.
         """
         holder, seat = self._seat.holder, self._seat
-        node = None if holder is None else self._roster.nodes.get(holder.node)
         if holder is None:
             differs = False
         elif seat.is_mine:
             differs = holder.term < self._seated_term
         else:
-            linked = node is not None and node.routing_id == holder.boot
-            differs = linked and (self._seated is not node or self._seated_term != holder.term)
+            node = self._roster.linked_node(holder.node, holder.boot)
+            said = self._seated, self._seated_term
+            differs = node is not None and said != (node, holder.term)
         if not differs:
             self._differs_since = float("inf")
             return True

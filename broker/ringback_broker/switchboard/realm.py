@@ -131,8 +131,14 @@ class Realm:
             state, sending, elsewhere, self.lookup, self.linked, self.is_this_one, self._tells_of_callees
         )
         self.presence = Presence(
-            *(state, sending, self.claims, self.seat, elsewhere, self._operator_calls),
-            *(sessions.end_marked, sessions.tell_loss),
+            state,
+            sending,
+            self.claims,
+            self.seat,
+            elsewhere,
+            self._operator_calls,
+            sessions.end_marked,
+            sessions.tell_loss,
         )
         self._frames = NodeFrames(state, sending, elsewhere, self._operator_calls, self._told)
         self.from_operator, self.operator_left = self._operator_calls.take, self._operator_calls.operator_left
@@ -350,8 +356,7 @@ class Realm:
 
     def linked(self, owner: Owner) -> Session | None:
         """Return another node that lives, if it is linked to this one."""
-        node = self._roster.nodes.get(owner.node)
-        return node if node is not None and node.routing_id == owner.boot else None
+        return self._roster.linked_node(owner.node, owner.boot)
 
     def is_this_one(self, owner: Owner) -> bool:
         """Return whether this boot of this node is meant."""
@@ -416,8 +421,8 @@ class Realm:
                 self.presence.down(node, message, now)
 
     def _ask(self, name: str, boot: bytes, key: str, revision: int, identity: bytes) -> bool:
-        node = self._roster.nodes.get(name)
-        if node is None or node.routing_id != boot:
+        node = self._roster.linked_node(name, boot)
+        if node is None:
             return False
         self._say(node, Ask(key, revision, identity))
         return True
