@@ -175,6 +175,17 @@ class Client(NatsClient):
         """
         self._connected.writelines(commands)
 
+    async def confirm(self, within_s: float) -> None:
+        """Wait until the server has taken all that was published.
+
+        nats-py may send the PING of a flush before what still waits to be sent. The second one comes after.
+
+        Raises:
+            nats.errors.Error: it did not within this time, or the connection is lost.
+        """
+        for _ in range(2):
+            await self.flush(within_s)  # type: ignore[arg-type]  # a float does too
+
     async def wait_for_room(self) -> None:
         """Wait until there is room. Return too when the connection is lost."""
         with suppress(OSError):

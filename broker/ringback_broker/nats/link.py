@@ -205,15 +205,13 @@ class NatsLink:
             # If this user may not send frames, this is refused: with the flush, or with the first answer at
             # the latest.
             await client.publish(self._names.frames_to(self._node, b"\0"))
-            # nats-py may send the PING of a flush before what still waits to be sent: the second comes after.
-            for _ in range(2):
-                await client.flush(ANSWER_S)  # type: ignore[arg-type]
+            await client.confirm(ANSWER_S)
             if self._refused:
                 raise permission_problem(self._refused, self._names.realm)
             self.frames.connected(number, int(client.server.get("max_payload", 0)), inbox)
             self._sends = True
             sending = asyncio.ensure_future(self._send(client, requests, number))
-            ticking = asyncio.ensure_future(self._tick(client, requests))
+            ticking = asyncio.ensure_future(requests.run())
             await self._keep_contact(client, requests, address)
         except (errors.Error, OSError) as error:
             why = str(error).removeprefix("nats: ") or type(error).__name__
@@ -319,13 +317,6 @@ class NatsLink:
         with contextlib.suppress(errors.Error, OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self._send_all(client, requests, number), 1.0)
             await client.flush(1)
-
-    async def _tick(self, client: Client, requests: Requests) -> None:
-        """Give up overdue questions. When the connection is lost, give up all of them."""
-        while client.is_connected:
-            requests.expire(self._loop.time())
-            await asyncio.sleep(TICK_S)
-        requests.close()
 
     def _on_error(self, error: Exception) -> None:
         """Take what nats-py reports about a connection. That it is lost is noticed elsewhere."""

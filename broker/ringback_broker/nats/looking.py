@@ -22,9 +22,8 @@ from ringback_broker.nats.names import RealmNames
 from ringback_broker.nats.problems import Problem, no_bucket, no_jetstream
 from ringback_broker.nats.records import EXPECTED
 from ringback_broker.nats.requests import Answer, Requests
-from ringback_broker.nats.watch import WATCHED
+from ringback_broker.nats.watch import ANSWER_S, WATCHED
 
-ANSWER_S = 2.0
 NO_REVISION = str(2**62)
 """No record has this revision. So a write that names it is refused, after NATS has checked the permission."""
 
@@ -63,9 +62,9 @@ async def _look_at(address: str, login: Login, names: RealmNames, node: str) -> 
     ticking = None
     try:
         requests = Requests(client, inbox)
-        ticking = asyncio.ensure_future(_tick(requests))
+        ticking = asyncio.ensure_future(requests.run())
         began_at = time.monotonic()
-        await client.flush(ANSWER_S)  # type: ignore[arg-type]
+        await client.flush(ANSWER_S)  # type: ignore[arg-type]  # a float does too
         took_ms = 1000 * (time.monotonic() - began_at)
         trial = _Trial(client, requests, names, node, heard)
         refused = await trial.refused()
@@ -87,12 +86,6 @@ async def _look_at(address: str, login: Login, names: RealmNames, node: str) -> 
         if ticking is not None:
             ticking.cancel()
         await client.end()
-
-
-async def _tick(requests: Requests) -> None:
-    while True:
-        requests.expire(asyncio.get_running_loop().time())
-        await asyncio.sleep(0.05)
 
 
 async def _bucket(requests: Requests, names: RealmNames, refused: tuple[str, ...]) -> Bucket:
@@ -174,6 +167,5 @@ class _Trial:
     async def _is_refused(self, work: Try) -> bool:
         self._heard.clear()
         await work()
-        for _ in range(2):  # nats-py may send the PING of the first one before what still waits to be sent
-            await self._client.flush(ANSWER_S)  # type: ignore[arg-type]
+        await self._client.confirm(ANSWER_S)
         return any("permissions violation" in text for text in self._heard)

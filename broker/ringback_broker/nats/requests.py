@@ -14,6 +14,9 @@ Answer = dict[str, Any]
 
 Take = Callable[[Answer], None]
 
+EXPIRE_S = 0.1
+"""How often overdue questions are looked for."""
+
 
 class Requests:
     """The questions of one connection.
@@ -71,6 +74,13 @@ class Requests:
         entry = self._waiting.pop(subject.rpartition(b".")[2], None)
         if entry is not None:
             entry[1](_decode(data))
+
+    async def run(self) -> None:
+        """Give up overdue questions. When the connection is lost, give up all of them."""
+        while self._client.is_connected:
+            self.expire(asyncio.get_running_loop().time())
+            await asyncio.sleep(EXPIRE_S)
+        self.close()
 
     def expire(self, now: float) -> None:
         """Give up the questions that have waited long enough. They come first in the table."""
