@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,16 +63,7 @@ def wait_for_calls(address: str) -> None:
 
 
 async def _wait_for_calls(address: str) -> None:
-    from ringback import CallbackError
     from ringback.aio import Player
 
-    deadline = time.monotonic() + PATIENCE_S
-    async with Player(address, connect_timeout=PATIENCE_S) as player:
-        while True:
-            try:
-                await player.trigger_server_callback(KEY, Work().payload(0))
-                return
-            except CallbackError:  # the node has not heard of the server yet
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.05)
+    async with Player(address, connect_timeout=PATIENCE_S) as player:  # its node may not know the server yet
+        await player.trigger_server_callback(KEY, Work().payload(0), timeout=PATIENCE_S, retry=True)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import pytest
 from support.harness import PATIENCE_S, ROOT, eventually
 
 from ringback_broker.cluster.records import Absent, Record
@@ -169,6 +170,17 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def debian_server() -> NatsServer:
+    """Return the server of Debian 12, which is too old. Skip the test where it is not installed."""
+    binary = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
+    version = "" if binary is None else subprocess.check_output([binary, "--version"], text=True)
+    if binary is None or " v2.9." not in version:
+        pytest.skip("Debian's nats-server 2.9 is not installed")
+    server = NatsServer()
+    server.binary = binary
+    return server
 
 
 class NatsCluster:

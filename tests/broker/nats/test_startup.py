@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from support.nats_servers import (
     NatsServer,
     administer,
     credentials_file,
+    debian_server,
     delete_bucket,
     free_ports,
     make_certificates,
@@ -166,13 +165,7 @@ def test_a_server_that_is_too_old(nats: NatsServer, version: str) -> None:
 
 
 def test_an_old_server_of_debian() -> None:
-    binary = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
-    version = "" if binary is None else subprocess.check_output([binary, "--version"], text=True)
-    if binary is None or " v2.9." not in version:
-        pytest.skip("Debian's nats-server 2.9 is not installed")
-    server = NatsServer()
-    server.binary = binary
-    with server:
+    with debian_server() as server:
         assert "this is NATS 2.9." in failure(server.address)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from support.nats_servers import (
     NatsServer,
     administer,
     credentials_file,
+    debian_server,
     free_ports,
     make_certificates,
     make_realm,
@@ -309,13 +308,7 @@ def test_a_server_that_is_too_old(look: Look, nats: NatsServer) -> None:
 
 
 def test_an_old_server_of_debian(look: Look) -> None:
-    binary = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
-    version = "" if binary is None else subprocess.check_output([binary, "--version"], text=True)
-    if binary is None or " v2.9." not in version:
-        pytest.skip("Debian's nats-server 2.9 is not installed")
-    server = NatsServer()
-    server.binary = binary
-    with server:
+    with debian_server() as server:
         assert look(server.address)[server.address][1].startswith("this is NATS 2.9.")
 
 
