@@ -128,6 +128,12 @@ class NodeDesk(Desk):
     def realm(self) -> Any:
         return self.switchboard.realm
 
+    def hold(self) -> deque[tuple[str, bytes, tuple[bytes, ...]]]:
+        """End the step, and return what is on its way to other nodes. It does not arrive any more."""
+        self.switchboard.send_bundles(self.now)
+        held, self.frames.sent = self.frames.sent, deque()
+        return held
+
 
 class _Cuttable:
     """The records, as a node reaches them that may be cut off."""

@@ -143,6 +143,7 @@ class Knows:
 
     Attributes:
         version: 1: it tells with `Gone` that a player has left whom operators of the receiver have called.
+            2: it also takes frames to its players in bundles.
     """
 
     kind: ClassVar[int] = 13

@@ -113,17 +113,22 @@ class Window:
 
 @dataclass(slots=True)
 class Bundle:
-    """Frames of players that leave for one peer in one message.
+    """Frames that leave for one peer in one message.
 
     Attributes:
         send: sends a message to the peer: to its routing ID, with an ID part.
+        takes_down: whether the peer is a node that takes frames to its players in bundles.
         frames: each with its sender.
         size: their bytes in all.
+        down_frames, down_size: of these, the number and the bytes of those to players.
     """
 
     send: Callable[[bytes, bytes, Frame], Sent]
-    frames: list[tuple[Session | Away, Frame]] = field(default_factory=list)
+    takes_down: bool = False
+    frames: list[tuple[Session | Away | Origin, Frame]] = field(default_factory=list)
     size: int = 0
+    down_frames: int = 0
+    down_size: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +143,23 @@ class Away:
     encoded_id: bytes
     node: Session
     revision: int
+
+
+@dataclass(slots=True, eq=False)
+class Origin:
+    """Who sends a frame to a player of another node.
+
+    Attributes:
+        encoded_id: the ID part that the frame has between the nodes.
+        sender: the trusted peer that sent it.
+        id_part: the ID part that it came with.
+        is_callee: whether an operator calls this player by its record.
+    """
+
+    encoded_id: bytes
+    sender: Session
+    id_part: bytes
+    is_callee: bool
 
 
 @dataclass(slots=True, eq=False)

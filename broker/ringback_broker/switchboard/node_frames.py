@@ -58,21 +58,25 @@ class NodeFrames:
             ProtocolError: no node sends this.
         """
         node.last_seen = now
-        if id_part[:1] == TO_PLAYER:
-            self._take_down(node, id_part, frame, now)
-        elif id_part:
-            self._take_up(node, id_part, frame, now)
+        if id_part:
+            self._take_data(node, id_part, frame, now)
         elif frame[:HEADER_BYTES] == BUNDLE:
             parts = unbundle(frame)
             for encoded_id, carried in zip(parts[::2], parts[1::2], strict=True):
                 if not node.ended:
-                    self._take_up(node, encoded_id, carried, now)
+                    self._take_data(node, encoded_id, carried, now)
         elif frame[:1] == START:
             message = decode_message(frame)
             if message is not None:
                 self._told(node, message, now)
         else:
             self._take_control(node, frame, now)
+
+    def _take_data(self, node: Session, id_part: bytes, frame: bytes, now: float) -> None:
+        if id_part[:1] == TO_PLAYER:
+            self._take_down(node, id_part, frame, now)
+        else:
+            self._take_up(node, id_part, frame, now)
 
     def _take_control(self, node: Session, frame: bytes, now: float) -> None:
         match control.decode(frame):

@@ -59,7 +59,7 @@ LOST = "this broker has lost its realm; connect to another one, or wait until it
 `DRAINING` they dial the next address."""
 
 
-VERSION = 1
+VERSION = 2
 """What this node knows: see `Knows`."""
 
 
@@ -390,6 +390,8 @@ class Realm:
                 self._by_index[index] = node
             case Knows(version):
                 self._versions[node] = version
+                assert node.bundle is not None  # a node has one as long as it is linked
+                node.bundle.takes_down = version >= 2
             case Standbys(count):
                 self._standbys[node] = count
             case Question():

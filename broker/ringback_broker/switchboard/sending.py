@@ -16,7 +16,7 @@ from ringback.protocol.control import encode
 from ringback.protocol.frames import HEADER_BYTES, Role
 from ringback.protocol.limits import BATCH_BYTES, BUNDLE_FRAMES
 from ringback_broker.peers.connection import LARGE_BYTES, Frame, Sent, Side
-from ringback_broker.peers.session import Away, Session
+from ringback_broker.peers.session import Away, Bundle, Origin, Session
 from ringback_broker.switchboard.state import State
 from ringback_broker.switchboard.wire import Wire
 
@@ -72,7 +72,8 @@ class Sending:
         if bundled is None or not bundled.frames:
             return
         frames, size = bundled.frames, bundled.size
-        bundled.frames, bundled.size = [], 0
+        down_frames, down_size = bundled.down_frames, bundled.down_size
+        bundled.frames, bundled.size, bundled.down_frames, bundled.down_size = [], 0, 0, 0
         if len(frames) == 1:
             sender, frame = frames[0]
             sent = bundled.send(target.routing_id, sender.encoded_id, frame)
@@ -83,8 +84,11 @@ class Sending:
             for sender, frame in frames:
                 self.undelivered(sender, b"", frame, target, sent)
             return
-        self._counters.frames_up += len(frames)
-        self._counters.bytes_up += size
+        counters = self._counters
+        counters.frames_up += len(frames) - down_frames
+        counters.bytes_up += size - down_size
+        counters.frames_down += down_frames
+        counters.bytes_down += down_size
         target.spent += size + len(frames) * self._windows.frame_bytes[Side.BACKEND]
         if target.spent >= target.probe_at:
             self.probe(target, now)
@@ -95,20 +99,23 @@ class Sending:
             self.send_bundle(self.bundled.pop(), now)
 
     def undelivered(
-        self, sender: Session | Away, encoded_id: bytes, frame: Frame, target: Session, sent: Sent
+        self, sender: Session | Away | Origin, encoded_id: bytes, frame: Frame, target: Session, sent: Sent
     ) -> None:
         """Bounce a frame that was not sent to its target.
 
         Args:
-            encoded_id: the ID part that the frame came with.
+            encoded_id: the ID part that the frame came with; an `Away` or an `Origin` knows it.
             sent: how the send ended.
         """
+        absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
         if isinstance(sender, Away):
             sender, encoded_id = sender.node, SENDER.pack(TO_PLAYER, 0) + sender.encoded_id
+        elif isinstance(sender, Origin):
+            absent = Code.OVERLOADED if sender.is_callee else Code.UNKNOWN_PLAYER
+            encoded_id, sender = sender.id_part, sender.sender
         if sent is Sent.FULL:
             self.bounce(sender, encoded_id, frame, Code.OVERLOADED)
             return
-        absent = Code.UNKNOWN_PLAYER if target.role is Role.PLAYER else Code.NO_SERVER
         self.bounce(sender, encoded_id, frame, absent)
         self._endings.not_found(target)
 
@@ -118,12 +125,7 @@ class Sending:
         if target.backlog or target.exhausted:
             sent = Sent.FULL
         elif bundled is not None and size <= LARGE_BYTES:
-            if not bundled.frames:
-                self.bundled.append(target)
-            bundled.frames.append((sender, frame))
-            bundled.size += size
-            if bundled.size >= BATCH_BYTES or len(bundled.frames) >= BUNDLE_FRAMES:
-                self.send_bundle(target, now)
+            self._add(target, bundled, sender, frame, now)
             return
         else:
             sent = self.send(target, sender.encoded_id, frame)
@@ -134,6 +136,17 @@ class Sending:
         else:
             self.undelivered(sender, b"", frame, target, sent)
 
+    def _add(
+        self, target: Session, bundled: Bundle, sender: Session | Away | Origin, frame: Frame, now: float
+    ) -> None:
+        """Add a frame to a bundle, and send the bundle if it is full."""
+        if not bundled.frames:
+            self.bundled.append(target)
+        bundled.frames.append((sender, frame))
+        bundled.size += len(frame)
+        if bundled.size >= BATCH_BYTES or len(bundled.frames) >= BUNDLE_FRAMES:
+            self.send_bundle(target, now)
+
     def pass_down(
         self, sender: Session, encoded_id: bytes, frame: Frame, node: Session, now: float, callee: int = 0
     ) -> None:
@@ -143,17 +156,23 @@ class Sending:
             callee: the number of the player as a callee, or 0.
         """
         there = SENDER.pack(TO_PLAYER, callee << CALLEE_SHIFT | sender.number) + encoded_id
-        full = node.backlog or node.exhausted
-        sent = Sent.FULL if full else self.send(node, there, frame)
+        origin = Origin(there, sender, encoded_id, callee != 0)
+        size, bundled = len(frame), node.bundle
+        if node.backlog or node.exhausted:
+            sent = Sent.FULL
+        elif bundled is not None and bundled.takes_down and size <= LARGE_BYTES:
+            bundled.down_frames += 1
+            bundled.down_size += size
+            self._add(node, bundled, origin, frame, now)
+            return
+        else:
+            sent = self.send(node, there, frame)
         if sent is Sent.YES:
             self._counters.frames_down += 1
-            self._counters.bytes_down += len(frame)
+            self._counters.bytes_down += size
             self.spend(node, frame, now)
-        elif sent is Sent.GONE:
-            self.bounce(sender, encoded_id, frame, Code.OVERLOADED if callee else Code.UNKNOWN_PLAYER)
-            self._endings.not_found(node)
         else:
-            self.undelivered(sender, encoded_id, frame, node, sent)
+            self.undelivered(origin, encoded_id, frame, node, sent)
 
     def pass_to_player(
         self, target: Session, sender: Session, id_part: bytes, frame: Frame, now: float

@@ -121,7 +121,7 @@ def test_a_player_that_has_moved_is_looked_up_once_more(realm: RealmDesks) -> No
     realm["b"].after = lambda: None
     operator.say(KICK)
     realm.records.settle(realm.now)
-    held, realm["b"].frames.sent = realm["b"].frames.sent, deque()
+    held = realm["b"].hold()
     new = player(realm, "c", ticket_of(old))
     realm["b"].frames.sent.extend(held)
     realm.settle()

@@ -287,7 +287,7 @@ def test_a_frame_that_comes_back_is_looked_up_once_more(realm: RealmDesks) -> No
     call(operator, b"1")
     realm.records.settle(realm.now)
     call(operator, b"2")  # both are on their way to c
-    realm["b"].frames.sent, held = type(realm["b"].frames.sent)(), realm["b"].frames.sent
+    held = realm["b"].hold()
     new = player(realm, "a", ticket_of(old))
     realm["b"].frames.sent.extend(held)
     realm.settle()
@@ -308,7 +308,7 @@ def come_back(realm: RealmDesks, operator: Peer, *frames: bytes) -> list[Any]:
     realm.records.settle(realm.now)
     for frame in frames[1:]:
         call(operator, frame)
-    held, realm["b"].frames.sent = realm["b"].frames.sent, type(realm["b"].frames.sent)()
+    held = realm["b"].hold()
     old.leave()
     realm["b"].frames.sent.extend(held)
     for name in "bc":
@@ -388,7 +388,7 @@ def test_it_is_never_looked_up_twice(realm: RealmDesks) -> None:
     second = player(realm, "a")
     realm.records.asked.extend(asked)
     realm.records.settle(realm.now)
-    held, realm["b"].frames.sent = realm["b"].frames.sent, type(realm["b"].frames.sent)()
+    held = realm["b"].hold()
     third = player(realm, "c", ticket_of(second))
     realm["b"].frames.sent.extend(held)
     realm.settle()
@@ -416,7 +416,7 @@ def test_a_call_that_has_ended_is_not_looked_up(realm: RealmDesks) -> None:
     call(operator, b"0")
     realm["b"].after = lambda: None
     call(operator, b"1")
-    held, realm["b"].frames.sent = realm["b"].frames.sent, type(realm["b"].frames.sent)()
+    held = realm["b"].hold()
     new = player(realm, "a", ticket_of(old))
     realm["b"].frames.sent.extend(held)
     realm.settle()

@@ -11,11 +11,11 @@ from support.switchboards import Peer, data, encoded_id, relay
 from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import decode, encode
-from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.frames import HEADER, FrameType, Role, header
 from ringback_broker.cluster.ownership import PATIENCE_S
 from ringback_broker.cluster.records import Absent
 from ringback_broker.operations.snapshot import Lags
-from ringback_broker.peers.connection import Side
+from ringback_broker.peers.connection import Sent, Side
 from ringback_broker.peers.session import Duty
 from ringback_broker.switchboard.presence import GATHER_S
 
@@ -240,6 +240,61 @@ def test_frames_share_messages_between_nodes() -> None:
     assert frame[1] == FrameType.BUNDLE
 
 
+def send_to_three_at_another_node(realm: RealmDesks) -> tuple[Peer, list[Peer]]:
+    """Have the server at node a send a frame to each of three players at node b, in one step."""
+    server = serve(realm, "a")
+    players = [realm["b"].player(number) for number in range(1, 4)]
+    server.take()
+    realm["a"].after = lambda: None
+    for number in range(1, 4):
+        server.send(encoded_id(number), data(0, b"%d" % number))
+    return server, players
+
+
+def test_frames_to_players_share_messages_between_nodes_too() -> None:
+    realm = RealmDesks("a", "b")
+    _, players = send_to_three_at_another_node(realm)
+    held = realm["a"].hold()
+    assert len(held) == 1
+    realm["a"].frames.sent.extend(held)
+    realm.settle()
+    assert [player.take() for player in players] == [[(b"", data(0, b"%d" % n))] for n in range(1, 4)]
+    for name in "ab":
+        counters = realm[name].counters
+        assert (counters.frames_down, counters.bytes_down, counters.frames_up) == (3, 3 * 9, 0)
+
+
+def test_a_node_of_before_takes_frames_to_players_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback_broker.switchboard.realm.VERSION", 1)
+    realm = RealmDesks("a", "b")
+    _, players = send_to_three_at_another_node(realm)
+    assert len(realm["a"].frames.sent) == 3
+    realm.settle()
+    assert [len(player.take()) for player in players] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("ends", "code"), [(Sent.GONE, Code.UNKNOWN_PLAYER), (Sent.FULL, Code.OVERLOADED)])
+def test_what_does_not_reach_another_node_bounces_to_its_sender(ends: Sent, code: Code) -> None:
+    realm = RealmDesks("a", "b")
+    server, players = send_to_three_at_another_node(realm)
+    realm["a"].frames.outcome = ends
+    realm["a"].switchboard.send_bundles(realm.now)
+    came = [(id_part, Code(HEADER.unpack_from(frame)[2]), frame[8:]) for id_part, frame in server.take()]
+    assert came == [(encoded_id(n), code, data(0, b"%d" % n)) for n in range(1, 4)]
+    assert [player.take() for player in players] == [[], [], []]
+    assert realm["a"].counters.frames_down == 0
+
+
+def test_nothing_overtakes_a_bundle_to_another_node() -> None:
+    realm = RealmDesks("a", "b")
+    server, [player, *_] = send_to_three_at_another_node(realm)
+    large = data(0, b"x" * 100_000)
+    server.send(encoded_id(1), large)
+    server.send(encoded_id(1), data(0, b"last"))
+    realm.settle()
+    assert [frame for _, frame in player.take()] == [data(0, b"1"), large, data(0, b"last")]
+
+
 def test_large_frames_cross_alone() -> None:
     realm = RealmDesks("a", "b")
     server = serve(realm, "a")
@@ -329,6 +384,38 @@ def test_a_window_between_nodes_is_bounded_and_opens_again() -> None:
     player.take()
     player.send(data(0, b"again"))
     assert server.take()[-1] == (encoded_id(7), data(0, b"again"))
+
+
+def test_a_window_bounds_what_goes_down_too() -> None:
+    realm = RealmDesks("a", "b", backend_window=2000, backend_queue=1000)
+    server = serve(realm, "a")
+    player = realm["b"].player(7)
+    server.take()
+    realm.holds = True
+    for number in range(5):
+        server.send(encoded_id(7), data(0, b"%d" % number * 500))
+    (_, bounced), (_, ping) = server.take()  # its own window is as small
+    assert (Code(HEADER.unpack_from(bounced)[2]), bounced[8:]) == (Code.OVERLOADED, data(0, b"4" * 500))
+    assert ping[1] == FrameType.PING
+    realm.holds = False
+    realm.settle()
+    for _, frame in player.take():
+        if frame[1] == FrameType.PING:
+            player.say(control.Pong(decode(frame).body))  # type: ignore[union-attr]
+    server.send(encoded_id(7), data(0, b"again"))
+    assert player.take() == [(b"", data(0, b"again"))]
+
+
+@pytest.mark.parametrize(("ends", "code"), [(Sent.GONE, Code.UNKNOWN_PLAYER), (Sent.FULL, Code.OVERLOADED)])
+def test_a_large_frame_that_does_not_reach_another_node_bounces(ends: Sent, code: Code) -> None:
+    realm = RealmDesks("a", "b")
+    server = serve(realm, "a")
+    realm["b"].player(7)
+    server.take()
+    realm["a"].frames.outcome = ends
+    large = data(0, b"x" * 100_000)
+    server.send(encoded_id(7), large)
+    assert server.bounced() == (encoded_id(7), code, large)
 
 
 def test_operators_reach_the_server_of_another_node() -> None:
