@@ -137,7 +137,7 @@ def test_only_one_server_acts_in_the_realm(shared: RealmOfProcesses, server: Ser
         eventually(lambda: is_refused(node), f"a second server is refused at node {node}")  # noqa: B023
 
 
-def test_operators_at_any_node_call_the_server(shared: RealmOfProcesses) -> None:
+def test_operators_at_any_node_call_the_server(shared: RealmOfProcesses, server: Server) -> None:
     for node in "abc":
         operator = shared.operator(node)
         assert outcome(lambda: operator.trigger_callback("echo", 5, 1)) == [5, 1]  # noqa: B023
