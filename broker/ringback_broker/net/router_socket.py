@@ -92,6 +92,9 @@ class RouterSocket:
         socket = context.socket(zmq.ROUTER)
         _set_options(socket, side, address, queue, secret)
         router = cls(side, socket, socket.get_monitor_socket(MONITORED), address)
+        # Without a bound. libzmq's I/O thread waits while a monitor is full, and carries no frame meanwhile;
+        # and if nobody reads the monitor any more, closing the socket waits for that thread.
+        router.monitor.setsockopt(zmq.RCVHWM, 0)
         try:
             router._bind(address)
         except BaseException:
