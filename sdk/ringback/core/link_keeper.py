@@ -345,6 +345,7 @@ class LinkKeeper:
         if due is Due.OPEN:
             self._open(now)
         elif due is Due.GIVE_UP:
+            self.link_state.gave_up()
             self.lost(now, "the broker is silent")
         elif due is Due.PING:
             self.link_state.sent(now)

@@ -14,6 +14,13 @@ FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 1.0
 """The delay between rounds of attempts doubles up to the longest. A random factor of 0.5 to 1 spreads it."""
 
+MAX_SILENCES = 2
+"""How often both times double: that of a link whose handshake was answered, and the longest delay.
+
+A broker that answers a handshake and then is silent has more to do than it can. Whoever gives up and comes
+again makes it more, and if all do, nobody ever gets in.
+"""
+
 PROVEN_S = 5.0
 """A link that stood for this long worked: after it the delays begin anew."""
 
@@ -44,6 +51,8 @@ class LinkState:
         self._table = ENDPOINT_TRANSITIONS[role]
         self._random = random
         self._attempts = 0
+        self._silences = 0
+        self._answered = False
         self._open_at: float | None = None
         self._welcomed_at: float | None = None
         self._opened_at = 0.0
@@ -60,7 +69,7 @@ class LinkState:
     def start(self, now: float) -> None:
         """Begin anew: a link is to be opened at once."""
         self.closed = False
-        self._attempts = 0
+        self._attempts = self._silences = 0
         self._welcomed_at = None
         self._open_at = now
 
@@ -72,12 +81,23 @@ class LinkState:
         """Take note that a new link was opened and HELLO was sent. It is given up if nothing answers."""
         self.state = SessionState.GREETING
         self._open_at = None
+        self._answered = False
         self._opened_at = now
         self._welcome_by = now + within_s
 
     def answered(self) -> None:
-        """Take note that the other end answered the handshake, so that the link gets the whole time."""
-        self._welcome_by = max(self._welcome_by, self._opened_at + WELCOME_WITHIN_S)
+        """Take note that the other end answered the handshake, so that the link gets the whole time.
+
+        It gets more if earlier ones were given up all the same.
+        """
+        self._answered = True
+        whole_s = WELCOME_WITHIN_S * 2**self._silences
+        self._welcome_by = max(self._welcome_by, self._opened_at + whole_s)
+
+    def gave_up(self) -> None:
+        """Take note that the other end was silent for too long."""
+        if self.state is SessionState.GREETING and self._answered:
+            self._silences = min(self._silences + 1, MAX_SILENCES)
 
     def accept(self, frame_type: int, now: float) -> bool:
         """Move to the state that follows a frame. Return False if the frame is not expected now."""
@@ -108,10 +128,10 @@ class LinkState:
         """Take note that the link is lost. Another one is due after a delay."""
         self.state = None
         if self._welcomed_at is not None and now - self._welcomed_at >= PROVEN_S:
-            self._attempts = 0
+            self._attempts = self._silences = 0
         self._welcomed_at = None
         if not self.closed:
-            delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
+            delay = min(LONGEST_DELAY_S * 2**self._silences, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
             self._attempts += 1
             self._open_at = now + delay * (0.5 + 0.5 * self._random())
 

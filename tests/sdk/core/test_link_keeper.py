@@ -425,6 +425,20 @@ def test_a_broker_that_sends_no_welcome_is_given_up() -> None:
     assert player.shell.opened == 3
 
 
+def test_a_late_broker_is_waited_for_longer_the_next_time() -> None:
+    player = connected(Role.PLAYER)
+    player.core.link_lost(player.clock.now, "cut")
+    player.wait(FIRST_DELAY_S)
+    player.core.link_answered()
+    player.wait(WELCOME_WITHIN_S + 2 * FIRST_DELAY_S)
+    assert player.shell.opened == 3
+    player.core.link_answered()
+    player.wait(2 * WELCOME_WITHIN_S - 0.01)
+    assert player.shell.opened == 3
+    player.welcome()
+    assert player.core.connected
+
+
 # -- draining
 
 

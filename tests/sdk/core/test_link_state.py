@@ -9,6 +9,7 @@ import pytest
 from ringback.core.link_state import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
+    MAX_SILENCES,
     PROVEN_S,
     WELCOME_WITHIN_S,
     Due,
@@ -50,6 +51,52 @@ def test_a_broker_that_does_not_welcome_is_given_up() -> None:
     assert session.due_at() == WELCOME_WITHIN_S
     assert session.due(WELCOME_WITHIN_S - 0.01) is Due.NOTHING
     assert session.due(WELCOME_WITHIN_S) is Due.GIVE_UP
+
+
+def give_up(session: LinkState, answered: bool) -> float:
+    """Open a link that gets no WELCOME. Return how long it is waited for."""
+    session.opened(0.0)
+    if answered:
+        session.answered()
+    waited_s = session.due_at()
+    assert waited_s is not None and session.due(waited_s) is Due.GIVE_UP
+    session.gave_up()
+    session.lost(waited_s)
+    return waited_s
+
+
+def test_a_broker_that_is_late_gets_more_time() -> None:
+    """A crowd that comes back at once can take a broker longer than the first wait."""
+    session = make()
+    session.start(0.0)
+    longest_s = WELCOME_WITHIN_S * 2**MAX_SILENCES
+    assert [give_up(session, answered=True) for _ in range(5)] == [5.0, 10.0, longest_s, longest_s, longest_s]
+    for _ in range(10):
+        session.lost(0.0)
+    assert session.opens_in(0.0) == LONGEST_DELAY_S * 2**MAX_SILENCES
+    session.start(0.0)
+    assert give_up(session, answered=True) == WELCOME_WITHIN_S
+
+
+def test_a_broker_that_answers_no_handshake_gets_no_more_time() -> None:
+    session = make()
+    session.start(0.0)
+    assert [give_up(session, answered=False) for _ in range(4)] == [WELCOME_WITHIN_S] * 4
+    for _ in range(10):
+        session.lost(0.0)
+    assert session.opens_in(0.0) == LONGEST_DELAY_S
+
+
+@pytest.mark.parametrize(("stood_s", "whole_s"), [(PROVEN_S - 0.1, 10.0), (PROVEN_S, WELCOME_WITHIN_S)])
+def test_a_link_that_stood_makes_the_time_short_again(stood_s: float, whole_s: float) -> None:
+    session = make()
+    session.start(0.0)
+    give_up(session, answered=True)
+    session.opened(0.0)
+    session.accept(FrameType.WELCOME, 0.0)
+    session.welcomed(30.0, 0.0)
+    session.lost(stood_s)
+    assert give_up(session, answered=True) == whole_s
 
 
 @pytest.mark.parametrize("role", list(Role))
