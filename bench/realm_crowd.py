@@ -1,11 +1,13 @@
 """Measure what many idle players cost a realm, and how long they need to come back when a node is killed.
 
-    python bench/realm_crowd.py [--players 30000] [--nodes 3] [--seconds 20] [--json FILE]
+    python bench/realm_crowd.py [--players 30000] [--nodes 3] [--seconds 20] [--nice 10] [--json FILE]
 
 The players are `ringback.aio.Player` with the addresses of all nodes and their default heartbeats, a few
 thousand in each process. One server is at the first node. First all players join. Then they are idle. Then
 the last node is killed, and its players go on at the others. Everything runs on one machine, so the joins
-share its cores with the players themselves. Processor time is that of each process, as the kernel counts it.
+share its cores with the players themselves. These have a lower priority: elsewhere they have machines of
+their own. With `--nice 0` they crowd out the brokers. Processor time is that of each process, as the kernel
+counts it.
 """
 
 from __future__ import annotations
@@ -127,8 +129,12 @@ class Costs:
         )
 
 
-def measure(stack: ExitStack, count: int, nodes: int, seconds: float) -> dict[str, Any]:
-    """Return the figures of one run."""
+def measure(stack: ExitStack, count: int, nodes: int, seconds: float, nice: int) -> dict[str, Any]:
+    """Return the figures of one run.
+
+    Args:
+        nice: how much lower the priority of the players is.
+    """
     nats, address = start_nats(stack)
     make_realm(address)
     names = [f"n{number}" for number in range(1, nodes + 1)]
@@ -144,7 +150,7 @@ def measure(stack: ExitStack, count: int, nodes: int, seconds: float) -> dict[st
     at_once = str(max(1, JOINING_AT_ONCE // len(starts)))
     for first in starts:
         some = str(min(PLAYERS_A_PROCESS, count - first))
-        crowds.append(start(stack, __file__, "--crowd", addresses, some, at_once))
+        crowds.append(start(stack, __file__, "--nice", str(nice), "--crowd", addresses, some, at_once))
     for process in crowds:
         line_of(process, "READY")
     before = records(address)
@@ -208,16 +214,18 @@ def main() -> None:
     parser.add_argument("--players", type=int, default=30_000)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds to watch the idle realm")
+    parser.add_argument("--nice", type=int, default=10, help="how much lower the priority of players is")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--crowd", nargs=3, metavar=("ADDRESSES", "COUNT", "AT_ONCE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so stop the processes
     if options.crowd:
+        os.nice(options.nice)
         asyncio.run(crowd(json.loads(options.crowd[0]), *map(int, options.crowd[1:])))
         return
     print(f"{os.cpu_count()} cores; load {os.getloadavg()[0]:.1f} when this began", flush=True)
     with ExitStack() as stack:
-        found = measure(stack, options.players, options.nodes, options.seconds)
+        found = measure(stack, options.players, options.nodes, options.seconds, options.nice)
     text = json.dumps(found, indent=2, default=float, ensure_ascii=False)
     print(text)
     if options.json:
