@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec
 
@@ -44,8 +44,11 @@ class SettingsOptions:
     config: str | None
     given: Mapping[str, str | bool] = field(default_factory=dict)
 
-    def load(self) -> LoadedSettings:
+    def load(self, without: Collection[str] = ()) -> LoadedSettings:
         """Return all settings: an option beats the environment, and that beats the file.
+
+        Args:
+            without: variables of the environment that do not count.
 
         Raises:
             Failure: a setting is wrong, or the file cannot be read.
@@ -54,7 +57,8 @@ class SettingsOptions:
         from ringback_broker.settings.sources import SettingsError
 
         try:
-            return read_settings(self.config, self.given, os.environ)
+            environment = {name: value for name, value in os.environ.items() if name not in without}
+            return read_settings(self.config, self.given, environment)
         except SettingsError as error:
             raise Failure(Exit.USAGE, str(error)) from None
 

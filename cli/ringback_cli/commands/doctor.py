@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -55,14 +56,23 @@ def doctor(
 
     Example: ringback doctor --config /etc/ringback/ringback.toml
     """
-    brokers = None if backend is None else parse_addresses(backend, "--backend")
+    # Addresses of several brokers are for commands and endpoints. A broker listens at one.
+    lists = [name for name in ("RINGBACK_PLAYERS", "RINGBACK_BACKEND") if "," in os.environ.get(name, "")]
+    if backend is not None:
+        brokers = parse_addresses(backend, "--backend")
+    elif "RINGBACK_BACKEND" in lists:
+        brokers = parse_addresses(os.environ["RINGBACK_BACKEND"], "RINGBACK_BACKEND")
+    else:
+        brokers = None
     findings = [_python(), _libzmq(), *_packages(), _clock()]
     try:
-        loaded = options.load()
+        loaded = options.load(without=lists)
     except Failure as failure:
         findings.append(Finding("settings", Verdict.FAILED, failure.message, "ringback config check FILE"))
     else:
-        where = "defaults" if loaded.path is None else loaded.path
+        where = "defaults" if loaded.path is None else str(loaded.path)
+        if lists:
+            where += f"; {' and '.join(lists)} name several brokers, and are for endpoints"
         findings.append(Finding("settings", Verdict.OK, where))
         findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
         findings += nats_findings(loaded.settings, connection.left_s())

@@ -51,6 +51,18 @@ def test_doctor_asks_each_broker_that_it_is_given(command: Any) -> None:
     assert all(broker in row["found"] for broker, row in zip(brokers, found, strict=True))
 
 
+def test_doctor_asks_the_brokers_that_endpoints_have(command: Any) -> None:
+    with BrokerProcess() as one, BrokerProcess() as two:
+        brokers = [one.backend, two.backend]
+        where = {"RINGBACK_BACKEND": ",".join(brokers), "RINGBACK_PLAYERS": f"{one.players},{two.players}"}
+        code, output, errors = command("doctor", "--json", environment=where).end()
+    assert (code, errors) == (Exit.OK, "")
+    rows = json.loads(output)
+    assert [row["found"].split(" ")[0] for row in rows if row["what"] == "broker"] == brokers
+    [settings] = [row for row in rows if row["what"] == "settings"]
+    assert settings["verdict"] == "ok" and "RINGBACK_PLAYERS and RINGBACK_BACKEND" in settings["found"]
+
+
 def test_doctor_with_problems(tmp_path: Path, command: Any) -> None:
     path, key, access = tmp_path / "ringback.toml", tmp_path / "broker.key", tmp_path / "access.toml"
     ring = KeyRing(tmp_path)
