@@ -34,6 +34,7 @@ from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout, stripped
 from ringback.protocol.contexts import PROGRESS, bounded
+from ringback.protocol.envelopes import EncodedOnce
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.repeats import TOKEN_BYTES
@@ -95,6 +96,7 @@ class RoleBase(ABC, Generic[C, G]):
             random=Random(unguessable.getrandbits(64)).random,  # noqa: S311 - spreads retries, no secret
         )
         self._send: Send = shell.submitting(self._endpoint.call)
+        self._max_call_bytes = options.accepts.max_call_bytes
 
     @abstractmethod
     def _make_group(self) -> G: ...
@@ -247,6 +249,7 @@ class RoleBase(ABC, Generic[C, G]):
         send: Send | None = None,
         asks: OnProgress | Literal[True] | None = None,
         typed: Outgoing | None = None,
+        once: EncodedOnce | None = None,
     ) -> C:
         """Trigger a callback.
 
@@ -254,6 +257,7 @@ class RoleBase(ABC, Generic[C, G]):
             send: a function that sends the call; None: it leaves at once, or fails.
             asks: True: the call asks for progress; a function: it gets the progress; None: it asks for none.
             typed: what makes a call of a contract; None: a call without types.
+            once: what encodes this call as one of many; None: it is alone.
         """
         self._check_running()
         check_key(key)
@@ -274,7 +278,10 @@ class RoleBase(ABC, Generic[C, G]):
             if budget_ms == 0:
                 raise CallTimeout("the call had no time left, so it was not sent", executed="no")
             encoder = self._encoder() if typed is None else typed.encoder(self._encoder())
-            envelope = encoder.call(call.id, key, payload, budget_ms, context)
+            if once is None:
+                envelope = encoder.call(call.id, key, payload, budget_ms, context)
+            else:
+                envelope = once.call(encoder.call, call.id, key, payload, budget_ms, context)
         except CallbackError as error:
             self._submit(self._endpoint.fail_unsent, call, stripped(error))
         else:

@@ -22,6 +22,7 @@ from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
 from ringback.contracts import ClientCallback, Contract, ServerCallback, check_contract
 from ringback.core.retries import Retry
+from ringback.protocol.envelopes import EncodedOnce
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
@@ -187,11 +188,12 @@ class TrustedRole(RoleBase[C, G]):
         group = self._make_group()
         until, _ = call_context.deadline_and_budget(timeout, time.monotonic())
         group.deadline = until
+        once = EncodedOnce(self._max_call_bytes)
 
         def trigger(player_id: PlayerID) -> C:
             encoded_id, left_s = encoded_player_id(player_id), time_left(until)
             return self._trigger(
-                FrameType.DATA, encoded_id, key, payload, None, None, left_s, send, None, typed
+                FrameType.DATA, encoded_id, key, payload, None, None, left_s, send, None, typed, once
             )
 
         if players is None:

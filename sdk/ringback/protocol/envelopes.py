@@ -208,6 +208,44 @@ def build_call(call_id: int, key: str, payload: bytes, budget_ms: int | None, co
     )
 
 
+class EncodedOnce:
+    """Encodes the CALLs of one trigger on many players: their key and payload once, whatever their number.
+
+    Args:
+        max_bytes: how large a CALL may be.
+    """
+
+    __slots__ = ("_max_bytes", "_same")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._same = b""
+
+    def call(
+        self,
+        encode: Callable[..., bytes],
+        call_id: int,
+        key: str,
+        payload: Any,
+        budget_ms: int | None,
+        context: dict[str, str] | None,
+    ) -> bytes:
+        """Return an encoded CALL. Key and payload are those of the first one.
+
+        Args:
+            encode: `Encoder.call`, which encodes the first one and raises what is wrong with it.
+        """
+        if self._same:
+            pack = msgpack.packb
+            start, last = (_CALL_STARTS[0], b"") if context is None else (_CALL_STARTS[1], pack(context))
+            envelope = b"".join((start, pack(call_id), self._same, pack(budget_ms), last))
+            if len(envelope) <= self._max_bytes:
+                return envelope
+        envelope = encode(call_id, key, payload, budget_ms, context)
+        self._same = msgpack.packb(key) + split_call(envelope)[0]
+        return envelope
+
+
 def split_call(encoded: bytes) -> tuple[bytes, bytes]:
     """Return the payload and the context of an encoded CALL of this endpoint's own, still encoded."""
     walker = walk_over(encoded)

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from ringback.errors import EXECUTED, CallbackError, Code, InvalidPayload, TooLarge, call_error
 from ringback.protocol.envelope_decoding import Decoded, Unreadable, decode
-from ringback.protocol.envelopes import MAX_ID, Encoder, call_heads, call_id_in, join, slice_field, to_error
+from ringback.protocol.envelopes import (
+    MAX_ID,
+    EncodedOnce,
+    Encoder,
+    call_heads,
+    call_id_in,
+    join,
+    slice_field,
+    to_error,
+)
 from ringback.protocol.limits import (
     MAX_CONTEXT_BYTES,
     MAX_CONTEXT_PAIRS,
@@ -761,3 +770,39 @@ def test_too_deep(depth: int) -> None:
     assert not too_deep([1, {"a": nested(depth)}, "x"], depth + 2)
     assert too_deep((((),),), 2)
     assert not too_deep(OrderedDict(a=Metres(1)), 1)
+
+
+# -- one payload for many calls
+
+
+@pytest.mark.parametrize("payload", [None, {"a": [1, 2]}, "p" * 70_000, (1, 2)])
+def test_many_calls_encode_their_payload_once(payload: Any) -> None:
+    once, encoder, encoded = EncodedOnce(Limits().max_call_bytes), Encoder(Limits()), []
+
+    def encode(*fields: Any) -> bytes:
+        encoded.append(fields)
+        return encoder.call(*fields)
+
+    for call_id in (5, 2**63 + 1, 300):
+        for budget_ms in (None, 5, 70_000):
+            for context in (None, {"traceparent": "x"}):
+                fields = call_id, "key", payload, budget_ms, context
+                assert once.call(encode, *fields) == encoder.call(*fields)
+    assert len(encoded) == 1
+
+
+def test_what_is_wrong_with_a_shared_payload_is_raised_each_time() -> None:
+    once = EncodedOnce(Limits().max_call_bytes)
+    for call_id in (1, 2):
+        with pytest.raises(InvalidPayload, match="set"):
+            once.call(Encoder(Limits()).call, call_id, "key", {1}, 5, None)
+
+
+def test_a_call_that_is_larger_than_the_first_one_may_be_too_large() -> None:
+    encoder = Encoder(Limits())
+    limits = Limits(max_call_bytes=len(encoder.call(1, "key", "x" * 100, 5)))
+    once, encode = EncodedOnce(limits.max_call_bytes), Encoder(limits).call
+    assert once.call(encode, 1, "key", "x" * 100, 5, None)
+    with pytest.raises(TooLarge):
+        once.call(encode, 2**40, "key", "x" * 100, 5, None)
+    assert once.call(encode, 2, "key", "x" * 100, 5, None)
