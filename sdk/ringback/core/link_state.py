@@ -14,8 +14,8 @@ FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 1.0
 """The delay between rounds of attempts doubles up to the longest. A random factor of 0.5 to 1 spreads it."""
 
-MAX_SILENCES = 2
-"""How often both times double: that of a link whose handshake was answered, and the longest delay.
+MAX_SILENCES = 4
+"""How often the time for a WELCOME doubles after a handshake that was answered.
 
 A broker that answers a handshake and then is silent has more to do than it can. Whoever gives up and comes
 again makes it more, and if all do, nobody ever gets in.
@@ -131,7 +131,7 @@ class LinkState:
             self._attempts = self._silences = 0
         self._welcomed_at = None
         if not self.closed:
-            delay = min(LONGEST_DELAY_S * 2**self._silences, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
+            delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
             self._attempts += 1
             self._open_at = now + delay * (0.5 + 0.5 * self._random())
 
