@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 import typer
@@ -18,6 +18,7 @@ import typer
 from ringback_cli.connection import Connection, TimeLimit
 from ringback_cli.exits import Failure
 from ringback_cli.options import parse_player_id
+from ringback_cli.realm_rows import each_row_elsewhere
 from ringback_cli.rows import each_row, named_rows
 from ringback_cli.schemas import example, schemas_of
 
@@ -119,14 +120,23 @@ def _registered(row: list[Any], side: str) -> str | None:
 def _complete(
     context: typer.Context, incomplete: str, subject: str, text_of: Callable[[list[Any]], str | None]
 ) -> list[str]:
-    """Return the texts of the broker's rows that begin with `incomplete`."""
+    """Return the texts of rows that begin with `incomplete`: those of the broker, then those of its realm.
+
+    If another node is late, those that came before are returned.
+    """
     connection = _connection(context)
-    found: list[str] = []
+    found: dict[str, None] = {}
     with suppress(Exception), connection.operator() as operator:
-        texts = (text_of(row) or "" for row in each_row(operator, subject, connection))
-        fitting = (text for text in texts if text.startswith(incomplete) and _HARMLESS.fullmatch(text))
-        found.extend(islice(fitting, MAX_VALUES))
-    return list(dict.fromkeys(found))
+        rows = each_row(operator, subject, connection)
+        if subject != "nodes":
+            rows = chain(rows, each_row_elsewhere(operator, subject, connection))
+        for row in rows:
+            text = text_of(row) or ""
+            if text.startswith(incomplete) and _HARMLESS.fullmatch(text):
+                found[text] = None
+            if len(found) == MAX_VALUES:
+                break
+    return list(found)
 
 
 def _connection(context: typer.Context) -> Connection:

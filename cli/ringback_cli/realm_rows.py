@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,22 @@ def find(
         missing |= without
         after = further or {}
     return Found(rows[:most], in_realm, missing)
+
+
+def each_row_elsewhere(operator: Operator, subject: str, connection: Connection) -> Iterator[list[Any]]:
+    """Yield the rows of a subject at all nodes, without the names of the nodes. Nothing for a broker alone.
+
+    Those of the operator's own node may come too. A caller that stops early asks for no further pages.
+
+    Raises:
+        CallbackError: the broker did not answer.
+    """
+    after: dict[str, int] | None = None
+    while operator.node is not None and after != {}:
+        call = operator.query_realm(subject, after=after, timeout=connection.left_s())
+        page, further, _ = result_of(call)
+        yield from (row[1:] for row in page)
+        after = further or {}
 
 
 def find_all(connection: Connection, subject: str, node: str | None) -> Found:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from support.harness import PATIENCE_S, eventually
+from support.harness import ENVIRONMENT, PATIENCE_S, eventually
 from support.keyring import KeyRing
 from support.realm_processes import RealmOfProcesses, until_works
 
@@ -96,6 +98,26 @@ def test_players_callbacks_counters_and_events_of_the_realm(shared: RealmOfProce
         lambda: (nodes(operator)["b"]["acting"], nodes(operator)["c"]["players"]) == (1, len(found["c"])),
         "the record of the node says what is there",
     )
+
+
+def test_a_shell_completes_players_of_all_nodes(shared: RealmOfProcesses) -> None:
+    for node in "abc":
+        shared.player(node, f"completed-{node}")
+    asked = {
+        "RINGBACK_BACKEND": shared.brokers["a"].backend,
+        "_RINGBACK_COMPLETE": "complete_fish",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_ARGS": "ringback kick compl",
+    }
+
+    def completed() -> list[str]:
+        command = [sys.executable, "-m", "ringback_cli"]
+        environment = {**ENVIRONMENT, **asked}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return sorted(done.stdout.split())
+
+    expected = [f"completed-{node}" for node in "abc"]
+    eventually(lambda: completed() == expected, "a shell completes the players of all nodes")
 
 
 def test_the_other_face(shared: RealmOfProcesses) -> None:
