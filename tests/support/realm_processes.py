@@ -249,5 +249,8 @@ def until_works(make: Callable[[], Any], wanted: Any) -> float:
         found.append(outcome(make))
         return bool(found[-1] == wanted)
 
-    eventually(works, f"the result {wanted!r}; the last ones: {found[-5:]}")
+    try:
+        eventually(works, f"the result {wanted!r}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the last ones of {len(found)}: {found[-5:]}") from None
     return time.monotonic() - began_at

@@ -32,6 +32,10 @@ AT_ONCE = 64
 """How many records are read at a time."""
 
 
+_LATE = float("-inf")
+"""When a message was asked for that may come late: before anything else."""
+
+
 class NoAnswer(Exception):
     """The records cannot be read."""
 
@@ -121,18 +125,21 @@ class Watch:
         gone = "KV-Operation" in headers or "Nats-Marker-Reason" in headers
         key = message.subject.removeprefix(self._names.changes)
         record = Absent() if gone else Record(message.data, int(revision))
-        self._hear(key, record, int(revision), time.monotonic(), told=True)
+        self._hear(key, record, int(revision), _LATE, told=True)
 
     def _hear(self, key: str, now_is: Record | Absent, revision: int, asked_at: float, told: bool) -> None:
         """Take note of the state of a record, and tell the loop if that is new.
 
+        What is read is newer than all that came before the question, also if its revision is lower: then
+        there is another bucket, whose revisions begin anew.
+
         Args:
             revision: that of the record or of the marker of a deleted one; 0: there is neither.
-            asked_at: when the record was read, or came.
+            asked_at: when the record was read; `_LATE` for a message.
             told: whether the loop knows the state of before.
         """
         before, heard_at, _ = self._heard.get(key, (-1, 0.0, False))
-        if revision < before if revision else heard_at > asked_at:
+        if revision < before and heard_at > asked_at:
             return  # something newer has overtaken it
         self._heard[key] = revision, time.monotonic(), isinstance(now_is, Record)
         if told and revision == before:

@@ -77,12 +77,25 @@ def test_what_is_older_than_what_was_heard_is_not_told(stage: Stage) -> None:
     stage.repeat("seat", 5)
     assert stage.take() == [("seat", Record(b"5", 5))]
     stage.repeat("seat", 4)
-    stage.read("seat", found(3))
+    assert stage.take() == []
+    stage.read("seat", found(4), while_it_waits=lambda: stage.repeat("seat", 5))
     assert stage.take() == []
     stage.read("seat", found(5))  # the same again
     assert stage.take() == []
     stage.repeat("seat", 6, deleted=True)
     assert stage.take() == [("seat", Absent())]
+
+
+def test_the_revisions_of_another_bucket_begin_anew(stage: Stage) -> None:
+    """A record that was written into it before anybody read that it was gone."""
+    stage.repeat("node.b", 1000)
+    stage.take()
+    stage.repeat("node.b", 7)  # this may be an old message
+    assert stage.take() == []
+    stage.read("node.b", found(7))
+    assert stage.take() == [("node.b", Record(b"x", 7))]
+    stage.repeat("node.b", 8)
+    assert stage.take() == [("node.b", Record(b"8", 8))]
 
 
 def test_that_nothing_is_there_does_not_undo_what_came_meanwhile(stage: Stage) -> None:
