@@ -42,6 +42,9 @@ GATHER_S = 2.0
 DIFFERS_S = 2 * LOOK_S
 """How long this node may go by something else than the record of the seat says."""
 
+UNSAID_S = 1.0
+"""The same while no node that is linked says that it has the seat."""
+
 _SERVER_UP = encode_frame(control.ServerUp())
 _SERVER_DOWN = encode_frame(control.ServerDown())
 _MOVED = "the player has joined at another node"
@@ -263,7 +266,10 @@ class Presence:
             self._differs_since = float("inf")
             return True
         self._differs_since = min(self._differs_since, now)
-        if now - self._differs_since < DIFFERS_S or seat.read_at <= self._differs_since:
+        if seat.read_at <= self._differs_since < now:
+            seat.hint(now)
+        within_s = UNSAID_S if self._seated is None and not self.term else DIFFERS_S
+        if now - self._differs_since < within_s or seat.read_at <= self._differs_since:
             return True
         self._differs_since, self._seated_term = float("inf"), 0
         return seat.is_mine
