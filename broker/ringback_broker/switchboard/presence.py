@@ -232,12 +232,12 @@ class Presence:
         """Tell the node that has the seat of all players here."""
         if term < max(self._seated_term, self.term):
             return
+        before, self._seated, self._seated_term = self._seated, node, term
         if self.term and term > self.term:  # the record will say so too
             self.leave_seat()
-            self._end_marked()
-        if self._seated is not None and self._seated is not node:
-            self._roster.serve_no_more_by(self._seated)
-        self._seated, self._seated_term = node, term
+            self._end_marked()  # a server that stands by would take the seat again, but for the later term
+        if before is not None and before is not node:
+            self._roster.serve_no_more_by(before)
         players = [
             (session.encoded_id, self.held[session].revision)
             for session in self._roster.players.values()
