@@ -109,6 +109,7 @@ class Realm:
         self._versions: dict[Session, int] = {}
         self._standbys_here = 0
         self._index = 0
+        self._index_wanted: int | None = None
         self.now = 0.0
         name, records = cluster.node, RecordSteps(cluster.records, sessions.end_marked)
         self.ownership = Ownership(
@@ -211,6 +212,9 @@ class Realm:
         self._neighbours.tick(now)
         self._pairs.tick(now)
         self.claims.tick(now)
+        if self._index_wanted is not None:
+            first, self._index_wanted = self._index_wanted, None
+            self._claim_index(first, now)
         self.lookup.tick(now)
         self.seat.tick(now)
         for node in list(self._roster.nodes.values()):
@@ -272,19 +276,25 @@ class Realm:
         self.seat.hint(now)
 
     def _claim_index(self, first: int, now: float) -> None:
-        """Claim the first index from a number on that no other node has."""
+        """Claim the first index from a number on that no other node has. Try again at a tick if that takes
+        too long: without an index, this node lets nobody in."""
         index = first % MAX_NODE_INDEX + 1
 
+        def refused(_now: float) -> None:
+            self._index_wanted = first
+
+        self.claims.when_free(
+            f"index.{index}", lambda then: self._claim_free_index(first, index, then), refused, now
+        )
+
+    def _claim_free_index(self, first: int, index: int, now: float) -> None:
         def decided(verdict: Verdict, then: float) -> None:
             if verdict is Verdict.GRANTED:
                 self._index = self._roster.node_index = index
                 for node in list(self._roster.nodes.values()):
                     self._say(node, Index(index))
             elif self.ownership.standing is Standing.MEMBER:
-                following = first + (verdict is Verdict.TAKEN)
-                self.claims.when_free(
-                    f"index.{index}", lambda t: self._claim_index(following, t), _never, then
-                )
+                self._claim_index(first + (verdict is Verdict.TAKEN), then)
 
         self.claims.claim(f"index.{index}", b"", b"", b"", decided, now, only_free=True)
 
@@ -294,6 +304,7 @@ class Realm:
         for session in self._roster.sessions():
             self._endings.refuse(session, RejectCode.DRAINING, f"{LOST} ({why})")
         self.claims.clear(now)
+        self._index_wanted = None
         self.lookup.clear(now)
         self._refuse_waiting()
         self.seat.clear()

@@ -400,6 +400,41 @@ def test_a_seat_that_was_taken_by_a_later_term_is_left_at_once() -> None:
     assert peer.told()[-1].code is RejectCode.DRAINING  # type: ignore[union-attr]
 
 
+def test_a_server_that_stands_by_does_not_take_a_seat_that_another_node_has() -> None:
+    """The record of the seat cannot be read for a while, and still says to this node that it has the seat."""
+    realm = RealmDesks("a", "b")
+    acting = server(realm, "a")
+    standby = connect(realm, "a", control.Hello(Role.SERVER, ticket=b"", standby=True, server_links=True))
+    a = realm["a"].realm
+    realm["a"].cut = True
+    a.presence.seated(realm["a"].switchboard.roster.nodes["b"], a.presence.term + 1)
+    assert acting.told()[-1].code is RejectCode.DRAINING  # type: ignore[union-attr]
+    assert a.seat.is_mine and not a.presence.term
+    realm.pass_time(GATHER_S + 1.0)
+    assert standby.session is not None and standby.session.duty is Duty.STANDBY
+    assert not realm["a"].switchboard.roster.may_act
+
+
+def test_a_node_gets_its_index_although_what_it_asks_for_takes_long() -> None:
+    realm = RealmDesks()
+    node = realm.start("a").realm
+    free, refused = node.claims.when_free, []
+
+    def refuse_twice(key: str, begin: Any, refuse: Any, now: float) -> None:
+        if len(refused) < 2:
+            refused.append(key)
+            refuse(now)
+        else:
+            free(key, begin, refuse, now)
+
+    node.claims.when_free = refuse_twice
+    realm.pass_time(0.5)
+    assert len(refused) == 2 and not node.is_ready
+    realm.pass_time(0.5)
+    assert node.is_ready
+    realm.check()
+
+
 def test_an_old_record_of_the_seat_does_not_count_once_another_node_has_said_that_it_took_it() -> None:
     """A node that was stopped reads late that it has the seat: another one has it by now."""
     realm = RealmDesks("a", "b")
