@@ -191,6 +191,8 @@ class Session:
         bundle: None if it takes no bundles.
         backlog: control frames and bounces (ID part, frame) that found the queue full. While there are any,
             data bounces, so that nothing overtakes them.
+        given_back: of a server that retires: node, ID part and link number of each reply that came back from
+            another node, and that it may not have seen: no PONG went to it since.
         sends_large: whether its latest frame was a large one.
         ended: it has left the roster. No frame is routed to it any more.
     """
@@ -223,6 +225,7 @@ class Session:
     window: Window = field(default_factory=Window)
     bundle: Bundle | None = None
     backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
+    given_back: dict[tuple[Session, bytes, int], None] = field(default_factory=dict)
     sends_large: bool = False
     ended: bool = False
 

@@ -52,6 +52,10 @@ class ControlFrames:
             return
         match said:
             case control.Ping():
+                if session.duty is Duty.RETIRING:
+                    # It counts on having what came back before: also what waits in bundles of other peers.
+                    self._sending.send_bundles(now)
+                    session.given_back.clear()
                 self._sending.notify(session, encode(control.Pong(said.body)))
             case control.Pong():
                 self._counters.violations += not self._windows.confirm(session, said.body, now)

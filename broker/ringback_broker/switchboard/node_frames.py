@@ -17,7 +17,7 @@ from ringback_broker.cluster.messages import START, Message, Unanswered
 from ringback_broker.cluster.messages import decode as decode_message
 from ringback_broker.cluster.messages import encode as encode_message
 from ringback_broker.peers.connection import Sent
-from ringback_broker.peers.session import Away, Session
+from ringback_broker.peers.session import Away, Duty, Session
 from ringback_broker.switchboard.operator_calls import OperatorCalls
 from ringback_broker.switchboard.sending import CALLEE_SHIFT, SENDER, SESSION_BITS, TO_PLAYER, Sending
 from ringback_broker.switchboard.state import State
@@ -163,8 +163,8 @@ class NodeFrames:
     def _take_bounce(self, node: Session, number: int, encoded_id: bytes, frame: bytes, now: float) -> None:
         """Pass a bounce on to who has sent the frame: a trusted peer, an operator or a player.
 
-        A server that retires may have left by then: it does not know that its reply came back. Then the
-        caller is told that no reply will come.
+        A server that retires may have left by then, or be about to leave: it does not know that its reply
+        came back. Then the caller is told that no reply will come.
         """
         code = Code(HEADER.unpack_from(frame)[2])
         bounced = frame[HEADER_BYTES:]
@@ -177,8 +177,11 @@ class NodeFrames:
             ):
                 return
             link = int.from_bytes(bounced[4:HEADER_BYTES])
-            if sender is None and (not link or bounced[:4] == _RELAY_START):
-                self._sending.notify(node, encode_message(Unanswered(encoded_id, link)))
+            if not link or bounced[:4] == _RELAY_START:  # a reply
+                if sender is None:
+                    self._sending.notify(node, encode_message(Unanswered(encoded_id, link)))
+                elif sender.duty is Duty.RETIRING:
+                    sender.given_back[node, encoded_id, link] = None
         elif bounced[:4] == _RELAY_START:
             sender = self._operator_of(bounced)
         else:

@@ -25,6 +25,7 @@ from ringback_broker.cluster.messages import (
     Message,
     Seated,
     Taken,
+    Unanswered,
     Up,
     encode,
     here,
@@ -164,6 +165,8 @@ class Presence:
         down = Down(server.own_link, self._roster.server is not None, in_order)
         for node in list(self._roster.nodes.values()):
             self._say(node, down)
+        for node, encoded_id, link in server.given_back:
+            self._say(node, Unanswered(encoded_id, link))
 
     def listed(self, node: Session, term: int) -> None:
         """Take note that a node has told all its players."""

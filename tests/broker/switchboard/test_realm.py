@@ -591,6 +591,61 @@ def test_a_server_hands_over_to_one_at_another_node() -> None:
     assert not len(realm["a"].realm.presence.elsewhere) and kinds(player) == []
 
 
+def handed_over(realm: RealmDesks) -> tuple[Peer, Peer]:
+    """Have a server of node a hand over to another one. Return it, and a player of node b that calls it."""
+    first, _ = hello(realm, "a", control.Hello(Role.SERVER, server_links=True, standby=True, bundles=True))
+    serve(realm, "a", standby=True)
+    player, _ = hello(realm, "b", control.Hello(Role.PLAYER, 7, server_links=True))
+    player.send(data(0, b"call"))
+    first.say(control.Order(1, control.What.HAND_OVER))
+    first.take(), player.take()
+    assert first.session is not None and first.session.duty is Duty.RETIRING
+    realm["b"].wire.full.add(player.routing_id)
+    return first, player
+
+
+def is_told_of_the_loss(realm: RealmDesks, player: Peer) -> bool:
+    realm["b"].wire.full.clear()
+    realm["b"].switchboard.flush()
+    return control.ServerDown() in player.told()
+
+
+def test_a_reply_that_comes_back_while_its_server_leaves_ends_the_call() -> None:
+    """Its server does not know that it came back, and leaves in order."""
+    realm = RealmDesks("a", "b")
+    first, player = handed_over(realm)
+    realm.holds = True
+    first.send(encoded_id(7), data(0, b"reply"))
+    first.say(control.Ping())
+    realm.holds = False
+    realm.settle()
+    assert [frame[1] for _, frame in first.take()] == [FrameType.PONG, FrameType.BOUNCE]
+    assert not is_told_of_the_loss(realm, player)
+    first.say(control.Bye(finished=True))
+    assert is_told_of_the_loss(realm, player)
+    realm.check()
+
+
+def test_a_server_that_saw_its_reply_come_back_leaves_in_order() -> None:
+    realm = RealmDesks("a", "b")
+    first, player = handed_over(realm)
+    first.send(encoded_id(7), data(0, b"reply"))
+    first.say(control.Ping())
+    assert [frame[1] for _, frame in first.take()] == [FrameType.BOUNCE, FrameType.PONG]
+    first.say(control.Bye(finished=True))
+    assert not is_told_of_the_loss(realm, player)
+
+
+def test_what_comes_back_from_a_bundle_is_not_overtaken_by_a_pong() -> None:
+    realm = RealmDesks("a", "b")
+    first, _ = handed_over(realm)
+    realm["a"].after = lambda: None
+    first.send(encoded_id(7), data(0, b"reply"))
+    realm["a"].frames.outcome = Sent.FULL  # the reply waits in a bundle, and finds no room
+    first.say(control.Ping())
+    assert [frame[1] for _, frame in first.take()] == [FrameType.BOUNCE, FrameType.PONG]
+
+
 def test_nobody_stands_by_anywhere() -> None:
     realm = RealmDesks("a", "b")
     first = serve(realm, "a", standby=True)
