@@ -135,7 +135,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         U64,
         st.just(control.What.WATCH),
         st.none() | PLAYER_ID,
-        key=st.none() | KEY,
+        key=st.none() | PATTERN,
         payloads=st.none() | st.booleans(),
         log=st.none() | st.booleans(),
         for_ms=st.none() | U32,
