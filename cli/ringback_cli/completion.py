@@ -18,7 +18,7 @@ import typer
 from ringback_cli.connection import Connection, TimeLimit
 from ringback_cli.exits import Failure
 from ringback_cli.options import parse_player_id
-from ringback_cli.realm_rows import each_row_elsewhere
+from ringback_cli.realm_rows import each_row_of_realm
 from ringback_cli.rows import each_row, named_rows
 from ringback_cli.schemas import example, schemas_of
 
@@ -128,8 +128,8 @@ def _complete(
     found: dict[str, None] = {}
     with suppress(Exception), connection.operator() as operator:
         rows = each_row(operator, subject, connection)
-        if subject != "nodes":
-            rows = chain(rows, each_row_elsewhere(operator, subject, connection))
+        if subject != "nodes" and operator.node is not None:
+            rows = chain(rows, each_row_of_realm(operator, subject, connection))
         for row in rows:
             text = text_of(row) or ""
             if text.startswith(incomplete) and _HARMLESS.fullmatch(text):

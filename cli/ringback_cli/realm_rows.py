@@ -80,30 +80,36 @@ def find(
             rows += [[node, *row] for row in page]
         return Found(rows[:most], True)
     in_realm = operator.node is not None
-    after: dict[str, int] | None = None
-    while after != {} and (most is None or len(rows) < most):
-        pages = operator.query_realm(subject, after=after, player_id=player_id, timeout=connection.left_s())
-        page, further, without = result_of(pages)
+    for page, without in _pages(operator, subject, connection, player_id):
         rows += page
         missing |= without
-        after = further or {}
+        if most is not None and len(rows) >= most:
+            break
     return Found(rows[:most], in_realm, missing)
 
 
-def each_row_elsewhere(operator: Operator, subject: str, connection: Connection) -> Iterator[list[Any]]:
-    """Yield the rows of a subject at all nodes, without the names of the nodes. Nothing for a broker alone.
+def each_row_of_realm(operator: Operator, subject: str, connection: Connection) -> Iterator[list[Any]]:
+    """Yield the rows of a subject at all nodes, without the names of the nodes.
 
-    Those of the operator's own node may come too. A caller that stops early asks for no further pages.
+    A caller that stops early asks for no further pages.
 
     Raises:
         CallbackError: the broker did not answer.
     """
-    after: dict[str, int] | None = None
-    while operator.node is not None and after != {}:
-        call = operator.query_realm(subject, after=after, timeout=connection.left_s())
-        page, further, _ = result_of(call)
+    for page, _ in _pages(operator, subject, connection):
         yield from (row[1:] for row in page)
-        after = further or {}
+
+
+def _pages(
+    operator: Operator, subject: str, connection: Connection, player_id: PlayerID | None = None
+) -> Iterator[tuple[list[list[Any]], dict[str, str]]]:
+    """Yield pages of rows of all nodes. With each come the nodes that are missing in it, and why."""
+    after: dict[str, int] | None = None
+    while after != {}:
+        call = operator.query_realm(subject, after=after, player_id=player_id, timeout=connection.left_s())
+        page, after, missing = result_of(call)
+        yield page, missing
+        after = after or {}
 
 
 def find_all(connection: Connection, subject: str, node: str | None) -> Found:

@@ -72,7 +72,7 @@ def doctor(
     else:
         where = "defaults" if loaded.path is None else str(loaded.path)
         if lists:
-            where += f"; {' and '.join(lists)} name several brokers, and are for endpoints"
+            where += f"; without {' and '.join(lists)}: a list of brokers is for endpoints"
         findings.append(Finding("settings", Verdict.OK, where))
         findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
         findings += nats_findings(loaded.settings, connection.left_s())

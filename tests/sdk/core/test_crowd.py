@@ -82,7 +82,7 @@ def test_a_crowd_gets_in_that_takes_longer_than_the_first_wait() -> None:
 def test_a_crowd_that_always_waits_for_the_same_time_keeps_itself_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the rule is for: this must not get in, or the test above shows nothing."""
+    """Check what the rule is for: without it most never get in, or the test above shows nothing."""
     monkeypatch.setattr(link_state, "MAX_SILENCES", 0)
     crowd = Crowd(1000)
     crowd.run(100.0)
