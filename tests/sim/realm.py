@@ -16,12 +16,14 @@ from sim.broker_process import BrokerProcess
 from sim.endpoint_process import NAME, EndpointProcess
 from sim.simulation import Place, Simulation
 
+from ringback.core.shell import EndpointEvent
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.cluster.lookup import FIND_WITHIN_S
 from ringback_broker.cluster.ownership import node_key
 from ringback_broker.cluster.records import RECORD_WITHIN_S, Absent, Conflict, Done, Outcome, Record, Unknown
 from ringback_broker.cluster.seat import SEAT
+from ringback_broker.nats.watch import FRESH_S
 from ringback_broker.peers.connection import Sent, Side
 from ringback_broker.peers.session import Session
 from ringback_broker.settings.schema import BrokerSettings
@@ -52,13 +54,24 @@ class Engine:
 
 
 class Store:
-    """The records of the realm, as the engine has them."""
+    """The records of the realm, as the engine has them.
+
+    Attributes:
+        is_lost: whether there is no bucket. Whatever is asked for is refused then.
+    """
 
     def __init__(self) -> None:
+        self.make(0.0)
+
+    def make(self, now: float) -> None:
+        """Make the bucket, empty. No revision comes back."""
         self.records: dict[str, Record] = {}
-        self.revision = 0
+        self.revision = int(now * 1e6)
+        self.is_lost = False
 
     def put(self, key: str, value: bytes, revision: int) -> Outcome:
+        if self.is_lost:
+            return Unknown()
         there = self.records.get(key)
         if (there.revision if there else 0) != revision:
             return Conflict()
@@ -67,6 +80,8 @@ class Store:
         return self.records[key]
 
     def delete(self, key: str, revision: int) -> Outcome:
+        if self.is_lost:
+            return Unknown()
         there = self.records.get(key)
         if there is None or there.revision != revision:
             return Conflict()
@@ -75,7 +90,7 @@ class Store:
         return Absent()
 
     def read(self, key: str) -> Outcome:
-        return self.records.get(key, Absent())
+        return Unknown() if self.is_lost else self.records.get(key, Absent())
 
 
 class Node:
@@ -184,17 +199,24 @@ class Node:
 
     def tell(self, key: str) -> None:
         """Tell the broker of a watched record, as it is by now."""
-        if not self.cut and not self._realm.engine.down and self.process.alive:
-            realm, now_is = self.process.switchboard.realm, self._realm.store.read(key)
-            assert isinstance(now_is, Record | Absent)
+        now_is = self._realm.store.read(key)
+        if not self.cut and not self._realm.engine.down and isinstance(now_is, Record | Absent):
+            realm = self.process.switchboard.realm
             self.hear(lambda now: realm.changed(key, now_is, now))
 
     def connected(self) -> None:
         """Tell it all that is watched, and that there is contact."""
-        for key in self._realm.told:
-            self.tell(key)
-        realm = self.process.switchboard.realm
-        self.hear(lambda now: realm.contact(True, now))
+        if not self._realm.store.is_lost:
+            for key in self._realm.told:
+                self.tell(key)
+            realm = self.process.switchboard.realm
+            self.hear(lambda now: realm.contact(True, now))
+
+    def disconnected(self) -> None:
+        """Tell the broker that the records cannot be reached."""
+        if not self.cut and not self._realm.engine.down and self._realm.store.is_lost:
+            realm = self.process.switchboard.realm
+            self.hear(lambda now: realm.contact(False, now))
 
 
 class RealmProcess(BrokerProcess):
@@ -242,6 +264,13 @@ class Dialer(EndpointProcess):
         self._find = partial(self.sim.router_of, name)
         super().open_link(address, heartbeat_ms)
 
+    def event(self, event: EndpointEvent, argument: Any) -> None:
+        super().event(event, argument)
+        if event is EndpointEvent.DISCONNECTED and argument.startswith("REPLACED"):
+            others = [life for life in self.sim.lives if life is not self and life.place == self.place]
+            assert others, f"{self.name} is replaced, and nobody else has its ID"
+            self.later(0.0, self.close)  # it does not connect again
+
 
 class RealmSimulation(Simulation):
     """The run of one seed with several nodes.
@@ -276,6 +305,7 @@ class RealmSimulation(Simulation):
         self.engine = Engine(**vars(self.weather_of_engine))
         self.delay_between_nodes_s = 2 * self.engine.delay_s
         self._latest: dict[Any, list[Session]] = {}
+        self._owners_from = 0.0
 
     # -- the processes
 
@@ -317,7 +347,13 @@ class RealmSimulation(Simulation):
     # -- one owner
 
     def gets_calls(self, session: Session, endpoint: Any) -> None:
-        """Check that no session gets calls after a later one of the same place has got some."""
+        """Check that no session gets calls after a later one of the same place has got some.
+
+        What the records of a lost bucket allowed may still be used while a lease lasts.
+        """
+        if self.store.is_lost or self.world.now < self._owners_from:
+            self._latest.clear()
+            return
         if session.role is Role.OPERATOR or (
             session.duty is not None and session is not self._acting(session)
         ):
@@ -367,6 +403,7 @@ class RealmSimulation(Simulation):
             self._cut_node,
             self._block,
             self._engine_down,
+            self._lose_bucket,
             self._drain,
         ]
 
@@ -438,10 +475,27 @@ class RealmSimulation(Simulation):
             for node in self.alive_nodes():
                 self.world.after(self.engine.lag_s, node.connected)
 
+    def _lose_bucket(self) -> None:
+        """Lose all records. Somebody makes the bucket anew."""
+        self.store.is_lost = True
+        self.world.note("engine", "loses the bucket")
+        for node in self.alive_nodes():
+            self.world.after(self.engine.lag_s * self.world.random.random(), node.disconnected)
+        self.world.after(self._span(), self._make_bucket)
+
+    def _make_bucket(self) -> None:
+        if self.store.is_lost:
+            self.store.make(self.world.now)
+            self._owners_from = self.world.now + LEASE_S
+            self.world.note("engine", "has a new bucket")
+            for node in self.alive_nodes():
+                self.world.after(self.engine.lag_s + FRESH_S * self.world.random.random(), node.connected)
+
     # -- the end
 
     def heal_broker(self) -> None:
         self._engine_up()
+        self._make_bucket()
         self.engine = Engine()
         self.blocked.clear()
         for node in self.alive_nodes():

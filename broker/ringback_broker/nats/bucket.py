@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from nats import errors
@@ -58,8 +59,19 @@ def config_of(names: RealmNames, replicas: int) -> api.StreamConfig:
         allow_direct=False,
         deny_delete=True,
         allow_rollup_hdrs=False,
+        first_seq=first_revision(),
         republish=api.RePublish(src=f"{names.records}>", dest=f"{names.changes}>"),
     )
+
+
+def first_revision() -> int:
+    """Return the first revision of a bucket that is made now: higher than any that an earlier one has had.
+
+    A node may believe in a record of a bucket that is lost. If the revision came back for another record of
+    the name, a compare-and-set would take that one for its own. A realm writes less often than once a
+    microsecond.
+    """
+    return int(time.time() * 1e6)
 
 
 def differences(config: dict[str, Any], names: RealmNames, replicas: int | None = None) -> list[str]:

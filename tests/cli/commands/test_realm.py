@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from support.nats_servers import (
     NatsServer,
     administer,
     credentials_file,
+    delete_bucket,
     free_ports,
     make_certificates,
     stream_info,
@@ -54,6 +56,18 @@ def test_twice(create: Run, server: NatsServer) -> None:
     again = create(REALM, "--cluster", server.address)
     assert again == (Exit.OK, "the realm main is there already, as it must be, with 1 replica\n", "")
     assert administer(server.address, stream_info)["created"] == before
+
+
+def test_no_revision_comes_back_in_another_bucket(create: Run, server: NatsServer) -> None:
+    """Not even one that was never written: a clock tells where a bucket begins."""
+    create(REALM, "--cluster", server.address)
+    first = administer(server.address, stream_info)["config"]["first_seq"]
+    administer(server.address, delete_bucket)
+    begun = int(time.time() * 1e6)
+    create(REALM, "--cluster", server.address)
+    second = administer(server.address, stream_info)
+    assert first < begun <= second["config"]["first_seq"] <= int(time.time() * 1e6)
+    assert second["state"]["first_seq"] == second["config"]["first_seq"]
 
 
 def test_what_differs(create: Run, server: NatsServer) -> None:
