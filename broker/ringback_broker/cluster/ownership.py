@@ -14,7 +14,7 @@ from enum import Enum
 
 import msgpack
 
-from ringback_broker.cluster.records import Absent, Outcome, Record, Records
+from ringback_broker.cluster.records import Absent, Outcome, Record, Records, Unknown
 
 RENEW_S = 2.0
 """How often a node renews its record."""
@@ -142,13 +142,19 @@ class Ownership:
         boot, self._asking = self.boot, True
         value = encode_node(boot, self._describe())
         revision = self._revision
-        self._records.put(
-            self._key, value, revision, lambda outcome, then: self._was_put(boot, now, outcome, then)
-        )
 
-    def _was_put(self, boot: bytes, sent_at: float, outcome: Outcome, now: float) -> None:
+        def done(outcome: Outcome, then: float) -> None:
+            self._was_put(boot, revision, now, outcome, then)
+
+        self._records.put(self._key, value, revision, done)
+
+    def _was_put(self, boot: bytes, revision: int, sent_at: float, outcome: Outcome, now: float) -> None:
         self._asking = False
         if boot != self.boot or self.standing is Standing.LEFT:
+            return
+        if isinstance(outcome, Unknown) and not revision:
+            # It may still be made, even in another bucket. There it would vouch for what this boot owned.
+            self.lose("nobody knows whether its record was made", now)
             return
         if not isinstance(outcome, Record):
             self._read()  # it may be there all the same

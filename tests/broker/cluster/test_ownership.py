@@ -218,3 +218,24 @@ def test_a_record_that_cannot_be_read_is_of_no_boot() -> None:
     records = FakeRecords()
     records.there[KEY] = Record(b"\x81\xa4boot\x01", 1)
     assert decode_node(records.there[KEY].value)[0] == b""
+
+
+def test_a_record_that_is_made_late_vouches_for_nobody() -> None:
+    """It may be made in another bucket, where nothing of this boot is."""
+    owner = Owner()
+    owner.of.tick(owner.now)
+    owner.records.step(owner.now)  # there is no record, so it makes one
+    [late] = owner.records.asked
+    before = owner.of.boot
+    owner.records.lose = True
+    owner.records.step(owner.now)
+    owner.records.lose = False
+    assert owner.of.boot != before and owner.of.standing is Standing.JOINING
+    owner.pass_time(0.25)
+    assert owner.of.standing is Standing.MEMBER and owner.there == owner.of.boot
+    owner.records.there.clear()
+    late[2]()
+    assert owner.there == before
+    owner.pass_time(RENEW_S + 1.0)
+    assert owner.told[-2:] == ["another process has taken its name", "joined"]
+    assert owner.there == owner.of.boot != before
