@@ -56,7 +56,8 @@ class Seat:
     Args:
         node: the name of this node.
         boot: returns its boot.
-        moved: is called with the time when another node, or none, has the seat, or the same one anew.
+        moved: is called with the time when the record says something else: who has the seat, since when, or
+            with which ticket.
 
     Attributes:
         holder: the node that has it; None: nobody, as far as this node knows.
@@ -186,7 +187,7 @@ class Seat:
             self._revision, self.holder = outcome.revision, _decode(outcome)
         else:
             self._revision, self.holder = 0, None
-        if (before and before.term) != (self.holder and self.holder.term):
+        if before != self.holder:
             self._moved(now)
 
 

@@ -230,7 +230,6 @@ class Joins:
         seat, presence = self._realm.seat, self._realm.presence
         self._shown = {server: shown for server, shown in self._shown.items() if not server.ended}
         presence.tidy()
-        presence.gather(now)
         self._let_one_act(now)
         self._refuse_candidates(now)
         wish = self._wish()
@@ -242,17 +241,37 @@ class Joins:
             self._let_one_act(now)
 
     def _let_one_act(self, now: float) -> None:
-        """Have a server act if one of this node may, and none does."""
-        roster, heir = self._roster, self._heir()
-        if roster.may_act and roster.server is None and isinstance(heir, Session):
-            self._sessions.promote(heir)
-        while roster.may_act and roster.server is None and self._candidates:
-            heir = self._heir()
-            waiting = heir if isinstance(heir, Waiting) else next(iter(self._candidates))
-            admitted = self._decide(waiting, now)
+        """Have the next server act, if none does or the one that does hands over, and the seat is its own.
+
+        While the record still has the ticket of the server before, that one may move to another node, also
+        if this node is cut off. Then two would act.
+        """
+        roster, sessions = self._roster, self._sessions
+        if sessions.hands_over is not roster.server:  # that one has left
+            sessions.hands_over = None
+        if sessions.hands_over is not None:
+            successor = sessions.next_server()
+            if successor is None and self._realm.has_standby:  # the seat will be free
+                sessions.retire_for(None)
+            elif successor is not None and self._has_seat(successor):
+                sessions.retire_for(successor)
+        while roster.server is None and (heir := self._heir()) is not None and self._has_seat(heir):
+            roster.may_act = self._realm.presence.has_gathered(now)
+            if not roster.may_act:
+                break
+            if isinstance(heir, Session):
+                sessions.promote(heir)
+                break
+            admitted = self._decide(heir, now)
             if admitted is not None:
-                self._end(waiting, now)
-                self._admit(waiting.routing_id, waiting.connection, admitted, now)
+                self._end(heir, now)
+                self._admit(heir.routing_id, heir.connection, admitted, now)
+        roster.may_act = roster.server is not None and self._realm.presence.term != 0
+
+    def _has_seat(self, heir: Session | Waiting) -> bool:
+        """Return whether this node has the seat, and its record has the ticket of this server."""
+        holder = self._realm.seat.holder
+        return self._realm.seat.is_mine and holder is not None and holder.ticket == hash_of(heir.ticket)
 
     def _refuse_candidates(self, now: float) -> None:
         """Refuse the servers that cannot act here, and cannot stand by."""
@@ -270,9 +289,10 @@ class Joins:
 
     def _wish(self) -> Wish | None:
         """Return what this node wants of the seat."""
-        server = self._roster.server
+        server, sessions = self._roster.server, self._sessions
         if server is not None:
-            return Wish(hash_of(server.ticket))
+            successor = sessions.next_server() if sessions.hands_over is server else None
+            return Wish(hash_of((successor or server).ticket))
         if self._admission.draining:
             return None
         heir = self._heir()

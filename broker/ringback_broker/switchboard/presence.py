@@ -123,13 +123,12 @@ class Presence:
         self._gathers_until = now + GATHER_S
         for node in list(self._roster.nodes.values()):
             self._say(node, Seated(self.term))
-        self.gather(now)
 
-    def gather(self, now: float) -> None:
-        """Let a server of this node act if all have told who is there, or have had time enough."""
-        if self.term and not self._roster.may_act and (not self._gathers or now >= self._gathers_until):
+    def has_gathered(self, now: float) -> bool:
+        """Return whether this node uses its seat, and all have told who is there or have had time enough."""
+        if now >= self._gathers_until:
             self._gathers.clear()
-            self._roster.may_act = True
+        return self.term != 0 and not self._gathers
 
     def leave_seat(self) -> None:
         """Have no server of this node act any more."""

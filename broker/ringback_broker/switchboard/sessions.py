@@ -58,6 +58,7 @@ class Sessions:
 
     Attributes:
         realm: what has to know of sessions here; None: this broker is alone.
+        hands_over: in a realm: the server that acts, if it is to retire once the seat is another one's.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Sessions:
         self._sending = sending
         self._operations = operations
         self.realm: Realm | None = None
+        self.hands_over: Session | None = None
 
     # -- the beginning
 
@@ -181,24 +183,31 @@ class Sessions:
 
         What was on its way to the older one arrives there first. Players notice nothing.
         """
-        older, next_one = self._roster.server, self._next_server()
+        older, next_one = self._roster.server, self.next_server()
         waits = next_one is not None or (self.realm is not None and self.realm.has_standby)
         if self._admission.draining:
             return Code.DRAINING
         if older is None or not older.own_link or not waits:
             return Code.NO_SERVER
+        if self.realm is None:
+            self.retire_for(next_one)
+        else:
+            self.hands_over = older
+            self.realm.settle(self.realm.now)
+        return None
+
+    def retire_for(self, next_one: Session | None) -> None:
+        """Have the server that acts retire, and the next one act. None: one at another node will act."""
+        older, self.hands_over = self._roster.server, None
+        assert older is not None
         self._counters.hand_overs += 1
         self._operations.log(PeerEvent("retiring", "it hands over to the next server", older))
         self._roster.retire(older)
         self._say_welcome(older)
         if next_one is not None:
             self._act(next_one, "the server before hands over")
-        else:  # one at another node takes the seat, which is free now
-            assert self.realm is not None
-            self.realm.settle(self.realm.now)
-        return None
 
-    def _next_server(self) -> Session | None:
+    def next_server(self) -> Session | None:
         """Return the server that stands by for the longest time, as far as it is known to be there."""
         waiting = (server for server in self._roster.standbys() if server not in self._endings.gone)
         return next(waiting, None)
@@ -221,7 +230,7 @@ class Sessions:
         """
         if self._roster.server is not None or self._admission.draining or not self._roster.may_act:
             return
-        next_one = heir or self._next_server()
+        next_one = heir or self.next_server()
         if next_one is not None:
             self._counters.takeovers += 1
             self._act(next_one, "the server before has left")
@@ -241,8 +250,9 @@ class Sessions:
         while marked:
             self._end(marked.popleft())
             if promote and not marked:
-                self.promote()
-                if self.realm is not None:
+                if self.realm is None:
+                    self.promote()
+                else:
                     self.realm.settle(self.realm.now)
 
     def _end(self, ending: Ending) -> None:

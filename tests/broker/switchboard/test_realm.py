@@ -566,6 +566,93 @@ def test_a_server_that_comes_too_late_does_not_go_before_another_one() -> None:
     realm.check()
 
 
+def test_nobody_acts_in_place_of_a_server_that_may_have_moved() -> None:
+    """Its ticket is in the record of the seat until the node has written another one there."""
+    realm = RealmDesks("a", "b")
+    first = serve(realm, "a", standby=True)
+    second = serve(realm, "a", standby=True)
+    again = control.Hello(Role.SERVER, ticket=ticket_of(first), server_links=True)
+    realm["a"].cut = True
+    first.leave()
+    assert second.session is not None and second.session.duty is Duty.STANDBY
+    moved, _ = hello(realm, "b", again)
+    realm.pass_time(GATHER_S + 0.5)
+    assert second.session is not None and second.session.duty is Duty.STANDBY
+    assert moved.session is not None and moved.session.duty is Duty.ACTING
+    realm.pass_time(LEASE_S)
+    assert second.session is None and moved.session.duty is Duty.ACTING
+
+
+def test_the_next_server_acts_once_the_record_names_it() -> None:
+    realm = RealmDesks("a", "b")
+    first = serve(realm, "a", standby=True)
+    second = serve(realm, "a", standby=True)
+    assert second.session is not None
+    realm["a"].cut = True
+    first.leave()
+    realm["a"].cut = False
+    realm.pass_time(1.0)
+    assert second.session.duty is Duty.ACTING
+    realm.check()
+
+
+@pytest.mark.parametrize("leaves", ["nobody", "first", "second"])
+def test_a_server_acts_until_the_record_names_the_next_one(leaves: str) -> None:
+    realm = RealmDesks("a", "b")
+    first = serve(realm, "a", standby=True)
+    second = serve(realm, "a", standby=True)
+    player = realm["b"].player(7)
+    first.take(), second.take(), player.take()
+    realm["a"].cut = True
+    first.say(control.Order(1, control.What.HAND_OVER))
+    assert kinds(first) == ["Answer"]
+    if leaves != "nobody":
+        {"first": first, "second": second}[leaves].leave()
+    realm["a"].cut = False
+    realm.pass_time(1.0)
+    acts = first if leaves == "second" else second
+    if leaves == "nobody":
+        assert first.session is not None and first.session.duty is Duty.RETIRING
+    assert acts.session is not None and acts.session.duty is Duty.ACTING
+    acts.take()
+    player.send(data(0, b"x"))
+    assert (encoded_id(7), data(0, b"x")) in acts.take()
+    realm.check()
+
+
+def test_a_server_that_comes_back_does_not_hand_over_as_it_was_told_before() -> None:
+    """Its hand-over failed when it lost its link."""
+    realm = RealmDesks("a", "b")
+    first = serve(realm, "a", standby=True)
+    second = serve(realm, "a", standby=True)
+    again = control.Hello(Role.SERVER, ticket=ticket_of(first), server_links=True, standby=True)
+    realm["a"].cut = True
+    first.say(control.Order(1, control.What.HAND_OVER))
+    back, _ = hello(realm, "a", again)
+    realm["a"].cut = False
+    realm.pass_time(1.0)
+    assert back.session is not None and back.session.duty is Duty.ACTING
+    assert second.session is not None and second.session.duty is Duty.STANDBY
+    realm.check()
+
+
+@pytest.mark.parametrize("where", ["a", "b"])
+def test_a_server_hands_over_to_a_later_one_if_the_next_one_dies(where: str) -> None:
+    realm = RealmDesks("a", "b")
+    first = serve(realm, "a", standby=True)
+    second = serve(realm, "a", standby=True)
+    realm["a"].cut = True
+    first.say(control.Order(1, control.What.HAND_OVER))
+    second.leave()
+    realm["a"].cut = False
+    realm.pass_time(1.0)
+    third = serve(realm, where, standby=True)
+    realm.pass_time(GATHER_S + 0.5)
+    assert first.session is not None and first.session.duty is Duty.RETIRING
+    assert third.session is not None and third.session.duty is Duty.ACTING
+    realm.check()
+
+
 def test_a_server_hands_over_to_one_at_another_node() -> None:
     realm = RealmDesks("a", "b")
     first = serve(realm, "a", standby=True)
