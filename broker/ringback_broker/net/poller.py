@@ -8,6 +8,8 @@ from typing import Any
 
 import zmq
 
+from ringback_broker.net.wakefulness import Wakefulness
+
 POLLIN = int(zmq.POLLIN)
 
 LOOK_S = 0.01
@@ -19,7 +21,8 @@ class Poller:
 
     To wake a process that sleeps takes longer than to pass a frame on, above all on a virtual machine that
     has given its idle core away. So when frames come one soon after another, the poller looks for the next
-    one without sleeping, for a short time. Other processes that want the processor go first.
+    one without sleeping, for a short time, as long as that pays. Other processes that want the processor go
+    first.
 
     Args:
         links: the sockets that carry frames.
@@ -33,26 +36,28 @@ class Poller:
         self._all = [*self._links, *((other, POLLIN) for other in others)]
         self._carriers = frozenset(links)
         self.spin_s = spin_s
-        self._awake_until = self._came_at = self._look_at = 0.0
+        self._wakefulness = Wakefulness()
+        self._look_at = 0.0
 
     def wait(self, wake_at: float) -> set[Any]:
         """Return the sockets that have something. Wait until a time of the monotonic clock at most."""
-        poll, clock = zmq.zmq_poll, time.monotonic
+        poll, clock, wakefulness = zmq.zmq_poll, time.monotonic, self._wakefulness
         now = clock()
-        awake_until = min(self._awake_until, self._look_at, wake_at)
+        was_awake = now < wakefulness.awake_until
+        awake_until = min(wakefulness.awake_until, self._look_at, wake_at)
         while now < awake_until:
             found = poll(self._links, 0)
             if found:
+                wakefulness.paid()
                 break
             os.sched_yield()
             now = clock()
         else:
+            if was_awake and now >= wakefulness.awake_until:
+                wakefulness.in_vain()
             found = poll(self._all, max(0, round((wake_at - now) * 1000)))
             self._look_at = clock() + LOOK_S
         ready = {socket for socket, _ in found}
         if not self._carriers.isdisjoint(ready):
-            now = clock()
-            if now - self._came_at < self.spin_s:
-                self._awake_until = now + self.spin_s
-            self._came_at = now
+            wakefulness.came(clock(), self.spin_s)
         return ready

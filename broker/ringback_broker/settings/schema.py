@@ -165,7 +165,10 @@ class BrokerSettings:
     spin: Annotated[
         float,
         Kind("SECONDS", "a number of seconds from 0 to 1", {"minimum": 0, "maximum": 1}),
-        About("While frames come, how long the broker stays awake for the next one. 0: never.", reloads=True),
+        About(
+            "While frames come, how long the broker stays awake for the next one, if that pays. 0: never.",
+            reloads=True,
+        ),
     ] = 0.0005
 
     cluster: Annotated[
