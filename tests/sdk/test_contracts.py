@@ -313,7 +313,7 @@ def test_a_future_has_the_result_with_its_type(here: Any) -> None:
         future = player.trigger(FUSSY_RESULT, None).future()
         future.add_done_callback(lambda _: ended_in.append(threading.current_thread().name))
         assert future.result(PATIENCE_S) == Fussy(5)
-        assert player._shell._thread.ident not in built
+        assert player._shell._io.thread.ident not in built
         server.register_server_callback("fussy result", lambda source, payload: 5, replace=True)
         with pytest.raises(ringback.InvalidPayload):
             player.trigger(FUSSY_RESULT, None).future().result(PATIENCE_S)

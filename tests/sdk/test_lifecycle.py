@@ -247,7 +247,7 @@ def test_a_blocking_start_that_is_closed_from_another_thread() -> None:
 
     thread = threading.Thread(target=start)
     thread.start()
-    eventually(lambda: player._shell._thread is not None, "the start began")
+    eventually(lambda: player._shell._to_stop, "the start began")
     player.close()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()

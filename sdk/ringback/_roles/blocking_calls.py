@@ -119,9 +119,9 @@ class Call(CallBase[R_co]):
         Pass it to `wait`, `as_completed` or `asyncio.wrap_future`, which take no call. Cancelling the future
         cancels the call. The future of a cancelled call is cancelled.
 
-        The done callbacks of the future run on the endpoint's I/O thread, so they must not block or wait.
-        Those of the call may. A handler that waits for futures by `wait` or `as_completed` keeps its worker
-        busy; one that waits for a call, or by `result` of a future, does not.
+        The done callbacks of the future run on the I/O thread, which serves all endpoints of the process, so
+        they must not block or wait. Those of the call may. A handler that waits for futures by `wait` or
+        `as_completed` keeps its worker busy; one that waits for a call, or by `result` of a future, does not.
         """
         from ringback._roles.call_futures import future_of  # loads logging and more, for few programs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -15,9 +14,10 @@ from types import CoroutineType
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import MAX_REPORTS, ShellBase
+from ringback._runtime.base_shell import MAX_REPORTS
 from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.link_keys import check_token
+from ringback._runtime.link_steps import LinkSteps
 from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.running_handlers import callback_failed, deliver, encode_reply, run_async, run_plain
@@ -29,7 +29,7 @@ from ringback.errors import CallbackError, HandlerError, Overloaded
 from ringback.protocol.envelopes import Encoder
 
 
-class AsyncioHandlers(ShellBase):
+class AsyncioHandlers(LinkSteps):
     """The handlers that wait for their turn, the tasks of the others, and their replies.
 
     Attributes:
@@ -43,15 +43,10 @@ class AsyncioHandlers(ShellBase):
         super().__init__(options)
         self._loop: asyncio.AbstractEventLoop = NOWHERE
         self.thread = 0
-        self._taking = False
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
         self._reports: deque[tuple[Execution, bytes]] = deque()
         self._tasks: dict[asyncio.Task[None], Execution | None] = {}
-
-    @abstractmethod
-    def _settle(self) -> None:
-        """Finish a step: send what waits."""
 
     # -- handlers
 

@@ -13,18 +13,15 @@ from ringback._runtime import call_context
 from ringback._runtime.asyncio_handlers import AsyncioHandlers
 from ringback._runtime.base_shell import Ts
 from ringback._runtime.lifetimes import explained
-from ringback._runtime.link import POLLIN, POLLOUT
-from ringback._runtime.log import folding, log
+from ringback._runtime.link import Link
+from ringback._runtime.link_steps import Timer
+from ringback._runtime.log import log
 from ringback._runtime.no_loop import NOWHERE
 from ringback._runtime.options import EndpointOptions
 from ringback._runtime.readers import Readers, add_reader, reader_thread
 from ringback._runtime.resolver import Found
 from ringback._runtime.waiter import GoesOn
 from ringback.errors import UsageError
-
-BURST = 64
-"""The reader takes at most this many messages before the loop runs something else. A failed attempt to read
-costs as much as ten messages. So the reader first takes one, and twice as many each time more are there."""
 
 
 class AsyncioShell(AsyncioHandlers):
@@ -40,11 +37,6 @@ class AsyncioShell(AsyncioHandlers):
         self.home: asyncio.AbstractEventLoop = NOWHERE
         self._readers: Readers = NOWHERE
         self._woken: deque[GoesOn] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
-        self._flush_wanted = False
-        self._read_wanted = False
-        self._burst = 1
 
     async def start(self, timeout_s: float) -> None:
         """Open the link, and wait until the broker has welcomed the endpoint.
@@ -91,9 +83,7 @@ class AsyncioShell(AsyncioHandlers):
         self._ended()
         self.close_link()
         self.forget_broker()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = self._timer_at = None
+        self._stop_timer()
         for task in self.other_tasks():
             task.cancel()
 
@@ -174,107 +164,28 @@ class AsyncioShell(AsyncioHandlers):
     def submitting(self, function: Callable[[*Ts], None]) -> Callable[[*Ts], None]:
         return function
 
-    # -- the socket
+    # -- steps
 
-    def _readable(self) -> None:
-        """Read what has come, run its handlers, and send their replies: each step once for all messages."""
-        endpoint, link = self.endpoint, self._link
-        if link is None:
-            return
-        self._taking = True
-        try:
-            clock = time.monotonic
-            for number in range(self._burst):
-                message = link.receive()
-                if message is None:
-                    self._burst = number or 1
-                    break
-                # Read for each message: a burst may take long, and calls end when their reply is read.
-                try:
-                    endpoint.receive(message[0], message[1], clock())
-                except BaseException as error:
-                    self.contain("handling a message", error)
-                if self._link is not link:
-                    break
-            self._run_runnable()
-            self._go_on()
-        except BaseException as error:  # the step ends all the same: no other edge may come
-            self.contain("reading", error)
-        finally:
-            self._taking = False
-        self._settle()
+    def _soon(self, function: Callable[[], None]) -> None:
+        self._loop.call_soon(function, context=self._context.copy())
 
-    def _monitored(self) -> None:
-        try:
-            self._check_link()
-        except BaseException as error:
-            self.contain("handling a connection event", error)
-        self._settle()
+    def _later(self, at: float, function: Callable[[], None]) -> Timer:
+        delay_s = max(0.0, at - time.monotonic()) + 0.001
+        return self._loop.call_later(delay_s, function, context=self._context.copy())
 
-    def _check_link(self) -> None:
-        link = self._link
-        loss = None if link is None else link.lost()
-        if link is not None and link.answered:
-            self.endpoint.link_answered()
-        if link is not None and loss is not None:
-            # First read what came before the loss: a REJECT says more than a closed connection.
-            while self._link is link and link.events() & POLLIN:
-                self._readable()
-            if self._link is link:
-                self._take_loss(loss)
+    def _watch(self, link: Link) -> None:
+        # A reader runs in the context in which it is added: that of whoever opens the link.
+        context = self._context.copy()
+        self._readers = context.run(add_reader, self._loop, link.socket.fileno(), self._readable)
+        context.run(add_reader, self._loop, link.monitor.fileno(), self._monitored)
 
-    def _flush(self) -> None:
-        self._flush_wanted = False
-        self._settle()
+    def _unwatch(self, link: Link) -> None:
+        self._readers.remove_reader(link.socket.fileno())
+        self._readers.remove_reader(link.monitor.fileno())
 
-    def _settle(self) -> None:
-        """Finish a step: send what waits, look for more to read or room to send, and set the timer.
-
-        The descriptor is edge-triggered. Each send or look may swallow the edge that reports a message or
-        room, so it is not enough to wait for the reader.
-        """
-        if not self.running:
-            return
-        full = False
-        try:
-            full = not self.endpoint.flush(time.monotonic())
-        except BaseException as error:
-            self.contain("sending", error)
-        link = self._link
-        if link is not None:
-            state = link.events()
-            if state & POLLIN and not self._read_wanted:
-                self._read_wanted = True
-                self._burst = min(BURST, 2 * self._burst)
-                self._loop.call_soon(self._read_on, context=self._context.copy())
-            if full and state & POLLOUT:
-                self.want_flush()
-        self._set_timer()
-
-    def _read_on(self) -> None:
-        self._read_wanted = False
-        self._readable()
-
-    def _set_timer(self) -> None:
-        due_at = self.endpoint.due_at()
-        if due_at is None or (self._timer_at is not None and self._timer_at <= due_at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due_at
-        delay_s = max(0.0, due_at - time.monotonic()) + 0.001
-        self._timer = self._loop.call_later(delay_s, self._timed, context=self._context.copy())
-
-    def _timed(self) -> None:
-        if self.foreign:
-            return
-        self._timer = self._timer_at = None
-        folding.over()
-        try:
-            self.endpoint.tick(time.monotonic())
-        except BaseException as error:
-            self.contain("a timer", error)
-        self._settle()
+    def _was_read(self) -> None:
+        self._run_runnable()
+        self._go_on()
 
     # -- tasks that wait for calls
 
@@ -301,27 +212,6 @@ class AsyncioShell(AsyncioHandlers):
     def _take_found(self, number: int, found: Found) -> None:
         self._take_addresses(number, found)
         self._settle()
-
-    def open_link(self, address: str, heartbeat_ms: int) -> None:
-        link = self._link = self._new_link(address, heartbeat_ms)
-        # A reader runs in the context in which it is added: that of whoever opens the link.
-        context = self._context.copy()
-        self._readers = context.run(add_reader, self._loop, link.socket.fileno(), self._readable)
-        context.run(add_reader, self._loop, link.monitor.fileno(), self._monitored)
-        # For events from before there was a reader.
-        self._loop.call_soon(self._monitored, context=self._context.copy())
-
-    def close_link(self) -> None:
-        if self._link is not None:
-            self._readers.remove_reader(self._link.socket.fileno())
-            self._readers.remove_reader(self._link.monitor.fileno())
-            self._link.close(linger=self.endpoint.connected)
-            self._link = None
-
-    def want_flush(self) -> None:
-        if not self._flush_wanted and not self._taking:
-            self._flush_wanted = True
-            self._loop.call_soon(self._flush, context=self._context.copy())
 
     def left(self) -> None:
         self.has_left.set()

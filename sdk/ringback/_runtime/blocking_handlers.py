@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import MAX_REPORTS, ShellBase
+from ringback._runtime.base_shell import MAX_REPORTS
 from ringback._runtime.link_keys import check_token
+from ringback._runtime.link_steps import LinkSteps
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.running_handlers import callback_failed, deliver, encode_reply, run_async, run_plain
 from ringback._runtime.worker_pool import Lane, Pool
@@ -23,7 +24,7 @@ from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 
 
-class BlockingHandlers(ShellBase):
+class BlockingHandlers(LinkSteps):
     """The pool of workers, what runs there, and the replies.
 
     Attributes:
@@ -37,6 +38,7 @@ class BlockingHandlers(ShellBase):
         super().__init__(options)
         self._workers = options.workers, options.max_threads
         self._local = threading.local()
+        self._reports: deque[None] = deque()  # one for each that waits; threads may count no other way
         self._new_pool()
 
     def _new_pool(self) -> None:
@@ -60,14 +62,15 @@ class BlockingHandlers(ShellBase):
 
     def progress(self, execution: Execution, value: object) -> None:
         envelope = self.encoder().progress(execution.id, value)
-        if self.commands_waiting() < MAX_REPORTS:
-            self.submit(self.endpoint.report, execution, envelope)
+        if len(self._reports) < MAX_REPORTS:
+            self._reports.append(None)
+            self.submit(self._report, execution, envelope)
         else:  # the I/O thread does not keep up
             self.endpoint.counters.dropped_progress += 1
 
-    @abstractmethod
-    def commands_waiting(self) -> int:
-        """Return how much waits for the I/O thread."""
+    def _report(self, execution: Execution, envelope: bytes) -> None:
+        self._reports.popleft()
+        self.endpoint.report(execution, envelope)
 
     def when_ended(self, ended: Any, function: Callable[[Any], object]) -> Callable[[], None]:
         """Return what has a worker call a function of the user with a call or group that has ended.
