@@ -19,7 +19,7 @@ from ringback.protocol.frames import Role
 from ringback.protocol.reports import CLASSES, FAILURES
 from ringback_broker.http.metrics import registry
 from ringback_broker.operations.figures import Totals
-from ringback_broker.operations.snapshot import Lags
+from ringback_broker.operations.snapshot import Lags, RealmView
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.switchboard import Switchboard
 
@@ -38,7 +38,7 @@ def metrics() -> dict[str, dict[str, set[str]]]:
     switchboard = Switchboard(BrokerSettings(), FakeWire())
     failed = dict.fromkeys(FAILURES, 1)
     totals = {("k", side): Totals(0, 0.0, (0,) * CLASSES, failed) for side in (Role.SERVER, Role.PLAYER)}
-    snapshot = replace(switchboard.snapshot(0.0, Lags()), callbacks=totals)
+    snapshot = replace(switchboard.snapshot(0.0, Lags()), callbacks=totals, realm=RealmView(True, 2, 1))
     found: dict[str, dict[str, set[str]]] = {}
     for family in registry(lambda: snapshot, "test").collect():
         for sample in family.samples:
@@ -119,11 +119,81 @@ def test_the_dashboard_is_complete() -> None:
     assert len(set(places)) == len(places) and all(x + w <= 24 for x, _, w, _ in places)
 
 
-def test_prometheus_itself_accepts_the_files() -> None:
-    """promtool checks them. It is in Debian's package prometheus."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
+@pytest.fixture
+def promtool() -> str:
+    """Return the path of promtool, which is in Debian's package prometheus."""
+    found = shutil.which("promtool")
+    if found is None:
         pytest.skip("promtool is not installed")
+    return found
+
+
+def firing(promtool: str, folder: Path, series: dict[str, str], name: str) -> set[str]:
+    """Return the instances for which Prometheus itself says that an alert fires after five minutes.
+
+    Args:
+        series: the values of each series, as promtool writes them.
+    """
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "10s",
+        "tests": [
+            {
+                "interval": "10s",
+                "input_series": [{"series": one, "values": values} for one, values in series.items()],
+                "alert_rule_test": [{"eval_time": "5m", "alertname": name, "exp_alerts": []}],
+            }
+        ],
+    }
+    path = folder / "test.yml"
+    path.write_text(yaml.safe_dump(test))
+    done = subprocess.run([promtool, "test", "rules", str(path)], capture_output=True, text=True, check=False)
+    fired = set(re.findall(r'Labels:\{alertname="\w+"(?:, instance="(\w+)")?', done.stdout + done.stderr))
+    assert bool(fired) == (done.returncode != 0), done.stdout + done.stderr
+    return fired
+
+
+def realm(**nodes: dict[str, int]) -> dict[str, str]:
+    """Return the series of a realm: for each node, whether it is a member, has the seat and a server."""
+    series: dict[str, str] = {}
+    for node, figures in nodes.items():
+        where = f'job="ringback", instance="{node}"'
+        series[f'ringback_sessions{{{where}, role="server"}}'] = f"{figures.get('server', 0)}x60"
+        series[f"ringback_realm_member{{{where}}}"] = f"{figures.get('member', 1)}x60"
+        series[f"ringback_realm_seat{{{where}}}"] = f"{figures.get('seat', 0)}x60"
+        for state in ("alive", "linked"):
+            series[f'ringback_realm_nodes{{{where}, state="{state}"}}'] = f"{figures.get(state, 1)}x60"
+    return series
+
+
+ALONE = {'ringback_sessions{job="ringback", instance="a", role="server"}': "0x60"}
+WELL = {"a": {"server": 1, "seat": 1}, "b": {}}
+
+
+@pytest.mark.parametrize(
+    ("series", "name", "instances"),
+    [
+        (
+            {'ringback_sessions{job="ringback", instance="a", role="server"}': "0x60"},
+            "RingbackNoServer",
+            {"a"},
+        ),
+        (realm(**WELL), "RingbackNoServer", set()),
+        (realm(**WELL), "RingbackRealmNoServer", set()),
+        (realm(**WELL), "RingbackRealmLost", set()),
+        (realm(**WELL), "RingbackRealmUnlinked", set()),
+        (realm(a={}, b={}), "RingbackRealmNoServer", {""}),
+        (realm(**WELL, c={"member": 0}), "RingbackRealmLost", {"c"}),
+        (realm(**WELL, c={"alive": 2, "linked": 1}), "RingbackRealmUnlinked", {"c"}),
+    ],
+)
+def test_an_alert_fires_where_it_must(
+    promtool: str, tmp_path: Path, series: dict[str, str], name: str, instances: set[str]
+) -> None:
+    assert firing(promtool, tmp_path, series, name) == instances
+
+
+def test_prometheus_itself_accepts_the_files(promtool: str) -> None:
     for what, name in (("rules", "ringback.rules.yml"), ("config", "prometheus.yml")):
         path = ROOT / "deploy" / "prometheus" / name
         done = subprocess.run(
