@@ -89,6 +89,11 @@ def start_endpoint(
     return process
 
 
+def use_uvloop(wanted: bool) -> None:
+    """Have endpoints that are started from now on use uvloop, or asyncio's own loop."""
+    os.environ["RINGBACK_BENCH_UVLOOP"] = "1" if wanted else ""
+
+
 def memory_mib(process: subprocess.Popen[str]) -> float:
     """Return the resident memory of a process, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()

@@ -1,7 +1,7 @@
 """Measure calls between two nodes of a realm, beside calls within one node and beside nats-py alone.
 
-    python bench/realm.py [--rounds 5] [--seconds 1] [--scenarios up,down] [--in-flight 1,64] [--json FILE]
-        [--check]
+    python bench/realm.py [--rounds 5] [--seconds 1] [--scenarios up,down] [--in-flight 1,64] [--uvloop]
+        [--json FILE] [--check]
 
 All three use the same nats-server, in turns, in one run. Between two nodes ("crossing"), the server is at
 one node and the players are at the other one. Within one node ("local"), both are at the same one. nats-py
@@ -21,7 +21,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, NamedTuple
 
-from processes import start_endpoint
+from processes import start_endpoint, use_uvloop
 from realm_processes import make_realm, start_nats, start_node, wait_for_calls
 from run import SCENARIOS, Journal, Rows, Scenario, against, medians
 
@@ -146,6 +146,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--in-flight", default="", help="numbers of calls in flight, for all scenarios")
     parser.add_argument("--options", default="", help="options for the brokers, with spaces between")
+    parser.add_argument("--uvloop", action="store_true", help="use uvloop in all endpoints")
     parser.add_argument("--json", type=Path, help="append each measurement to this file, one per line")
     parser.add_argument("--check", action="store_true", help="end with exit code 1 if a goal is missed")
     return parser.parse_args()
@@ -154,6 +155,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so stop the processes
     options = arguments()
+    use_uvloop(options.uvloop)
     asked = tuple(map(int, filter(None, options.in_flight.split(","))))
     journal = Journal(options.json) if options.json else None
     results: dict[tuple[str, int], dict[str, Rows]] = {}

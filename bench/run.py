@@ -1,7 +1,7 @@
 """Measure calls with ringback and with its alternatives, in turns, in one run, with the same work.
 
     python bench/run.py [--rounds N] [--contenders A,B] [--scenarios up,down] [--in-flight 1,64]
-        [--json FILE] [--check]
+        [--uvloop] [--json FILE] [--check]
 
 The content of each result is checked. Processor time is the sum of all processes of a contender, as the
 kernel counts it. Quote ratios: the speed of a shared machine drifts, for all contenders alike.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from machine import machine
-from processes import memory_mib, program, start_endpoint
+from processes import memory_mib, program, start_endpoint, use_uvloop
 
 from ringback_cli.load_processes import measure_calls
 
@@ -204,6 +204,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--in-flight", default="", help="numbers of calls in flight, instead of those of the scenario"
     )
+    parser.add_argument("--uvloop", action="store_true", help="use uvloop in all endpoints on asyncio")
     parser.add_argument("--json", type=Path, help="append each measurement to this file, one per line")
     parser.add_argument(
         "--check", action="store_true", help="end with exit code 1 if ringback.aio is out of bounds"
@@ -227,6 +228,7 @@ def in_turns(
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so stop the processes
     options = arguments()
+    use_uvloop(options.uvloop)
     names = []
     for name in options.contenders.split(","):
         if what := missing(name):
