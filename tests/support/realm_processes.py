@@ -159,6 +159,8 @@ class RealmOfProcesses:
         self.brokers[name] = broker
         self._stack.callback(broker.process.kill)
         broker.process.wait_for("in contact with the realm")
+        if "--access" not in options:  # else it would need a key
+            Operator(broker.backend, connect_timeout=60).start().close()  # it tries until the node has joined
         return broker
 
     def restart(self, name: str) -> None:
