@@ -173,11 +173,7 @@ WELL = {"a": {"server": 1, "seat": 1}, "b": {}}
 @pytest.mark.parametrize(
     ("series", "name", "instances"),
     [
-        (
-            {'ringback_sessions{job="ringback", instance="a", role="server"}': "0x60"},
-            "RingbackNoServer",
-            {"a"},
-        ),
+        (ALONE, "RingbackNoServer", {"a"}),
         (realm(**WELL), "RingbackNoServer", set()),
         (realm(**WELL), "RingbackRealmNoServer", set()),
         (realm(**WELL), "RingbackRealmLost", set()),

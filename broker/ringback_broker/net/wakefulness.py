@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 MOST_RESTS = 63
-"""How many times at most the broker does not stay awake after it has done so in vain."""
+"""How many chances to stay awake the broker passes over at most, after it stayed awake in vain."""
 
 
 class Wakefulness:
     """Learns whether staying awake pays.
 
-    It pays if the next frame comes meanwhile. Calls that come one by one have a frame soon after another too,
-    but then nothing. So each time in vain, the broker leaves it be twice as often before it tries again. Once
-    it pays, the broker goes on with it, and forgets half of that.
+    It pays if the next frame comes meanwhile. A call that comes alone has a frame soon after another too: its
+    reply, and then nothing comes. So after each time in vain, the broker passes over twice as many chances
+    before it tries again. Each time that it pays, that number is halved.
 
     Attributes:
         awake_until: until when to stay awake, on the monotonic clock, in seconds.

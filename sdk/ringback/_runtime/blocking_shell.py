@@ -114,8 +114,7 @@ class BlockingShell(BlockingHandlers):
                     return BrokerUnreachable(f"the I/O thread did not end the start: {_BLOCKED}")
 
     def stop(self) -> None:
-        """Leave the broker, and wait until the I/O thread runs the endpoint no more. A second call does
-        nothing.
+        """Leave the broker, and wait until the endpoint has ended. A second call does nothing.
 
         If one of the user's functions blocks the I/O thread, this logs an error and returns. The endpoint
         then leaves once the function returns.

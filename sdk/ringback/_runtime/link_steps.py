@@ -25,7 +25,10 @@ class Timer(Protocol):
 
 
 class LinkSteps(ShellBase):
-    """What runs when the link has something to read, room to send, or a timer is due. All on one thread."""
+    """The steps of one endpoint: when its link has something to read or room to send, or a timer is due.
+
+    All of them run on one thread.
+    """
 
     def __init__(self, options: EndpointOptions) -> None:
         super().__init__(options)

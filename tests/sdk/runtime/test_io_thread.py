@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 from support.faces import HereBroker, Seen
@@ -123,7 +124,7 @@ def test_one_that_is_started_again_while_it_leaves(here: HereBroker) -> None:
 
 
 def test_one_that_has_left_by_itself_is_started_again(here: HereBroker) -> None:
-    """What its last life has still to be told does not end the next one."""
+    """A command that was meant for its life before does not end it."""
     with echoing(here) as (server, [player]):
         shell = player._shell
         for _ in range(20):
@@ -183,12 +184,12 @@ def test_a_call_may_have_years(here: HereBroker) -> None:
 
 
 class BrokenPoller:
-    """A poller that fails a number of times."""
+    """The poller of a thread, that fails a number of times from now on."""
 
-    def __init__(self, thread: IOThread, times: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, thread: IOThread, times: int) -> None:
         self._poller = thread._poller
         self.left = times
-        thread._poller = self  # type: ignore[assignment]
+        monkeypatch.setattr(thread, "_poller", self)
 
     def poll(self, timeout_s: float) -> list[tuple[int, int]]:
         if self.left:
@@ -201,13 +202,13 @@ class BrokenPoller:
 
 
 def test_all_links_are_opened_anew_if_the_thread_cannot_wait(
-    here: HereBroker, caplog: pytest.LogCaptureFixture
+    here: HereBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with echoing(here, players=2) as (server, players):
         check(server, players)
         lost = Seen()
         server.on_disconnected(lost)
-        poller = BrokenPoller(server._shell._io, 1)
+        poller = BrokenPoller(monkeypatch, server._shell._io, 1)
         server._shell.submit(lambda: None)
         eventually(lambda: poller.left == 0 and bool(lost.items), "the links were lost")
         assert lost.items[0] == "the socket failed: planted"
@@ -216,12 +217,11 @@ def test_all_links_are_opened_anew_if_the_thread_cannot_wait(
 
 
 def test_all_endpoints_end_if_the_thread_cannot_go_on(
-    here: HereBroker, caplog: pytest.LogCaptureFixture
+    here: HereBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with echoing(here, players=2) as (server, players):
-        call = server.trigger_client_callback("echo", players[0].player_id or 0, timeout=None)
-        call.result()
-        BrokenPoller(server._shell._io, 2)
+        check(server, players)
+        BrokenPoller(monkeypatch, server._shell._io, 2)
         server._shell.submit(lambda: None)
         for endpoint in (server, *players):
             assert endpoint._shell.ended.wait(PATIENCE_S)
@@ -241,9 +241,7 @@ def thread() -> Iterator[IOThread]:
 
 def test_alarms_ring_in_their_order_unless_they_are_cancelled(thread: IOThread) -> None:
     rung: list[int] = []
-    alarms = [
-        thread.call_at(-float(number), lambda number=number: rung.append(number)) for number in range(4)
-    ]  # type: ignore[misc]
+    alarms = [thread.call_at(-float(number), partial(rung.append, number)) for number in range(4)]
     alarms[2].cancel()
     thread.call_at(1e9, lambda: rung.append(9))
     thread._ring()
