@@ -90,7 +90,8 @@ def main() -> None:
                 caller = start_endpoint(caller_stack, "ringback_aio", "players", players, calls=True)
                 for in_flight in (1, 64):
                     rounds = [
-                        measure_calls(caller, {"broker": broker}, in_flight, 1.0) for _ in range(ROUNDS)
+                        measure_calls(caller, {"broker": broker}, in_flight=in_flight, seconds=1.0)
+                        for _ in range(ROUNDS)
                     ]
                     p50_us = median(figures["p50_us"] for figures in rounds)
                     # Without the time that the broker takes when it is idle.

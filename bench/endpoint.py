@@ -2,22 +2,25 @@
 
 python bench/endpoint.py CONTENDER SPECIFICATION
 
-With RINGBACK_BENCH_UVLOOP=1, the event loop is that of uvloop.
+The `workload` in the specification says what a caller does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from importlib import import_module
 
-from ringback_cli.load import work_in
+from gather import gather
+from open_loop import open_loop
+from processes import use_chosen_loop
+
+from ringback_cli.load import Workload, closed_loop, work_in
+
+WORKLOADS: dict[str, Workload] = {"closed_loop": closed_loop, "open_loop": open_loop, "gather": gather}
 
 if __name__ == "__main__":
-    if os.environ.get("RINGBACK_BENCH_UVLOOP"):
-        import uvloop
-
-        uvloop.install()
+    use_chosen_loop()
     contender = import_module(f"contenders.{sys.argv[1]}")
-    work_in({"server": contender.Server, "players": contender.Players}, json.loads(sys.argv[2]))
+    spec = json.loads(sys.argv[2])
+    work_in({"server": contender.Server, "players": contender.Players}, spec, WORKLOADS[spec["workload"]])

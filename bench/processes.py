@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -63,7 +64,9 @@ def start_endpoint(
     address: str,
     *,
     calls: bool,
+    workload: str = "closed_loop",
     players: int = 1,
+    first: int = 0,
     blob_bytes: int = 0,
     settings: dict[str, Any] | None = None,
 ) -> subprocess.Popen[str]:
@@ -72,15 +75,19 @@ def start_endpoint(
     Args:
         role: "server" or "players".
         calls: whether this side makes the calls. The other side handles them.
-        players: how many players there are.
+        workload: how this side makes the calls: a name in `WORKLOADS` of endpoint.py.
+        players: how many players there are. Of several processes with players: how many are in this one.
+        first: the number of the first player in this process.
         blob_bytes: size of payload and result. 0 stands for small dicts.
         settings: the contender's own, for this role.
     """
     spec = {
         "role": role,
         "calls": calls,
+        "workload": workload,
         "address": address,
         "players": players,
+        "first": first,
         "blob_bytes": blob_bytes,
         "settings": settings or {},
     }
@@ -92,6 +99,20 @@ def start_endpoint(
 def use_uvloop(wanted: bool) -> None:
     """Have endpoints that are started from now on use uvloop, or asyncio's own loop."""
     os.environ["RINGBACK_BENCH_UVLOOP"] = "1" if wanted else ""
+
+
+def use_chosen_loop() -> None:
+    """Use the event loop in this process that `use_uvloop` has chosen in its parent."""
+    if os.environ.get("RINGBACK_BENCH_UVLOOP"):
+        import uvloop
+
+        uvloop.install()
+
+
+def allow_many_connections() -> None:
+    """Let this process, and those that it starts, have as many descriptors as the system allows it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def memory_mib(process: subprocess.Popen[str]) -> float:

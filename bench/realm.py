@@ -88,7 +88,7 @@ def measure(
                 stack, contender, role, at[role], calls=role == scenario.caller, players=scenario.players
             )
         for number in in_flight:
-            figures = measure_calls(processes[scenario.caller], processes, number, seconds)
+            figures = measure_calls(processes[scenario.caller], processes, in_flight=number, seconds=seconds)
             figures["brokers_us"] = sum(figures.get(f"cpu_{name}_us", 0.0) for name in BROKERS)
             figures["cpu_us"] = sum(figures[f"cpu_{name}_us"] for name in processes)
             yield {"in_flight": number, **figures}

@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
+from subprocess import Popen
 from typing import Any, NamedTuple
 
+from contenders import Middle
 from machine import machine
 from processes import memory_mib, program, start_endpoint, use_uvloop
 
@@ -100,30 +102,57 @@ def missing(contender: str) -> str | None:
     return wanted if wanted is not None and program(wanted) is None else None
 
 
+def start_broker(stack: ExitStack, contender: str) -> Middle:
+    """Start the broker of a contender, if it has one."""
+    module = import_module(f"contenders.{CONTENDERS[contender]}")
+    middle: Middle = module.start_broker(stack)
+    return middle
+
+
+def start_processes(
+    stack: ExitStack, contender: str, scenario: Scenario, workload: str = "closed_loop", spread: int = 1
+) -> dict[str, Popen[str]]:
+    """Start a contender, and return its processes: "broker" if there is one, "server" and "players".
+
+    Args:
+        workload: what the caller does: a name in `WORKLOADS` of endpoint.py.
+        spread: how many processes share the players. Several are named "players 0", "players 1" and so on.
+    """
+    middle = start_broker(stack, contender)
+    processes = {} if middle.process is None else {"broker": middle.process}
+    each = scenario.players // spread
+    ends = [("server", "server", middle.backend, scenario.players, 0)]
+    for number in range(spread):
+        name = "players" if spread == 1 else f"players {number}"
+        ends.append((name, "players", middle.players, each, number * each))
+    for name, role, address, players, first in ends:
+        processes[name] = start_endpoint(
+            stack,
+            CONTENDERS[contender],
+            role,
+            address,
+            calls=role == scenario.caller,
+            workload=workload,
+            players=players,
+            first=first,
+            blob_bytes=scenario.blob_bytes,
+            settings=middle.settings.get(role),
+        )
+    return processes
+
+
 def measure(
     contender: str, scenario: Scenario, in_flight: tuple[int, ...], seconds: float
 ) -> Iterator[dict[str, Any]]:
     """Start a contender, and yield its figures for each number of calls in flight."""
-    module = import_module(f"contenders.{CONTENDERS[contender]}")
     with ExitStack() as stack:
-        middle = module.start_broker(stack)
-        processes = {} if middle.process is None else {"broker": middle.process}
-        for role, address in (("server", middle.backend), ("players", middle.players)):
-            processes[role] = start_endpoint(
-                stack,
-                CONTENDERS[contender],
-                role,
-                address,
-                calls=role == scenario.caller,
-                players=scenario.players,
-                blob_bytes=scenario.blob_bytes,
-                settings=middle.settings.get(role),
-            )
+        processes = start_processes(stack, contender, scenario)
         for number in in_flight:
-            figures = measure_calls(processes[scenario.caller], processes, number, seconds)
+            asked = {"in_flight": number, "seconds": seconds}
+            figures = measure_calls(processes[scenario.caller], processes, **asked)
             figures["cpu_us"] = sum(figures[f"cpu_{role}_us"] for role in processes)
-            if middle.process is not None:
-                figures["broker_mib"] = memory_mib(middle.process)
+            if "broker" in processes:
+                figures["broker_mib"] = memory_mib(processes["broker"])
             yield {"in_flight": number, **figures}
 
 

@@ -31,9 +31,9 @@ def start_broker(stack: ExitStack) -> Middle:
     return Middle(server, address, address)
 
 
-async def joined(address: str, name: str, work: Work) -> Client:
+async def joined(address: str, name: str, work: Work, **options: Any) -> Client:
     """Return a connection that replies to calls to this name."""
-    link = await nats.connect(address)
+    link = await nats.connect(address, **options)
 
     async def reply(message: Msg) -> None:
         await message.respond(msgpack.packb(work.handle(msgpack.unpackb(message.data))))
@@ -43,8 +43,8 @@ async def joined(address: str, name: str, work: Work) -> Client:
     return link
 
 
-async def request(link: Client, name: str, payload: Any) -> Any:
-    message = await link.request(f"{name}.{KEY}", msgpack.packb(payload), timeout=TIMEOUT_S)
+async def request(link: Client, name: str, packed: bytes) -> Any:
+    message = await link.request(f"{name}.{KEY}", packed, timeout=TIMEOUT_S)
     return msgpack.unpackb(message.data)
 
 
@@ -53,13 +53,18 @@ class Server(AsyncioEnd):
         self.link = await joined(self.address, "server", self.work)
 
     async def call(self, player: int, payload: Any) -> Any:
-        return await request(self.link, player_id(player), payload)
+        return await request(self.link, player_id(player), msgpack.packb(payload))
+
+    async def gather(self, payload: Any) -> list[Any]:
+        packed = msgpack.packb(payload)
+        numbers = range(self.players)
+        return await asyncio.gather(*(request(self.link, player_id(number), packed) for number in numbers))
 
 
 class Players(AsyncioEnd):
     async def connect(self) -> None:
-        names = [player_id(player) for player in range(self.players)]
+        names = [player_id(player) for player in range(self.first, self.first + self.players)]
         self.links = await asyncio.gather(*(joined(self.address, name, self.work) for name in names))
 
     async def call(self, player: int, payload: Any) -> Any:
-        return await request(self.links[player], "server", payload)
+        return await request(self.links[player], "server", msgpack.packb(payload))

@@ -8,6 +8,9 @@ benchmarks run the same for each system that ringback is compared with.
 A process that serves prints "ready". A process that calls prints it too. Then, for each measurement, it reads
 a line of JSON, warms up, prints "START", waits for a line, measures, and prints a line of figures. Both
 leave when standard input ends. An error is one line, and the exit codes are those of the commands.
+
+What a process that calls does for a line is its workload. Here that is a closed loop: each call in flight is
+followed by the next one. The project's benchmarks have other workloads too.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from math import ceil
 from typing import Any, NamedTuple
@@ -30,7 +33,7 @@ _ITEMS = {
     for category in _CATEGORIES
 }
 WARM_UP = 0.25
-"""The duration of the warm-up, as a share of the measurement."""
+"""The size of the warm-up, as a share of the measurement."""
 
 OPENING_AT_ONCE = 64
 
@@ -71,22 +74,28 @@ class Work:
 
 
 class Measurement(NamedTuple):
-    """A line on standard input: what to measure."""
+    """A line on standard input for a closed loop: what to measure."""
 
     in_flight: int
     seconds: float
 
 
-def obey(end: End) -> None:
+def closed_loop(end: End, asked: Mapping[str, Any], share: float) -> dict[str, float]:
+    """Keep a number of calls in flight, and return the figures."""
+    measurement = Measurement(**asked)
+    started_at = time.perf_counter()
+    latencies = end.run(measurement._replace(seconds=measurement.seconds * share))
+    return figures(latencies, time.perf_counter() - started_at)
+
+
+def obey(end: End, workload: Workload) -> None:
     """Measure for each line on standard input, until it ends."""
     while line := end.read_line():
-        asked = Measurement(**json.loads(line))
-        end.run(asked._replace(seconds=asked.seconds * WARM_UP))
+        asked = json.loads(line)
+        workload(end, asked, WARM_UP)
         _tell("START")
         end.read_line()  # the parent process has read the processor times of all processes
-        started_at = time.perf_counter()
-        latencies = end.run(asked)
-        _tell(json.dumps(figures(latencies, time.perf_counter() - started_at)))
+        _tell(json.dumps(workload(end, asked, 1.0)))
 
 
 def _tell(line: str) -> None:
@@ -111,17 +120,24 @@ class End(ABC):
     Args:
         address: where to connect to, as endpoints take it.
         work: the payloads and results.
-        players: the number of players. Their numbers begin at 0.
+        players: the number of players.
         settings: keyword arguments for the endpoints of this side.
+        first: the number of the first player, if several processes share the players.
     """
 
     def __init__(
-        self, address: str | list[str], work: Work, players: int, settings: Mapping[str, Any] | None = None
+        self,
+        address: str | list[str],
+        work: Work,
+        players: int,
+        settings: Mapping[str, Any] | None = None,
+        first: int = 0,
     ) -> None:
         self.address = address
         self.work = work
         self.players = players
         self.settings = settings or {}
+        self.first = first
 
     @abstractmethod
     def open(self) -> None:
@@ -195,6 +211,11 @@ class AsyncioEnd(End):
         return latencies
 
 
+Workload = Callable[[End, Mapping[str, Any], float], dict[str, float]]
+"""What a process that calls does for a line on standard input. It gets its side, the values in the line, and
+how much of that to do. It returns the figures."""
+
+
 async def _input() -> asyncio.StreamReader:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
@@ -209,15 +230,15 @@ class ServerEnd(AsyncioEnd):
         from ringback.aio import Server
 
         work = self.work
-        self._server = Server(self.address, **self.settings)
-        self._server.register_server_callback(KEY, lambda source, payload: work.handle(payload))
-        await self._server.start()
+        self.server = Server(self.address, **self.settings)
+        self.server.register_server_callback(KEY, lambda source, payload: work.handle(payload))
+        await self.server.start()
 
     async def disconnect(self) -> None:
-        await self._server.close()
+        await self.server.close()
 
     async def call(self, player: int, payload: Any) -> Any:
-        return await self._server.trigger_client_callback(KEY, player_id(player), payload)
+        return await self.server.trigger_client_callback(KEY, player_id(player), payload)
 
 
 class PlayersEnd(AsyncioEnd):
@@ -227,7 +248,7 @@ class PlayersEnd(AsyncioEnd):
         from ringback.aio import Player
 
         self._players = []
-        for number in range(self.players):
+        for number in range(self.first, self.first + self.players):
             player = Player(self.address, player_id(number), **self.settings)
             player.register_client_callback(KEY, self.work.handle)
             self._players.append(player)
@@ -246,20 +267,27 @@ def player_id(number: int) -> str:
     return f"bench-{number}"
 
 
-def work_in(ends: dict[str, type[End]], spec: dict[str, Any]) -> None:
+def work_in(ends: dict[str, type[End]], spec: dict[str, Any], workload: Workload = closed_loop) -> None:
     """Work in this process as a specification says.
 
     Args:
         ends: the class of each side, by role.
         spec: `role` ("server" or "players"), `calls` (true: it calls; false: it serves), `address`,
-            `blob_bytes`, `players` (their number) and `settings`.
+            `blob_bytes`, `players` (their number), and perhaps `settings` and `first`.
+        workload: what it does if it calls.
     """
-    end = ends[spec["role"]](spec["address"], Work(spec["blob_bytes"]), spec["players"], spec.get("settings"))
+    end = ends[spec["role"]](
+        spec["address"],
+        Work(spec["blob_bytes"]),
+        spec["players"],
+        spec.get("settings"),
+        spec.get("first", 0),
+    )
     end.open()
     try:
         _tell("ready")
         if spec["calls"]:
-            obey(end)
+            obey(end, workload)
         else:
             end.serve()
     finally:

@@ -54,16 +54,14 @@ def send_line(process: Popen[str], line: str = "") -> None:
         process.stdin.flush()
 
 
-def measure_calls(
-    caller: Popen[str], processes: Mapping[str, Popen[str]], in_flight: int, seconds: float
-) -> dict[str, Any]:
-    """Make a process call for a time, and return its figures.
+def measure_calls(caller: Popen[str], processes: Mapping[str, Popen[str]], **asked: float) -> dict[str, Any]:
+    """Make a process call, and return its figures.
 
     Args:
         caller: a process of `ringback_cli.load` that calls.
         processes: the processes whose processor time is wanted, by name.
-        in_flight: the number of calls in flight.
-        seconds: the duration of the measurement.
+        asked: what to measure, as the workload of the caller takes it. For a closed loop: `in_flight`, the
+            number of calls in flight, and `seconds`, the duration.
 
     Returns:
         The caller's figures, and `cpu_NAME_us` for each process: its processor time for one call.
@@ -71,7 +69,7 @@ def measure_calls(
     Raises:
         ProcessEnded: one of the processes has ended.
     """
-    send_line(caller, json.dumps({"in_flight": in_flight, "seconds": seconds}))
+    send_line(caller, json.dumps(asked))
     line_of(caller, "^START$")
     before = {name: cpu_s(process) for name, process in processes.items()}
     send_line(caller)

@@ -196,7 +196,7 @@ def _measure(
                 line_of(processes[role], "^ready$")
             for done, number in enumerate(numbers):
                 with progress(f"{way.value}, {number} in flight", len(numbers), done=done, quiet=quiet):
-                    figures = measure_calls(processes[caller], processes, number, seconds)
+                    figures = measure_calls(processes[caller], processes, in_flight=number, seconds=seconds)
                 yield {"in_flight": number, **{key: round(value, 1) for key, value in figures.items()}}
         except ProcessEnded as ended:
             raise _failure(ended) from None
