@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 
 import zmq
-from processes import start
+from processes import allow_many_connections, start
 
 from contenders import Middle, pyzmq_loops
 from contenders.pyzmq_loops import Players
@@ -25,6 +25,7 @@ def start_broker(stack: ExitStack) -> Middle:
 
 
 def broker() -> None:
+    allow_many_connections()
     context = zmq.Context()
     players, backend = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
     for socket in (players, backend):
