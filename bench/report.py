@@ -1,6 +1,8 @@
-"""Write the measurements of `run.py --json` into docs/performance.md and README.md, and draw a picture.
+"""Write measurements into docs/performance.md and README.md, and draw a picture.
 
-    python bench/report.py [--json docs/performance.jsonl]
+    python bench/report.py [--json docs/performance.jsonl] [--service-levels docs/service-levels.jsonl]
+
+The two files are those of `run.py --json` and of `service_levels.py --json`. What has no file stays as it is.
 
 Values are medians of the rounds. A ratio is the median of the ratios of each round.
 """
@@ -10,17 +12,21 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Collection, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import service_levels
 from run import CONTENDERS, SCENARIOS, Rows, against, medians
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 DOCUMENT, README = DOCS / "performance.md", ROOT / "README.md"
 PICTURE = DOCS / "performance.png"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+FIGURES_PART, SERVICE_LEVELS_PART = "figures", "service levels"
+"""The parts of documents that this program writes. Each is between two comments."""
+
 ROLES = ("broker", "server", "players")
 COMPARED = {"nats": "NATS", "loops": "the loops", "proxy": "proxy"}
 """The tables have ratios against these contenders."""
@@ -115,7 +121,11 @@ def read(path: Path) -> Measured:
 
 def text(measured: Measured) -> str:
     """Return the part of docs/performance.md that this program writes."""
-    parts = [about(measured), f"![calls a second and processor time a call]({PICTURE.name})\n"]
+    seconds = f"{measured.seconds:g} s for each measurement"
+    parts = [
+        about(measured.machine, measured.rounds, seconds),
+        f"![calls a second and processor time a call]({PICTURE.name})\n",
+    ]
     parts.append(f"### Goals, and what was measured\n\n{goals(measured.results)}")
     for (name, in_flight), contenders in measured.results.items():
         calls = "one call at a time" if in_flight == 1 else f"{in_flight} in flight"
@@ -123,17 +133,33 @@ def text(measured: Measured) -> str:
     return "\n".join(parts)
 
 
-def about(measured: Measured) -> str:
-    machine = measured.machine
+def service_level_text(path: Path) -> str:
+    """Return the part of docs/performance.md about service levels."""
+    first, *rows = map(json.loads, path.read_text().splitlines())
+    results = service_levels.by_situation(rows)
+    loop = "uvloop" if rows[0]["uvloop"] else "asyncio's own event loop"
+    parts = [about(first["machine"], 1 + max(row["round"] for row in rows), loop)]
+    verdicts = [
+        [*verdict[:-1], "yes" if verdict.reached else "no"] for verdict in service_levels.judge(results)
+    ]
+    heads = ["scenario", "figure", "goal", "measured", "reached"]
+    parts.append(f"### Goals for service levels\n\n{markdown([heads, *verdicts], (0, 1, 2, 4))}")
+    for name in dict.fromkeys(name for name, _ in results):
+        title = f"### {name}: {service_levels.SCENARIOS[name].text}"
+        parts.append(f"{title}\n\n{markdown(service_levels.table(name, results))}")
+    return "\n".join(parts)
+
+
+def about(machine: dict[str, Any], number: int, how: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    rounds = "one round" if measured.rounds == 1 else f"{measured.rounds} rounds"
+    rounds = "one round" if number == 1 else f"{number} rounds"
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}"
-    return f"{where}. {rounds.capitalize()}, {measured.seconds:g} s for each measurement.\n\n{versions}.\n"
+    return f"{where}. {rounds.capitalize()}, {how}.\n\n{versions}.\n"
 
 
 def goals(results: Results) -> str:
     heads = ["scenario", "in flight", "figure", "goal", "measured", "reached"]
-    lines = [line(heads), line(["---", "---:", "---", "---", "---:", "---"])]
+    lines = [heads]
     for goal in GOALS:
         for scenario, in_flight in product(goal.scenarios, goal.in_flight):
             rows = results.get((scenario, in_flight), {})
@@ -143,17 +169,15 @@ def goals(results: Results) -> str:
             reached = ratio <= goal.bound if goal.at_most else ratio >= goal.bound
             wanted = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g} times {goal.other}"
             what = f"{goal.contender}: {FIGURES[goal.figure]}"
-            lines.append(
-                line([scenario, str(in_flight), what, wanted, f"{ratio:.2f}", "yes" if reached else "no"])
-            )
-    return "\n".join(lines) + "\n"
+            lines.append([scenario, str(in_flight), what, wanted, f"{ratio:.2f}", "yes" if reached else "no"])
+    return markdown(lines, (0, 2, 3, 5))
 
 
 def table(contenders: dict[str, Rows]) -> str:
     others = {name: words for name, words in COMPARED.items() if name in contenders}
     heads = ["", "calls/s", "p50 us", "p99 us", "p99.9 us", "CPU us a call", ", ".join(ROLES)]
     heads += [f"{what} against {words}" for words in others.values() for what in ("rate", "CPU")]
-    lines = [line(heads), line("---" if number == 0 else "---:" for number in range(len(heads)))]
+    lines = [heads]
     for name, rows in contenders.items():
         median = medians(rows)
         latencies = [f"{median[key]:.0f}" for key in ("p50_us", "p99_us", "p999_us")]
@@ -167,12 +191,21 @@ def table(contenders: dict[str, Rows]) -> str:
         ]
         for other in others:
             cells += [f"{ratio:.2f}" for ratio in against(rows, contenders[other], "calls_per_s", "cpu_us")]
-        lines.append(line(cells))
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return markdown(lines)
 
 
-def line(cells: Any) -> str:
-    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+def markdown(lines: Sequence[Sequence[str]], words: Collection[int] = (0,)) -> str:
+    """Return a table in Markdown.
+
+    Args:
+        lines: the cells, with the heads first.
+        words: the columns with words. The others have figures.
+    """
+    heads, *others = lines
+    rule = ["---" if number in words else "---:" for number in range(len(heads))]
+    rows = (f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in (heads, rule, *others))
+    return "\n".join(rows) + "\n"
 
 
 def summary(results: Results) -> str:
@@ -181,8 +214,7 @@ def summary(results: Results) -> str:
     found = {name: results[name, in_flight] for name in names if other in results.get((name, in_flight), {})}
     if len(found) < len(names):
         return ""
-    heads = [f"{figure}, {name}" for figure in ("rate", "CPU") for name in found]
-    lines = [line(["", *heads]), line(["---", *("---:" for _ in heads)])]
+    lines = [["", *(f"{figure}, {name}" for figure in ("rate", "CPU") for name in found)]]
     for contender in CONTENDERS:
         if all(contender in contenders for contenders in found.values()):
             cells = [
@@ -190,17 +222,18 @@ def summary(results: Results) -> str:
                 for figure in ("calls_per_s", "cpu_us")
                 for contenders in found.values()
             ]
-            lines.append(line([contender, *cells]))
-    return "\n".join(lines) + "\n"
+            lines.append([contender, *cells])
+    return markdown(lines)
 
 
-def write(path: Path, part: str) -> None:
-    """Replace the part of a document between the two comments."""
+def write(path: Path, part: str, content: str) -> None:
+    """Replace the content of one part of a document."""
+    begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
     document = path.read_text()
-    between = re.compile(f"{BEGIN}.*{END}", re.S)
+    between = re.compile(f"{begin}.*{end}", re.S)
     if not between.search(document):
-        raise SystemExit(f"{path} has no {BEGIN} and {END}")
-    path.write_text(between.sub(lambda _: f"{BEGIN}\n\n{part}\n{END}", document))
+        raise SystemExit(f"{path} has no {begin} and {end}")
+    path.write_text(between.sub(lambda _: f"{begin}\n\n{content}\n{end}", document))
 
 
 def draw(measured: Measured, path: Path) -> None:
@@ -261,12 +294,17 @@ def bars(axis: Any, situations: dict[int, dict[str, Rows]], key: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=DOCS / "performance.jsonl")
+    parser.add_argument("--service-levels", type=Path, default=DOCS / "service-levels.jsonl")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
+    if options.service_levels.exists():
+        write(DOCUMENT, SERVICE_LEVELS_PART, service_level_text(options.service_levels))
+    if not options.json.exists():
+        return
     measured = read(options.json)
-    write(DOCUMENT, text(measured))
+    write(DOCUMENT, FIGURES_PART, text(measured))
     if table_of_ratios := summary(measured.results):
-        write(README, table_of_ratios)
+        write(README, FIGURES_PART, table_of_ratios)
     draw(measured, options.picture)
 
 
