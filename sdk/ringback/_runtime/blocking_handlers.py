@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import lru_cache
 from typing import Any
 
 from ringback._runtime import call_context
@@ -22,6 +23,7 @@ from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import name_of
 from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
+from ringback.protocol.limits import Limits
 
 
 class BlockingHandlers(LinkSteps):
@@ -37,7 +39,7 @@ class BlockingHandlers(LinkSteps):
     def __init__(self, options: BlockingOptions) -> None:
         super().__init__(options)
         self._workers = options.workers, options.max_threads
-        self._local = threading.local()
+        self._encoders = _encoders(options.accepts)
         self._reports: deque[None] = deque()  # one for each that waits; threads may count no other way
         self._new_pool()
 
@@ -50,9 +52,9 @@ class BlockingHandlers(LinkSteps):
 
     def encoder(self) -> Encoder:
         """Return the encoder of the current thread."""
-        encoder: Encoder | None = getattr(self._local, "encoder", None)
+        encoder: Encoder | None = getattr(self._encoders, "encoder", None)
         if encoder is None:
-            encoder = self._local.encoder = Encoder(self._options.accepts)
+            encoder = self._encoders.encoder = Encoder(self._options.accepts)
         return encoder
 
     def reply(self, execution: Execution, results: tuple[Any, ...], error: CallbackError | None) -> None:
@@ -153,6 +155,15 @@ class BlockingHandlers(LinkSteps):
 
     def _take_token(self, number: int, token: str, error: BaseException | None) -> None:
         self.endpoint.take_token(number, token, error, time.monotonic())
+
+
+@lru_cache
+def _encoders(_limits: Limits) -> threading.local:
+    """Return what has the encoder of each thread, for all endpoints with these limits.
+
+    A thread may use thousands of endpoints. An encoder for each pair of them would take much memory.
+    """
+    return threading.local()
 
 
 def _run(function: Callable[[Any], object], argument: Any) -> None:
