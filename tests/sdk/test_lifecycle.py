@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextvars import Context
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -20,7 +18,6 @@ from support.harness import ENVIRONMENT, PATIENCE_S, eventually
 import ringback
 import ringback.aio
 from ringback import BrokerUnreachable, CallbackError, Code, UsageError
-from ringback._runtime.worker_pool import Lane, Pool, waiting
 
 
 def test_blocking_with_and_start(here: HereBroker) -> None:
@@ -335,116 +332,6 @@ def test_sizes_of_the_pool_that_are_refused() -> None:
     for settings in ({"workers": 0}, {"workers": True}, {"workers": 5, "max_threads": 4}, {"workers": 1.0}):
         with pytest.raises(ValueError, match="workers"):
             ringback.Server("tcp://127.0.0.1:1", **settings)
-
-
-# -- the pool of workers alone
-
-
-def test_a_pool_starts_no_more_threads_than_needed() -> None:
-    pool = Pool(3, 10, lambda: "a server")
-    idents = set()
-    for _ in range(20):
-        done = threading.Event()
-        pool.submit(Context(), lambda done=done: (idents.add(threading.get_ident()), done.set()))
-        assert done.wait(PATIENCE_S)
-    pool.close()
-    assert 1 <= len(idents) <= 3
-
-
-def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
-    pool = Pool(2, 10, lambda: "a server")
-    may_end, done = threading.Event(), threading.Semaphore(0)
-    for _ in range(6):
-        pool.submit(Context(), lambda: (may_end.wait(PATIENCE_S), done.release()))
-    assert pool._threads == 2  # the pool grows in `submit`
-    may_end.set()
-    for _ in range(6):
-        assert done.acquire(timeout=PATIENCE_S)
-    pool.close()
-
-
-def test_a_job_that_comes_while_a_worker_seems_idle() -> None:
-    """A worker has taken a job but still counts as idle. The next job must not wait for it."""
-
-    class Gated(SimpleQueue[Any]):
-        def get(self, *arguments: Any, **settings: Any) -> Any:
-            job = super().get(*arguments, **settings)
-            taken.release()
-            may_go_on.wait(PATIENCE_S)
-            return job
-
-    taken, may_go_on, second = threading.Semaphore(0), threading.Event(), threading.Event()
-    done = threading.Event()
-    pool = Pool(2, 10, lambda: "a server")
-    pool._jobs = Gated()
-    pool.submit(Context(), lambda: (second.wait(PATIENCE_S), done.set()))
-    assert taken.acquire(timeout=PATIENCE_S)
-    pool.submit(Context(), second.set)
-    may_go_on.set()
-    assert second.wait(PATIENCE_S / 2), "the second job waits behind the first, which waits for it"
-    assert done.wait(PATIENCE_S)
-    pool.close()
-
-
-def test_a_pool_replaces_workers_that_wait() -> None:
-    pool = Pool(1, 50, lambda: "a server")
-    events = [threading.Event() for _ in range(20)]
-
-    def job(number: int) -> None:
-        if number + 1 < len(events):
-            pool.submit(Context(), job, number + 1)
-            with waiting():
-                assert events[number + 1].wait(PATIENCE_S)
-        events[number].set()
-
-    pool.submit(Context(), job, 0)
-    assert events[0].wait(PATIENCE_S)
-    pool.close()
-
-
-def test_a_pool_that_is_closed_while_workers_wait_ends_all_threads() -> None:
-    pool = Pool(2, 50, lambda: "a server")
-    began, may_wait, may_end = threading.Semaphore(0), threading.Event(), threading.Event()
-    threads = []
-
-    def job() -> None:
-        threads.append(threading.current_thread())
-        began.release()
-        may_wait.wait(PATIENCE_S)
-        with waiting():
-            may_end.wait(PATIENCE_S)
-
-    for _ in range(2):
-        pool.submit(Context(), job)
-    for _ in range(2):
-        assert began.acquire(timeout=PATIENCE_S)
-    pool.close()
-    may_wait.set()
-    may_end.set()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    eventually(lambda: pool._threads == 0, "all threads of the pool ended")
-
-
-def test_a_closed_pool_still_runs_callbacks(caplog: pytest.LogCaptureFixture) -> None:
-    pool = Pool(1, 1, lambda: "a server")
-    pool.close()
-    done = threading.Event()
-    pool.submit(Context(), done.set)
-    assert done.wait(PATIENCE_S)
-
-
-def test_a_lane_keeps_the_order() -> None:
-    pool = Pool(8, 8, lambda: "a server")
-    lane = Lane(pool)
-    items: list[int] = []
-    done = threading.Event()
-    for number in range(500):
-        lane.submit(Context(), items.append, number)
-    lane.submit(Context(), done.set)
-    assert done.wait(PATIENCE_S)
-    pool.close()
-    assert items == list(range(500))
 
 
 def test_the_loggers_are_quiet_by_default() -> None:

@@ -27,10 +27,10 @@ from ringback.protocol.limits import Limits
 
 
 class BlockingHandlers(LinkSteps):
-    """The pool of workers, what runs there, and the replies.
+    """The jobs of an endpoint in its pool, and the replies.
 
     Attributes:
-        pool: the workers.
+        pool: the jobs of this endpoint.
     """
 
     _context: Context
@@ -44,7 +44,7 @@ class BlockingHandlers(LinkSteps):
         self._new_pool()
 
     def _new_pool(self) -> None:
-        """Begin with a pool without workers: it starts them as it needs them."""
+        """Begin with a pool without jobs."""
         self.pool = Pool(*self._workers, lambda: self.log_name)
         self._lane = Lane(self.pool)
 

@@ -151,7 +151,6 @@ class BlockingShell(BlockingHandlers):
         self._io = _NoThread(self.check_process)
         self.ended = threading.Event()
         self.ended.set()
-        self.pool.inherited()
 
     def abandon(self) -> None:
         self.submit(self._end, self._steps)
@@ -199,6 +198,7 @@ class BlockingShell(BlockingHandlers):
         if self.ended.is_set():  # another thread was faster
             self._started.put(ConnectionLost("the endpoint was closed while it started"))
             return
+        self.pool.open()
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
         except BaseException as error:

@@ -1,27 +1,26 @@
-"""The worker threads of the blocking face, which run handlers and callbacks."""
+"""The pool of an endpoint of the blocking face: how many of its handlers and callbacks run at a time."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
-from queue import SimpleQueue
 from typing import Any, TypeVarTuple
 
 from ringback._runtime.log import log
+from ringback._runtime.worker_threads import Job, Jobs, workers
 from ringback.errors import UsageError
 
-Job = tuple[Context, Callable[..., Any], tuple[Any, ...]]
 Ts = TypeVarTuple("Ts")
 
 _current = threading.local()
-"""Its `pool` is the pool that the current thread works for, if any. An I/O thread has a `NoPool`."""
+"""Its `pool` is the pool whose job the current thread runs, if any. An I/O thread has a `NoPool`."""
 
 
-class Pool:
-    """Workers. At most `size` of them are busy at a time.
+class Pool(Jobs):
+    """The jobs of one endpoint. At most `size` workers are busy with them at a time.
 
     A worker that waits for a nested call does not count as busy: another worker takes its place, up to
     `max_threads` in all. So handlers may wait for each other.
@@ -34,90 +33,78 @@ class Pool:
         self.log_name = log_name
         self._size = size
         self._max_threads = max_threads
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._process = workers.process
+        self._jobs: deque[Job] = deque()
+        self._ready = 0
         self._threads = 0
-        self._idle = 0
         self._waiting = 0
-        self._closed = False
+        self._open = False
+
+    def open(self) -> None:
+        """Keep threads for this pool, until it is closed."""
+        self._open = True
+        workers.keep(self._size)
+
+    def close(self) -> None:
+        """Keep no threads for this pool any more. Jobs run all the same, also later ones."""
+        if self._open:
+            self._open = False
+            workers.keep(-self._size)
 
     def submit(self, context: Context, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
         """Run a function in a worker, soon, in a context of its own: a worker runs the jobs of many."""
-        if self._closed:  # a callback of a call that ended only when the endpoint was closed
-            threading.Thread(target=self._run, args=(context, function, arguments), daemon=True).start()
-            return
-        self._jobs.put((context, function, arguments))
-        self._grow()
+        with workers.lock:
+            self._jobs.append((context, function, arguments))
+            self._plan()
+        workers.call()
 
     def waiting_jobs(self) -> int:
         """Return how many jobs no worker has taken yet."""
-        return self._jobs.qsize()
+        return len(self._jobs)
 
     @contextmanager
     def worker_waits(self) -> Iterator[None]:
         """Let another worker take the place of this one while it waits."""
-        with self._lock:
+        with workers.lock:
             self._waiting += 1
-        self._grow()
+            self._plan()
+        workers.call()
         try:
             yield
         finally:
-            with self._lock:
+            with workers.lock:
                 self._waiting -= 1
 
-    def close(self) -> None:
-        """End the workers, after the jobs that wait now."""
-        self._closed = True
-        self._jobs.put(None)
-
-    def inherited(self) -> None:
-        """End this worker, in a child that a handler has forked. Other threads do not exist there."""
-        self._lock = threading.Lock()  # another thread may have held the lock
-        self._jobs = SimpleQueue()
-        self.close()
-
-    def _grow(self) -> None:
-        with self._lock:
-            busy = self._threads - self._waiting
-            if self._jobs.qsize() <= self._idle or busy >= self._size or self._threads >= self._max_threads:
-                return
+    def _plan(self) -> None:
+        """Make a job ready if one waits and may run. A change of one count makes room for one job at most."""
+        busy = self._threads - self._waiting
+        if len(self._jobs) <= self._ready or busy >= self._size or self._threads >= self._max_threads:
+            return
+        if self._process == workers.process:  # else this is a forked child, and the parent runs the job
             self._threads += 1
-        try:
-            threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
-        except RuntimeError as error:  # the existing workers take the job
-            if "interpreter shutdown" not in str(error):  # which Python 3.12 and newer say at the exit
-                log.exception("%s: the system has no thread left for another worker", self.log_name())
-            with self._lock:
-                self._threads -= 1
+            self._ready += 1
+            workers.ready.append(self)
 
-    def _work(self) -> None:
+    # -- in a worker
+
+    def take(self) -> Job:
+        self._ready -= 1
+        return self._jobs.popleft()
+
+    def run(self, job: Job) -> None:
+        context, function, arguments = job
         _current.pool = self
-        while True:
-            with self._lock:
-                surplus = self._threads - self._waiting > self._size
-                if surplus:
-                    self._threads -= 1
-                    return
-                self._idle += 1
-            job = self._jobs.get()
-            with self._lock:
-                self._idle -= 1
-            if job is None:
-                with self._lock:
-                    self._threads -= 1
-                self._jobs.put(None)  # for the next worker
-                return
-            if self._jobs.qsize():  # these jobs came while this worker still counted as idle
-                self._grow()
-            context, function, arguments = job
-            self._run(context, function, arguments)
-            del job, context, function, arguments
-
-    def _run(self, context: Context, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
             context.run(function, *arguments)
         except BaseException:  # a handler's sys.exit() too: it must not end the worker
-            log.exception("%s: a handler or callback failed", self.log_name())
+            with suppress(BaseException):  # of a log handler: the worker serves all endpoints
+                log.exception("%s: a handler or callback failed", self.log_name())
+        finally:
+            _current.pool = None  # a worker that sleeps holds no endpoint
+
+    def ended(self) -> None:
+        self._threads -= 1
+        self._plan()
 
 
 class NoPool:

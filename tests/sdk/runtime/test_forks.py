@@ -286,6 +286,65 @@ parent_goes_on()
     assert lines[-1] == "parent goes on", lines
 
 
+def test_the_child_of_a_handler_has_workers_of_its_own(here: HereBroker) -> None:
+    """Other workers of the parent sleep, are busy and hold locks meanwhile. None of them is in the child."""
+    lines = run(
+        BLOCKING
+        + """
+def work(number):
+    own = ringback.Player(players, number).start()
+    own.register_client_callback("pid", lambda payload: os.getpid())
+    assert own.trigger_server_callback("echo", number).result() == number
+    told = threading.Event()
+    own.trigger_server_callback("echo").add_done_callback(lambda call: told.set())
+    assert told.wait(10)
+    own.close()
+server.register_server_callback("fork", lambda source, payload: forked(lambda: work(payload)))
+busy = [player.trigger_server_callback("later", number) for number in range(2)]
+assert [player.trigger_server_callback("fork", 20 + number).result() for number in range(5)] == [0] * 5
+go.set()
+assert [call.result() for call in busy] == [0, 1]
+parent_goes_on()
+""",
+        here,
+    )
+    assert lines == ["parent goes on"]
+
+
+def test_jobs_that_wait_run_in_the_parent_alone(here: HereBroker) -> None:
+    """The worker that has forked returns in the child, while another call waits for a worker."""
+    lines = run(
+        BLOCKING
+        + """
+ends, marks = os.pipe(), os.pipe()
+alone = ringback.Player(players, 8, workers=1).start()
+forks, waits = threading.Event(), threading.Event()
+def fork(payload):
+    forks.set()
+    waits.wait()
+    pid = os.fork()
+    if pid:
+        os.close(ends[1])
+        os.read(ends[0], 1)  # the child has ended
+    return pid
+alone.register_client_callback("fork", fork)
+alone.register_client_callback("mark", lambda payload: os.write(marks[1], b"m"))
+calls = [server.trigger_client_callback(key, 8) for key in ("fork", "mark")]
+assert forks.wait(10)
+while not alone._shell.jobs_waiting():
+    server.trigger_client_callback("name", 7).result()
+waits.set()
+for call in calls:
+    call.result()
+os.close(marks[1])
+assert os.read(marks[0], 10) == b"m"
+print("parent goes on")
+""",
+        here,
+    )
+    assert lines[-1] == "parent goes on", lines
+
+
 def test_an_allow_function_that_forks_and_returns_in_the_child(here: HereBroker) -> None:
     """The child is a copy of the I/O thread. It must not use the link."""
     lines = run(
