@@ -15,6 +15,9 @@ POLLIN = int(zmq.POLLIN)
 LOOK_S = 0.01
 """How often the poller looks at sockets that carry no frames while it stays awake. Not each time."""
 
+LONG_LOOK_S = 0.00002
+"""A look that takes longer than this was interrupted: another thread had the core meanwhile."""
+
 
 class Poller:
     """Waits for the sockets of a broker.
@@ -42,19 +45,21 @@ class Poller:
     def wait(self, wake_at: float) -> set[Any]:
         """Return the sockets that have something. Wait until a time of the monotonic clock at most."""
         poll, clock, wakefulness = zmq.zmq_poll, time.monotonic, self._wakefulness
-        now = clock()
-        was_awake = now < wakefulness.awake_until
+        began_at = now = clock()
+        shared_s = 0.0
         awake_until = min(wakefulness.awake_until, self._look_at, wake_at)
         while now < awake_until:
             found = poll(self._links, 0)
             if found:
-                wakefulness.paid()
+                wakefulness.was_awake(now - began_at, shared_s, met=True)
                 break
             os.sched_yield()
-            now = clock()
+            looked_at, now = now, clock()
+            if now - looked_at > LONG_LOOK_S:
+                shared_s += now - looked_at
         else:
-            if was_awake and now >= wakefulness.awake_until:
-                wakefulness.in_vain()
+            if began_at < wakefulness.awake_until <= now:
+                wakefulness.was_awake(now - began_at, shared_s, met=False)
             found = poll(self._all, max(0, round((wake_at - now) * 1000)))
             self._look_at = clock() + LOOK_S
         ready = {socket for socket, _ in found}

@@ -20,18 +20,21 @@ class Awake:
         self.now = 1000.0
         self.awake_s = 0.0
 
-    def frames(self, gaps_s: Iterator[float]) -> list[bool]:
-        """Let frames come, each so long after the one before. Return for which of them it was awake."""
+    def frames(self, gaps_s: Iterator[float], shared: float = 0.0) -> list[bool]:
+        """Let frames come, each so long after the one before. Return for which of them it was awake.
+
+        Args:
+            shared: the share of its time awake that others have the core.
+        """
         met = []
         for gap_s in gaps_s:
             left_s = max(0.0, self.of.awake_until - self.now)
             met.append(gap_s < left_s)
-            self.awake_s += min(gap_s, left_s)
+            awake_s = min(gap_s, left_s)
+            self.awake_s += awake_s
             self.now += gap_s
-            if met[-1]:
-                self.of.paid()
-            elif left_s:
-                self.of.in_vain()
+            if awake_s:
+                self.of.was_awake(awake_s, shared * awake_s, met[-1])
             self.of.came(self.now, SPIN_S)
         return met
 
@@ -65,3 +68,18 @@ def test_one_late_frame_changes_little() -> None:
     broker = Awake()
     met = broker.frames(islice(cycle([0.00009] * 20 + [0.002]), 2100))
     assert sum(met) > 0.8 * len(met)
+
+
+def test_it_sleeps_while_others_need_the_core() -> None:
+    broker = Awake()
+    gaps_s = [0.00009] * 10_000
+    broker.frames(iter(gaps_s), shared=0.6)
+    assert 0 < broker.awake_s < 0.05 * sum(gaps_s)
+    met = broker.frames(iter(gaps_s), shared=0.1)
+    assert all(met[len(met) // 2 :])
+
+
+def test_it_stays_awake_while_others_need_the_core_now_and_then() -> None:
+    broker = Awake()
+    met = broker.frames(iter([0.00009] * 1000), shared=0.2)
+    assert all(met[2:])
