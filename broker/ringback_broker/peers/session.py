@@ -194,6 +194,7 @@ class Session:
         given_back: of a server that retires: node, ID part and link number of each reply that came back from
             another node, and that it may not have seen: no PONG went to it since.
         sends_large: whether its latest frame was a large one.
+        due_at: when the leases check it again, on the monotonic clock; it is never later than it has to be.
         ended: it has left the roster. No frame is routed to it any more.
     """
 
@@ -227,6 +228,7 @@ class Session:
     backlog: deque[tuple[bytes, bytes]] = field(default_factory=deque)
     given_back: dict[tuple[Session, bytes, int], None] = field(default_factory=dict)
     sends_large: bool = False
+    due_at: float = 0.0
     ended: bool = False
 
     @property

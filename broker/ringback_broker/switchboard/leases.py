@@ -32,19 +32,25 @@ class Leases:
         if now - self._ticked_at > STALLED_S:
             self._heartbeats_from = now + STALLED_S
         self._ticked_at = now
-        check_heartbeats = now >= self._heartbeats_from
-        oldest = now - self._lease_s
         for session in self._roster.sessions():
-            rights, presence = session.rights, session.presence
-            if session.exhausted and self._windows.is_stuck(session, now):
-                self._endings.too_slow(session, f"the {self._windows.unread(session)} bytes on their way")
-            elif rights.ends_at <= now:
-                self._endings.refuse(session, RejectCode.TOKEN_EXPIRED, "the token has expired")
-            elif session.last_seen < oldest:
-                reason = f"nothing came for {self._lease_s:g} s"
-                self._endings.refuse(session, RejectCode.LEASE_EXPIRED, reason)
-            elif check_heartbeats and presence.heartbeat_ms and now >= presence.check_at:
+            if session.due_at <= now or session.exhausted:  # for most, this is all
+                self._check(session, now)
+
+    def _check(self, session: Session, now: float) -> None:
+        """Mark a session if it ends now, or find out when to check it again."""
+        rights, presence = session.rights, session.presence
+        silent_at = session.last_seen + self._lease_s
+        if session.exhausted and self._windows.is_stuck(session, now):
+            self._endings.too_slow(session, f"the {self._windows.unread(session)} bytes on their way")
+        elif rights.ends_at <= now:
+            self._endings.refuse(session, RejectCode.TOKEN_EXPIRED, "the token has expired")
+        elif silent_at < now:
+            reason = f"nothing came for {self._lease_s:g} s"
+            self._endings.refuse(session, RejectCode.LEASE_EXPIRED, reason)
+        else:
+            if presence.heartbeat_ms and now >= max(presence.check_at, self._heartbeats_from):
                 self._check_heartbeat(session, now, HEARTBEATS_MISSED * presence.heartbeat_ms / 1000)
+            session.due_at = min(rights.ends_at, silent_at, max(presence.check_at, self._heartbeats_from))
 
     def _check_heartbeat(self, session: Session, now: float, limit_s: float) -> None:
         """Refuse a player whose connection carries no heartbeat, or find out when to check again."""
