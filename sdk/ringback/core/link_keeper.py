@@ -107,6 +107,7 @@ class LinkKeeper:
         self._refusal: LinkError | None = None
         self._last_refusal: LinkError | None = None
         self._announced = False
+        self._may_have_left_session = False
 
     @property
     def broker(self) -> str:
@@ -142,6 +143,7 @@ class LinkKeeper:
         self._has_left = self.retiring = False
         self._last_problem, self._refusal, self._last_refusal = "", None, None
         self._looking = self._fetching = self._found = False
+        self._may_have_left_session = False
         self._round.end()
         self._round.stay()
         self.link_state.start(now)
@@ -241,6 +243,8 @@ class LinkKeeper:
         if self.link_state.state is None:
             return
         for_good = for_good or self.retiring
+        if refusal is None and self.link_state.may_be_welcome:
+            self._may_have_left_session = True
         self._shell.close_link()
         self._refusal = refusal or self._refusal
         self._round.failed(why)
@@ -280,6 +284,8 @@ class LinkKeeper:
         if reject.code is RejectCode.ID_TAKEN and not self._named_itself:
             self.player_id = None  # the broker chose the ID; another one will do
             again = True
+        elif reject.code is RejectCode.ID_TAKEN and self._may_have_left_session:
+            again = True  # this player itself may be the other one, until the broker notices that it is gone
         if reject.code is RejectCode.HEARTBEAT_TOO_SHORT and reject.heartbeat_ms:
             again = self.heartbeat_ms < reject.heartbeat_ms <= 1000 * MAX_HEARTBEAT_S
             if again:  # keep the new interval: the old one would be refused again

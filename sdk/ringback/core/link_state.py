@@ -66,6 +66,11 @@ class LinkState:
         """Whether the broker has welcomed this link, and it stands."""
         return self.state in _UP
 
+    @property
+    def may_be_welcome(self) -> bool:
+        """Whether the broker may have welcomed this link, although nothing of that has come."""
+        return self.state is SessionState.GREETING and self._answered
+
     def start(self, now: float) -> None:
         """Begin anew: a link is to be opened at once."""
         self.closed = False
@@ -96,7 +101,7 @@ class LinkState:
 
     def gave_up(self) -> None:
         """Take note that the other end was silent for too long."""
-        if self.state is SessionState.GREETING and self._answered:
+        if self.may_be_welcome:
             self._silences = min(self._silences + 1, MAX_SILENCES)
 
     def accept(self, frame_type: int, now: float) -> bool:

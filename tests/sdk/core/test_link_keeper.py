@@ -279,6 +279,45 @@ def test_an_id_of_its_own_is_kept() -> None:
         player.told(reject(RejectCode.ID_TAKEN))
 
 
+def test_a_start_waits_for_the_end_of_a_session_that_it_may_have_left_behind() -> None:
+    player = Desk(Role.PLAYER, player_id="ann")
+    player.core.start(player.clock.now, 30.0)
+    player.core.link_answered()
+    player.wait(WELCOME_WITHIN_S)  # the broker is late: its WELCOME goes to nobody
+    player.wait(LONGEST_DELAY_S)
+    player.told(reject(RejectCode.ID_TAKEN))
+    player.wait(LONGEST_DELAY_S)
+    player.told(reject(RejectCode.ID_TAKEN))
+    assert player.shell.starts == []
+    player.wait(LONGEST_DELAY_S)
+    player.welcome()
+    assert player.shell.starts == [None] and player.core.player_id == "ann"
+
+
+def test_a_start_fails_if_the_id_stays_taken() -> None:
+    player = Desk(Role.PLAYER, player_id="ann")
+    player.core.start(player.clock.now, 10.0)
+    player.core.link_answered()
+    player.core.link_lost(player.clock.now, "cut")
+    while not player.shell.starts:
+        if player.shell.link_open:
+            player.told(reject(RejectCode.ID_TAKEN))
+        player.wait(0.1)
+    assert player.shell.opened > 2
+    [raised] = player.shell.starts
+    assert type(raised) is IDTaken
+
+
+def test_an_id_is_taken_by_another_one_if_no_session_can_be_left() -> None:
+    player = Desk(Role.PLAYER, player_id="ann")
+    player.core.start(player.clock.now, 10.0)
+    player.core.link_lost(player.clock.now, "the connection was refused")  # no broker ever answered
+    player.wait(FIRST_DELAY_S)
+    player.told(reject(RejectCode.ID_TAKEN))
+    [raised] = player.shell.starts
+    assert type(raised) is IDTaken
+
+
 # -- a lost link
 
 
