@@ -52,8 +52,6 @@ class AsyncioShell(AsyncioHandlers):
         self._context = call_context.clean_context()
         self._runnable = []
         self._reports.clear()
-        # An earlier loop may have ended too early to reset these two.
-        self._flush_wanted = self._read_wanted = False
         self._begin()
         try:
             self.endpoint.start(time.monotonic(), timeout_s)

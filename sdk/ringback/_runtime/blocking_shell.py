@@ -77,7 +77,6 @@ class BlockingShell(BlockingHandlers):
             raise UsageError(f"this endpoint was closed, and has not left yet: {_BLOCKED}")
         self._new_pool()
         self._started = SimpleQueue()  # an earlier start may have left an outcome in the old queue
-        self._flush_wanted = self._read_wanted = False
         self._context = call_context.clean_context()
         self._steps = self._context.copy()
         try:

@@ -39,6 +39,11 @@ class LinkSteps(ShellBase):
         self._read_wanted = False
         self._burst = 1
 
+    def _begin(self) -> None:
+        # What ran the steps before may have ended too early to reset these two.
+        self._flush_wanted = self._read_wanted = False
+        super()._begin()
+
     # -- what a face adds
 
     @abstractmethod
