@@ -23,6 +23,9 @@ from ringback._runtime.resolver import Found
 from ringback._runtime.waiter import GoesOn
 from ringback.errors import UsageError
 
+LEAST_EARLY = 24
+"""The fewest calls that are worth a message of their own before a step ends (docs/decisions/0072)."""
+
 
 class AsyncioShell(AsyncioHandlers):
     """The readers on the loop, and the timer. What they read runs as `AsyncioHandlers` says.
@@ -194,12 +197,29 @@ class AsyncioShell(AsyncioHandlers):
 
     def _go_on(self) -> None:
         woken = self._woken
+        # Each task is likely to call again. Half of all calls in flight leave as soon as they are there: so
+        # the other side works on them while this side goes on.
+        half = (len(woken) + self.endpoint.pending) // 2
+        left = len(woken) - half if half >= LEAST_EARLY else 0
         try:
             while woken:
                 woken.popleft().go_on()
+                if len(woken) == left > 0:
+                    left = 0
+                    self._send_early()
         finally:
             if woken:  # Ctrl-C or sys.exit() in one task: the others go on in the next round
                 self._loop.call_soon(self._go_on)
+
+    def _send_early(self) -> None:
+        """Send what the tasks have triggered so far."""
+        if not self.running:
+            return
+        try:
+            self.endpoint.flush_early(time.monotonic())
+        except BaseException as error:
+            self.contain("sending", error)
+        self.want_flush()  # `_settle` has to look: a send may swallow the edge that reports a message
 
     # -- effects of the core
 

@@ -60,6 +60,7 @@ class Endpoint:
         due_at: return when `tick` has something to do next; see `Steps.due_at`.
         tick: do what is due; see `Steps.tick`.
         flush: send what waits; see `Steps.flush`.
+        flush_early: send what waits before a step ends; see `Steps.flush_early`.
         reply: send the reply of a handler; see `CallsIn.reply`.
         report: send what a handler reports of its progress; see `CallsIn.report`.
         cancel: end a call because its caller says so; see `CallsOut.cancel`.
@@ -147,6 +148,7 @@ class Endpoint:
         # Bound once, not forwarded and not looked up: each of these is used for every call.
         self.receive = self._receiver.receive
         self.due_at, self.tick, self.flush = steps.due_at, steps.tick, steps.flush
+        self.flush_early = steps.flush_early
         self.reply = calls_in.reply
         self.report = calls_in.report
         self.cancel = calls_out.cancel
@@ -171,6 +173,11 @@ class Endpoint:
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint, and the link stands."""
         return self._link_state.up
+
+    @property
+    def pending(self) -> int:
+        """How many calls of this endpoint wait for a reply."""
+        return self._calls_out.pending
 
     @property
     def broker(self) -> str:

@@ -39,6 +39,11 @@ class Outbox:
         """Whether nothing waits."""
         return not self._waiting and not self._control
 
+    @property
+    def is_for_one_peer(self) -> bool:
+        """Whether envelopes wait, and all of them for the same peer behind the link."""
+        return len(self._waiting) == 1 and not next(iter(self._waiting)).local
+
     # -- what goes in
 
     def add(self, peer: Peer, envelope: bytes) -> None:

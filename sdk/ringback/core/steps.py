@@ -120,6 +120,15 @@ class Steps:
             return True
         return self._leave_if_done(now)
 
+    def flush_early(self, now: float) -> None:
+        """Send what waits before the end of a step, if all of it is for one peer behind the link.
+
+        What is for many peers waits: the fewer messages, the better. `flush` follows, and does all else.
+        """
+        if self._outbox.is_for_one_peer:
+            self._state.now = now
+            self._outbox.flush()
+
     def _leave_if_done(self, now: float) -> bool:
         """Leave the broker if it stops, or if this server has handed over, once nothing is in flight.
 

@@ -37,6 +37,36 @@ def test_queued_envelopes_leave_in_one_frame(player: Desk) -> None:
     assert player.shell.flushes_wanted == wanted + 2
 
 
+def test_what_is_for_one_peer_may_leave_early(player: Desk) -> None:
+    player.core.flush_early(player.clock.now)
+    assert player.shell.sent == []
+    player.call()
+    player.core.flush_early(player.clock.now)
+    assert ids(player) == [[1]]
+    player.call()
+    assert player.flush() and ids(player) == [[2]]
+
+
+def test_what_is_for_many_peers_leaves_at_the_end_of_a_step() -> None:
+    server = Desk(Role.SERVER)
+    server.connect()
+    server.call(7)
+    server.call(8)
+    server.core.flush_early(server.clock.now)
+    assert server.shell.sent == []
+    assert server.flush() and len(server.bodies()) == 2
+
+
+def test_calls_to_oneself_wait_for_the_end_of_a_step() -> None:
+    server = Desk(Role.SERVER)
+    server.connect()
+    server.call(7, kind=None)
+    server.core.flush_early(server.clock.now)
+    assert server.handle() == []
+    server.flush()
+    assert len(server.handle()) == 1
+
+
 def test_a_frame_per_route() -> None:
     server = Desk(Role.SERVER)
     server.connect()

@@ -13,6 +13,7 @@ from support.faces import HereBroker
 from support.harness import PATIENCE_S
 
 from ringback import CallTimeout
+from ringback._runtime.asyncio_shell import LEAST_EARLY
 from ringback.aio import Player, Server
 
 
@@ -138,6 +139,82 @@ def test_a_call_that_a_task_triggers_as_it_goes_on_leaves_at_once(here: HereBrok
         async with Pair(here) as pair:
             for number in range(200):
                 assert await pair.player.trigger_server_callback("echo", number) == number
+
+    run(scene())
+
+
+def test_half_of_the_next_calls_leave_before_the_others_are_triggered(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            count, went_on, all_went_on = 2 * (LEAST_EARLY + 6), 0, asyncio.Event()
+
+            async def call_twice(number: int) -> int:
+                nonlocal went_on
+                await pair.wait(number)
+                went_on += 1
+                if went_on == count:
+                    all_went_on.set()
+                return await pair.wait(number)
+
+            tasks = [asyncio.create_task(call_twice(number)) for number in range(count)]
+            while len(pair.held) < count:
+                await pair.player.trigger_server_callback("echo")
+            link: Any = pair.player._shell._link
+            send, sent_after = link.send, []
+
+            def noted(id_part: bytes, frame: bytes) -> bool:
+                sent_after.append(went_on)
+                return bool(send(id_part, frame))
+
+            link.send = noted
+            pair.release()
+            pair.held.clear()
+            await all_went_on.wait()
+            while len(pair.held) < count:
+                await pair.player.trigger_server_callback("echo")
+            assert sent_after[0] == count // 2 and set(sent_after[1:]) == {count}
+            pair.release()
+            assert await asyncio.gather(*tasks) == list(range(count))
+
+    run(scene())
+
+
+def test_a_server_may_call_itself_in_many_tasks_that_go_on(here: HereBroker) -> None:
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            count = 2 * (LEAST_EARLY + 6)
+            pair.player.register_client_callback("hold", lambda payload, cb: pair.held.append(cb))
+
+            async def wait_and_call(number: int) -> int:
+                assert await pair.server.trigger_client_callback("hold", 7, number) == number
+                return int(await pair.server.trigger_callback("echo", 7, number))
+
+            tasks = [asyncio.create_task(wait_and_call(number)) for number in range(count)]
+            while len(pair.held) < count:
+                await pair.player.trigger_server_callback("echo")
+            pair.release()
+            assert await asyncio.gather(*tasks) == list(range(count))
+
+    run(scene())
+
+
+def test_tasks_that_go_on_after_a_time_out_may_call_again(here: HereBroker) -> None:
+    """They go on outside of a step that reads. What comes meanwhile is read all the same."""
+
+    async def scene() -> None:
+        async with Pair(here) as pair:
+            count = 2 * LEAST_EARLY
+
+            async def wait_and_call(number: int) -> int:
+                with pytest.raises(CallTimeout):
+                    await pair.player.trigger_server_callback("hold", timeout=0.3)
+                if number < LEAST_EARLY:
+                    return int(await pair.player.trigger_server_callback("echo", number))
+                return number
+
+            for _ in range(3):
+                calls = (wait_and_call(number) for number in range(count))
+                assert await asyncio.gather(*calls) == list(range(count))
 
     run(scene())
 
