@@ -49,10 +49,15 @@ class Pool(Jobs):
         """Keep no threads for this pool any more. Jobs run all the same, also later ones."""
         if self._open:
             self._open = False
-            workers.keep(-self._size)
+            if self._process == workers.process:  # a forked child keeps none for it
+                workers.keep(-self._size)
 
     def submit(self, context: Context, function: Callable[[*Ts], Any], *arguments: *Ts) -> None:
         """Run a function in a worker, soon, in a context of its own: a worker runs the jobs of many."""
+        if self._process != workers.process:  # a forked child, and a call of an endpoint closed before
+            job = context, function, arguments
+            threading.Thread(target=self.run, args=(job,), name="ringback-worker", daemon=True).start()
+            return
         with workers.lock:
             self._jobs.append((context, function, arguments))
             self._plan()
@@ -76,11 +81,13 @@ class Pool(Jobs):
                 self._waiting -= 1
 
     def _plan(self) -> None:
-        """Make a job ready if one waits and may run. A change of one count makes room for one job at most."""
-        busy = self._threads - self._waiting
-        if len(self._jobs) <= self._ready or busy >= self._size or self._threads >= self._max_threads:
-            return
-        if self._process == workers.process:  # else this is a forked child, and the parent runs the job
+        """Make the jobs ready that wait and may run."""
+        while (
+            len(self._jobs) > self._ready
+            and self._threads - self._waiting < self._size
+            and self._threads < self._max_threads
+            and self._process == workers.process  # else this is a forked child, and the parent runs the job
+        ):
             self._threads += 1
             self._ready += 1
             workers.ready.append(self)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -83,12 +84,12 @@ class WorkerThreads:
                 self._sleeping.pop().release()
                 self._called = True  # not before: after Ctrl-C in between, no thread would ever be called
                 return
-            self._called = True
             pool = self.ready[0]
         self._start(pool)
 
     def _start(self, pool: Jobs) -> None:
         try:
+            self._called = True  # not before: Ctrl-C in between would leave it so. At worst, two threads come
             threading.Thread(target=self._work, name="ringback-worker", daemon=True).start()
         except RuntimeError as error:  # the existing threads take the job
             self._called = False
@@ -122,7 +123,8 @@ class WorkerThreads:
                 bell.acquire()
                 called = True
             else:
-                self.call()
+                with suppress(BaseException):  # the job runs all the same, and the next one calls again
+                    self.call()
                 pool.run(job)
 
 

@@ -143,7 +143,6 @@ class LinkKeeper:
         self._has_left = self.retiring = False
         self._last_problem, self._refusal, self._last_refusal = "", None, None
         self._looking = self._fetching = self._found = False
-        self._may_have_left_session = False
         self._round.end()
         self._round.stay()
         self.link_state.start(now)
@@ -226,6 +225,7 @@ class LinkKeeper:
             self._shell.warn(text, self.broker)
         self._last_problem, self._refusal = "", None
         self._announced = True
+        self._may_have_left_session = False
         self.player_id = welcome.player_id
         self.ticket = welcome.ticket or b""
         self.node = welcome.node
@@ -243,9 +243,7 @@ class LinkKeeper:
         if self.link_state.state is None:
             return
         for_good = for_good or self.retiring
-        if refusal is None and self.link_state.may_be_welcome:
-            self._may_have_left_session = True
-        self._shell.close_link()
+        self._close_link()
         self._refusal = refusal or self._refusal
         self._round.failed(why)
         if more := self._round.more:
@@ -333,9 +331,14 @@ class LinkKeeper:
 
     def _end(self, why: str) -> None:
         if self.link_state.state is not None:
-            self._shell.close_link()
+            self._close_link()
         self.link_state.close()
         self._drop_peers(why, True)
+
+    def _close_link(self) -> None:
+        if self.link_state.may_be_welcome:
+            self._may_have_left_session = True
+        self._shell.close_link()
 
     def _started(self, error: Exception | None) -> None:
         self.start_by = None

@@ -308,6 +308,24 @@ def test_a_start_fails_if_the_id_stays_taken() -> None:
     assert type(raised) is IDTaken
 
 
+def test_a_session_may_be_left_of_the_start_before() -> None:
+    player = Desk(Role.PLAYER, player_id="ann")
+    player.core.start(player.clock.now, 3.0)
+    player.core.link_answered()
+    player.wait(3.0)
+    assert isinstance(player.shell.starts.pop(), BrokerUnreachable)
+    player.core.start(player.clock.now, 10.0)
+    player.told(reject(RejectCode.ID_TAKEN))
+    assert player.shell.starts == []
+    player.wait(LONGEST_DELAY_S)
+    player.welcome()
+    assert player.shell.starts == [None]
+    player.core.close()
+    player.core.start(player.clock.now, 10.0)
+    player.told(reject(RejectCode.ID_TAKEN))  # BYE has ended that session
+    assert isinstance(player.shell.starts.pop(), IDTaken)
+
+
 def test_an_id_is_taken_by_another_one_if_no_session_can_be_left() -> None:
     player = Desk(Role.PLAYER, player_id="ann")
     player.core.start(player.clock.now, 10.0)

@@ -417,3 +417,24 @@ parent_goes_on()
         here,
     )
     assert lines == ["parent goes on"]
+
+
+def test_a_done_callback_of_a_call_of_a_closed_endpoint_runs_in_the_child(here: HereBroker) -> None:
+    lines = run(
+        BLOCKING
+        + """
+call = player.trigger_server_callback("echo", 5)
+assert call.result() == 5
+player.close()
+
+def work():
+    told = threading.Event()
+    call.add_done_callback(lambda ended: told.set())
+    assert told.wait(10)
+    print("told", flush=True)
+
+assert forked(work) == 0
+""",
+        here,
+    )
+    assert "told" in lines

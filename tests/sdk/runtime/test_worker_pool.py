@@ -362,6 +362,24 @@ def test_a_thread_that_cannot_start(
     assert runs(pool) and done.is_set()
 
 
+def test_a_job_runs_although_no_thread_can_be_called_for_the_next_one(
+    threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, done = new_pool(1, 1), threading.Event()
+    call = threads.call
+
+    def fail_in_a_worker() -> None:
+        if threading.current_thread().name == "ringback-worker":
+            raise MemoryError
+        call()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threads, "call", fail_in_a_worker)
+        pool.submit(Context(), done.set)
+        assert done.wait(PATIENCE_S)
+    assert runs(pool)
+
+
 def test_a_job_that_fails_does_not_end_its_thread(caplog: pytest.LogCaptureFixture) -> None:
     pool = new_pool(1, 1)
     for failure in (ValueError, SystemExit):
