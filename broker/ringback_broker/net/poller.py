@@ -16,7 +16,8 @@ LOOK_S = 0.01
 """How often the poller looks at sockets that carry no frames while it stays awake. Not each time."""
 
 LONG_LOOK_S = 0.00002
-"""A look that takes longer than this was interrupted: another thread had the core meanwhile."""
+"""A look that takes longer than this, and than four times the shortest one, was interrupted: another thread
+had the core meanwhile."""
 
 
 class Poller:
@@ -41,6 +42,7 @@ class Poller:
         self.spin_s = spin_s
         self._wakefulness = Wakefulness()
         self._look_at = 0.0
+        self._long_look_s = self._shortest_look_s = 1.0
 
     def wait(self, wake_at: float) -> set[Any]:
         """Return the sockets that have something. Wait until a time of the monotonic clock at most."""
@@ -55,8 +57,12 @@ class Poller:
                 break
             os.sched_yield()
             looked_at, now = now, clock()
-            if now - looked_at > LONG_LOOK_S:
-                shared_s += now - looked_at
+            look_s = now - looked_at
+            if look_s > self._long_look_s:
+                shared_s += look_s
+            elif look_s < self._shortest_look_s:
+                self._shortest_look_s = look_s
+                self._long_look_s = max(LONG_LOOK_S, 4 * look_s)
         else:
             if began_at < wakefulness.awake_until <= now:
                 wakefulness.was_awake(now - began_at, shared_s, met=False)
