@@ -199,7 +199,7 @@ SCENARIOS = {
             Column("broker MiB", "broker_mib"),
             Column("KiB a player", "kib_a_player", 1),
             Column("broker CPU %", "idle_percent", 1),
-            Column("lost links", "lost", over=max),
+            Column("down at the end", "lost", over=max),
         ),
         (),
         IDLE_ROUNDS,
