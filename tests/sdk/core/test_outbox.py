@@ -42,7 +42,7 @@ def test_what_is_for_one_peer_may_leave_early(player: Desk) -> None:
     assert player.shell.sent == []
     player.call()
     player.core.flush_early(player.clock.now)
-    assert ids(player) == [[1]]
+    assert ids(player) == [[1]] and player.core.pending == 1
     player.call()
     assert player.flush() and ids(player) == [[2]]
 
