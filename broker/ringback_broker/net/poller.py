@@ -69,6 +69,6 @@ class Poller:
             found = poll(self._all, max(0, round((wake_at - now) * 1000)))
             self._look_at = clock() + LOOK_S
         ready = {socket for socket, _ in found}
-        if not self._carriers.isdisjoint(ready):
-            wakefulness.came(clock(), self.spin_s)
+        if came := len(self._carriers & ready):
+            wakefulness.came(clock(), self.spin_s, came > 1)
         return ready

@@ -8,6 +8,9 @@ MOST_RESTS = 63
 MOST_SHARED = 0.5
 """The share of the time awake for which others may have the core. Above that, the endpoints wait."""
 
+ALONE = 100
+"""Frames that came one by one, one after another, are those of calls that come one by one."""
+
 MEMORY_S = 0.03
 """That share is of about so much time awake."""
 
@@ -15,9 +18,10 @@ MEMORY_S = 0.03
 class Wakefulness:
     """Learns whether staying awake pays.
 
-    It pays if the next frame comes meanwhile, and if nobody else needs the core. A call that comes alone has
-    a frame soon after another too: its reply, and then nothing comes. So after each time in vain, the broker
-    passes over twice as many chances before it tries again. Each time that it pays, that number is halved.
+    It pays if the next frame comes meanwhile. With several calls in flight, nobody else may need the core
+    either. A call that comes alone has a frame soon after another too: its reply, and then nothing comes. So
+    after each time in vain, the broker passes over twice as many chances before it tries again. Each time
+    that it pays, that number is halved.
 
     Attributes:
         awake_until: until when to stay awake, on the monotonic clock, in seconds.
@@ -29,9 +33,15 @@ class Wakefulness:
         self._rests = 0
         self._rests_left = 0
         self._awake_s = self._shared_s = 0.0
+        self._alone = 0
 
-    def came(self, now: float, spin_s: float) -> None:
-        """Take note of frames. They are worth staying awake for if they come soon after others."""
+    def came(self, now: float, spin_s: float, several: bool) -> None:
+        """Take note of frames. They are worth staying awake for if they come soon after others.
+
+        Args:
+            several: whether frames came from more than one side at a time.
+        """
+        self._alone = 0 if several else self._alone + 1
         if now - self._came_at < spin_s:
             if self._rests_left:
                 self._rests_left -= 1
@@ -49,7 +59,7 @@ class Wakefulness:
         """
         self._awake_s += awake_s
         self._shared_s += shared_s
-        pays = met and self._shared_s <= MOST_SHARED * self._awake_s
+        pays = met and (self._alone > ALONE or self._shared_s <= MOST_SHARED * self._awake_s)
         if self._awake_s > MEMORY_S:
             self._awake_s, self._shared_s = self._awake_s / 2, self._shared_s / 2
         self._rests = self._rests // 2 if pays else min(2 * self._rests + 1, MOST_RESTS)

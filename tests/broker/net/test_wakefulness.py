@@ -7,18 +7,23 @@ from itertools import cycle, islice
 
 import pytest
 
-from ringback_broker.net.wakefulness import MOST_RESTS, Wakefulness
+from ringback_broker.net.wakefulness import ALONE, MOST_RESTS, Wakefulness
 
 SPIN_S = 0.0005
 
 
 class Awake:
-    """A broker to which frames come, as its poller tells it. It counts how long it stays awake."""
+    """A broker to which frames come, as its poller tells it. It counts how long it stays awake.
 
-    def __init__(self) -> None:
+    Args:
+        several: whether frames come from more than one side at a time.
+    """
+
+    def __init__(self, several: bool = False) -> None:
         self.of = Wakefulness()
         self.now = 1000.0
         self.awake_s = 0.0
+        self.several = several
 
     def frames(self, gaps_s: Iterator[float], shared: float = 0.0) -> list[bool]:
         """Let frames come, each so long after the one before. Return for which of them it was awake.
@@ -35,7 +40,7 @@ class Awake:
             self.now += gap_s
             if awake_s:
                 self.of.was_awake(awake_s, shared * awake_s, met[-1])
-            self.of.came(self.now, SPIN_S)
+            self.of.came(self.now, SPIN_S, self.several)
         return met
 
 
@@ -71,7 +76,7 @@ def test_one_late_frame_changes_little() -> None:
 
 
 def test_it_sleeps_while_others_need_the_core() -> None:
-    broker = Awake()
+    broker = Awake(several=True)
     gaps_s = [0.00009] * 10_000
     broker.frames(iter(gaps_s), shared=0.6)
     assert 0 < broker.awake_s < 0.05 * sum(gaps_s)
@@ -79,7 +84,13 @@ def test_it_sleeps_while_others_need_the_core() -> None:
     assert all(met[len(met) // 2 :])
 
 
-def test_it_stays_awake_while_others_need_the_core_now_and_then() -> None:
+def test_it_stays_awake_for_calls_one_by_one_although_others_need_the_core() -> None:
     broker = Awake()
+    broker.frames(iter([0.00009] * 2 * ALONE), shared=0.6)
+    assert all(broker.frames(iter([0.00009] * 1000), shared=0.6)[2 * MOST_RESTS :])
+
+
+def test_it_stays_awake_while_others_need_the_core_now_and_then() -> None:
+    broker = Awake(several=True)
     met = broker.frames(iter([0.00009] * 1000), shared=0.2)
     assert all(met[2:])
