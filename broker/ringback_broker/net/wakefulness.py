@@ -8,11 +8,11 @@ MOST_RESTS = 63
 MOST_SHARED = 0.5
 """The share of the time awake for which others may have the core. Above that, the endpoints wait."""
 
-ALONE = 100
-"""Frames that came one by one, one after another, are those of calls that come one by one."""
-
 MEMORY_S = 0.03
 """That share is of about so much time awake."""
+
+ALONE = 100
+"""After more frames than this in a row that came one at a time, calls are taken to come one by one."""
 
 
 class Wakefulness:
