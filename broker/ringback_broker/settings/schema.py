@@ -181,7 +181,9 @@ class BrokerSettings:
     ] = None
     node_lease: Annotated[
         float,
-        Kind("SECONDS", "a number of seconds from 12 to 600", {"minimum": 12, "maximum": 600}),
+        # A node that was stopped for less than its lease passes on what waited in it. Handlers' sides know a
+        # call that has also come another way for 120 s (`REMEMBER_S`).
+        Kind("SECONDS", "a number of seconds from 12 to 120", {"minimum": 12, "maximum": 120}),
         About("What a broker owns in its realm, others may take when it was silent for this long."),
     ] = 15.0
     nats_credentials: Annotated[

@@ -102,9 +102,21 @@ class _Retried:
         sent: how many tries there were.
         failed: how many tries failed, or could not be made.
         error: the error that says most about whether the handler ran, of all tries so far.
+        header: the header of the first try that may still be under way; b"" for the broker.
     """
 
-    __slots__ = ("call", "current", "due_at", "encoded", "error", "failed", "sent", "tried_at", "tries")
+    __slots__ = (
+        "call",
+        "current",
+        "due_at",
+        "encoded",
+        "error",
+        "failed",
+        "header",
+        "sent",
+        "tried_at",
+        "tries",
+    )
 
     def __init__(self, call: PendingCall, encoded: EncodedCall, tries: Tries) -> None:
         self.call = call
@@ -116,6 +128,7 @@ class _Retried:
         self.sent = 0
         self.failed = 0
         self.error: CallbackError | None = None
+        self.header = b""
 
     @property
     def may_have_run(self) -> bool:
@@ -220,6 +233,8 @@ class Retries:
             return
         retried.tried_at = now
         again = retried.may_have_run
+        if not again:
+            retried.header = self._header(encoded)
         current = _Try(tries.next_id(), retried, now, self._ended)
         envelope = self._envelope(retried, current, now)
         if len(envelope) > self._limits.max_call_bytes:
@@ -251,6 +266,14 @@ class Retries:
         payload = pack_repeat(key, token, age_ms, encoded.payload)
         return build_call(current.id, REPEAT_KEY, payload, budget, encoded.context)
 
+    def _header(self, encoded: EncodedCall) -> bytes:
+        """Return the header of a try that leaves now. An operator has another one on each link.
+
+        To the broker, it is then somebody else. A try on its earlier link may wait in a node that is stopped,
+        and arrive last. So the handler's side must go on remembering a call with tries on several links.
+        """
+        return b"" if encoded.kind is None else self._state.headers[encoded.kind]
+
     # -- its end
 
     def _ended(self, current: _Try, results: tuple[Any, ...], error: CallbackError | None) -> None:
@@ -260,8 +283,9 @@ class Retries:
             return
         if current.route is not None:
             retried.call.route = current.route
-        if error is None or error.executed == "yes":
-            self._receipts.add(retried.encoded.kind, retried.encoded.encoded_id, current.id)
+        encoded = retried.encoded
+        if (error is None or error.executed == "yes") and retried.header == self._header(encoded):
+            self._receipts.add(encoded.kind, encoded.encoded_id, current.id)
         if error is None:
             self._settle(retried, results, None)
         else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ringback.core.remembered_calls import REMEMBER_S
 from ringback_broker.settings.schema import SETTINGS, BrokerSettings, InvalidSetting, json_schema
 
 
@@ -63,7 +64,7 @@ def test_settings_have_sound_defaults() -> None:
         ({"realm": "a.b"}, "realm: 1 to 64 letters, digits, - and _ are allowed, not 'a.b'"),
         ({"realm": "x" * 65}, "realm: 1 to 64 letters"),
         ({"cluster": "nats://h", "node": "a>"}, "node: 1 to 64 letters, digits, - and _ are allowed"),
-        ({"cluster": "nats://h", "node_lease": 11}, "node_lease: a number of seconds from 12 to 600"),
+        ({"cluster": "nats://h", "node_lease": 11}, "node_lease: a number of seconds from 12 to 120"),
         ({"node": "a"}, "node: it needs cluster"),
         ({"nats_ca": "a"}, "nats_ca: it needs cluster"),
         ({"nats_credentials": "a"}, "nats_credentials: it needs cluster"),
@@ -75,6 +76,12 @@ def test_settings_have_sound_defaults() -> None:
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSetting, match=message):
         BrokerSettings(**settings)
+
+
+def test_handlers_sides_remember_calls_for_as_long_as_a_node_may_hold_them_back() -> None:
+    BrokerSettings(cluster="nats://h", node_lease=REMEMBER_S)
+    with pytest.raises(InvalidSetting, match="node_lease: a number of seconds from 12 to 120"):
+        BrokerSettings(cluster="nats://h", node_lease=REMEMBER_S + 1)
 
 
 def test_addresses_of_nats_have_a_normal_form() -> None:

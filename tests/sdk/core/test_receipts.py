@@ -15,6 +15,7 @@ from ringback.protocol.envelopes import CALL, CANCEL, Encoder
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
+from ringback.protocol.repeats import REPEAT_KEY
 
 write = Encoder(Limits())
 
@@ -97,6 +98,51 @@ def test_without_a_link_receipts_are_dropped(player: Desk) -> None:
     player.shell.take_sent()
     player.wait(2 * LATER_S)
     assert [envelope for envelope in sent(player) if envelope[0] == CANCEL] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "links", "told"),
+    [(Role.PLAYER, (0, 0), True), (Role.OPERATOR, (3, 4), False)],
+    ids=["to the broker, a player stays who it is", "an operator becomes somebody else"],
+)
+def test_the_receipt_of_a_repeat_must_be_the_last_of_its_call(
+    role: Role, links: tuple[int, int], told: bool
+) -> None:
+    """The broker drops what comes late from an earlier link of a player, and passes on that of an operator.
+
+    A node that is stopped passes it on when it goes on, after the receipt, and the handler would run again.
+    """
+    caller = connected(role, random=lambda: 1.0, link=links[0])
+    to = None if role is Role.PLAYER else 7
+    call = retried(caller, to)
+    assert [envelope[2] for envelope in sent(caller)] == ["k"]
+    caller.core.link_lost(caller.clock.now, "cut")
+    caller.wait(0.1)
+    caller.welcome(link=links[1])
+    caller.shell.take_sent()
+    caller.wait(0.1)
+    [[_, call_id, key, *_]] = sent(caller)
+    assert key == REPEAT_KEY
+    caller.gets(data(write.result(call_id, ()), link=links[1]), b"" if to is None else encode_player_id(to))
+    assert call.results == ()
+    caller.wait(LATER_S + 0.1)
+    assert sent(caller) == ([[CANCEL, call_id]] if told else [])
+
+
+def test_a_try_that_did_not_run_does_not_keep_the_receipt_back() -> None:
+    operator = connected(Role.OPERATOR, random=lambda: 1.0, link=3)
+    retried(operator, 7)
+    operator.core.link_lost(operator.clock.now, "cut")  # the frame has not left
+    operator.shell.take_sent()
+    operator.wait(0.1)
+    operator.welcome(link=4)
+    operator.shell.take_sent()
+    operator.wait(0.1)
+    [[_, call_id, key, *_]] = sent(operator)
+    assert key == "k"
+    operator.gets(data(write.result(call_id, ()), link=4), encode_player_id(7))
+    operator.wait(LATER_S + 0.1)
+    assert sent(operator) == [[CANCEL, call_id]]
 
 
 def test_receipts_go_to_the_peer_of_their_call() -> None:
