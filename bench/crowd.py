@@ -23,6 +23,7 @@ from statistics import median
 from subprocess import Popen
 from typing import Any
 
+from options import OneLineParser, seconds, whole_number
 from processes import (
     allow_many_connections,
     memory_mib,
@@ -151,12 +152,12 @@ def idle(broker: Popen[str], seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--players", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=20.0, help="seconds to watch the idle broker")
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--players", type=whole_number, default=10_000)
+    parser.add_argument("--seconds", type=seconds, default=20.0, help="seconds to watch the idle broker")
     parser.add_argument(
         "--heartbeat",
-        type=float,
+        type=seconds,
         default=PLAYER_HEARTBEAT_S,
         help="interval of the players' heartbeats, in seconds",
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 from subprocess import Popen
 from tempfile import TemporaryDirectory
 
+from options import OneLineParser, whole_number
 from processes import make_keys, start, start_broker, use_chosen_loop
 
 from ringback_cli.load import Work, player_id
@@ -99,9 +100,9 @@ def measure(way: str, count: int, at_once: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--joins", type=int, default=2000)
-    parser.add_argument("--at-once", type=int, default=32)
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--joins", type=whole_number, default=2000)
+    parser.add_argument("--at-once", type=whole_number, default=32)
     parser.add_argument("--join", nargs=2, metavar=("WAY", "ADDRESS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.join:

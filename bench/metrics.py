@@ -9,7 +9,6 @@ time is the sum of all processes.
 
 from __future__ import annotations
 
-import argparse
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 
 from contenders.ringback_aio import ANY_RATE
+from options import OneLineParser, seconds, whole_number
 from processes import free_port, start_broker, start_endpoint
 from run import SCENARIOS, Scenario
 
@@ -65,9 +65,9 @@ def cpu_us(scenario: Scenario, seconds: float, counted: bool) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds for each measurement")
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=whole_number, default=11)
+    parser.add_argument("--seconds", type=seconds, default=2.0, help="seconds for each measurement")
     options = parser.parse_args()
     for name in ("up", "down", "down-100"):
         scenario = SCENARIOS[name]

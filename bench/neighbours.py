@@ -22,6 +22,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from options import OneLineParser, seconds, whole_number
 from processes import memory_mib, start, start_broker
 
 from ringback_cli.load_processes import cpu_s, line_of
@@ -182,9 +183,9 @@ def measure(situation: str, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=whole_number, default=3)
+    parser.add_argument("--seconds", type=seconds, default=4.0)
     parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:

@@ -21,6 +21,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, NamedTuple
 
+from options import OneLineParser, seconds, some_of, whole_number, whole_numbers
 from processes import start_endpoint, use_uvloop
 from realm_processes import make_realm, start_nats, start_node, wait_for_calls
 from run import SCENARIOS, Journal, Rows, Scenario, against, medians
@@ -139,12 +140,14 @@ def judge(results: dict[tuple[str, int], dict[str, Rows]]) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="seconds for each measurement")
-    parser.add_argument("--scenarios", default=",".join(MEASURED))
-    parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--in-flight", default="", help="numbers of calls in flight, for all scenarios")
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=whole_number, default=5)
+    parser.add_argument("--seconds", type=seconds, default=1.0, help="seconds for each measurement")
+    parser.add_argument("--scenarios", type=some_of(MEASURED), default=list(MEASURED))
+    parser.add_argument("--ways", type=some_of(WAYS), default=list(WAYS))
+    parser.add_argument(
+        "--in-flight", type=whole_numbers, default=[], help="numbers of calls in flight, for all scenarios"
+    )
     parser.add_argument("--options", default="", help="options for the brokers, with spaces between")
     parser.add_argument("--uvloop", action="store_true", help="use uvloop in all endpoints")
     parser.add_argument("--json", type=Path, help="append each measurement to this file, one per line")
@@ -156,15 +159,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so stop the processes
     options = arguments()
     use_uvloop(options.uvloop)
-    asked = tuple(map(int, filter(None, options.in_flight.split(","))))
     journal = Journal(options.json) if options.json else None
     results: dict[tuple[str, int], dict[str, Rows]] = {}
     print(f"{os.cpu_count()} cores; load {os.getloadavg()[0]:.1f} when this began")
-    for name in options.scenarios.split(","):
+    for name in options.scenarios:
         scenario = MEASURED[name]
-        in_flight = asked or scenario.in_flight
+        in_flight = tuple(options.in_flight) or scenario.in_flight
         for number in range(options.rounds):
-            for way in options.ways.split(","):
+            for way in options.ways:
                 for row in measure(way, scenario, in_flight, options.seconds, tuple(options.options.split())):
                     results.setdefault((name, row["in_flight"]), {}).setdefault(way, []).append(row)
                     if journal is not None:

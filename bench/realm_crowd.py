@@ -28,6 +28,7 @@ from statistics import mean
 from subprocess import Popen
 from typing import Any
 
+from options import OneLineParser, seconds, whole_number
 from processes import memory_mib, start, start_endpoint
 from realm_processes import Node, make_realm, start_nats, start_node
 
@@ -210,10 +211,10 @@ def measure(stack: ExitStack, count: int, nodes: int, seconds: float, nice: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--players", type=int, default=30_000)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0, help="seconds to watch the idle realm")
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--players", type=whole_number, default=30_000)
+    parser.add_argument("--nodes", type=whole_number, default=3)
+    parser.add_argument("--seconds", type=seconds, default=20.0, help="seconds to watch the idle realm")
     parser.add_argument("--nice", type=int, default=10, help="how much lower the priority of players is")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--crowd", nargs=3, metavar=("ADDRESSES", "COUNT", "AT_ONCE"), help=argparse.SUPPRESS)

@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from options import OneLineParser, whole_number
+
 DOCS = Path(__file__).parent.parent / "docs"
 WRITES_A_SESSION = 2
 """A record is made and deleted."""
@@ -82,9 +84,9 @@ def model(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--players", type=int, default=1_000_000)
-    parser.add_argument("--a-node", type=int, default=20_000, help="assumed: the players of a node")
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--players", type=whole_number, default=1_000_000)
+    parser.add_argument("--a-node", type=whole_number, default=20_000, help="assumed: the players of a node")
     parser.add_argument("--minutes", type=float, default=10.0, help="assumed: how long a player stays")
     parser.add_argument("--crowd", type=Path, default=DOCS / "scale-crowd.json")
     parser.add_argument("--calls", type=Path, default=DOCS / "scale-calls.jsonl")

@@ -9,7 +9,6 @@ Values are medians of the rounds. A ratio is the median of the ratios of each ro
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Collection, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import service_levels
+from options import OneLineParser
 from run import CONTENDERS, SCENARIOS, Rows, against, medians
 
 ROOT = Path(__file__).parent.parent
@@ -300,7 +300,7 @@ def bars(axis: Any, situations: dict[int, dict[str, Rows]], key: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=DOCS / "performance.jsonl")
     parser.add_argument("--service-levels", type=Path, default=DOCS / "service-levels.jsonl")
     parser.add_argument("--picture", type=Path, default=PICTURE)

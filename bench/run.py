@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from contenders import Middle
 from machine import machine
+from options import OneLineParser, seconds, some_of, whole_number, whole_numbers
 from processes import memory_mib, program, start_endpoint, use_uvloop
 
 from ringback_cli.load_processes import measure_calls
@@ -225,13 +226,16 @@ class Journal:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds for each measurement")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
-    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=whole_number, default=5)
+    parser.add_argument("--seconds", type=seconds, default=2.0, help="seconds for each measurement")
+    parser.add_argument("--contenders", type=some_of(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--scenarios", type=some_of(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument(
-        "--in-flight", default="", help="numbers of calls in flight, instead of those of the scenario"
+        "--in-flight",
+        type=whole_numbers,
+        default=[],
+        help="numbers of calls in flight, instead of those of the scenario",
     )
     parser.add_argument("--uvloop", action="store_true", help="use uvloop in all endpoints on asyncio")
     parser.add_argument("--json", type=Path, help="append each measurement to this file, one per line")
@@ -259,17 +263,17 @@ def main() -> None:
     options = arguments()
     use_uvloop(options.uvloop)
     names = []
-    for name in options.contenders.split(","):
+    for name in options.contenders:
         if what := missing(name):
             print(f"{name} is not measured: {what} is not installed")
         else:
             names.append(name)
     journal = Journal(options.json) if options.json else None
     results: dict[tuple[str, int], dict[str, Rows]] = {}
-    for scenario_name in options.scenarios.split(","):
+    for scenario_name in options.scenarios:
         scenario = SCENARIOS[scenario_name]
         contenders = [name for name in names if not scenario.contenders or name in scenario.contenders]
-        in_flight = tuple(map(int, filter(None, options.in_flight.split(",")))) or scenario.in_flight
+        in_flight = tuple(options.in_flight) or scenario.in_flight
         turns = in_turns(scenario, contenders, in_flight, options.rounds, options.seconds)
         for number, name, figures in turns:
             where = results.setdefault((scenario_name, figures["in_flight"]), {})

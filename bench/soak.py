@@ -26,6 +26,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from options import OneLineParser
 from processes import BROKER, memory_mib, start
 
 from ringback_cli.load_processes import line_of
@@ -237,7 +238,7 @@ def run(minutes: float, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--plot", type=Path, help="draw all figures into this PNG file")
     parser.add_argument(

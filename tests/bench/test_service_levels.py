@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import report
 from service_levels import by_situation, judge, table
-from support.harness import ROOT
 
 ROLES = ("broker", "server", "players")
 
@@ -94,22 +90,3 @@ def test_the_page_has_the_part_of_the_service_levels_first() -> None:
     parts = (report.SERVICE_LEVELS_PART, report.FIGURES_PART)
     places = [page.index(f"<!-- {words}{part} -->") for part in parts for words in ("", "end of ")]
     assert places == sorted(places)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        (["--scenarios", "gather,x"], "argument --scenarios: 'x' is none of open-loop-down, open-loop-up, "),
-        (["--contenders", ""], "argument --contenders: '' is none of ringback.aio, nats, "),
-        (["--rounds", "0"], "argument --rounds: '0' is no whole number above 0"),
-        (["--rates", "1000,1e3"], "argument --rates: '1e3' is no whole number above 0"),
-        (["--seconds", "nan"], "argument --seconds: 'nan' is no number of seconds above 0, up to 3600"),
-        (["--x"], "unrecognized arguments: --x"),
-    ],
-)
-def test_a_wrong_option_is_one_line(arguments: list[str], error: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "bench/service_levels.py", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr.startswith(f"service_levels.py: {error}") and run.stderr.count("\n") == 1
