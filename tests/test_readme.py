@@ -41,8 +41,8 @@ NOT_FOR_USERS = {"add_waiter", "begin", "cancel_call", "convert", "fail", "seen"
 
 
 def test_all_snippets_are_found() -> None:
-    assert len(PYTHON) == 3
-    assert len(CONSOLE) == 1
+    assert len(PYTHON) == 4
+    assert len(CONSOLE) == 2
     assert len(PROGRAMS) == 2
     assert len(TESTS) == 4
     assert len(PIECES) == GUIDE.count("```python") - 6 > 10
@@ -167,7 +167,7 @@ def shop(broker: BrokerProcess) -> Iterator[BrokerProcess]:
         yield broker
 
 
-def test_console_snippet(shop: BrokerProcess, tmp_path: Path) -> None:
+def test_console_snippets(shop: BrokerProcess, tmp_path: Path) -> None:
     (tmp_path / "ringback").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ringback_cli "$@"\n')
     (tmp_path / "ringback").chmod(0o755)
     environment = {
@@ -176,8 +176,8 @@ def test_console_snippet(shop: BrokerProcess, tmp_path: Path) -> None:
         "RINGBACK_PLAYERS": shop.players,
         "RINGBACK_BACKEND": shop.backend,
     }
-    commands = re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", CONSOLE[0], re.M)
-    assert len(commands) == 4
+    commands = re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", "".join(CONSOLE), re.M)
+    assert len(commands) == 5
     for command, shown in commands:
         done = subprocess.run(
             command,
