@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import service_levels
+from in_short import in_short
 from options import OneLineParser
 from run import CONTENDERS, SCENARIOS, Rows, against, medians
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 DOCUMENT, README = DOCS / "performance.md", ROOT / "README.md"
 PICTURE = DOCS / "performance.png"
-FIGURES_PART, SERVICE_LEVELS_PART = "figures", "service levels"
+FIGURES_PART, SERVICE_LEVELS_PART, SHORT_PART = "figures", "service levels", "in short"
 """The parts of documents that this program writes. Each is between two comments."""
 
 ROLES = ("broker", "server", "players")
@@ -102,8 +103,14 @@ class Measured(NamedTuple):
     seconds: float
 
 
-def read(path: Path) -> Measured:
+def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the machine of the measurements in a file, and their rows."""
     first, *rows = map(json.loads, path.read_text().splitlines())
+    return first["machine"], rows
+
+
+def read(path: Path) -> Measured:
+    machine, rows = read_rows(path)
     found: Results = {}
     for row in rows:
         row["cpu_broker_server_us"] = row.get("cpu_broker_us", 0.0) + row["cpu_server_us"]
@@ -118,7 +125,7 @@ def read(path: Path) -> Measured:
         if (name, in_flight) in found
     }
     rounds = 1 + max(row["round"] for row in rows)
-    return Measured(first["machine"], results, rounds, rows[0]["seconds"])
+    return Measured(machine, results, rounds, rows[0]["seconds"])
 
 
 def text(measured: Measured) -> str:
@@ -135,12 +142,23 @@ def text(measured: Measured) -> str:
     return "\n".join(parts)
 
 
+def short_text(results: Results) -> str:
+    """Return the part of docs/performance.md that puts all measurements in short."""
+    parts = []
+    for title, lines in in_short(results).items():
+        cells = [[*line[:3], f"{line.ratio:.2f}"] for line in lines]
+        heads = ["", "ringback", "NATS", "times as good"]
+        found = markdown([heads, *cells]) if lines else "Nowhere.\n"
+        parts.append(f"### {title}\n\n{found}")
+    return "\n".join(parts)
+
+
 def service_level_text(path: Path) -> str:
     """Return the part of docs/performance.md about service levels."""
-    first, *rows = map(json.loads, path.read_text().splitlines())
+    machine, rows = read_rows(path)
     results = service_levels.by_situation(rows)
     loop = "uvloop" if rows[0]["uvloop"] else "asyncio's own event loop"
-    parts = [about(first["machine"], 1 + max(row["round"] for row in rows), loop)]
+    parts = [about(machine, 1 + max(row["round"] for row in rows), loop)]
     verdicts = [
         [*verdict[:-1], "yes" if verdict.reached else "no"] for verdict in service_levels.judge(results)
     ]
@@ -305,15 +323,18 @@ def main() -> None:
     parser.add_argument("--service-levels", type=Path, default=DOCS / "service-levels.jsonl")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
+    results: Results = {}
     if options.service_levels.exists():
         write(DOCUMENT, SERVICE_LEVELS_PART, service_level_text(options.service_levels))
-    if not options.json.exists():
-        return
-    measured = read(options.json)
-    write(DOCUMENT, FIGURES_PART, text(measured))
-    if table_of_ratios := summary(measured.results):
-        write(README, FIGURES_PART, table_of_ratios)
-    draw(measured, options.picture)
+        results |= service_levels.by_situation(read_rows(options.service_levels)[1])
+    if options.json.exists():
+        measured = read(options.json)
+        results |= measured.results
+        write(DOCUMENT, FIGURES_PART, text(measured))
+        if table_of_ratios := summary(measured.results):
+            write(README, FIGURES_PART, table_of_ratios)
+        draw(measured, options.picture)
+    write(DOCUMENT, SHORT_PART, short_text(results))
 
 
 if __name__ == "__main__":
