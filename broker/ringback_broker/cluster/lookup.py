@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from ringback_broker.cluster.claims import Owner, decode_owner, player_key
+from ringback_broker.cluster.owners import Owner, decode_owner, player_key
 from ringback_broker.cluster.ownership import decode_node, node_key
 from ringback_broker.cluster.records import Absent, Outcome, Record, Records
 

@@ -12,7 +12,7 @@ from secrets import compare_digest
 
 import msgpack
 
-from ringback_broker.cluster.claims import REWRITE_S
+from ringback_broker.cluster.held_names import REWRITE_S
 from ringback_broker.cluster.ownership import decode_node, node_key
 from ringback_broker.cluster.records import Absent, Outcome, Record, Records
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from nats import errors
 
-from ringback_broker.cluster.claims import player_key
 from ringback_broker.cluster.ids import IDS
+from ringback_broker.cluster.owners import player_key
 from ringback_broker.cluster.ownership import node_key
 from ringback_broker.cluster.seat import SEAT
 from ringback_broker.nats.bucket import differences, differs

@@ -10,7 +10,9 @@ from ringback.protocol.control import Hello
 from ringback.protocol.frames import Role
 from ringback.protocol.player_ids import encode_player_id
 from ringback_broker.admission.hello import Admitted, Refusal
-from ringback_broker.cluster.claims import CLAIM_WITHIN_S, Claim, Verdict, hash_of, player_key
+from ringback_broker.cluster.claims import Claim, Verdict
+from ringback_broker.cluster.name_turns import CLAIM_WITHIN_S
+from ringback_broker.cluster.owners import hash_of, player_key
 from ringback_broker.cluster.seat import Wish
 from ringback_broker.peers.connection import Connection, Side
 from ringback_broker.peers.session import Session
@@ -156,7 +158,7 @@ class Joins:
 
     def _take_turn(self, waiting: Waiting, now: float) -> None:
         key = _key_of(waiting)
-        self._realm.claims.when_free(
+        self._realm.claims.turns.when_free(
             key, lambda then: self._claim(waiting, then), lambda then: self._is_late(waiting), now
         )
 
@@ -180,16 +182,16 @@ class Joins:
 
     def _claimed(self, waiting: Waiting, verdict: Verdict, now: float) -> None:
         waiting.claim = None
-        claims, key = self._realm.claims, _key_of(waiting)
+        names, key = self._realm.claims.names, _key_of(waiting)
         if verdict is Verdict.GRANTED:
-            held = claims.held[key]
+            held = names.by_key[key]
             admitted = self._decide(waiting, now)
             if admitted is not None:
                 self._end(waiting, now)
                 self._admit(waiting.routing_id, waiting.connection, admitted, now)
             session = self._roster.players.get(encode_player_id(waiting.hello.player_id or 0))
             if session is None or self._realm.presence.held.get(session) is not held:
-                claims.release(key, held, now)
+                names.release(key, held, now)
         elif verdict is Verdict.LATER:
             self._is_late(waiting)
         elif waiting.tried:

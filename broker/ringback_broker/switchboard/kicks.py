@@ -9,8 +9,8 @@ from dataclasses import replace
 from ringback.errors import Code
 from ringback.protocol.control import Answer, Order, What, encode
 from ringback.protocol.player_ids import encode_player_id
-from ringback_broker.cluster.claims import Owner
 from ringback_broker.cluster.lookup import Lookup, Missing
+from ringback_broker.cluster.owners import Owner
 from ringback_broker.peers.roster import Roster
 from ringback_broker.peers.session import Session
 from ringback_broker.switchboard.asking import Answering, Asking

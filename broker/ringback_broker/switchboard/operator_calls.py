@@ -20,9 +20,9 @@ from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.player_ids import decode_player_id
 from ringback_broker.cluster.callees import Callee, Callees
-from ringback_broker.cluster.claims import Owner
 from ringback_broker.cluster.elsewhere import Elsewhere
 from ringback_broker.cluster.lookup import Lookup, Missing
+from ringback_broker.cluster.owners import Owner
 from ringback_broker.peers.connection import Frame
 from ringback_broker.peers.session import Session
 from ringback_broker.switchboard.sending import Sending

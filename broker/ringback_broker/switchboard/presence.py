@@ -14,8 +14,8 @@ from ringback.protocol.control import encode as encode_frame
 from ringback.protocol.frames import FrameType, header
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.player_ids import PlayerID, decode_player_id
-from ringback_broker.cluster.claims import Claims, Held, hash_of, player_key, player_of
 from ringback_broker.cluster.elsewhere import Elsewhere
+from ringback_broker.cluster.held_names import Held, HeldNames
 from ringback_broker.cluster.messages import (
     Ask,
     Down,
@@ -30,6 +30,7 @@ from ringback_broker.cluster.messages import (
     encode,
     here,
 )
+from ringback_broker.cluster.owners import hash_of, player_key, player_of
 from ringback_broker.cluster.seat import LOOK_S, Seat
 from ringback_broker.peers.identity import Identity
 from ringback_broker.peers.session import Duty, Session
@@ -69,7 +70,7 @@ class Presence:
         self,
         state: State,
         sending: Sending,
-        claims: Claims,
+        names: HeldNames,
         seat: Seat,
         elsewhere: Elsewhere,
         operator_calls: OperatorCalls,
@@ -82,7 +83,7 @@ class Presence:
         self._roster = state.roster
         self._endings = state.endings
         self._sending = sending
-        self._claims = claims
+        self._names = names
         self._seat = seat
         self._operator_calls = operator_calls
         self._end_marked = end_marked
@@ -354,7 +355,7 @@ class Presence:
 
     def arriving(self, session: Session, now: float) -> None:
         """Take note that a player joins here: it is elsewhere no more. The server hears of that first."""
-        self.held[session] = self._claims.held[player_key(session.encoded_id)]
+        self.held[session] = self._names.by_key[player_key(session.encoded_id)]
         away = self.elsewhere.remove(session.encoded_id)
         if away is not None:
             self._say(away.node, Taken(session.encoded_id, self.held[session].revision))
@@ -376,14 +377,14 @@ class Presence:
             self._say(node, Gone(session.encoded_id))
         held = self.held.pop(session, None)
         if held is not None:
-            self._claims.release(player_key(session.encoded_id), held, session.last_seen)
+            self._names.release(player_key(session.encoded_id), held, session.last_seen)
 
     def taken(self, encoded_id: bytes, revision: int) -> None:
         """End the session of a player if another node has a later record."""
         session = self._roster.players.get(encoded_id)
         held = None if session is None else self.held.get(session)
         if session is not None and held is not None and held.revision < revision:
-            self._claims.give_up(player_key(encoded_id))
+            self._names.give_up(player_key(encoded_id))
             self._endings.refuse(session, RejectCode.REPLACED, _MOVED)
 
     def key_taken(self, key: str) -> None:
@@ -394,7 +395,7 @@ class Presence:
 
     def gives_up(self, ask: Ask) -> bool:
         """Return whether this node gives a name up. If it does, it has ended the session with that name."""
-        held = self._claims.held.get(ask.key)
+        held = self._names.by_key.get(ask.key)
         session = self._roster.players.get(player_of(ask.key))
         if held is not None and held.revision > ask.revision:
             return False
@@ -405,7 +406,7 @@ class Presence:
             self._endings.refuse(session, RejectCode.REPLACED, "the same player has joined at another node")
         elif not player_of(ask.key):
             return False
-        self._claims.give_up(ask.key)
+        self._names.give_up(ask.key)
         return True
 
 

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from ringback.errors import ProtocolError, RejectCode
 from ringback.protocol.frames import HEADER, HEADER_BYTES
-from ringback_broker.cluster.claims import Claims, Owner, Verdict
+from ringback_broker.cluster.claims import Claims, Verdict
 from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.cluster.elsewhere import Elsewhere
 from ringback_broker.cluster.ids import IDs
@@ -35,6 +35,7 @@ from ringback_broker.cluster.messages import (
     encode,
 )
 from ringback_broker.cluster.neighbours import Neighbours
+from ringback_broker.cluster.owners import Owner
 from ringback_broker.cluster.ownership import Ownership, Standing
 from ringback_broker.cluster.pairs import Pair, Pairs
 from ringback_broker.cluster.record_steps import RecordSteps
@@ -75,7 +76,7 @@ class Realm:
 
     Attributes:
         name: of this node.
-        claims: the player IDs that this node owns.
+        claims: the player IDs that this node claims and owns.
         ids: the IDs that it gives itself.
         lookup: finds the node that has a player.
         seat: which node has the server that acts.
@@ -134,7 +135,7 @@ class Realm:
         self.presence = Presence(
             state,
             sending,
-            self.claims,
+            self.claims.names,
             self.seat,
             elsewhere,
             self._operator_calls,
@@ -283,7 +284,7 @@ class Realm:
         def refused(_now: float) -> None:
             self._index_wanted = first
 
-        self.claims.when_free(
+        self.claims.turns.when_free(
             f"index.{index}", lambda then: self._claim_free_index(first, index, then), refused, now
         )
 
@@ -449,7 +450,7 @@ class Realm:
             if not node.ended:
                 self._say(node, Answer(ask.key, ask.revision, gives_up))
 
-        self.claims.when_free(ask.key, answer, _never, now)
+        self.claims.turns.when_free(ask.key, answer, _never, now)
 
     def _name_taken(self, key: str, now: float) -> None:
         if key == f"index.{self._index}":

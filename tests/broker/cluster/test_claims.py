@@ -7,18 +7,11 @@ from typing import Any
 import pytest
 from support.realms import FakeRecords
 
-from ringback_broker.cluster import claims as module
-from ringback_broker.cluster.claims import (
-    CLAIM_WITHIN_S,
-    MAX_ATTEMPTS,
-    REWRITE_S,
-    Claim,
-    Claims,
-    Verdict,
-    hash_of,
-    player_key,
-    player_of,
-)
+from ringback_broker.cluster import held_names, name_turns
+from ringback_broker.cluster.claims import MAX_ATTEMPTS, Claim, Claims, Verdict
+from ringback_broker.cluster.held_names import REWRITE_S
+from ringback_broker.cluster.name_turns import CLAIM_WITHIN_S
+from ringback_broker.cluster.owners import hash_of, player_key, player_of
 from ringback_broker.cluster.ownership import encode_node
 
 KEY = "p.Bw"
@@ -60,7 +53,7 @@ class Claimer:
         self.records.settle(self.now)
 
     def release(self) -> None:
-        self.of.release(KEY, self.of.held[KEY], self.now)
+        self.of.names.release(KEY, self.of.names.by_key[KEY], self.now)
         self.records.settle(self.now)
 
 
@@ -74,22 +67,22 @@ def test_the_first_one_has_the_name_and_the_second_asks_for_it() -> None:
     a.claim()
     b.claim(identity=b"me")
     assert a.verdicts == [Verdict.GRANTED] and b.verdicts == []
-    revision = a.of.held[KEY].revision
+    revision = a.of.names.by_key[KEY].revision
     assert b.asked == [("a", KEY, revision, b"me")]
     b.of.answered("a", KEY, revision, False, b.now)
-    assert b.verdicts == [Verdict.TAKEN] and len(b.of) == 0
+    assert b.verdicts == [Verdict.TAKEN] and len(b.of.turns) == 0
 
 
 def test_an_owner_that_gives_up_lets_the_other_one_have_it() -> None:
     a, b = two()
     a.claim()
     b.claim()
-    revision = a.of.held[KEY].revision
-    a.of.give_up(KEY)
+    revision = a.of.names.by_key[KEY].revision
+    a.of.names.give_up(KEY)
     b.of.answered("a", KEY, revision + 1, True, b.now)  # the answer to another question
     b.of.answered("a", KEY, revision, True, b.now)
     b.records.settle(b.now)
-    assert b.verdicts == [Verdict.GRANTED] and KEY not in a.of.held
+    assert b.verdicts == [Verdict.GRANTED] and KEY not in a.of.names.by_key
     b.of.answered("a", KEY, revision, True, b.now)  # it comes again
 
 
@@ -144,7 +137,7 @@ def test_an_owner_that_cannot_be_read_is_dead() -> None:
 def test_another_process_of_the_same_name_has_it() -> None:
     a, _ = two()
     twin = Claimer("a", a.records)
-    twin.of._boot = lambda: b"twin"
+    twin.of.names._boot = lambda: b"twin"
     a.records.write("node.a", encode_node(b"twin", {}))
     twin.claim()
     a.claim()
@@ -158,7 +151,7 @@ def test_nobody_answers_in_time() -> None:
     assert a.verdicts == [Verdict.LATER]
     a.records.lose = False
     a.tick()
-    assert KEY not in a.records.there and len(a.of) == 0
+    assert KEY not in a.records.there and len(a.of.turns) == 0
 
 
 def test_what_was_written_without_an_answer_is_deleted_again() -> None:
@@ -170,7 +163,7 @@ def test_what_was_written_without_an_answer_is_deleted_again() -> None:
     a.records.forget = False
     a.tick()
     a.tick()
-    assert KEY not in a.records.there and len(a.of) == 0
+    assert KEY not in a.records.there and len(a.of.turns) == 0
 
 
 def test_what_was_written_without_an_answer_is_claimed_again() -> None:
@@ -181,7 +174,7 @@ def test_what_was_written_without_an_answer_is_claimed_again() -> None:
     a.claim()
     assert a.verdicts == [Verdict.LATER, Verdict.GRANTED]
     a.tick()
-    assert KEY in a.of.held and KEY in a.records.there
+    assert KEY in a.of.names.by_key and KEY in a.records.there
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -193,7 +186,7 @@ def test_nobody_answers_what_is_asked_later(steps: int) -> None:
         b.records.step(b.now)
     b.records.lose = True
     b.records.settle(b.now)
-    assert b.verdicts == [Verdict.LATER] and len(b.of) == 0
+    assert b.verdicts == [Verdict.LATER] and len(b.of.turns) == 0
 
 
 def test_it_is_given_up_when_others_are_faster_all_the_time() -> None:
@@ -217,8 +210,8 @@ def test_a_claim_ends_in_time_and_what_comes_of_it_is_let_go() -> None:
     a.of.tick(a.now)
     assert a.verdicts == [Verdict.LATER]
     a.records.settle(a.now)
-    assert a.verdicts == [Verdict.LATER] and KEY not in a.of.held and KEY not in a.records.there
-    assert len(a.of) == 0
+    assert a.verdicts == [Verdict.LATER] and KEY not in a.of.names.by_key and KEY not in a.records.there
+    assert len(a.of.turns) == 0
 
 
 def test_an_owner_that_never_answers() -> None:
@@ -226,7 +219,7 @@ def test_an_owner_that_never_answers() -> None:
     a.claim()
     b.claim()
     b.tick(CLAIM_WITHIN_S)
-    assert b.verdicts == [Verdict.LATER] and len(b.of) == 0
+    assert b.verdicts == [Verdict.LATER] and len(b.of.turns) == 0
 
 
 @pytest.mark.parametrize("steps", range(4))
@@ -240,17 +233,17 @@ def test_a_claim_that_was_abandoned_leaves_nothing(steps: int) -> None:
     a.of.abandon(claim, a.now)
     a.records.settle(a.now)
     a.tick()
-    assert a.verdicts == [] and len(a.of) == 0 and KEY not in a.of.held
+    assert a.verdicts == [] and len(a.of.turns) == 0 and KEY not in a.of.names.by_key
 
 
 def test_a_name_in_use_stays_when_a_later_claim_of_it_is_abandoned() -> None:
     a, _ = two()
     a.claim()
-    held = a.of.held[KEY]
+    held = a.of.names.by_key[KEY]
     again = a.claim(settle=False)
     a.of.abandon(again, a.now)
     a.records.settle(a.now)
-    assert a.of.held[KEY] is held and held.revision == a.records.there[KEY].revision
+    assert a.of.names.by_key[KEY] is held and held.revision == a.records.there[KEY].revision
     a.release()
     assert KEY not in a.records.there
 
@@ -258,9 +251,9 @@ def test_a_name_in_use_stays_when_a_later_claim_of_it_is_abandoned() -> None:
 def test_a_release_after_a_later_claim_does_nothing() -> None:
     a, _ = two()
     a.claim()
-    before = a.of.held[KEY]
+    before = a.of.names.by_key[KEY]
     a.claim()
-    a.of.release(KEY, before, a.now)
+    a.of.names.release(KEY, before, a.now)
     a.records.settle(a.now)
     assert KEY in a.records.there
 
@@ -268,14 +261,14 @@ def test_a_release_after_a_later_claim_does_nothing() -> None:
 def test_work_for_one_name_takes_turns() -> None:
     a, _ = two()
     a.claim()
-    held = a.of.held[KEY]
+    held = a.of.names.by_key[KEY]
     a.claim(settle=False)
-    a.of.release(KEY, held, a.now)
+    a.of.names.release(KEY, held, a.now)
     turns: list[str] = []
-    a.of.when_free(KEY, lambda now: turns.append("begun"), lambda now: turns.append("refused"), a.now)
-    assert turns == [] and len(a.of) == 3
+    a.of.turns.when_free(KEY, lambda now: turns.append("begun"), lambda now: turns.append("refused"), a.now)
+    assert turns == [] and len(a.of.turns) == 3
     a.records.settle(a.now)
-    assert turns == ["begun"] and len(a.of) == 0 and KEY in a.records.there
+    assert turns == ["begun"] and len(a.of.turns) == 0 and KEY in a.records.there
 
 
 def test_a_turn_that_comes_too_late_is_refused() -> None:
@@ -283,35 +276,37 @@ def test_a_turn_that_comes_too_late_is_refused() -> None:
     a.claim()
     a.claim(settle=False)
     turns: list[str] = []
-    a.of.when_free(KEY, lambda now: turns.append("begun"), lambda now: turns.append("refused"), a.now)
-    a.of.release(KEY, a.of.held[KEY], a.now)
+    a.of.turns.when_free(KEY, lambda now: turns.append("begun"), lambda now: turns.append("refused"), a.now)
+    a.of.names.release(KEY, a.of.names.by_key[KEY], a.now)
     a.now += CLAIM_WITHIN_S
     a.of.tick(a.now)
-    assert turns == ["refused"] and KEY not in a.of.held
+    assert turns == ["refused"] and KEY not in a.of.names.by_key
     a.records.settle(a.now)
     a.tick()
-    assert KEY not in a.records.there and len(a.of) == 0
+    assert KEY not in a.records.there and len(a.of.turns) == 0
 
 
 def test_too_many_claims_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CLAIMS", 1)
+    monkeypatch.setattr(name_turns, "MAX_CLAIMS", 1)
     a, _ = two()
     a.claim(settle=False)
     turns: list[str] = []
-    a.of.when_free("p.other", lambda now: turns.append("begun"), lambda now: turns.append("refused"), a.now)
+    a.of.turns.when_free(
+        "p.other", lambda now: turns.append("begun"), lambda now: turns.append("refused"), a.now
+    )
     assert turns == ["refused"]
     a.records.settle(a.now)
-    held = a.of.held[KEY]
-    monkeypatch.setattr(module, "MAX_CLAIMS", 0)
-    a.of.release(KEY, held, a.now)
-    assert KEY not in a.of.held
-    a.of._drop_later(KEY, held)  # once more
+    held = a.of.names.by_key[KEY]
+    monkeypatch.setattr(name_turns, "MAX_CLAIMS", 0)
+    a.of.names.release(KEY, held, a.now)
+    assert KEY not in a.of.names.by_key
+    a.of.names._drop_later(KEY, held)  # once more
     a.tick()
     assert KEY not in a.records.there
 
 
 def test_too_many_doubts_are_left_to_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DOUBTED", 0)
+    monkeypatch.setattr(held_names, "MAX_DOUBTED", 0)
     a, _ = two()
     a.records.forget = True
     a.claim()
@@ -333,13 +328,13 @@ def test_a_delete_without_an_answer_is_looked_at() -> None:
 def test_a_name_in_doubt_that_is_busy_is_looked_at_later() -> None:
     a, _ = two()
     a.claim()
-    a.of._doubt(KEY)
+    a.of.names.doubt(KEY)
     a.claim(settle=False)
     a.of.tick(a.now)
     assert len(a.records.asked) == 1
     a.records.settle(a.now)
     a.tick()
-    assert KEY in a.of.held
+    assert KEY in a.of.names.by_key
 
 
 def test_old_records_are_written_anew() -> None:
@@ -351,19 +346,19 @@ def test_old_records_are_written_anew() -> None:
     a.tick(1)
     after = a.records.there[KEY]
     assert after.revision > before.revision and after.value == before.value
-    assert a.of.held[KEY].revision == after.revision
+    assert a.of.names.by_key[KEY].revision == after.revision
     a.records.forget = True
     a.tick(REWRITE_S)
     a.records.forget = False
     a.tick()
-    assert a.of.held[KEY].revision == a.records.there[KEY].revision > after.revision
+    assert a.of.names.by_key[KEY].revision == a.records.there[KEY].revision > after.revision
     a.claim(settle=False)
     a.of.tick(a.now + REWRITE_S)  # it is busy
     assert len(a.records.asked) == 1
 
 
 def test_few_old_records_are_written_anew_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "A_TICK", 1)
+    monkeypatch.setattr(held_names, "A_TICK", 1)
     a, _ = two()
     a.claim()
     a.of.claim("p.other", b"", b"", b"", lambda verdict, now: None, a.now)
@@ -377,16 +372,16 @@ def test_a_name_that_another_node_took_is_lost() -> None:
     a.claim(ticket=hash_of(b"t"))
     b.claim(shown=hash_of(b"t"))
     a.claim()  # for the same player: the record is not what this node believes
-    assert a.lost == [KEY] and KEY not in a.of.held
+    assert a.lost == [KEY] and KEY not in a.of.names.by_key
 
 
 def test_a_name_that_another_node_took_is_lost_when_it_is_looked_at() -> None:
     a, b = two()
     a.claim(ticket=hash_of(b"t"))
     b.claim(shown=hash_of(b"t"))
-    a.of._doubt(KEY)
+    a.of.names.doubt(KEY)
     a.tick()
-    assert a.lost == [KEY] and KEY not in a.of.held
+    assert a.lost == [KEY] and KEY not in a.of.names.by_key
 
 
 def test_a_record_that_is_gone_is_claimed_or_written_anew() -> None:
@@ -396,12 +391,12 @@ def test_a_record_that_is_gone_is_claimed_or_written_anew() -> None:
     a.claim()
     assert a.verdicts == [Verdict.GRANTED] * 2
     del a.records.there[KEY]
-    a.of._doubt(KEY)
+    a.of.names.doubt(KEY)
     a.tick()
-    assert a.of.held[KEY].revision == a.records.there[KEY].revision
-    a.of._doubt("p.nothing")
+    assert a.of.names.by_key[KEY].revision == a.records.there[KEY].revision
+    a.of.names.doubt("p.nothing")
     a.tick()
-    assert len(a.of) == 0
+    assert len(a.of.turns) == 0
 
 
 def test_nothing_counts_after_the_realm_is_lost() -> None:
@@ -409,8 +404,8 @@ def test_nothing_counts_after_the_realm_is_lost() -> None:
     a.claim(ticket=hash_of(b"t"))
     kinds = [
         lambda: a.claim(settle=False),
-        lambda: a.of._doubt(KEY),
-        lambda: a.of.release(KEY, a.of.held[KEY], a.now),
+        lambda: a.of.names.doubt(KEY),
+        lambda: a.of.names.release(KEY, a.of.names.by_key[KEY], a.now),
     ]
     for begin in kinds:
         for steps in range(3):
@@ -419,10 +414,10 @@ def test_nothing_counts_after_the_realm_is_lost() -> None:
             a.of.tick(a.now)
             for _ in range(min(steps, len(a.records.asked))):
                 a.records.step(a.now)
-            a.of.when_free(KEY, lambda now: None, lambda now: None, a.now)
+            a.of.turns.when_free(KEY, lambda now: None, lambda now: None, a.now)
             a.of.clear(a.now)
             a.records.settle(a.now)
-            assert len(a.of) == 0 and not a.of.held
+            assert len(a.of.turns) == 0 and not a.of.names.by_key
     b.claim()
     a.claim(settle=False)
     a.records.step(a.now)
@@ -441,7 +436,7 @@ def test_nothing_counts_after_the_realm_is_lost() -> None:
     a.of.abandon(claim, a.now)
     a.of.clear(a.now)
     a.records.settle(a.now)
-    assert len(a.of) == 0 and not a.of.held
+    assert len(a.of.turns) == 0 and not a.of.names.by_key
 
 
 def test_keys_name_player_ids() -> None:

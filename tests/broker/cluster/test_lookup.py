@@ -8,8 +8,8 @@ from support.realms import FakeRecords
 
 from ringback.protocol.player_ids import encode_player_id
 from ringback_broker.cluster import lookup as module
-from ringback_broker.cluster.claims import Owner, player_key
 from ringback_broker.cluster.lookup import FIND_WITHIN_S, Lookup, Missing
+from ringback_broker.cluster.owners import Owner, player_key
 from ringback_broker.cluster.ownership import encode_node, node_key
 
 SEVEN = encode_player_id(7)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from support.realms import FakeRecords
 
-from ringback_broker.cluster.claims import REWRITE_S, hash_of
+from ringback_broker.cluster.held_names import REWRITE_S
+from ringback_broker.cluster.owners import hash_of
 from ringback_broker.cluster.ownership import encode_node
 from ringback_broker.cluster.seat import LOOK_S, SEAT, Seat, Wish
 

@@ -418,7 +418,7 @@ def test_a_server_that_stands_by_does_not_take_a_seat_that_another_node_has() ->
 def test_a_node_gets_its_index_although_what_it_asks_for_takes_long() -> None:
     realm = RealmDesks()
     node = realm.start("a").realm
-    free, refused = node.claims.when_free, []
+    free, refused = node.claims.turns.when_free, []
 
     def refuse_twice(key: str, begin: Any, refuse: Any, now: float) -> None:
         if len(refused) < 2:
@@ -427,7 +427,7 @@ def test_a_node_gets_its_index_although_what_it_asks_for_takes_long() -> None:
         else:
             free(key, begin, refuse, now)
 
-    node.claims.when_free = refuse_twice
+    node.claims.turns.when_free = refuse_twice
     realm.pass_time(0.5)
     assert len(refused) == 2 and not node.is_ready
     realm.pass_time(0.5)
@@ -574,7 +574,7 @@ def test_an_index_that_nobody_could_tell_of_is_claimed_again() -> None:
 def test_an_index_that_another_node_has_is_passed_over() -> None:
     realm = RealmDesks("x", "y")
     x, y = realm["x"].realm, realm["y"].realm
-    y.claims.give_up(f"index.{y._index}")
+    y.claims.names.give_up(f"index.{y._index}")
     y._claim_index(x._index - 1, realm.now)
     realm.settle()
     assert y._index == x._index + 1
@@ -586,7 +586,7 @@ def test_a_node_that_loses_its_index_begins_anew() -> None:
     player = realm["a"].player(7)
     key = f"index.{realm['a'].realm._index}"
     realm.records.write(key, b"\x93\xa1z\xc4\x01z\xc4\x00")
-    realm["a"].realm.claims._doubt(key)
+    realm["a"].realm.claims.names.doubt(key)
     realm.pass_time(0.5)
     assert player.told()[-1].code is RejectCode.DRAINING  # type: ignore[union-attr]
     realm.pass_time(4.0)
@@ -634,7 +634,7 @@ def test_a_node_that_reads_nothing_begins_anew() -> None:
 def test_a_question_of_a_node_that_is_gone_is_not_answered() -> None:
     realm = RealmDesks("a", "b")
     realm["a"].player(7)
-    held = realm["a"].realm.claims.held["p.Bw"]
+    held = realm["a"].realm.claims.names.by_key["p.Bw"]
     realm["a"].after = lambda: None
     again = connect(realm, "a", control.Hello(Role.PLAYER, 8))
     realm["b"].after = lambda: None
