@@ -11,7 +11,6 @@ from collections.abc import Callable
 from ringback.errors import RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import encode as encode_frame
-from ringback.protocol.frames import FrameType, header
 from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.player_ids import PlayerID, decode_player_id
 from ringback_broker.cluster.elsewhere import Elsewhere
@@ -34,6 +33,7 @@ from ringback_broker.cluster.owners import hash_of, player_key, player_of
 from ringback_broker.cluster.seat import LOOK_S, Seat
 from ringback_broker.peers.identity import Identity
 from ringback_broker.peers.session import Duty, Session
+from ringback_broker.switchboard.far_servers import FarServers
 from ringback_broker.switchboard.operator_calls import OperatorCalls
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.state import State
@@ -47,8 +47,6 @@ DIFFERS_S = 2 * LOOK_S
 UNSAID_S = 1.0
 """The same while no node that is linked says that it has the seat."""
 
-_SERVER_UP = encode_frame(control.ServerUp())
-_SERVER_DOWN = encode_frame(control.ServerDown())
 _MOVED = "the player has joined at another node"
 
 
@@ -58,10 +56,10 @@ class Presence:
     Args:
         operator_calls: has to know which players are where, too.
         end_marked: ends the sessions that are marked.
-        tell_loss: tells players and operators that the server with a link number of its own is lost.
 
     Attributes:
         elsewhere: the players of other nodes, while this node has the seat.
+        far_servers: the servers of other nodes.
         held: the records that the sessions of players use.
         term: that of the seat while this node has it and uses it, or 0.
     """
@@ -74,10 +72,11 @@ class Presence:
         seat: Seat,
         elsewhere: Elsewhere,
         operator_calls: OperatorCalls,
+        far_servers: FarServers,
         end_marked: Callable[[], None],
-        tell_loss: Callable[[int], None],
     ) -> None:
         self.elsewhere = elsewhere
+        self.far_servers = far_servers
         self.held: dict[Session, Held] = {}
         self.term = 0
         self._roster = state.roster
@@ -87,7 +86,6 @@ class Presence:
         self._seat = seat
         self._operator_calls = operator_calls
         self._end_marked = end_marked
-        self._tell_loss = tell_loss
         # The players that a server that retires knows of an earlier term, until their node has listed them.
         self._unheard: dict[Session, set[bytes]] = {}
         self._listed: set[Session] = set()
@@ -96,10 +94,6 @@ class Presence:
         self._seated: Session | None = None
         self._seated_term = 0
         self._differs_since = float("inf")
-        # The nodes with servers that act or retire, and the link numbers of those.
-        self._servers: dict[Session, dict[int, None]] = {}
-        # The link numbers of those that left in order, each with what was sent to the node before that.
-        self._finished: dict[Session, dict[int, int]] = {}
 
     def _say(self, node: Session, message: Message) -> None:
         self._sending.notify(node, encode(message))
@@ -281,57 +275,7 @@ class Presence:
         """Take note that a server acts at the node with the seat."""
         if node is not self._seated or term != self._seated_term or node.ended:
             return
-        self._servers.setdefault(node, {})[own_link] = None
-        if not self._roster.is_served:
-            self._roster.serve_by(node)
-            self._tell_callers(_SERVER_UP)
-
-    def down(self, node: Session, down: Down, now: float) -> None:
-        """Take note that a server of another node is there no more.
-
-        Calls to one that has left in order may still be on their way there, to come back. A probe tells when
-        they have.
-        """
-        servers = self._servers.get(node, {})
-        if down.own_link not in servers:
-            return
-        del servers[down.own_link]
-        if not servers:
-            del self._servers[node]
-        if not down.acts:
-            self._roster.serve_no_more_by(node)
-        if down.in_order:
-            self._sending.send_bundle(node, now)
-            self._finished[node] = {**self._unsure(node), down.own_link: node.spent}
-            self._sending.probe(node, now)
-        else:
-            self._tell_loss_of([down.own_link])
-
-    def _unsure(self, node: Session) -> dict[int, int]:
-        """Return the servers that left a node in order, to which calls may still be on their way."""
-        finished = self._finished.pop(node, {})
-        return {own_link: sent for own_link, sent in finished.items() if sent > node.window.confirmed}
-
-    def unanswered(self, encoded_id: bytes, link: int) -> None:
-        """Tell a caller that a server has left without a reply. What else it waits for ends too."""
-        caller = self._roster.players.get(encoded_id)
-        if link:
-            caller = self._roster.links.get(header(FrameType.DATA, link))
-        if caller is not None:
-            self._sending.notify(caller, _SERVER_DOWN)
-            if self._roster.is_served:
-                self._sending.notify(caller, _SERVER_UP)
-
-    def _tell_loss_of(self, own_links: list[int]) -> None:
-        for own_link in own_links:
-            self._tell_loss(own_link)
-        if own_links and self._roster.is_served:
-            self._tell_callers(_SERVER_UP)
-
-    def _tell_callers(self, frame: bytes) -> None:
-        for other in self._roster.sessions():
-            if other.duty is None:
-                self._sending.notify(other, frame)
+        self.far_servers.up(node, own_link)
 
     # -- nodes
 
@@ -349,7 +293,7 @@ class Presence:
         self._operator_calls.node_went(node)
         if self._seated is node:
             self._seated = None
-        self._tell_loss_of([*self._servers.pop(node, {}), *self._unsure(node)])
+        self.far_servers.node_went(node)
 
     # -- players of this node
 
@@ -370,7 +314,7 @@ class Presence:
 
     def left(self, session: Session) -> None:
         """Tell all nodes of a player that has left whose servers or operators may wait for it."""
-        nodes = dict.fromkeys([*self._servers, *self._operator_calls.left(session.encoded_id)])
+        nodes = dict.fromkeys([*self.far_servers.nodes, *self._operator_calls.left(session.encoded_id)])
         if self._seated is not None:
             nodes[self._seated] = None
         for node in nodes:

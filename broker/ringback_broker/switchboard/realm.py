@@ -7,11 +7,9 @@ this node may act at all, `seat` which node has the server that acts, `presence`
 from __future__ import annotations
 
 from collections.abc import Callable
-from zlib import crc32
 
 from ringback.errors import ProtocolError, RejectCode
-from ringback.protocol.frames import HEADER, HEADER_BYTES
-from ringback_broker.cluster.claims import Claims, Verdict
+from ringback_broker.cluster.claims import Claims
 from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.cluster.elsewhere import Elsewhere
 from ringback_broker.cluster.ids import IDs
@@ -43,9 +41,10 @@ from ringback_broker.cluster.records import Absent, Record
 from ringback_broker.cluster.seat import SEAT, Holder, Seat
 from ringback_broker.operations.snapshot import RealmView
 from ringback_broker.peers.connection import Frame, Sent
-from ringback_broker.peers.roster import MAX_NODE_INDEX, node_index_of
 from ringback_broker.peers.session import Bundle, Session
 from ringback_broker.switchboard.asking import Answering, Asking
+from ringback_broker.switchboard.far_servers import FarServers
+from ringback_broker.switchboard.indexes import Indexes
 from ringback_broker.switchboard.kicks import Kicks
 from ringback_broker.switchboard.node_frames import NodeFrames
 from ringback_broker.switchboard.node_rows import NodeRows
@@ -77,11 +76,13 @@ class Realm:
     Attributes:
         name: of this node.
         claims: the player IDs that this node claims and owns.
+        indexes: the index of this node and those of others.
         ids: the IDs that it gives itself.
         lookup: finds the node that has a player.
         seat: which node has the server that acts.
         presence: who is told of whom.
         now: the time of this step.
+        of_link: returns the node that has given the link number of a frame.
         from_operator: takes a frame of an operator to a player that is not here.
         operator_left: takes note that an operator of this node has left.
     """
@@ -105,12 +106,9 @@ class Realm:
         self._counters = state.counters
         self._sending = sending
         self._sessions = sessions
-        self._by_index: dict[int, Session] = {}
         self._standbys: dict[Session, int] = {}
         self._versions: dict[Session, int] = {}
         self._standbys_here = 0
-        self._index = 0
-        self._index_wanted: int | None = None
         self.now = 0.0
         name, records = cluster.node, RecordSteps(cluster.records, sessions.end_marked)
         self.ownership = Ownership(
@@ -122,6 +120,14 @@ class Realm:
         self.asking = Asking(name, state.roster, sending, answer, reply, lambda: self._neighbours.alive)
         self._pairs = Pairs(cluster.frames, self._opened, self._closed, self._take)
         self.claims = Claims(name, self._boot, records, self._ask, self._name_taken)
+        self.indexes = Indexes(
+            name,
+            state.roster,
+            self.claims,
+            lambda: self.ownership.standing is Standing.MEMBER,
+            self._say,
+        )
+        self.of_link = self.indexes.of_link
         self.ids = IDs(records)
         self.lookup = Lookup(records, self._is_linked)
         self.seat = Seat(name, self._boot, records, self._seat_moved)
@@ -139,8 +145,8 @@ class Realm:
             self.seat,
             elsewhere,
             self._operator_calls,
+            FarServers(state, sending, sessions.tell_loss),
             sessions.end_marked,
-            sessions.tell_loss,
         )
         self._frames = NodeFrames(state, sending, elsewhere, self._operator_calls, self._told)
         self.from_operator, self.operator_left = self._operator_calls.take, self._operator_calls.operator_left
@@ -177,7 +183,7 @@ class Realm:
     @property
     def is_ready(self) -> bool:
         """Whether peers may join here."""
-        return self.ownership.standing is Standing.MEMBER and bool(self._index)
+        return self.ownership.standing is Standing.MEMBER and bool(self.indexes.own)
 
     def view(self) -> RealmView:
         """Return how this node stands in its realm."""
@@ -213,9 +219,7 @@ class Realm:
         self._neighbours.tick(now)
         self._pairs.tick(now)
         self.claims.tick(now)
-        if self._index_wanted is not None:
-            first, self._index_wanted = self._index_wanted, None
-            self._claim_index(first, now)
+        self.indexes.tick(now)
         self.lookup.tick(now)
         self.seat.tick(now)
         for node in list(self._roster.nodes.values()):
@@ -273,39 +277,15 @@ class Realm:
     def _joined(self, now: float) -> None:
         for name, neighbour in self._neighbours.alive.items():
             self._pairs.add(name, neighbour.boot, now)
-        self._claim_index(crc32(self._cluster.node.encode()), now)
+        self.indexes.begin(now)
         self.seat.hint(now)
-
-    def _claim_index(self, first: int, now: float) -> None:
-        """Claim the first index from a number on that no other node has. Try again at a tick if that takes
-        too long: without an index, this node lets nobody in."""
-        index = first % MAX_NODE_INDEX + 1
-
-        def refused(_now: float) -> None:
-            self._index_wanted = first
-
-        self.claims.turns.when_free(
-            f"index.{index}", lambda then: self._claim_free_index(first, index, then), refused, now
-        )
-
-    def _claim_free_index(self, first: int, index: int, now: float) -> None:
-        def decided(verdict: Verdict, then: float) -> None:
-            if verdict is Verdict.GRANTED:
-                self._index = self._roster.node_index = index
-                for node in list(self._roster.nodes.values()):
-                    self._say(node, Index(index))
-            elif self.ownership.standing is Standing.MEMBER:
-                self._claim_index(first + (verdict is Verdict.TAKEN), then)
-
-        self.claims.claim(f"index.{index}", b"", b"", b"", decided, now, only_free=True)
 
     def _lost(self, why: str, now: float) -> None:
         """End all sessions: nothing that this node owned counts any more."""
-        self._index = 0
+        self.indexes.forget_own()
         for session in self._roster.sessions():
             self._endings.refuse(session, RejectCode.DRAINING, f"{LOST} ({why})")
         self.claims.clear(now)
-        self._index_wanted = None
         self.lookup.clear(now)
         self._refuse_waiting()
         self.seat.clear()
@@ -329,8 +309,7 @@ class Realm:
         node.bundle = Bundle(lambda _, id_part, frame: self._send(pair.name, id_part, frame))
         self._windows.begin(node)
         self._say(node, Knows(VERSION))
-        if self._index:
-            self._say(node, Index(self._index))
+        self.indexes.tell(node)
         if self._standbys_here:
             self._say(node, Standbys(self._standbys_here))
         self.presence.node_came(node)
@@ -342,7 +321,7 @@ class Realm:
 
     def node_ended(self, node: Session, why: str, now: float) -> None:
         """Take note that the session of a node has ended: what was on its way there and back is lost."""
-        self._by_index = {index: other for index, other in self._by_index.items() if other is not node}
+        self.indexes.node_ended(node)
         self._standbys.pop(node, None)
         self._versions.pop(node, None)
         self.asking.node_ended(node, now)
@@ -384,11 +363,6 @@ class Realm:
 
     # -- where frames go
 
-    def of_link(self, frame: Frame) -> Session | None:
-        """Return the node that has given the link number of a frame."""
-        _, _, _, link = HEADER.unpack(frame[:HEADER_BYTES])
-        return self._by_index.get(node_index_of(link)) if link else None
-
     def of_player(self, encoded_id: bytes) -> Session | None:
         """Return the node that has a player, as far as a server has to know."""
         away = self.presence.elsewhere.by_id.get(encoded_id)
@@ -399,7 +373,7 @@ class Realm:
     def _told(self, node: Session, message: Message, now: float) -> None:
         match message:
             case Index(index):
-                self._by_index[index] = node
+                self.indexes.told(node, index)
             case Knows(version):
                 self._versions[node] = version
                 assert node.bundle is not None  # a node has one as long as it is linked
@@ -417,7 +391,7 @@ class Realm:
             case Taken(encoded_id, revision):
                 self.presence.taken(encoded_id, revision)
             case Unanswered(encoded_id, link):
-                self.presence.unanswered(encoded_id, link)
+                self.presence.far_servers.unanswered(encoded_id, link)
             case Seated(term):
                 self.presence.seated(node, term)
                 self.seat.hint(now)
@@ -432,7 +406,7 @@ class Realm:
             case Up(term, own_link):
                 self.presence.up(node, term, own_link)
             case _:
-                self.presence.down(node, message, now)
+                self.presence.far_servers.down(node, message, now)
 
     def _ask(self, name: str, boot: bytes, key: str, revision: int, identity: bytes) -> bool:
         node = self._roster.linked_node(name, boot)
@@ -453,7 +427,7 @@ class Realm:
         self.claims.turns.when_free(ask.key, answer, _never, now)
 
     def _name_taken(self, key: str, now: float) -> None:
-        if key == f"index.{self._index}":
+        if key == self.indexes.key:
             self.ownership.lose("another node has its index", now)
         else:
             self.presence.key_taken(key)

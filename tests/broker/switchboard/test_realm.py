@@ -939,7 +939,7 @@ def test_a_record_that_is_gone_is_written_anew() -> None:
 def test_a_record_that_another_node_has_taken_ends_the_session() -> None:
     realm = RealmDesks("a", "b")
     player = realm["a"].player(7)
-    realm.records.there["p.Bw"] = realm.records.there[f"index.{realm['b'].realm._index}"]
+    realm.records.there["p.Bw"] = realm.records.there[f"index.{realm['b'].realm.indexes.own}"]
     realm["a"].realm.claims.names.doubt("p.Bw")
     realm.pass_time(0.5)
     assert player.rejected().code is RejectCode.REPLACED

@@ -312,10 +312,10 @@ def test_servers_that_have_left_in_order_are_forgotten() -> None:
         peers.append(server(realm, "a", standby=True))
         peers[-2].say(control.Order(1, control.What.HAND_OVER))
         peers[-2].say(control.Bye(finished=True))
-    [known] = realm["b"].realm.presence._servers.values()
+    [known] = realm["b"].realm.presence.far_servers._servers.values()
     assert len(known) == 1 and realm["b"].switchboard.roster.is_served
     peers[-1].leave()
-    assert realm["b"].realm.presence._servers == {}
+    assert realm["b"].realm.presence.far_servers._servers == {}
 
 
 def test_calls_to_a_server_that_left_in_order_are_missed_if_they_are_lost_on_their_way() -> None:
@@ -328,7 +328,7 @@ def test_calls_to_a_server_that_left_in_order_are_missed_if_they_are_lost_on_the
     first.say(control.Order(1, control.What.HAND_OVER))
     first.say(control.Bye(finished=True))
     realm._deliver(realm["a"])  # and nothing that c sends arrives any more
-    assert not realm["c"].realm.presence._servers
+    assert not realm["c"].realm.presence.far_servers._servers
     player.take()
     realm["c"].realm._pairs.renew("a", "a test", realm.now)
     realm["c"].switchboard.tick(realm.now)
@@ -568,23 +568,23 @@ def test_an_index_that_nobody_could_tell_of_is_claimed_again() -> None:
             realm._deliver(node)
     assert "b" in desk.switchboard.roster.nodes and not desk.realm.is_ready
     realm.pass_time(1.0)
-    assert desk.realm.is_ready and desk.realm._index in realm["b"].realm._by_index
+    assert desk.realm.is_ready and desk.realm.indexes.own in realm["b"].realm.indexes._nodes
 
 
 def test_an_index_that_another_node_has_is_passed_over() -> None:
     realm = RealmDesks("x", "y")
     x, y = realm["x"].realm, realm["y"].realm
-    y.claims.names.give_up(f"index.{y._index}")
-    y._claim_index(x._index - 1, realm.now)
+    y.claims.names.give_up(y.indexes.key)
+    y.indexes.claim(x.indexes.own - 1, realm.now)
     realm.settle()
-    assert y._index == x._index + 1
-    assert realm["x"].switchboard.roster.nodes and x._by_index[y._index].node == "y"
+    assert y.indexes.own == x.indexes.own + 1
+    assert realm["x"].switchboard.roster.nodes and x.indexes._nodes[y.indexes.own].node == "y"
 
 
 def test_a_node_that_loses_its_index_begins_anew() -> None:
     realm = RealmDesks("a")
     player = realm["a"].player(7)
-    key = f"index.{realm['a'].realm._index}"
+    key = realm["a"].realm.indexes.key
     realm.records.write(key, b"\x93\xa1z\xc4\x01z\xc4\x00")
     realm["a"].realm.claims.names.doubt(key)
     realm.pass_time(0.5)
@@ -843,7 +843,7 @@ def test_nobody_waits_for_a_reply_that_came_back() -> None:
     realm = RealmDesks("a", "b")
     player = realm["b"].player(7)
     presence = realm["b"].realm.presence
-    presence.unanswered(encoded_id(8), 0)
-    presence.unanswered(encoded_id(7), 12345)
-    presence.unanswered(encoded_id(7), 0)
+    presence.far_servers.unanswered(encoded_id(8), 0)
+    presence.far_servers.unanswered(encoded_id(7), 12345)
+    presence.far_servers.unanswered(encoded_id(7), 0)
     assert kinds(player) == ["ServerDown"]
