@@ -226,7 +226,6 @@ class IOThread:
         self._take_commands()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
-        self._ring()
         self.sleeping = True
         ready = self._poller.poll(0 if self.commands or self._soon or not self.runners else self._pause())
         self.sleeping = False
@@ -234,6 +233,7 @@ class IOThread:
         for descriptor, function in [(one, readers.get(one)) for one, _ in ready]:
             if function is not None and readers.get(descriptor) is function:  # else it was removed just now
                 function()
+        self._ring()  # last: if the thread was held up, what had come in time counts
 
     def _take_commands(self) -> None:
         commands, served = self.commands, dict[Runner, None]()

@@ -256,6 +256,20 @@ def test_cancelled_alarms_are_not_kept(thread: IOThread) -> None:
     assert thread._pause() == -1 and thread._alarms == []
 
 
+def test_what_has_come_is_read_before_an_alarm_rings(thread: IOThread) -> None:
+    """Otherwise, a thread that was held up would give up a link although the WELCOME had come in time."""
+    order: list[str] = []
+    source, sink = os.pipe()
+    thread.add_reader(source, lambda: order.append("read"))
+    thread.call_at(0.0, lambda: order.append("rung"))
+    os.write(sink, b"x")
+    thread._round()
+    assert order == ["read", "rung"]
+    thread.remove_reader(source)
+    os.close(source)
+    os.close(sink)
+
+
 def test_a_reader_that_was_removed_in_this_round_does_not_run(thread: IOThread) -> None:
     ran: list[str] = []
     ends = [os.pipe(), os.pipe()]
