@@ -1,4 +1,4 @@
-"""The night in docs/operations.md: the commands print what the page shows, when the same faults happen."""
+"""The incident in docs/operations.md: the commands print what the page shows, when the same faults happen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ server.run_forever()
 
 def section() -> str:
     text = DOCUMENT.read_text()
-    return text[text.index("## A night") : text.index("## Stopping, upgrading")]
+    return text[text.index("## An incident, step by step") :]
 
 
 def alike(text: str) -> list[str]:
@@ -41,7 +41,7 @@ def alike(text: str) -> list[str]:
     return [re.sub(r" +", " ", line).strip() for line in lines]
 
 
-class Night:
+class Incident:
     """A broker, a server process and three players.
 
     The commands find the broker by environment variables, as they would find it at its default ports.
@@ -125,20 +125,20 @@ class Night:
 
 
 @pytest.fixture
-def night() -> Iterator[Night]:
-    night = Night()
-    yield night
-    night.close()
+def incident() -> Iterator[Incident]:
+    incident = Incident()
+    yield incident
+    incident.close()
 
 
-def test_the_commands_print_what_the_page_shows(night: Night) -> None:
+def test_the_commands_print_what_the_page_shows(incident: Incident) -> None:
     happened = []
     for fault, block in re.findall(r"<!-- (.*?) -->|```console\n(.*?)```", section(), re.DOTALL):
         if fault:
-            getattr(night, fault.replace(" ", "_"))()
+            getattr(incident, fault.replace(" ", "_"))()
             happened.append(fault)
             continue
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-            printed = night.run(command)
+            printed = incident.run(command)
             assert alike(printed) == alike(shown), f"{command} prints:\n{printed}"
     assert happened == ["the server dies", "the server is started again", "a player goes on buying"]
