@@ -59,27 +59,33 @@ def model(
     idle_us /= crowd["players"]
     return [
         ("nodes", f"{nodes}, with {options.a_node:,} players each"),
-        ("memory of a node", f"{options.a_node * each['node'] / 1024**2:.1f} GiB"),
-        ("joins a second, and at each node", f"{joins:,.0f}, and {joins_a_node:.0f}"),
-        ("of a core of a node, for joins", f"{1e-4 * joins_a_node * crowd['join_us_node']:.0f} %"),
-        ("of a core of a node, for idle players", f"at most {1e-4 * options.a_node * idle_us:.0f} %"),
+        ("a node: memory", f"{options.a_node * each['node'] / 1024**2:.1f} GiB"),
+        ("joins a second, in all and at each node", f"{joins:,.0f}, and {joins_a_node:.0f}"),
+        ("a node: share of a core for joins", f"{1e-4 * joins_a_node * crowd['join_us_node']:.0f} %"),
+        ("a node: share of a core for idle players", f"at most {1e-4 * options.a_node * idle_us:.0f} %"),
         (
             "records written a second",
             f"{writes:,.0f}: {100 * writes / NATS_WRITES_PER_S:.0f} % of what was measured",
         ),
-        ("of a core of nats-server, for joins", f"{1e-4 * joins * crowd['join_us']['nats']:.0f} %"),
-        ("memory of each nats-server, for records", f"{players * each['nats'] / 1024**2:.1f} GiB"),
+        ("nats-server: share of a core for joins", f"{1e-4 * joins * crowd['join_us']['nats']:.0f} %"),
+        ("each nats-server: memory for records", f"{players * each['nats'] / 1024**2:.1f} GiB"),
         (
             "messages a second between idle nodes",
             f"{nodes * (nodes - 1) / BEAT_S + nodes * nodes / RENEWAL_S:,.0f}",
         ),
-        ("memory of the server process, for players", f"{players * each['server'] / 1024**2:.1f} GiB"),
-        ("of a core of the server process, for joins", f"{1e-4 * joins * crowd['join_us']['server']:.0f} %"),
-        ("calls a second", f"{ceiling:,.0f}: one a player in {players / ceiling:.0f} s"),
-        ("of a core of the server process, for so many", f"{1e-4 * ceiling * many['cpu_server_us']:.0f} %"),
-        ("of a core of the node with the seat", f"{1e-4 * ceiling * many['cpu_a_us']:.0f} %"),
-        ("of a core of each other node", f"{1e-4 * ceiling * many['cpu_b_us'] / (nodes - 1):.0f} %"),
-        ("of a core of nats-server, for so many calls", f"{1e-4 * ceiling * many['cpu_nats_us']:.0f} %"),
+        ("server process: memory for players", f"{players * each['server'] / 1024**2:.1f} GiB"),
+        ("server process: share of a core for joins", f"{1e-4 * joins * crowd['join_us']['server']:.0f} %"),
+        ("calls a second, at most", f"{ceiling:,.0f}: one a player in {players / ceiling:.0f} s"),
+        (
+            "server process: share of a core for these calls",
+            f"{1e-4 * ceiling * many['cpu_server_us']:.0f} %",
+        ),
+        ("node with the seat: share of a core for these calls", f"{1e-4 * ceiling * many['cpu_a_us']:.0f} %"),
+        (
+            "each other node: share of a core for these calls",
+            f"{1e-4 * ceiling * many['cpu_b_us'] / (nodes - 1):.0f} %",
+        ),
+        ("nats-server: share of a core for these calls", f"{1e-4 * ceiling * many['cpu_nats_us']:.0f} %"),
     ]
 
 
