@@ -1,4 +1,4 @@
-"""The decisions are complete, and the documents name only files that exist."""
+"""The decisions are complete, and the documents name only files and tests that exist."""
 
 from __future__ import annotations
 
@@ -59,6 +59,16 @@ def test_the_documents_name_paths_that_exist() -> None:
     named = {(page.name, path) for page in DOCUMENTS for path in PATH.findall(without_links(page))}
     assert len(named) > 100
     assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_documents_name_tests_that_exist() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    existing = set(re.findall(r"def (test_\w+)\(", code))
+    named = {
+        (page.name, test) for page in DOCUMENTS for test in re.findall(r"`(test_\w+)`", page.read_text())
+    }
+    assert len(named) > 50
+    assert [(page, test) for page, test in sorted(named) if test not in existing] == []
 
 
 def test_each_link_leads_somewhere() -> None:
