@@ -275,8 +275,8 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
         """Have the next server act, finish what this one has begun, and leave.
 
         New calls go to the next server at once. This one still replies to the calls that it handles, and its
-        own calls go on. Its handlers may still make calls. A handler has ended once it has replied. Do not
-        call this in a handler: it would wait for itself.
+        own calls go on. Its handlers may still make calls. A handler has ended once it has replied. A
+        handler may call this once it has replied: before that, it would wait for itself.
 
         The endpoint is closed afterwards, as `close` does it. If nothing has ended in time, it is not: wait
         again, or call `close`, which ends the rest with `ServerLost`.
@@ -289,7 +289,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
             Draining: the broker is stopping.
             CallTimeout: what this server has begun has not ended in time. It is a `TimeoutError` too.
             ConnectionLost: the link was lost meanwhile.
-            UsageError: this endpoint is not started, or closed.
+            UsageError: this endpoint is not started, or closed; or this is a handler that has not replied.
         """
         call = self._call_hand_over(timeout)
         await call

@@ -16,8 +16,10 @@ from ringback._roles.trigger_options import GroupOptions, OnProgress, TriggerOpt
 from ringback._roles.trusted import TrustedRole
 from ringback._runtime import call_context
 from ringback._runtime.blocking_progress import IteratedProgress, ReportedProgress
-from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
+from ringback._runtime.blocking_shell import BlockingShell
 from ringback._runtime.options import BlockingArguments, BlockingOptions, BlockingServerArguments, check_names
+from ringback._runtime.wait_times import WATCH_S
+from ringback._runtime.worker_pool import waiting
 from ringback.contracts import ClientCallback, P, R, ServerCallback
 from ringback.core.progress import Progress
 from ringback.errors import UsageError
@@ -96,8 +98,13 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
 
         Raises:
             LinkError: the endpoint could not start; see `start`.
+            UsageError: this runs on the I/O thread, as an `allow` function does.
         """
         self._shell.check_process()
+        with waiting():  # not within the `try`: it must not close an endpoint that goes on
+            self._serve()
+
+    def _serve(self) -> None:
         try:
             if not self._shell.running:
                 self.start()
@@ -231,8 +238,8 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
         """Have the next server act, finish what this one has begun, and leave.
 
         New calls go to the next server at once. This one still replies to the calls that it handles, and its
-        own calls go on. Its handlers may still make calls. A handler has ended once it has replied. Do not
-        call this in a handler: it would wait for itself.
+        own calls go on. Its handlers may still make calls. A handler has ended once it has replied. A
+        handler may call this once it has replied: before that, it would wait for itself.
 
         The endpoint is closed afterwards, as `close` does it. If nothing has ended in time, it is not: wait
         again, or call `close`, which ends the rest with `ServerLost`.
@@ -245,7 +252,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
             Draining: the broker is stopping.
             CallTimeout: what this server has begun has not ended in time. It is a `TimeoutError` too.
             ConnectionLost: the link was lost meanwhile.
-            UsageError: this endpoint is not started, or closed.
+            UsageError: this endpoint is not started, or closed; or this is a handler that has not replied.
         """
         self._call_hand_over(timeout).result()
         self.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol
@@ -12,8 +11,8 @@ from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import GroupBase
 from ringback._roles.typed_calls import TypedCallBase
 from ringback._runtime.blocking_progress import IteratedProgress
-from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
-from ringback._runtime.call_context import check_timeout
+from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.wait_times import is_over, moment, pause
 from ringback._runtime.worker_pool import waiting
 from ringback.core.pending_call import Canceller
 from ringback.errors import CallbackError
@@ -105,7 +104,7 @@ class Call(CallBase[R_co]):
     def _iterate(self, values: IteratedProgress) -> Iterator[Any]:
         while True:
             try:
-                value = next(values)
+                value = values.next_of(self)
             except StopIteration:
                 return
             except BaseException:  # as Ctrl-C
@@ -130,7 +129,7 @@ class Call(CallBase[R_co]):
         return future_of(self, shell)
 
     def _wait(self, timeout: float | None = None) -> None:
-        give_up_at = None if timeout is None else _moment(timeout)
+        give_up_at = moment(timeout)
         seen, self._seen = self._seen, True  # even if Ctrl-C ends the wait
         if self._done:
             return
@@ -141,9 +140,9 @@ class Call(CallBase[R_co]):
         done.acquire()
         self.add_waiter(done.release)
         with waiting():
-            while not done.acquire(timeout=_pause(give_up_at)):
-                problem = shell.endless_wait(self.deadline)
-                if problem is None and _is_over(give_up_at):
+            while not done.acquire(timeout=pause(give_up_at)):
+                problem = shell.endless_wait(self.deadline, (self,))
+                if problem is None and is_over(give_up_at):
                     problem = TimeoutError(f"the call of {self.key!r} goes on: {timeout} s were not enough")
                     self._seen = seen
                     with suppress(ValueError):  # it ends just now
@@ -155,21 +154,6 @@ class Call(CallBase[R_co]):
                         raise problem
                     finally:
                         del problem  # its traceback has this frame
-
-
-def _moment(timeout: float | None) -> float | None:
-    """Return when a wait with a timeout ends, on the monotonic clock; None for never."""
-    timeout = check_timeout(timeout)
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def _pause(give_up_at: float | None) -> float:
-    """Return how long to wait before the next look at the I/O thread and at the clock."""
-    return WATCH_S if give_up_at is None else max(0.0, min(WATCH_S, give_up_at - time.monotonic()))
-
-
-def _is_over(give_up_at: float | None) -> bool:
-    return give_up_at is not None and time.monotonic() >= give_up_at
 
 
 class TypedCall(TypedCallBase[R_co], Call[R_co]):
@@ -230,7 +214,7 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         from ringback._roles.call_futures import future_of_group  # loads logging and more, for few programs
 
         self._shell.check_process()
-        return future_of_group(self)
+        return future_of_group(self, self._shell)
 
     def exception(self, timeout: float | None = None) -> CallbackError | None:
         """Wait as `all` does. Return why the list of connected players could not be read, None if it could.
@@ -255,12 +239,12 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
     def _wait(self, until: Callable[[], bool], timeout: float | None = None) -> None:
         shell = self._shell
         shell.check_process()  # in a forked child, the condition may be locked for ever
-        give_up_at = None if timeout is None else _moment(timeout)
+        give_up_at = moment(timeout)
         try:
             with waiting(), self._condition:
-                while not self._condition.wait_for(until, _pause(give_up_at)):
-                    problem = shell.endless_wait(self.deadline)
-                    if problem is None and _is_over(give_up_at):
+                while not self._condition.wait_for(until, pause(give_up_at)):
+                    problem = shell.endless_wait(self.deadline, list(self.calls.values()))
+                    if problem is None and is_over(give_up_at):
                         problem = TimeoutError(f"calls of the group go on: {timeout} s were not enough")
                     if problem is not None and not until():
                         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, InvalidStateError
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import C_co, GroupBase
 from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.wait_times import is_over, moment, pause
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import Cancelled, fresh
 from ringback.protocol.player_ids import PlayerID
@@ -20,19 +22,37 @@ R = TypeVar("R")
 class CallFuture(Future[R]):
     """A future of a call or a group. To wait for it is to wait for the call.
 
-    A worker that waits is replaced meanwhile, and a wait on the thread that would end it is an error.
+    A worker that waits is replaced meanwhile, and a wait that would wait for itself is an error.
+
+    Attributes:
+        problem: return why a wait for it will not end; None if it still may.
     """
+
+    problem: Callable[[], Exception | None]
 
     def result(self, timeout: float | None = None) -> R:
         try:
-            with nullcontext() if self.done() else waiting():
-                return super().result(timeout)
+            self._wait(timeout)
+            return super().result(0)
         finally:
             del self  # the traceback of an error has this frame, and the future has the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        with nullcontext() if self.done() else waiting():
-            return super().exception(timeout)
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self.done():
+            return
+        give_up_at = moment(timeout)
+        with waiting():
+            while not wait([self], pause(give_up_at)).done and not is_over(give_up_at):
+                problem = self.problem()
+                if problem is not None and not self.done():
+                    try:
+                        raise problem
+                    finally:
+                        del problem  # its traceback has this frame
 
 
 def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
@@ -42,17 +62,19 @@ def future_of(call: CallBase[R_co], shell: BlockingShell) -> Future[R_co]:
         shell: the shell of the call's endpoint. One of its workers converts the result of a typed call.
     """
     call.seen()
-    future: Future[R_co] = CallFuture()
+    future = CallFuture[R_co]()
+    future.problem = partial(shell.endless_wait, call.deadline, (call,))
     future.add_done_callback(partial(_future_ended, call))
     end = partial(_call_ended, future)
     call.add_waiter(shell.when_ended(call, end) if call.typed else partial(end, call))
     return future
 
 
-def future_of_group(group: GroupBase[C_co]) -> Future[dict[PlayerID, C_co]]:
+def future_of_group(group: GroupBase[C_co], shell: BlockingShell) -> Future[dict[PlayerID, C_co]]:
     """Return a future that ends as a group does. To cancel it cancels the calls of the group."""
     group._look()
-    future: Future[dict[PlayerID, C_co]] = CallFuture()
+    future = CallFuture[dict[PlayerID, C_co]]()
+    future.problem = lambda: shell.endless_wait(group.deadline, list(group.calls.values()))
     future.add_done_callback(partial(_future_ended, group))
     group._waiters.append(partial(_group_ended, future, group))
     group._wake()

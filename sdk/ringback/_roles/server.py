@@ -16,6 +16,7 @@ from ringback.contracts import P, R, RegisterOnServer, ServerCallback, ServerHan
 from ringback.core.permissions import Allow
 from ringback.core.registry import Registration
 from ringback.core.shell import EndpointEvent
+from ringback.errors import UsageError
 from ringback.protocol.player_ids import PlayerID
 
 
@@ -169,6 +170,12 @@ class ServerRole(TrustedRole[C, G]):
     def _call_hand_over(self, timeout: float | None) -> C:
         """Return a call that ends once this server has handed over and left."""
         self._check_running()
+        execution = self._shell.current_execution()
+        if execution is not None and not execution.replied:
+            raise UsageError(
+                f"the handler of {execution.key!r} has not replied, so hand_over would wait for itself: call"
+                " `cb` first, or hand over outside the handler, as in another thread or task"
+            )
         now = time.monotonic()
         deadline, _ = call_context.deadline_and_budget(timeout, now)
         call = self._call_class(next(self._ids), "hand over", deadline, None, None, now, self)

@@ -140,6 +140,13 @@ class AsyncioHandlers(LinkSteps):
             current = None
         return [task for task in self._tasks if task is not current]
 
+    def current_execution(self) -> Execution | None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop is running now
+            return None
+        return None if task is None else self._tasks.get(task)
+
     # -- replies
 
     def reply(

@@ -92,6 +92,9 @@ class AsyncioShell(AsyncioHandlers):
         """Return whether the loop of a started endpoint is closed, so that nothing can run it."""
         return self.running and self._loop.is_closed()
 
+    def needs_this_thread(self) -> bool:
+        return self.home.is_running() and threading.get_ident() == self.thread
+
     def misuse(self) -> UsageError:
         """Return the error of a function that is used where it cannot work, and that says why."""
         try:

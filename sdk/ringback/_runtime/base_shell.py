@@ -72,6 +72,19 @@ class ShellBase(Shell):
     def wait_until_left(self, timeout_s: float) -> None:
         """Wait until `abandon` is done."""
 
+    @abstractmethod
+    def needs_this_thread(self) -> bool:
+        """Return whether this endpoint does nothing while the current function blocks its thread."""
+
+    @abstractmethod
+    def current_execution(self) -> Execution | None:
+        """Return the call whose handler runs in this thread or task; None if none of this endpoint does."""
+
+    @property
+    def role(self) -> Role:
+        """What this endpoint is."""
+        return self._options.role
+
     @property
     def log_name(self) -> str:
         """What the log calls this endpoint: a process may have many."""

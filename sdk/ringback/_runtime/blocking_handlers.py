@@ -25,6 +25,9 @@ from ringback.errors import CallbackError, HandlerError
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.limits import Limits
 
+_handled = threading.local()
+"""Its `execution` is the call whose handler the current thread runs, if any."""
+
 
 class BlockingHandlers(LinkSteps):
     """The jobs of an endpoint in its pool, and the replies.
@@ -117,9 +120,14 @@ class BlockingHandlers(LinkSteps):
         else:
             self.pool.submit(self._context.copy(), self._fetch_token, number)
 
+    def current_execution(self) -> Execution | None:
+        execution: Execution | None = getattr(_handled, "execution", None)
+        return execution if execution is not None and execution.shell is self else None
+
     # -- in a worker
 
     def _handle(self, execution: Execution) -> None:
+        _handled.execution = execution
         try:
             awaitable = run_plain(execution)
             if awaitable is not None:
@@ -127,6 +135,8 @@ class BlockingHandlers(LinkSteps):
         except BaseException as error:  # also if the system has no descriptor left for a loop
             execution.refuse(HandlerError(f"the handler ended with {type(error).__name__}"))
             self.user_failed(f"the handler of {execution.key!r}")
+        finally:
+            _handled.execution = None  # a worker that sleeps holds no payload
 
     def _tell(self, function: Callable[..., Any], argument: Any, what: str) -> None:
         try:

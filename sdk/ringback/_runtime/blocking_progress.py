@@ -7,8 +7,10 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from ringback._runtime.blocking_shell import WATCH_S, BlockingShell
+from ringback._runtime.blocking_shell import BlockingShell
+from ringback._runtime.wait_times import WATCH_S
 from ringback._runtime.worker_pool import waiting
+from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
 
 
@@ -36,15 +38,17 @@ class BlockingProgress(Progress):
 class IteratedProgress(BlockingProgress):
     """The progress that `for value in call.progress()` iterates. Values wait until then."""
 
-    def __iter__(self) -> IteratedProgress:
-        return self
+    def next_of(self, call: PendingCall) -> Any:
+        """Wait for the next value of a call, which this does not hold. Return the value.
 
-    def __next__(self) -> Any:
+        Raises:
+            StopIteration: the call has ended.
+        """
         shell = self._shell
         shell.check_process()  # in a forked child, the condition may be locked for ever
         with waiting(), self._condition:
             while not self._condition.wait_for(lambda: self.waiting or self.ended, WATCH_S):
-                problem = shell.endless_wait(self._deadline)
+                problem = shell.endless_wait(self._deadline, (call,))
                 if problem is not None:
                     raise problem
             if not self.waiting:

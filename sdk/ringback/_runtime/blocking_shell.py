@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from contextvars import Context
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 
 from ringback._runtime import call_context, io_thread
 from ringback._runtime.base_shell import Ts
+from ringback._runtime.blocked_loops import waits_for_itself
 from ringback._runtime.blocking_handlers import BlockingHandlers
 from ringback._runtime.io_thread import Alarm, IOThread
 from ringback._runtime.lifetimes import explained
@@ -23,6 +24,8 @@ from ringback._runtime.log import log
 from ringback._runtime.monkey_patches import check_patches
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.resolver import Found
+from ringback._runtime.wait_times import WATCH_S
+from ringback.core.pending_call import PendingCall
 from ringback.errors import (
     BrokerUnreachable,
     CallTimeout,
@@ -30,9 +33,6 @@ from ringback.errors import (
     UsageError,
     reason_of,
 )
-
-WATCH_S = 1.0
-"""How often a thread that waits looks whether the I/O thread can still end its wait."""
 
 GRACE_S = 5.0
 """How long a thread waits for the I/O thread beyond the moment at which its wait is over."""
@@ -129,13 +129,21 @@ class BlockingShell(BlockingHandlers):
         self._to_stop = False
         self._ended()
 
-    def endless_wait(self, deadline: float | None) -> Exception | None:
-        """Return why the I/O thread will not end a wait for a call or a group; None if it still may."""
+    def endless_wait(self, deadline: float | None, calls: Iterable[PendingCall] = ()) -> Exception | None:
+        """Return why a wait for a call or a group will not end; None if it still may.
+
+        Args:
+            deadline: when the I/O thread ends it at the latest.
+            calls: those that it waits for.
+        """
         if self.foreign or sys.is_finalizing() or (self._to_stop and not self._io.thread.is_alive()):
             return self._gone()
         if deadline is not None and time.monotonic() > deadline + GRACE_S:
             return CallTimeout(f"the time of the call is over, and nothing ended it: {_BLOCKED}")
-        return None
+        return waits_for_itself(self, calls)
+
+    def needs_this_thread(self) -> bool:
+        return False  # on the I/O thread, nothing waits
 
     def _gone(self) -> Exception:
         try:

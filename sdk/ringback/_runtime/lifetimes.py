@@ -46,6 +46,10 @@ class Startable(Protocol):
     def wait_until_left(self, timeout_s: float) -> None:
         """Wait until `abandon` is done."""
 
+    def needs_this_thread(self) -> bool:
+        """Return whether it does nothing while the current function blocks its thread."""
+        ...
+
 
 class Lifetime:
     """What a shell knows about the life of its endpoint.

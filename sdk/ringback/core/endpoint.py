@@ -194,6 +194,10 @@ class Endpoint:
         """The name of the broker in its realm; None: it is in none, or there is no link to it."""
         return (self._link.node or None) if self._link_state.up else None
 
+    def knows_player(self, other: Endpoint) -> bool:
+        """Return whether this server knows another endpoint as a player, or will with its next step."""
+        return other.player_id in self.players or other._link.since > self._state.now
+
     def load(self) -> Load:
         """Return what this endpoint holds now. For tests and diagnosis; any thread may call it."""
         peers = list(self._peers.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from ringback.core.address_round import AddressRound
@@ -55,6 +56,7 @@ class LinkKeeper:
         retiring: whether this is a server that hands over, so that no other link follows.
         standby: whether this is a server that waits while another one acts.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
+        since: when the broker welcomed the present link, or the latest one, on the same clock.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class LinkKeeper:
         self._hello = hello
         self._drop_peers = drop_peers
         self.start_by: float | None = None
+        self.since = -math.inf
         self._last_problem = ""
         self._refusal: LinkError | None = None
         self._last_refusal: LinkError | None = None
@@ -226,6 +229,7 @@ class LinkKeeper:
         self._last_problem, self._refusal = "", None
         self._announced = True
         self._may_have_left_session = False
+        self.since = now
         self.player_id = welcome.player_id
         self.ticket = welcome.ticket or b""
         self.node = welcome.node

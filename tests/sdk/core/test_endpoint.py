@@ -61,6 +61,22 @@ def test_registrations_without_a_link_are_in_hello() -> None:
 # -- over a broker
 
 
+def test_a_server_knows_a_player_or_will_with_its_next_step() -> None:
+    clock = Clock()
+    broker = FakeBroker(clock)
+    server, player = (broker.add(Desk(role, clock=clock)) for role in (Role.SERVER, Role.PLAYER))
+    elsewhere = Desk(Role.PLAYER, clock=clock, player_id=8)
+    assert not server.core.knows_player(elsewhere.core)  # it has no link
+    broker.start(player, server)
+    assert server.core.knows_player(player.core)
+    clock.now += 1.0
+    elsewhere.connect()
+    assert server.core.knows_player(elsewhere.core)  # for all that the server can know
+    clock.now += 1.0
+    server.core.tick(clock.now)
+    assert server.core.knows_player(player.core) and not server.core.knows_player(elsewhere.core)
+
+
 def test_a_server_is_replaced() -> None:
     clock = Clock()
     broker = FakeBroker(clock)

@@ -1,0 +1,67 @@
+"""Waits of the blocking face that block an event loop. Most only block it. Some need it, and would never end.
+
+The second kind waits for a call whose handler runs on this very loop, at an endpoint of `ringback.aio`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from ringback._runtime.base_shell import ShellBase
+from ringback._runtime.lifetimes import started
+from ringback.core.pending_call import PendingCall
+from ringback.errors import UsageError
+from ringback.protocol.frames import HEADER_BYTES, FrameType, Role
+from ringback.protocol.player_ids import encode_player_id
+
+_DATA, _RELAY = bytes((FrameType.DATA,)), bytes((FrameType.RELAY,))
+
+
+def waits_for_itself(caller: ShellBase, calls: Iterable[PendingCall]) -> UsageError | None:
+    """Return the error of a wait that blocks the event loop which all of these calls need; None otherwise.
+
+    The wait must have lasted for a moment: a reply of the loop may be on its way when the wait begins.
+    """
+    pending = [call for call in calls if not call._done]
+    asyncio = sys.modules.get("asyncio")  # not imported here: few programs of the blocking face need it
+    if not pending or asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    blocked = [
+        shell for shell in started.running() if isinstance(shell, ShellBase) and shell.needs_this_thread()
+    ]
+    needed = None
+    for call in pending:
+        needed = next((shell for shell in blocked if _handles(call, caller, shell)), None)
+        if needed is None:
+            return None
+    if needed is None:
+        return None
+    return UsageError(
+        f"this wait blocks the event loop that has to run the handler of {pending[-1].key!r}:"
+        f" {needed.lifetime.name()} is on the loop of this thread. Nothing is lost, the call goes on: await"
+        " asyncio.wrap_future(call.future()), or trigger with ringback.aio"
+    )
+
+
+def _handles(call: PendingCall, caller: ShellBase, shell: ShellBase) -> bool:
+    """Return whether an endpoint has to handle a call."""
+    route, own, other = call.route or b"", caller.endpoint, shell.endpoint
+    kind = route[1 - HEADER_BYTES :][:1]
+    if not route or not _same_machine(own.link_address, other.link_address):
+        return False
+    if shell.role is Role.PLAYER:
+        assert other.player_id is not None  # it has a link
+        known = caller.role is Role.OPERATOR or other.player_id in own.players
+        return known and kind == _DATA and route[:-HEADER_BYTES] == encode_player_id(other.player_id)
+    if shell.role is not Role.SERVER or not other.acting:
+        return False
+    if caller.role is Role.PLAYER:
+        return other.knows_player(own)
+    return kind == _RELAY and own.link_address == other.link_address
+
+
+def _same_machine(one: str | None, other: str | None) -> bool:
+    """Return whether two links go to the same machine. The two sides of a broker have a port each."""
+    hosts = {(address or "").rpartition(":")[0] for address in (one, other)}
+    return len(hosts) == 1 and hosts != {""}
