@@ -1,7 +1,7 @@
 """The rules of the shop, for both of its servers. Nothing in here knows about ringback but its errors.
 
 Players send payloads, and players cheat. So a payload is checked before it is used, and money leaves a purse
-*before* anything waits: two calls of one player may run at the same time.
+*before* anything waits: two calls of one player run at the same time, unless their callback is serial.
 """
 
 import threading

@@ -94,7 +94,7 @@ class EndpointProcess(Process, Shell):
         self.note = Recorder(who, write, lambda: world.now)
         self.note.start(role.value, self.place)
         self.handlers = Handlers(self)
-        self.register("k")
+        self.register("k", serial=world.chance(0.2))
         if world.chance(0.8):
             self.register(KEY, old=world.chance(0.2))
         self.core.start(world.now, 5.0)
@@ -319,7 +319,10 @@ class EndpointProcess(Process, Shell):
                 if not unread or self.link is not link:
                     break
                 *address, frame = link.down.read()
+                accepted = core.counters.executions
                 core.receive(address[0] if address else b"", frame, now)
+                if self.role is Role.SERVER and core.counters.executions != accepted:
+                    assert core.acting, f"{self.name} does not act, and got a new call"
             if self.link is link and told is not None:
                 core.link_lost(now, told)
         core.tick(now)
@@ -349,8 +352,6 @@ class EndpointProcess(Process, Shell):
 
     def run(self, execution: Execution) -> None:
         world = self.world
-        if self.role is Role.SERVER and execution.route != encode_player_id(execution.source or 0):
-            assert self.core.acting, f"{self.name} does not act, and got a new call"
         self.later(
             world.random.random() * (0.5 if world.chance(world.weather.busy) else 0.001),
             self.handlers.begin,

@@ -27,12 +27,16 @@ class Handlers:
         self._world = process.world
         self._note = process.note
         self._open: list[tuple[Execution, str]] = []  # those that do not reply by themselves
+        self._turns: dict[tuple[str, PlayerID | None], Execution] = {}
+        self._returned: set[Execution] = set()
 
     def begin(self, execution: Execution) -> None:
         """Run a handler, in the order in which a shell does it."""
         arguments = execution.begin(lambda: self._world.now)
         if arguments is None:
+            self._returns(execution)
             return
+        self._check_turn(execution)
         *source, payload, cb = arguments
         assert source == [execution.source] * len(source) and cb is execution
         name, do, after_s = read(payload)
@@ -52,6 +56,37 @@ class Handlers:
                 self._nested(execution, name, None, FrameType.DATA)
             case _:
                 self._open.append((execution, name))
+                self._returns(execution)
+
+    def _check_turn(self, execution: Execution) -> None:
+        """Check that no other call of the source runs now if it is serial, and that none came before it."""
+        if execution.handler.serial:
+            name = execution.key, execution.source
+            last = self._turns.get(name)
+            over = last is None or (last in self._returned if last.cancelled else last.replied)
+            assert over, f"{self._process.name}: {execution} runs beside {last}"
+            assert self._first_of_its_caller(execution), (
+                f"{self._process.name}: {execution} is not the next one"
+            )
+            self._turns[name] = execution
+
+    def _first_of_its_caller(self, execution: Execution) -> bool:
+        """Return whether the calls that came before this one to the same callback have all begun."""
+        core = self._process.core
+        for one in core._peers[execution.route].executions.values() if execution.route in core._peers else ():
+            if one is execution:
+                break
+            call = core._once.running.get(one)
+            repeats = call is not None and call.execution is not one
+            if one.key == execution.key and one.handler.serial and not one.began and not repeats:
+                return False
+        return True
+
+    def _returns(self, execution: Execution) -> None:
+        """Let the handler of a call return, as a shell tells the core."""
+        if execution.handler.serial:
+            self._returned.add(execution)
+            self._process.core.handler_returned(execution)
 
     def _report(self, execution: Execution, name: str, numbers: range) -> None:
         """Report progress: some at once, and the rest later, maybe after the reply."""
@@ -79,6 +114,10 @@ class Handlers:
             call.then = lambda: later(0.0, self._reply, execution, name, "reply" if call.ok else "raise")
 
     def _reply(self, execution: Execution, name: str, do: str) -> None:
+        self._give_reply(execution, name, do)
+        self._returns(execution)
+
+    def _give_reply(self, execution: Execution, name: str, do: str) -> None:
         process = self._process
         if (execution.cancelled and process.stops_handlers) or not process.alive:
             return

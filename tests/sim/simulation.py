@@ -311,9 +311,10 @@ class Simulation:
             allow = random.choice([None, {1, 2}, OPERATORS, _raises, _forgets])
             limit = random.choice([None, "5/s", "20/s"])
             idempotent, old = random.choice([False, True]), self.world.chance(0.3)
-            life.register(key, allow=allow, limit=limit, idempotent=idempotent, old=old)
+            serial = self.world.chance(0.3)
+            life.register(key, allow=allow, limit=limit, idempotent=idempotent, serial=serial, old=old)
         elif registration is None:
-            life.register(key)
+            life.register(key, serial=self.world.chance(0.3))
         else:
             registration.unregister()
 

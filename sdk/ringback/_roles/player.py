@@ -45,6 +45,7 @@ class PlayerRole(RoleBase[C, G]):
         in_thread: bool = False,
         limit: str | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Callable[[F], F]: ...
 
     @overload
@@ -57,6 +58,7 @@ class PlayerRole(RoleBase[C, G]):
         in_thread: bool = False,
         limit: str | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Registration: ...
 
     @checks_names
@@ -69,6 +71,7 @@ class PlayerRole(RoleBase[C, G]):
         in_thread: bool = False,
         limit: str | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Any:
         """Register a callback that the server or an operator triggers on this player.
 
@@ -81,6 +84,7 @@ class PlayerRole(RoleBase[C, G]):
                 the server or an operator.
             idempotent: whether the handler may run twice for one call without harm, as for
                 `Server.register_server_callback`.
+            serial: whether the calls of this callback run one after the other, whoever makes them.
 
         All other arguments, the returned registration and the errors are those of
         `Server.register_server_callback`.
@@ -93,6 +97,7 @@ class PlayerRole(RoleBase[C, G]):
             in_thread=in_thread,
             limit=limit,
             idempotent=idempotent,
+            serial=serial,
             log_name=self._log_name,
         )
 

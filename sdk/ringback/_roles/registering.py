@@ -20,6 +20,7 @@ class RegisterOptions(TypedDict, total=False):
     in_thread: bool
     limit: str | None
     idempotent: bool
+    serial: bool
 
 
 class ServerRegisterOptions(RegisterOptions, total=False):
@@ -39,6 +40,7 @@ def register(
     limit: str | None = None,
     types: Types | None = None,
     idempotent: bool = False,
+    serial: bool = False,
     log_name: str = "an endpoint",
 ) -> Any:
     """Register a handler and return its registration. Without a handler, return a decorator that does so.
@@ -65,6 +67,7 @@ def register(
             limit=limit,
             types=found,
             idempotent=idempotent,
+            serial=serial,
         )
 
     if handler is not None:

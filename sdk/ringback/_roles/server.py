@@ -36,6 +36,7 @@ class ServerRole(TrustedRole[C, G]):
         allow: Allow | None = None,
         limit: str | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Callable[[F], F]: ...
 
     @overload
@@ -49,6 +50,7 @@ class ServerRole(TrustedRole[C, G]):
         allow: Allow | None = None,
         limit: str | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Registration: ...
 
     @checks_names
@@ -62,6 +64,7 @@ class ServerRole(TrustedRole[C, G]):
         allow: Allow | None = None,
         limit: str | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Any:
         """Register a callback that players trigger.
 
@@ -85,6 +88,10 @@ class ServerRole(TrustedRole[C, G]):
                 `data["retry_after"]` in seconds. A caller is a player, or an operator with one source.
             idempotent: whether the handler may run twice for one call without harm. Then a call with `retry`
                 is also tried again if nobody knows whether it ran, as after the server's process has died.
+            serial: whether the calls of one source run one after the other, in the order in which they came.
+                Those of other sources run meanwhile. The next one runs once the handler has replied. A call
+                that waits counts as one that is handled. A handler must not wait for a call of its own
+                callback and source.
 
         `allow` and `limit` do not apply to `trigger_callback` of this server itself.
 
@@ -105,6 +112,7 @@ class ServerRole(TrustedRole[C, G]):
             allow=allow,
             limit=limit,
             idempotent=idempotent,
+            serial=serial,
             log_name=self._log_name,
         )
 

@@ -65,7 +65,11 @@ class AsyncioHandlers(LinkSteps):
         return len(self._runnable)
 
     def _run_runnable(self) -> None:
-        runnable, self._runnable = self._runnable, []
+        while self._runnable:  # a handler that replies may let the next one of a serial callback run
+            runnable, self._runnable = self._runnable, []
+            self._run_all(runnable)
+
+    def _run_all(self, runnable: list[Execution]) -> None:
         for execution in runnable:
             handler = execution.handler
             context = self._context.copy()
@@ -81,6 +85,8 @@ class AsyncioHandlers(LinkSteps):
                         execution.task = context.run(self._start_task, task, execution)
             except BaseException as error:  # the handlers behind it are of other callers
                 self.contain(f"the handler of {execution.key!r}", error)
+            if handler.serial and execution.task is None:
+                self.endpoint.handler_returned(execution)
 
     async def _async(self, execution: Execution) -> None:
         awaitable = run_plain(execution)
@@ -107,7 +113,7 @@ class AsyncioHandlers(LinkSteps):
             return None
 
     def cancel(self, execution: Execution) -> None:
-        if execution.task is not None:
+        if execution.task is not None and not outlives_task(execution):
             execution.task.cancel()
 
     def _start_task(
@@ -125,12 +131,14 @@ class AsyncioHandlers(LinkSteps):
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Forget a task. If the program cancelled it before its first step, nothing else replies."""
         execution = self._tasks.pop(task, None)
-        if execution is None or execution.replied or execution.cancelled or not self.running:
+        if execution is None:
             return
-        if task.cancelled():
+        if task.cancelled() and not execution.replied and not execution.cancelled and self.running:
             execution.cancelled = True  # a thread that gets to it now does not run it
             text = f"the handler was cancelled before it {'ended' if execution.began else 'began'}"
             execution.refuse(HandlerError(text, executed="yes" if execution.began else "no"))
+        if execution.handler.serial:
+            self.endpoint.handler_returned(execution)
 
     def other_tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of handlers and callbacks, except the current one: it may be closing us."""
@@ -298,6 +306,14 @@ class AsyncioHandlers(LinkSteps):
             self.contain("allow", error)
         else:
             super().allow_failed(key, error)
+
+
+def outlives_task(execution: Execution | None) -> bool:
+    """Return whether the task of a handler must last as long as the handler, which runs in a thread.
+
+    The next call of a serial callback runs when the task ends, and must not run beside the thread.
+    """
+    return execution is not None and execution.handler.serial and execution.handler.in_thread
 
 
 def _close(awaitable: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ringback._runtime import call_context
-from ringback._runtime.asyncio_handlers import AsyncioHandlers
+from ringback._runtime.asyncio_handlers import AsyncioHandlers, outlives_task
 from ringback._runtime.base_shell import Ts
 from ringback._runtime.lifetimes import explained
 from ringback._runtime.link import Link
@@ -53,7 +53,6 @@ class AsyncioShell(AsyncioHandlers):
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._context = call_context.clean_context()
-        self._runnable = []
         self._reports.clear()
         self._begin()
         try:
@@ -79,6 +78,8 @@ class AsyncioShell(AsyncioHandlers):
             self._timer = self._timer_at = None
             self._tasks.clear()
             self._woken.clear()
+            self._runnable.clear()
+            self.endpoint.forget_handlers()
         self.endpoint.close()
         self.home = NOWHERE
         self._ended()
@@ -86,7 +87,8 @@ class AsyncioShell(AsyncioHandlers):
         self.forget_broker()
         self._stop_timer()
         for task in self.other_tasks():
-            task.cancel()
+            if not outlives_task(self._tasks[task]):
+                task.cancel()
 
     def loop_is_closed(self) -> bool:
         """Return whether the loop of a started endpoint is closed, so that nothing can run it."""
@@ -188,8 +190,12 @@ class AsyncioShell(AsyncioHandlers):
         self._readers.remove_reader(link.monitor.fileno())
 
     def _was_read(self) -> None:
-        self._run_runnable()
-        self._go_on()
+        try:
+            self._run_runnable()
+            self._go_on()
+        finally:
+            if self._runnable:  # a task that went on has replied, and it is the turn of another call
+                self._loop.call_soon(self._run_runnable, context=self._context.copy())
 
     # -- tasks that wait for calls
 

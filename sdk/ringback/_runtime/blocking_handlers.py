@@ -137,6 +137,8 @@ class BlockingHandlers(LinkSteps):
             self.user_failed(f"the handler of {execution.key!r}")
         finally:
             _handled.execution = None  # a worker that sleeps holds no payload
+            if execution.handler.serial:
+                self.submit(self.endpoint.handler_returned, execution)
 
     def _tell(self, function: Callable[..., Any], argument: Any, what: str) -> None:
         try:

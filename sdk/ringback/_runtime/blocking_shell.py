@@ -15,8 +15,8 @@ from typing import Any
 
 from ringback._runtime import call_context, io_thread
 from ringback._runtime.base_shell import Ts
-from ringback._runtime.blocked_loops import waits_for_itself
 from ringback._runtime.blocking_handlers import BlockingHandlers
+from ringback._runtime.endless_waits import waits_for_itself
 from ringback._runtime.io_thread import Alarm, IOThread
 from ringback._runtime.lifetimes import explained
 from ringback._runtime.link import Link

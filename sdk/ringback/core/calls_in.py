@@ -16,6 +16,7 @@ from ringback.core.peers import Peer
 from ringback.core.permissions import Rule, permits
 from ringback.core.rate_limits import Rate, per_second, rate_limited
 from ringback.core.registry import Handler
+from ringback.core.serial_calls import SerialCalls
 from ringback.core.shell import Shell
 from ringback.core.typed_execution import TypedExecution
 from ringback.errors import (
@@ -46,6 +47,7 @@ class CallsIn:
     Attributes:
         running: how many calls are being handled.
         once: the calls that have a token.
+        serial: the calls to serial callbacks.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class CallsIn:
         self._handlers = handlers
         calls_per_s = state.limits.max_calls_per_s
         self._rate = None if calls_per_s is None else per_second(calls_per_s)
+        self.serial = SerialCalls(shell)
         self.once = Once(
             state,
             outbox,
             shell,
+            self.serial,
             encoder,
             handlers,
             self._rate,
@@ -142,7 +146,10 @@ class CallsIn:
             peer.execution_bytes += size
             self.running += 1
             self._counters.executions += 1
-            shell.run(execution)
+            if handler.serial:
+                self.serial.start(execution)
+            else:
+                shell.run(execution)
             return
         self.refuse(peer, call_id, error, key, payload, handler is not None)
 
@@ -209,6 +216,8 @@ class CallsIn:
             error: the error in the reply; None if it has results.
             now: when the handler replied, on the monotonic clock, in seconds; not the time of a step.
         """
+        if execution.handler.serial:
+            self.serial.replied(execution)
         if not execution.awaited:
             if not self.once.replied(execution, envelope, error, now):
                 self._counters.late_replies += 1
@@ -257,14 +266,17 @@ class CallsIn:
             execution.awaited = False
             peer.execution_bytes -= execution.size
             self.running -= 1
-            error = stopped_error(why)
+            execution.cancelled = True
+            never_ran = execution.handler.serial and self.serial.stopped(execution)
+            error = stopped_error(why, never_ran)
             if self._state.recorder is not None:
                 self._state.recorder.execution_ended(execution, peer, now, b"", error)
-            execution.cancelled = True
             execution.payload = None  # the execution may wait long in a queue until it is thrown away
             # The caller may not have seen that the time is over, and a call has exactly one outcome.
             if why is Code.TIMEOUT and not cancelled:
                 self._outbox.add(peer, self._encoder.error(call_id, error))
+            if never_ran:
+                return
             try:
                 execution.shell.cancel(execution)
             except BaseException as fault:  # the executions behind this one must be stopped too

@@ -63,6 +63,8 @@ class Endpoint:
         flush_early: send what waits before a step ends; see `Steps.flush_early`.
         reply: send the reply of a handler; see `CallsIn.reply`.
         report: send what a handler reports of its progress; see `CallsIn.report`.
+        handler_returned: take note that a handler of a serial callback is over; see `SerialCalls.returned`.
+        forget_handlers: forget those that run; see `SerialCalls.clear`.
         cancel: end a call because its caller says so; see `CallsOut.cancel`.
         fail_unsent: end a call that was not sent, with an error; see `CallsOut.fail_unsent`.
         call_when_room: send a call as soon as the limits have room; see `WaitingRoom.add`.
@@ -151,6 +153,7 @@ class Endpoint:
         self.flush_early = steps.flush_early
         self.reply = calls_in.reply
         self.report = calls_in.report
+        self.handler_returned, self.forget_handlers = calls_in.serial.returned, calls_in.serial.clear
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
         self.call_when_room, self.wait_for_room = room.add, room.watch

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ringback.core.registry import Handler
-from ringback.errors import MAX_CODE_CHARS, CallbackError, CallTimeout, Code, HandlerError, call_error
+from ringback.errors import (
+    MAX_CODE_CHARS,
+    CallbackError,
+    CallTimeout,
+    Code,
+    Executed,
+    HandlerError,
+    call_error,
+)
 from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.player_ids import PlayerID
 
@@ -31,15 +39,18 @@ def reply_error(error: Exception) -> CallbackError:
     return HandlerError("the handler failed; the log of its process says why")
 
 
-def stopped_error(why: Code) -> CallbackError:
+def stopped_error(why: Code, never_ran: bool = False) -> CallbackError:
     """Return the outcome of a call whose handler was stopped.
 
     Args:
         why: TIMEOUT, or what ended the wait of the caller.
+        never_ran: whether the call still waited for its turn.
     """
+    executed: Executed = "no" if never_ran else "maybe"
     if why is Code.TIMEOUT:
-        return call_error(why, "its time was over before its handler replied", "maybe")
-    return call_error(why, "the caller no longer waits", "maybe")
+        what = "it was its turn" if never_ran else "its handler replied"
+        return call_error(why, f"its time was over before {what}", executed)
+    return call_error(why, "the caller no longer waits", executed)
 
 
 class Replier(Protocol):

@@ -16,6 +16,7 @@ from ringback.core.peers import Peer
 from ringback.core.rate_limits import Rate, rate_limited
 from ringback.core.registry import Handler
 from ringback.core.remembered_calls import OnceCall, RememberedCalls
+from ringback.core.serial_calls import SerialCalls
 from ringback.core.shell import Shell
 from ringback.errors import CallbackError, Code, ConnectionLost, InvalidPayload, Overloaded
 from ringback.protocol.contexts import ONCE
@@ -36,6 +37,7 @@ class Once:
         state: EndpointState,
         outbox: Outbox,
         shell: Shell,
+        serial: SerialCalls,
         encoder: Encoder,
         handlers: dict[str, Handler],
         rate: Rate | None,
@@ -59,6 +61,7 @@ class Once:
         self._limits = state.limits
         self._outbox = outbox
         self._shell = shell
+        self._serial = serial
         self._encoder = encoder
         self._handlers = handlers
         self._rate = rate
@@ -232,8 +235,11 @@ class Once:
         assert execution is not None
         execution.cancelled = True
         execution.payload = None
-        error = stopped_error(why)
+        never_ran = execution.handler.serial and self._serial.stopped(execution)
+        error = stopped_error(why, never_ran)
         self._end(call, execution, self._encoder.error(execution.id, error), error, self._state.now)
+        if never_ran:
+            return
         try:
             execution.shell.cancel(execution)
         except BaseException as fault:
@@ -296,6 +302,8 @@ class Once:
         for execution in list(self._detached):
             execution.cancelled = True
             execution.payload = None
+            if execution.handler.serial and self._serial.stopped(execution):
+                continue
             try:
                 execution.shell.cancel(execution)
             except BaseException as fault:

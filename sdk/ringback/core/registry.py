@@ -36,6 +36,7 @@ class Handler:
         limit: how often one caller may call it; None for no limit.
         types: the types of its payload and result; None: they stay as they are.
         idempotent: whether it may run twice for one call: a repeat runs it if the outcome is not known.
+        serial: whether the calls of one source run one after the other.
     """
 
     function: Function
@@ -46,6 +47,7 @@ class Handler:
     limit: Rate | None = None
     types: Types | None = None
     idempotent: bool = False
+    serial: bool = False
 
 
 def make_handler(
@@ -56,6 +58,7 @@ def make_handler(
     limit: Rate | None = None,
     types: Types | None = None,
     idempotent: bool = False,
+    serial: bool = False,
 ) -> Handler:
     """Return the handler for a function, with its form.
 
@@ -78,7 +81,7 @@ def make_handler(
         raise TypeError(
             f"in_thread=True is for plain functions; the handler {name_of(function)} is a coroutine function"
         )
-    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types, idempotent)
+    return Handler(function, takes_cb, is_async, in_thread, allow, limit, types, idempotent, serial)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -195,6 +198,7 @@ class Registry:
         limit: str | None = None,
         types: Types | None = None,
         idempotent: bool = False,
+        serial: bool = False,
     ) -> Registration:
         """Register a function under a key.
 
@@ -203,9 +207,11 @@ class Registry:
             ValueError: the key is registered already, and `replace` is False.
         """
         rule, rate = check_terms(key, allow, limit)
-        for name, flag in (("replace", replace), ("in_thread", in_thread), ("idempotent", idempotent)):
-            check_flag(name, flag)
-        handler = make_handler(function, self._arguments, in_thread, rule, rate, types, idempotent)
+        check_flag("replace", replace)
+        check_flag("in_thread", in_thread)
+        check_flag("idempotent", idempotent)
+        check_flag("serial", serial)
+        handler = make_handler(function, self._arguments, in_thread, rule, rate, types, idempotent, serial)
         if replace:
             self.handlers[key] = handler
         elif self.handlers.setdefault(key, handler) is not handler:
@@ -252,5 +258,6 @@ class Registry:
 def _terms(handler: Handler) -> str:
     allow = "" if handler.allow is None else f"for {in_words(handler.allow)}"
     limit = "" if handler.limit is None else f"at most {handler.limit.text} from one caller"
-    terms = ", ".join(part for part in (allow, limit) if part)
+    serial = "one call of a source at a time" if handler.serial else ""
+    terms = ", ".join(part for part in (allow, limit, serial) if part)
     return terms[:MAX_TERMS_CHARS]  # a limit may have many digits

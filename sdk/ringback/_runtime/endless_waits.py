@@ -1,6 +1,7 @@
-"""Waits of the blocking face that block an event loop. Most only block it. Some need it, and would never end.
+"""Waits of the blocking face that keep from running what has to end them.
 
-The second kind waits for a call whose handler runs on this very loop, at an endpoint of `ringback.aio`.
+A wait on the thread of an event loop blocks that loop, and the handlers of `ringback.aio` on it. A wait in
+the handler of a serial callback keeps the next call of its source waiting.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ _DATA, _RELAY = bytes((FrameType.DATA,)), bytes((FrameType.RELAY,))
 
 
 def waits_for_itself(caller: ShellBase, calls: Iterable[PendingCall]) -> UsageError | None:
-    """Return the error of a wait that blocks the event loop which all of these calls need; None otherwise.
+    """Return the error of a wait that keeps all of these calls from ending; None otherwise.
 
     The wait must have lasted for a moment: a reply of the loop may be on its way when the wait begins.
     """
     pending = [call for call in calls if not call._done]
+    if not pending:
+        return None
+    return _needs_loop(pending, caller) or _needs_turn(pending, caller)
+
+
+def _needs_loop(pending: list[PendingCall], caller: ShellBase) -> UsageError | None:
     asyncio = sys.modules.get("asyncio")  # not imported here: few programs of the blocking face need it
-    if not pending or asyncio is None or asyncio._get_running_loop() is None:
+    if asyncio is None or asyncio._get_running_loop() is None:
         return None
     blocked = [
         shell for shell in started.running() if isinstance(shell, ShellBase) and shell.needs_this_thread()
@@ -41,6 +48,19 @@ def waits_for_itself(caller: ShellBase, calls: Iterable[PendingCall]) -> UsageEr
         f"this wait blocks the event loop that has to run the handler of {pending[-1].key!r}:"
         f" {needed.lifetime.name()} is on the loop of this thread. Nothing is lost, the call goes on: await"
         " asyncio.wrap_future(call.future()), or trigger with ringback.aio"
+    )
+
+
+def _needs_turn(pending: list[PendingCall], caller: ShellBase) -> UsageError | None:
+    execution = caller.current_execution()
+    if execution is None or not execution.handler.serial or execution.replied or execution.source is None:
+        return None
+    key, route = execution.key, encode_player_id(execution.source)  # of a call of a server to itself
+    if any(call.key != key or call.route != route for call in pending):
+        return None
+    return UsageError(
+        f"the callback {key!r} is serial, so this call for {execution.source!r} runs once this handler has"
+        " replied, which waits for it: call the function itself, or trigger without waiting"
     )
 
 

@@ -1,0 +1,95 @@
+"""Serial callbacks: the calls of one source run one after the other, in the order in which they came.
+
+A call that waits here for its turn is in the table of its peer, and counts as one that is handled. So the
+limits of the endpoint bound how many wait.
+"""
+
+from __future__ import annotations
+
+from ringback.core.execution import Execution
+from ringback.core.shell import Shell
+from ringback.protocol.player_ids import PlayerID
+
+
+class _Queue:
+    """The calls of one source to one callback.
+
+    Attributes:
+        current: the call whose turn it is.
+        returned: whether its handler has returned.
+        waiting: the calls behind it, in the order in which they came.
+    """
+
+    __slots__ = ("current", "returned", "waiting")
+
+    def __init__(self, current: Execution) -> None:
+        self.current = current
+        self.returned = False
+        self.waiting: dict[Execution, None] = {}
+
+
+class SerialCalls:
+    """The calls to the serial callbacks of one endpoint.
+
+    The turn of a call ends when its handler replies. If nobody waits for the reply any more, it ends when the
+    handler has returned: a handler in a thread cannot be stopped, and the next one must not run beside it.
+    """
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._queues: dict[tuple[str, PlayerID | None], _Queue] = {}
+
+    def start(self, execution: Execution) -> None:
+        """Run the handler of a call as soon as it is its turn."""
+        name = execution.key, execution.source
+        queue = self._queues.get(name)
+        if queue is None:
+            self._queues[name] = _Queue(execution)
+            self._shell.run(execution)
+        else:
+            queue.waiting[execution] = None
+
+    def replied(self, execution: Execution) -> None:
+        """Take note that the handler of a call has replied."""
+        queue = self._queue_of(execution)
+        if queue is not None and not execution.cancelled:
+            self._next(queue)
+
+    def returned(self, execution: Execution) -> None:
+        """Take note that the handler of a call has returned, or will never run."""
+        queue = self._queue_of(execution)
+        if queue is not None:
+            queue.returned = True
+            if execution.cancelled:
+                self._next(queue)
+
+    def stopped(self, execution: Execution) -> bool:
+        """Take note that nobody waits for a call any more. Return whether it was not its turn yet."""
+        queue = self._queues.get((execution.key, execution.source))
+        if queue is None:
+            return False
+        if execution in queue.waiting:
+            del queue.waiting[execution]
+            return True
+        if queue.current is execution and queue.returned:
+            self._next(queue)
+        return False
+
+    def clear(self) -> None:
+        """Forget all calls: what would run their handlers is gone."""
+        self._queues.clear()
+
+    def _queue_of(self, execution: Execution) -> _Queue | None:
+        """Return the queue in which it is the turn of a call; None if its turn is over."""
+        queue = self._queues.get((execution.key, execution.source))
+        return queue if queue is not None and queue.current is execution else None
+
+    def _next(self, queue: _Queue) -> None:
+        """End a turn, and begin the next one."""
+        execution = next(iter(queue.waiting), None)
+        if execution is None:
+            del self._queues[queue.current.key, queue.current.source]
+        else:
+            del queue.waiting[execution]
+            queue.current, queue.returned = execution, False
+            self._shell.run(execution)

@@ -1,0 +1,367 @@
+"""Serial callbacks with real brokers: one call of a source at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from support.faces import HereBroker, Seen, Stage, played
+from support.harness import PATIENCE_S
+
+import ringback
+from ringback import CallbackError, CallTimeout, ServerCallback, UsageError, aio
+
+
+class Shop:
+    """It checks the purse, waits, and then takes the money: unless it is serial, it can be cheated."""
+
+    def __init__(self, stage: Stage, server: Any) -> None:
+        self.money = {7: 20, 8: 20}
+        self._server = server
+        self.buy = self._on_loop if stage.face.name == "asyncio" else self._blocking
+
+    def _blocking(self, source: Any, payload: Any) -> int:
+        self._check(source)
+        self._server.trigger_client_callback("confirm", source).result()
+        return self._pay(source)
+
+    async def _on_loop(self, source: Any, payload: Any) -> int:
+        self._check(source)
+        await self._server.trigger_client_callback("confirm", source)
+        return self._pay(source)
+
+    def _check(self, source: Any) -> None:
+        if self.money[source] < 12:
+            raise CallbackError("it costs 12", code="TOO_POOR")
+
+    def _pay(self, source: Any) -> int:
+        self.money[source] -= 12
+        return self.money[source]
+
+
+@played
+async def test_a_player_cannot_spend_the_same_money_twice(stage: Stage) -> None:
+    server, player = await stage.pair()
+    shop = Shop(stage, server)
+    player.register_client_callback("confirm", lambda payload: True)
+    server.register_server_callback("buy", shop.buy, serial=True)
+    calls = [player.trigger_server_callback("buy") for _ in range(4)]
+    assert await stage.result(calls[0]) == 8
+    assert [(await stage.failure(call)).code for call in calls[1:]] == ["TOO_POOR"] * 3
+    # Without `serial`, it can: all four are past the check before the first one pays.
+    asked = Seen()
+    player.register_client_callback("confirm", lambda payload, cb: asked(cb), replace=True)
+    server.register_server_callback("buy", shop.buy, replace=True)
+    shop.money[7] = 20
+    calls = [player.trigger_server_callback("buy") for _ in range(4)]
+    for cb in await asked.count(4):
+        cb(True)
+    for call in calls:
+        await stage.result(call)
+    assert shop.money[7] == 20 - 4 * 12
+
+
+@played
+async def test_calls_run_in_order_and_those_of_others_beside_them(stage: Stage) -> None:
+    server, player = await stage.pair()
+    other = await stage.player(8)
+    began = Seen()
+    server.register_server_callback(
+        "k", lambda source, payload, cb: began((source, payload, cb)), serial=True
+    )
+    calls = [player.trigger_server_callback("k", number) for number in range(3)]
+    beside = other.trigger_server_callback("k", 9)
+    for count in (2, 3, 4):
+        held = await began.count(count)
+        assert len(held) == count and [payload for source, payload, _ in held if source == 7] == list(
+            range(count - 1)
+        )
+        *_, (_, payload, cb) = [one for one in held if one[0] == 7]
+        threading.Thread(target=cb, args=(payload,)).start()  # from another thread, later
+        assert await stage.result(calls[payload]) == payload
+    [cb] = [cb for source, _, cb in began.items if source == 8]
+    cb("beside")
+    assert await stage.result(beside) == "beside"
+
+
+@played
+async def test_calls_to_a_player_run_in_turn(stage: Stage) -> None:
+    server, player = await stage.pair()
+    began = Seen()
+    player.register_client_callback("k", lambda payload, cb: began((payload, cb)), serial=True)
+    calls = [server.trigger_client_callback("k", 7, number) for number in range(2)]
+    [(first, cb)] = await began.count(1)
+    cb(first)
+    assert await stage.result(calls[0]) == 0
+    _, (second, cb) = await began.count(2)
+    cb(second)
+    assert await stage.result(calls[1]) == 1
+
+
+@played
+async def test_a_handler_that_replies_at_once_lets_the_next_one_run(stage: Stage) -> None:
+    """A plain function, which replies within the step that reads the calls."""
+    server, player = await stage.pair()
+    server.register_server_callback("k", lambda source, payload: payload, serial=True)
+    calls = [player.trigger_server_callback("k", number) for number in range(200)]
+    assert await stage.within(stage.face.result_of_each(calls)) == list(range(200))
+    own = [server.trigger_callback("k", 7, number) for number in range(20)]
+    assert await stage.within(stage.face.result_of_each(own)) == list(range(20))
+
+
+@played
+async def test_a_handler_that_fails_lets_the_next_one_run(stage: Stage) -> None:
+    server, player = await stage.pair()
+
+    def fails(source: Any, payload: Any) -> None:
+        raise CallbackError("no", code=payload)
+
+    async def fails_later(source: Any, payload: Any) -> None:
+        await asyncio.sleep(0)
+        raise CallbackError("no", code=payload)
+
+    server.register_server_callback("plain", fails, serial=True)
+    server.register_server_callback("async", fails_later, serial=True)
+    for key in ("plain", "async"):
+        calls = [player.trigger_server_callback(key, code) for code in ("A", "B")]
+        assert [(await stage.failure(call)).code for call in calls] == ["A", "B"]
+
+
+class Slow:
+    """A handler that goes on after its caller has given up."""
+
+    def __init__(self) -> None:
+        self.began, self.at_once = Seen(), 0
+        self.most, self.go = 0, threading.Event()
+
+    def __call__(self, source: Any, payload: Any, cb: Any) -> None:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        self.began(cb)
+        assert self.go.wait(PATIENCE_S)
+        self.at_once -= 1
+        cb(payload)
+
+
+@played
+async def test_the_next_call_does_not_run_beside_a_thread_that_goes_on(stage: Stage) -> None:
+    server, player = await stage.pair()
+    slow = Slow()
+    server.register_server_callback("k", slow, serial=True, in_thread=True)
+    first, second = [player.trigger_server_callback("k", number) for number in (1, 2)]
+    [cb] = await slow.began.count(1)
+    first.cancel()
+    await stage.until(player, lambda: cb.cancelled, "the handler's side was told")
+    assert len(slow.began.items) == 1
+    slow.go.set()
+    assert await stage.result(second) == 2
+    assert slow.most == 1
+
+
+@played
+async def test_a_call_that_is_cancelled_before_its_turn_never_runs(stage: Stage) -> None:
+    server, player = await stage.pair()
+    ran = Seen()
+    server.register_server_callback("k", lambda source, payload, cb: ran((payload, cb)), serial=True)
+    first, second, third = [player.trigger_server_callback("k", number) for number in (1, 2, 3)]
+    [(_, cb)] = await ran.count(1)
+    second.cancel()
+    await stage.until(player, lambda: server._endpoint.load().running == 2, "the handler's side was told")
+    cb()
+    await stage.result(first)
+    _, (payload, cb) = await ran.count(2)
+    assert payload == 3
+    cb()
+    await stage.result(third)
+
+
+@played
+async def test_a_player_that_left_holds_nobody_up(stage: Stage) -> None:
+    server = await stage.server()
+    ran = Seen()
+    server.register_server_callback("k", lambda source, payload, cb: ran((payload, cb)), serial=True)
+    player = stage.make("Player", stage.broker.players, 7)
+    await stage.face.start(player)
+    for number in (1, 2):
+        player.trigger_server_callback("k", number, on_error=lambda error: None)
+    await ran.count(1)
+    await stage.face.close(player)
+    player = await stage.player(7)
+    call = player.trigger_server_callback("k", 3)
+    _, (payload, cb) = await ran.count(2)
+    assert payload == 3
+    cb("back")
+    assert await stage.result(call) == "back"
+
+
+@played
+async def test_a_contract_may_be_serial(stage: Stage) -> None:
+    server, player = await stage.pair()
+    began = Seen()
+    contract: ServerCallback[int, int] = ServerCallback("k", int, int)
+    server.register(contract, lambda source, number, cb: began((number, cb)), serial=True)
+    calls = [player.trigger(contract, number) for number in (1, 2)]
+    for count, call in enumerate(calls, 1):
+        number, cb = (await began.count(count))[-1]
+        assert number == count == len(began.items)
+        cb(number)
+        assert await stage.result(call) == number
+
+
+# -- a handler that waits for itself
+
+
+def test_a_handler_that_waits_for_its_own_turn_is_told_so(here: HereBroker) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        problems: list[str] = []
+
+        def again(source: Any, payload: Any) -> Any:
+            if payload == 0:
+                return "once more"
+            call = server.trigger_callback("k", source, payload - 1)
+            try:
+                return call.result()
+            except UsageError as error:
+                problems.append(str(error))
+                return call.done()
+
+        server.register_server_callback("k", again, serial=True)
+        assert player.trigger_server_callback("k", 0).result() == "once more"
+        assert player.trigger_server_callback("k", 1).result() is False
+        assert "the callback 'k' is serial" in problems[0] and "call the function itself" in problems[0]
+        # In the name of another source it may wait.
+        server.register_server_callback(
+            "other", lambda source, payload: server.trigger_callback("k", 8, 0).result()
+        )
+        assert player.trigger_server_callback("other").result() == "once more"
+
+
+def test_on_a_loop_it_ends_with_its_timeout(here: HereBroker) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+
+            async def again(source: Any, payload: Any) -> Any:
+                return await server.trigger_callback("k", source, timeout=0.2)
+
+            server.register_server_callback("k", again, serial=True)
+            error = await asyncio.wait_for(failure(player.trigger_server_callback("k")), PATIENCE_S)
+            assert error.code_name == "HANDLER_ERROR"  # its handler has run into the TIMEOUT of the other
+            with pytest.raises(CallTimeout):
+                await server.trigger_callback("k", 7, timeout=0.0)
+
+    asyncio.run(main())
+
+
+async def failure(call: Any) -> Any:
+    try:
+        await call
+    except CallbackError as error:
+        return error
+    raise AssertionError(f"{call} did not fail")
+
+
+# -- the asyncio face
+
+
+def test_a_coroutine_may_clean_up_before_the_next_one_runs(here: HereBroker) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+            began, cleaning, clean = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            order: list[str] = []
+
+            async def handler(source: Any, payload: Any) -> None:
+                order.append(f"begins {payload}")
+                if payload == 1:
+                    began.set()
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        cleaning.set()
+                        await clean.wait()
+                order.append(f"ends {payload}")
+
+            def ends_without_a_word(*_: Any) -> None:
+                order.append("clean")
+
+            server.register_server_callback("k", handler, serial=True)
+            first = player.trigger_server_callback("k", 1)
+            second = player.trigger_server_callback("k", 2)
+            await asyncio.wait_for(began.wait(), PATIENCE_S)
+            first.cancel()
+            await asyncio.wait_for(cleaning.wait(), PATIENCE_S)
+            assert order == ["begins 1"]
+            ends_without_a_word()
+            clean.set()
+            await asyncio.wait_for(second, PATIENCE_S)
+            assert order == ["begins 1", "clean", "begins 2", "ends 2"]
+
+    asyncio.run(main())
+
+
+def test_a_task_that_the_program_cancels_lets_the_next_one_run(here: HereBroker) -> None:
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+
+            async def handler(source: Any, payload: Any) -> Any:
+                if payload == 1:
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.cancel()
+                    await asyncio.sleep(0)
+                return payload
+
+            server.register_server_callback("k", handler, serial=True)
+            first = player.trigger_server_callback("k", 1)
+            second = player.trigger_server_callback("k", 2)
+            assert (await failure(first)).code_name == "HANDLER_ERROR"
+            assert await asyncio.wait_for(second, PATIENCE_S) == 2
+
+    asyncio.run(main())
+
+
+def test_an_endpoint_whose_loop_was_closed_begins_anew(here: HereBroker, recwarn: Any) -> None:
+    server = aio.Server(here.backend)
+
+    async def handler(source: Any, payload: Any) -> Any:
+        if payload == "for ever":
+            await asyncio.Event().wait()
+        return payload
+
+    server.register_server_callback("k", handler, serial=True)
+
+    async def leaves_it() -> None:
+        await server.start()
+        server.trigger_callback("k", 7, "for ever")
+        await server.ready_to_call()
+
+    async def again() -> None:
+        async with server:
+            assert await asyncio.wait_for(server.trigger_callback("k", 7, "done"), PATIENCE_S) == "done"
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leaves_it())
+    loop.close()
+    asyncio.run(again())
+
+
+def test_a_closed_endpoint_waits_for_its_thread(here: HereBroker) -> None:
+    """A serial handler in a thread, an end, and a new start on the same loop."""
+    slow = Slow()
+
+    async def main() -> None:
+        server = aio.Server(here.backend)
+        server.register_server_callback("k", slow, serial=True, in_thread=True)
+        async with server:
+            server.trigger_callback("k", 7)
+            await slow.began.count(1)
+        async with server:
+            call = server.trigger_callback("k", 7, "second")
+            await server.ready_to_call()
+            assert len(slow.began.items) == 1
+            slow.go.set()
+            assert await asyncio.wait_for(call, PATIENCE_S) == "second"
+        assert slow.most == 1
+
+    asyncio.run(main())
