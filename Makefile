@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo cluster-demo check test lint type pure random waiting browser pythons fmt clean \
+.PHONY: help setup demo cluster-demo check dist test lint type pure random waiting browser pythons fmt clean \
 	sim faults rows fuzz fuzz-keep soak audit \
 	bench service-levels bench-servers bench-quick bench-realm crowd handshakes metrics-cost neighbours screenshots
 
@@ -203,6 +203,19 @@ metrics-cost: setup
 ## make neighbours    measure what a player that does not read, or that floods, does to the others
 neighbours: setup
 	$(BIN)/python bench/neighbours.py
+
+# -- releases
+
+# `build` makes the first wheel from the sdist. It must be the one that this folder makes.
+DIST ?= dist
+## make dist          build the sdist and the wheel, check both, and put them into DIST=dist
+dist: setup
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -e && \
+	$(BIN)/python -m build --outdir "$$folder/both" . > "$$folder/log" || { cat "$$folder/log"; exit 1; }; \
+	$(BIN)/python -m build --wheel --outdir "$$folder/tree" . > "$$folder/log" || { cat "$$folder/log"; exit 1; }; \
+	cmp "$$folder"/both/*.whl "$$folder"/tree/*.whl && \
+	$(BIN)/python -m twine check --strict "$$folder"/both/* && \
+	mkdir -p $(DIST) && rm -f $(DIST)/ringback-* && mv "$$folder"/both/* $(DIST) && ls $(DIST)
 
 # -- the rest
 

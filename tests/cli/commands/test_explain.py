@@ -8,7 +8,7 @@ from typing import Any
 
 from support.harness import BrokerProcess
 
-from ringback import Player
+from ringback import Player, __version__
 from ringback_cli.exits import Exit
 
 
@@ -23,7 +23,7 @@ def test_explain_a_player(command: Any) -> None:
             lines = output.splitlines()
             assert re.fullmatch(r"player 7 has been connected for \d+ s, from 127\.0\.0\.1", lines[0])
             assert lines[1] == "it has registered 1 callbacks"
-            assert lines[-1].endswith("UTC joined 127.0.0.1 (ringback-python/0.1.0)")
+            assert lines[-1].endswith(f"UTC joined 127.0.0.1 (ringback-python/{__version__})")
             _, output, _ = command("explain", "player", "8", environment=where).end()
             assert "it has registered 0 callbacks: calls to it end with UNKNOWN_CALLBACK" in output
             arguments = ("explain", "player", "7", "--string-id", "--json")
