@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+RESULTS := $(VENV)/results
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup demo cluster-demo check dist test lint type pure random waiting browser pythons fmt clean \
@@ -13,16 +15,22 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@sed -n 's/^## //p' Makefile
 
-$(READY): pyproject.toml
-	@echo "setting up $(VENV): half a minute, once"
+# What ringback itself needs, and the demo.
+$(BASE): pyproject.toml
+	@echo "setting up $(VENV): some seconds, once"
 	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(READY): $(BASE)
+	@echo "installing what the checks need into $(VENV): half a minute, once"
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 setup: $(READY)
 
 ## make demo          run a broker, a shop server and three players, with callbacks both ways
-demo: setup
+demo: $(BASE)
 	$(BIN)/python examples/demo.py
 
 ## make cluster-demo  run three brokers as one realm, kill one part after the other, and say what happens
@@ -32,9 +40,10 @@ cluster-demo: setup
 # -- checks
 
 ## make test          run all checks: lint, types and tests
-test: setup
-	$(MAKE) --jobs=2 --output-sync lint type pure random
-	$(MAKE) waiting
+test: setup browser
+	@rm -rf $(RESULTS)
+	@code=0; { $(MAKE) --jobs=2 --output-sync lint type pure random && $(MAKE) waiting; } || code=$$?; \
+	$(BIN)/python tests/support/summary.py $(RESULTS) $$code; exit $$code
 
 check: test
 
@@ -57,20 +66,21 @@ comma := ,
 PURE_CODE := sdk/ringback/errors.py$(subst $() ,,$(foreach folder,$(PURE),$(comma)$(folder)/*))
 
 pure: setup
-	$(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
+	TEST_RESULTS=$(RESULTS)/pure.json $(BIN)/python -m coverage run -m pytest -q -m 'not hypothesis' $(PURE_TESTS)
 	$(BIN)/python -m coverage report --include='$(PURE_CODE)' --fail-under=100 --show-missing --skip-covered
 
 random: setup
-	$(BIN)/python -m pytest -q -m hypothesis
+	TEST_RESULTS=$(RESULTS)/random.json $(BIN)/python -m pytest -q -m hypothesis
 
 # These tests mostly wait, so four run at a time on two cores.
-waiting: setup browser
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
+waiting: setup
+	TEST_RESULTS=$(RESULTS)/waiting.json $(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'not hypothesis and not faults' $(foreach path,$(PURE_TESTS),--ignore=$(path))
 
 # The dashboard's page is tested in Debian's Chromium. Without Chromium, these tests are skipped.
 ## make browser       as root: install Chromium for the tests of the dashboard (make test does so too)
 browser:
 	@if ! command -v chromedriver > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "installing as root, with apt-get: chromium chromium-driver, for the tests of the dashboard's page"; \
 		apt-get -qq update && apt-get -qq --yes --no-install-recommends install chromium chromium-driver; \
 	fi; \
 	command -v chromedriver > /dev/null \

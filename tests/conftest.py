@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from support import summary
 from support.harness import BrokerProcess, ipc_addresses
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -51,6 +52,10 @@ def any_broker(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[B
         players, backend = ipc_addresses(short_folder)
         with BrokerProcess(players, backend) as process:
             yield process
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(summary)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
