@@ -90,10 +90,9 @@ EXTRAS = {
     "ringback_broker.nats.link": {"nats"},
     "ringback_broker.nats.login": {"nkeys"},
     "ringback_cli.commands.keys": {"tomlkit"},
-    "ringback_cli.output": {"rich"},
     "ringback_cli.progress": {"rich"},
+    "ringback_cli.tables": {"rich"},
     "ringback_cli.terminal": {"rich"},
-    "ringback_cli.top_view": {"rich"},
 }
 """The modules that import packages which only an extra installs."""
 

@@ -43,11 +43,6 @@ def answer_shells() -> None:
         completion_init()
 
 
-def one_of(*values: str) -> Callable[[], list[str]]:
-    """Return a function that completes one of a few words."""
-    return lambda: list(values)
-
-
 def server_keys(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the keys that the server has registered."""
     return _complete(context, incomplete, "callbacks", lambda row: _registered(row, "server"))

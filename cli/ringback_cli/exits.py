@@ -86,7 +86,10 @@ MEANINGS: dict[Exit, str] = {
 """The meaning of each exit code. `ringback --help` and docs/cli.md list them."""
 
 
-NEEDED = {"rich": "tables need rich (--json does not)", "tomlkit": "editing the access list needs tomlkit"}
+NEEDED = {
+    "rich": "the live table needs rich (--count N and --json do not)",
+    "tomlkit": "editing the access list needs tomlkit",
+}
 """The packages of the extra `broker` that commands import, and what is said where one is missing."""
 
 

@@ -83,6 +83,11 @@ _NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,5})?|nan|
 _INT = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
+def one_of(*values: str) -> Callable[[], list[str]]:
+    """Return a function that completes one of a few words."""
+    return lambda: list(values)
+
+
 def seconds(option: str, allowed: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
     """Return the parser of an option that takes seconds.
 

@@ -60,38 +60,25 @@ def print_line(text: str) -> None:
         raise Failure(Exit.FAILED, f"cannot write the result to standard output: {reason}") from None
 
 
-def print_table(heads: list[str], rows: list[list[Any]]) -> None:
-    """Print a table: on a terminal as wide as the terminal, elsewhere one line for each row.
+def on_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
-    Raises:
-        Failure, typer.Exit: as `print_line` does.
+
+def terminal_width() -> int:
+    """Return how many columns the terminal has now. The variable COLUMNS may have an old number."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+
+
+def paint(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
+    """Return a text for standard output with its style: on a terminal that has colours and is to have some.
+
+    TERM=dumb says that it has none. NO_COLOR says that the user wants none (no-color.org).
     """
-    from io import StringIO
-
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    table = Table(box=SIMPLE_HEAD if on_terminal else None, pad_edge=False)
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))  # no markup, because players choose their IDs
-    out = StringIO()
-    Console(
-        file=out, force_terminal=on_terminal, width=None if on_terminal else 10_000, highlight=False
-    ).print(table)
-    print_line("\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n")))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return one_line(str(value))
+    if not on_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    styles = {name: True for name, wanted in (("bold", bold), ("dim", dim)) if wanted}
+    return typer.style(text, fg=colour, **styles) if colour or styles else text
 
 
 def _forget_output() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ def find(
     node: str | None = None,
     most: int | None = None,
     player_id: PlayerID | None = None,
+    wants: Callable[[list[Any]], bool] = lambda _: True,
 ) -> Found:
     """Return the rows of a subject at all nodes, those of the operator's own broker first.
 
@@ -63,6 +64,7 @@ def find(
         node: the one node to ask; None: all.
         most: ask for no further page when there are that many rows.
         player_id: of "players", the one whose row is wanted. An older broker sends all rows.
+        wants: whether a row counts. The others are dropped.
 
     Raises:
         CallbackError: the broker, or the one node, did not answer.
@@ -77,11 +79,11 @@ def find(
                     subject, after=following, node=node, player_id=player_id, timeout=connection.left_s()
                 )
             )
-            rows += [[node, *row] for row in page]
+            rows += filter(wants, ([node, *row] for row in page))
         return Found(rows[:most], True)
     in_realm = operator.node is not None
     for page, without in _pages(operator, subject, connection, player_id):
-        rows += page
+        rows += filter(wants, page)
         missing |= without
         if most is not None and len(rows) >= most:
             break
@@ -110,12 +112,6 @@ def _pages(
         page, after, missing = result_of(call)
         yield page, missing
         after = after or {}
-
-
-def find_all(connection: Connection, subject: str, node: str | None) -> Found:
-    """Connect, and return the rows of a subject; see `find`."""
-    with connection.operator() as operator:
-        return find(operator, subject, connection, node)
 
 
 def node_names(operator: Operator, connection: Connection) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Rows that the broker sends to operators: ask for them, name their columns, print them."""
+"""Rows that the broker sends to operators: ask for them, name their columns, write their values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringback_cli.connection import Connection, result_of
-from ringback_cli.output import print_json, print_table
 from ringback_cli.realm_rows import Found
 
 if TYPE_CHECKING:
@@ -62,28 +61,6 @@ def with_nodes(subject: str, found: Found) -> list[dict[str, Any]]:
     if not found.in_realm:
         return named
     return [{"node": row[0], **by_name} for row, by_name in zip(found.rows, named, strict=True)]
-
-
-def print_rows(subject: str, heads: Sequence[str], found: Found, as_json: bool) -> None:
-    """Print rows as JSON, or as a table of their first columns. In a realm, a column says the node of each.
-
-    Args:
-        heads: the heads of these columns.
-
-    Raises:
-        Failure: the rows of some nodes are missing. Those of the others are printed.
-    """
-    from ringback.protocol.control import COLUMNS, Subject
-
-    rows = with_nodes(subject, found)
-    if as_json:
-        print_json(rows)
-    else:
-        columns = COLUMNS[Subject(subject)][: len(heads)]
-        if found.in_realm:
-            heads, columns = ("node", *heads), ("node", *columns)
-        print_table(list(heads), [[format_value(name, row.get(name)) for name in columns] for row in rows])
-    found.check()
 
 
 def concerns(event: list[Any], player_id: PlayerID | None) -> bool:

@@ -12,8 +12,8 @@ import typer
 
 from ringback_broker.settings.schema import SETTINGS
 from ringback_broker.settings.setting import Setting
-from ringback_cli.completion import one_of
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.options import one_of
 from ringback_cli.signatures import expand_first_parameter, option
 
 if TYPE_CHECKING:

@@ -100,9 +100,13 @@ class Terminal:
         with suppress(OSError):  # full, so that it wakes anyway, or closed
             self._waker.send(b"\0")
 
-    def draw(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Show lines from the top, each a text and its style in the terms of rich."""
-        texts = [Text(text, style=style, no_wrap=True, overflow="crop") for text, style in lines]
+    def draw(self, lines: Sequence[tuple[str, str, Sequence[tuple[int, int, str]]]]) -> None:
+        """Show lines from the top: each a text, its style in the terms of rich, and parts with others."""
+        texts = []
+        for text, style, spans in lines:
+            texts.append(Text(text, style=style, no_wrap=True, overflow="crop"))
+            for start, end, its_own in spans:
+                texts[-1].stylize(its_own, start, end)
         self._live.update(Group(*texts), refresh=True)
 
     def keys(self, timeout_s: float) -> list[str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
+from ringback_cli.choosing import NODE, Row, contains, descends, sort
 from ringback_cli.output import one_line
 from ringback_cli.rows import format_value, named_rows
-
-Row = Mapping[str, Any]
-"""A row by column. A column that the broker does not send is not in it."""
+from ringback_cli.tables import Column, Kind, always, red_unless_zero
 
 MAX_ROWS = 10_000
 """The number of players, and of callbacks, that are fetched at most."""
@@ -29,50 +28,33 @@ class View(StrEnum):
     CALLBACKS = "callbacks"
 
 
-class Column(NamedTuple):
-    """One column of a table.
-
-    Attributes:
-        name: for `--sort` and JSON.
-        head: for the table.
-        width: in characters; 0 for the first column, which takes what the others leave.
-        is_text: whether its values are text, and not numbers.
-    """
-
-    name: str
-    head: str
-    width: int
-    is_text: bool = False
-
-
 COLUMNS: dict[View, tuple[Column, ...]] = {
     View.PLAYERS: (
-        Column("player", "player", 0, is_text=True),
-        Column("calls_s", "calls/s", 9),
-        Column("calls", "calls", 10),
-        Column("errors", "errors", 8),
-        Column("rtt_ms", "rtt ms", 8),
-        Column("window_percent", "window %", 9),
-        Column("callbacks", "callbacks", 10),
-        Column("connected_s", "connected s", 12),
-        Column("heard_s", "heard s ago", 12),
-        Column("ip", "IP", 16, is_text=True),
-        Column("identity", "identity", 16, is_text=True),
+        Column("player", "player", Kind.NAME, least=16, colour=always("cyan")),
+        Column("calls_s", "calls/s", least=8, gives_way=1),
+        Column("calls", "calls", least=8, gives_way=3),
+        Column("errors", "errors", least=6, gives_way=2, colour=red_unless_zero),
+        Column("rtt_ms", "rtt ms", least=6, gives_way=5),
+        Column("window_percent", "window %", least=8, gives_way=4),
+        Column("callbacks", "callbacks", gives_way=9),
+        Column("connected_s", "connected s", gives_way=7),
+        Column("heard_s", "heard s ago", gives_way=10),
+        Column("ip", "IP", Kind.NAME, gives_way=6),
+        Column("identity", "identity", Kind.NAME, gives_way=8),
     ),
     View.CALLBACKS: (
-        Column("key", "key", 0, is_text=True),
-        Column("side", "side", 7, is_text=True),
-        Column("rate", "calls/s", 9),
-        Column("calls", "calls", 10),
-        Column("errors", "errors", 8),
-        Column("in_flight", "in flight", 10),
-        Column("p50_ms", "p50 ms", 9),
-        Column("p99_ms", "p99 ms", 9),
-        Column("endpoints", "endpoints", 10),
+        Column("key", "key", Kind.NAME, least=16, colour=always("cyan")),
+        Column("side", "side", Kind.WORD, gives_way=7),
+        Column("rate", "calls/s", least=8, gives_way=1),
+        Column("calls", "calls", least=8, gives_way=3),
+        Column("errors", "errors", least=6, gives_way=2, colour=red_unless_zero),
+        Column("in_flight", "in flight", gives_way=6),
+        Column("p50_ms", "p50 ms", least=8, gives_way=5),
+        Column("p99_ms", "p99 ms", least=8, gives_way=4),
+        Column("endpoints", "endpoints", gives_way=8),
     ),
 }
-NODE = Column("node", "node", 12, is_text=True)
-"""The column that is there too if the broker is a node of a realm."""
+"""Widths are such that the columns stay where they are while the figures change."""
 
 FIRST_SORT = {View.PLAYERS: "calls_s", View.CALLBACKS: "rate"}
 
@@ -199,15 +181,8 @@ def visible_rows(state: State) -> list[Row]:
         return []
     rows: list[Row] = list(state.figures.rows[state.view])
     if state.text:
-        text, columns = state.text.casefold(), columns_of(state)
-        rows = [row for row in rows if any(text in shown(row, column).casefold() for column in columns)]
-    column = sort_column(state)
-    known = [row for row in rows if row.get(column.name) is not None]
-    known.sort(
-        key=lambda row: (isinstance(row[column.name], str), row[column.name]),
-        reverse=is_descending(state),
-    )
-    return known + [row for row in rows if row.get(column.name) is None]
+        rows = [row for row in rows if contains(row, state.text, columns_of(state))]
+    return sort(rows, sort_column(state), inverted=state.view in state.inverted)
 
 
 def columns_of(state: State) -> tuple[Column, ...]:
@@ -224,9 +199,8 @@ def sort_column(state: State) -> Column:
 
 
 def is_descending(state: State) -> bool:
-    """Return whether the highest value comes first: of numbers, unless the order is inverted."""
-    inverted = state.view in state.inverted
-    return inverted if sort_column(state).is_text else not inverted
+    """Return whether the highest value comes first."""
+    return descends(sort_column(state), inverted=state.view in state.inverted)
 
 
 def shown(row: Row, column: Column) -> str:

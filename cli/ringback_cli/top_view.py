@@ -8,9 +8,20 @@ from typing import Any, NamedTuple
 
 from ringback_cli.output import one_line
 from ringback_cli.rows import format_value
+from ringback_cli.tables import (
+    GAP,
+    LEAST_PROSE,
+    Column,
+    Layout,
+    cell_len,
+    lay_out,
+    pad,
+    shorten,
+    shorten_line,
+    wrap,
+)
 from ringback_cli.top_state import (
     MAX_ROWS,
-    Column,
     Figures,
     State,
     View,
@@ -22,15 +33,12 @@ from ringback_cli.top_state import (
     visible_rows,
 )
 
-NAME_WIDTHS = (16, 40)
-"""The least and the greatest width of the first column, which takes what the others leave."""
-
 KEYS = (
     ("q  F10", "quit; Ctrl-C too"),
     ("Tab  p  c", "show the other table; players; callbacks"),
     ("F6  >  <", "sort by the next column; by the previous one"),
     ("I", "invert the order"),
-    ("/  F4", "show only rows that contain a text; Enter keeps it, Esc removes it"),
+    ("/  F4", "show only rows with a name that contains a text; Enter keeps it, Esc removes it"),
     ("arrows  PgUp  PgDn  Home  End", "move"),
     ("space", "pause, and continue"),
     ("h  ?  F1", "show these keys; any key goes back"),
@@ -39,10 +47,16 @@ _HINT = "F1 keys  F4 filter  F6 sort  I invert  Tab other table  space pause  F1
 
 
 class Line(NamedTuple):
-    """A line of the screen, and its style in the terms of rich."""
+    """A line of the screen.
+
+    Attributes:
+        style: in the terms of rich.
+        spans: parts with a style of their own: from which character to which one, and the style.
+    """
 
     text: str
     style: str = ""
+    spans: Sequence[tuple[int, int, str]] = ()
 
 
 def head(state: State, now: float, interval_s: float) -> Line:
@@ -72,13 +86,14 @@ def traffic(figures: Figures) -> str:
     return f"frames/s up {up}, down {down}, bounced {bounces}"
 
 
-def _status(state: State, count: int) -> Line:
-    """Return the line that says how many rows are shown, and in which order."""
+def _status(state: State, count: int, hidden: int) -> Line:
+    """Return the line that says how many rows there are, in which order, and how many columns are hidden."""
     parts = [
         *([traffic(state.figures)] if state.figures else []),
         f"{count} by {sort_column(state).head}, {'descending' if is_descending(state) else 'ascending'}",
         *([f'with "{one_line(state.text)}"'] if state.text else []),
         *(["paused"] if state.paused else []),
+        *([f"{hidden} hidden columns"] if hidden else []),
     ]
     return Line("  ".join(parts))
 
@@ -88,48 +103,62 @@ def draw(state: State, now: float, interval_s: float, width: int, height: int) -
     rows = visible_rows(state)
     page = page_rows(height)
     first = max(0, min(state.cursor - page // 2, len(rows) - page))  # the cursor stays in the middle
-    lines = [head(state, now, interval_s), _status(state, len(rows))]
+    columns = columns_of(state)
+    cells = [[shown(row, column) for column in columns] for row in rows[first : first + page]]
+    stays = {sort_column(state).name}
+    layout = lay_out(columns, cells, width, stays=stays, wraps_heads=False)
+    hidden = len(columns) - len(layout.places)
+    lines = [head(state, now, interval_s), _status(state, len(rows), hidden)]
     if state.helping:
-        lines += [Line(f"{keys:<32}{text}") for keys, text in KEYS]
+        lines += _help(width)
     else:
-        columns = columns_of(state)
-        lines.append(Line(_join([column.head for column in columns], columns, width), "reverse"))
-        for number, row in enumerate(rows[first : first + page], first):
-            text = _join([shown(row, column) for column in columns], columns, width)
-            lines.append(Line(text, "bold" if number == state.cursor else ""))
+        heads = _row([column.head for column in columns], columns, layout)
+        lines.append(Line(heads.text, "reverse"))
+        for number, row in enumerate(cells, first):
+            lines.append(_row(row, columns, layout)._replace(style="bold" if number == state.cursor else ""))
     lines = lines[: max(0, height - 1)]
     lines += [Line("")] * (height - 1 - len(lines))
     lines.append(Line(f"filter: {one_line(state.text)}_" if state.typing else _HINT, "reverse"))
-    return [Line(_fit(line.text, width), line.style) for line in lines[-height:]]
+    return [line._replace(text=_fit(line.text, width)) for line in lines[-height:]]
 
 
-def _join(cells: Sequence[str], columns: Sequence[Column], width: int) -> str:
-    """Return one line of a table: text is aligned at the left of its column, numbers at the right."""
-    left = width - sum(column.width for column in columns)
-    least, greatest = NAME_WIDTHS
-    parts = [_fit(cells[0], max(least, min(left, greatest)))]
-    for text, column in zip(cells[1:], columns[1:], strict=True):
-        if column.is_text:
-            parts.append("  " + _fit(text, column.width - 2))
-        else:
-            parts.append(" " + f"{text:>{column.width - 1}}")
-    return "".join(parts)
+def _help(width: int) -> list[Line]:
+    """Return the lines that say what the keys do: under the keys where there is no room beside them."""
+    beside = max(len(keys) for keys, _ in KEYS) + 2
+    if width - beside < LEAST_PROSE:
+        return [Line(line) for keys, text in KEYS for line in (keys, *wrap(f"  {text}", width))]
+    return [
+        Line(f"{keys if not number else '':<{beside}}{line}")
+        for keys, text in KEYS
+        for number, line in enumerate(wrap(text, width - beside))
+    ]
+
+
+def _row(cells: Sequence[str], columns: Sequence[Column], layout: Layout) -> Line:
+    """Return one line of a table."""
+    text, spans = "", []
+    for place, width in zip(layout.places, layout.widths, strict=True):
+        text += GAP if text else ""
+        cell = pad(shorten(cells[place], width), columns[place], width)
+        if colour := columns[place].colour(cells[place]):
+            spans.append((len(text), len(text) + len(cell), colour))
+        text += cell
+    return Line(text, spans=spans)
 
 
 def _fit(text: str, width: int) -> str:
-    """Return a text cut or padded to a number of cells of a terminal."""
-    from rich.cells import set_cell_size
+    """Return a line that is shortened or padded to a number of cells of a terminal."""
+    short = shorten_line(text, width)
+    return short + " " * (width - cell_len(short))
 
-    return set_cell_size(text, width)
 
-
-def as_table(state: State) -> tuple[list[str], list[list[Any]]]:
-    """Return the heads and the rows of a plain table."""
+def as_table(state: State) -> tuple[tuple[Column, ...], list[list[Any]]]:
+    """Return the columns and the rows of a plain table."""
     columns = columns_of(state)
     rows = [
         [format_value(column.name, row.get(column.name)) for column in columns] for row in visible_rows(state)
     ]
-    return [column.head for column in columns], rows
+    return columns, rows
 
 
 def as_object(state: State) -> dict[str, Any]:

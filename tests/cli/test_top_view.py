@@ -78,14 +78,17 @@ BY_NODE = {**FIRST_SORT, View.PLAYERS: "node"}
 def test_a_realm_has_a_column_of_nodes() -> None:
     state = state_of(in_realm(1.0, frames_up=5), in_realm(2.0, frames_up=9), sort=BY_NODE)
     heads, rows = as_table(state)
-    assert heads[:2] == ["player", "node"] and [row[:2] for row in rows] == [[1, "a"], [2, "b"]]
+    assert [column.head for column in heads[:2]] == ["player", "node"] and [row[:2] for row in rows] == [
+        [1, "a"],
+        [2, "b"],
+    ]
     assert [row["node"] for row in as_object(state)["rows"]] == ["a", "b"]
     assert as_object(state)["frames_up_s"] == 4.0
     assert names(pressed(state, "/", "b")) == [2]
     assert [row["node"] for row in visible_rows(pressed(state, "c"))] == ["b"]
     assert pressed(state, ">").sort[View.PLAYERS] == "calls_s"
     alone = state_of(look(1.0, player(7, 1)), sort=BY_NODE)
-    assert names(alone) == [7] and "node" not in as_table(alone)[0]
+    assert names(alone) == [7] and "node" not in [column.name for column in as_table(alone)[0]]
     assert pressed(alone, ">").sort[View.PLAYERS] == "calls_s"
 
 
@@ -250,7 +253,8 @@ def test_names_are_shown_as_text() -> None:
 def test_tables_and_objects() -> None:
     state = state_of(look(0.0, player(7, 3)), look(1.0, player(7, 5)))
     heads, rows = as_table(state)
-    assert heads[:4] == ["player", "calls/s", "calls", "errors"] and rows[0][:4] == [7, "2.0", 5, 0]
+    assert [column.head for column in heads[:4]] == ["player", "calls/s", "calls", "errors"]
+    assert rows[0][:4] == [7, "2.0", 5, 0]
     found = as_object(state)
     assert found["rows"][0]["player"] == 7 and found["rows"][0]["calls_s"] == 2.0
     assert (found["players"], found["server"], found["problem"]) == (1, True, None)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import every_command
 from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess
+from support.terminals import Terminal
 
 from ringback.extras import install_command
 from ringback_cli.exits import Exit
@@ -35,7 +36,7 @@ from ringback_cli.app import run
 sys.exit(run(sys.argv[1:]))
 """
 
-TABLES = f"USAGE: tables need rich (--json does not): {install_command('broker')}\n"
+LIVE = f"USAGE: the live table needs rich (--count N and --json do not): {install_command('broker')}\n"
 ACCESS = f"USAGE: editing the access list needs tomlkit: {install_command('broker')}\n"
 TOKENS = f"USAGE: tokens need PyJWT and cryptography: {install_command('tokens')}\n"
 CLUSTER = f"USAGE: --cluster: nats is not installed: {install_command('cluster')}\n"
@@ -87,11 +88,9 @@ def test_each_command(shop: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     ended = {command: tuple(end) for command, end in json.loads(done.stdout).items()}
-    tables = ("players", "callbacks", "events", "stats", "top", "ping", "doctor", "config show")
-    works = set(ended) - {*tables, "keys allow", "keys revoke", "token new", "token mint", "token show"}
+    works = set(ended) - {"keys allow", "keys revoke", "token new", "token mint", "token show"}
     works -= {"realm create"}
     assert {command: end for command, end in ended.items() if command not in works} == {
-        **dict.fromkeys(tables, (Exit.USAGE, TABLES)),
         **dict.fromkeys(("keys allow", "keys revoke"), (Exit.USAGE, ACCESS)),
         **dict.fromkeys(("token new", "token show"), (Exit.USAGE, TOKENS)),
         "token mint": (Exit.USAGE, "USAGE: --key: backend.key: No such file or directory\n"),
@@ -117,8 +116,6 @@ def test_bench_and_drain_need_no_extra(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["config", "show"], TABLES),
-        (["doctor", "--timeout", "0.1"], TABLES),
         (["keys", "allow", KEY, "--name", "a", "--role", "operator"], ACCESS),
         (["keys", "revoke", "a"], ACCESS),
         (["token", "new", "backend"], TOKENS),
@@ -150,10 +147,16 @@ def test_commands_at_a_broker(shop: Any, tmp_path: Path) -> None:
 
     assert at_broker("trigger", "server", "echo", "5", "--source", "7") == (Exit.OK, "[7, 5]\n", "")
     for arguments in (["players"], ["callbacks"], ["events"], ["stats"], ["ping"], ["top", "--count", "1"]):
-        code, _, errors = at_broker(*arguments)
-        assert (code, errors) == (Exit.USAGE, TABLES), arguments
-        code, output, errors = at_broker(*arguments, "--json")
-        assert (code, errors) == (Exit.OK, "") and output, arguments
+        for as_json in ([], ["--json"]):
+            code, output, errors = at_broker(*arguments, *as_json)
+            assert (code, errors) == (Exit.OK, "") and output, arguments
+
+
+def test_the_live_table_needs_an_extra(shop: Any, tmp_path: Path) -> None:
+    environment = {**ENVIRONMENT, **shop.environment}
+    with Terminal(sys.executable, "-c", WITHOUT_EXTRAS, "top", environment=environment) as terminal:
+        assert terminal.end() == Exit.USAGE
+        assert terminal.shown.replace("\r\n", "\n") == LIVE
 
 
 def test_a_node_whose_extra_is_missing(tmp_path: Path) -> None:

@@ -6,21 +6,35 @@ from typing import Annotated, Any
 
 import typer
 
+from ringback_cli.choosing import Choice, chooses_rows, find_chosen, print_rows
 from ringback_cli.completion import registered_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import JSONOption, check_key, check_node
 from ringback_cli.output import print_json
-from ringback_cli.realm_rows import find, find_all
-from ringback_cli.rows import named_rows, print_rows, registered_like
+from ringback_cli.realm_rows import find
+from ringback_cli.rows import named_rows, registered_like
 from ringback_cli.schemas import schemas_of
+from ringback_cli.tables import Column, Kind, always, red_unless_zero
 
-_HEADS = ("key", "side", "endpoints", "in flight", "calls", "errors", "a second", "p50 ms", "p99 ms")
+COLUMNS = (
+    Column("key", "key", Kind.NAME, colour=always("cyan")),
+    Column("side", "side", Kind.WORD, gives_way=6),
+    Column("endpoints", "endpoints", gives_way=7),
+    Column("in_flight", "in flight", gives_way=5),
+    Column("calls", "calls", gives_way=2),
+    Column("errors", "errors", gives_way=1, colour=red_unless_zero),
+    Column("rate", "a second", gives_way=3),
+    Column("p50_ms", "p50 ms", gives_way=4),
+    Column("p99_ms", "p99 ms", gives_way=3),
+)
 
 
 @connects()
+@chooses_rows("callbacks", COLUMNS)
 def callbacks(
+    choice: Choice,
     connection: Connection,
     schema: Annotated[
         str | None,
@@ -42,12 +56,15 @@ def callbacks(
     callback is the time that its handler takes to reply. That of a player's callback includes the way there
     and back.
 
-    Example: ringback callbacks
+    Example: ringback callbacks --sort p99_ms --limit 10
     """
     if schema is not None:
+        if choice != Choice(choice.columns):
+            raise Failure(Exit.USAGE, "--schema: it prints no rows, so do not choose any with it")
         print_json(_schema_of(connection, check_key(schema), check_node(node)))
         return
-    print_rows("callbacks", _HEADS, find_all(connection, "callbacks", check_node(node)), as_json)
+    found = find_chosen(connection, "callbacks", check_node(node), choice)
+    print_rows("callbacks", COLUMNS, found, choice, as_json)
 
 
 def _schema_of(connection: Connection, key: str, node: str | None) -> Any:

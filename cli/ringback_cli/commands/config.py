@@ -8,11 +8,21 @@ import typer
 
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import JSONOption
-from ringback_cli.output import complain, print_json, print_line, print_table, show_help
+from ringback_cli.output import complain, print_json, print_line, show_help
 from ringback_cli.settings_options import SettingsOptions, takes_settings
+from ringback_cli.tables import Column, Kind, always, print_table
 
 app = typer.Typer(
     help="Print and check the settings of a broker.", invoke_without_command=True, rich_markup_mode=None
+)
+
+
+_COLUMNS = (
+    Column("setting", "setting", Kind.WORD, colour=always("cyan")),
+    Column("value", "value", Kind.PROSE),
+    Column("unit", "unit", Kind.WORD, gives_way=2),
+    Column("from", "from", Kind.PROSE),
+    Column("reloads", "on SIGHUP", Kind.WORD, gives_way=1),
 )
 
 
@@ -48,7 +58,7 @@ def show(options: SettingsOptions, as_json: JSONOption = False) -> None:
         print_json(rows)
         return
     print_table(
-        ["setting", "value", "unit", "from", "on SIGHUP"],
+        _COLUMNS,
         [
             [row["setting"], row["value"], row["unit"], row["from"], "reloads" if row["reloads"] else ""]
             for row in rows

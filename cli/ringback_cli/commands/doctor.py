@@ -17,9 +17,10 @@ from ringback_cli.exits import Exit, Failure
 from ringback_cli.findings import Finding, Verdict
 from ringback_cli.nats_findings import nats_findings
 from ringback_cli.options import JSONOption, parse_addresses
-from ringback_cli.output import print_json, print_table
+from ringback_cli.output import print_json
 from ringback_cli.rows import all_rows
 from ringback_cli.settings_options import SettingsOptions, takes_some_settings
+from ringback_cli.tables import Column, Kind, by_word, print_table
 
 if TYPE_CHECKING:
     from ringback_broker import BrokerSettings
@@ -31,6 +32,13 @@ CLOCK_UNSYNCHRONIZED = 5
 """The return value TIME_ERROR of adjtimex(2)."""
 
 SLOW_PING_MS = 50.0
+
+_COLUMNS = (
+    Column("what", "what", Kind.WORD),
+    Column("verdict", "verdict", Kind.WORD, colour=by_word(ok="green", warning="yellow", failed="red")),
+    Column("found", "found", Kind.PROSE),
+    Column("advice", "advice", Kind.PROSE),
+)
 
 
 @connects(backend=False)
@@ -80,7 +88,7 @@ def doctor(
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
-        print_table(["what", "verdict", "found", "advice"], [list(finding) for finding in findings])
+        print_table(_COLUMNS, [list(finding) for finding in findings])
     if any(finding.verdict is Verdict.FAILED for finding in findings):
         raise typer.Exit(Exit.FAILED)
 

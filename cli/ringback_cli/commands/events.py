@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ringback_cli.choosing import NODE
 from ringback_cli.completion import player_ids
 from ringback_cli.connection import Connection, connects
 from ringback_cli.node_option import NodeOption
@@ -17,9 +18,10 @@ from ringback_cli.options import (
     parse_player_id,
     whole_number,
 )
-from ringback_cli.output import hint, one_line, print_json, print_line, print_table
+from ringback_cli.output import hint, one_line, print_json, print_line
 from ringback_cli.realm_rows import Follower, by_time, find
 from ringback_cli.rows import concerns, format_cell
+from ringback_cli.tables import Column, Kind, always, by_word, print_table
 
 if TYPE_CHECKING:
     from ringback import Operator, PlayerID
@@ -27,7 +29,16 @@ if TYPE_CHECKING:
 FOLLOW_S = 0.5
 """How long `--follow` waits before it asks the broker again, in seconds."""
 
-_HEADS = ("time (UTC)", "event", "role", "player", "identity", "IP", "code", "reason")
+_COLUMNS = (
+    Column("unix_s", "time (UTC)", Kind.WORD),
+    Column("event", "event", Kind.WORD, colour=by_word(joined="green", refused="red")),
+    Column("role", "role", Kind.WORD, gives_way=1),
+    Column("player", "player", Kind.NAME, colour=always("cyan")),
+    Column("identity", "identity", Kind.NAME, gives_way=3),
+    Column("ip", "IP", Kind.NAME, gives_way=4),
+    Column("code", "code", Kind.WORD, gives_way=2, colour=always("red")),
+    Column("reason", "reason", Kind.PROSE),
+)
 
 
 @connects()
@@ -77,8 +88,8 @@ def events(
         for row in rows:
             _print_event(row, as_json)
     else:
-        heads = ("node", *_HEADS) if found.in_realm else _HEADS
-        print_table(list(heads), [_cells(row)[not found.in_realm :] for row in rows])
+        columns = (NODE, *_COLUMNS) if found.in_realm else _COLUMNS
+        print_table(columns, [_cells(row)[not found.in_realm :] for row in rows])
     found.check()
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringback_cli.completion import one_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import StringIDOption, parse_player_id
+from ringback_cli.options import StringIDOption, one_of, parse_player_id
 from ringback_cli.output import print_json, show_help
 
 if TYPE_CHECKING:

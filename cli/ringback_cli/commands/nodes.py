@@ -11,12 +11,22 @@ from ringback_cli.completion import node_names
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import GraceOption, JSONOption, check_node
-from ringback_cli.output import print_json, print_table
+from ringback_cli.output import print_json
 from ringback_cli.rows import all_rows, format_value, named_rows
+from ringback_cli.tables import Column, Kind, always, by_word, print_table
 
-_HEADS = (
-    *("node", "boot", "software", "since (UTC)", "draining", "linked", "players", "acting", "standing by"),
-    *("frames a second", "renewed s ago"),
+_COLUMNS = (
+    Column("node", "node", Kind.NAME, colour=always("cyan")),
+    Column("boot", "boot", Kind.WORD, gives_way=8),
+    Column("software", "software", Kind.NAME, gives_way=7),
+    Column("since_unix_s", "since (UTC)", Kind.WORD, gives_way=6),
+    Column("draining", "draining", Kind.WORD, gives_way=1, colour=by_word(yes="yellow")),
+    Column("linked", "linked", Kind.WORD, colour=by_word(no="red")),
+    Column("players", "players"),
+    Column("acting", "acting", gives_way=2),
+    Column("standbys", "standing by", gives_way=3),
+    Column("frames_s", "frames a second", gives_way=4),
+    Column("renewed_s", "renewed s ago", gives_way=5),
 )
 
 app = typer.Typer(
@@ -47,7 +57,9 @@ def nodes(connection: Connection, context: typer.Context, as_json: JSONOption = 
         return
     for row in rows:
         row["since_unix_s"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["since_unix_s"]))
-    print_table(list(_HEADS), [[format_value(name, value) for name, value in row.items()] for row in rows])
+    print_table(
+        _COLUMNS, [[format_value(column.name, row.get(column.name)) for column in _COLUMNS] for row in rows]
+    )
 
 
 @app.command("drain", short_help="Make a node drain and stop.")

@@ -9,8 +9,9 @@ import typer
 
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.options import JSONOption, whole_number
-from ringback_cli.output import print_json, print_table
+from ringback_cli.output import print_json
 from ringback_cli.progress import progress
+from ringback_cli.tables import Column, Kind, print_table
 
 _SHARES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
@@ -51,5 +52,6 @@ def ping(
         named = {f"{name}_ms": value for name, value in quantiles.items()}
         print_json({"broker": broker, "round_trips_ms": round_trips_ms, **named})
     else:
-        heads = ["broker", "round trips", *(f"{name} ms" for name in quantiles)]
-        print_table(heads, [[broker, count, *quantiles.values()]])
+        times = [Column(f"{name}_ms", f"{name} ms") for name in quantiles]
+        columns = [Column("broker", "broker", Kind.PROSE), Column("count", "round trips"), *times]
+        print_table(columns, [[broker, count, *quantiles.values()]])

@@ -11,8 +11,9 @@ from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import JSONOption, check_node, seconds, whole_number
-from ringback_cli.output import print_json, print_table
+from ringback_cli.output import print_json
 from ringback_cli.realm_rows import Found, find
+from ringback_cli.tables import Column, Kind, print_table
 
 if TYPE_CHECKING:
     from ringback import Operator
@@ -116,10 +117,15 @@ def _print_counters(
         print_json({**fields, "nodes": by_node} if found.in_realm else fields)
         return
     nodes = list(by_node) if found.in_realm else []
-    heads = ["counter", "total", *(["a second"] if rates else []), *(f"node {node}" for node in nodes)]
+    columns = [
+        Column("counter", "counter", Kind.WORD),
+        Column("total", "total"),
+        *([Column("a_second", "a second")] if rates else []),
+        *(Column(f"node_{node}", f"node {node}", gives_way=place) for place, node in enumerate(nodes, 1)),
+    ]
     rows = [
         [name, value, *([rates.get(name)] if rates else []), *(by_node[node].get(name) for node in nodes)]
         for name, value in counters.items()
         if value or not rates
     ]
-    print_table(heads, rows)
+    print_table(columns, rows)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ringback_cli.choosing import column_named
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import check_node, seconds, whole_number
-from ringback_cli.output import print_json, print_line, print_table
+from ringback_cli.output import print_json, print_line
 from ringback_cli.realm_rows import find
-from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, NODE, Look, State, View, press, take
+from ringback_cli.tables import print_table
+from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, Look, State, View, press, sort_column, take
 from ringback_cli.top_view import as_object, as_table, draw, head, traffic
 
 if TYPE_CHECKING:
@@ -99,14 +101,7 @@ def top(
 
 
 def _column(view: View, name: str | None) -> str:
-    names = [column.name for column in COLUMNS[view]]
-    if name is not None and name not in (*names, NODE.name):
-        from ringback.protocol.names import did_you_mean
-
-        reason = f"the columns of {view.value} are {', '.join(names)}, not {name!r}"
-        near = did_you_mean(name, names)
-        raise Failure(Exit.USAGE, f"--sort: {reason}: {near}" if near else f"--sort: {reason}")
-    return name or FIRST_SORT[view]
+    return FIRST_SORT[view] if name is None else column_named(name, COLUMNS[view], view.value).name
 
 
 def _on_terminal() -> bool:
@@ -183,7 +178,7 @@ def _print(answers: Iterable[Look | CallbackError], state: State, interval_s: fl
             print_line(first_line)
         else:
             print_line(f"{first_line}  {traffic(state.figures)}")
-            print_table(*as_table(state))
+            print_table(*as_table(state), stays={sort_column(state).name})
     return printed
 
 
