@@ -89,7 +89,7 @@ EXTRAS = {
     "ringback_broker.daemon.nats_side": {"nats"},
     "ringback_broker.nats.link": {"nats"},
     "ringback_broker.nats.login": {"nkeys"},
-    "ringback_cli.commands.keys": {"tomlkit"},
+    "ringback_cli.access_files": {"tomlkit"},
     "ringback_cli.progress": {"rich"},
     "ringback_cli.tables": {"rich"},
     "ringback_cli.terminal": {"rich"},

@@ -163,7 +163,17 @@ class Connection:
                 broker_key=self.broker_key,
             )
         except ValueError as error:
-            raise Failure(Exit.USAGE, f"--key-file, --broker-key: {error}") from None
+            raise wrong_key_file(error, "--key-file") from None
+
+
+def wrong_key_file(error: ValueError, option: str) -> Failure:
+    """Return the failure of a command with a wrong key file.
+
+    Args:
+        error: what the SDK says of it, in which an argument is named.
+        option: the one that names the file.
+    """
+    return Failure(Exit.USAGE, f"{option}: {error}".replace("as broker_key,", "with --broker-key,"))
 
 
 def connects(

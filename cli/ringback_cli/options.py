@@ -46,13 +46,35 @@ KeyFileOption = Annotated[
         help="Your own key file, made by `ringback keys new`. [default: none, without encryption]",
     ),
 ]
+
+
+def public_key(option: str, role: str) -> Callable[[str], str]:
+    """Return the parser of an option that takes a public key, or the file that has it.
+
+    Args:
+        option: its name, for the message of an error.
+        role: whose key it must be.
+    """
+
+    def key_of(text: str) -> str:
+        from ringback.credentials import KeyFileError, public_key_of
+
+        try:
+            return public_key_of(text, role)
+        except KeyFileError as error:
+            raise Failure(Exit.USAGE, f"{option}: {error}") from None
+
+    return key_of
+
+
 BrokerKeyOption = Annotated[
     str | None,
     typer.Option(
         "--broker-key",
-        metavar="KEY",
+        metavar="KEY|FILE",
         envvar="RINGBACK_BROKER_KEY",
-        help="The broker's public key. [default: the one in the key file]",
+        parser=public_key("--broker-key", "broker"),
+        help="The broker's public key, or its .pub file. [default: the key in the key file]",
     ),
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -170,6 +192,21 @@ def parse_addresses(text: str, option: str) -> list[str]:
         return list(check_addresses(addresses if len(addresses) > 1 else addresses[0]))
     except ValueError as error:
         raise Failure(Exit.USAGE, f"{option}: {error}") from None
+
+
+def one_address(text: str, option: str) -> str:
+    """Return the address of a broker that an option has, checked.
+
+    Args:
+        option: its name, for the message of an error.
+
+    Raises:
+        Failure: the option is not one address.
+    """
+    addresses = parse_addresses(text, option)
+    if len(addresses) > 1:
+        raise Failure(Exit.USAGE, f"{option}: give one address, not {len(addresses)}")
+    return addresses[0]
 
 
 def parse_player_id(text: str, string_id: bool, name: str) -> PlayerID:

@@ -161,6 +161,32 @@ def read_key_file(path: Path) -> dict[str, Any]:
         raise KeyFileError(f"{path}: this file is not TOML: {error}") from None
 
 
+def public_key_of(text: str, role: str) -> str:
+    """Return a public key: the text itself, or the one in the file NAME.pub or NAME.key at this path.
+
+    Args:
+        text: 40 characters of Z85, or a path.
+        role: whose key it must be. A key by itself does not say so; a file does.
+
+    Raises:
+        KeyFileError: the text is neither, the file cannot be read, or is the key of another role.
+    """
+    try:
+        return check_public_key(text)
+    except ValueError:
+        pass
+    try:
+        if not text:
+            raise KeyFileError("not ''")
+        fields = read_key_file(Path(text))
+        if fields.get("role") != role:
+            raise KeyFileError(f"{text}: this is a key of the role {fields.get('role')!r:.80}, not {role!r}")
+        return check_public_key(fields.get("public"))
+    except (TypeError, ValueError) as error:  # ValueError: also a NUL in the path
+        forms = f"the public key of a {role}, 40 characters of Z85, or the path of its {PUBLIC_SUFFIX} file"
+        raise KeyFileError(f"it must be {forms}; {error}") from None
+
+
 def _check(pair: KeyPair) -> None:
     try:
         check_key_name(pair.name)

@@ -88,10 +88,11 @@ def test_each_command(shop: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     ended = {command: tuple(end) for command, end in json.loads(done.stdout).items()}
-    works = set(ended) - {"keys allow", "keys revoke", "token new", "token mint", "token show"}
+    edits = ("keys init", "keys allow", "keys revoke")
+    works = set(ended) - {*edits, "token new", "token mint", "token show"}
     works -= {"realm create"}
     assert {command: end for command, end in ended.items() if command not in works} == {
-        **dict.fromkeys(("keys allow", "keys revoke"), (Exit.USAGE, ACCESS)),
+        **dict.fromkeys(edits, (Exit.USAGE, ACCESS)),
         **dict.fromkeys(("token new", "token show"), (Exit.USAGE, TOKENS)),
         "token mint": (Exit.USAGE, "USAGE: --key: backend.key: No such file or directory\n"),
         "realm create": (Exit.USAGE, CLUSTER),
@@ -116,6 +117,7 @@ def test_bench_and_drain_need_no_extra(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["keys", "init"], ACCESS),
         (["keys", "allow", KEY, "--name", "a", "--role", "operator"], ACCESS),
         (["keys", "revoke", "a"], ACCESS),
         (["token", "new", "backend"], TOKENS),
@@ -127,7 +129,7 @@ def test_bench_and_drain_need_no_extra(tmp_path: Path) -> None:
 def test_a_command_whose_extra_is_missing(arguments: list[str], line: str, tmp_path: Path) -> None:
     (tmp_path / "access.toml").touch()
     assert run(*arguments, cwd=tmp_path) == (Exit.USAGE, "", line)
-    assert (tmp_path / "access.toml").read_text() == ""
+    assert (tmp_path / "access.toml").read_text() == "" and not (tmp_path / "keys").exists()
 
 
 def test_what_needs_no_extra(tmp_path: Path) -> None:

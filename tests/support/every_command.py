@@ -40,6 +40,7 @@ EVERY = {
     "trigger server": "echo 5 --source 7",
     "trigger client": "where 7 5",
     "trigger all": "where 5",
+    "keys init": "--id 7",
     "keys new": "anna --role player --id 7",
     "keys allow": "anna.key",
     "keys revoke": "anna",

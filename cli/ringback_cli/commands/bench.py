@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringback_cli import options
+from ringback_cli.connection import wrong_key_file
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     DEFAULT_BACKEND,
@@ -173,7 +174,7 @@ def _spec(
     try:
         (Server if role == "server" else Player)(addresses, **settings)
     except ValueError as error:
-        raise Failure(Exit.USAGE, f"{key_option}, --broker-key: {error}") from None
+        raise wrong_key_file(error, key_option) from None
     return {"role": role, "address": addresses, "settings": settings}
 
 

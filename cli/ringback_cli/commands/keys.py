@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from ringback_cli import access_files
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import StringIDOption, one_of, parse_player_id
-from ringback_cli.output import print_json, show_help
-
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
+from ringback_cli.key_sets import commands, in_words, new_key_set, write_key_set
+from ringback_cli.options import (
+    DEFAULT_BACKEND,
+    DEFAULT_PLAYERS,
+    BackendOption,
+    JSONOption,
+    PlayersOption,
+    StringIDOption,
+    one_address,
+    one_of,
+    parse_player_id,
+    public_key,
+)
+from ringback_cli.output import print_json, print_line, show_help
+from ringback_cli.rows import format_cell
+from ringback_cli.tables import Column, Kind, always, print_table
 
 app = typer.Typer(
     short_help="Make key pairs, and edit the access list.", invoke_without_command=True, rich_markup_mode=None
@@ -34,7 +44,6 @@ IDsOption = Annotated[
 ]
 DEFAULT_ACCESS = Path("access.toml")
 _ROLES = ("broker", "server", "operator", "player")
-_HEAD = "# Who may join: docs/security.md. The broker reads this file again when it changes.\n"
 
 
 @app.callback()
@@ -61,9 +70,11 @@ def new(
     broker_key: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY",
+            metavar="KEY|FILE",
             envvar="RINGBACK_BROKER_KEY",
-            help="Keep the broker's public key in the key file of an endpoint. [default: none]",
+            parser=public_key("--broker-key", "broker"),
+            help="Keep the broker's public key, or the one in its .pub file, in the key file of an endpoint. "
+            "[default: none]",
         ),
     ] = None,
     folder: Annotated[
@@ -83,6 +94,45 @@ def new(
     except KeyFileError as error:
         raise Failure(Exit.USAGE, str(error)) from None
     print_json({"file": str(path), "public": pair.public})
+
+
+@app.command(short_help="Make all keys of a small deployment, and its access list.")
+def init(
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Create the files in this folder.")
+    ] = Path("keys"),
+    ids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="Make a key for a player with this ID too; repeat the option for several. [default: none]",
+        ),
+    ] = None,
+    string_id: StringIDOption = False,
+    players: PlayersOption = DEFAULT_PLAYERS,
+    backend: BackendOption = DEFAULT_BACKEND,
+    as_json: JSONOption = False,
+) -> None:
+    """Make the keys of a broker, a server, an operator and perhaps some players, and the access list.
+
+    It prints which file goes where, and the commands that start each part. It overwrites nothing. --players
+    and --backend are the addresses at which the others reach the broker.
+
+    Example: ringback keys init --id 7 --players tcp://game.example:5770
+    """
+    checked = [parse_player_id(text, string_id, "--id") for text in ids or ()]
+    addresses = [
+        one_address(text, option) for text, option in ((players, "--players"), (backend, "--backend"))
+    ]
+    made = new_key_set(folder, {f"player-{player_id}": player_id for player_id in checked})
+    write_key_set(made)
+    starts = commands(made, *addresses)
+    if as_json:
+        print_json({"files": made.paths(), "start": starts})
+        return
+    for line in in_words(made, starts):
+        print_line(line)
 
 
 @app.command(short_help="Put a key on the access list.")
@@ -132,10 +182,10 @@ def allow(
     kind = "token_key" if fields.get("role") == "token" else "key"
     if kind == "token_key":
         fields.pop("role")
-    document = _read(access)
-    _remove(document, fields.get("name"), kind)
-    _append(document, kind, fields)
-    _write(access, document)
+    document = access_files.read_document(access)
+    access_files.remove(document, fields.get("name"), kind)
+    access_files.append(document, kind, fields)
+    access_files.write(access, document)
     print_json({"allowed": fields.get("name"), "access": str(access)})
 
 
@@ -148,28 +198,52 @@ def revoke(
 
     Example: ringback keys revoke anna
     """
-    document = _read(access, must_be=True)
-    found = [_remove(document, name, kind) for kind in ("key", "token_key")]
+    document = access_files.read_document(access, must_be=True)
+    found = [access_files.remove(document, name, kind) for kind in ("key", "token_key")]
     if not any(found):
         raise Failure(Exit.USAGE, f"{access} has no key with the name {name!r}")
-    _write(access, document)
+    access_files.write(access, document)
     print_json({"revoked": name, "access": str(access)})
 
 
+_COLUMNS = (
+    Column("name", "name", Kind.NAME, colour=always("cyan")),
+    Column("role", "role", Kind.WORD),
+    Column("ids", "IDs", Kind.PROSE),
+    Column("sources", "sources", Kind.WORD, gives_way=3),
+    Column("orders", "orders", Kind.WORD, gives_way=2),
+    Column("note", "note", Kind.PROSE, gives_way=1),
+    Column("public", "public key", Kind.WORD, gives_way=4),
+)
+
+
 @app.command("list", short_help="Print the access list.")
-def list_keys(access: AccessOption = DEFAULT_ACCESS) -> None:
-    """Print the access list as a JSON array.
+def list_keys(access: AccessOption = DEFAULT_ACCESS, as_json: JSONOption = False) -> None:
+    """Print the access list: who may join, as what, and as whom.
+
+    "sources" and "orders" are the rights of an operator: to call the server in the name of a source, and to
+    kick players, drain the broker, have servers take turns and watch calls.
 
     Example: ringback keys list --access /etc/ringback/access.toml
     """
     from ringback_broker.admission.access_list import AccessError, AccessList
 
-    text = _text(access, must_be=True)
+    text = access_files.read_text(access)
     try:
-        keys = AccessList.parse(text)
+        rows = AccessList.parse(text).rows()
     except AccessError as error:
         raise Failure(Exit.USAGE, f"{access}: {error}") from None
-    print_json(keys.rows())
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["ids"] = ", ".join(str(format_cell(player_id)) for player_id in row.get("ids", ())) or None
+    print_table(_COLUMNS, [[row.get(column.name) or _no(row, column) for column in _COLUMNS] for row in rows])
+
+
+def _no(row: dict[str, Any], column: Column) -> bool | None:
+    """Return what a cell without a value shows: "no" for a right that an operator does not have."""
+    return False if row.get(column.name) is False else None
 
 
 def _public_part(key: str) -> dict[str, Any]:
@@ -189,66 +263,3 @@ def _public_part(key: str) -> dict[str, Any]:
     except KeyFileError as error:
         raise Failure(Exit.USAGE, f"KEY: {error}") from None
     return {field: fields[field] for field in ("name", "role", "public", "ids") if field in fields}
-
-
-def _text(path: Path, must_be: bool) -> str:
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        if not must_be:
-            return _HEAD
-        raise Failure(Exit.USAGE, f"--access: the file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(Exit.USAGE, f"--access: cannot read {path}: {error}") from None
-
-
-def _read(path: Path, must_be: bool = False) -> TOMLDocument:
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    try:
-        return tomlkit.parse(_text(path, must_be))
-    except TOMLKitError as error:
-        raise Failure(Exit.USAGE, f"--access: {path} is not TOML: {error}") from None
-
-
-def _remove(document: TOMLDocument, name: Any, kind: str) -> bool:
-    tables: Any = document.get(kind, [])
-    found = [number for number, fields in enumerate(tables) if fields.get("name") == name]
-    for number in reversed(found):
-        del tables[number]
-    if kind in document and not tables:
-        del document[kind]
-    return bool(found)
-
-
-def _append(document: TOMLDocument, kind: str, fields: dict[str, Any]) -> None:
-    import tomlkit
-
-    table = tomlkit.table()
-    table.update(fields)
-    if kind not in document:
-        document.add(kind, tomlkit.aot())
-    document[kind].append(table)
-
-
-def _write(path: Path, document: TOMLDocument) -> None:
-    """Write the list whole or not at all, and only if the broker accepts it."""
-    import tomlkit
-
-    from ringback_broker.admission.access_list import AccessError, AccessList
-
-    text = tomlkit.dumps(document)
-    try:
-        AccessList.parse(text)
-    except AccessError as error:
-        raise Failure(Exit.USAGE, str(error)) from None
-    try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise Failure(Exit.FAILED, f"cannot write {path}: {error.strerror}") from None

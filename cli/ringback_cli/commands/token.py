@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.options import StringIDOption, parse_player_id
+from ringback_cli.options import StringIDOption, parse_player_id, public_key
 from ringback_cli.output import print_json, print_line, show_help
 
 DEFAULT_AUDIENCE = "ringback"  # the SDK has the same; it is not imported for `--help`
@@ -80,9 +80,10 @@ def mint(
         list[str] | None,
         typer.Option(
             "--allow-key",
-            metavar="PUBLIC",
-            help="Let only the owner of this public key use the token; repeat the option for several. "
-            "[default: anybody]",
+            metavar="KEY|FILE",
+            parser=public_key("--allow-key", "player"),
+            help="Let only the owner of this public key, or .pub file, use the token; repeat the option for "
+            "several. [default: anybody]",
             show_default=False,
         ),
     ] = None,
@@ -95,17 +96,16 @@ def mint(
     player_id = parse_player_id(player, string_id, "--id")
     ttl_s = parse_ttl(ttl)
     from ringback import tokens
-    from ringback.protocol.names import check_public_key
     from ringback.protocol.tokens import check_audience
 
     with _as_usage("--audience"):
         check_audience(audience)
-    with _as_usage("--allow-key"):
-        allowed_keys = [check_public_key(allowed) for allowed in allow_key or ()]
     with _as_usage("--key"):
         signing = tokens.load_token_key(Path(key))
     with _as_usage(""):
-        token = tokens.mint_token(signing, player_id, ttl=ttl_s, audience=audience, allowed_keys=allowed_keys)
+        token = tokens.mint_token(
+            signing, player_id, ttl=ttl_s, audience=audience, allowed_keys=allow_key or ()
+        )
     print_line(token)
 
 

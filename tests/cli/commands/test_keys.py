@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_new_allow_list_revoke(run: Any) -> None:
     assert (anna.role, anna.ids, anna.broker) == ("player", (7, "anna"), made["public"])
     assert run("allow", "anna.pub") == (Exit.OK, {"allowed": "anna", "access": "access.toml"}, "")
     assert anna.secret not in Path("access.toml").read_text()
-    code, listed, _ = run("list")
+    code, listed, _ = run("list", "--json")
     assert code == Exit.OK and listed == access()
     assert listed == [
         {"name": "anna", "role": "player", "public": anna.public, "ids": [7, "anna"], "note": ""}
@@ -113,7 +114,10 @@ def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
         (["new", "../x", "--role", "server"], "the name of a key pair must be 1 to 64"),
         (["new", "x", "--role", "server", "--id", "7"], "only a player may have IDs, not a server"),
         (["new", "x", "--role", "player", "--id", "0"], "--id: a player ID must be from"),
-        (["new", "x", "--role", "server", "--broker-key", "x"], "a public key must be 40 characters of Z85"),
+        (
+            ["new", "x", "--role", "server", "--broker-key", "x"],
+            "40 characters of Z85, or the path of its .pub",
+        ),
         (["new", "x", "--role", "server", "--dir", "none"], "none/x.key: No such file or directory"),
         (["new", "taken", "--role", "server"], "taken.key: File exists"),
         (["new", "x"], "Missing option '--role'"),
@@ -170,7 +174,7 @@ def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
             code, _, line = command(*as_anna, str(tmp_path / "cli.key"), environment=where).end()
             assert (code, line) == (
                 Exit.USAGE,
-                "USAGE: --key-file, --broker-key: the key pair 'cli' has the role operator, not player\n",
+                "USAGE: --key-file: the key pair 'cli' has the role operator, not player\n",
             )
 
 
@@ -249,3 +253,41 @@ def test_an_audit_log_that_cannot_be_written(tmp_path: Path, command: Any) -> No
     path = tmp_path / "none" / "audit.jsonl"
     code, _, line = command("broker", "--audit", str(path)).end()
     assert (code, line) == (Exit.USAGE, f"USAGE: --audit: {path}: No such file or directory\n")
+
+
+def test_list_is_a_table(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run("new", "anna", "--role", "player", "--id", "7", "--id", "007")
+    run("new", "cli", "--role", "operator")
+    run("allow", "anna.pub", "--note", "a friend")
+    run("allow", "cli.pub", "--no-orders")
+    assert app.run(["keys", "list"]) == Exit.OK
+    heads, anna, cli = (re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines())
+    assert heads == ["name", "role", "IDs", "sources", "orders", "note", "public key"]
+    assert anna == ["anna", "player", '7, "007"', "-", "-", "a friend", load_key_pair("anna.key").public]
+    assert cli == ["cli", "operator", "-", "yes", "no", "-", load_key_pair("cli.key").public]
+
+
+def test_the_brokers_key_as_a_file(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, made, _ = run("new", "broker", "--role", "broker")
+    run("new", "a", "--role", "server", "--broker-key", "broker.pub")
+    run("new", "b", "--role", "server", "--broker-key", "broker.key")
+    monkeypatch.setenv("RINGBACK_BROKER_KEY", "broker.pub")
+    run("new", "c", "--role", "server")
+    assert {load_key_pair(f"{name}.key").broker for name in "abc"} == {made["public"]}
+    monkeypatch.setenv("RINGBACK_BROKER_KEY", "a.pub")
+    code, _, line = run("new", "d", "--role", "server")
+    assert code == Exit.USAGE and "a.pub: this is a key of the role 'server', not 'broker'" in line
+    assert "40 characters of Z85, or the path of its .pub file" in line
+
+
+@pytest.mark.parametrize("form", ["argument", "environment"])
+def test_a_command_with_the_brokers_key_as_a_file(form: str, tmp_path: Path, command: Any) -> None:
+    ring = KeyRing(tmp_path)
+    cli = write_key_pair(replace(ring.add("cli", "operator"), broker=None), tmp_path)
+    assert load_key_pair(cli).broker is None
+    path = str(tmp_path / "broker.pub")
+    with BrokerProcess(options=ring.options) as broker:
+        where = ("--backend", broker.backend, "--key-file", str(cli))
+        given = ("--broker-key", path) if form == "argument" else ()
+        environment = {"RINGBACK_BROKER_KEY": path} if form == "environment" else {}
+        assert command("ping", *where, *given, environment=environment).end()[0] == Exit.OK
