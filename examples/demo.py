@@ -67,6 +67,14 @@ class Actor:
     def kill(self) -> None:
         self._process.kill()
 
+    def leave(self) -> None:
+        """Let the process leave the broker and end, as it does when nobody has commands for it any more."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        code = self._process.wait(PATIENCE_S)
+        if code != 0:
+            sys.exit(f"UNEXPECTED: the exit code of {self.name} is {code}")
+
     def end(self) -> int:
         """Ask the process to end, and return its exit code."""
         if self._process.poll() is None:
@@ -147,7 +155,14 @@ def play(stack: ExitStack) -> None:
     actors[7].do("items tools")
     actors[7].expect(r"shop:items returned \{'rope': 12, 'lamp': 30\}")
 
-    say("The broker gets SIGTERM. It drains, and its exit code is 0.")
+    say("The players leave, and then the server does.")
+    for number in (7, 8):
+        actors[number].leave()
+        server.expect(f"player {number} left")
+    server.leave()
+    broker.expect(r"left server \S+ \(it said BYE\)")
+
+    say("The broker gets SIGTERM. It stops, and its exit code is 0.")
     code = broker.end()
     if code != 0:
         sys.exit(f"UNEXPECTED: the broker's exit code is {code}")

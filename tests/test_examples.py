@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -281,6 +282,8 @@ def test_the_demo_succeeds() -> None:
     with Process(str(EXAMPLES / "demo.py")) as process:
         assert process.wait() == 0, process.output()
         assert process.output()[-1] == "Everything happened as expected."
+        alarming = re.compile(r"the link to|next attempt|no link|still connected|WARNING|Traceback")
+        assert [line for line in process.output() if alarming.search(line)] == []
 
 
 def test_the_demo_fails_if_something_unexpected_happens(tmp_path: Path) -> None:

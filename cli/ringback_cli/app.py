@@ -36,7 +36,7 @@ from ringback_cli.commands import (
 )
 from ringback_cli.completion import answer_shells
 from ringback_cli.exits import Exit, epilog, failure_of
-from ringback_cli.output import complain_of, one_line, show_help
+from ringback_cli.output import HelpWithoutArguments, complain_of, one_line, show_help
 
 app = typer.Typer(
     name="ringback",
@@ -77,7 +77,9 @@ app.add_typer(nodes.app, name="nodes")
 app.command("players", short_help="Print who is connected.")(players.players)
 app.command("callbacks", short_help="Print which callbacks are registered.")(callbacks.callbacks)
 app.command("events", short_help="Print who joined, left or was refused.")(events.events)
-app.command("explain", short_help="Say whether a call would work now, and why.")(explain.explain)
+app.command("explain", short_help="Say whether a call would work now, and why.", cls=HelpWithoutArguments)(
+    explain.explain
+)
 app.command("tap", short_help="Print calls as they end.")(tap.tap)
 app.command("stats", short_help="Print the broker's counters.")(stats.stats)
 app.command("top", short_help="Watch players and callbacks in a live table.")(top.top)

@@ -71,11 +71,16 @@ class TimeLimit:
             self.restart()
         return self.left_s() != 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time of `--timeout` is over."""
+        return self._given and self.left_s() == 0
+
     def has_ended(self, error: Exception) -> bool:
         """Return whether a call failed because the time of `--timeout` is over."""
         from ringback import CallTimeout
 
-        return self._given and isinstance(error, CallTimeout) and self.left_s() == 0
+        return isinstance(error, CallTimeout) and self.is_over
 
     @contextmanager
     def ends_quietly(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ringback.protocol.json_values import jsonable
 from ringback_cli.exits import Exit, Failure
@@ -137,10 +138,25 @@ def _complain(line: str) -> None:
         typer.echo(line, err=True)
 
 
+def say(text: str) -> None:
+    """Print a line for a person on standard error, at the end of a command."""
+    _complain(one_line(text))
+
+
 def hint(text: str) -> None:
     """Print a line for a person on standard error. Without a terminal there, print nothing."""
     if sys.stderr is not None and sys.stderr.isatty():
         _complain(one_line(text))
+
+
+class HelpWithoutArguments(TyperCommand):
+    """A command that prints its help on standard error, and exits with USAGE, if it gets no arguments."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        if not arguments and not context.resilient_parsing:
+            typer.echo(context.get_help(), err=True)
+            raise typer.Exit(Exit.USAGE)
+        return super().parse_args(context, arguments)
 
 
 def show_help(context: typer.Context) -> None:

@@ -201,8 +201,11 @@ class BrokerSettings:
         if self.players == self.backend and not self.players.endswith(":0"):
             raise InvalidSetting("backend", f"it must differ from players, and both are {self.players}")
         if (self.key_file is None) is not (self.access is None):
+            missing = "key_file" if self.key_file is None else "access"
             raise InvalidSetting(
-                "access", "it and key_file go together: the list of who may join, and the broker's key"
+                "access",
+                "it and key_file go together, the list of who may join and the broker's key, and"
+                f" {missing} is missing",
             )
         for name in ("players", "backend"):
             address = getattr(self, name)

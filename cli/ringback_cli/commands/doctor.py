@@ -14,7 +14,7 @@ import typer
 
 from ringback_cli.connection import Connection, connects, result_of
 from ringback_cli.exits import Exit, Failure
-from ringback_cli.findings import Finding, Verdict
+from ringback_cli.findings import Finding, Verdict, missing_file
 from ringback_cli.nats_findings import nats_findings
 from ringback_cli.options import JSONOption, parse_addresses
 from ringback_cli.output import print_json
@@ -33,9 +33,28 @@ CLOCK_UNSYNCHRONIZED = 5
 
 SLOW_PING_MS = 50.0
 
+KEYS = "ringback keys init makes all files with keys"
+_FILES = {
+    "key_file": KEYS,
+    "access": KEYS,
+    "dashboard_key_file": KEYS,
+    "http_token_file": "write a long random text into it",
+    "nats_credentials": "docs/scale.md",
+    "nats_ca": "docs/scale.md",
+    "nats_cert": "docs/scale.md",
+    "nats_key": "docs/scale.md",
+}
+"""The settings that name a file which must be there, and what to do if it is not."""
+
+VERDICT_COLOURS = {"ok": "green", "warning": "yellow", "missing": "magenta", "failed": "red"}
 _COLUMNS = (
     Column("what", "what", Kind.WORD),
-    Column("verdict", "verdict", Kind.WORD, colour=by_word(ok="green", warning="yellow", failed="red")),
+    Column(
+        "verdict",
+        "verdict",
+        Kind.WORD,
+        colour=by_word(ok="green", warning="yellow", missing="magenta", failed="red"),
+    ),
     Column("found", "found", Kind.PROSE),
     Column("advice", "advice", Kind.PROSE),
 )
@@ -73,24 +92,33 @@ def doctor(
     else:
         brokers = None
     findings = [_python(), _libzmq(), *_packages(), _clock()]
+    own = connection.key_file and missing_file("--key-file", connection.key_file, KEYS)
+    findings += [own] if own else []
     try:
         loaded = options.load(without=lists)
     except Failure as failure:
-        findings.append(Finding("settings", Verdict.FAILED, failure.message, "ringback config check FILE"))
+        findings.append(_wrong_settings(options.config, failure))
     else:
         where = "defaults" if loaded.path is None else str(loaded.path)
         if lists:
             where += f"; without {' and '.join(lists)}: a list of brokers is for endpoints"
         findings.append(Finding("settings", Verdict.OK, where))
         findings += [_descriptors(loaded.settings), *_files(loaded.settings)]
-        findings += nats_findings(loaded.settings, connection.left_s())
+        known = {finding.what for finding in findings}  # a missing file of NATS is one of the files
+        nats = nats_findings(loaded.settings, connection.left_s())
+        findings += (finding for finding in nats if finding.what not in known)
         findings += _brokers(loaded.settings, brokers, connection)
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
-        print_table(_COLUMNS, [list(finding) for finding in findings])
-    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        print_table(_COLUMNS, [list(finding[:4]) for finding in findings])
+    if any(finding.is_problem for finding in findings):
         raise typer.Exit(Exit.FAILED)
+
+
+def _wrong_settings(config: str | None, failure: Failure) -> Finding:
+    missing = config and missing_file("settings", config, "correct --config, or RINGBACK_CONFIG")
+    return missing or Finding("settings", Verdict.FAILED, failure.message, "ringback config check FILE")
 
 
 def _python() -> Finding:
@@ -128,7 +156,7 @@ def _packages() -> Iterator[Finding]:
         missing = [name for name in names if not _version(name)]
         found = ", ".join(f"{name} {_version(name) or 'is not installed'}" for name in names)
         advice = f"if you want it: {install_command(extra)}" if missing else ""
-        yield Finding(f"extra {extra}", Verdict.OK, found, advice)
+        yield Finding(f"extra {extra}", Verdict.MISSING if missing else Verdict.OK, found, advice)
 
 
 def _version(name: str) -> str:
@@ -178,26 +206,44 @@ def _descriptors(settings: BrokerSettings) -> Finding:
 
 
 def _files(settings: BrokerSettings) -> Iterator[Finding]:
-    from ringback_broker.daemon.key_files import AccessFile, load_broker_key
-    from ringback_broker.settings.schema import InvalidSetting
-
+    """Check the files that settings name."""
+    missing = {
+        name: finding
+        for name, advice in _FILES.items()
+        if (path := getattr(settings, name)) is not None
+        and (finding := missing_file(name, path, advice)) is not None
+    }
+    yield from missing.values()
     if settings.key_file is None or settings.access is None:
-        advice = "docs/security.md"
+        advice = "docs/security.md; ringback keys init"
         yield Finding("keys", Verdict.OK, "none: everybody who reaches the broker may join", advice)
         return
-    advice = "ringback keys --help"
+    if "key_file" not in missing:
+        yield _key_file(settings.key_file)
+    if "access" not in missing:
+        yield _access(settings.access)
+
+
+def _key_file(path: str) -> Finding:
+    from ringback_broker.daemon.key_files import load_broker_key
+    from ringback_broker.settings.schema import InvalidSetting
+
     try:
-        load_broker_key(settings.key_file)
+        load_broker_key(path)
     except InvalidSetting as error:
-        yield Finding("key_file", Verdict.FAILED, error.reason, advice)
-    else:
-        yield Finding("key_file", Verdict.OK, settings.key_file)
+        return Finding("key_file", Verdict.FAILED, error.reason, "ringback keys --help")
+    return Finding("key_file", Verdict.OK, path)
+
+
+def _access(path: str) -> Finding:
+    from ringback_broker.daemon.key_files import AccessFile
+    from ringback_broker.settings.schema import InvalidSetting
+
     try:
-        count = len(AccessFile(settings.access).list)
+        count = len(AccessFile(path).list)
     except InvalidSetting as error:
-        yield Finding("access", Verdict.FAILED, error.reason, advice)
-    else:
-        yield Finding("access", Verdict.OK, f"{settings.access}, {count} keys")
+        return Finding("access", Verdict.FAILED, error.reason, "ringback keys --help")
+    return Finding("access", Verdict.OK, f"{path}, {count} keys")
 
 
 def _brokers(
@@ -228,6 +274,8 @@ def _broker(address: str, connection: Connection) -> Finding:
         return Finding("broker", Verdict.WARNING, str(error), "ringback broker")
     except (CallbackError, Refused) as error:
         return Finding("broker", Verdict.FAILED, f"{address}: {error}", "--key-file, --broker-key")
+    except Failure as failure:  # the key file is missing, or is not an operator's
+        return Finding("broker", Verdict.FAILED, f"{address}: not asked: {failure.message}", KEYS)
     where = address if link_address == address else f"{address} ({link_address})"
     found = f"{where} answers in {took_ms:.1f} ms, {players} players"
     if took_ms > SLOW_PING_MS:

@@ -18,7 +18,7 @@ from ringback_cli.options import (
     parse_player_id,
     whole_number,
 )
-from ringback_cli.output import hint, one_line, print_json, print_line
+from ringback_cli.output import hint, one_line, print_json, print_line, say
 from ringback_cli.realm_rows import Follower, by_time, find
 from ringback_cli.rows import concerns, format_cell
 from ringback_cli.tables import Column, Kind, always, by_word, print_table
@@ -79,8 +79,7 @@ def events(
     at = check_node(node)
     with connection.operator() as operator:
         if follow:
-            with connection.time_limit.ends_quietly():
-                _follow(operator, connection, player_id, at, last, as_json)
+            _follow(operator, connection, player_id, at, last, as_json)
             return
         found = find(operator, "events", connection, at)
     rows = _last(by_time(found.rows), player_id, last)
@@ -106,18 +105,22 @@ def _follow(
     last: int,
     as_json: bool,
 ) -> None:
-    """Print the last events, and then the new ones, until the time limit."""
+    """Print the last events, and then the new ones, until the time limit. Then say how many were new."""
     follower = Follower(operator, "events", connection, node)
     for row in _last(follower.new_rows(), player_id, last):
         _print_event(row, as_json)
+    who, printed = "" if player_id is None else f" of player {player_id!r}", 0
     if not as_json:
-        who = "" if player_id is None else f" of player {player_id!r}"
         hint(f"waiting for new events{who} at {operator.address}; Ctrl-C ends it")
-    while connection.time_limit.next_round():
-        for row in follower.new_rows():
-            if concerns(row[1:], player_id):
-                _print_event(row, as_json)
-        time.sleep(connection.time_limit.pause_s(FOLLOW_S))
+    with connection.time_limit.ends_quietly():
+        while connection.time_limit.next_round():
+            for row in follower.new_rows():
+                if concerns(row[1:], player_id):
+                    _print_event(row, as_json)
+                    printed += 1
+            time.sleep(connection.time_limit.pause_s(FOLLOW_S))
+    if not as_json:
+        say(f"the time is over: saw {printed} new events{who}")
 
 
 def _print_event(row: list[Any], as_json: bool) -> None:

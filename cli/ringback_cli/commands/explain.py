@@ -48,7 +48,9 @@ class Kind(StrEnum):
 @connects()
 def explain(
     connection: Connection,
-    kind: Annotated[Kind, typer.Argument(metavar="player|callback", show_default=False)],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="player|callback", help="What NAME is.", show_default=False)
+    ],
     name: Annotated[
         str,
         typer.Argument(

@@ -21,8 +21,8 @@ from ringback_cli.options import (
     seconds,
     whole_number,
 )
-from ringback_cli.output import hint, one_line, print_json, print_line, to_json
-from ringback_cli.realm_rows import Follower, node_names
+from ringback_cli.output import hint, one_line, paint, print_json, print_line, say, to_json
+from ringback_cli.realm_rows import Follower, find, node_names
 
 if TYPE_CHECKING:
     from ringback import Operator
@@ -159,10 +159,10 @@ def _follow(
     count: int | None,
     as_json: bool,
 ) -> None:
-    """Print the calls that end from now on."""
-    printed = 0
+    """Print the calls that end from now on, and at the end of the time what was seen."""
+    tap, printed = _Tap(operator, connection, watched, node), 0
     with connection.time_limit.ends_quietly():
-        for row in _calls(operator, connection, watched, node, as_json):
+        for row in tap.calls(quiet=as_json):
             if as_json:
                 print_json(_fields(row, payloads=watched.payloads))
             else:
@@ -170,35 +170,64 @@ def _follow(
             printed += 1
             if printed == count:
                 return
+            if connection.time_limit.is_over:
+                break
     if count is not None:
         raise Failure(Exit.TIMEOUT, f"{printed} of {count} calls ended before the time was over")
+    if not as_json:
+        left_out = f", and the broker left {tap.left_out} out" if tap.left_out else ""
+        say(f"the time is over: saw {printed} {_described(watched)}{left_out}")
 
 
-def _calls(
-    operator: Operator, connection: Connection, watched: CallFilter, node: str | None, as_json: bool
-) -> Iterator[list[Any]]:
-    """Watch, and yield the rows of the calls that end from now on, until the time limit.
+class _Tap:
+    """A watch at a broker, or at all nodes of a realm.
 
-    Each begins with the name of its node.
+    Attributes:
+        left_out: how many calls were left out, because too many ended.
     """
-    follower = Follower(operator, "calls", connection, node)
-    follower.new_rows()
-    watching: set[str] = set()
-    renew_at = 0.0
-    while connection.time_limit.next_round():
-        if time.monotonic() >= renew_at or not watching.issuperset(follower.names):
-            _watch(operator, connection, watched, follower.names, WATCH_S)
-            watching = set(follower.names)
-            if not renew_at and not as_json:
-                hint(f"watching {_described(watched)} at {operator.address}; Ctrl-C ends it")
-            renew_at = time.monotonic() + WATCH_S / 2
-        for row in follower.new_rows():
-            if watched.matches(row[4], row[5]):  # else another operator watches this call
-                yield row
-        time.sleep(connection.time_limit.pause_s(ASK_S))
+
+    def __init__(
+        self, operator: Operator, connection: Connection, watched: CallFilter, node: str | None
+    ) -> None:
+        self.left_out = 0
+        self._operator, self._connection = operator, connection
+        self._watched, self._node = watched, node
+
+    def calls(self, *, quiet: bool) -> Iterator[list[Any]]:
+        """Yield the rows of the calls that end from now on, until the time limit.
+
+        Each begins with the name of its node.
+
+        Args:
+            quiet: do not say on a terminal what is watched.
+        """
+        limit = self._connection.time_limit
+        follower = Follower(self._operator, "calls", self._connection, self._node)
+        follower.new_rows()
+        lost_before = self._lost()
+        watching: set[str] = set()
+        renew_at = 0.0
+        while limit.next_round():
+            if time.monotonic() >= renew_at or not watching.issuperset(follower.names):
+                _watch(self._operator, self._connection, self._watched, follower.names, WATCH_S)
+                watching = set(follower.names)
+                if not renew_at and not quiet:
+                    hint(f"watching {_described(self._watched)} at {self._operator.address}; Ctrl-C ends it")
+                renew_at = time.monotonic() + WATCH_S / 2
+            rows = follower.new_rows()
+            yield from (row for row in rows if self._watched.matches(row[4], row[5]))  # others watch too
+            if rows:
+                self.left_out = max(self.left_out, self._lost() - lost_before)
+            time.sleep(limit.pause_s(ASK_S))
+
+    def _lost(self) -> int:
+        """Return how many watched calls have been left out since the brokers started."""
+        rows = find(self._operator, "counters", self._connection, self._node).rows
+        return sum(value for _, name, value, *_ in rows if name == "watched_calls_lost")
 
 
 def _described(watched: CallFilter) -> str:
+    """Return which calls are watched, in words."""
     who = "" if watched.player_id is None else f" from and to player {watched.player_id!r}"
     which = "" if watched.pattern is None else f" of keys like {watched.pattern!r}"
     return f"calls{who}{which}"
@@ -231,11 +260,17 @@ def _line(row: list[Any], *, payloads: bool) -> str:
     took_ms = duration_ms(took_s)
     took = "-" if took_ms is None else f"{took_ms:.3f} ms"
     at = "" if node is None else f"  {node}"
-    line = f"{when}{at}  {way(side, player_id)}  {key}  {outcome}  {took}"
+    parts = [
+        paint(f"{when}{one_line(at)}", dim=True),
+        one_line(way(side, player_id)),
+        paint(one_line(key), "cyan"),
+        paint(one_line(outcome), "green" if outcome == "OK" else "red"),
+        took,
+    ]
     if payloads:
         carried = ["..." if value is None else to_json(_decode(value)) for value in (payload, reply)]
-        line = f"{line}  {carried[0]} -> {carried[1]}"
-    return one_line(line)
+        parts.append(f"{carried[0]} -> {carried[1]}")
+    return "  ".join(parts)
 
 
 def _decode(encoded: bytes) -> Any:

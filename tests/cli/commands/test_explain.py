@@ -60,3 +60,12 @@ def test_explain_without_a_server(command: Any) -> None:
         where = {"RINGBACK_BACKEND": broker.backend}
         code, output, _ = command("explain", "callback", "k", environment=where).end()
         assert code == Exit.UNKNOWN_CALLBACK and "no server with callbacks is connected" in output
+
+
+def test_without_arguments_it_prints_its_help(command: Any) -> None:
+    code, output, errors = command("explain").end()
+    assert (code, output) == (Exit.USAGE, "")
+    help_code, help_text, _ = command("explain", "--help").end()
+    assert (help_code, help_text) == (Exit.OK, errors)
+    assert errors.startswith("Usage: ringback explain [OPTIONS] {player|callback}")
+    assert max(map(len, errors.splitlines())) <= 80 and errors.isascii()

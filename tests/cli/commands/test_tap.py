@@ -6,12 +6,13 @@ import json
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.harness import BrokerProcess, eventually
+from support.harness import PATIENCE_S, BrokerProcess, eventually
 from support.terminals import Terminal
 
 from ringback import CallbackError, Operator, Player, Server
@@ -175,3 +176,54 @@ def test_json_has_no_hint(broker: BrokerProcess, arguments: tuple[str, ...]) -> 
     with Terminal(*words, "--timeout", "2") as terminal:
         assert terminal.end() == Exit.OK
         assert terminal.shown == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (("tap",), "saw 0 calls"),
+        (("tap", "--player", "7", "--key", "no:*"), "saw 0 calls from and to player 7 of keys like 'no:*'"),
+        (("events", "--follow", "--player", "9"), "saw 0 new events of player 9"),
+    ],
+)
+def test_the_time_ends_also_if_nothing_comes(
+    broker: BrokerProcess, command: Any, arguments: tuple[str, ...], seen: str
+) -> None:
+    begun_at = time.monotonic()
+    code, output, errors = command(*arguments, "--backend", broker.backend, "--timeout", "1.5").end()
+    assert 1.5 <= time.monotonic() - begun_at < 1.5 + PATIENCE_S / 2
+    assert (code, output, errors) == (Exit.OK, "", f"the time is over: {seen}\n")
+
+
+def test_the_time_ends_also_if_much_comes(stage: Stage, command: Any) -> None:
+    """More calls end than the server reports, so some are left out, and the last line says so."""
+    over = threading.Event()
+
+    def call_on() -> None:
+        while not over.is_set():
+            group = [stage.seven.trigger_server_callback("shop:items", n) for n in range(500)]
+            for call in group:
+                call.result()
+
+    caller = threading.Thread(target=call_on)
+    caller.start()
+    try:
+        begun_at = time.monotonic()
+        code, output, errors = command("tap", "--timeout", "4", environment=stage.where).end()
+        took_s = time.monotonic() - begun_at
+    finally:
+        over.set()
+        caller.join()
+    assert code == Exit.OK and 4 <= took_s < 4 + PATIENCE_S / 2
+    found = re.fullmatch(r"the time is over: saw (\d+) calls(, and the broker left \d+ out)?\n", errors)
+    assert found is not None and int(found[1]) == output.count("\n") > 0
+
+
+def test_colours_on_a_terminal(stage: Stage) -> None:
+    words = (sys.executable, "-m", "ringback_cli", "tap", "--count", "1", "--backend", stage.broker.backend)
+    with Terminal(*words, size=(24, 200)) as terminal:
+        terminal.wait_until(lambda: "watching calls" in terminal.shown, "the terminal says what is watched")
+        wait_until_watched(stage)
+        stage.call()
+        assert terminal.end() == Exit.OK
+    assert re.search(r"\x1b\[36m(shop:items|local:where|chat:say)\x1b\[0m", terminal.shown)
