@@ -7,6 +7,7 @@ each cell.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -229,6 +230,33 @@ def print_table(
     texts = [[_text(value) for value in row] for row in rows]
     lines = _drawn(columns, texts, stays) if on_terminal() else _plain(columns, texts)
     print_line("\n".join(lines))
+
+
+class RowPrinter:
+    """Prints the rows of a table one by one, as they become known: the heads first.
+
+    Args:
+        columns: the widths come from their heads, and from `least`.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        width = terminal_width() if on_terminal() else sys.maxsize
+        self._layout = lay_out(columns, [], width, wraps_heads=on_terminal())
+        self._columns = [columns[place] for place in self._layout.places]
+        heads = [
+            wrap(column.head, width) for column, width in zip(self._columns, self._layout.widths, strict=True)
+        ]
+        height = max(map(len, heads))
+        for line in zip(*([""] * (height - len(head)) + head for head in heads), strict=True):
+            self._print(line, bold=True)
+
+    def print_row(self, cells: Sequence[str]) -> None:
+        """Print one row."""
+        self._print([cells[place] for place in self._layout.places])
+
+    def _print(self, cells: Sequence[str], *, bold: bool = False) -> None:
+        padded = map(pad, cells, self._columns, self._layout.widths)
+        print_line(paint(GAP.join(padded), bold=bold))
 
 
 def _plain(columns: Sequence[Column], rows: list[list[str]]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +25,9 @@ from ringback_cli.options import (
     parse_addresses,
     whole_number,
 )
-from ringback_cli.output import print_json, print_line
+from ringback_cli.output import print_json
 from ringback_cli.progress import progress
+from ringback_cli.tables import Column, RowPrinter
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -51,21 +52,23 @@ class Direction(StrEnum):
     BOTH = "both"
 
 
-_COLUMNS = {
-    "direction": 9,
-    "players": 9,
-    "in flight": 11,
-    "calls/s": 9,
-    "p50 us": 9,
-    "p99 us": 9,
-    "p99.9 us": 10,
-    "server CPU us": 15,
-    "players CPU us": 16,
-}
-"""The heads of the table, and the width of each column."""
+_COLUMNS = (
+    Column("direction", "direction"),
+    Column("players", "players", gives_way=2),
+    Column("in_flight", "in flight"),
+    Column("calls_per_s", "calls/s"),
+    Column("p50_us", "p50 us", least=7),
+    Column("p99_us", "p99 us", least=7),
+    Column("p999_us", "p99.9 us", gives_way=1),
+    Column("cpu_server_us", "server CPU us"),
+    Column("cpu_players_us", "players CPU us"),
+)
+_BROKER = Column("cpu_broker_us", "broker CPU us")
+"""The column that is there too if the command has started the broker."""
 
 
 def bench(
+    context: typer.Context,
     players: PlayersOption = DEFAULT_PLAYERS,
     backend: BackendOption = DEFAULT_BACKEND,
     direction: Annotated[
@@ -112,38 +115,81 @@ def bench(
         ),
     ] = None,
     broker_key: BrokerKeyOption = None,
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="Start a broker for the measurement, on free ports, and end it."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON for each measurement.")
     ] = False,
 ) -> None:
-    """Measure calls through a running broker, with a server and players that this command starts.
+    """Measure calls through a broker, with a server and players that this command starts.
 
-    No other server may be connected to the broker. --key-file is for the server.
+    With --local it starts the broker too. Without it, no other server may be connected to the broker.
+    --key-file is for the server.
 
-    Example: ringback bench --direction down --count 100 --in-flight 64,512
+    Example: ringback bench --local --direction down --count 100 --in-flight 64,512
     """
     from ringback_cli.load_processes import can_measure
 
     if not can_measure():
         raise Failure(Exit.FAILED, "this command needs Linux: it asks for the processor time of processes")
     numbers = _in_flight(in_flight)
-    specs = {
-        "server": _spec("server", backend, "--backend", key_file, "--key-file", broker_key),
-        "players": _spec("players", players, "--players", player_key_file, "--player-key-file", broker_key),
-    }
-    for spec in specs.values():
-        spec |= {"players": count, "blob_bytes": payload_bytes}
-    headed = as_json
-    for way in (Direction.UP, Direction.DOWN) if direction is Direction.BOTH else (direction,):
-        for figures in _measure(way, specs, numbers, seconds, quiet=as_json):
-            row = {"direction": way.value, "players": count, **figures}
-            if not headed:
-                print_line("".join(f"{name:>{width}}" for name, width in _COLUMNS.items()))
-                headed = True
-            if as_json:
-                print_json({**row, "payload_bytes": payload_bytes, "seconds": seconds})
-            else:
-                print_line(_table_row(row))
+    if local:
+        _check_local(context)
+        key_file = player_key_file = broker_key = None
+    with _broker() if local else nullcontext() as started:
+        others = {}
+        if started is not None:
+            others["broker"], players, backend = started
+        specs = {
+            "server": _spec("server", backend, "--backend", key_file, "--key-file", broker_key),
+            "players": _spec(
+                "players", players, "--players", player_key_file, "--player-key-file", broker_key
+            ),
+        }
+        for spec in specs.values():
+            spec |= {"players": count, "blob_bytes": payload_bytes}
+        printer = None
+        for way in (Direction.UP, Direction.DOWN) if direction is Direction.BOTH else (direction,):
+            for figures in _measure(way, specs, numbers, seconds, others, quiet=as_json):
+                row = {"direction": way.value, "players": count, **figures}
+                if as_json:
+                    print_json({**row, "payload_bytes": payload_bytes, "seconds": seconds})
+                else:
+                    printer = printer or RowPrinter((*_COLUMNS, *([_BROKER] if local else [])))
+                    printer.print_row(_cells(row, local))
+
+
+def _check_local(context: typer.Context) -> None:
+    """Check that no option names another broker.
+
+    Raises:
+        Failure: one does. A variable of the environment may, because it is there for other commands too.
+    """
+    for name in ("players", "backend", "key_file", "player_key_file", "broker_key"):
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise Failure(Exit.USAGE, f"{option}: it is for another broker than the one that --local starts")
+
+
+@contextmanager
+def _broker() -> Iterator[tuple[Popen[str], str, str]]:
+    """Start a broker, and yield its process, and its addresses for players and for the backend.
+
+    Raises:
+        Failure: it does not start.
+    """
+    from ringback_cli.bench_broker import READY
+    from ringback_cli.load_processes import ProcessEnded, line_of
+
+    with _process("ringback_cli.bench_broker") as process:
+        try:
+            players, backend = line_of(process, READY).groups()
+        except ProcessEnded as ended:
+            raise _failure(ended) from None
+        yield process, players, backend
 
 
 def _in_flight(text: str) -> list[int]:
@@ -179,12 +225,20 @@ def _spec(
 
 
 def _measure(
-    way: Direction, specs: dict[str, dict[str, Any]], numbers: list[int], seconds: float, quiet: bool
+    way: Direction,
+    specs: dict[str, dict[str, Any]],
+    numbers: list[int],
+    seconds: float,
+    others: dict[str, Popen[str]],
+    quiet: bool,
 ) -> Iterator[dict[str, Any]]:
     """Start the server and the players. Yield the figures for each number of calls in flight.
 
+    Args:
+        others: further processes whose processor time is wanted, by name.
+
     Raises:
-        Failure: one of the two processes ended, with its error.
+        Failure: one of the processes ended, with its error.
     """
     from ringback_cli.load_processes import ProcessEnded, line_of, measure_calls
 
@@ -193,19 +247,22 @@ def _measure(
     with ExitStack() as stack:
         try:
             for role, spec in specs.items():
-                processes[role] = stack.enter_context(_process({**spec, "calls": role == caller}))
+                asked = json.dumps({**spec, "calls": role == caller})
+                processes[role] = stack.enter_context(_process("ringback_cli.load", asked))
                 line_of(processes[role], "^ready$")
             for done, number in enumerate(numbers):
                 with progress(f"{way.value}, {number} in flight", len(numbers), done=done, quiet=quiet):
-                    figures = measure_calls(processes[caller], processes, in_flight=number, seconds=seconds)
+                    figures = measure_calls(
+                        processes[caller], {**processes, **others}, in_flight=number, seconds=seconds
+                    )
                 yield {"in_flight": number, **{key: round(value, 1) for key, value in figures.items()}}
         except ProcessEnded as ended:
             raise _failure(ended) from None
 
 
 @contextmanager
-def _process(spec: dict[str, Any]) -> Iterator[Popen[str]]:
-    """Start a process of `ringback_cli.load`. At the end of the block it leaves the broker and ends.
+def _process(module: str, *arguments: str) -> Iterator[Popen[str]]:
+    """Start a process of a module here. At the end of the block, its standard input ends, and so does it.
 
     It gets a session of its own, so that Ctrl-C interrupts this process only, which then ends the others. If
     this process is killed, the standard input of the others ends, and so do they.
@@ -213,7 +270,7 @@ def _process(spec: dict[str, Any]) -> Iterator[Popen[str]]:
     from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
 
     process = Popen(  # noqa: S603 - it runs a module of this package
-        [sys.executable, "-P", "-m", "ringback_cli.load", json.dumps(spec)],
+        [sys.executable, "-P", "-m", module, *arguments],
         stdin=PIPE,
         stdout=PIPE,
         stderr=STDOUT,
@@ -248,12 +305,12 @@ def _failure(ended: ProcessEnded) -> Failure:
     return Failure(Exit.FAILED, f"a process of the measurement ended with exit code {ended.code}: {line}")
 
 
-def _table_row(row: dict[str, Any]) -> str:
-    cells = [
+def _cells(row: dict[str, Any], local: bool) -> list[str]:
+    roles = ("server", "players", *(["broker"] if local else []))
+    return [
         row["direction"],
         str(row["players"]),
         str(row["in_flight"]),
         *(f"{row[key]:.0f}" for key in ("calls_per_s", "p50_us", "p99_us", "p999_us")),
-        *(f"{row[f'cpu_{role}_us']:.1f}" for role in ("server", "players")),
+        *(f"{row[f'cpu_{role}_us']:.1f}" for role in roles),
     ]
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from support.harness import BrokerProcess, eventually
 from support.keyring import KeyRing
+from support.terminals import Terminal
 
 from ringback import Server
 from ringback.credentials import write_key_pair
@@ -195,3 +198,66 @@ def test_the_broker_dies(broker: BrokerProcess, measuring: Any) -> None:
     code, _, errors = bench.end()
     assert (code, errors.count("\n")) == (Exit.CONNECTION_LOST, 1)
     assert errors.startswith("CONNECTION_LOST: ")
+
+
+class Local:
+    """`ringback bench --local` in the middle of its measurements."""
+
+    def __init__(self, command: Any) -> None:
+        arguments = ("--local", "--seconds", "1", "--in-flight", "8,8,8,8,8")
+        self.bench = command("bench", *arguments, environment=NOWHERE)
+        for _ in ("its head", "the first row"):
+            assert self.bench.popen.stdout.readline() or self.bench.end() is None  # shows how it ended
+        self.started = children(self.bench.popen.pid)
+        assert len(self.started) == 3, "the broker, the server and the players"
+
+
+NOWHERE = {"RINGBACK_PLAYERS": "tcp://127.0.0.1:1", "RINGBACK_BACKEND": "tcp://127.0.0.1:1"}
+
+
+def test_a_broker_of_its_own(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the environment nor a settings file says anything about it."""
+    monkeypatch.chdir(tmp_path)
+    Path("ringback.toml").write_text("max_players = 0")
+    code, output, errors = command("bench", "--local", *SHORT, environment=NOWHERE).end()
+    assert (code, errors) == (Exit.OK, "")
+    heads, up, down = output.splitlines()
+    assert heads.endswith("broker CPU us") and up.split()[0] == "up" and down.split()[0] == "down"
+    arguments = ("bench", "--local", "--json", "--direction", "up", "--count", "3", *SHORT)
+    code, output, errors = command(*arguments, environment=NOWHERE).end()
+    assert (code, errors) == (Exit.OK, "")
+    [row] = map(json.loads, output.splitlines())
+    assert set(row) >= {*FIGURES, "cpu_broker_us"} and row["calls"] > 0 and row["cpu_broker_us"] > 0
+
+
+def test_ctrl_c_ends_its_broker_too(command: Any) -> None:
+    local = Local(command)
+    local.bench.popen.send_signal(signal.SIGINT)
+    assert local.bench.end() == (Exit.INTERRUPTED, "", "")
+    assert not any(map(runs, local.started))
+
+
+def test_a_kill_ends_its_broker_too(command: Any) -> None:
+    local = Local(command)
+    local.bench.popen.kill()
+    local.bench.end()
+    eventually(lambda: not any(map(runs, local.started)), "its processes end")
+
+
+@pytest.mark.parametrize(
+    "option", ["--players", "--backend", "--key-file", "--player-key-file", "--broker-key"]
+)
+def test_an_option_for_another_broker(usage: Any, option: str) -> None:
+    value = "0" * 40 if option == "--broker-key" else "tcp://127.0.0.1:1"
+    line = usage("bench", "--local", option, value)
+    assert line == f"{option}: it is for another broker than the one that --local starts"
+
+
+def test_a_narrow_terminal_has_the_heads_on_two_lines() -> None:
+    words = (sys.executable, "-m", "ringback_cli", "bench", "--local", *SHORT, "--direction", "up")
+    with Terminal(*words, size=(24, 80)) as terminal:
+        assert terminal.end() == Exit.OK
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.shown).splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) == 3
+    assert lines[0].split() == ["p99.9", "server", "players", "broker"]
+    assert lines[1].split()[:4] == ["direction", "in", "flight", "calls/s"] and lines[2].split()[0] == "up"
