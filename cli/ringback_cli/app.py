@@ -1,4 +1,4 @@
-"""The command tree: the application, and its commands in the order of `ringback --help`.
+"""The command tree: the application and its commands.
 
 Commands import the SDK and the broker inside their functions. At the top of a module, these imports would
 make `ringback --help` take twice as long.
@@ -7,9 +7,10 @@ make `ringback --help` take twice as long.
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ringback_cli.commands import (
     bench,
@@ -38,8 +39,33 @@ from ringback_cli.completion import answer_shells
 from ringback_cli.exits import Exit, epilog, failure_of
 from ringback_cli.output import HelpWithoutArguments, complain_of, one_line, show_help
 
+ORDER = (
+    *(
+        "broker",
+        "config",
+        "keys",
+        "trigger",
+        "players",
+        "callbacks",
+        "events",
+        "explain",
+        "tap",
+        "stats",
+        "top",
+    ),
+    *("kick", "drain", "hand-over", "nodes", "realm", "ping", "doctor", "bench", "token", "completion"),
+)
+"""The commands as `--help` lists them. By itself, typer lists the groups behind the others."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="ringback",
+    cls=_InOrder,
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,

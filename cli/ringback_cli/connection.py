@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -182,7 +182,11 @@ def wrong_key_file(error: ValueError, option: str) -> Failure:
 
 
 def connects(
-    timeout_s: float = CONNECT_S, *, backend: bool = True, players: bool = False
+    timeout_s: float = CONNECT_S,
+    *,
+    backend: bool = True,
+    players: bool = False,
+    endless: Literal["", "always", "with --follow", "with --interval"] = "",
 ) -> Callable[[Callable[Concatenate[Connection, Own], None]], Callable[..., None]]:
     """Give a command the options of a connection in place of its first parameter, `connection: Connection`.
 
@@ -190,9 +194,10 @@ def connects(
         timeout_s: the time limit of the command without `--timeout`, in seconds.
         backend: the command has `--backend`.
         players: the command has `--players`.
+        endless: when the command goes on until Ctrl-C without `--timeout`; "": never.
     """
     options = [
-        option("timeout", _timeout_option(timeout_s)),
+        option("timeout", _timeout_option(timeout_s, endless)),
         *([option("backend", BackendOption, DEFAULT_BACKEND)] if backend else []),
         option("key_file", KeyFileOption),
         option("broker_key", BrokerKeyOption),
@@ -205,8 +210,14 @@ def connects(
     return lambda command: expand_first_parameter(command, options, make)
 
 
-def _timeout_option(default_s: float) -> Any:
-    connecting = "" if default_s == CONNECT_S else f", of which {CONNECT_S:g} to connect"
+def _timeout_option(default_s: float, endless: str) -> Any:
+    default = (
+        f"{default_s:g}" if default_s == CONNECT_S else f"{default_s:g}, of which {CONNECT_S:g} to connect"
+    )
+    if endless == "always":
+        default = f"no limit, but {CONNECT_S:g} to connect, and for each answer"
+    elif endless:
+        default = f"{CONNECT_S:g}; {endless} no limit, but {CONNECT_S:g} for each answer"
     text = "The time limit of the whole command, connecting included; inf: no limit."
     return Annotated[
         float | None,
@@ -214,7 +225,7 @@ def _timeout_option(default_s: float) -> Any:
             "--timeout",
             metavar="SECONDS",
             parser=seconds("--timeout", "above 0, or inf for no limit", lambda given: given > 0),
-            help=f"{text} [default: {default_s:g}{connecting}]",
+            help=f"{text} [default: {default}]",
         ),
     ]
 

@@ -50,6 +50,9 @@ class Exit(IntEnum):
     OUTPUT_CLOSED = 141
 
 
+HELP_WIDTH = 78
+"""The width of a line of `--help`, without its indent of two."""
+
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "the command succeeded",
     Exit.FAILED: "an error that has no exit code of its own",
@@ -170,18 +173,24 @@ def exit_of(error: CallbackError) -> Exit:
 
 def epilog() -> str:
     """Return the list of exit codes for `--help`."""
+    from textwrap import wrap  # only this needs it
+
     width = max(len(code.name) for code in Exit)
-    lines = [f"{code:>5}  {code.name:<{width}}  {MEANINGS[code]}" for code in Exit]
+    lines = []
+    for code in Exit:
+        begin = f"{code:>3}  {code.name:<{width}}  "
+        lines += wrap(MEANINGS[code], HELP_WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
     keep_lines = "\b"  # tells typer not to join the lines of the paragraph
     return "\n".join(
         [
             keep_lines,
-            "Errors go to standard error as `CODE: message`. Lines `data:` and `executed:` follow if they",
-            "say more than the code. With --json an error is one line of JSON. Exit codes:",
+            "Errors go to standard error as `CODE: message`. Lines `data:` and `executed:`",
+            "follow if they say more than the code. With --json an error is one line of",
+            "JSON. Exit codes:",
             *lines,
             "",
             keep_lines,
-            "10 to 19: the handler did not run. 20 to 29: it may have run; the line `executed:` says if more",
-            "is known. 30 to 39: it ran.",
+            "10 to 19: the handler did not run. 20 to 29: it may have run; the line",
+            "`executed:` says if more is known. 30 to 39: it ran.",
         ]
     )

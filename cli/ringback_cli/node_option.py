@@ -13,7 +13,7 @@ NodeOption = Annotated[
     typer.Option(
         "--node",
         metavar="NAME",
-        help="Ask this node of the realm only. [default: all nodes, if the broker is one]",
+        help="Ask only this node of the realm. [default: all of its nodes]",
         autocompletion=node_names,
     ),
 ]

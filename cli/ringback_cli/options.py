@@ -77,7 +77,7 @@ BrokerKeyOption = Annotated[
         help="The broker's public key, or its .pub file. [default: the key in the key file]",
     ),
 ]
-JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JSONErrorsOption = Annotated[
     bool, typer.Option("--json", help="Print an error as JSON too, with its data. Results always are JSON.")
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ringback_broker.settings.schema import SETTINGS
-from ringback_cli.app import app, run
+from ringback_cli.app import ORDER, app, run
 from ringback_cli.exits import MEANINGS, Exit, failure_of
 
 MINT = ("token", "mint", "--key", "no/such.key", "--id", "7", "--ttl", "1h")
@@ -276,6 +276,7 @@ def all_commands() -> Iterator[list[str]]:
 
 
 COMMANDS = list(all_commands())
+GROUPS = ("config", "keys", "trigger", "nodes", "realm", "token")
 
 
 @pytest.mark.parametrize(("arguments", "part"), CASES, ids=lambda value: str(value)[:40])
@@ -369,12 +370,26 @@ def test_each_command_is_used_in_a_wrong_way(command: list[str]) -> None:
 def test_each_command_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == Exit.OK
     shown = capsys.readouterr().out
-    examples = re.findall(r"Example: (.+?)\n\n", shown, re.DOTALL)  # typer may break its line
-    assert len(examples) == 1, f"the help of {command} has no example"
+    examples = re.findall(r"^  Example: (.+)\n\n", shown, re.MULTILINE)
+    assert len(examples) == 1, f"the help of {command} has no example on one line"
     words = shlex.split(examples[0].replace("<(", ""), comments=True)
     assert words[words.index("ringback") + 1 :][: len(command)] == command
     for option in [word for word in words if word.startswith("--")]:
         assert re.search(rf"^  ({option}|--[a-z-]+/{option}) ", shown, re.MULTILINE), option
+
+
+@pytest.mark.parametrize("command", [[], *([group] for group in GROUPS), *COMMANDS], ids=" ".join)
+def test_help_fits_into_80_columns(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--help"]) == Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_help_lists_the_commands_in_our_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == Exit.OK
+    listed = re.search(r"Commands:\n((?:  .+\n)+)", capsys.readouterr().out)
+    assert listed is not None
+    assert tuple(line.split()[0] for line in listed[1].splitlines()) == ORDER
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ class BrokerSettings:
             f"a number of seconds above 0, at most {MAX_HEARTBEAT_S}",
             {"exclusiveMinimum": 0, "maximum": MAX_HEARTBEAT_S},
         ),
-        About("The shortest heartbeat interval of the players beyond those."),
+        About("The shortest heartbeat interval of the players beyond the crowd."),
     ] = 5.0
     ip_connections: Annotated[Count, About("How many connections one IP may have.", reloads=True)] = 20_000
     ip_handshakes: Annotated[
@@ -158,7 +158,7 @@ class BrokerSettings:
     player_bytes: Annotated[
         Rate,
         About(
-            "How many bytes one player may send a second, likewise. A larger frame passes after a rest.",
+            "The same in bytes. A frame that is larger than that passes after a pause.",
             reloads=True,
         ),
     ] = 100e6
@@ -166,7 +166,7 @@ class BrokerSettings:
         float,
         Kind("SECONDS", "a number of seconds from 0 to 1", {"minimum": 0, "maximum": 1}),
         About(
-            "While frames come, how long the broker stays awake for the next one, if that pays. 0: never.",
+            "How long the broker stays awake for the next frame, if frames come and that pays. 0: never.",
             reloads=True,
         ),
     ] = 0.0005
@@ -184,13 +184,13 @@ class BrokerSettings:
         # A node that was stopped for less than its lease passes on what waited in it. Handlers' sides know a
         # call that has also come another way for 120 s (`REMEMBER_S`).
         Kind("SECONDS", "a number of seconds from 12 to 120", {"minimum": 12, "maximum": 120}),
-        About("What a broker owns in its realm, others may take when it was silent for this long."),
+        About("How long a broker must be silent before others may take what it owns in the realm."),
     ] = 15.0
     nats_credentials: Annotated[
         File, About("How to log in to NATS: a .creds file, an nkey seed, or TOML with user and password.")
     ] = None
     nats_ca: Annotated[
-        File, About("The certificates of the authorities that NATS' certificate may be of, PEM.")
+        File, About("The certificates of the authorities that may have signed NATS' certificate, PEM.")
     ] = None
     nats_cert: Annotated[File, About("The certificate of this broker for NATS, PEM.")] = None
     nats_key: Annotated[File, About("The key of that certificate, PEM.")] = None

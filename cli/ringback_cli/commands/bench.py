@@ -73,7 +73,9 @@ def bench(
     backend: BackendOption = DEFAULT_BACKEND,
     direction: Annotated[
         Direction,
-        typer.Option(help="Measure calls of players to the server (up), of the server to players (down)."),
+        typer.Option(
+            help="Which calls are measured: of players to the server (up), of the server to players (down)."
+        ),
     ] = Direction.BOTH,
     count: Annotated[
         int,
@@ -128,7 +130,7 @@ def bench(
     With --local it starts the broker too. Without it, no other server may be connected to the broker.
     --key-file is for the server.
 
-    Example: ringback bench --local --direction down --count 100 --in-flight 64,512
+    Example: ringback bench --local --count 100 --in-flight 64,512
     """
     from ringback_cli.load_processes import can_measure
 

@@ -24,7 +24,7 @@ def broker(options: SettingsOptions) -> None:
     tcp://HOST:PORT or ipc://PATH. Options win over the environment, and the environment wins over the
     settings file. The broker reads that file again on SIGHUP.
 
-    Example: ringback broker --players tcp://0.0.0.0:5770 --key-file broker.key --access access.toml
+    Example: ringback broker --key-file broker.key --access access.toml
     """
     from ringback_broker import BindError, Broker, InvalidSetting, RealmFailed
     from ringback_broker.daemon.logs import audit_to, log_to_stderr

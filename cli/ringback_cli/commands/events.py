@@ -41,7 +41,7 @@ _COLUMNS = (
 )
 
 
-@connects()
+@connects(endless="with --follow")
 def events(
     connection: Connection,
     player: Annotated[

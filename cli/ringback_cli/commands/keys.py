@@ -13,9 +13,7 @@ from ringback_cli.key_sets import commands, in_words, new_key_set, write_key_set
 from ringback_cli.options import (
     DEFAULT_BACKEND,
     DEFAULT_PLAYERS,
-    BackendOption,
     JSONOption,
-    PlayersOption,
     StringIDOption,
     one_address,
     one_of,
@@ -50,6 +48,57 @@ _ROLES = ("broker", "server", "operator", "player")
 def _keys(context: typer.Context) -> None:
     """Make key pairs, and edit the access list: the public keys that may join the broker."""
     show_help(context)
+
+
+@app.command(short_help="Make all keys of a small deployment, and its access list.")
+def init(
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Create the files in this folder.")
+    ] = Path("keys"),
+    ids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="Make a key for a player with this ID too; repeat the option for several. [default: none]",
+        ),
+    ] = None,
+    string_id: StringIDOption = False,
+    players: Annotated[
+        str,
+        typer.Option(
+            "--players", metavar="ADDR", envvar="RINGBACK_PLAYERS", help="Where players reach the broker."
+        ),
+    ] = DEFAULT_PLAYERS,
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend",
+            metavar="ADDR",
+            envvar="RINGBACK_BACKEND",
+            help="Where the server and operators reach the broker.",
+        ),
+    ] = DEFAULT_BACKEND,
+    as_json: JSONOption = False,
+) -> None:
+    """Make the keys of a broker, a server, an operator and perhaps some players, and the access list.
+
+    The command prints which file goes where, and what starts each part. It overwrites nothing.
+
+    Example: ringback keys init --id 7 --players tcp://game.example:5770
+    """
+    checked = [parse_player_id(text, string_id, "--id") for text in ids or ()]
+    addresses = [
+        one_address(text, option) for text, option in ((players, "--players"), (backend, "--backend"))
+    ]
+    made = new_key_set(folder, {f"player-{player_id}": player_id for player_id in checked})
+    write_key_set(made)
+    starts = commands(made, *addresses)
+    if as_json:
+        print_json({"files": made.paths(), "start": starts})
+        return
+    for line in in_words(made, starts):
+        print_line(line)
 
 
 @app.command(short_help="Make a key pair.")
@@ -94,45 +143,6 @@ def new(
     except KeyFileError as error:
         raise Failure(Exit.USAGE, str(error)) from None
     print_json({"file": str(path), "public": pair.public})
-
-
-@app.command(short_help="Make all keys of a small deployment, and its access list.")
-def init(
-    folder: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="Create the files in this folder.")
-    ] = Path("keys"),
-    ids: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--id",
-            metavar="ID",
-            help="Make a key for a player with this ID too; repeat the option for several. [default: none]",
-        ),
-    ] = None,
-    string_id: StringIDOption = False,
-    players: PlayersOption = DEFAULT_PLAYERS,
-    backend: BackendOption = DEFAULT_BACKEND,
-    as_json: JSONOption = False,
-) -> None:
-    """Make the keys of a broker, a server, an operator and perhaps some players, and the access list.
-
-    It prints which file goes where, and the commands that start each part. It overwrites nothing. --players
-    and --backend are the addresses at which the others reach the broker.
-
-    Example: ringback keys init --id 7 --players tcp://game.example:5770
-    """
-    checked = [parse_player_id(text, string_id, "--id") for text in ids or ()]
-    addresses = [
-        one_address(text, option) for text, option in ((players, "--players"), (backend, "--backend"))
-    ]
-    made = new_key_set(folder, {f"player-{player_id}": player_id for player_id in checked})
-    write_key_set(made)
-    starts = commands(made, *addresses)
-    if as_json:
-        print_json({"files": made.paths(), "start": starts})
-        return
-    for line in in_words(made, starts):
-        print_line(line)
 
 
 @app.command(short_help="Put a key on the access list.")

@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 
 app = typer.Typer(
-    help="Print the nodes of a realm, and drain one.",
+    short_help="Print the nodes of a realm, and drain one.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )

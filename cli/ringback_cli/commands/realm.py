@@ -41,7 +41,7 @@ def create(
             "--replicas",
             metavar="N",
             parser=whole_number("--replicas", 1, MAX_REPLICAS),
-            help="On how many servers of NATS each record is: 1, 3 or 5.",
+            help="How many servers of NATS keep each record: 1 to 5; an odd number is best.",
         ),
     ] = 1,
 ) -> None:
@@ -49,7 +49,7 @@ def create(
 
     This needs an administrator's credentials of NATS. The brokers themselves need fewer rights.
 
-    Example: ringback realm create main --replicas 3 --cluster nats://n1,nats://n2,nats://n3
+    Example: ringback realm create main --cluster nats://n1,nats://n2,nats://n3
     """
     from ringback_broker import InvalidSetting, RealmFailed
     from ringback_broker.daemon.nats_side import create_realm

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Counters = dict[str, int]
 
 
-@connects()
+@connects(endless="with --interval")
 def stats(
     connection: Connection,
     interval: Annotated[

@@ -39,7 +39,7 @@ MOST_LOG_S = 86400
 """The longest watch. The SDK has the same; it is not imported for `--help`."""
 
 
-@connects()
+@connects(endless="always")
 def tap(
     connection: Connection,
     player: Annotated[
@@ -87,11 +87,11 @@ def tap(
 ) -> None:
     """Print calls as they end: time, caller, callback, outcome and duration.
 
-    The command goes on until Ctrl-C or the end of --timeout. The server and operators report the calls,
-    from now on. In a realm, it watches at all nodes, and prints the one that a call was reported to. The
-    time is UTC, when the call ended. The duration of a server's callback is that of its handler, to its
-    reply; that of a player's callback is the time there and back. It is "-" if no handler ran. JSON is one
-    line for each call.
+    The command goes on until Ctrl-C or the end of --timeout. The server and operators report the calls each
+    second. In a realm, the command watches all nodes, and each line names its node. The time is UTC, when
+    the call ended. For a server's callback, the duration is the time that its handler took to reply. For a
+    player's callback, it includes the way there and back. It is "-" if no handler ran. JSON is one line for
+    each call.
 
     Example: ringback tap --player 7 --key 'shop:*' --payloads
     """

@@ -37,7 +37,7 @@ def _columns(context: typer.Context) -> list[str]:
     return [column.name for column in COLUMNS[View(context.params.get("view", View.PLAYERS))]]
 
 
-@connects()
+@connects(endless="always")
 def top(
     connection: Connection,
     view: Annotated[View, typer.Option(help="Show this table first.")] = View.PLAYERS,

@@ -98,7 +98,7 @@ def server(
 ) -> None:
     """Trigger a callback of the server: as an operator in the name of a source, or as a player.
 
-    Example: ringback trigger server shop:items '{"category": "food"}' --source 7
+    Example: ringback trigger server shop:items '{"category": "food"}'
     """
     check_key(key)
     if as_player is None:
