@@ -93,7 +93,7 @@ def _status(state: State, count: int, hidden: int) -> Line:
         f"{count} by {sort_column(state).head}, {'descending' if is_descending(state) else 'ascending'}",
         *([f'with "{one_line(state.text)}"'] if state.text else []),
         *(["paused"] if state.paused else []),
-        *([f"{hidden} hidden columns"] if hidden else []),
+        *([f"{hidden} more column{'s' if hidden > 1 else ''}"] if hidden else []),
     ]
     return Line("  ".join(parts))
 

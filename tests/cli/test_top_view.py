@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from ringback_cli.top_state import (
     take,
     visible_rows,
 )
-from ringback_cli.top_view import as_object, as_table, draw, head
+from ringback_cli.top_view import KEYS, as_object, as_table, draw, head
 
 HEIGHT = 24
 ADDRESS = "tcp://127.0.0.1:5771"
@@ -243,6 +244,54 @@ def test_a_screen_has_the_size_of_the_terminal(width: int, height: int, keys: tu
     drawn = draw(state, 0.0, 1.0, width, height)
     assert len(drawn) == height
     assert {cell_len(line.text) for line in drawn} == {width}
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 120, 200])
+@pytest.mark.parametrize("view", View)
+def test_no_word_is_cut(view: View, width: int) -> None:
+    """Columns give way, but never the one that sorts. A long ID ends with an ellipsis."""
+    long = "a-player-with-a-long-identifier-" + "0" * 32
+    state = state_of(look(0.0, player(long, 123456)), look(1.0, player(long, 123999)), view=view)
+    heads = [column.head for column in COLUMNS[view]]
+    for column in COLUMNS[view]:
+        shown = replace(state, sort={**FIRST_SORT, view: column.name})
+        lines = screen(shown, width=width)
+        present = re.split(" {2,}", lines[2].strip())
+        assert set(present) <= set(heads) and column.head in present
+        hidden = len(heads) - len(present)
+        if width >= 100 or (width == 80 and column.name == FIRST_SORT[view]):
+            assert (f"{hidden} more column" in lines[1]) is bool(hidden)
+        known = set(" ".join(screen(shown, width=300)).split()) | {
+            "…",
+            "more",
+            "column",
+            "columns",
+            str(hidden),
+        }
+        assert {word for line in lines[:3] for word in line.split()} <= known
+        if view is View.PLAYERS and "player" in present:
+            name = lines[3].split()[0]
+            assert name == long or (name.endswith("…") and long.startswith(name[:-1]))
+            assert "543.0" in lines[3].split() or "calls/s" not in present
+    full = screen(state, width=300)[2]
+    assert re.split(" {2,}", full.strip()) == heads
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_the_keys_are_shown_whole(width: int) -> None:
+    state = pressed(state_of(look(0.0)), "h")
+    lines = screen(state, width=width, height=60)
+    said = " ".join(" ".join(lines[2:-1]).split())
+    for keys, text in KEYS:
+        assert all(word in said.split() for word in f"{keys} {text}".split())
+
+
+def test_errors_have_a_colour() -> None:
+    row = player(7, 10)
+    row[8] = 3
+    lines = draw(state_of(look(0.0, row, player(8, 10))), 0.0, 1.0, 120, HEIGHT)[3:5]
+    coloured = [{line.text[start:end].strip(): style for start, end, style in line.spans} for line in lines]
+    assert coloured == [{"7": "cyan", "3": "red"}, {"8": "cyan"}]
 
 
 def test_names_are_shown_as_text() -> None:

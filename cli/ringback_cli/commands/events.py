@@ -18,7 +18,7 @@ from ringback_cli.options import (
     parse_player_id,
     whole_number,
 )
-from ringback_cli.output import hint, one_line, print_json, print_line, say
+from ringback_cli.output import hint, one_line, paint, print_json, print_line, say
 from ringback_cli.realm_rows import Follower, by_time, find
 from ringback_cli.rows import concerns, format_cell
 from ringback_cli.tables import Column, Kind, always, by_word, print_table
@@ -130,7 +130,12 @@ def _print_event(row: list[Any], as_json: bool) -> None:
         node = {} if row[0] is None else {"node": row[0]}
         print_json({**node, **named(Subject.EVENTS, row[1:])})
     else:
-        print_line(one_line("  ".join(str(cell) for cell in _cells(row) if cell not in (None, ""))))
+        cells = [
+            paint(text, column.colour(text))
+            for column, cell in zip((NODE, *_COLUMNS), _cells(row), strict=True)
+            if (text := one_line("" if cell is None else str(cell)))
+        ]
+        print_line("  ".join(cells))
 
 
 def _cells(row: list[Any]) -> list[Any]:
