@@ -20,7 +20,7 @@ from support.keyring import KeyRing
 from support.names import Names
 
 from ringback import BrokerUnreachable, Code, Player, Refused, RejectCode, Server, Unauthorized
-from ringback.credentials import KeyFileError, KeyPair, load_key_pair, write_key_pair
+from ringback.credentials import KeyFileError, KeyPair, load_key_pair, public_key_of, write_key_pair
 from ringback.tokens import TokenKey, mint_token, new_token_key
 
 __all__ = ["sdk_log"]
@@ -431,3 +431,21 @@ def test_a_start_that_is_refused_is_quick(ring: ShopRing, guarded: HereBroker) -
     with pytest.raises(Unauthorized):
         Player(guarded.players, 7, key_file=ring.make("x", "player", 7), connect_timeout=600.0).start()
     assert time.monotonic() - begun_at < 60.0
+
+
+def test_a_public_key_or_the_file_that_has_it(ring: ShopRing, tmp_path: Path) -> None:
+    for text in (ring.public, str(tmp_path / "broker.pub"), str(tmp_path / "broker.key")):
+        assert public_key_of(text, "broker") == ring.public
+    (tmp_path / "odd.pub").write_text("role = 'broker'\npublic = 5")
+    shop = write_key_pair(ring.shop, tmp_path)
+    for wrong, reason in {
+        "": "; not ''",
+        "x": "; x: No such file or directory",
+        "a\0b": "; embedded null",
+        str(tmp_path): "Is a directory",
+        str(tmp_path / "odd.pub"): "a public key must be a str, not int",
+        str(shop): "this is a key of the role 'server', not 'broker'",
+    }.items():
+        with pytest.raises(KeyFileError, match="40 characters of Z85, or the path") as raised:
+            public_key_of(wrong, "broker")
+        assert reason in str(raised.value)
