@@ -1,7 +1,6 @@
-"""The broker of ringback: a pure switchboard, and the loop around it.
+"""The broker of ringback: a pure switchboard, and the loop around it."""
 
-Names are imported when they are used: the command line often needs the settings alone.
-"""
+# Names are imported when they are used: the command line often needs the settings alone.
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,9 @@
 """Callbacks between one server and many players through a ZeroMQ broker: the blocking face.
 
-`ringback.aio` has the same classes for asyncio. A module is loaded when one of its names is first used. So
-the broker, for example, loads no face.
+`ringback.aio` has the same classes for asyncio.
 """
+
+# A module is loaded when one of its names is first used. So the broker, for example, loads no face.
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -38,7 +38,7 @@ CLEAN_UP_S = 30.0
 
 __all__ = ["OPERATORS", "Call", "CallGroup", "Operator", "Player", "Server"]
 
-_ARGUMENTS = """
+_ADDRESS = """
 
     An endpoint belongs to the loop that it was started on. Use it only from that loop's thread. A `cb`
     may be called from any thread.
@@ -47,25 +47,32 @@ _ARGUMENTS = """
         address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
             address, a server or an operator to the backend's. If several brokers act as one: a list of their
             addresses. The endpoint chooses one, and goes on to another one when it has to.
-        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the
-            default: the broker chooses one.
+"""
+_PLAYER_ID = """\
+        player_id: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the default: the broker
+            chooses one.
+"""
+_OPTIONS = """\
         limits: what the endpoint accepts from others; None, the default: `Limits()`.
         connect_timeout: how long `start` waits for the broker, in seconds, 5.0 by default.
         heartbeat: the interval of heartbeats, 0.1 to 60 seconds. A silent peer is found after about twice
             that. None, the default: 1.0 for a player, 0.5 for the others.
         key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
         broker_key: the broker's public key, if the key file does not name it.
-        standby: of a `Server` only: whether it waits while another server acts, and takes over when that one
-            leaves, or hands over. False, the default: another server makes `start` fail.
         token: for a player without a key file: the token, or a function that returns one. The function is
             called for each new link: a plain one in a thread, a coroutine function on the loop. A token
             needs `broker_key`.
-
+"""
+_STANDBY = """\
+        standby: whether it waits while another server acts, and takes over when that one leaves, or
+            hands over. False, the default: another server makes `start` fail.
+"""
+_RAISES = """
     Raises:
         TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
         KeyFileError: the key file cannot be read, or its content is wrong.
     """
-"""The rest of the docstring of each endpoint."""
+"""The docstring of each endpoint is put together from these."""
 
 
 class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
@@ -205,7 +212,7 @@ class AsyncioFace(RoleBase[Call[Any], CallGroup[Any]]):
             self._shell._loop.call_soon_threadsafe(self._endpoint.keys_changed)
 
     def cancel_call(self, call: PendingCall) -> None:
-        """Cancel a call, for `Call.cancel`."""
+        """Cancel a call, for `Call.cancel`. Not for users."""
         self._check_running()
         super().cancel_call(call)
 
@@ -228,12 +235,13 @@ class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
 
         A payload that does not fit the contract fails the call with `InvalidPayload`; nothing is sent.
 
+        The other arguments are those of `trigger_client_callback`.
+
         Args:
             contract: a `ClientCallback`, or a `ServerCallback` as for `trigger_callback`.
             player_id: the player that is called, or the source.
             payload: a value of the contract's type.
             callback: a function that is called with the result if the call succeeds.
-            options: those of `trigger_client_callback`.
 
         Returns:
             The call. Its result has the contract's type.
@@ -250,10 +258,11 @@ class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
     ) -> CallGroup[R]:
         """Trigger a callback that has a contract on many players.
 
+        The other arguments are those of `trigger_all_client_callbacks`.
+
         Args:
             contract: a `ClientCallback`.
             payload: a value of the contract's type.
-            options: those of `trigger_all_client_callbacks`.
 
         Returns:
             A group of calls, as `trigger_all_client_callbacks` returns it.
@@ -264,7 +273,9 @@ class AsyncioTrusted(TrustedRole[Call[Any], CallGroup[Any]], AsyncioFace):
 
 
 class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
-    __doc__ = f"The one server.{_ARGUMENTS}"
+    __doc__ = (
+        f"The server. Players and operators trigger its callbacks.{_ADDRESS}{_OPTIONS}{_STANDBY}{_RAISES}"
+    )
 
     def __init__(self, address: str | Sequence[str], **arguments: Unpack[ServerArguments]) -> None:
         check_names(Role.SERVER, arguments, ServerArguments)
@@ -297,7 +308,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], AsyncioTrusted):
 
 
 class Player(PlayerRole[Call[Any], CallGroup[Any]], AsyncioFace):
-    __doc__ = f"A player.{_ARGUMENTS}"
+    __doc__ = f"A player. The server triggers its callbacks.{_ADDRESS}{_PLAYER_ID}{_OPTIONS}{_RAISES}"
 
     def __init__(
         self,
@@ -319,11 +330,12 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], AsyncioFace):
 
         A payload that does not fit the contract fails the call with `InvalidPayload`; nothing is sent.
 
+        The other arguments are those of `trigger_server_callback`.
+
         Args:
             contract: a `ServerCallback`.
             payload: a value of the contract's type.
             callback: a function that is called with the result if the call succeeds.
-            options: those of `trigger_server_callback`.
 
         Returns:
             The call. Its result has the contract's type.
@@ -343,7 +355,7 @@ class Operator(
     ],
     AsyncioTrusted,
 ):
-    __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
+    __doc__ = f"An operator: a trusted program that is not the server.{_ADDRESS}{_OPTIONS}{_RAISES}"
 
     def __init__(self, address: str | Sequence[str], **arguments: Unpack[EndpointArguments]) -> None:
         check_names(Role.OPERATOR, arguments, EndpointArguments)

@@ -28,33 +28,40 @@ from ringback.protocol.player_ids import PlayerID
 
 __all__ = ["Call", "CallGroup", "Operator", "Player", "Server"]
 
-_ARGUMENTS = """
+_ADDRESS = """
 
     Args:
         address: the broker's address, `tcp://HOST:PORT` or `ipc://PATH`. A player connects to the players'
             address, a server or an operator to the backend's. If several brokers act as one: a list of their
             addresses. The endpoint chooses one, and goes on to another one when it has to.
-        player_id: of a `Player` only: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the
-            default: the broker chooses one.
+"""
+_PLAYER_ID = """\
+        player_id: an int from 1 to 2**63-1, or a str of 1 to 64 bytes. None, the default: the broker
+            chooses one.
+"""
+_OPTIONS = """\
         limits: what the endpoint accepts from others; None, the default: `Limits()`.
         connect_timeout: how long `start` waits for the broker, in seconds, 5.0 by default.
         heartbeat: the interval of heartbeats, 0.1 to 60 seconds. A silent peer is found after about twice
             that. None, the default: 1.0 for a player, 0.5 for the others.
         key_file: the endpoint's own key file, made by `ringback keys new`, or a `KeyPair`.
         broker_key: the broker's public key, if the key file does not name it.
-        standby: of a `Server` only: whether it waits while another server acts, and takes over when that one
-            leaves, or hands over. False, the default: another server makes `start` fail.
         token: for a player without a key file: the token, or a function that returns one. The function is
             called for each new link, in a worker. A token needs `broker_key`.
         workers: how many handlers may run at a time, 4 by default. Handlers that wait for calls of their own
             do not count.
         max_threads: how many workers there may be in all, 256 by default.
-
+"""
+_STANDBY = """\
+        standby: whether it waits while another server acts, and takes over when that one leaves, or
+            hands over. False, the default: another server makes `start` fail.
+"""
+_RAISES = """
     Raises:
         TypeError, ValueError: an argument has the wrong type or value. The message names the argument.
         KeyFileError: the key file cannot be read, or its content is wrong.
     """
-"""The rest of the docstring of each endpoint."""
+"""The docstring of each endpoint is put together from these."""
 
 
 class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
@@ -191,12 +198,13 @@ class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
 
         A payload that does not fit the contract fails the call with `InvalidPayload`; nothing is sent.
 
+        The other arguments are those of `trigger_client_callback`.
+
         Args:
             contract: a `ClientCallback`, or a `ServerCallback` as for `trigger_callback`.
             player_id: the player that is called, or the source.
             payload: a value of the contract's type.
             callback: a function that is called with the result if the call succeeds.
-            options: those of `trigger_client_callback`.
 
         Returns:
             The call. Its result has the contract's type.
@@ -213,10 +221,11 @@ class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
     ) -> CallGroup[R]:
         """Trigger a callback that has a contract on many players.
 
+        The other arguments are those of `trigger_all_client_callbacks`.
+
         Args:
             contract: a `ClientCallback`.
             payload: a value of the contract's type.
-            options: those of `trigger_all_client_callbacks`.
 
         Returns:
             A group of calls, as `trigger_all_client_callbacks` returns it.
@@ -227,7 +236,9 @@ class BlockingTrusted(TrustedRole[Call[Any], CallGroup[Any]], BlockingFace):
 
 
 class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
-    __doc__ = f"The one server.{_ARGUMENTS}"
+    __doc__ = (
+        f"The server. Players and operators trigger its callbacks.{_ADDRESS}{_OPTIONS}{_STANDBY}{_RAISES}"
+    )
 
     def __init__(self, address: str | Sequence[str], **arguments: Unpack[BlockingServerArguments]) -> None:
         check_names(Role.SERVER, arguments, BlockingServerArguments)
@@ -259,7 +270,7 @@ class Server(ServerRole[Call[Any], CallGroup[Any]], BlockingTrusted):
 
 
 class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):
-    __doc__ = f"A player.{_ARGUMENTS}"
+    __doc__ = f"A player. The server triggers its callbacks.{_ADDRESS}{_PLAYER_ID}{_OPTIONS}{_RAISES}"
 
     def __init__(
         self,
@@ -281,11 +292,12 @@ class Player(PlayerRole[Call[Any], CallGroup[Any]], BlockingFace):
 
         A payload that does not fit the contract fails the call with `InvalidPayload`; nothing is sent.
 
+        The other arguments are those of `trigger_server_callback`.
+
         Args:
             contract: a `ServerCallback`.
             payload: a value of the contract's type.
             callback: a function that is called with the result if the call succeeds.
-            options: those of `trigger_server_callback`.
 
         Returns:
             The call. Its result has the contract's type.
@@ -305,7 +317,7 @@ class Operator(
     ],
     BlockingTrusted,
 ):
-    __doc__ = f"An operator: a trusted program that is not the server.{_ARGUMENTS}"
+    __doc__ = f"An operator: a trusted program that is not the server.{_ADDRESS}{_OPTIONS}{_RAISES}"
 
     def __init__(self, address: str | Sequence[str], **arguments: Unpack[BlockingArguments]) -> None:
         check_names(Role.OPERATOR, arguments, BlockingArguments)

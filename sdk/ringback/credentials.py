@@ -20,6 +20,8 @@ from ringback.protocol.names import check_key_name, check_public_key
 from ringback.protocol.player_ids import PlayerID, check_player_id
 from ringback.systems import others_may_read
 
+__all__ = ["KeyFileError", "KeyPair", "load_key_pair", "new_key_pair", "write_key_pair"]
+
 ROLES = ("broker", "server", "operator", "player")
 PUBLIC_SUFFIX, SECRET_SUFFIX = ".pub", ".key"
 
@@ -35,7 +37,8 @@ class KeyPair:
     Attributes:
         name: the identity that access lists and logs show.
         role: `broker`, `server`, `operator` or `player`.
-        public, secret: the two keys in Z85, 40 characters each.
+        public: the public key in Z85, 40 characters.
+        secret: the secret key, likewise.
         ids: the player IDs that the owner wants, for a player.
         broker: the broker's public key in Z85, if it is known.
     """

@@ -332,5 +332,5 @@ class RoleBase(ABC, Generic[C, G]):
         return call
 
     def cancel_call(self, call: PendingCall) -> None:
-        """Cancel a call, for `Call.cancel`."""
+        """Cancel a call, for `Call.cancel`. Not for users."""
         self._submit(self._endpoint.cancel, call)

@@ -122,10 +122,11 @@ class PlayerRole(RoleBase[C, G]):
 
         The types of the contract are checked as in `Server.register`.
 
+        The other arguments are those of `register_client_callback`.
+
         Args:
             contract: a `ClientCallback`.
             handler: as for `register_client_callback`, with the types of the contract.
-            options: those of `register_client_callback`.
 
         The returned registration and the errors are those of `Server.register_server_callback`.
         """

@@ -139,10 +139,11 @@ class ServerRole(TrustedRole[C, G]):
         and the handler does not run. What the handler returns, or gives to `cb`, must be of the type of the
         contract's result. Anything else is logged, and the caller gets HANDLER_ERROR.
 
+        The other arguments are those of `register_server_callback`.
+
         Args:
             contract: a `ServerCallback`.
             handler: as for `register_server_callback`, with the types of the contract.
-            options: those of `register_server_callback`.
 
         The returned registration and the errors are those of `register_server_callback`.
         """

@@ -28,12 +28,12 @@ class TypedCallBase(CallBase[R_co]):
     """The results as they came, until they are converted."""
 
     def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        """Keep the outcome and wake those who wait."""
+        """Keep the outcome and wake those who wait. Not for users."""
         self._raw = None if error is not None else results
         super().settle(results, error)
 
     def convert(self) -> None:
-        """Convert the result. A result that does not fit becomes an error."""
+        """Convert the result. A result that does not fit becomes an error. Not for users."""
         raw = self._raw
         if raw is None:
             return

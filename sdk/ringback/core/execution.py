@@ -98,22 +98,23 @@ class Execution:
     is ignored and logged. A call without a reply ends at its caller when the timeout is over.
 
     Attributes:
-        id: the number that the reply names.
         key: the key of the callback.
         payload: the value that the call carries.
-        route: the route that the call came on, and that the reply goes back on.
         source: the player ID that a server's handler is given; None on a player.
-        began: when the handler began, on the monotonic clock, in seconds; 0.0 before that.
-        deadline: when the call ends at the latest, on the same clock; None for no limit.
-        handler: the registered handler.
-        size: about how many bytes the call took.
-        context: what the call carried in its context; None for nothing.
-        awaited: whether it is in its table: it has no reply yet, and its caller waits. The core sets it.
-            Always False for a call with a token, which `ringback.core.once` remembers.
-        cancelled: whether its caller no longer waits for the reply. Handlers may look at it.
-        task: what the face runs the handler in; None if it cannot be stopped.
+        deadline: when the call ends at the latest, on the monotonic clock, in seconds; None for no limit.
+        cancelled: whether its caller no longer waits for the reply.
     """
 
+    # The other attributes are for the core and the faces:
+    #   id: the number that the reply names.
+    #   route: the route that the call came on, and that the reply goes back on.
+    #   began: when the handler began, on the monotonic clock, in seconds; 0.0 before that.
+    #   handler: the registered handler.
+    #   size: about how many bytes the call took.
+    #   context: what the call carried in its context; None for nothing.
+    #   awaited: whether it is in its table: it has no reply yet, and its caller waits. The core sets it.
+    #     Always False for a call with a token, which `ringback.core.once` remembers.
+    #   task: what the face runs the handler in; None if it cannot be stopped.
     __slots__ = (
         "_replied",
         "awaited",
@@ -210,7 +211,7 @@ class Execution:
             self.shell.reply(self, (), error)
 
     def begin(self, clock: Callable[[], float]) -> tuple[Any, ...] | None:
-        """Return the arguments of the handler, and keep when it begins.
+        """Return the arguments of the handler, and keep when it begins. Not for users.
 
         Return None if it may not run any more: nobody waits, or the time is over.
 

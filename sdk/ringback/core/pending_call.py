@@ -96,7 +96,7 @@ class PendingCall:
         return getattr(self, "_progress", None)
 
     def settle(self, results: tuple[Any, ...], error: CallbackError | None) -> None:
-        """Keep the outcome and wake those who wait. Only the core calls this, once."""
+        """Keep the outcome and wake those who wait. Only the core calls this, once. Not for users."""
         self._results = results
         self._error = error
         self._done = True
@@ -104,10 +104,16 @@ class PendingCall:
             self._wake()
 
     def convert(self) -> None:
-        """Convert the result of a typed call that has ended. This may run code of the user's classes."""
+        """Convert the result of a typed call that has ended. Not for users.
+
+        This may run code of the user's classes.
+        """
 
     def add_waiter(self, wake: Callable[[], object]) -> None:
-        """Call a function once there is an outcome; at once if there is one. Any thread may call this."""
+        """Call a function once there is an outcome; at once if there is one. Not for users.
+
+        Any thread may call this.
+        """
         self._waiters.append(wake)
         if self._done:
             self._wake()

@@ -10,6 +10,7 @@ from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_PLAYER_ID, MAX_PLAYER_ID_BYTES
 
 PlayerID = int | str
+"""The ID of a player: an int from 1 to 2**63-1, or a str of 1 to 64 UTF-8 bytes."""
 
 
 def check_player_id(player_id: Any) -> PlayerID:

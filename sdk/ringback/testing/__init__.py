@@ -1,8 +1,9 @@
 """Tests of programs that use ringback: a broker in the test's process, endpoints, faults and a recorder.
 
-`ringback.testing.plugin` has the fixtures. Names are imported when they are used: pytest loads the plugin in
-each program, also if no test uses it.
+`ringback.testing.plugin` has the fixtures.
 """
+
+# Names are imported when they are used: pytest loads the plugin in each program, also if no test uses it.
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -89,7 +89,7 @@ class LocalBroker:
         return address if self._network is None else self._network.new_link(address)
 
     def has_address(self, address: str) -> bool:
-        """Return whether endpoints with an address connect to this broker."""
+        """Return whether endpoints with an address connect to this broker. Not for users."""
         if self._network is not None and self._network.has_address(address):
             return True
         return address in (self.players, self.backend, self._settings["players"], self._settings["backend"])

@@ -100,7 +100,10 @@ class Errors:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the errors that are logged while the context lasts. Warn if the program hides them."""
+        """Take the errors that are logged while the context lasts. Not for users.
+
+        Warn if the program hides them.
+        """
         handler = _Handler(self)
         folding.reset()  # no line of another test hides an equal one of this test
         with ExitStack() as stack:
@@ -120,7 +123,7 @@ class Errors:
             warnings.warn(text, HiddenErrorsWarning, stacklevel=2)
 
     def take(self, record: logging.LogRecord) -> None:
-        """Take an error that was logged. Any thread may call this."""
+        """Take an error that was logged. Any thread may call this. Not for users."""
         error = _Error(record)
         with self._lock:
             if len(self.exceptions) < MAX_ERRORS:
@@ -133,7 +136,10 @@ class Errors:
         self._changes.notify()
 
     def explain(self, failure: BaseException) -> None:
-        """Show why a test failed: a HandlerError at a caller is caused by what the handler raised."""
+        """Show why a test failed: what a handler raised causes the HandlerError of its caller.
+
+        Not for users. The plugin calls it.
+        """
         unexpected, _ = self._take_all()
         if unexpected and isinstance(failure, HandlerError) and failure.__cause__ is None:
             failure.__cause__ = unexpected[0].exception

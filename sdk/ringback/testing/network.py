@@ -64,7 +64,7 @@ class Network:
         return proxy.address
 
     def has_address(self, address: str) -> bool:
-        """Return whether an address is one of this network's links."""
+        """Return whether an address is one of this network's links. Not for users."""
         return address in self._proxies
 
     def delay(self, seconds: float, *endpoints: RoleBase[Any, Any]) -> None:

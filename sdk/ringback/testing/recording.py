@@ -92,7 +92,7 @@ class Recorder(Sequence[RecordedCall]):
         self._changes = Changes()
 
     def add(self, number: int, call: RecordedCall) -> None:
-        """Record a call at its place: other threads may have recorded later ones before.
+        """Record a call at its place: other threads may have recorded later ones before. Not for users.
 
         Args:
             number: later calls have higher ones.
