@@ -28,7 +28,7 @@ def ringback_settings() -> dict[str, Any]:
 
 @pytest.fixture
 def ringback_errors(request: pytest.FixtureRequest) -> Iterator[Errors]:
-    """The errors that ringback logs. They fail the test unless it expects them."""
+    """The errors that ringback logs, as `Errors`. They fail the test unless it expects them."""
     from ringback.testing.log_errors import Errors
 
     errors = request.node.stash[_ERRORS] = Errors()
@@ -41,7 +41,7 @@ def ringback_errors(request: pytest.FixtureRequest) -> Iterator[Errors]:
 def ringback_broker(
     request: pytest.FixtureRequest, ringback_errors: Errors, ringback_settings: dict[str, Any]
 ) -> Iterator[LocalBroker]:
-    """A broker in this process, on free ports."""
+    """A broker in this process, on free ports: a `LocalBroker`."""
     from ringback.testing.local_broker import LocalBroker
 
     proxied = "ringback_network" in request.fixturenames
@@ -51,13 +51,13 @@ def ringback_broker(
 
 @pytest.fixture
 def ringback_network(ringback_broker: LocalBroker) -> Network:
-    """The network between endpoints and the broker."""
+    """The network between endpoints and the broker: a `Network`."""
     return ringback_broker.network
 
 
 @pytest.fixture
 def ringback_endpoints(ringback_broker: LocalBroker) -> Iterator[Endpoints]:
-    """Makes endpoints of the blocking face, and closes them at the end."""
+    """`Endpoints`: makes endpoints of the blocking face, and closes them at the end."""
     from ringback.testing.endpoints import Endpoints
 
     endpoints = Endpoints(ringback_broker)
@@ -67,7 +67,7 @@ def ringback_endpoints(ringback_broker: LocalBroker) -> Iterator[Endpoints]:
 
 @pytest.fixture
 def ringback_aio_endpoints(ringback_broker: LocalBroker) -> Iterator[AioEndpoints]:
-    """Makes endpoints of the asyncio face, and closes them at the end."""
+    """`AioEndpoints`: makes endpoints of the asyncio face, and closes them at the end."""
     from ringback.testing.endpoints import AioEndpoints
 
     endpoints = AioEndpoints(ringback_broker)
@@ -77,7 +77,7 @@ def ringback_aio_endpoints(ringback_broker: LocalBroker) -> Iterator[AioEndpoint
 
 @pytest.fixture
 def ringback_calls(ringback_broker: LocalBroker) -> Iterator[Calls]:
-    """Records the calls of the endpoints of this process, for tests that block."""
+    """`Calls`: records the calls of the endpoints of this process, for tests that block."""
     from ringback.testing.recording import Calls, recording
 
     calls = Calls()
@@ -87,7 +87,7 @@ def ringback_calls(ringback_broker: LocalBroker) -> Iterator[Calls]:
 
 @pytest.fixture
 def ringback_aio_calls(ringback_broker: LocalBroker) -> Iterator[AioCalls]:
-    """Records the calls of the endpoints of this process, for tests that await."""
+    """`AioCalls`: records the calls of the endpoints of this process, for tests that await."""
     from ringback.testing.recording import AioCalls, recording
 
     calls = AioCalls()

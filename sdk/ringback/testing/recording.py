@@ -145,7 +145,9 @@ class Calls(Recorder):
         """Wait until so many calls have ended. Return all that have.
 
         Args:
+            count: how many calls.
             key: the callback whose calls count; None: all calls.
+            timeout: how long to wait, in seconds.
 
         Raises:
             TimeoutError: there are fewer.
@@ -173,7 +175,9 @@ class AioCalls(Recorder):
         """Wait until so many calls have ended. Return all that have.
 
         Args:
+            count: how many calls.
             key: the callback whose calls count; None: all calls.
+            timeout: how long to wait, in seconds.
 
         Raises:
             TimeoutError: there are fewer.
