@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RESULTS := $(VENV)/results
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo cluster-demo check dist test lint type pure random waiting browser pythons fmt clean \
+.PHONY: help setup docs demo cluster-demo check dist test lint type pure random waiting browser pythons fmt clean \
 	sim faults rows fuzz fuzz-keep soak audit \
 	bench service-levels bench-servers bench-quick bench-realm crowd handshakes metrics-cost neighbours screenshots
 
@@ -28,6 +28,11 @@ $(READY): $(BASE)
 	@touch $@
 
 setup: $(READY)
+
+## make docs          build the documentation site, and serve it on http://127.0.0.1:8000 (DOCS_PORT=8000)
+DOCS_PORT ?= 8000
+docs: setup
+	PYTHONPATH=website $(BIN)/python -m ringback_website --serve $(DOCS_PORT)
 
 ## make demo          run a broker, a shop server and three players, with callbacks both ways
 demo: $(BASE)
@@ -235,4 +240,4 @@ screenshots: setup browser
 
 ## make clean         remove .venv and all caches
 clean:
-	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz
+	rm -rf $(VENV) $(VENV)-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz
