@@ -73,8 +73,8 @@ def error_codes() -> str:
         "",
         "## Of sessions",
         "",
-        "Why the broker refused an endpoint, or ended its session: `code` of a `Refused`, and the",
-        "reason that `on_disconnected` gets. [The protocol](../protocol.md#reject-codes) says when.",
+        "Why the broker refused an endpoint, or ended its session: `code` of a `Refused`, and the first",
+        "word that `on_disconnected` listeners get. [The protocol](../protocol.md#reject-codes) says when.",
         "",
         *table(
             ("code", "number", "class"),
