@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually
+from support.pages import alike, commands
 
 from ringback import CallbackError, Operator, Player
 
@@ -33,12 +34,6 @@ server.run_forever()
 def section() -> str:
     text = DOCUMENT.read_text()
     return text[text.index("## An incident, step by step") :]
-
-
-def alike(text: str) -> list[str]:
-    """Return the lines of an output without the parts that differ each time: numbers and column widths."""
-    lines = [re.sub(r"\d+(\.\d+)?", "#", line) for line in text.strip().splitlines()]
-    return [re.sub(r" +", " ", line).strip() for line in lines]
 
 
 class Incident:
@@ -138,7 +133,7 @@ def test_the_commands_print_what_the_page_shows(incident: Incident) -> None:
             getattr(incident, fault.replace(" ", "_"))()
             happened.append(fault)
             continue
-        for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+        for command, shown in commands(block):
             printed = incident.run(command)
             assert alike(printed) == alike(shown), f"{command} prints:\n{printed}"
     assert happened == ["the server dies", "the server is started again", "a player goes on buying"]

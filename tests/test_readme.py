@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import asyncio
 import inspect
 import os
 import re
@@ -15,11 +13,11 @@ from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from support.faces import HereBroker
 from support.harness import PATIENCE_S, BrokerProcess, Process, eventually
+from support.pages import at, run_piece
 
 import ringback
 import ringback.aio
@@ -53,12 +51,6 @@ def test_python_snippet(snippet: str, broker: BrokerProcess, tmp_path: Path) -> 
         assert process.wait() == 0, process.output()
 
 
-def at(broker: BrokerProcess | HereBroker, snippet: str) -> str:
-    """Return a snippet with the addresses of a broker."""
-    snippet = snippet.replace("tcp://127.0.0.1:5770", broker.players)
-    return snippet.replace("tcp://127.0.0.1:5771", broker.backend)
-
-
 @pytest.fixture(scope="module")
 def here() -> Iterator[HereBroker]:
     with HereBroker() as broker:
@@ -83,32 +75,9 @@ def test_program_of_the_guide(snippet: str, number: signal.Signals, here: HereBr
 
 @pytest.mark.parametrize("snippet", PIECES, ids=range(len(PIECES)))
 def test_snippet_of_the_guide(snippet: str, here: HereBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a snippet with a `server` and a `player`, those of ringback.aio if the snippet awaits something.
-
-    The player starts first, so that the server knows it from the beginning.
-    """
-    code = compile(at(here, snippet), "guide.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     module = ModuleType("guide")
     monkeypatch.setitem(sys.modules, "guide", module)  # where the types of a contract are looked up
-    names: dict[str, Any] = vars(module)
-    if code.co_flags & inspect.CO_COROUTINE:
-
-        async def run() -> None:
-            async with (
-                ringback.aio.Player(here.players, 7) as names["player"],
-                ringback.aio.Server(here.backend) as names["server"],
-            ):
-                await eval(code, names)
-
-        asyncio.run(run())
-    elif "Broker(" in snippet:  # the snippet makes its own endpoints
-        exec(code, names)
-    else:
-        with (
-            ringback.Player(here.players, 7) as names["player"],
-            ringback.Server(here.backend) as names["server"],
-        ):
-            exec(code, names)
+    run_piece(at(here, snippet), here, vars(module))
 
 
 def test_tests_of_the_guide(tmp_path: Path) -> None:
