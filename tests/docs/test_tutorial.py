@@ -1,0 +1,98 @@
+"""The tutorial, followed from an empty folder: each program, command and output is as its pages say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.harness import PATIENCE_S, ROOT
+from support.pages import Block, Walk, blocks
+
+FOLDER = ROOT / "docs" / "tutorial"
+PAGES = [FOLDER / "index.md", *sorted(FOLDER.glob("[0-9]*.md"))]
+FINISHED = ROOT / "examples" / "tutorial"
+
+
+class Tutorial(Walk):
+    """The folder of the game. The second machine is a folder in it."""
+
+    def step(self, block: Block) -> None:
+        if block.note == "another way":
+            return  # a test of its own runs it
+        if block.note.startswith("on the second machine"):
+            here, self.folder = self.folder, self.folder / "second"
+            self.folder.mkdir(exist_ok=True)
+            [key] = re.findall(r'public = "(.*)"', (here / "broker.pub").read_text())
+            note = block.note.removeprefix("on the second machine").removeprefix(", ")
+            super().step(Block(note, block.language, block.text.replace("BROKER_KEY'", f"{key}'")))
+            self.folder = here
+            if (there := here / "second" / "anna.pub").exists():
+                there.rename(here / "anna.pub")  # "copy anna.pub to the first machine"
+        else:
+            super().step(block)
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path) -> Iterator[Tutorial]:
+    with Tutorial(tmp_path / "gold") as walk:
+        (walk.folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+        yield walk
+
+
+def write_all(tutorial: Tutorial) -> None:
+    """Write all files of the tutorial but those with keys, without running anything."""
+    for page in PAGES[:-1]:
+        for block in blocks(page.read_text()):
+            if block.note.split(": ")[0] in ("file", "add to", "replace buy in"):
+                tutorial.step(block)
+
+
+def with_buy(tutorial: Tutorial, text: str, imports: str = "") -> None:
+    """Write another `buy` into the game."""
+    tutorial.write("replace buy in", "game.py", text)
+    game = tutorial.folder / "game.py"
+    game.write_text(game.read_text().replace("from ringback", imports + "from ringback", 1))
+
+
+def block_of(page: str, note: str) -> str:
+    """Return the block with `buy` that has this comment."""
+    [text] = [found.text for found in blocks((FOLDER / page).read_text()) if found.note == note]
+    return text[text.index('    @server.register_server_callback("gold:buy")') :]
+
+
+def cheat(tutorial: Tutorial) -> str:
+    """Cheat the game as it is now, and return what the cheat prints."""
+    tutorial.start("broker", "ringback broker", "")
+    tutorial.running["broker"].wait_for("ready players=")
+    tutorial.start("server", "python server.py", "the game has begun\n")
+    code, printed = tutorial.shell("python cheat.py")
+    assert code == 0, printed
+    return printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(10 * PATIENCE_S)
+def test_the_tutorial(tutorial: Tutorial) -> None:
+    for page in PAGES:
+        tutorial.follow(page.read_text())
+    assert tutorial.read == ["it needs a network"]
+    written = {path.name: tutorial.shown(path.read_text()) for path in tutorial.folder.rglob("*.py")}
+    assert written == {path.name: path.read_text() for path in FINISHED.glob("*.py")}
+
+
+def test_the_tests_find_the_mistake(tutorial: Tutorial) -> None:
+    write_all(tutorial)
+    with_buy(tutorial, block_of("3-errors.md", "add to: game.py"))
+    code, printed = tutorial.shell("pytest -q")
+    assert code == 1 and "1 failed, 8 passed" in printed, printed
+    assert "test_nobody_buys_with_the_same_gold_twice" in printed
+
+
+def test_a_lock_for_each_player_stops_the_cheat_too(tutorial: Tutorial) -> None:
+    write_all(tutorial)
+    page = (FOLDER / "4-state.md").read_text()
+    [lock] = [found.text for found in blocks(page) if found.note == "another way"]
+    with_buy(tutorial, lock, "import asyncio\nfrom collections import defaultdict\n\n")
+    assert "the purse: {'gold': 14, 'shovels': 1}" in cheat(tutorial)
