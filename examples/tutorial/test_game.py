@@ -3,33 +3,29 @@
 import asyncio
 
 import pytest
-import pytest_asyncio
 from game import RIVER, add_game
 
 from ringback import CallbackError
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def player(ringback_aio_endpoints):
     server = await ringback_aio_endpoints.server()
     add_game(server)
     return await ringback_aio_endpoints.player(7)
 
 
-@pytest.mark.asyncio
 async def test_gold_is_found_once(player):
     assert await player.trigger_server_callback("gold:dig", 3) == RIVER[3]
     assert await player.trigger_server_callback("gold:dig", 3) == 0
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("place", [-1, 200, 1.5, True, "3", None, [3]])
 async def test_odd_places_are_refused(player, place):
     with pytest.raises(CallbackError, match="NO_SUCH_PLACE"):
         await player.trigger_server_callback("gold:dig", place)
 
 
-@pytest.mark.asyncio
 async def test_nobody_buys_with_the_same_gold_twice(player):
     agree = asyncio.Event()
 

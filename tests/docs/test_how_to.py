@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -9,13 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import yaml
-from jupyter_client import BlockingKernelClient, KernelManager
 from support.faces import HereBroker
-from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, Process
+from support.harness import PATIENCE_S, ROOT, Process
+from support.notebooks import kernel
 from support.pages import Block, Walk, at, blocks, run_piece
 
 from ringback import Operator
@@ -54,6 +54,16 @@ def shop(walk: Walk) -> Iterator[Walk]:
 def test_programs_beside_the_shop(shop: Walk, name: str) -> None:
     shop.follow(page(name))
     assert shop.read == []
+    if name == "web-workers.md":  # the other page says that this works too
+        shop.start("gunicorn", "gunicorn --preload flask_web:app", "")
+        shop.running["gunicorn"].wait_for("Booting worker")
+        shop.run("curl -s http://127.0.0.1:8000/items/tools", '{"lamp":30,"rope":12}')
+        shop.stop("gunicorn")
+    else:
+        pool = (shop.folder / "pool.py").read_text()
+        for way in ("spawn", "forkserver"):
+            (shop.folder / "pool.py").write_text(pool.replace('"fork"', f'"{way}"'))
+            shop.run("python pool.py", "[2, 2]")
 
 
 @pytest.mark.timeout(10 * PATIENCE_S)
@@ -63,39 +73,15 @@ def test_tokens_from_a_backend(walk: Walk) -> None:
 
 
 def test_each_cell_prints_what_the_page_shows(tmp_path: Path) -> None:
-    """Run the cells in one kernel. It has no other modules than a test."""
-    manager = KernelManager()
-    folders = {f"JUPYTER_{what}_DIR": str(tmp_path / what) for what in ("CONFIG", "DATA", "RUNTIME")}
-    with HereBroker() as here:
-        manager.start_kernel(env={**ENVIRONMENT, **folders, "IPYTHONDIR": str(tmp_path)}, cwd=str(tmp_path))
-        client = manager.blocking_client()
-        client.start_channels()
-        try:
-            client.wait_for_ready(PATIENCE_S)
-            printed = ""
-            for block in blocks(page("jupyter.md")):
-                if block.language == "text":
-                    assert printed == at(here, block.text)
-                    printed = ""
-                    continue
+    with HereBroker() as here, kernel(tmp_path) as run:
+        printed = ""
+        for block in blocks(page("jupyter.md")):
+            if block.language == "text":
+                assert printed == at(here, block.text)
+                printed = ""
+            else:
                 assert printed == "", "the page does not show this"
-                printed = run_cell(client, at(here, block.text))
-        finally:
-            client.stop_channels()
-            manager.shutdown_kernel(now=True)
-
-
-def run_cell(client: BlockingKernelClient, code: str) -> str:
-    """Run a cell, and return what it prints."""
-    printed: list[str] = []
-
-    def take(message: dict[str, Any]) -> None:
-        content = message["content"]
-        printed.append(content.get("text") or content.get("evalue") or "")
-
-    reply = client.execute_interactive(code, timeout=PATIENCE_S, output_hook=take)
-    assert reply["content"]["status"] == "ok", printed
-    return "".join(printed)
+                printed = run(at(here, block.text))
 
 
 class Docker(Walk):
@@ -122,6 +108,9 @@ def test_docker(tmp_path: Path) -> None:
     with Docker(tmp_path / "folder") as walk:
         walk.follow(page("docker.md"))
         assert walk.read == 2 * ["docker"]
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"].values()
+    published = {port.split(":")[-2] for service in services for port in service["ports"]}
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)", page("docker.md"))) <= published
 
 
 def test_a_server_beside_the_broker_of_compose(tmp_path: Path) -> None:

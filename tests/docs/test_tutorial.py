@@ -37,7 +37,6 @@ class Tutorial(Walk):
 @pytest.fixture
 def tutorial(tmp_path: Path) -> Iterator[Tutorial]:
     with Tutorial(tmp_path / "gold") as walk:
-        (walk.folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
         yield walk
 
 
@@ -78,8 +77,9 @@ def test_the_tutorial(tutorial: Tutorial) -> None:
     for page in PAGES:
         tutorial.follow(page.read_text())
     assert tutorial.read == ["it needs a network"]
-    written = {path.name: tutorial.shown(path.read_text()) for path in tutorial.folder.rglob("*.py")}
-    assert written == {path.name: path.read_text() for path in FINISHED.glob("*.py")}
+    programs = [path for path in tutorial.folder.rglob("*") if path.suffix in (".py", ".ini")]
+    written = {path.name: tutorial.shown(path.read_text()) for path in programs}
+    assert written == {path.name: path.read_text() for path in FINISHED.iterdir() if path.is_file()}
 
 
 def test_the_tests_find_the_mistake(tutorial: Tutorial) -> None:

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from jupyter_client import KernelManager
 from support.faces import HereBroker
-from support.harness import ENVIRONMENT, PATIENCE_S
+from support.notebooks import Run, kernel
 
 from ringback import Operator
-
-Run = Callable[[str], str]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Return a function that runs a cell in a new kernel, and returns what the cell printed."""
-    manager = KernelManager()
-    folders = {f"JUPYTER_{what}_DIR": str(tmp_path / what) for what in ("CONFIG", "DATA", "RUNTIME")}
-    manager.start_kernel(env={**ENVIRONMENT, **folders, "IPYTHONDIR": str(tmp_path)}, cwd=str(tmp_path))
-    client = manager.blocking_client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(PATIENCE_S)
-
-        def run_cell(code: str) -> str:
-            printed: list[str] = []
-
-            def take(message: dict[str, Any]) -> None:
-                content = message["content"]
-                printed.append(content.get("text") or content.get("evalue") or "")
-
-            reply = client.execute_interactive(code, timeout=PATIENCE_S, output_hook=take)
-            assert reply["content"]["status"] == "ok", printed
-            return "".join(printed)
-
-        yield run_cell
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    with kernel(tmp_path) as run:
+        yield run
 
 
 def test_the_asyncio_face_uses_the_loop_of_the_kernel(run: Run, here: HereBroker) -> None:

@@ -25,10 +25,11 @@ import asyncio
 import inspect
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -225,7 +226,7 @@ class Walk:
         become = "import os, sys; os.execvpe(sys.argv[1], sys.argv[1:], os.environ)"
         inside = ("env", "-C", str(self.folder))
         process = Process("-c", become, *words, prefix=inside, environment=self.environment)
-        self._stack.callback(process.kill)
+        self._stack.callback(end, process)
         self.running[name] = process
         self.prints(name, output)
 
@@ -237,8 +238,17 @@ class Walk:
 
     def stop(self, name: str) -> None:
         process = self.running.pop(name)
-        process.signal(2)
+        process.signal(signal.SIGINT)
         assert process.wait() == 0, process.output()
+
+
+def end(process: Process) -> None:
+    """End a command with SIGTERM, so that it ends its workers, or with SIGKILL."""
+    if process.popen.poll() is None:
+        process.signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.popen.wait(PATIENCE_S / 3)
+    process.kill()
 
 
 def at(broker: BrokerProcess | HereBroker, snippet: str) -> str:
