@@ -26,7 +26,7 @@ from ringback_cli.app import app
 from ringback_website.build import BuildFailed, build
 from ringback_website.checks import Page, problems
 from ringback_website.commands import commands
-from ringback_website.repository import Repository, indented, with_links
+from ringback_website.repository import TOP_PAGES, Repository, indented, with_links
 
 DOCUMENTS = [
     ROOT / "README.md",
@@ -176,7 +176,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(
             ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "keys", "data")
         )
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+    for name in TOP_PAGES:
         shutil.copy(ROOT / name, root)
     subprocess.run(["git", "init", "--quiet", str(root)], check=True)
     return root
