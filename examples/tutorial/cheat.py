@@ -11,12 +11,12 @@ all_asked = asyncio.Event()
 
 
 async def confirm(price):
-    """Agree, but only when the server has asked four times. Wait for that for a second."""
+    """Agree, but only when the server has asked four times. Wait for that for two seconds."""
     asked.append(price)
     if len(asked) == 4:
         all_asked.set()
     with suppress(TimeoutError):
-        await asyncio.wait_for(all_asked.wait(), 1.0)
+        await asyncio.wait_for(all_asked.wait(), 2.0)
     return True
 
 

@@ -7,7 +7,7 @@ from ringback.aio import Player
 
 
 async def confirm(price):
-    await asyncio.sleep(3.0)  # this player thinks for too long
+    await asyncio.sleep(9.0)  # this player thinks for too long
     return True
 
 
@@ -24,7 +24,7 @@ async def main():
 
 async def fail(player, key):
     try:
-        await player.trigger_server_callback(key, timeout=1.0)
+        await player.trigger_server_callback(key, timeout=3.0)
     except CallbackError as error:
         print(f"{key}: {error.code_name} (executed: {error.executed})")
 

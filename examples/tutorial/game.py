@@ -20,7 +20,7 @@ def add_game(server):
     @server.register_server_callback("gold:best")
     async def best(source, payload):
         richest = sorted(purses, key=lambda player_id: purses[player_id], reverse=True)[:3]
-        calls = await server.trigger_all_client_callbacks("bot:name", players=richest, timeout=1.0)
+        calls = await server.trigger_all_client_callbacks("bot:name", players=richest, timeout=5.0)
         names = {player_id: "?" if call.error else call.result() for player_id, call in calls.items()}
         return [[names[player_id], purses[player_id]] for player_id in richest]
 

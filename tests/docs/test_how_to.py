@@ -20,6 +20,8 @@ from support.pages import Block, Walk, at, blocks, run_piece
 
 from ringback import Operator
 
+pytestmark = pytest.mark.timeout(10 * PATIENCE_S)  # many programs, one after the other
+
 FOLDER = ROOT / "docs" / "how-to"
 DOCKER = ROOT / "deploy" / "docker"
 
@@ -50,7 +52,6 @@ def shop(walk: Walk) -> Iterator[Walk]:
 
 
 @pytest.mark.parametrize("name", ["web-workers.md", "fork-and-gunicorn.md"])
-@pytest.mark.timeout(10 * PATIENCE_S)
 def test_programs_beside_the_shop(shop: Walk, name: str) -> None:
     shop.follow(page(name))
     assert shop.read == []
@@ -66,7 +67,6 @@ def test_programs_beside_the_shop(shop: Walk, name: str) -> None:
             shop.run("python pool.py", "[2, 2]")
 
 
-@pytest.mark.timeout(10 * PATIENCE_S)
 def test_tokens_from_a_backend(walk: Walk) -> None:
     walk.follow(page("tokens-from-a-backend.md"))
     assert walk.read == []

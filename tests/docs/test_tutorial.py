@@ -10,6 +10,8 @@ import pytest
 from support.harness import PATIENCE_S, ROOT
 from support.pages import Block, Walk, blocks
 
+pytestmark = pytest.mark.timeout(20 * PATIENCE_S)  # many programs, one after the other
+
 FOLDER = ROOT / "docs" / "tutorial"
 PAGES = [FOLDER / "index.md", *sorted(FOLDER.glob("[0-9]*.md"))]
 FINISHED = ROOT / "examples" / "tutorial"
@@ -72,7 +74,6 @@ def cheat(tutorial: Tutorial) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(10 * PATIENCE_S)
 def test_the_tutorial(tutorial: Tutorial) -> None:
     for page in PAGES:
         tutorial.follow(page.read_text())

@@ -10,6 +10,7 @@ HTML comments, which readers do not see, say what a block is for:
 - `<!-- prints: server -->`: a command that goes on prints what the next block shows.
 - `<!-- stop: server -->`: it gets Ctrl-C, and ends with exit code 0.
 - `<!-- figures differ -->`: the numbers in the next block are different each time.
+- `<!-- soon -->`: the same, and the command is repeated until it prints what the block shows.
 - `<!-- exit code: 4 -->`: the command of the next block ends with this code.
 - `<!-- not run: why -->`: the next block is only read.
 - `<!-- fmt: off -->` and `<!-- fmt: on -->` are for ruff.
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from support.faces import HereBroker
-from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, Process, eventually
 from support.nats_servers import free_ports
 
 import ringback
@@ -168,9 +169,12 @@ class Walk:
         elif kind == "prints":
             self.prints(what, block.text)
         elif block.language == "console":
-            assert kind in ("", "figures differ", "exit code"), block
+            assert kind in ("", "figures differ", "soon", "exit code"), block
             for command, output in commands(block.text):
-                self.run(command, output, kind == "figures differ", int(what or 0))
+                if kind == "soon":
+                    self.repeat(command, output)
+                else:
+                    self.run(command, output, kind == "figures differ", int(what or 0))
         elif block.language in ("sh", "python"):
             assert not kind, block
             script = block.text if block.language == "sh" else f"python - <<'END'\n{block.text}END\n"
@@ -208,7 +212,7 @@ class Walk:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=2 * PATIENCE_S,
+            timeout=4 * PATIENCE_S,
             check=False,
         )
         return done.returncode, self.shown(done.stdout)
@@ -219,6 +223,11 @@ class Walk:
         compared = alike if figures_differ else steady
         assert compared(printed) == compared(output), f"{command} prints:\n{printed}"
         assert found == code, f"{command} ends with {found}"
+
+    def repeat(self, command: str, output: str) -> None:
+        """Repeat a command until it prints the same, apart from numbers."""
+        shown = alike(output)
+        eventually(lambda: alike(self.shell(command)[1]) == shown, f"{command} prints what the page shows")
 
     def start(self, name: str, command: str, output: str) -> None:
         """Start a command, and wait until it has printed what the page shows."""
