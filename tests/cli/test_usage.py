@@ -97,7 +97,6 @@ CASES: list[tuple[list[str], str]] = [
     (["callbacks", "--timeout", "0"], "--timeout: the seconds must be above 0, or inf for no limit, not 0"),
     (["events", "--last", "0"], "--last: the number must be a whole one, "),
     (["events", "--player", "0"], "--player: a player ID must be from 1 to"),
-    (["explain"], "Choose from: player, callback"),
     (["explain", "server", "x"], "'server' is not one of 'player', 'callback'"),
     (["explain", "player", "0"], "NAME: a player ID must be from 1 to"),
     (["explain", "callback", ""], "KEY: "),
