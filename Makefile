@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup docs demo cluster-demo check dist test lint type pure random waiting browser pythons fmt clean \
 	sim faults rows fuzz fuzz-keep soak audit \
-	bench service-levels bench-servers bench-quick bench-realm crowd handshakes metrics-cost neighbours screenshots
+	bench service-levels bench-servers bench-quick bench-realm crowd handshakes metrics-cost dashboard-cost neighbours screenshots
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -214,6 +214,10 @@ handshakes: setup
 ## make metrics-cost  measure what counting calls and reporting the counts costs
 metrics-cost: setup
 	$(BIN)/python bench/metrics.py
+
+## make dashboard-cost  measure what the dashboard costs the broker, with 5 and with 5000 players
+dashboard-cost: setup
+	$(BIN)/python bench/dashboard.py
 
 ## make neighbours    measure what a player that does not read, or that floods, does to the others
 neighbours: setup

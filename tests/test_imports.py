@@ -80,6 +80,7 @@ EXTRAS = {
     "ringback.tracing": {"opentelemetry"},
     "ringback_broker.admission.token_verifier": {"jwt", "cryptography"},
     "ringback_broker.http.dashboard": {"starlette"},
+    "ringback_broker.http.dashboard_web": {"starlette"},
     "ringback_broker.http.metrics": {"prometheus_client"},
     "ringback_broker.http.server": {"prometheus_client", "starlette", "uvicorn"},
     **{
@@ -106,6 +107,7 @@ LOADED_LATE = {
     "ringback._runtime.tracer": {"ringback.tracing"},
     "ringback.testing.plugin": set(),  # pytest loads it
     "ringback_broker.http.dashboard": {"ringback_broker.daemon.http_side", "ringback_broker.http.server"},
+    "ringback_broker.http.dashboard_web": {"ringback_broker.http.dashboard"},
     "ringback_broker.http.metrics": {"ringback_broker.http.server"},
     "ringback_broker.http.server": {"ringback_broker.daemon.http_side"},
     **{
@@ -313,6 +315,7 @@ def test_the_broker_loads_the_dashboard_s_endpoint_late() -> None:
     assert {name for name in MODULES if DASHBOARD in IMPORTS[name]} == {
         "ringback_broker.daemon.http_side",
         "ringback_broker.http.dashboard",
+        *(f"ringback_broker.http.dashboard_{name}" for name in ("calls", "history", "tap")),
     }
 
 

@@ -62,7 +62,10 @@ def test_the_wheel_has_everything_that_the_demo_needs(tmp_path: Path) -> None:
     typed = Path(installed.strip()).parents[1].glob("ringback*/py.typed")
     assert len(list(typed)) == 3
     page = Path(installed.strip()).parents[1] / "ringback_broker" / "http" / "static"
-    assert {path.name for path in page.iterdir()} == {"app.js", "icon.svg", "index.html", "style.css"}
+    files = {path.relative_to(page) for path in page.rglob("*") if path.is_file()}
+    source = ROOT / "broker" / "ringback_broker" / "http" / "static"
+    assert files == {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    assert {"app.js", "index.html", "vendor/uPlot.iife.min.js", "vendor/LICENSE"} <= set(map(str, files))
     # The base is enough for a broker and for the SDK, and a command that needs more says what to install.
     base = run(python, *pip, "list", "--format", "freeze", cwd=tmp_path)
     assert not re.search(r"tomlkit|pyjwt|starlette|msgspec", base, re.I)

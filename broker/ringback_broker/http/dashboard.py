@@ -1,81 +1,61 @@
-"""The dashboard: its page, and the page's requests: GET /api/state, GET /api/schema and POST /api/trigger."""
+"""The dashboard: its page, and the paths that the page and scripts use."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ringback.errors import CallbackError, LinkError, Refused
-from ringback.protocol.json_values import jsonable, parse_json
-from ringback.protocol.names import check_key
-from ringback.protocol.player_ids import PlayerID, check_player_id
-from ringback.protocol.significant import rounded
-from ringback_broker.http.dashboard_operator import DashboardOperator, Row
+from ringback.errors import CallbackError, LinkError
+from ringback.protocol.control import Subject
+from ringback_broker.http.dashboard_calls import DashboardCalls
+from ringback_broker.http.dashboard_history import EVERY_S, History
+from ringback_broker.http.dashboard_operator import DashboardOperator
+from ringback_broker.http.dashboard_requests import (
+    CallbackRequest,
+    DrainRequest,
+    KickRequest,
+    PageRequest,
+    TapRequest,
+    TriggerAllRequest,
+    TriggerRequest,
+    check_names,
+    read_player_id,
+)
+from ringback_broker.http.dashboard_rows import Lists
+from ringback_broker.http.dashboard_tap import Tap
+from ringback_broker.http.dashboard_web import HEADERS, Handler, answering, asked_by, read_object, respond
 
-log = logging.getLogger("ringback.broker")
+SHOWN_EVENTS = 100
+"""The latest events in a response about all peers."""
 
-MAX_ROWS = 500
-"""Rows of players, and rows of callbacks, in one response. Filters find the others."""
+PLAYER_EVENTS = 20
+"""The latest events in a response about one player."""
 
-MAX_BODY_BYTES = 2 * 1024 * 1024
-"""A payload has at most 1 MiB. Its JSON may be longer, with escapes and spaces."""
+RETRY_S = 60.0
+"""How often, at most, the history asks a broker that does not answer."""
 
-BODY_S = 10.0
-"""How long the body of a request may take to arrive."""
-
-MAX_TRIGGERS = 8
-"""Calls at one time."""
-
-TIMEOUT_S = 15.0
-MAX_TIMEOUT_S = 60.0
-
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/app.js": ("app.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
 FOLDER = Path(__file__).parent / "static"
-
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+FILES = {
+    "/" if path.name == "index.html" else f"/{path.relative_to(FOLDER).as_posix()}": (
+        path,
+        KINDS[path.suffix],
+    )
+    for path in sorted(FOLDER.rglob("*"))
+    if path.suffix in KINDS
 }
+"""The files of the page, and what they are, by path."""
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class BadRequest(Exception):
-    """A request that is refused.
-
-    Args:
-        status: the HTTP status.
-        message: what is wrong, and what is allowed.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+W = TypeVar("W")
 
 
 class Dashboard:
@@ -89,38 +69,73 @@ class Dashboard:
     def __init__(self, operator: DashboardOperator, version: str) -> None:
         self._operator = operator
         self._version = version
-        self._triggers = 0
+        self._lists = Lists(operator.looking)
+        self._history = History()
+        self._tap = Tap(operator)
+        self._calls = DashboardCalls(operator)
 
     def routes(self, behind_token: Callable[[Handler], Handler]) -> list[Route]:
         """Return all routes. The page itself holds no secret; its requests need the token."""
-        pages = [Route(path, _page(FOLDER / name, kind)) for path, (name, kind) in FILES.items()]
+        calls = self._calls
+        asked = {
+            "state": self._state,
+            "players": self._players,
+            "callbacks": self._callbacks,
+            "player": self._player,
+            "callback": self._callback,
+            "schema": self._schema,
+            "history": self._past,
+        }
+        sent = {
+            "tap": self._watched,
+            "trigger": self._acting(TriggerRequest.read, calls.trigger),
+            "trigger_all": self._acting(TriggerAllRequest.read, calls.trigger_all),
+            "kick": self._acting(KickRequest.read, calls.kick),
+            "drain": self._acting(DrainRequest.read, calls.drain),
+        }
         return [
-            *pages,
-            Route("/api/state", behind_token(_answering(self._state)), methods=["GET"]),
-            Route("/api/schema", behind_token(_answering(self._schema)), methods=["GET"]),
-            Route("/api/trigger", behind_token(_answering(self._trigger)), methods=["POST"]),
+            *(Route(path, _page(*file)) for path, file in FILES.items()),
+            *(
+                Route(f"/api/{name}", behind_token(answering(do)), methods=["GET"])
+                for name, do in asked.items()
+            ),
+            *(
+                Route(f"/api/{name}", behind_token(answering(do)), methods=["POST"])
+                for name, do in sent.items()
+            ),
         ]
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Leave the broker when the HTTP server stops."""
+        """Keep the history while the HTTP server runs, and leave the broker when it stops."""
+        keeping = asyncio.create_task(self._keep_history())
         yield
+        keeping.cancel()
+        await self._tap.close()
         await self._operator.close()
 
+    async def _keep_history(self) -> None:
+        pause_s = EVERY_S
+        while True:
+            try:
+                state = await self._operator.state()
+            except (LinkError, CallbackError):
+                self._history.skip(time.time())
+                pause_s = min(2 * pause_s, RETRY_S)
+            else:
+                self._history.take(state, time.monotonic(), time.time())
+                pause_s = EVERY_S
+            await asyncio.sleep(pause_s)
+
     async def _state(self, request: Request) -> Response:
-        try:
-            state = await self._operator.state()
-        except (LinkError, CallbackError) as error:
-            return _json({"error": _error(error)}, 503)
-        snapshot = self._operator.look()
+        check_names(request.query_params, ())
+        state, snapshot = await self._operator.state(), self._operator.look()
         sessions, standbys = dict(snapshot.sessions), snapshot.standbys
         if snapshot.realm is not None:
             sessions["player"] = sum(row["players"] for row in state.nodes)
             sessions["server"] = sum(row["acting"] for row in state.nodes)
             standbys = sum(row["standbys"] for row in state.nodes)
-        players = _matching(state.players, "player", request.query_params.get("player", ""))
-        callbacks = _matching(state.callbacks, "key", request.query_params.get("callback", ""))
-        return _json(
+        return respond(
             {
                 "number": state.number,
                 "version": self._version,
@@ -129,109 +144,75 @@ class Dashboard:
                 "standbys": standbys,
                 "nodes": state.nodes if snapshot.realm is not None else [],
                 "missing": state.missing,
-                "players": _bounded(players, len(state.players)),
-                "callbacks": _bounded(callbacks, len(state.callbacks)),
                 "counters": state.counters,
                 "rates": state.rates,
                 "failed": state.failed,
                 "failed_rates": state.failed_rates,
                 "calls_a_second": state.calls_a_second,
-                "events": state.events,
+                "events": state.events[-SHOWN_EVENTS:],
             }
         )
 
-    async def _schema(self, request: Request) -> Response:
-        key, side = request.query_params.get("key", ""), request.query_params.get("side", "")
-        if side not in ("server", "player"):
-            raise BadRequest(400, 'side must be "server" or "player"')
-        try:
-            return _json({"schema": await self._operator.schema(key, side)})
-        except (LinkError, CallbackError) as error:
-            return _json({"error": _error(error)}, 503)
+    async def _players(self, request: Request) -> Response:
+        wanted = PageRequest.read(Subject.PLAYERS, request.query_params)
+        found = await self._operator.players()
+        page = await self._lists.page(Subject.PLAYERS, found.rows, found.number, wanted)
+        return respond({"number": found.number, "missing": found.missing, **page})
 
-    async def _trigger(self, request: Request) -> Response:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":  # a form on another site cannot send this unless we allow it
-            raise BadRequest(415, "the body must be JSON, with Content-Type: application/json")
-        if self._triggers >= MAX_TRIGGERS:
-            raise BadRequest(429, f"{MAX_TRIGGERS} calls at one time are allowed: try again later")
-        self._triggers += 1
-        try:
-            call = TriggerRequest.read(await _body(request))
-            begun_at = time.monotonic()
-            outcome = await self._outcome(call)
-            took_ms = rounded(1000 * (time.monotonic() - begun_at))
-        finally:
-            self._triggers -= 1
-        # ascii() escapes: a handler chooses its code, and a terminal obeys some characters.
-        code = ascii(outcome["error"]["code"])[1:-1] if "error" in outcome else "results"
-        by = "somebody" if request.client is None else request.client.host
-        log.info(
-            "the dashboard triggered %s %r (%r) for %s: %s", call.side, call.key, call.player_id, by, code
+    async def _callbacks(self, request: Request) -> Response:
+        wanted = PageRequest.read(Subject.CALLBACKS, request.query_params)
+        state = await self._operator.state()
+        page = await self._lists.page(Subject.CALLBACKS, state.callbacks, state.number, wanted)
+        return respond({"number": state.number, "missing": state.missing, **page})
+
+    async def _player(self, request: Request) -> Response:
+        player_id = read_player_id(request.query_params)
+        found, state = await self._operator.player(player_id), await self._operator.state()
+        events = [
+            event
+            for event in state.events
+            if (type(event["player"]), event["player"]) == (type(player_id), player_id)
+        ]
+        return respond(
+            {
+                "number": found.number,
+                "missing": found.missing,
+                "rows": [row for row in found.rows if type(row["player"]) is type(player_id)],
+                "events": events[-PLAYER_EVENTS:],
+            }
         )
-        return _json({**outcome, "took_ms": took_ms})
 
-    async def _outcome(self, wanted: TriggerRequest) -> dict[str, Any]:
-        try:
-            operator = await self._operator.operator()
-            trigger = (
-                operator.trigger_client_callback if wanted.side == "player" else operator.trigger_callback
-            )
-            call = trigger(wanted.key, wanted.player_id, wanted.payload, timeout=wanted.timeout_s)
-            await call
-        except (LinkError, CallbackError) as error:
-            return {"error": _error(error)}
-        return {"results": list(call.results)}
+    async def _callback(self, request: Request) -> Response:
+        wanted = CallbackRequest.read(request.query_params)
+        state = await self._operator.state()
+        rows = [row for row in state.callbacks if (row["key"], row["side"]) == (wanted.key, wanted.side)]
+        return respond({"number": state.number, "missing": state.missing, "rows": rows})
 
+    async def _schema(self, request: Request) -> Response:
+        wanted = CallbackRequest.read(request.query_params)
+        return respond({"schema": await self._operator.schema(wanted.key, wanted.side)})
 
-@dataclass(frozen=True, slots=True)
-class TriggerRequest:
-    """The call that a request asks for.
+    async def _past(self, request: Request) -> Response:
+        given = request.query_params
+        if not given:
+            return respond(self._history.fields())
+        wanted = CallbackRequest.read(given)
+        return respond(self._history.fields((wanted.key, wanted.side)))
 
-    Attributes:
-        side: "server" or "player": whose callback it is.
-        player_id: the player, or the source that the server's handler is given.
-    """
+    async def _watched(self, request: Request) -> Response:
+        wanted = TapRequest.read(await read_object(request))
+        return respond(await self._tap.read(wanted, asked_by(request)))
 
-    side: str
-    key: str
-    player_id: PlayerID
-    payload: Any
-    timeout_s: float
+    def _acting(
+        self, read: Callable[[dict[str, Any]], W], act: Callable[[W, str], Awaitable[dict[str, Any]]]
+    ) -> Handler:
+        """Return a handler that does what the body of a request asks for."""
 
-    @classmethod
-    def read(cls, body: bytes) -> TriggerRequest:
-        """Read it from the body of a request.
+        async def handle(request: Request) -> Response:
+            with self._calls.room():
+                return respond(await act(read(await read_object(request)), asked_by(request)))
 
-        Raises:
-            BadRequest: the body is wrong.
-        """
-        try:
-            fields = parse_json(body.decode())
-        except UnicodeDecodeError as error:
-            raise BadRequest(400, f"the body is not UTF-8: byte {error.start + 1}") from None
-        except json.JSONDecodeError as error:
-            reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
-            raise BadRequest(400, f"the body is not JSON: {reason}") from None
-        except (ValueError, RecursionError) as error:
-            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise BadRequest(400, f"the body cannot be sent as a payload: {reason}") from None
-        if type(fields) is not dict or fields.get("side") not in ("server", "player"):
-            raise BadRequest(400, 'the body must be an object whose side is "server" or "player"')
-        whom = "player_id" if fields["side"] == "player" else "source"
-        allowed = ("side", "key", whom, "payload", "timeout")
-        if unknown := sorted(set(fields) - set(allowed)):
-            raise BadRequest(400, f"{unknown[0]!r:.80} is unknown; allowed are {', '.join(allowed)}")
-        try:
-            key, player_id = check_key(fields.get("key")), check_player_id(fields.get(whom))
-        except (TypeError, ValueError) as error:
-            raise BadRequest(400, str(error)) from None
-        timeout = fields.get("timeout", TIMEOUT_S)
-        if type(timeout) not in (int, float) or not 0 < timeout <= MAX_TIMEOUT_S:
-            raise BadRequest(
-                400, f"timeout must be above 0 and at most {MAX_TIMEOUT_S:g} seconds, not {timeout!r:.80}"
-            )
-        return cls(fields["side"], key, player_id, fields.get("payload"), timeout)
+        return handle
 
 
 def _page(path: Path, kind: str) -> Handler:
@@ -241,66 +222,3 @@ def _page(path: Path, kind: str) -> Handler:
         return Response(content, media_type=kind, headers=HEADERS)
 
     return page
-
-
-def _answering(handler: Handler) -> Handler:
-    """Return a handler that refuses pages of other sites, and replies to a BadRequest with its status."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            _check_site(request)
-            return await handler(request)
-        except BadRequest as error:
-            return _json({"error": {"code": "BAD_REQUEST", "message": str(error)}}, error.status)
-
-    return answer
-
-
-def _check_site(request: Request) -> None:
-    """Refuse what a page of another site makes a browser send. Programs send neither of these headers."""
-    origin, host = request.headers.get("origin"), request.headers.get("host", "")
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    if (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none"):
-        raise BadRequest(403, "a page of another site sent this: only the dashboard's own page may")
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY_BYTES:
-                    raise BadRequest(413, f"a body may have at most {MAX_BODY_BYTES} bytes")
-    except (TimeoutError, ClientDisconnect):
-        raise BadRequest(408, f"the body did not arrive within {BODY_S:g} s") from None
-    return body
-
-
-def _matching(rows: list[Row], column: str, text: str) -> list[Row]:
-    """Return the rows that contain a text in a column."""
-    wanted = text.casefold()
-    return [row for row in rows if wanted in str(row[column]).casefold()] if wanted else rows
-
-
-def _bounded(rows: list[Row], total: int) -> dict[str, Any]:
-    return {"total": total, "matching": len(rows), "rows": rows[:MAX_ROWS]}
-
-
-def _error(error: LinkError | CallbackError) -> dict[str, Any]:
-    if isinstance(error, CallbackError):
-        return {
-            "code": error.code_name,
-            "message": error.message,
-            "executed": error.executed,
-            "data": error.data,
-        }
-    code = error.code.name if isinstance(error, Refused) else "NO_BROKER"
-    message = error.message if isinstance(error, Refused) else str(error)
-    return {"code": code, "message": message, "executed": "no", "data": None}
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    """Return a response in JSON, with escapes: a str of a peer may have a lone surrogate."""
-    text = json.dumps(jsonable(value), allow_nan=False, separators=(",", ":"))
-    return Response(text, status, HEADERS, "application/json")

@@ -1,62 +1,50 @@
-"""The dashboard's operator: it asks the broker as any other operator does, while somebody looks at the
-page."""
+"""The dashboard's operator: it asks the broker as any other operator does."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ringback.aio import Operator
 from ringback.credentials import KeyPair
-from ringback.errors import CallbackError, Draining, LinkError
+from ringback.errors import CallbackError, Draining, Forbidden
 from ringback.protocol.control import Subject, named
 from ringback.protocol.json_values import parse_schema
-from ringback.protocol.significant import rounded
+from ringback.protocol.player_ids import PlayerID
+from ringback.protocol.reports import CallFilter
+from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, Budget, Paced
+from ringback_broker.http.dashboard_totals import Row, Totals, count_totals, growth, sums
 from ringback_broker.operations.snapshot import Snapshot
 
 CONNECT_S = 3.0
 QUERY_S = 3.0
-POLL_S = 1.0
-"""How often it asks the broker, however many pages are open."""
-
-PAUSE_SHARE = 20
-"""The pause after an answer is at least this many times as long as the answer took. With many players,
-answers take long; so they take at most a twentieth of the broker's time."""
-
-MISSING_S = 2.5
-"""How long a query over a realm may wait for a node that does not answer. The broker does not work then."""
-
-IDLE_S = 90.0
-"""It leaves the broker when nobody has asked for this long. No call takes longer."""
+MAX_SINGLES = 64
+"""How many single players are kept."""
 
 RATES_WITHIN_S = 60.0
 """There are no rates if the answer before is older than this: they would say nothing about now."""
 
-MAX_EVENTS = 100
-
-Row = dict[str, Any]
-
-
-ByNode = dict[str, dict[str, int]]
-"""Values by the name of the node, and by their own name. A broker alone has an empty name."""
+MAX_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """What grew since brokers started, by node: a node may be missing now and then.
+class Rows:
+    """The rows of one subject at one moment.
 
     Attributes:
-        counters: the counters.
-        failed: how many calls failed, by the name of the error code.
-        calls: how many calls ended, under the name `calls`.
+        number: grows with each answer.
+        rows: all rows, each by the names of its columns. In a realm, each also has `node`.
+        missing: the nodes that did not answer, with the reason for each.
     """
 
-    counters: ByNode
-    failed: ByNode
-    calls: ByNode
+    number: int
+    rows: list[Row]
+    missing: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +55,7 @@ class State:
         number: grows with each answer.
         nodes: the rows of the nodes, the broker itself first; of a broker alone, one without a name.
         missing: the nodes that did not answer, with the reason for each.
-        players, callbacks: all rows, each by the names of its columns. In a realm, each also has `node`.
+        callbacks: all rows, each by the names of its columns. In a realm, each also has `node`.
         counters: the broker's counters, by name; in a realm, those of all nodes together.
         rates: by how much each counter grew per second since the answer before; empty for the first answer.
         failed: how many calls of all callbacks failed since the broker started, by the name of their code.
@@ -80,7 +68,6 @@ class State:
     number: int
     nodes: list[Row]
     missing: dict[str, str]
-    players: list[Row]
     callbacks: list[Row]
     counters: dict[str, int]
     rates: dict[str, float]
@@ -98,23 +85,27 @@ class DashboardOperator:
         address: where operators connect to the broker.
         keys: its own key pair, with the broker's public key; None: connections are not encrypted.
         look: returns the latest snapshot of the broker.
+
+    Attributes:
+        asking: the time that questions to the broker may take.
+        looking: the time that questions about one player may take, and what is done with rows.
     """
 
     def __init__(self, address: str, keys: KeyPair | None, look: Callable[[], Snapshot]) -> None:
         self.look = look
+        self.asking = Budget(ASKING_PAUSES)
+        self.looking = Budget(LOOKING_PAUSES)
         self._address = address
         self._keys = keys
         self._operator: Operator | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._leaving: asyncio.Task[None] | None = None
         self._dialling = asyncio.Lock()
-        self._polling = asyncio.Lock()
-        self._used_at = 0.0
-        self._polled_at = self._next_poll_at = -RATES_WITHIN_S
-        self._state: State | None = None
-        self._failure: LinkError | CallbackError | None = None
-        self._events: list[Row] = []
-        self._seen: dict[str, tuple[str, int]] = {}  # the boot of each node, and the number of its last event
+        self._state = Paced(self._ask_state, self.asking)
+        self._players: Paced[Rows] = Paced(partial(self._ask_rows, Subject.PLAYERS), self.asking)
+        self._schemas: Paced[Rows] = Paced(partial(self._ask_rows, Subject.SCHEMAS), self.asking)
+        self._singles: OrderedDict[tuple[type, PlayerID], Paced[Rows]] = OrderedDict()
+        self._asked_at = -RATES_WITHIN_S
+        self._events: deque[Row] = deque(maxlen=MAX_EVENTS)
+        self._new_events = Follower(Subject.EVENTS)
 
     async def operator(self) -> Operator:
         """Return an operator that is connected.
@@ -123,7 +114,6 @@ class DashboardOperator:
             LinkError: the broker cannot be reached, or refuses.
             Draining: the broker drains.
         """
-        self._used_at = time.monotonic()
         async with self._dialling:
             if self._operator is None or not self._operator.connected:
                 await self._leave()
@@ -131,33 +121,40 @@ class DashboardOperator:
                     raise Draining("the broker is stopping")
                 operator = Operator(self._address, connect_timeout=CONNECT_S, key_file=self._keys)
                 self._operator = await operator.start()
-                self._leave_unused()
             return self._operator
 
     async def state(self) -> State:
-        """Return what the broker knows. It is at most as old as the pause between two answers.
+        """Return what the broker knows, but for its players.
 
         Raises:
             LinkError, CallbackError: the broker could not be asked.
         """
-        async with self._polling:
-            begun_at = time.monotonic()
-            if begun_at >= self._next_poll_at:
-                try:
-                    self._state = await self._poll()
-                    self._failure = None
-                except (LinkError, CallbackError) as error:
-                    self._failure = error
-                now = time.monotonic()
-                waited_s = MISSING_S if self._state is not None and self._state.missing else 0.0
-                worked_s = max(0.0, now - begun_at - waited_s)
-                self._next_poll_at = now + max(POLL_S, PAUSE_SHARE * worked_s)
-            self._used_at = begun_at
-            if self._failure is not None:
-                self._next_poll_at = min(self._next_poll_at, time.monotonic() + POLL_S)
-                raise self._failure
-            assert self._state is not None
-            return self._state
+        return await self._state.latest()
+
+    async def players(self) -> Rows:
+        """Return the rows of all players.
+
+        Raises:
+            LinkError, CallbackError: the broker could not be asked.
+        """
+        return await self._players.latest()
+
+    async def player(self, player_id: PlayerID) -> Rows:
+        """Return the row of one player: one row, or none if it is not connected.
+
+        Raises:
+            LinkError, CallbackError: the broker could not be asked.
+        """
+        name = (type(player_id), player_id)
+        single = self._singles.get(name)
+        if single is None:
+            await asyncio.sleep(min(self.looking.left_s, QUERY_S))
+            ask = partial(self._ask_rows, Subject.PLAYERS, player_id=player_id)
+            single = self._singles.setdefault(name, Paced(ask, self.looking))
+        self._singles.move_to_end(name)
+        while len(self._singles) > MAX_SINGLES:
+            self._singles.popitem(last=False)
+        return await single.latest()
 
     async def schema(self, key: str, side: str) -> Any:
         """Return the JSON Schema of what a callback takes; None if it has said nothing that is JSON.
@@ -165,11 +162,42 @@ class DashboardOperator:
         Raises:
             LinkError, CallbackError: the broker could not be asked.
         """
-        rows, _ = await _ask(await self.operator(), Subject.SCHEMAS)
-        for row in rows:
+        for row in (await self._schemas.latest()).rows:
             if (row["key"], row["side"]) == (key, side):
                 return parse_schema(row["schema"])
         return None
+
+    async def watch(self, watched: CallFilter, for_s: float) -> dict[str, str]:
+        """Have calls watched at all nodes. Return the nodes that do not, with the reason for each.
+
+        Raises:
+            LinkError, CallbackError: the broker itself does not watch.
+        """
+        operator = await self.operator()
+        missing: dict[str, str] = {}
+        calls = {
+            row["node"]: operator.watch(
+                watched.player_id, watched.pattern, for_s=for_s, node=row["node"], timeout=QUERY_S
+            )
+            for row in await _list_nodes(operator)
+        }
+        for node, call in calls.items():
+            try:
+                await call
+            except CallbackError as error:
+                if node in (None, operator.node) or isinstance(error, Forbidden):
+                    raise
+                missing[node] = error.message
+        return missing
+
+    async def calls(self, follower: Follower) -> tuple[list[Row], dict[str, str]]:
+        """Return the watched calls since the last time, and the nodes that are missing.
+
+        Raises:
+            LinkError, CallbackError: the broker could not be asked.
+        """
+        operator = await self.operator()
+        return await follower.rows(operator, await _list_nodes(operator))
 
     async def close(self) -> None:
         """Leave the broker."""
@@ -177,45 +205,40 @@ class DashboardOperator:
             await self._leave()
 
     async def _leave(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._operator is not None:
             await self._operator.close()
             self._operator = None
 
-    def _leave_unused(self) -> None:
-        left_s = self._used_at + IDLE_S - time.monotonic()
-        if left_s > 0:
-            self._timer = asyncio.get_running_loop().call_later(left_s, self._leave_unused)
-        else:
-            self._leaving = asyncio.create_task(self.close())
+    async def _ask_rows(
+        self, subject: Subject, before: Rows | None, player_id: PlayerID | None = None
+    ) -> Rows:
+        rows, missing = await _ask(await self.operator(), subject, player_id=player_id)
+        return Rows(1 if before is None else before.number + 1, rows, missing)
 
-    async def _poll(self) -> State:
+    async def _ask_state(self, before: State | None) -> State:
         operator = await self.operator()
-        nodes = await _nodes(operator)
+        nodes = await _list_nodes(operator)
         # At one time: a node that does not answer takes two seconds.
         found = await asyncio.gather(
-            *(_ask(operator, subject) for subject in (Subject.PLAYERS, Subject.CALLBACKS, Subject.COUNTERS)),
-            self._new_events(operator, nodes),
+            *(_ask(operator, subject) for subject in (Subject.CALLBACKS, Subject.COUNTERS)),
+            self._new_events.rows(operator, nodes),
         )
-        players, callbacks, counted, events = (rows for rows, _ in found)
+        callbacks, counted, events = (rows for rows, _ in found)
         missing = {name: why for _, without in found for name, why in without.items()}
-        self._events = sorted([*self._events, *events], key=lambda row: row["unix_s"])[-MAX_EVENTS:]
-        now, before = time.monotonic(), self._state
-        elapsed_s, self._polled_at = now - self._polled_at, now
-        totals = _totals(callbacks, counted)
-        counters, failed = _sums(totals.counters), _sums(totals.failed)
+        self._events = deque(sorted([*self._events, *events], key=_when), MAX_EVENTS)
+        now = time.monotonic()
+        elapsed_s, self._asked_at = now - self._asked_at, now
+        totals = count_totals(callbacks, counted)
+        counters, failed = sums(totals.counters), sums(totals.failed)
         rates, failed_rates, calls_a_second = dict[str, float](), dict[str, float](), None
         if before is not None and elapsed_s <= RATES_WITHIN_S:
-            rates = _rates(totals.counters, before.totals.counters, elapsed_s)
-            failed_rates = _rates(totals.failed, before.totals.failed, elapsed_s)
-            calls_a_second = _rates(totals.calls, before.totals.calls, elapsed_s).get("calls", 0.0)
+            rates = growth(totals.counters, before.totals.counters, elapsed_s)
+            failed_rates = growth(totals.failed, before.totals.failed, elapsed_s)
+            calls_a_second = growth(totals.calls, before.totals.calls, elapsed_s).get("calls", 0.0)
         return State(
             1 if before is None else before.number + 1,
             nodes,
             missing,
-            players,
             callbacks,
             counters,
             rates,
@@ -226,21 +249,44 @@ class DashboardOperator:
             totals,
         )
 
-    async def _new_events(self, operator: Operator, nodes: list[Row]) -> tuple[list[Row], dict[str, str]]:
-        """Return the events since the last time."""
+
+class Follower:
+    """Reads the new rows of a subject whose rows have numbers that grow, at all nodes.
+
+    Attributes:
+        lost: how many rows nodes had dropped before they were read.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.lost = 0
+        self._subject = subject
+        self._seen: dict[str, tuple[str, int]] = {}  # the boot of each node, and the number of its last row
+
+    async def rows(self, operator: Operator, nodes: list[Row]) -> tuple[list[Row], dict[str, str]]:
+        """Return the rows since the last time, and the nodes that are missing.
+
+        Raises:
+            LinkError, CallbackError: the broker could not be asked.
+        """
         boots = {row["node"] or "": row["boot"] or "" for row in nodes}
         seen = {name: self._seen.get(name, (boot, 0)) for name, boot in boots.items()}
         # Of a node that was started anew, the numbers begin anew.
         after = {name: number if boot == boots[name] else 0 for name, (boot, number) in seen.items()}
-        rows, missing = await _ask(operator, Subject.EVENTS, after)
-        self._seen = {name: (boots[name], number) for name, number in after.items()}
+        rows, missing = await _ask(operator, self._subject, after)
         for row in rows:
             name = row.get("node", "")
-            self._seen[name] = boots.get(name, ""), row["number"]
+            self.lost += max(0, row["number"] - after.get(name, 0) - 1)
+            after[name] = row["number"]
+        self._seen = {name: (boots.get(name, ""), number) for name, number in after.items()}
         return rows, missing
 
 
-async def _nodes(operator: Operator) -> list[Row]:
+def _when(event: Row) -> float:
+    at: float = event["unix_s"]
+    return at
+
+
+async def _list_nodes(operator: Operator) -> list[Row]:
     """Return the rows of the nodes."""
     rows: list[Row] = []
     following: int | None = 0
@@ -251,49 +297,20 @@ async def _nodes(operator: Operator) -> list[Row]:
 
 
 async def _ask(
-    operator: Operator, subject: Subject, after: dict[str, int] | None = None
+    operator: Operator,
+    subject: Subject,
+    after: dict[str, int] | None = None,
+    player_id: PlayerID | None = None,
 ) -> tuple[list[Row], dict[str, str]]:
     """Return all rows of a subject at all nodes, and the nodes that are missing. Ask page by page."""
     rows: list[Row] = []
     missing: dict[str, str] = {}
     while True:
-        page, after, without = await operator.query_realm(subject, after=after, timeout=QUERY_S)
+        page, after, without = await operator.query_realm(
+            subject, after=after, player_id=player_id, timeout=QUERY_S
+        )
         missing |= without
         for name, *row in page:
             rows.append({**({} if name is None else {"node": name}), **named(subject, row)})
         if after is None:
             return rows, missing
-
-
-def _totals(callbacks: list[Row], counted: list[Row]) -> Totals:
-    """Return what grew since brokers started."""
-    totals = Totals({}, {}, {})
-    for row in counted:
-        name = row.get("node", "")
-        totals.counters.setdefault(name, {})[row["name"]] = row["value"]
-        totals.failed.setdefault(name, {})
-        totals.calls.setdefault(name, {"calls": 0})
-    for row in callbacks:
-        name = row.get("node", "")
-        failed, calls = totals.failed.setdefault(name, {}), totals.calls.setdefault(name, {"calls": 0})
-        calls["calls"] += row["calls"]
-        for code, count in row["failed"].items():
-            failed[code] = failed.get(code, 0) + count
-    return totals
-
-
-def _sums(by_node: ByNode) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for values in by_node.values():
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value
-    return sums
-
-
-def _rates(now: ByNode, before: ByNode, elapsed_s: float) -> dict[str, float]:
-    """Return by how much values grew per second at the nodes that answered both times, and still run."""
-    grown: dict[str, int] = {}
-    for node in now.keys() & before.keys():
-        for name, value in now[node].items():
-            grown[name] = grown.get(name, 0) + max(0, value - before[node].get(name, 0))
-    return {name: rounded(value / elapsed_s) for name, value in grown.items()}

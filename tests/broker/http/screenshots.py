@@ -1,28 +1,39 @@
 """Make the pictures of the dashboard for docs: with a broker, a shop, players that buy, and a browser.
 
-python tests/broker/http/screenshots.py docs/images
+python tests/broker/http/screenshots.py docs/images [PLAYERS]
+
+With 5,000 players, or as many as PLAYERS says. Most of them are idle. It takes four minutes, so that charts
+have something to show.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, suppress
 from math import sin
 from pathlib import Path
 from random import Random
+from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 
+from crowd import start_crowd
+from processes import allow_many_connections
 from support.browser import NARROW, WIDE, Browser, browser
 from support.harness import BrokerProcess
 
 from ringback import Player, Refused, Server
 
 PLAYERS = (7, 8, 12, "anna", "bot-1", "kiosk-berlin", 31, 44)
-POINTS = 26
+ALL_PLAYERS = 5000
+POINTS = 40
+"""How many points the charts have: one every 5 s."""
 
 
 def shop(backend: str) -> Server:
@@ -52,17 +63,36 @@ def forget(*_: object) -> None:
     """Ignore the outcome of a call: the dashboard shows it."""
 
 
-def fill(page: Browser) -> None:
-    """Trigger a callback with the form."""
-    page.run("document.querySelector('#callbacks tbody tr:nth-child(4) button').click()")
-    page.find("#payload").send_keys('{"category": "food"}')
-    page.find("#send").click()
-    page.until(lambda: "Result after" in page.text("#outcome-line"), "the result is there")
+def wait_for_history(url: str) -> None:
+    """Wait until the charts have enough points."""
+    while True:
+        with urlopen(f"{url}/api/history", timeout=30) as response:
+            if len(json.load(response)["unix_s"]) >= POINTS:
+                return
+        time.sleep(1)
+
+
+def take(
+    page: Browser, url: str, view: str, path: Path, size: tuple[int, int], *, dark: bool = False
+) -> None:
+    """Take the picture of a view."""
+    page.look(size, dark=dark)
+    page.driver.get("about:blank")
+    page.driver.get(f"{url}/#/{view}")
+    page.until(lambda: page.text("#link-text") == "live", "the page is live")
+    rows = "return document.querySelectorAll('[data-view]:not([hidden]) tbody tr').length"
+    page.until(lambda: page.run(rows) > 0, "the rows are there")
+    charts = "document.querySelectorAll('[data-view]:not([hidden]) .canvas')"
+    drawn = f"return [...{charts}].every(one => one.firstChild)"
+    page.until(lambda: page.run(drawn), "the charts are drawn")
+    page.driver.save_screenshot(str(path))
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else ALL_PLAYERS
+    allow_many_connections()
     logging.disable()  # some handlers raise here on purpose
     stop = threading.Event()
     with ExitStack() as stack:
@@ -75,6 +105,7 @@ def main() -> None:
         for player in players:
             stack.callback(player.close)
             player.register_client_callback("local:coords", lambda payload: {"x": 7.0, "y": 2.0})
+        start_crowd(stack, "ringback.aio", broker.players, range(len(PLAYERS), count))
         with suppress(Refused):
             Player(broker.players, 7).start()
         Player(broker.players, "guest").start().close()
@@ -83,17 +114,13 @@ def main() -> None:
         stack.callback(thread.join)
         stack.callback(stop.set)
         page = stack.enter_context(browser(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-        page.look(WIDE)
-        page.driver.get(url)
-        page.until(
-            lambda: page.run("return document.querySelector('#pace-line polyline').points.length") >= POINTS,
-            "the line of calls is long enough",
+        wait_for_history(url)
+        take(page, url, "", folder / "dashboard-light.png", WIDE)
+        take(page, url, "players?sort=calls&order=descending", folder / "dashboard-players.png", WIDE)
+        narrow = (NARROW[0], 1150)
+        take(
+            page, url, "callback/server/shop%3Aprice", folder / "dashboard-dark-narrow.png", narrow, dark=True
         )
-        fill(page)
-        page.driver.save_screenshot(str(folder / "dashboard-light.png"))
-        page.look(NARROW, dark=True)
-        page.run("scrollTo(0, 0)")
-        page.driver.save_screenshot(str(folder / "dashboard-dark-narrow.png"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""The last hour of the figures of calls, in a memory that is fixed whatever is called."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import OrderedDict
+from typing import Any
+
+from ringback.protocol.significant import rounded
+from ringback_broker.http.dashboard_operator import State
+from ringback_broker.http.dashboard_totals import Row
+
+EVERY_S = 5.0
+"""How often a point is added."""
+
+POINTS = 720
+"""An hour."""
+
+MAX_SERIES = 200
+"""How many callbacks have a series of their own: those that were called last. A series takes 11.25 KiB: all
+of them and the one of all calls take 2.3 MiB."""
+
+COMMON = 0.01
+"""The share of all calls that a callback must have if the latencies of all calls are to be its own."""
+
+_FIGURES = ("rate", "errors", "p50_ms", "p99_ms")
+_NOTHING = (math.nan,) * len(_FIGURES)
+
+Callback = tuple[str, str]
+"""A key and a side."""
+
+Counts = dict[tuple[str, str, str], tuple[int, int]]
+"""Calls and errors so far, by node, key and side."""
+
+
+class Series:
+    """The figures of one callback, or of all: a ring of points."""
+
+    def __init__(self) -> None:
+        self.columns = {name: array("f", [math.nan]) * POINTS for name in _FIGURES}
+
+    def set(self, place: int, figures: tuple[float, ...]) -> None:
+        """Replace the point at a place."""
+        for column, figure in zip(self.columns.values(), figures, strict=True):
+            column[place] = figure
+
+
+class History:
+    """What the charts show."""
+
+    def __init__(self) -> None:
+        self._unix_s = array("d", [math.nan]) * POINTS
+        self._place = POINTS - 1
+        self._all = Series()
+        self._series: OrderedDict[Callback, Series] = OrderedDict()
+        self._counts: Counts = {}
+        self._nodes: set[str] = set()  # that answered the last time
+        self._taken_at = 0.0
+
+    def skip(self, unix_s: float) -> None:
+        """Add a point without figures: the broker did not answer."""
+        self._begin_point(unix_s)
+
+    def take(self, state: State, now: float, unix_s: float) -> None:
+        """Add a point.
+
+        Args:
+            now: the time on the monotonic clock.
+        """
+        self._begin_point(unix_s)
+        before, counts = self._counts, _counts(state.callbacks)
+        there, self._nodes = self._nodes, set(state.totals.counters)
+        elapsed_s, self._taken_at, self._counts = now - self._taken_at, now, counts
+        if not there:
+            return
+        figures: dict[Callback, tuple[float, float, float, float]] = {}
+        latencies = _latencies(state.callbacks)
+        for (node, key, side), (calls, errors) in counts.items():
+            old_calls, old_errors = before.get((node, key, side), (0, 0))
+            if node not in there or calls < old_calls:  # the node was missing, or was started anew
+                continue
+            rate, failed, *_ = figures.get((key, side), (0.0, 0.0))
+            rate += (calls - old_calls) / elapsed_s
+            failed += max(0, errors - old_errors) / elapsed_s
+            figures[key, side] = (rate, failed, *latencies.get((key, side), (math.nan, math.nan)))
+        self._all.set(self._place, _of_all(figures))
+        for callback, found in figures.items():
+            if found[0] > 0 or callback in self._series:
+                self._set(callback, found)
+
+    def fields(self, callback: Callback | None = None) -> dict[str, Any]:
+        """Return the points of a callback, or of all calls, the oldest first. An unknown figure is None."""
+        series = self._all if callback is None else self._series.get(callback)
+        first = self._place + 1
+        order = [*range(first, POINTS), *range(first)]
+        places = [place for place in order if not math.isnan(self._unix_s[place])]
+        columns = Series().columns if series is None else series.columns
+        return {
+            "every_s": EVERY_S,
+            "unix_s": [round(self._unix_s[place], 1) for place in places],
+            **{name: [_known(column[place]) for place in places] for name, column in columns.items()},
+        }
+
+    def _begin_point(self, unix_s: float) -> None:
+        self._place = (self._place + 1) % POINTS
+        self._unix_s[self._place] = unix_s
+        for series in (self._all, *self._series.values()):
+            series.set(self._place, _NOTHING)
+
+    def _set(self, callback: Callback, figures: tuple[float, ...]) -> None:
+        series = self._series.get(callback)
+        if series is None:
+            if len(self._series) >= MAX_SERIES:
+                self._series.popitem(last=False)
+            series = self._series[callback] = Series()
+        series.set(self._place, figures)
+        if figures[0] > 0:
+            self._series.move_to_end(callback)
+
+
+def _counts(rows: list[Row]) -> Counts:
+    return {(row.get("node", ""), row["key"], row["side"]): (row["calls"], row["errors"]) for row in rows}
+
+
+def _latencies(rows: list[Row]) -> dict[Callback, tuple[float, float]]:
+    """Return the percentiles of each callback. Of several nodes, take the one with the most calls."""
+    found: dict[Callback, tuple[float, float]] = {}
+    for row in sorted(rows, key=_rate):
+        if row["p99_ms"] is not None:
+            found[row["key"], row["side"]] = row["p50_ms"], row["p99_ms"]
+    return found
+
+
+def _rate(row: Row) -> float:
+    rate: float = row["rate"]
+    return rate
+
+
+def _of_all(figures: dict[Callback, tuple[float, float, float, float]]) -> tuple[float, ...]:
+    """Return the sums of all callbacks, and the latencies of the slowest one that is called commonly."""
+    rate = sum(found[0] for found in figures.values())
+    errors = sum(found[1] for found in figures.values())
+    common = [found for found in figures.values() if found[0] > 0 and found[0] >= COMMON * rate]
+    known = [found[2:] for found in common if not math.isnan(found[3])]
+    return (rate, errors, *max(known, key=lambda one: one[1], default=(math.nan, math.nan)))
+
+
+def _known(figure: float) -> float | None:
+    return None if math.isnan(figure) else rounded(figure)
