@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from support.harness import ENVIRONMENT, PATIENCE_S, eventually
@@ -293,6 +293,26 @@ def test_the_dashboard_shows_the_realm_and_metrics_one_node() -> None:
             return now["rates"].get("frames_up", 0) > 0 and now["counters"]["frames_up"] > before
 
         eventually(rates_are_there, "frames of the whole realm are counted")
+        after: int | None = None
+        seen: list[dict[str, Any]] = []
+
+        def taps() -> bool:
+            nonlocal after
+            body = json.dumps({"key": "echo", "player_id": 1, "after": after}).encode()
+            request = Request(f"{found[1]}/api/tap", body, {"Content-Type": "application/json"})
+            with urlopen(request, timeout=PATIENCE_S) as response:
+                answer = json.load(response)
+            seen.extend(answer["calls"])
+            if after is None or not seen:
+                assert players[0].trigger_server_callback("echo").result() == [1, None]
+            after = answer["after"]
+            return bool(seen)
+
+        eventually(taps, "a call that the server at the other node has reported")
+        assert (seen[0]["node"], seen[0]["player"], seen[0]["outcome"]) == ("b", 1, "OK")
+        [player] = json.loads(fetch("/api/player?id=2"))["rows"]
+        assert (player["node"], player["player"]) == ("b", 2)
+        assert any(json.loads(fetch("/api/history?key=echo&side=server"))["unix_s"])
         eventually(lambda: 'ringback_realm_nodes{state="linked"} 1.0' in fetch("/metrics"), "linked nodes")
         metrics = fetch("/metrics")
         for line in (

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ringback.errors import CallbackError, LinkError
+from ringback.errors import CallbackError, ConnectionLost, LinkError, UsageError
 from ringback.protocol.json_values import jsonable
 from ringback.protocol.significant import rounded
 from ringback_broker.http.dashboard_operator import DashboardOperator
@@ -97,7 +97,8 @@ class DashboardCalls:
     async def _trigger_all(self, wanted: TriggerAllRequest) -> dict[str, Any]:
         operator = await self._operator.operator()
         deadline = time.monotonic() + wanted.timeout_s
-        ids = [row["player"] for row in (await self._operator.players()).rows]
+        # A player that goes to another node just now may be at both.
+        ids = list(dict.fromkeys(row["player"] for row in (await self._operator.players()).rows))
         waiting = iter(ids)
         counts: Counter[str] = Counter()
         rows: list[dict[str, Any]] = []
@@ -105,19 +106,22 @@ class DashboardCalls:
         async def call_some() -> None:
             for player_id in waiting:
                 left_s = max(0.0, deadline - time.monotonic())
-                call = operator.trigger_client_callback(
-                    wanted.key, player_id, wanted.payload, timeout=left_s, wait_for_room=True
-                )
+                error: CallbackError | None = None
                 try:
+                    call = operator.trigger_client_callback(
+                        wanted.key, player_id, wanted.payload, timeout=left_s, wait_for_room=True
+                    )
                     await call
-                except CallbackError as error:
-                    counts[error.code_name] += 1
-                    row: dict[str, Any] = {"player": player_id, "error": error_fields(error)}
-                else:
-                    counts["OK"] += 1
-                    row = {"player": player_id, "results": list(call.results)}
+                except CallbackError as failed:
+                    error = failed
+                except UsageError as closed:  # the link was lost, and a new operator has taken its place
+                    error = ConnectionLost(str(closed), executed="no")
+                counts["OK" if error is None else error.code_name] += 1
                 if len(rows) < ALL_ROWS:
-                    rows.append(_cut(row))
+                    outcome = (
+                        {"results": list(call.results)} if error is None else {"error": error_fields(error)}
+                    )
+                    rows.append({"player": player_id, **_cut(outcome)})
 
         await asyncio.gather(*(call_some() for _ in range(min(ALL_IN_FLIGHT, len(ids)))))
         common = dict(counts.most_common(MAX_CODES))
@@ -139,13 +143,11 @@ class DashboardCalls:
         return {}
 
 
-def _cut(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with the beginning of its JSON in the place of what is too long."""
-    name = "error" if "error" in row else "results"
-    text = json.dumps(jsonable(row[name]))
-    if len(text) <= ALL_ROW_CHARS:
-        return row
-    return {"player": row["player"], "cut": text[:ALL_ROW_CHARS], "chars": len(text)}
+def _cut(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Return an outcome; if its JSON is too long, the beginning of that."""
+    [value] = outcome.values()
+    text = json.dumps(jsonable(value))
+    return outcome if len(text) <= ALL_ROW_CHARS else {"cut": text[:ALL_ROW_CHARS], "chars": len(text)}
 
 
 async def _logged(what: str, by: str, making: Awaitable[dict[str, Any]]) -> dict[str, Any]:

@@ -140,6 +140,14 @@ def test_all_players_are_called(broker: BrokerProcess) -> None:
         )
 
 
+def test_a_payload_that_cannot_be_sent_to_anybody(broker: BrokerProcess) -> None:
+    url = url_of(broker)
+    with Player(broker.players, 1), Player(broker.players, 2):
+        eventually(lambda: get(url, "players")["total"] == 2, "the dashboard knows both players")
+        found = done(url, "trigger_all", key="k", payload=10**30)
+        assert found["counts"] == {"INVALID_PAYLOAD": 2}
+
+
 def test_the_outcomes_that_are_shown_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard_calls, "ALL_IN_FLIGHT", 3)
     monkeypatch.setattr(dashboard_calls, "MAX_CODES", 2)

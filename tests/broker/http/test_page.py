@@ -17,9 +17,11 @@ from selenium.webdriver.common.keys import Keys
 from support.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, browser
 from support.dashboards import OPTIONS, url_of
 from support.harness import BrokerProcess, Process
+from support.keyring import KeyRing
 from support.realm_processes import RealmOfProcesses
 
 from ringback import CallbackError, Player, Server, ServerCallback
+from ringback.credentials import write_key_pair
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None,
@@ -503,6 +505,31 @@ def test_drain_asks_first(page: Browser, broker: BrokerProcess) -> None:
     broker.process.wait_for("stopping: draining")
     assert broker.process.wait() == 0
     page.until(lambda: "has not answered since" in page.text("#banner"), "the page says that it is gone")
+
+
+def test_an_order_that_is_refused_says_so(page: Browser, tmp_path: Path) -> None:
+    """The dialog stays open, and shows the error."""
+    ring = KeyRing(tmp_path)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    key = write_key_pair(ring.add("dashboard", "operator", more="orders = false"), tmp_path)
+    anna = ring.add("anna", "player", "anna")
+    more = ("--http-token-file", str(token), "--dashboard-key-file", str(key))
+    with (
+        BrokerProcess(options=(*OPTIONS, *ring.options, *more)) as broker,
+        Player(broker.players, "anna", key_file=anna) as player,
+    ):
+        page.driver.get(f"{url_of(broker)}/#/player/%22anna%22")
+        page.until(lambda: "asks for a token" in page.text("#login"), "the page asks for the token")
+        page.find("#token").send_keys(TOKEN + Keys.ENTER)
+        page.until(lambda: "connected" in page.text("#player-figures"), "the view of the player")
+        page.find("#kick").click()
+        page.find("#confirm-yes").click()
+        page.until(lambda: page.text("#confirm-error").startswith("FORBIDDEN: "), "the dialog says why")
+        page.find("#confirm-no").click()
+        page.find("[data-tap=player] .watch").click()
+        page.until(lambda: page.text("[data-tap=player] .wrong").startswith("FORBIDDEN: "), "so does the tap")
+        assert page.text("#link-text") == "live" and player.connected
 
 
 VIEWS = {
