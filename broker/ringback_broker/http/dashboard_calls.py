@@ -97,8 +97,7 @@ class DashboardCalls:
     async def _trigger_all(self, wanted: TriggerAllRequest) -> dict[str, Any]:
         operator = await self._operator.operator()
         deadline = time.monotonic() + wanted.timeout_s
-        # A player that goes to another node just now may be at both.
-        ids = list(dict.fromkeys(row["player"] for row in (await self._operator.players()).rows))
+        ids = await self._operator.player_ids()
         waiting = iter(ids)
         counts: Counter[str] = Counter()
         rows: list[dict[str, Any]] = []

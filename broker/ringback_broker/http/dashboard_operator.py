@@ -139,6 +139,18 @@ class DashboardOperator:
         """
         return await self._players.latest()
 
+    async def player_ids(self) -> list[PlayerID]:
+        """Return the IDs of all players that are connected now, each once.
+
+        Raises:
+            LinkError, CallbackError: the broker could not be asked.
+        """
+        begun_at = time.monotonic()
+        found = await self._ask_rows(Subject.PLAYERS, None)
+        self.asking.spend(time.monotonic() - begun_at)
+        # A player that goes to another node just now may be at both.
+        return list(dict.fromkeys(row["player"] for row in found.rows))
+
     async def player(self, player_id: PlayerID) -> Rows:
         """Return the row of one player: one row, or none if it is not connected.
 

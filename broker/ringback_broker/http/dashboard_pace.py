@@ -17,6 +17,9 @@ LOOKING_PAUSES = 50
 """After a piece of work, the pause is this many times as long as the work. The first is for questions to the
 broker, the second for what is done with their rows. Both together take less than a twentieth of the time."""
 
+OLD_S = 30.0
+"""An answer that is older than this is never used, whatever asking anew costs."""
+
 MISSING_S = 2.5
 """How long a query over a realm may wait for a node that does not answer. The broker does not work then."""
 
@@ -66,6 +69,7 @@ class Paced(Generic[A]):
         self._budget = budget
         self._asking = asyncio.Lock()
         self._next_at = 0.0
+        self._old_at = 0.0
         self._answer: A | None = None
         self._failure: LinkError | CallbackError | None = None
 
@@ -76,8 +80,9 @@ class Paced(Generic[A]):
             LinkError, CallbackError: the broker could not be asked.
         """
         async with self._asking:
-            fresh = self._answer is not None and self._failure is None
-            if time.monotonic() >= self._next_at and not (fresh and self._budget.left_s):
+            now = time.monotonic()
+            usable = self._failure is None and now < self._old_at
+            if now >= self._next_at and not (usable and self._budget.left_s):
                 await self._ask_anew()
             if self._failure is not None:
                 raise self._failure
@@ -92,6 +97,7 @@ class Paced(Generic[A]):
         except (LinkError, CallbackError) as error:
             self._failure = error
         else:
+            self._old_at = begun_at + OLD_S
             waited_s = MISSING_S if self._answer.missing else 0.0
             self._budget.spend(max(0.0, time.monotonic() - begun_at - waited_s))
         self._next_at = time.monotonic() + POLL_S

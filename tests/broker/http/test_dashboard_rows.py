@@ -7,6 +7,7 @@ import math
 import re
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from support.dashboards import OPTIONS, ask, get, running, url_of
 from support.harness import BrokerProcess, eventually
 
 from ringback import CallbackError, Player, Server
+from ringback.errors import BrokerUnreachable
 from ringback.protocol.control import Subject
-from ringback_broker.http import dashboard_rows
+from ringback_broker.http import dashboard_pace, dashboard_rows
 from ringback_broker.http.dashboard_history import EVERY_S, MAX_SERIES, POINTS, History
 from ringback_broker.http.dashboard_operator import State
-from ringback_broker.http.dashboard_pace import LOOKING_PAUSES, Budget
+from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, Budget, Paced
 from ringback_broker.http.dashboard_requests import LIMIT, MAX_LIMIT, BadRequest, PageRequest
 from ringback_broker.http.dashboard_rows import Lists
 from ringback_broker.http.dashboard_totals import Totals
@@ -176,6 +178,56 @@ def test_the_number_of_lists_is_bounded() -> None:
         for number in range(3 * dashboard_rows.MAX_LISTS):
             await lists.page(Subject.PLAYERS, [{"player": 7}], 1, page(match=str(number)))
         assert len(lists._kept) == dashboard_rows.MAX_LISTS
+
+    asyncio.run(look())
+
+
+# -- how often the broker is asked
+
+
+@dataclass
+class Answer:
+    """An answer of a broker that knows how often it was asked."""
+
+    number: int
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def paced(budget: Budget, failures: list[Exception] | None = None) -> Paced[Answer]:
+    async def ask(before: Answer | None) -> Answer:
+        if failures:
+            raise failures.pop()
+        return Answer(1 if before is None else before.number + 1)
+
+    return Paced(ask, budget)
+
+
+def test_an_answer_serves_all_until_the_next_one_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look() -> None:
+        budget = Budget(ASKING_PAUSES)
+        question = paced(budget)
+        found = await asyncio.gather(*(question.latest() for _ in range(20)))
+        assert {answer.number for answer in found} == {1}
+        monkeypatch.setattr(dashboard_pace, "POLL_S", 0.0)
+        question._next_at = 0.0
+        budget.spend(60.0)
+        assert (await question.latest()).number == 1  # it is due, but the time for questions is used up
+        question._old_at = 0.0
+        assert (await question.latest()).number == 2  # too old
+
+    asyncio.run(look())
+
+
+def test_a_failure_is_told_to_all_and_asked_again() -> None:
+    async def look() -> None:
+        budget = Budget(ASKING_PAUSES)
+        question = paced(budget, [BrokerUnreachable("it is gone")])
+        for _ in range(2):
+            with pytest.raises(BrokerUnreachable):
+                await question.latest()
+        budget.spend(60.0)
+        question._next_at = 0.0
+        assert (await question.latest()).number == 1
 
     asyncio.run(look())
 
