@@ -18,6 +18,8 @@ from ringback_broker.http.dashboard_totals import Row
 ListName = tuple[Subject, str, str, bool]
 """What is in a list, and how it is sorted: subject, text to match, column, and whether it descends."""
 
+RowName = tuple[Any, ...]
+
 MAX_LISTS = 16
 """How many lists are kept."""
 
@@ -27,12 +29,17 @@ MAX_WAIT_S = 5.0
 SORTED_AT_ONCE = 1000
 """Rows that are sorted in one go. The thread that routes frames gets the interpreter in between."""
 
+_NAMED_BY = {Subject.PLAYERS: ("node", "player"), Subject.CALLBACKS: ("node", "side", "key")}
+"""The columns that tell a row from all others."""
+
 _MATCHED = {Subject.PLAYERS: "player", Subject.CALLBACKS: "key"}
 """The column that a filter looks into."""
 
 
 class Lists:
     """The lists that were asked for lately. Making them takes a bounded share of the time.
+
+    A list has the names of its rows. The rows themselves are always those of the latest answer.
 
     Args:
         budget: for making lists.
@@ -41,7 +48,8 @@ class Lists:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._making = asyncio.Lock()
-        self._kept: OrderedDict[ListName, tuple[int, list[Row]]] = OrderedDict()
+        self._kept: OrderedDict[ListName, tuple[int, list[RowName]]] = OrderedDict()
+        self._rows: dict[Subject, tuple[int, dict[RowName, Row]]] = {}
 
     async def page(self, subject: Subject, rows: list[Row], number: int, wanted: PageRequest) -> Row:
         """Return a page, with the counts that belong to it.
@@ -57,18 +65,20 @@ class Lists:
         kept = self._kept.get(name)
         if kept is None or (kept[0] != number and not self._budget.left_s):
             kept = await self._made(name, rows, number, wanted)
-        listed = kept[1]
+        self._kept.move_to_end(name)
+        listed, by_name = kept[1], self._by_name(subject, rows, number)
         offset = min(wanted.offset, max(0, len(listed) - 1) // wanted.limit * wanted.limit)
+        shown = listed[offset : offset + wanted.limit]
         return {
             "total": len(rows),
             "matching": len(listed),
             "offset": offset,
-            "rows": listed[offset : offset + wanted.limit],
+            "rows": [by_name[one] for one in shown if one in by_name],
         }
 
     async def _made(
         self, name: ListName, rows: list[Row], number: int, wanted: PageRequest
-    ) -> tuple[int, list[Row]]:
+    ) -> tuple[int, list[RowName]]:
         try:
             async with asyncio.timeout(MAX_WAIT_S), self._making:
                 if (kept := self._kept.get(name)) is not None and kept[0] == number:
@@ -79,13 +89,26 @@ class Lists:
                 429, "too many different filters and orders at one time: try again later"
             ) from None
         begun_at = time.thread_time()
-        kept = number, in_order(matching(rows, _MATCHED[name[0]], wanted.match), wanted)
+        found = in_order(matching(rows, _MATCHED[name[0]], wanted.match), wanted)
+        self._kept[name] = kept = number, [row_name(name[0], row) for row in found]
         self._budget.spend(time.thread_time() - begun_at)
-        self._kept[name] = kept
-        self._kept.move_to_end(name)
         while len(self._kept) > MAX_LISTS:
             self._kept.popitem(last=False)
         return kept
+
+    def _by_name(self, subject: Subject, rows: list[Row], number: int) -> dict[RowName, Row]:
+        """Return the rows of an answer by their names."""
+        kept = self._rows.get(subject)
+        if kept is None or kept[0] != number:
+            begun_at = time.thread_time()
+            self._rows[subject] = kept = number, {row_name(subject, row): row for row in rows}
+            self._budget.spend(time.thread_time() - begun_at)
+        return kept[1]
+
+
+def row_name(subject: Subject, row: Row) -> RowName:
+    """Return what tells a row from all others of its subject."""
+    return tuple(row.get(column) for column in _NAMED_BY[subject])
 
 
 def matching(rows: list[Row], column: str, text: str) -> list[Row]:

@@ -27,6 +27,9 @@ MAX_ROWS = 200
 """Calls in one response, the latest ones."""
 
 ASK_S = 0.5
+MAX_ASK_S = 2.0
+"""The pause before it asks for calls again: at least, and at most. So watches are renewed in time."""
+
 WATCH_S = 10.0
 """How long a watch lasts. It is renewed when half of that is over. So it ends soon after this broker does."""
 
@@ -107,18 +110,18 @@ class Tap:
 
     async def _follow(self) -> None:
         """Keep what is watched, until no page asks for it any more."""
-        lost = self._lost_at_endpoints(await self._counters())
+        lost: int | None = None
         while self._renew_at:
-            await asyncio.sleep(max(ASK_S, self._operator.asking.left_s))
+            await asyncio.sleep(min(max(ASK_S, self._operator.asking.left_s), MAX_ASK_S))
             try:
                 await self._renew()
                 begun_at = time.monotonic()
                 rows, _ = await self._operator.calls(self._follower)
                 self._operator.asking.spend(time.monotonic() - begun_at)
-                now_lost = self._lost_at_endpoints(await self._counters())
+                now_lost = (await self._operator.state()).counters.get("watched_calls_lost", 0)
             except (LinkError, CallbackError):
                 continue  # the page learns of it from its other requests
-            self._number += self._follower.lost + max(0, now_lost - lost)
+            self._number += self._follower.lost + max(0, now_lost - (now_lost if lost is None else lost))
             self._follower.lost, lost = 0, now_lost
             for row in rows:
                 self._number += 1
@@ -135,13 +138,6 @@ class Tap:
                 elif now >= renew_at:
                     self._missing = await self._operator.watch(watched, WATCH_S)
                     self._renew_at[watched] = now + WATCH_S / 2
-
-    async def _counters(self) -> dict[str, int]:
-        return (await self._operator.state()).counters
-
-    @staticmethod
-    def _lost_at_endpoints(counters: dict[str, int]) -> int:
-        return counters.get("watched_calls_lost", 0)
 
 
 def _fields(row: Row) -> Row:

@@ -310,3 +310,18 @@ def test_filters_are_bounded_and_end_when_nobody_asks(monkeypatch: pytest.Monkey
         eventually(lambda: not watched(), "the last one has ended too")
         Tapped(url, key="k9")
         assert watched() == {"k9"}
+
+
+def test_a_watch_is_renewed_while_a_page_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_tap, "WATCH_S", 1.0)
+    with running(dashboard=True) as (made, url):
+        tapped = Tapped(url, key="k")
+        watches = made.switchboard._operations._reports.watches
+        ends: set[float] = set()
+
+        def renewed() -> bool:
+            tapped.read()
+            ends.update(list(watches._until.values()))
+            return len(ends) >= 3
+
+        eventually(renewed, "the watch ends later and later")

@@ -625,7 +625,31 @@ def test_a_realm(page: Browser) -> None:
         assert realm.brokers["b"].process.wait() == 0
 
 
-# -- thousands of players
+# -- few players, and thousands
+
+
+def test_5_players(page: Browser, broker: BrokerProcess) -> None:
+    """They fit on one page, so there is nowhere to go."""
+    with ExitStack() as stack:
+        for player_id in (7, "7", "anna", "bot-2", "bot-10"):
+            stack.enter_context(Player(broker.players, player_id))
+        open_page(page, broker, "players?sort=player&order=ascending")
+        expected = ["7", '"7"', "anna", "bot-2", "bot-10"]
+        page.until(lambda: ids(page) == expected, "numbers first, and numbers in texts count as numbers")
+        assert page.text("#players-count") == "1\u20135 of 5"
+        buttons = page.run(
+            "return [...document.querySelectorAll('#players-pages button')].map(one => one.ariaDisabled)"
+        )
+        assert buttons == ["true"] * 4
+        for name in ("First", "Previous", "Next", "Last"):
+            page.find(f"#players-pages [aria-label='{name} page']").click()
+        assert page.run("return location.hash") == "#/players?sort=player&order=ascending"
+        page.find("#players-filter").send_keys("bot")
+        page.find(".views a[href='#/']").click()  # a filter that is being typed does not call the view back
+        page.until(lambda: page.text("#now-players") == "5", "the overview counts them")
+        page.driver.back()
+        page.until(lambda: ids(page) == expected, "the filter was given up")
+    assert page.complaints() == []
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ class Chart {
       {
         width,
         height: HEIGHT,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false }, sync: { key: "ringback" } },
         scales: { x: { range: (_plot, least, most) => [Math.min(least, most - LEAST_S), most] }, y: { range: (_plot, _least, most) => [0, most > 0 ? most * 1.1 : 1] } },

@@ -85,4 +85,8 @@ export class PagedView {
     ])
       button.setAttribute("aria-disabled", String(!works)); // `disabled` would take the focus away
   }
+
+  close() {
+    clearTimeout(this.typing);
+  }
 }
