@@ -162,7 +162,7 @@ class DashboardOperator:
         if single is None:
             await asyncio.sleep(min(self.looking.left_s, QUERY_S))
             ask = partial(self._ask_rows, Subject.PLAYERS, player_id=player_id)
-            single = self._singles.setdefault(name, Paced(ask, self.looking))
+            single = self._singles.setdefault(name, Paced(ask, self.looking, time.thread_time))
         self._singles.move_to_end(name)
         while len(self._singles) > MAX_SINGLES:
             self._singles.popitem(last=False)

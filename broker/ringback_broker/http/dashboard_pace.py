@@ -62,11 +62,19 @@ class Paced(Generic[A]):
 
     Args:
         ask: asks the question. It is given the answer before.
+        clock: measures the work. The time until the answer is there tells how long the broker works on
+            many rows. For one row it mostly tells how busy the machine is, so that needs `time.thread_time`.
     """
 
-    def __init__(self, ask: Callable[[A | None], Awaitable[A]], budget: Budget) -> None:
+    def __init__(
+        self,
+        ask: Callable[[A | None], Awaitable[A]],
+        budget: Budget,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ask = ask
         self._budget = budget
+        self._clock = clock
         self._asking = asyncio.Lock()
         self._next_at = 0.0
         self._old_at = 0.0
@@ -90,14 +98,14 @@ class Paced(Generic[A]):
             return self._answer
 
     async def _ask_anew(self) -> None:
-        begun_at = time.monotonic()
+        asked_at, begun_at = time.monotonic(), self._clock()
         try:
             self._answer = await self._ask(self._answer)
             self._failure = None
         except (LinkError, CallbackError) as error:
             self._failure = error
         else:
-            self._old_at = begun_at + OLD_S
+            self._old_at = asked_at + OLD_S
             waited_s = MISSING_S if self._answer.missing else 0.0
-            self._budget.spend(max(0.0, time.monotonic() - begun_at - waited_s))
+            self._budget.spend(max(0.0, self._clock() - begun_at - waited_s))
         self._next_at = time.monotonic() + POLL_S
