@@ -167,6 +167,40 @@ def test_each_framework_has_an_example() -> None:
 
 @pytest.mark.parametrize("snippet", PORTING, ids=range(len(PORTING)))
 def test_a_ported_script(snippet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_ported(snippet, monkeypatch)
+
+
+LEAVING = """
+import asyncio
+
+from support.harness import PATIENCE_S
+
+asked = asyncio.Event()
+
+
+async def think(question):
+    asked.set()
+    await asyncio.Event().wait()
+
+
+player.register_client_callback("garage:confirm", think)
+player.trigger_server_callback("garage:take", {"garage": "legion", "plate": "46EEK572"}, on_error=print)
+await asked.wait()
+assert money == {7: 350} and vehicles["46EEK572"]["garage"] is None
+await player.close()
+async with asyncio.timeout(PATIENCE_S):
+    while money != {7: 600} or vehicles["46EEK572"]["garage"] != "legion":
+        await asyncio.sleep(0.01)
+"""
+
+
+def test_a_player_that_leaves_has_its_money_and_its_vehicle_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    [snippet] = [snippet for snippet in PORTING if '"garage:take"' in snippet]
+    server, _, _ = snippet.partition("# The program with the player")
+    run_ported(server + LEAVING, monkeypatch)
+
+
+def run_ported(snippet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("ported")
     monkeypatch.setitem(sys.modules, "ported", module)
     with HereBroker() as here:
