@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -33,12 +32,6 @@ from ringback_broker.settings.schema import BrokerSettings
 TOKEN = "correct-horse-battery"
 LOOKED_AT = ("state", "players", "callbacks", "player", "callback", "schema", "history")
 SENT = ("tap", "trigger", "trigger_all", "kick", "drain")
-
-
-@pytest.fixture
-def broker() -> Iterator[BrokerProcess]:
-    with BrokerProcess(options=OPTIONS) as broker:
-        yield broker
 
 
 # -- the page

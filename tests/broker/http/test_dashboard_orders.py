@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,6 @@ from ringback_broker.http.dashboard_calls import ALL_ROW_CHARS, ALL_ROWS
 from ringback_broker.http.dashboard_tap import MAX_FILTERS
 
 TOKEN = "correct-horse-battery"
-
-
-@pytest.fixture
-def broker() -> Iterator[BrokerProcess]:
-    with BrokerProcess(options=OPTIONS) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[str]:
-    """Yield the URL of a broker that tests do not change."""
-    with running(dashboard=True) as (_, url):
-        yield url
 
 
 def done(url: str, path: str, **fields: Any) -> dict[str, Any]:

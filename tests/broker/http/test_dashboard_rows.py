@@ -6,12 +6,11 @@ import asyncio
 import math
 import re
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support.dashboards import OPTIONS, ask, get, running, url_of
+from support.dashboards import ask, get, running, url_of
 from support.harness import BrokerProcess, eventually
 
 from ringback import CallbackError, Player, Server
@@ -24,19 +23,6 @@ from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, B
 from ringback_broker.http.dashboard_requests import LIMIT, MAX_LIMIT, BadRequest, PageRequest
 from ringback_broker.http.dashboard_rows import Lists
 from ringback_broker.http.dashboard_totals import Totals
-
-
-@pytest.fixture
-def broker() -> Iterator[BrokerProcess]:
-    with BrokerProcess(options=OPTIONS) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[str]:
-    """Yield the URL of a broker that tests do not change."""
-    with running(dashboard=True) as (_, url):
-        yield url
 
 
 def refusal(url: str, path: str) -> str:

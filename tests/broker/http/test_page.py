@@ -50,12 +50,6 @@ def page(chromium: Browser) -> Iterator[Browser]:
     assert asked <= {"127.0.0.1"}
 
 
-@pytest.fixture
-def broker() -> Iterator[BrokerProcess]:
-    with BrokerProcess(options=("--http", "127.0.0.1:0", "--dashboard")) as broker:
-        yield broker
-
-
 def open_page(page: Browser, broker: BrokerProcess, view: str = "") -> None:
     """Open a view of the page: what follows `#/` in its address."""
     page.driver.get("about:blank")
