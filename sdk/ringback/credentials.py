@@ -130,6 +130,9 @@ def write_files(folder: Path, name: str, public: dict[str, Any], secret: dict[st
         try:
             # Path.open has no `opener`, which creates the file with its mode.
             file = open(target, "x", encoding="utf-8", opener=partial(os.open, mode=mode))  # noqa: SIM115
+        except FileExistsError:
+            reason = "exists already, and is not overwritten: choose another name or folder"
+            raise KeyFileError(f"{target} {reason}") from None
         except OSError as error:
             raise KeyFileError(f"{target}: {error.strerror}") from None
         with file:

@@ -391,7 +391,7 @@ def test_a_key_file(tmp_path: Path) -> None:
     assert load_key_pair(path) == pair
     assert pair.secret not in (tmp_path / "anna.pub").read_text()
     assert pair.secret not in repr(pair)
-    with pytest.raises(KeyFileError, match="File exists"):
+    with pytest.raises(KeyFileError, match="exists already, and is not overwritten: choose another name"):
         write_key_pair(ring.make("anna", "player", 8), tmp_path)
     assert load_key_pair(path) == pair
     path.chmod(0o640)

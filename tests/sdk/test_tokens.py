@@ -167,12 +167,12 @@ def test_a_file_that_other_users_may_read_is_refused(tmp_path: Path, mode: int) 
 def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     path = save_token_key(KEY, tmp_path)
     before = path.read_bytes()
-    with pytest.raises(KeyFileError, match="File exists"):
+    with pytest.raises(KeyFileError, match="exists already, and is not overwritten: choose another name"):
         save_token_key(new_token_key("backend"), tmp_path)
     assert path.read_bytes() == before
     target = tmp_path / "elsewhere"
     (tmp_path / "link.key").symlink_to(target)
-    with pytest.raises(KeyFileError, match="File exists"):
+    with pytest.raises(KeyFileError, match="exists already, and is not overwritten: choose another name"):
         save_token_key(new_token_key("link"), tmp_path)
     assert not target.exists()
 

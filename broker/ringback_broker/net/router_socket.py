@@ -44,7 +44,7 @@ does send heartbeats.
 
 
 _BIND_REASONS = {
-    int(zmq.EADDRINUSE): "it is in use",
+    int(zmq.EADDRINUSE): "it is in use; stop the program that listens there, or choose another address",
     errno.ENODEV: "this machine has no IP and no network interface of that name",
 }
 

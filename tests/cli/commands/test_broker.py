@@ -14,7 +14,8 @@ from ringback_cli.exits import Exit
 def test_an_address_in_use(broker: Any, command: Any) -> None:
     code, output, errors = command("broker", "--players", broker.players).end()
     assert (code, output, errors.count("\n")) == (Exit.BIND_FAILED, "", 1)
-    assert errors.startswith(f"BIND_FAILED: cannot listen on {broker.players}")
+    assert errors.startswith(f"BIND_FAILED: cannot listen on {broker.players}: it is in use; stop the ")
+    assert errors.endswith(" or choose another address\n")
 
 
 def test_a_signal_drains(broker: BrokerProcess) -> None:

@@ -119,7 +119,10 @@ def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
             "40 characters of Z85, or the path of its .pub",
         ),
         (["new", "x", "--role", "server", "--dir", "none"], "none/x.key: No such file or directory"),
-        (["new", "taken", "--role", "server"], "taken.key: File exists"),
+        (
+            ["new", "taken", "--role", "server"],
+            "taken.key exists already, and is not overwritten: choose another name",
+        ),
         (["new", "x"], "Missing option '--role'"),
         (["allow", "none.pub"], "KEY: none.pub: No such file or directory"),
         (["allow", "short"], "KEY: it does not end with .pub, so it must be a public key, but a public key"),

@@ -75,7 +75,7 @@ def test_new_in_the_current_folder(
 def test_new_does_not_overwrite(usage: Callable[..., str], key_file: Path) -> None:
     before = key_file.read_bytes()
     line = usage("token", "new", "backend", "--dir", str(key_file.parent))
-    assert line == f"--dir: {key_file}: File exists"
+    assert line == f"--dir: {key_file} exists already, and is not overwritten: choose another name or folder"
     assert key_file.read_bytes() == before
 
 
