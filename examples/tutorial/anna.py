@@ -7,13 +7,13 @@ from ringback import LinkError
 from ringback.aio import Player
 
 
-async def main(address):
-    async with Player(address, key_file="anna.key") as player:
+async def main():
+    async with Player("tcp://127.0.0.1:5770", key_file="anna.key") as player:
         print("I am player", player.player_id)
         print("gold at place 9:", await player.trigger_server_callback("gold:dig", 9))
 
 
 try:
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main())
 except LinkError as error:
     sys.exit(f"{type(error).__name__}: {error}")

@@ -20,10 +20,10 @@ async def dig(bot):
 
 async def main():
     bots = [new_bot(number) for number in range(1, 101)]
-    await asyncio.gather(*(bot.start() for bot in bots))
-    found = await asyncio.gather(*(dig(bot) for bot in bots))
-    print(len(bots), "bots found", sum(found), "gold", flush=True)
     try:
+        await asyncio.gather(*(bot.start() for bot in bots))
+        found = await asyncio.gather(*(dig(bot) for bot in bots))
+        print(len(bots), "bots found", sum(found), "gold", flush=True)
         await asyncio.Event().wait()  # until Ctrl-C
     finally:
         await asyncio.gather(*(bot.close() for bot in bots))

@@ -17,7 +17,7 @@ async def dig(player, place):
             if error.executed != "maybe":
                 raise
             print(f"{error}: I look into my purse", flush=True)
-            purse = await player.trigger_server_callback("gold:purse", retry=True)
+            purse = await player.trigger_server_callback("gold:purse", retry=True)  # until it works
             return purse["gold"]
 
 
