@@ -312,7 +312,7 @@ def test_the_dashboard_shows_the_realm_and_metrics_one_node() -> None:
         assert (seen[0]["node"], seen[0]["player"], seen[0]["outcome"]) == ("b", 1, "OK")
         [player] = json.loads(fetch("/api/player?id=2"))["rows"]
         assert (player["node"], player["player"]) == ("b", 2)
-        assert any(json.loads(fetch("/api/history?key=echo&side=server"))["unix_s"])
+        assert any(json.loads(fetch("/api/history?key=echo&side=server"))["age_s"])
         eventually(lambda: 'ringback_realm_nodes{state="linked"} 1.0' in fetch("/metrics"), "linked nodes")
         metrics = fetch("/metrics")
         for line in (

@@ -94,7 +94,7 @@ class EndpointProcess(Process, Shell):
         self.note = Recorder(who, write, lambda: world.now)
         self.note.start(role.value, self.place)
         self.handlers = Handlers(self)
-        self.register("k", serial=world.chance(0.2))
+        self.register("k", serial=world.with_serial and world.chance(0.2))
         if world.chance(0.8):
             self.register(KEY, old=world.chance(0.2))
         self.core.start(world.now, 5.0)

@@ -62,12 +62,17 @@ class Weather:
 
 
 class World:
-    """The clock, the random generator and the queue of events. Nothing else here has a clock or chance."""
+    """The clock, the random generator and the queue of events. Nothing else here has a clock or chance.
+
+    Attributes:
+        with_serial: whether some callbacks are serial.
+    """
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.random = random.Random(seed)
         self.now = 1000.0
         self.weather = Weather()
+        self.with_serial = True
         self.trace: list[str] | None = [] if tracing else None
         self.steps = 0
         self.connections: dict[Connection, None] = {}

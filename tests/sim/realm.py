@@ -284,6 +284,7 @@ class RealmSimulation(Simulation):
     operations = 150
     fault_counts = 1, 4, 10, 15
     lookup_s = 2 * FIND_WITHIN_S + 0.5  # two lookups, each of which ends at a tick
+    with_serial = False  # they are about one endpoint, and would make planted faults of nodes rarer
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         super().__init__(seed, tracing)

@@ -80,6 +80,7 @@ class Simulation:
         fault_counts: how many faults there may be.
         delay_between_nodes_s: how long a frame may be on its way between nodes.
         lookup_s: how long nodes may look for a player whom an operator calls.
+        with_serial: whether some callbacks are serial.
     """
 
     run_s = RUN_S
@@ -87,9 +88,11 @@ class Simulation:
     fault_counts = 0, 1, 3, 8
     delay_between_nodes_s = 0.0
     lookup_s = 0.0
+    with_serial = True
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.world = world = World(seed, tracing)
+        world.with_serial = self.with_serial
         self.lines: list[Line] = []
         random = world.random
         one_of = random.choice
@@ -311,10 +314,10 @@ class Simulation:
             allow = random.choice([None, {1, 2}, OPERATORS, _raises, _forgets])
             limit = random.choice([None, "5/s", "20/s"])
             idempotent, old = random.choice([False, True]), self.world.chance(0.3)
-            serial = self.world.chance(0.3)
+            serial = self.world.with_serial and self.world.chance(0.3)
             life.register(key, allow=allow, limit=limit, idempotent=idempotent, serial=serial, old=old)
         elif registration is None:
-            life.register(key, serial=self.world.chance(0.3))
+            life.register(key, serial=self.world.with_serial and self.world.chance(0.3))
         else:
             registration.unregister()
 

@@ -196,7 +196,7 @@ def what_was_delivered_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("plant", "faults"),
     [
-        (nobody_is_told_of_callees_who_leave, "_reset"),
+        (nobody_is_told_of_callees_who_leave, "_reset_player"),
         (nobody_is_told_of_callees_of_a_node_that_is_gone, "_block"),
         (what_waits_is_forgotten_when_nobody_is_found, ""),
         (what_was_delivered_is_looked_up_again, ""),

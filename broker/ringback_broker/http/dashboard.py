@@ -120,10 +120,10 @@ class Dashboard:
             try:
                 state = await self._operator.state()
             except (LinkError, CallbackError):
-                self._history.skip(time.time())
+                self._history.skip(time.monotonic())
                 pause_s = min(2 * pause_s, RETRY_S)
             else:
-                self._history.take(state, time.monotonic(), time.time())
+                self._history.take(state, time.monotonic())
                 pause_s = EVERY_S
             await asyncio.sleep(pause_s)
 
@@ -195,9 +195,9 @@ class Dashboard:
     async def _past(self, request: Request) -> Response:
         given = request.query_params
         if not given:
-            return respond(self._history.fields())
+            return respond(self._history.fields(time.monotonic()))
         wanted = CallbackRequest.read(given)
-        return respond(self._history.fields((wanted.key, wanted.side)))
+        return respond(self._history.fields(time.monotonic(), (wanted.key, wanted.side)))
 
     async def _watched(self, request: Request) -> Response:
         wanted = TapRequest.read(await read_object(request))

@@ -50,7 +50,7 @@ class History:
     """What the charts show."""
 
     def __init__(self) -> None:
-        self._unix_s = array("d", [math.nan]) * POINTS
+        self._at = array("d", [math.nan]) * POINTS
         self._place = POINTS - 1
         self._all = Series()
         self._series: OrderedDict[Callback, Series] = OrderedDict()
@@ -58,17 +58,17 @@ class History:
         self._nodes: set[str] = set()  # that answered the last time
         self._taken_at = 0.0
 
-    def skip(self, unix_s: float) -> None:
-        """Add a point without figures: the broker did not answer."""
-        self._begin_point(unix_s)
-
-    def take(self, state: State, now: float, unix_s: float) -> None:
-        """Add a point.
+    def skip(self, now: float) -> None:
+        """Add a point without figures: the broker did not answer.
 
         Args:
-            now: the time on the monotonic clock.
+            now: the time on the monotonic clock, in seconds, here and in all other functions.
         """
-        self._begin_point(unix_s)
+        self._begin_point(now)
+
+    def take(self, state: State, now: float) -> None:
+        """Add a point."""
+        self._begin_point(now)
         before, counts = self._counts, _counts(state.callbacks)
         there, self._nodes = self._nodes, set(state.totals.counters)
         elapsed_s, self._taken_at, self._counts = now - self._taken_at, now, counts
@@ -89,22 +89,25 @@ class History:
             if found[0] > 0 or callback in self._series:
                 self._set(callback, found)
 
-    def fields(self, callback: Callback | None = None) -> dict[str, Any]:
-        """Return the points of a callback, or of all calls, the oldest first. An unknown figure is None."""
+    def fields(self, now: float, callback: Callback | None = None) -> dict[str, Any]:
+        """Return the points of a callback, or of all calls, the oldest first. An unknown figure is None.
+
+        `age_s` is how long ago each point was added: no clock that jumps can change the order of the points.
+        """
         series = self._all if callback is None else self._series.get(callback)
         first = self._place + 1
         order = [*range(first, POINTS), *range(first)]
-        places = [place for place in order if not math.isnan(self._unix_s[place])]
+        places = [place for place in order if not math.isnan(self._at[place])]
         columns = Series().columns if series is None else series.columns
         return {
             "every_s": EVERY_S,
-            "unix_s": [round(self._unix_s[place], 1) for place in places],
+            "age_s": [round(now - self._at[place], 1) for place in places],
             **{name: [_known(column[place]) for place in places] for name, column in columns.items()},
         }
 
-    def _begin_point(self, unix_s: float) -> None:
+    def _begin_point(self, now: float) -> None:
         self._place = (self._place + 1) % POINTS
-        self._unix_s[self._place] = unix_s
+        self._at[self._place] = now
         for series in (self._all, *self._series.values()):
             series.set(self._place, _NOTHING)
 

@@ -67,7 +67,7 @@ def wait_for_history(url: str) -> None:
     """Wait until the charts have enough points."""
     while True:
         with urlopen(f"{url}/api/history", timeout=30) as response:
-            if len(json.load(response)["unix_s"]) >= POINTS:
+            if len(json.load(response)["age_s"]) >= POINTS:
                 return
         time.sleep(1)
 

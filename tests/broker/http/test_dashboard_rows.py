@@ -283,10 +283,10 @@ def test_the_history_begins_before_anybody_looks(monkeypatch: pytest.MonkeyPatch
         eventually(seen, "its calls are in the series of the callback")
         found = get(url, "history")
         assert any(found["rate"]) and not any(found["errors"])
-        assert len({len(found[name]) for name in ("unix_s", "rate", "errors", "p50_ms", "p99_ms")}) == 1
-        assert found["unix_s"] == sorted(found["unix_s"])
+        assert len({len(found[name]) for name in ("age_s", "rate", "errors", "p50_ms", "p99_ms")}) == 1
+        assert found["age_s"] == sorted(found["age_s"], reverse=True)
         unknown = get(url, "history", key="nothing", side="server")
-        assert len(unknown["unix_s"]) >= len(found["unix_s"]) and set(unknown["rate"]) == {None}
+        assert len(unknown["age_s"]) >= len(found["age_s"]) and set(unknown["rate"]) == {None}
 
 
 def state_of(rows: list[dict[str, Any]], nodes: tuple[str, ...] = ("",)) -> State:
@@ -303,29 +303,29 @@ def row(key: str, calls: int, errors: int = 0, p99_ms: float | None = 2.0, node:
 
 def test_points_are_what_grew_since_the_point_before() -> None:
     history = History()
-    history.take(state_of([row("a", 100)]), 0.0, 1000.0)
-    history.take(state_of([row("a", 150, 10), row("rare", 1, p99_ms=900.0), row("b", 500)]), 5.0, 1005.0)
-    history.skip(1010.0)
-    history.take(state_of([row("a", 150, 10), row("b", 480, p99_ms=None)]), 15.0, 1015.0)
-    of_a = history.fields(("a", "server"))
-    assert of_a["unix_s"] == [1000.0, 1005.0, 1010.0, 1015.0]
+    history.take(state_of([row("a", 100)]), 0.0)
+    history.take(state_of([row("a", 150, 10), row("rare", 1, p99_ms=900.0), row("b", 500)]), 5.0)
+    history.skip(10.0)
+    history.take(state_of([row("a", 150, 10), row("b", 480, p99_ms=None)]), 15.0)
+    of_a = history.fields(17.0, ("a", "server"))
+    assert of_a["age_s"] == [17.0, 12.0, 7.0, 2.0]
     assert (of_a["rate"], of_a["errors"]) == ([None, 10.0, None, 0.0], [None, 2.0, None, 0.0])
     assert of_a["p99_ms"] == [None, 2.0, None, 2.0]
     # The one that was called once in 551 calls is not common, so its latency is not that of all.
-    everything = history.fields()
+    everything = history.fields(17.0)
     assert (everything["rate"], everything["errors"]) == ([None, 110.0, None, 0.0], [None, 2.0, None, 0.0])
     assert (everything["p50_ms"], everything["p99_ms"]) == ([None, 1.0, None, None], [None, 2.0, None, None])
-    assert history.fields(("b", "server"))["rate"] == [None, 100.0, None, None]  # counts began anew
+    assert history.fields(17.0, ("b", "server"))["rate"] == [None, 100.0, None, None]  # counts began anew
 
 
 def test_a_node_that_was_missing_makes_no_peak() -> None:
     history = History()
     both, one = ("a", "b"), ("a",)
-    history.take(state_of([row("k", 10, node="a"), row("k", 1000, node="b")], both), 0.0, 0.0)
-    history.take(state_of([row("k", 15, node="a")], one), 5.0, 5.0)
-    history.take(state_of([row("k", 20, node="a"), row("k", 1100, node="b")], both), 10.0, 10.0)
-    history.take(state_of([row("k", 25, node="a"), row("k", 1110, node="b")], both), 15.0, 15.0)
-    assert history.fields(("k", "server"))["rate"] == [None, 1.0, 1.0, 3.0]
+    history.take(state_of([row("k", 10, node="a"), row("k", 1000, node="b")], both), 0.0)
+    history.take(state_of([row("k", 15, node="a")], one), 5.0)
+    history.take(state_of([row("k", 20, node="a"), row("k", 1100, node="b")], both), 10.0)
+    history.take(state_of([row("k", 25, node="a"), row("k", 1110, node="b")], both), 15.0)
+    assert history.fields(15.0, ("k", "server"))["rate"] == [None, 1.0, 1.0, 3.0]
 
 
 def test_the_memory_of_the_history_is_fixed() -> None:
@@ -335,18 +335,17 @@ def test_the_memory_of_the_history_is_fixed() -> None:
     try:
         for number in range(POINTS + 10):
             keys = [f"key-{number}-{other}" for other in range(5)]
-            history.take(
-                state_of([row("busy", number), *(row(key, 1) for key in keys)]), 5.0 * number, number
-            )
+            history.take(state_of([row("busy", number), *(row(key, 1) for key in keys)]), 5.0 * number)
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(history._series) == MAX_SERIES
     assert size < 3 * 2**20
-    busy = history.fields(("busy", "server"))
-    assert len(busy["unix_s"]) == POINTS and busy["unix_s"][-1] == POINTS + 9
+    now = 5.0 * (POINTS + 9)
+    busy = history.fields(now, ("busy", "server"))
+    assert busy["age_s"] == [5.0 * (POINTS - 1 - place) for place in range(POINTS)]
     assert busy["rate"] == [0.2] * POINTS  # it is called all the time, so no other key takes its place
-    assert set(history.fields(("key-1-1", "server"))["rate"]) == {None}
+    assert set(history.fields(now, ("key-1-1", "server"))["rate"]) == {None}
     assert not any(math.isnan(value) for value in busy["p99_ms"])
 
 

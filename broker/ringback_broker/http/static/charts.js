@@ -33,7 +33,8 @@ class Chart {
   }
 
   show(points) {
-    this.data = [points.unix_s, ...this.lines.map((line) => points[line.name])];
+    const now = Date.now() / 1000;
+    this.data = [points.age_s.map((age) => now - age), ...this.lines.map((line) => points[line.name])];
     if (this.plot) this.plot.setData(this.data);
     else this.#draw();
     this.#showValues(null);
