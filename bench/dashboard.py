@@ -10,7 +10,6 @@ one core. The calls are made by one more player, one at a time.
 
 from __future__ import annotations
 
-import argparse
 import json
 import threading
 import time
@@ -19,6 +18,7 @@ from statistics import median
 from urllib.request import urlopen
 
 from crowd import count_lost, idle, start_crowd
+from options import OneLineParser, seconds, whole_number
 from processes import allow_many_connections, line_of, memory_mib, start, start_endpoint
 
 from ringback_cli.load_processes import measure_calls
@@ -66,7 +66,7 @@ def measure(players: int, seconds: float, pages: int | None) -> None:
         crowd = start_crowd(stack, "ringback.aio", frontend, range(players))
         looking = Pages(url, pages or 0)
         looking.start()
-        time.sleep(5)
+        time.sleep(5)  # the first lists are there, and the joins are over: they are not what is measured
         share = idle(broker, seconds)
         caller = start_endpoint(stack, "ringback_aio", "players", frontend, calls=True)
         rounds = [measure_calls(caller, {"broker": broker}, in_flight=1, seconds=1.0) for _ in range(ROUNDS)]
@@ -83,9 +83,9 @@ def measure(players: int, seconds: float, pages: int | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--players", type=int, default=5000)
-    parser.add_argument("--seconds", type=float, default=20.0, help="seconds to watch the broker")
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--players", type=whole_number, default=5000)
+    parser.add_argument("--seconds", type=seconds, default=20.0, help="seconds to watch the broker")
     options = parser.parse_args()
     allow_many_connections()
     head = f"{'players':>8}{'':>14}{'core %':>9}{'MiB':>9}{'call p50':>10}{'p99 us':>10}"

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
         ("neighbours", ["--seconds", "inf"], "argument --seconds: 'inf' is no number of seconds above 0"),
         ("realm_crowd", ["--nodes", "0"], "argument --nodes: '0' is no whole number above 0"),
         ("realm_model", ["--players", ""], "argument --players: '' is no whole number above 0"),
+        ("dashboard", ["--seconds", "-1"], "argument --seconds: '-1' is no number of seconds above 0"),
         ("report", ["--x"], "unrecognized arguments: --x"),
         ("soak", ["--minutes", "x"], "argument --minutes: invalid float value: 'x'"),
         ("service_levels", ["--scenarios", "x"], "argument --scenarios: 'x' is none of open-loop-down, "),
