@@ -46,7 +46,6 @@ _FILES = {
 }
 """The settings that name a file which must be there, and what to do if it is not."""
 
-VERDICT_COLOURS = {"ok": "green", "warning": "yellow", "missing": "magenta", "failed": "red"}
 _COLUMNS = (
     Column("what", "what", Kind.WORD),
     Column(

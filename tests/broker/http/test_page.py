@@ -604,7 +604,10 @@ def test_a_realm(page: Browser) -> None:
         go(page, "player/2")
         page.until(lambda: page.text("#player-figures").split()[:2] == ["node", "b"], "its node is shown")
         go(page, "players?sort=node")
-        listed = lambda: [row[:2] for row in page.rows("players")]  # noqa: E731
+
+        def listed() -> list[list[str]]:
+            return [row[:2] for row in page.rows("players")]
+
         page.until(lambda: listed() == [["1", "a"], ["2", "b"]], "players")
         realm.stop("b")
         page.until(lambda: listed() == [["1", "a"]], "the player of a is there")
