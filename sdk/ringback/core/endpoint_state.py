@@ -65,6 +65,10 @@ class EndpointState:
         self._named_sources = named_sources
         self.contain = contain
 
+    def header_of(self, kind: FrameType | None) -> bytes:
+        """Return the header of calls of a kind that leave now. A call to this endpoint itself has none."""
+        return b"" if kind is None else self.headers[kind]
+
     def peer(self, encoded_id: bytes, header: bytes) -> Peer:
         """Return the peer of a route. A new one is put into the table.
 

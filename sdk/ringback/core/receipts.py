@@ -67,7 +67,7 @@ class Receipts:
         """Send the receipts for a peer, if they can leave. Otherwise its side forgets a little later."""
         call_ids = self._later.pop((kind, encoded_id), None)
         if call_ids and self._problem(kind) is None:
-            peer = self._state.peer(encoded_id, b"" if kind is None else self._state.headers[kind])
+            peer = self._state.peer(encoded_id, self._state.header_of(kind))
             for call_id in call_ids:
                 self._outbox.add(peer, self._encoder.cancel(call_id))
 

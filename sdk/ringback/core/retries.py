@@ -102,7 +102,10 @@ class _Retried:
         sent: how many tries there were.
         failed: how many tries failed, or could not be made.
         error: the error that says most about whether the handler ran, of all tries so far.
-        header: the header of the first try that may still be under way; b"" for the broker.
+        header: that of the calls when the first try was made that may still be under way. An operator has
+            another one on each link: to the broker, it is then somebody else. A try on an earlier link may
+            wait in a node that is stopped, and arrive last. So the handler's side must go on remembering a
+            call with tries on several links.
     """
 
     __slots__ = (
@@ -234,7 +237,7 @@ class Retries:
         retried.tried_at = now
         again = retried.may_have_run
         if not again:
-            retried.header = self._header(encoded)
+            retried.header = self._state.header_of(encoded.kind)
         current = _Try(tries.next_id(), retried, now, self._ended)
         envelope = self._envelope(retried, current, now)
         if len(envelope) > self._limits.max_call_bytes:
@@ -266,14 +269,6 @@ class Retries:
         payload = pack_repeat(key, token, age_ms, encoded.payload)
         return build_call(current.id, REPEAT_KEY, payload, budget, encoded.context)
 
-    def _header(self, encoded: EncodedCall) -> bytes:
-        """Return the header of a try that leaves now. An operator has another one on each link.
-
-        To the broker, it is then somebody else. A try on its earlier link may wait in a node that is stopped,
-        and arrive last. So the handler's side must go on remembering a call with tries on several links.
-        """
-        return b"" if encoded.kind is None else self._state.headers[encoded.kind]
-
     # -- its end
 
     def _ended(self, current: _Try, results: tuple[Any, ...], error: CallbackError | None) -> None:
@@ -284,7 +279,8 @@ class Retries:
         if current.route is not None:
             retried.call.route = current.route
         encoded = retried.encoded
-        if (error is None or error.executed == "yes") and retried.header == self._header(encoded):
+        only_link = retried.header == self._state.header_of(encoded.kind)
+        if only_link and (error is None or error.executed == "yes"):
             self._receipts.add(encoded.kind, encoded.encoded_id, current.id)
         if error is None:
             self._settle(retried, results, None)

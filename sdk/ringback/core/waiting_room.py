@@ -81,7 +81,7 @@ class WaitingRoom:
                 all its calls exist, and share one payload.
         """
         problem = self._problem(kind)
-        route = encoded_id + (self._state.headers[kind] if kind else b"")
+        route = encoded_id + self._state.header_of(kind)
         if problem is not None:
             self._calls_out.fail_unsent(call, problem)
         elif not self._queues and self._has_room(route):
