@@ -24,11 +24,10 @@ from ringback_cli.options import (
     parse_addresses,
     seconds,
 )
-from ringback_cli.output import print_progress
 from ringback_cli.signatures import expand_first_parameter, option
 
 if TYPE_CHECKING:
-    from ringback import Call, CallGroup, Operator, Player, PlayerID
+    from ringback import Operator, Player, PlayerID
 
 Own = ParamSpec("Own")
 Endpoint = TypeVar("Endpoint", "Operator", "Player")
@@ -228,38 +227,3 @@ def _timeout_option(default_s: float, endless: str) -> Any:
             help=f"{text} [default: {default}]",
         ),
     ]
-
-
-def result_of(call: Call, *, shows_progress: bool = False) -> Any:
-    """Wait for a call. Return None for no result, the value of one, a tuple of several.
-
-    Ctrl-C cancels the call.
-
-    Args:
-        shows_progress: print what the handler reports of its progress. The call must have asked for it.
-
-    Raises:
-        CallbackError: the call failed.
-    """
-    try:
-        if shows_progress:
-            for value in call.progress():
-                print_progress(value)
-        return call.result()
-    except KeyboardInterrupt:
-        call.cancel()  # tells the handler's endpoint
-        raise
-
-
-def calls_of(group: CallGroup, ended: Callable[[], None]) -> dict[PlayerID, Call]:
-    """Wait for the calls of a group, and return them by player. Call `ended` after each.
-
-    Ctrl-C cancels the calls.
-    """
-    try:
-        for _ in group:
-            ended()
-        return group.all()
-    except KeyboardInterrupt:
-        group.cancel()
-        raise

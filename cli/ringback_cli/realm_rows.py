@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ringback_cli.connection import Connection, result_of
+from ringback_cli.connection import Connection
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.output import hint
 
@@ -74,11 +74,9 @@ def find(
     if node is not None:
         following: int | None = 0
         while following is not None and (most is None or len(rows) < most):
-            page, following = result_of(
-                operator.query(
-                    subject, after=following, node=node, player_id=player_id, timeout=connection.left_s()
-                )
-            )
+            page, following = operator.query(
+                subject, after=following, node=node, player_id=player_id, timeout=connection.left_s()
+            ).result()
             rows += filter(wants, ([node, *row] for row in page))
         return Found(rows[:most], True)
     in_realm = operator.node is not None
@@ -109,7 +107,7 @@ def _pages(
     after: dict[str, int] | None = None
     while after != {}:
         call = operator.query_realm(subject, after=after, player_id=player_id, timeout=connection.left_s())
-        page, after, missing = result_of(call)
+        page, after, missing = call.result()
         yield page, missing
         after = after or {}
 
@@ -149,7 +147,7 @@ class Follower:
         self._seen: dict[str, int] = {}
         self._missing: dict[str, str] = {}
         if node is not None:  # fail if it is not there
-            result_of(operator.query(subject, node=node, timeout=connection.left_s()))
+            operator.query(subject, node=node, timeout=connection.left_s()).result()
 
     def new_rows(self) -> list[list[Any]]:
         """Return the rows since the last time, the oldest first. Each begins with the name of its node."""
@@ -160,7 +158,7 @@ class Follower:
         while after:
             left_s = self._connection.left_s()
             call = self._operator.query_realm(self._subject, after=after, timeout=left_s)
-            page, following, without = result_of(call)
+            page, following, without = call.result()
             missing |= without
             for node, number, *_ in page:
                 self._seen[node or ""] = number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ringback_cli.connection import Connection, result_of
+from ringback_cli.connection import Connection
 from ringback_cli.realm_rows import Found
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def each_row(operator: Operator, subject: str, connection: Connection, after: in
     """
     following: int | None = after
     while following is not None:
-        page, following = result_of(operator.query(subject, after=following, timeout=connection.left_s()))
+        page, following = operator.query(subject, after=following, timeout=connection.left_s()).result()
         yield from page
 
 

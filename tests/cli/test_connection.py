@@ -1,14 +1,10 @@
-"""The time limit of a command, and how Ctrl-C cancels its calls."""
+"""The time limit of a command."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import pytest
-
-from ringback import Call
-from ringback_cli.connection import TimeLimit, calls_of, result_of
+from ringback_cli.connection import TimeLimit
 
 
 def test_a_time_limit() -> None:
@@ -20,25 +16,3 @@ def test_a_time_limit() -> None:
     over = TimeLimit(1e-9, 15.0)
     assert over.left_s() == 0.0
     assert over.connecting_s() > 0
-
-
-def test_ctrl_c_cancels() -> None:
-    class Waiting:
-        cancelled = False
-
-        def cancel(self) -> None:
-            self.cancelled = True
-
-        def result(self) -> Call:
-            raise KeyboardInterrupt
-
-        __iter__ = result
-
-    def wait_for_all(group: Any) -> None:
-        calls_of(group, lambda: None)
-
-    for wait in (result_of, wait_for_all):
-        call: Any = Waiting()
-        with pytest.raises(KeyboardInterrupt):
-            wait(call)
-        assert call.cancelled

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.findings import Finding, Verdict, missing_file
 from ringback_cli.nats_findings import nats_findings
@@ -265,7 +265,7 @@ def _broker(address: str, connection: Connection) -> Finding:
     try:
         with connection.operator() as operator:
             begun_at = time.perf_counter()
-            result_of(operator.ping(timeout=connection.left_s()))
+            operator.ping(timeout=connection.left_s()).result()
             took_ms = 1000 * (time.perf_counter() - begun_at)
             players = len(all_rows(operator, "players", connection))
             link_address = operator.link_address or address

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import GraceOption, parse_addresses
 from ringback_cli.output import print_json
@@ -23,5 +23,5 @@ def drain(
         reason = f"only one broker drains at a time, so give one address, not {len(addresses)}"
         raise Failure(Exit.USAGE, f"--backend: {reason}")
     with connection.operator() as operator:
-        result_of(operator.drain(grace, timeout=connection.left_s()))
+        operator.drain(grace, timeout=connection.left_s()).result()
     print_json({"draining": connection.backend})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.output import print_json
 
 
@@ -15,5 +15,5 @@ def hand_over(connection: Connection) -> None:
     Example: ringback hand-over
     """
     with connection.operator() as operator:
-        result_of(operator.hand_over(timeout=connection.left_s()))
+        operator.hand_over(timeout=connection.left_s()).result()
         print_json({"handed_over": operator.address})

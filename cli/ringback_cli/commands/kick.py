@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ringback_cli.completion import player_ids
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import StringIDOption, check_node, parse_player_id
 from ringback_cli.output import print_json
@@ -42,5 +42,5 @@ def kick(
     """
     kicked, at = parse_player_id(player_id, string_id, "PLAYER_ID"), check_node(node)
     with connection.operator() as operator:
-        result_of(operator.kick(kicked, reason, node=at, timeout=connection.left_s()))
+        operator.kick(kicked, reason, node=at, timeout=connection.left_s()).result()
     print_json({"kicked": kicked})

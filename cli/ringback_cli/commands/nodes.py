@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ringback_cli.completion import node_names
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import GraceOption, JSONOption, check_node
 from ringback_cli.output import print_json
@@ -83,5 +83,5 @@ def drain(
     except Failure as failure:
         raise Failure(Exit.USAGE, failure.message.replace("--node", "NAME", 1)) from None
     with connection.operator() as operator:
-        result_of(operator.drain(grace, node=node, timeout=connection.left_s()))
+        operator.drain(grace, node=node, timeout=connection.left_s()).result()
     print_json({"draining": name})

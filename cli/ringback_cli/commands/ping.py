@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.options import JSONOption, whole_number
 from ringback_cli.output import print_json
 from ringback_cli.progress import progress
@@ -42,7 +42,7 @@ def ping(
     ):
         for _ in range(count):
             begun_at = time.perf_counter()
-            result_of(operator.ping(timeout=connection.left_s()))
+            operator.ping(timeout=connection.left_s()).result()
             round_trips_ms.append(round((time.perf_counter() - begun_at) * 1000, 3))
             step()
         broker = operator.address

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringback_cli.completion import any_keys, player_ids
-from ringback_cli.connection import Connection, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import (
@@ -143,7 +143,7 @@ def _watch(
     missing = {}
     for name, call in calls.items():
         try:
-            result_of(call)
+            call.result()
         except CallbackError as error:
             if isinstance(error, Forbidden) or len(calls) == 1 or connection.time_limit.has_ended(error):
                 raise

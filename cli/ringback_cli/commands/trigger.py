@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringback_cli.completion import client_keys, payloads, player_ids, server_keys
-from ringback_cli.connection import Connection, calls_of, connects, result_of
+from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import (
     JSONErrorsOption,
@@ -17,7 +17,7 @@ from ringback_cli.options import (
     check_key,
     parse_player_id,
 )
-from ringback_cli.output import outcome_of, print_json, show_help
+from ringback_cli.output import outcome_of, print_json, print_progress, show_help
 from ringback_cli.payloads import read_payload
 from ringback_cli.progress import progress as progress_bar
 from ringback_cli.rows import all_rows
@@ -118,13 +118,13 @@ def server(
             call = operator.trigger_callback(
                 key, caller, value, timeout=connection.left_s(), progress=progress, retry=retry
             )
-            result = result_of(call, shows_progress=progress)
+            result = _result(call, progress)
     else:
         with connection.player(caller) as player:
             call = player.trigger_server_callback(
                 key, value, timeout=connection.left_s(), progress=progress, retry=retry
             )
-            result = result_of(call, shows_progress=progress)
+            result = _result(call, progress)
     print_json(result)
 
 
@@ -156,7 +156,7 @@ def client(
         call = operator.trigger_client_callback(
             key, called, value, timeout=connection.left_s(), progress=progress, retry=retry
         )
-        result = result_of(call, shows_progress=progress)
+        result = _result(call, progress)
     print_json(result)
 
 
@@ -181,12 +181,21 @@ def all_players(
             key, value, players=called, timeout=connection.left_s(), retry=retry
         )
         with progress_bar("calls", len(called)) as step:
-            calls = calls_of(group, step)
-        outcomes = [_outcome(player_id, call) for player_id, call in calls.items()]
+            for _ in group:
+                step()
+        outcomes = [_outcome(player_id, call) for player_id, call in group.all().items()]
     print_json(outcomes)
     failed = sum("error" in outcome for outcome in outcomes)
     if failed:
         raise Failure(Exit.SOME_FAILED, f"{failed} of {len(outcomes)} calls failed")
+
+
+def _result(call: Call, shows_progress: bool) -> Any:
+    """Wait for a call. Return None for no result, the value of one, a tuple of several."""
+    if shows_progress:
+        for value in call.progress():
+            print_progress(value)
+    return call.result()
 
 
 def _outcome(player_id: PlayerID, call: Call) -> dict[str, Any]:

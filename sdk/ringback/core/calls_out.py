@@ -13,7 +13,7 @@ from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import Shell
-from ringback.errors import CallbackError, CallTimeout, Cancelled, Overloaded
+from ringback.errors import CallbackError, CallTimeout, Cancelled, ConnectionLost, Overloaded
 from ringback.protocol.envelopes import Encoder
 
 
@@ -96,6 +96,20 @@ class CallsOut:
         self.finish(peer, call.id, (), error)
         if peer.route and not unsent:  # a question to the broker can only be forgotten
             self._outbox.add(peer, self._encoder.cancel(call.id))
+
+    def cancel_all(self, why: str) -> None:
+        """Tell the handlers' sides that this endpoint closes. The calls that have left end with their peers.
+
+        A call that has not left ends here: it never leaves.
+        """
+        for peer in self._state.peers.values():
+            if peer.local or not peer.route:  # a question to the broker can only be forgotten
+                continue
+            unsent = self._outbox.withdraw_calls(peer, set(peer.calls)) if peer.outgoing else ()
+            for call_id in unsent:
+                self.finish(peer, call_id, (), ConnectionLost(why, executed="no"))
+            for call_id in peer.calls:
+                self._outbox.add(peer, self._encoder.cancel(call_id))
 
     def time_out(self, peer: Peer, call_ids: list[int]) -> None:
         """End calls whose time is over.

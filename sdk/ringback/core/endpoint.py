@@ -226,10 +226,11 @@ class Endpoint:
         self.tick(now)
 
     def close(self) -> None:
-        """Say BYE and end everything that is in flight."""
+        """Cancel the calls of this endpoint, say BYE, and end everything that is in flight."""
         if self._link_state.up:
             retiring = self._link_state.state is SessionState.RETIRING
             try:
+                self._calls_out.cancel_all("the endpoint was closed")
                 self._reporter.report(self._state.now)
                 self._outbox.flush()
                 if not retiring:  # it has not finished: without BYE, the broker tells those who wait

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.corefakes import DATA_0, Desk, connected, data, rows_of
+from support.corefakes import DATA_0, Desk, connected, data, envelopes_of, rows_of
 
 from ringback.core.pending_call import PendingCall
 from ringback.errors import CallbackError, CallTimeout, Code, HandlerError
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
+from ringback.protocol.control import encode
 from ringback.protocol.envelopes import CALL, CANCEL, Encoder, join
 from ringback.protocol.frames import FrameType, Role, header
 from ringback.protocol.limits import Limits
@@ -196,6 +197,26 @@ def test_a_cancel_after_the_end_says_nothing(player: Desk) -> None:
     unsent = Desk(Role.PLAYER).call()
     player.core.cancel(unsent)
     assert unsent.outcome == (Code.CONNECTION_LOST, "no")
+
+
+def test_calls_are_cancelled_when_their_endpoint_closes(server: Desk) -> None:
+    """Also those with a token: no repeat of theirs will come, so their handlers need not go on."""
+    sent, other = server.call(7, flush=True), server.call(8, flush=True)
+    unsent = server.call(7)
+    server.shell.take_sent()
+    server.core.close()
+    *cancels, bye = server.shell.take_sent()
+    assert [(address, envelopes_of(frame)) for address, frame in cancels] == [
+        (encode_player_id(7), [[CANCEL, sent.id]]),
+        (encode_player_id(8), [[CANCEL, other.id]]),
+    ]
+    assert bye == (b"", encode(control.Bye()))
+    assert [call.outcome for call in (sent, other, unsent)] == [
+        (Code.CONNECTION_LOST, "maybe"),
+        (Code.CONNECTION_LOST, "maybe"),
+        (Code.CONNECTION_LOST, "no"),
+    ]
+    assert str(sent.error) == str(unsent.error) == "CONNECTION_LOST: the endpoint was closed"
 
 
 def test_two_threads_may_wake_the_same_waiters() -> None:

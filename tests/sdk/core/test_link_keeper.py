@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.corefakes import DATA_0, Desk, rows_of
+from support.corefakes import DATA_0, Desk, envelopes_of, rows_of
 
 from ringback.core.link_keeper import RESOLVED_WITHIN_S
 from ringback.core.link_state import FIRST_DELAY_S, LONGEST_DELAY_S, WELCOME_WITHIN_S
@@ -22,7 +22,7 @@ from ringback.errors import (
 )
 from ringback.protocol import control
 from ringback.protocol.control import encode
-from ringback.protocol.envelopes import Encoder, join
+from ringback.protocol.envelopes import RESULT, Encoder, join
 from ringback.protocol.frames import HEADER, FrameType, Role, header
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
@@ -576,12 +576,13 @@ def test_a_time_out_ends_a_drain() -> None:
 def test_close_says_bye_after_what_waits() -> None:
     player = connected(Role.PLAYER)
     call, local = player.call(), player.call("me", kind=None)
-    player.gets(DATA_0 + join([write.call(5, "k", None, None)]))
-    [running] = player.handle()
+    player.gets(DATA_0 + join([write.call(5, "k", None, None), write.call(6, "k", None, None)]))
+    running, over = player.handle()
+    over(2)
     player.core.close()
-    frames = [frame[1] for _, frame in player.shell.take_sent()]
-    assert frames == [FrameType.DATA, FrameType.BYE]
-    assert call.outcome == local.outcome == (Code.CONNECTION_LOST, "maybe")
+    (_, reply), (_, bye) = player.shell.take_sent()
+    assert envelopes_of(reply) == [[RESULT, 6, [2]]] and bye[1] == FrameType.BYE
+    assert (call.outcome, local.outcome) == ((Code.CONNECTION_LOST, "no"), (Code.CONNECTION_LOST, "maybe"))
     assert running.cancelled and player.handle() == []
     running(1)
     player.check_at_rest()
