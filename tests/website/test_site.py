@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
@@ -54,8 +56,21 @@ def no_network() -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as `make docs` does, without a network, and return its folder."""
-    target = tmp_path_factory.mktemp("website")
+    """Return the folder of the site. The first process of a test run that asks for it builds it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    target = shared / "website"
+    with (shared / "website.state").open("a+") as state:
+        flock(state, LOCK_EX)
+        state.seek(0)
+        if state.read() != "built":
+            build_as_make_does(target)
+            state.write("built")
+    return target / "site"
+
+
+def build_as_make_does(target: Path) -> None:
+    """Build the site without a network."""
     built = subprocess.run(
         [*no_network(), sys.executable, "-m", "ringback_website", "--into", str(target)],
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT / "website")},
@@ -64,8 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=BUILDS_WITHIN_S,
         check=False,
     )
-    assert (built.returncode, built.stderr) == (0, "")
-    return Path(built.stdout.strip())
+    assert (built.returncode, built.stdout, built.stderr) == (0, f"{target / 'site'}\n", "")
 
 
 @pytest.fixture(scope="module")
@@ -183,33 +197,37 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("page", "text", "problem"),
+    ("link", "problem"),
     [
-        ("guide.md", "[a](glossary.md#nothing)", "anchor does not exist"),
-        ("guide.md", "[a](nothing.md)", "docs/guide.md: the link to 'nothing.md' leads nowhere"),
-        ("orphan.md", "# Orphan", "orphan/index.html: it is not in the navigation"),
+        ("glossary.md#nothing", "anchor does not exist"),
+        ("nothing.md", "docs/guide.md: the link to 'nothing.md' leads nowhere"),
     ],
 )
-def test_a_problem_ends_the_build(copy: Path, tmp_path: Path, page: str, text: str, problem: str) -> None:
-    path = copy / "docs" / page
-    before = path.read_text() if path.exists() else None
-    path.write_text(f"{before or ''}\n\n{text}\n")
+def test_a_wrong_link_ends_the_build(copy: Path, tmp_path: Path, link: str, problem: str) -> None:
+    page = copy / "docs" / "guide.md"
+    before = page.read_text()
+    page.write_text(f"{before}\n[a]({link})\n")
     try:
         with pytest.raises(BuildFailed, match=re.escape(problem)):
             build(tmp_path, Repository(copy))
     finally:
-        path.unlink() if before is None else path.write_text(before)
+        page.write_text(before)
 
 
-def test_a_new_page_of_a_kind_needs_no_list(copy: Path, tmp_path: Path) -> None:
-    """A tutorial and a how-to page come into the navigation by their folders."""
-    for kind, name in (("tutorial", "index.md"), ("tutorial", "zz.md"), ("how-to", "zz.md")):
-        (copy / "docs" / kind).mkdir(exist_ok=True)
-        if not (copy / "docs" / kind / name).exists():
-            (copy / "docs" / kind / name).write_text("# A new page\n\n[guide](../guide.md#errors)\n")
-    built = build(tmp_path, Repository(copy))
-    listed = Page((built / "index.html").read_text()).navigation
-    assert {"tutorial/", "tutorial/zz/", "how-to/zz/"} <= {link.removeprefix("./") for link in listed}
+def test_a_new_page_comes_into_the_navigation_by_its_folder(copy: Path, tmp_path: Path) -> None:
+    """A tutorial and a how-to page do. Any other page must be listed, or the build fails."""
+    new = ("tutorial/zz.md", "how-to/zz.md", "orphan.md")
+    for name in new:
+        (copy / "docs" / name).write_text("# A new page\n")
+    try:
+        with pytest.raises(BuildFailed) as failed:
+            build(tmp_path, Repository(copy))
+    finally:
+        for name in new:
+            (copy / "docs" / name).unlink()
+    assert str(failed.value) == "orphan/index.html: it is not in the navigation: add it to docs/.nav.yml"
+    listed = Page((tmp_path / "site" / "index.html").read_text()).navigation
+    assert {"tutorial/zz/", "how-to/zz/"} <= {link.removeprefix("./") for link in listed}
 
 
 PAGE = '<nav class="md-nav--primary"><a href=".">home</a>{navigation}</nav><h1 id="top">a</h1>{body}'
