@@ -115,10 +115,10 @@ def test_it_knows_nothing_of_repeats(face: Face, here: HereBroker) -> None:
             with pytest.raises(Left):
                 await asyncio.to_thread(first.run_until, lambda: False, PATIENCE_S)
             await asyncio.to_thread(second.connect)
-            serves = asyncio.create_task(asyncio.to_thread(second.run_until, call.done, PATIENCE_S))
+            serves = asyncio.create_task(asyncio.to_thread(second.run_until, lambda: 2 in runs, PATIENCE_S))
             error = await stage.failure(call)
             assert (error.code, error.executed) == (Code.PLAYER_LEFT, "maybe")
-            await stage.result(server.trigger_client_callback("work", 7, 2))  # the player looks again
+            await stage.result(server.trigger_client_callback("work", 7, 2))
             await serves
             assert runs[0] == 1 and runs.count(1) == 1
             second.leave()
