@@ -81,15 +81,16 @@ class MinimalPlayer:
         while not check():
             now = time.monotonic()
             assert now < ends_at, f"not in time; these calls have ended: {self.outcomes}"
-            for call_id in [found for found, at in self._pending.items() if at <= now]:  # 5
-                self._end(call_id, TIMEOUT, "")
-                self._send(TO_SERVER + msgpack.packb([[CANCEL, call_id]]))
             due_at = min([now + self.lease_ms / 2000, self._sent_at + self.lease_ms / 2000, ends_at])
             due_at = min([due_at, *self._pending.values()])
             if self._socket.poll(max(0, int(1000 * (due_at - now)) + 1)):
                 self._receive(self._socket.recv_multipart()[-1])
             elif time.monotonic() - self._sent_at >= self.lease_ms / 2000:
                 self._send(bytes([1, PING, 0, 0, 0, 0, 0, 0]))  # 6
+            now = time.monotonic()
+            for call_id in [found for found, at in self._pending.items() if at <= now]:  # 5
+                self._end(call_id, TIMEOUT, "")
+                self._send(TO_SERVER + msgpack.packb([[CANCEL, call_id]]))
 
     def _send(self, frame: bytes) -> None:
         self._sent_at = time.monotonic()
