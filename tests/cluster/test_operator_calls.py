@@ -86,7 +86,9 @@ def test_a_player_that_leaves_ends_the_calls_to_it(shared: RealmOfProcesses) -> 
         "nobody has the player",
     )
     shared.player("c", "leaves")
-    assert outcome(lambda: operator.trigger_client_callback("node", "leaves")) == "c"
+    # The record may have named "b" for a moment after the player had left, so its operator's node may still
+    # take it to be there. Then the first call ends with PLAYER_LEFT once that node hears better.
+    until_works(lambda: operator.trigger_client_callback("node", "leaves"), "c")
 
 
 def test_calls_in_flight_have_one_outcome_while_a_player_goes_from_node_to_node(
