@@ -104,15 +104,23 @@ class Failure(Exception):
         message: one line for people.
         code: the word before the message; None: the name of the exit code.
         call: the error of the call that failed; None: it was no call that failed.
+        hint: what to do about it, in one line; "": the message says it, or nobody knows.
     """
 
     def __init__(
-        self, exit: Exit, message: str, *, code: str | None = None, call: CallbackError | None = None
+        self,
+        exit: Exit,
+        message: str,
+        *,
+        code: str | None = None,
+        call: CallbackError | None = None,
+        hint: str = "",
     ) -> None:
         self.exit = exit
         self.message = message
         self.code = exit.name if code is None else code
         self.call = call
+        self.hint = hint
         super().__init__(message)
 
 
@@ -184,9 +192,9 @@ def epilog() -> str:
     return "\n".join(
         [
             keep_lines,
-            "Errors go to standard error as `CODE: message`. Lines `data:` and `executed:`",
-            "follow if they say more than the code. With --json an error is one line of",
-            "JSON. Exit codes:",
+            "Errors go to standard error as `CODE: message`. Lines `data:`, `executed:` and",
+            "`hint:` follow if they say more. With --json an error is one line of JSON.",
+            "Exit codes:",
             *lines,
             "",
             keep_lines,

@@ -109,22 +109,28 @@ def complain_of(failure: Failure, *, as_json: bool, of_callback: bool = True) ->
     """Print why a command failed on standard error, with all that the error of a call says.
 
     Args:
-        as_json: print one line of JSON. Otherwise print `CODE: message`, and then the lines `data:` and
-            `executed:`, each only if it says something that the code does not.
+        as_json: print one line of JSON. Otherwise print `CODE: message`, and then the lines `data:`,
+            `executed:` and `hint:`, each only if it says something that the code does not.
         of_callback: the command calls a callback. Another has no handler that may have run.
     """
     error = failure.call
     if as_json:
         fields = {"code": failure.code, "message": failure.message}
-        _complain(to_json({"error": fields if error is None else outcome_of(error)}))
+        said = fields if error is None else outcome_of(error)
+        _complain(to_json({"error": {**said, "hint": failure.hint} if failure.hint else said}))
         return
     complain(failure.code, failure.message)
-    if error is None:
-        return
-    if error.data is not None:
+    if error is not None and error.data is not None:
         _complain(f"data: {to_json(error.data)}")
-    if of_callback and (error.executed == "maybe" or error.executed != error.default_executed):
+    if error is not None and of_callback and _says_more(error):
         _complain(f"executed: {error.executed}")
+    if failure.hint:
+        say(f"hint: {failure.hint}")
+
+
+def _says_more(error: CallbackError) -> bool:
+    """Return whether `executed` says something that the code of an error does not."""
+    return error.executed == "maybe" or error.executed != error.default_executed
 
 
 def outcome_of(error: CallbackError) -> dict[str, Any]:

@@ -135,7 +135,10 @@ def test_each_command_on_a_bare_system(here: HereBroker, tmp_path: Path) -> None
             Exit.UNKNOWN_NODE,
             "UNKNOWN_NODE: there is no node 'nowhere': this broker is alone\n",
         ],
-        "kick": [Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n"],
+        "kick": [
+            Exit.UNKNOWN_PLAYER,
+            "UNKNOWN_PLAYER: no such player is connected\nhint: `ringback players` prints who is connected\n",
+        ],
         "hand-over": [
             Exit.NO_SERVER,
             "NO_SERVER: no server stands by, or the one that acts is too old to hand over; "

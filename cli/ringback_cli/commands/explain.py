@@ -11,6 +11,7 @@ import typer
 from ringback_cli.completion import players_or_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit
+from ringback_cli.hints import connected_instead
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import (
     JSONOption,
@@ -104,12 +105,8 @@ def _explain_player(
     if row is not None:
         return True, _describe_player(row) + events
     reasons = [f"player {player_id!r} is not connected: calls to it fail at once with UNKNOWN_PLAYER"]
-    other: PlayerID = str(player_id)
-    if isinstance(player_id, str) and player_id.isdecimal():
-        other = int(player_id)
-    others = find(operator, "players", connection, node, player_id=other).plain_rows()
-    if any((type(row[0]), row[0]) == (type(other), other) for row in others):
-        reasons.append(f"player {other!r} is connected: an int and a str are two IDs")
+    other = connected_instead(operator, connection, player_id, node)
+    reasons += [other] if other else []
     reasons += [f"it may be at node {name!r}: {why}" for name, why in sorted(players.missing.items())]
     nobody = "no node remembers an event of this player"
     if not players.in_realm:

@@ -8,6 +8,7 @@ import typer
 
 from ringback_cli.completion import player_ids
 from ringback_cli.connection import Connection, connects
+from ringback_cli.hints import gives_hints
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import StringIDOption, check_node, parse_player_id
 from ringback_cli.output import print_json
@@ -41,6 +42,6 @@ def kick(
     Example: ringback kick 7 --reason "cheats"
     """
     kicked, at = parse_player_id(player_id, string_id, "PLAYER_ID"), check_node(node)
-    with connection.operator() as operator:
+    with connection.operator() as operator, gives_hints(connection, operator, player_id=kicked):
         operator.kick(kicked, reason, node=at, timeout=connection.left_s()).result()
     print_json({"kicked": kicked})

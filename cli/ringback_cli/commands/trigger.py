@@ -9,6 +9,7 @@ import typer
 from ringback_cli.completion import client_keys, payloads, player_ids, server_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
+from ringback_cli.hints import gives_hints, hint_for
 from ringback_cli.options import (
     JSONErrorsOption,
     ProgressOption,
@@ -114,13 +115,13 @@ def server(
         raise Failure(Exit.USAGE, f"--{unused} is not used {without} --as-player")
     value = read_payload(payload)
     if as_player is None:
-        with connection.operator() as operator:
+        with connection.operator() as operator, gives_hints(connection, operator, key):
             call = operator.trigger_callback(
                 key, caller, value, timeout=connection.left_s(), progress=progress, retry=retry
             )
             result = _result(call, progress)
     else:
-        with connection.player(caller) as player:
+        with connection.player(caller) as player, gives_hints(connection, None, key):
             call = player.trigger_server_callback(
                 key, value, timeout=connection.left_s(), progress=progress, retry=retry
             )
@@ -152,7 +153,7 @@ def client(
     check_key(key)
     called = parse_player_id(player_id, string_id, "PLAYER_ID")
     value = read_payload(payload)
-    with connection.operator() as operator:
+    with connection.operator() as operator, gives_hints(connection, operator, key, called):
         call = operator.trigger_client_callback(
             key, called, value, timeout=connection.left_s(), progress=progress, retry=retry
         )
@@ -173,6 +174,8 @@ def all_players(
 
     Example: ringback trigger all hud:message '"hello"'
     """
+    from ringback import Code
+
     check_key(key)
     value = read_payload(payload)
     with connection.operator() as operator:
@@ -183,11 +186,15 @@ def all_players(
         with progress_bar("calls", len(called)) as step:
             for _ in group:
                 step()
-        outcomes = [_outcome(player_id, call) for player_id, call in group.all().items()]
-    print_json(outcomes)
-    failed = sum("error" in outcome for outcome in outcomes)
-    if failed:
-        raise Failure(Exit.SOME_FAILED, f"{failed} of {len(outcomes)} calls failed")
+        calls = group.all()
+        print_json([_outcome(player_id, call) for player_id, call in calls.items()])
+        errors = [call.error for call in calls.values() if call.error is not None]
+        if not errors:
+            return
+        failure = Failure(Exit.SOME_FAILED, f"{len(errors)} of {len(calls)} calls failed")
+        if len(errors) == len(calls) and all(error.code is Code.UNKNOWN_CALLBACK for error in errors):
+            failure.hint = hint_for(errors[0], connection, operator, key, called[0])
+        raise failure
 
 
 def _result(call: Call, shows_progress: bool) -> Any:

@@ -30,7 +30,13 @@ def test_explain_a_player(command: Any) -> None:
             code, output, _ = command(*arguments, environment=where).end()
             found = json.loads(output)
             assert code == Exit.UNKNOWN_PLAYER and (found["player"], found["works"]) == ("7", False)
-            assert "player 7 is connected: an int and a str are two IDs" in found["because"]
+            other = "player 7 is connected: an int and a str are two IDs; 7 without --string-id is the int"
+            assert other in found["because"]
+            for text in ("0", "9" * 64):  # no int that an ID may be looks like that
+                arguments = ("explain", "player", text, "--string-id")
+                code, output, errors = command(*arguments, environment=where).end()
+                assert (code, errors) == (Exit.UNKNOWN_PLAYER, "")
+                assert output.startswith(f"player '{text}' is not connected")
         code, output, _ = command("explain", "player", "7", environment=where).end()
         assert code == Exit.UNKNOWN_PLAYER
         assert output.splitlines()[0].startswith("player 7 is not connected")

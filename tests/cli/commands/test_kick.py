@@ -15,6 +15,8 @@ from ringback import Forbidden, Operator, Player, PlayerLeft, Server, UnknownPla
 from ringback.credentials import write_key_pair
 from ringback_cli.exits import Exit
 
+PLAYERS_HINT = "hint: `ringback players` prints who is connected\n"
+
 
 def test_a_player_is_kicked(command: Any) -> None:
     with BrokerProcess() as broker, Server(broker.backend) as server:
@@ -44,7 +46,10 @@ def test_a_player_is_kicked(command: Any) -> None:
             released.set()
             broker.process.wait_for(r"ordered: kick player 7 \(it cheats\), by operator \d+ at 127\.0\.0\.1")
             code, _, errors = command("kick", "7", environment=where).end()
-            assert (code, errors) == (Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: no such player is connected\n")
+            assert (code, errors) == (
+                Exit.UNKNOWN_PLAYER,
+                "UNKNOWN_PLAYER: no such player is connected\n" + PLAYERS_HINT,
+            )
         with Player(broker.players, "7"):
             assert command("kick", "7", "--string-id", environment=where).end()[0] == Exit.OK
         with Player(broker.players, 7), Operator(broker.backend) as operator:  # a new program may join

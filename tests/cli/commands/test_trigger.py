@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.harness import PATIENCE_S
 
-from ringback import CallbackError, Player, Server
+from ringback import CallbackError, Operator, Player, Server, UnknownCallback, UnknownPlayer
+from ringback_cli.connection import Connection, TimeLimit
 from ringback_cli.exits import Exit
+from ringback_cli.hints import hint_for
 
 
 def test_results(shop: Any, tmp_path: Path) -> None:
@@ -90,8 +93,6 @@ def test_errors_have_codes_of_their_own(shop: Any) -> None:
     too_deep, too_large = "[" * 65 + "]" * 65, json.dumps("x" * 100_000)
     cases: list[tuple[list[str], Exit, str]] = [
         (["server", "nothing"], Exit.UNKNOWN_CALLBACK, "UNKNOWN_CALLBACK: "),
-        (["client", "where", "8"], Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: "),
-        (["client", "where", "007"], Exit.UNKNOWN_PLAYER, "UNKNOWN_PLAYER: "),
         (["server", "echo", too_deep], Exit.INVALID_PAYLOAD, "INVALID_PAYLOAD: "),
         (["server", "echo", "1180591620717411303424"], Exit.INVALID_PAYLOAD, "INVALID_PAYLOAD: "),
         (["server", "fail"], Exit.HANDLER_ERROR, "HANDLER_ERROR: "),
@@ -103,7 +104,8 @@ def test_errors_have_codes_of_their_own(shop: Any) -> None:
     commands = [shop.start("trigger", *arguments) for arguments, _, _ in cases]
     more = {
         Exit.APPLICATION_ERROR: ['data: {"left": 0, "name": "\\u001b]0;x\\u0007\\u202e\\u009b"}'],
-        Exit.TIMEOUT: ["executed: maybe"],
+        Exit.TIMEOUT: ["executed: maybe", "hint: --timeout SECONDS allows more time"],
+        Exit.UNKNOWN_CALLBACK: ["hint: `ringback callbacks` prints what is registered"],
     }
     for command, (arguments, expected, start) in zip(commands, cases, strict=True):
         code, output, errors = command.end()
@@ -116,6 +118,75 @@ def test_errors_have_codes_of_their_own(shop: Any) -> None:
     large = "[" + ",".join([too_large] * 11) + "]"
     code, output, errors = shop.run("trigger", "server", "echo", "-", stdin=large.encode())
     assert (code, output, errors.count("\n")) == (Exit.TOO_LARGE, "", 1)
+
+
+ID_OF_ANOTHER_TYPE = "is connected: an int and a str are two IDs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "hint"),
+    [
+        (["server", "ecko"], Exit.UNKNOWN_CALLBACK, "did you mean 'echo'?"),
+        (["client", "wear", "7"], Exit.UNKNOWN_CALLBACK, "did you mean 'where'?"),
+        (["all", "wheree"], Exit.SOME_FAILED, "did you mean 'where'?"),
+        (
+            ["server", "where"],
+            Exit.UNKNOWN_CALLBACK,
+            "players have registered 'where': use `ringback trigger client`",
+        ),
+        (
+            ["client", "echo", "7"],
+            Exit.UNKNOWN_CALLBACK,
+            "the server has registered 'echo': use `ringback trigger server`",
+        ),
+        (
+            ["client", "where", "other"],
+            Exit.UNKNOWN_CALLBACK,
+            "other players have registered 'where', player 'other' has not",
+        ),
+        (
+            ["server", "ecko", "--as-player", "9"],  # a player cannot ask the broker
+            Exit.UNKNOWN_CALLBACK,
+            "`ringback callbacks` prints what is registered",
+        ),
+        (["client", "where", "8"], Exit.UNKNOWN_PLAYER, "`ringback players` prints who is connected"),
+        (
+            ["client", "where", "007"],
+            Exit.UNKNOWN_PLAYER,
+            f"player 7 {ID_OF_ANOTHER_TYPE}; 7 without --string-id is the int",
+        ),
+    ],
+)
+def test_a_hint_says_what_to_do(shop: Any, arguments: list[str], code: Exit, hint: str) -> None:
+    ended, _, errors = shop.run("trigger", *arguments)
+    assert (ended, errors.splitlines()[1:]) == (code, [f"hint: {hint}"])
+    ended, _, errors = shop.run("trigger", *arguments, "--json")
+    assert (ended, json.loads(errors)["error"]["hint"]) == (code, hint)
+
+
+def test_a_hint_names_the_player_with_a_str(shop_of_own: Any) -> None:
+    shop, _, _ = shop_of_own
+    with Player(shop.broker.players, "12"):
+        for arguments in (["trigger", "client", "where", "12"], ["kick", "12"]):
+            code, _, errors = shop.run(*arguments)
+            assert code == Exit.UNKNOWN_PLAYER
+            assert errors.endswith(f"\nhint: player '12' {ID_OF_ANOTHER_TYPE}; --string-id names the str\n")
+    code, _, errors = shop.run("kick", "12")
+    assert code == Exit.UNKNOWN_PLAYER and errors.endswith(
+        "\nhint: `ringback players` prints who is connected\n"
+    )
+
+
+@pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
+def test_there_is_no_hint_if_the_broker_does_not_answer(broker: Any, fate: signal.Signals) -> None:
+    connection = Connection(TimeLimit(None, PATIENCE_S), broker.backend)
+    with Operator(broker.backend) as operator:
+        errors = (UnknownCallback("none"), UnknownPlayer("none"))
+        for error in errors:
+            assert hint_for(error, connection, operator, "k", 7)
+        broker.process.popen.send_signal(fate)
+        for error in errors:
+            assert hint_for(error, connection, operator, "k", 7) == ""
 
 
 def test_errors_are_whole_in_json(shop: Any) -> None:
@@ -176,14 +247,21 @@ def test_ctrl_c_cancels_the_call(shop_of_own: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "target", "expected"),
+    ("lost", "target", "expected", "hint"),
     [
-        ("server", ["server", "never"], Exit.SERVER_LOST),
-        ("player", ["client", "never", "7"], Exit.PLAYER_LEFT),
-        ("broker", ["server", "never"], Exit.CONNECTION_LOST),
+        ("server", ["server", "never"], Exit.SERVER_LOST, "`ringback events` says why it left"),
+        ("player", ["client", "never", "7"], Exit.PLAYER_LEFT, "`ringback events` says why it left"),
+        (
+            "broker",
+            ["server", "never"],
+            Exit.CONNECTION_LOST,
+            "`ringback ping` says whether a broker answers",
+        ),
     ],
 )
-def test_a_loss_during_a_call(shop_of_own: Any, lost: str, target: list[str], expected: Exit) -> None:
+def test_a_loss_during_a_call(
+    shop_of_own: Any, lost: str, target: list[str], expected: Exit, hint: str
+) -> None:
     shop, server, player = shop_of_own
     command = shop.start("trigger", *target, "--timeout", "30")
     assert shop.arrived.wait(30)
@@ -198,7 +276,7 @@ def test_a_loss_during_a_call(shop_of_own: Any, lost: str, target: list[str], ex
     assert (code, output) == (expected, "")
     first, *others = errors.splitlines()
     assert first.startswith(f"{expected.name}: ")
-    assert others == ["executed: maybe"]
+    assert others == ["executed: maybe", f"hint: {hint}"]
 
 
 def test_without_a_server_and_without_players(broker: Any, command: Any) -> None:
@@ -207,8 +285,11 @@ def test_without_a_server_and_without_players(broker: Any, command: Any) -> None
     player = command("trigger", "server", "k", "--as-player", "x", environment=environment)
     for process in (operator, player):
         code, output, errors = process.end()
-        assert (code, output, errors.count("\n")) == (Exit.NO_SERVER, "", 1)
-        assert errors.startswith("NO_SERVER: ")
+        assert (code, output) == (Exit.NO_SERVER, "")
+        assert errors.splitlines() == [
+            "NO_SERVER: no server is connected",
+            "hint: start the server; `ringback events` says when one joined or left",
+        ]
     everybody = command("trigger", "all", "k", environment=environment)  # the player "x" has left
     assert everybody.end()[:2] == (0, "[]\n")
 
