@@ -3,7 +3,7 @@
     python tests/interop/walk.py        print the walk anew, with what a broker sends now
 
 A message is a line `SENDER > RECEIVER: what it is`, and then its parts in hex, a line each. `(empty)` is an
-empty part.
+empty part. The one thing that differs from broker to broker is the number in a WELCOME: the page has 0 there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from support.faces import HereBroker
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 WITHIN_MS = 30_000
+
+BROKER_ID = re.compile(b"(?<=\xa9broker_id\xcf).{8}", re.S)
+"""The number of the broker in a WELCOME. msgpack takes 8 bytes for almost every number of 64 bits."""
 
 
 class Message(NamedTuple):
@@ -47,6 +50,11 @@ def messages() -> list[Message]:
         elif line:
             found[-1].lines.append(line.strip())
     return found
+
+
+def as_on_page(part: bytes) -> str:
+    """Return a part that came in hex, with 0 for the number of the broker."""
+    return BROKER_ID.sub(bytes(8), part).hex(" ")
 
 
 def play(take: Callable[[Message, list[bytes]], None]) -> None:
@@ -78,7 +86,7 @@ def main() -> None:
         parts = message.parts if message.sender in ("server", "player") else came.pop(0)
         print(f"\n{message.sender} > {message.receiver}: {message.title}")
         for part in parts:
-            print("  " + (part.hex(" ") if part else "(empty)"))
+            print("  " + (as_on_page(part) if part else "(empty)"))
 
 
 if __name__ == "__main__":

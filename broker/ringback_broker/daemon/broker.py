@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -87,6 +88,7 @@ class Broker:
                 access=None if access_file is None else access_file.list,
                 unix_time=time.time,
                 cluster=cluster,
+                broker_id=secrets.randbits(64),
             )
             if self._nats is not None and self.switchboard.realm is not None:
                 self._nats.attach(self.switchboard.realm, self.switchboard.realm)

@@ -54,6 +54,7 @@ class Sessions:
 
     Args:
         software: the name and version of the broker, for WELCOME.
+        broker_id: a random number that names this life of the broker, for WELCOME; None: it says none.
         nonce: returns 16 bytes that nobody can guess, for tickets.
 
     Attributes:
@@ -65,6 +66,7 @@ class Sessions:
         self,
         settings: BrokerSettings,
         software: str,
+        broker_id: int | None,
         nonce: Callable[[], bytes],
         wire: Wire,
         state: State,
@@ -73,6 +75,7 @@ class Sessions:
     ) -> None:
         self._lease_ms = int(settings.lease * 1000)
         self._software = software
+        self._broker_id = broker_id
         self._nonce = nonce
         self._wire = wire
         self._roster = state.roster
@@ -127,6 +130,7 @@ class Sessions:
             standby=session.duty is Duty.STANDBY or None,
             retiring=session.duty is Duty.RETIRING or None,
             node=self._node_name() if session.link else None,
+            broker_id=self._broker_id,
         )
         self._sending.notify(session, encode(welcome))
 

@@ -54,6 +54,8 @@ class Switchboard:
         access: the access list; None: anybody may join as anybody.
         unix_time: returns the wall clock's time, in seconds, for tokens and events.
         cluster: the realm that the broker joins; None: it is alone.
+        broker_id: a random number of 64 bits that names this life of the broker, for peers; None: they are
+            told none.
 
     Attributes:
         realm: the broker as a node of its realm; None: it is alone.
@@ -78,6 +80,7 @@ class Switchboard:
         access: AccessList | None = None,
         unix_time: Callable[[], float] = lambda: 0.0,
         cluster: Cluster | None = None,
+        broker_id: int | None = None,
     ) -> None:
         roster, by_ip = Roster(settings.crowd_heartbeat), ConnectionsByIP(settings)
         self.state = state = State(
@@ -106,7 +109,9 @@ class Switchboard:
             unix_time=unix_time,
             nodes=self._node_rows.rows,
         )
-        self._sessions = Sessions(settings, software, nonce, wire, state, self.sending, self._operations)
+        self._sessions = Sessions(
+            settings, software, broker_id, nonce, wire, state, self.sending, self._operations
+        )
         self._control_frames = ControlFrames(state, self.sending, self._sessions, self._operations)
         self._routing = Routing(
             wire, state, self.sending, self._sessions, self._control_frames, self._operations

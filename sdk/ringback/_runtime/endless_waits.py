@@ -68,7 +68,7 @@ def _handles(call: PendingCall, caller: ShellBase, shell: ShellBase) -> bool:
     """Return whether an endpoint has to handle a call."""
     route, own, other = call.route or b"", caller.endpoint, shell.endpoint
     kind = route[1 - HEADER_BYTES :][:1]
-    if not route or not _same_machine(own.link_address, other.link_address):
+    if not route or not own.shares_broker(other):
         return False
     if shell.role is Role.PLAYER:
         assert other.player_id is not None  # it has a link
@@ -78,10 +78,4 @@ def _handles(call: PendingCall, caller: ShellBase, shell: ShellBase) -> bool:
         return False
     if caller.role is Role.PLAYER:
         return other.knows_player(own)
-    return kind == _RELAY and own.link_address == other.link_address
-
-
-def _same_machine(one: str | None, other: str | None) -> bool:
-    """Return whether two links go to the same machine. The two sides of a broker have a port each."""
-    hosts = {(address or "").rpartition(":")[0] for address in (one, other)}
-    return len(hosts) == 1 and hosts != {""}
+    return kind == _RELAY

@@ -197,6 +197,12 @@ class Endpoint:
         """The name of the broker in its realm; None: it is in none, or there is no link to it."""
         return (self._link.node or None) if self._link_state.up else None
 
+    def shares_broker(self, other: Endpoint) -> bool:
+        """Return whether two endpoints have links to one broker. False if the broker is too old to tell."""
+        mine, others = self._link, other._link
+        up = mine.link_state.up and others.link_state.up
+        return up and mine.broker_id is not None and mine.broker_id == others.broker_id
+
     def knows_player(self, other: Endpoint) -> bool:
         """Return whether this server knows another endpoint as a player, or will with its next step."""
         return other.player_id in self.players or other._link.since > self._state.now

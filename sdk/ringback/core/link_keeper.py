@@ -53,6 +53,7 @@ class LinkKeeper:
         ticket: what the broker gave with the latest WELCOME, to take the same place again; empty if nothing.
         node: the name of the broker in its realm, as the latest WELCOME said; empty: it is alone; None:
             it is too old to say so, or this is no operator.
+        broker_id: the number of the broker, as the latest WELCOME said; None: it is too old to say so.
         retiring: whether this is a server that hands over, so that no other link follows.
         standby: whether this is a server that waits while another one acts.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
@@ -88,6 +89,7 @@ class LinkKeeper:
         self.heartbeat_ms = heartbeat_ms
         self.ticket = b""
         self.node: str | None = None
+        self.broker_id: int | None = None
         self.retiring = False
         self._shell = shell
         self._outbox = outbox
@@ -233,6 +235,7 @@ class LinkKeeper:
         self.player_id = welcome.player_id
         self.ticket = welcome.ticket or b""
         self.node = welcome.node
+        self.broker_id = welcome.broker_id
         if self.start_by is not None:
             self._started(None)
         self._shell.event(EndpointEvent.CONNECTED, self.broker)

@@ -76,6 +76,7 @@ class Welcome:
     """The broker accepts a HELLO: the session begins.
 
     `node` is for operators: the name of the broker in its realm, empty if it is alone. An older one has none.
+    `broker_id` is the same in each WELCOME of one life of a broker. An older one does not say it.
     """
 
     type: ClassVar[FrameType] = FrameType.WELCOME
@@ -91,6 +92,7 @@ class Welcome:
     standby: bool | None = None
     retiring: bool | None = None
     node: str | None = None
+    broker_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +328,7 @@ def _welcome(body: bytes) -> Welcome:
         standby=field_of(fields, "standby", bool, None),
         retiring=field_of(fields, "retiring", bool, None),
         node=field_of(fields, "node", str, None),
+        broker_id=number_of(fields, "broker_id", None),
     )
 
 

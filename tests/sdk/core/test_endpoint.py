@@ -137,3 +137,23 @@ def test_what_an_endpoint_holds() -> None:
     load = server.core.load()
     assert load._replace(queued_bytes=0) == (1, 1, 1, 1, 2, 1, 0, 0, 0, 0)
     assert load.queued_bytes == server.outbox.queued_bytes > 0
+
+
+# -- brokers
+
+
+def at(broker_id: int | None, role: Role = Role.PLAYER) -> Desk:
+    desk = Desk(role)
+    desk.core.start(desk.clock.now, 5.0)
+    player_id = 1 if role is Role.PLAYER else None
+    desk.told(control.Welcome(0, player_id, True, 30_000, "test", broker_id=broker_id))
+    return desk
+
+
+def test_two_endpoints_share_a_broker_if_both_links_go_to_it() -> None:
+    one, other = at(5), at(5, Role.SERVER)
+    assert one.core.shares_broker(other.core) and other.core.shares_broker(one.core)
+    assert not one.core.shares_broker(at(6).core)
+    assert not at(None).core.shares_broker(at(None).core)  # older brokers do not say which one they are
+    other.core.link_lost(other.clock.now, "cut")
+    assert not one.core.shares_broker(other.core) and not other.core.shares_broker(one.core)

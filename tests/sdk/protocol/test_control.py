@@ -104,6 +104,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         own_link=st.none() | U32,
         standby=st.none() | BOOL,
         retiring=st.none() | BOOL,
+        broker_id=st.none() | U64,
     ),
     control.Reject: st.builds(
         control.Reject,

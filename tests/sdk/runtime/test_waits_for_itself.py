@@ -165,6 +165,37 @@ def test_a_server_on_the_loop_that_another_broker_has_is_no_reason(here: HereBro
         asyncio.run(main())
 
 
+def test_nor_is_a_player_with_the_same_id_at_another_broker(here: HereBroker) -> None:
+    """Both brokers are on one machine. Each has a player 7, and a server that knows it."""
+    with HereBroker() as there, Server(there.backend) as far_server, Player(there.players, 7) as far_player:
+        held, joined = Seen(), Seen()
+        far_server.register_server_callback("echo", lambda source, payload, cb: held(cb))
+        far_player.register_client_callback("echo", lambda payload, cb: held(cb))
+        server, player, operator = (
+            aio.Server(here.backend),
+            aio.Player(here.players, 7),
+            Operator(there.backend),
+        )
+        server.on_player_joined(joined)
+
+        async def main() -> None:
+            async with started(operator, server, player):
+                await joined.count(1)
+                calls: list[Any] = [
+                    far_player.trigger_server_callback("echo"),
+                    far_server.trigger_client_callback("echo", 7),
+                    operator.trigger_client_callback("echo", 7),
+                    operator.trigger_callback("echo", 7),
+                ]
+                for cb in await held.count(len(calls)):
+                    for call in calls:
+                        assert call._endpoint._shell.endless_wait(call.deadline, (call,)) is None, call
+                    cb(7)
+                assert [call.result() for call in calls] == [7] * len(calls)
+
+        asyncio.run(main())
+
+
 def test_waits_of_the_asyncio_face_raise_at_once(here: HereBroker) -> None:
     """In a plain function on the loop, `result` never waits: a handler, a callback, a listener."""
     server, player = aio.Server(here.backend), aio.Player(here.players, 7)
