@@ -45,6 +45,30 @@ async def test_the_latency_of_a_later_reply(stage: Stage) -> None:
 
 
 @played
+async def test_calls_in_flight_of_a_player_that_hangs(stage: Stage) -> None:
+    server, player = await stage.pair()
+    operator = await stage.operator()
+    held: list[Any] = []
+    player.register_client_callback("hang", lambda payload, cb: held.append(cb))
+
+    async def in_flight(wanted: int) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                [row], _ = await stage.result(operator.query("players"))
+                if row[10] == wanted:
+                    return
+                await asyncio.sleep(0.05)
+
+    calls = [server.trigger_client_callback("hang", 7) for _ in range(2)]
+    calls.append(operator.trigger_client_callback("hang", 7))
+    await in_flight(3)  # of two endpoints
+    for cb in held:
+        cb(1)
+    assert [await stage.result(call) for call in calls] == [1, 1, 1]
+    await in_flight(0)
+
+
+@played
 async def test_watch_raises_for_wrong_arguments(stage: Stage) -> None:
     await stage.pair()
     operator = await stage.operator()

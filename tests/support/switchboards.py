@@ -13,7 +13,14 @@ from ringback.protocol import control
 from ringback.protocol.control import ControlFrame, decode, encode
 from ringback.protocol.frames import HEADER, HEADER_BYTES, FrameType, Role, header
 from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id
-from ringback.protocol.reports import CLASSES, CallbackFigures, LatencyCounts, PlayerFigures, WatchedCall
+from ringback.protocol.reports import (
+    CLASSES,
+    CallbackFigures,
+    LatencyCounts,
+    PlayerFigures,
+    PlayerInFlight,
+    WatchedCall,
+)
 from ringback_broker.admission.access_list import AccessList
 from ringback_broker.admission.hello import MAX_OTHER_SERVERS
 from ringback_broker.cluster.cluster import Cluster
@@ -320,6 +327,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
         (WatchedCall(0.5, Role.SERVER, 1, "a", "OK", 0.1, None, b"\x90"),),
         3,
         (LatencyCounts("a", Role.SERVER, (3, 500), (1, 16)),),
+        (PlayerInFlight(1, 3), PlayerInFlight("x", 0)),
     ),
     control.Watch((), 1000),
     control.Answer(1, ()),

@@ -96,6 +96,7 @@ class Answers:
                 heard_s,
             ),
             *(used, session.reported.calls, session.reported.errors, self.round_trip_ms(session.connection)),
+            self.reports.in_flight.of(session),
         )
 
     def _callbacks(self, now: float) -> list[Row]:

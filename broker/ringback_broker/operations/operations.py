@@ -74,7 +74,7 @@ class Operations:
 
     def forget(self, session: Session) -> None:
         """Forget a session that has ended."""
-        self._reports.figures.forget(session)
+        self._reports.forget(session)
 
     def tick(self, now: float) -> None:
         """End watches whose time is over."""

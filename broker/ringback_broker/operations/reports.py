@@ -11,6 +11,7 @@ from ringback.protocol.reports import CallFilter
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.figures import ReportedFigures
 from ringback_broker.operations.host import Host
+from ringback_broker.operations.in_flight import InFlight
 from ringback_broker.operations.watches import REPORT_S, Watches
 from ringback_broker.peers.roster import Roster
 from ringback_broker.peers.session import Session
@@ -26,6 +27,7 @@ class Reports:
 
     Attributes:
         figures: the figures of callbacks.
+        in_flight: the calls in flight of players.
         watches: the watches, and the calls that they chose.
     """
 
@@ -39,6 +41,7 @@ class Reports:
         unix_time: Callable[[], float],
     ) -> None:
         self.figures = ReportedFigures(report_s)
+        self.in_flight = InFlight(roster)
         self.watches = Watches()
         self._report_s = report_s
         self._host = host
@@ -58,6 +61,7 @@ class Reports:
     def take(self, session: Session, report: control.Report, now: float) -> None:
         """Keep a report, and log the watched calls that belong in the log."""
         self.figures.take(session, report.callbacks, now, report.latencies or ())
+        self.in_flight.take(session, report.in_flight or ())
         for reported in report.players:
             player = self._roster.players.get(encode_player_id(reported.player_id))
             if player is not None:
@@ -66,6 +70,11 @@ class Reports:
         self._counters.watched_calls_lost += report.lost or 0
         for call in self.watches.take(report.calls, self._unix_time()):
             self._host.log_call(call)
+
+    def forget(self, session: Session) -> None:
+        """Forget what is in flight at an endpoint that is gone, or of a player that is gone."""
+        self.figures.forget(session)
+        self.in_flight.forget(session)
 
     def watch(self, watched: CallFilter, log: bool, for_s: float, now: float) -> bool:
         """Set for how long calls are watched from now on. Return whether endpoints must be told."""

@@ -135,7 +135,9 @@ def _describe_player(row: dict[str, Any]) -> list[str]:
 
         rtt_ms = row["rtt_ms"]
         round_trip = "" if rtt_ms is None else f"; its round-trip time is {significant(rtt_ms)} ms"
-        reasons.append(f"{row['calls']} of its calls have ended, {row['errors']} of them failed{round_trip}")
+        in_flight = f"; {row['in_flight']} are in flight" if "in_flight" in row else ""
+        failed = f"{row['errors']} of them failed"
+        reasons.append(f"{row['calls']} of its calls have ended, {failed}{in_flight}{round_trip}")
     return reasons
 
 

@@ -19,6 +19,7 @@ COLUMNS = (
     Column("calls", "calls", gives_way=2),
     Column("errors", "errors", gives_way=1, colour=red_unless_zero),
     Column("rtt_ms", "rtt ms", gives_way=3),
+    Column("in_flight", "in flight", gives_way=2),
 )
 
 
@@ -32,7 +33,8 @@ def players(
     For each player: how long it has been connected, how many callbacks it has registered, its IP, its
     identity (the name of its key or token), when its last frame came, and how much of its window is used:
     bytes that were sent to it and that it has not confirmed. At 100 % nothing but control frames goes to
-    it. Then its calls in both directions that have ended, how many of them failed, and its round-trip time.
+    it. Then its calls in both directions that have ended, how many of them failed, its round-trip time, and
+    its calls in both directions that are in flight.
 
     Example: ringback players --sort errors --limit 10
     """

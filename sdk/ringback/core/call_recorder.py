@@ -7,8 +7,10 @@ callbacks: what a player says of itself counts for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 import msgpack
 
@@ -20,12 +22,14 @@ from ringback.errors import MAX_CODE_CHARS, CallbackError, ProtocolError
 from ringback.protocol.envelopes import MAX_MESSAGE_CHARS, slice_field
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.player_ids import PlayerID, decode_player_id, encode_player_id
 from ringback.protocol.reports import (
     MAX_CALLBACKS,
     MAX_WATCHED_BYTES,
     OTHERS,
     CallFilter,
     LatencyCounts,
+    PlayerInFlight,
     Report,
     WatchedCall,
 )
@@ -37,6 +41,8 @@ Those beyond are counted as lost."""
 
 MAX_CLASSES_A_REPORT = 20_000
 """How many classes of latency one report names, so that its frame stays small. More go into another one."""
+
+T = TypeVar("T")
 
 
 class CallRecorder:
@@ -61,6 +67,7 @@ class CallRecorder:
         self._watched: list[tuple[float, WatchedCall]] = []
         self._watched_bytes = 0
         self._lost = 0
+        self._in_flight: dict[bytes, int] = {}  # of players, as reported; -1 if that may be forgotten
 
     # -- what it observes
 
@@ -212,6 +219,7 @@ class CallRecorder:
     def begin_session(self) -> None:
         """Begin anew with a broker that knows nothing yet of what is in flight, and watches nothing."""
         self.watch(())
+        self._in_flight = {}
         for record in self.records():
             record.begin_session()
 
@@ -224,8 +232,18 @@ class CallRecorder:
         for record in self.records():
             record.fold()
 
-    def count_in_flight(self, peers: Iterable[Peer]) -> None:
-        """Count what is in flight, for each record. To keep count with each call would cost more."""
+    def player_left(self, player_id: PlayerID) -> None:
+        """Report what is in flight of a player again, whatever it is: the broker forgets it too."""
+        encoded_id = encode_player_id(player_id)
+        if encoded_id in self._in_flight:
+            self._in_flight[encoded_id] = -1
+
+    def count_in_flight(self, peers: Iterable[Peer]) -> dict[bytes, int]:
+        """Count what is in flight, for each record. To keep count with each call would cost more.
+
+        Return how many calls from and to each player are in flight, by the encoded ID.
+        """
+        of_players: dict[bytes, int] = {}
         for record in self.records():
             record.in_flight = 0
         for peer in peers:
@@ -236,10 +254,26 @@ class CallRecorder:
                 for call in peer.calls.values():
                     record = self.called.get(call.key) or self._add(call.key, Role.PLAYER)
                     record.in_flight += 1
+                if count := len(peer.calls) + len(peer.executions):  # a player may have two routes
+                    of_players[peer.encoded_id] = of_players.get(peer.encoded_id, 0) + count
+        return of_players
+
+    def _take_in_flight(self, of_players: dict[bytes, int]) -> list[PlayerInFlight]:
+        """Return for which players the number of calls in flight has changed since the last time."""
+        before, self._in_flight = self._in_flight, of_players
+        changed = []
+        for encoded_id in {**before, **of_players}:
+            count = of_players.get(encoded_id, 0)
+            if count != before.get(encoded_id, 0):
+                try:
+                    changed.append(PlayerInFlight(decode_player_id(encoded_id), count))
+                except ProtocolError:  # an ID part that is no player ID
+                    continue
+        return changed
 
     def take(self, peers: Collection[Peer], now: float) -> list[Report]:
         """Return the reports of what was recorded since the last time, and begin anew."""
-        self.count_in_flight(peers)
+        in_flight = self._take_in_flight(self.count_in_flight(peers))
         records = self.records()
         latencies = [found for record in records if (found := record.take_latencies()) is not None]
         callbacks = [figures for record in records if (figures := record.take()) is not None]
@@ -249,22 +283,22 @@ class CallRecorder:
         calls = [call._replace(age_s=max(0.0, now - at)) for at, call in self._watched]
         lost, self._lost = self._lost, 0
         self._watched, self._watched_bytes = [], 0
-        if not (callbacks or players or calls or lost):
+        if not (callbacks or players or calls or lost or in_flight):
             return []
-        pages = [tuple(players[start : start + IDS_A_FRAME]) for start in range(0, len(players), IDS_A_FRAME)]
-        counted = _paged(latencies)
-        first = Report(
-            tuple(callbacks),
-            pages[0] if pages else (),
-            tuple(calls),
-            lost or None,
-            counted[0] if counted else None,
-        )
-        others = [Report(players=page) for page in pages[1:]]
-        return [first, *others, *(Report(latencies=page) for page in counted[1:])]
+        pages = zip_longest(_pages(players), _latency_pages(latencies), _pages(in_flight))
+        listed = [Report((), ended or (), (), None, took, begun) for ended, took, begun in pages] or [
+            Report()
+        ]
+        listed[0] = replace(listed[0], callbacks=tuple(callbacks), calls=tuple(calls), lost=lost or None)
+        return listed
 
 
-def _paged(latencies: list[LatencyCounts]) -> list[tuple[LatencyCounts, ...]]:
+def _pages(rows: Sequence[T]) -> list[tuple[T, ...]]:
+    """Return rows in pages, one for each report."""
+    return [tuple(rows[start : start + IDS_A_FRAME]) for start in range(0, len(rows), IDS_A_FRAME)]
+
+
+def _latency_pages(latencies: list[LatencyCounts]) -> list[tuple[LatencyCounts, ...]]:
     """Return latencies in pages, one for each report."""
     pages: list[tuple[LatencyCounts, ...]] = []
     page: list[LatencyCounts] = []

@@ -44,6 +44,8 @@ class Presence:
                 peer = self._state.peers.get(encode_player_id(player_id) + head)
                 if peer is not None:
                     self._drop_peer(peer, Code.PLAYER_LEFT, f"player {player_id!r} left before it replied")
+            if self._state.recorder is not None:
+                self._state.recorder.player_left(player_id)
             self._forget(player_id)
 
     def server_left(self, own_link: int | None) -> None:

@@ -70,11 +70,11 @@ def _frames(report: Report) -> list[bytes]:
     frame = encode(report)
     if len(frame) <= MAX_FRAME_BYTES:
         return [frame]
-    halves = map(_halves, (report.callbacks, report.players, report.calls, report.latencies or ()))
-    first, second = zip(*halves, strict=True)
+    rows = (report.callbacks, report.players, report.calls, report.latencies or (), report.in_flight or ())
+    first, second = zip(*map(_halves, rows), strict=True)
     frames = []
-    for (callbacks, players, calls, latencies), lost in ((first, report.lost), (second, None)):
-        frames += _frames(Report(callbacks, players, calls, lost, latencies or None))
+    for (callbacks, players, calls, latencies, in_flight), lost in ((first, report.lost), (second, None)):
+        frames += _frames(Report(callbacks, players, calls, lost, latencies or None, in_flight or None))
     return frames
 
 

@@ -48,7 +48,7 @@ def check_subject(subject: Any) -> Subject:
 COLUMNS: dict[Subject, tuple[str, ...]] = {
     Subject.PLAYERS: (
         *("player", "connected_s", "callbacks", "ip", "identity", "heard_s", "window_percent"),
-        *("calls", "errors", "rtt_ms"),
+        *("calls", "errors", "rtt_ms", "in_flight"),
     ),
     Subject.CALLBACKS: (
         *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),

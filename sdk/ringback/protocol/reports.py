@@ -92,6 +92,13 @@ class PlayerFigures(NamedTuple):
     errors: int
 
 
+class PlayerInFlight(NamedTuple):
+    """How many calls from and to one player are in flight now. It has changed since the report before."""
+
+    player_id: PlayerID
+    in_flight: int
+
+
 class WatchedCall(NamedTuple):
     """A watched call that has ended.
 
@@ -142,8 +149,8 @@ class CallFilter(NamedTuple):
 class Report:
     """What a trusted endpoint has counted since the report before, and the watched calls.
 
-    `lost` says for how many watched calls there was no room. `latencies` is for percentiles; an endpoint
-    that is older than this field sends none.
+    `lost` says for how many watched calls there was no room. `latencies` is for percentiles, `in_flight` has
+    players. An endpoint that is older than one of these fields sends none.
     """
 
     type: ClassVar[FrameType] = FrameType.REPORT
@@ -152,6 +159,7 @@ class Report:
     calls: tuple[WatchedCall, ...] = ()
     lost: int | None = None
     latencies: tuple[LatencyCounts, ...] | None = None
+    in_flight: tuple[PlayerInFlight, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +188,14 @@ def read_report(body: bytes) -> Report:
         ProtocolError: a field is wrong.
     """
     fields = read_map(body)
-    rows = field_of(fields, "latencies", list, None)
+    latencies, in_flight = (field_of(fields, name, list, None) for name in ("latencies", "in_flight"))
     return Report(
         tuple(_callback_figures(row) for row in field_of(fields, "callbacks", list, ())),
         tuple(_player_figures(row) for row in field_of(fields, "players", list, ())),
         tuple(_watched_call(row) for row in field_of(fields, "calls", list, ())),
         number_of(fields, "lost", None, bits=32),
-        None if rows is None else tuple(_latency_counts(row) for row in rows),
+        None if latencies is None else tuple(map(_latency_counts, latencies)),
+        None if in_flight is None else tuple(map(_player_in_flight, in_flight)),
     )
 
 
@@ -227,6 +236,13 @@ def _player_figures(row: Any) -> PlayerFigures:
     if errors > calls:
         raise ProtocolError("players: no more calls may have failed than have ended")
     return PlayerFigures(checked(check_player_id, player_id), calls, errors)
+
+
+def _player_in_flight(row: Any) -> PlayerInFlight:
+    player_id, in_flight = _row(row, "in_flight", (object, int))
+    if not _is_count(in_flight):
+        raise ProtocolError("in_flight: counts must be ints from 0 to 2**53")
+    return PlayerInFlight(checked(check_player_id, player_id), in_flight)
 
 
 def _watched_call(row: Any) -> WatchedCall:

@@ -16,7 +16,7 @@ from axe_core_python.selenium import Axe
 from selenium.webdriver.common.keys import Keys
 from support.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, browser
 from support.dashboards import OPTIONS, url_of
-from support.harness import BrokerProcess, Process
+from support.harness import BrokerProcess, Process, eventually
 from support.keyring import KeyRing
 from support.realm_processes import RealmOfProcesses
 
@@ -420,6 +420,29 @@ def test_addresses_lead_to_views(page: Browser, broker: BrokerProcess) -> None:
         assert page.text("#view-error") == ""
         page.run("location.hash = '#/no-such-view'")
         page.until(lambda: view_of(page) == "overview", "an unknown view")
+
+
+def test_a_player_that_hangs_is_seen(page: Browser, broker: BrokerProcess) -> None:
+    held: list[Any] = []
+    player = Player(broker.players, 7)
+    player.register_client_callback("hang", lambda payload, cb: held.append(cb))
+    with Server(broker.backend) as server, player, Player(broker.players, 8):
+        calls = [server.trigger_client_callback("hang", 7) for _ in range(3)]
+        open_page(page, broker, "players?sort=in_flight&order=descending")
+        script = "return [...document.querySelectorAll('#players thead th')].map(one => one.innerText)"
+        column = [head.strip() for head in page.run(script)].index("in flight")
+
+        def shown() -> list[list[str]]:
+            return [[row[0], row[column]] for row in page.rows("players")]
+
+        page.until(lambda: shown() == [["7", "3"], ["8", "0"]], "its calls in flight")
+        go(page, "player/7")
+        page.until(lambda: "in flight\n3" in page.text("#player-figures"), "its figures say so too")
+        eventually(lambda: len(held) == 3, "its handlers have begun")
+        for cb in held:
+            cb(1)
+        assert [call.result() for call in calls] == [1, 1, 1]
+        page.until(lambda: "in flight\n0" in page.text("#player-figures"), "none is in flight any more")
 
 
 def test_rows_stay_the_same_while_they_change(page: Browser, broker: BrokerProcess) -> None:

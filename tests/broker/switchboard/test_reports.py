@@ -18,6 +18,7 @@ from ringback.protocol.reports import (
     CallFilter,
     LatencyCounts,
     PlayerFigures,
+    PlayerInFlight,
     WatchedCall,
     way,
 )
@@ -217,7 +218,44 @@ def test_calls_of_players_are_added_up(desk: Desk) -> None:
     for _ in range(2):
         server.say(control.Report(players=(PlayerFigures(7, 10, 1), PlayerFigures(8, 5, 5))))
     [row] = rows(operator, control.Subject.PLAYERS)
-    assert (row[0], row[7:]) == (7, [20, 2, 0.25])
+    assert (row[0], row[7:]) == (7, [20, 2, 0.25, 0])
+
+
+def in_flight(operator: Peer) -> dict[Any, int]:
+    return {row[0]: row[10] for row in rows(operator, control.Subject.PLAYERS)}
+
+
+def reporting(*counts: tuple[Any, int]) -> control.Report:
+    return control.Report(in_flight=tuple(PlayerInFlight(*count) for count in counts))
+
+
+def test_calls_in_flight_of_a_player_are_the_latest_of_all_endpoints(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    for player_id in (7, "7", 8):
+        desk.player(player_id)
+    server.say(reporting((7, 3), ("7", 1)))
+    operator.say(reporting((7, 2)))
+    assert in_flight(operator) == {7: 5, "7": 1, 8: 0}
+    server.say(reporting((7, 4)))
+    server.say(control.Report(players=(PlayerFigures(7, 10, 1),)))  # of an older endpoint: it says nothing
+    assert in_flight(operator) == {7: 6, "7": 1, 8: 0}
+    server.say(reporting((7, 0)))
+    assert in_flight(operator) == {7: 2, "7": 1, 8: 0}
+
+
+def test_calls_in_flight_are_forgotten_with_their_endpoint_or_their_player(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    leaving, _ = desk.player(7), desk.player(8)
+    server.say(reporting((7, 3), (8, 1), (9, 1)))  # nobody has the ID 9
+    operator.say(reporting((8, 2)))
+    leaving.leave()
+    desk.player(7), desk.player(9)
+    assert in_flight(operator) == {7: 0, 8: 3, 9: 0}
+    server.leave()
+    assert in_flight(operator) == {7: 0, 8: 2, 9: 0}
+    kept = desk.switchboard._operations._reports.in_flight._counts
+    operator.say(reporting((8, 0)))
+    assert kept == {}
 
 
 def test_a_broker_that_wants_no_reports() -> None:

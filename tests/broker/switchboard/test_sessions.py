@@ -855,8 +855,8 @@ def test_players_are_listed_in_pages() -> None:
     first = query(operator, control.Subject.PLAYERS)
     assert first.rows is not None and len(first.rows) == 1000
     assert first.rows[:2] == (
-        [1, 2.5, 0, "10.0.0.11", None, 2.5, 0.0, 0, 0, 0.25],
-        [2, 2.5, 1, "10.0.0.12", None, 2.5, 0.0, 0, 0, 0.25],
+        [1, 2.5, 0, "10.0.0.11", None, 2.5, 0.0, 0, 0, 0.25, 0],
+        [2, 2.5, 1, "10.0.0.12", None, 2.5, 0.0, 0, 0, 0.25, 0],
     )
     for player in players[::100]:
         player.leave()  # this must not shift the rows of the next page

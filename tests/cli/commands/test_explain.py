@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any
 
-from support.harness import BrokerProcess
+from support.harness import BrokerProcess, eventually
 
-from ringback import Player, __version__
+from ringback import Player, Server, __version__
 from ringback_cli.exits import Exit
 
 
@@ -43,6 +43,27 @@ def test_explain_a_player(command: Any) -> None:
         assert output.endswith("UTC left 127.0.0.1 (it said BYE)\n")
         code, output, _ = command("explain", "player", "9", environment=where).end()
         assert "the broker remembers no event of this player" in output
+
+
+def test_a_player_that_hangs_is_seen(command: Any) -> None:
+    with BrokerProcess() as broker:
+        where = {"RINGBACK_BACKEND": broker.backend}
+        held: list[Any] = []
+        player = Player(broker.players, 7)
+        player.register_client_callback("hang", lambda payload, cb: held.append(cb))
+        with player, Player(broker.players, 8), Server(broker.backend) as server:
+            calls = [server.trigger_client_callback("hang", 7) for _ in range(3)]
+
+            def explained() -> str:
+                return str(command("explain", "player", "7", environment=where).end()[1])
+
+            hangs = "0 of its calls have ended, 0 of them failed; 3 are in flight; its round-trip time is "
+            eventually(lambda: hangs in explained(), "its calls in flight are reported")
+            rows = command("players", "--sort", "in_flight", "--json", environment=where).end()[1]
+            assert [(row["player"], row["in_flight"]) for row in json.loads(rows)] == [(7, 3), (8, 0)]
+            for cb in held:
+                cb(1)
+            assert [call.result() for call in calls] == [1, 1, 1]
 
 
 def test_explain_a_callback(shop: Any) -> None:

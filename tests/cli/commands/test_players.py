@@ -19,7 +19,9 @@ def test_players(shop: Any) -> None:
     code, output, errors = shop.run("players")
     assert (code, errors) == (Exit.OK, "")
     head, *rows = output.splitlines()
-    assert head.split("  ")[0] == "player" and re.search(r"window used % +calls +errors +rtt ms$", head)
+    assert head.split("  ")[0] == "player" and re.search(
+        r"window used % +calls +errors +rtt ms +in flight$", head
+    )
     assert [row.split()[0] for row in rows] == ["7", '"7"', "other"]
     code, output, _ = shop.run("players", "--json")
     found = json.loads(output)
@@ -27,7 +29,7 @@ def test_players(shop: Any) -> None:
     assert [list(row) for row in found] == [
         [
             *("player", "connected_s", "callbacks", "ip", "identity", "heard_s", "window_percent"),
-            *("calls", "errors", "rtt_ms"),
+            *("calls", "errors", "rtt_ms", "in_flight"),
         ]
     ] * 3
     assert [(row["player"], row["callbacks"]) for row in found] == [(7, 2), ("7", 1), ("other", 1)]

@@ -100,7 +100,7 @@ def test_a_broker_that_dies_and_comes_back(some: BrokerProcess) -> None:
 
 def test_another_size(some: BrokerProcess) -> None:
     with Top(some) as top:
-        top.wait_for("window %", "heard s ago")
+        top.wait_for("window %", "in flight", "connected s")
         top.resize(6, 40)
         top.wait_until(lambda: max(map(len, top.screen().splitlines())) == 40, "it is 40 columns wide")
         assert len(top.screen().splitlines()) == 6

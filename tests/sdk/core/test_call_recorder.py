@@ -15,7 +15,7 @@ from ringback.protocol import control
 from ringback.protocol.bounces import bounce
 from ringback.protocol.control import decode
 from ringback.protocol.envelopes import Encoder, join
-from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.frames import FIRST_OWN_LINK, FrameType, Role, header
 from ringback.protocol.latencies import FINE_BOUNDS_S, percentile_s
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import encode_player_id
@@ -342,6 +342,93 @@ def test_many_players_take_more_than_one_report() -> None:
     found = reports(server)
     assert [len(item.players) for item in found] == [1000, 501]
     assert found[0].callbacks[0].failed == {"UNKNOWN_CALLBACK": 1501}
+
+
+# -- calls in flight of players
+
+
+def in_flight(desk: Desk) -> dict[Any, int]:
+    """Return what the reports of the next second say is in flight of players."""
+    desk.wait(1.0)
+    return {row.player_id: row.in_flight for found in reports(desk) for row in found.in_flight or ()}
+
+
+def test_calls_in_flight_of_a_player_are_reported_when_their_number_changes() -> None:
+    server = counting()
+    calls = [server.call(7, flush=True) for _ in range(2)]
+    called(server, write.call(1, "k", None, None))
+    called(server, write.call(1, "k", None, None), player_id="7")
+    assert in_flight(server) == {7: 3, "7": 1}
+    called(server, *(write.result(call.id, ()) for call in calls))
+    assert in_flight(server) == {7: 1}
+    assert in_flight(server) == {}
+    for execution in server.handle():
+        execution(1)
+    assert in_flight(server) == {7: 0, "7": 0}
+    server.wait(60.0)
+    assert server.peers == {} and in_flight(server) == {}
+
+
+def test_a_player_may_have_two_routes() -> None:
+    """The server calls with a link number of its own. Calls of the player come with number 0."""
+    server = Desk(Role.SERVER)
+    server.core.start(server.clock.now, 5.0)
+    welcome = control.Welcome(0, None, True, 30_000, "test", None, 1000, own_link=FIRST_OWN_LINK)
+    server.told(welcome)
+    server.shell.take_sent()
+    server.call(7, flush=True)
+    called(server, write.call(1, "k", None, None))
+    assert len(server.peers) == 2 and in_flight(server) == {7: 2}
+
+
+def test_calls_of_operators_are_not_those_of_the_player_they_name() -> None:
+    server = counting()
+    server.gets(header(FrameType.RELAY, 9) + join([write.call(5, "k", None, 5000)]), encode_player_id(7))
+    server.wait(1.0)
+    [found] = reports(server)
+    assert found.callbacks[0].in_flight == 1 and found.in_flight is None
+
+
+def test_a_player_that_has_left_is_reported_again() -> None:
+    """The broker forgets what is in flight of it when it leaves, and may get an older report after that."""
+    server = counting()
+    server.call(7, flush=True)
+    assert in_flight(server) == {7: 1}
+    server.told(control.Left((7, 8)))
+    server.told(control.Joined((7,)))
+    server.call(7, flush=True)
+    assert in_flight(server) == {7: 1}
+    server.told(control.Left((7,)))
+    assert in_flight(server) == {7: 0}
+    assert in_flight(server) == {}
+
+
+def test_an_id_part_that_is_no_player_id_is_not_reported() -> None:
+    """An operator takes what the broker sends."""
+    operator = counting(Role.OPERATOR)
+    for where in (b"\xc1", encode_player_id(7)):
+        operator.gets(DATA_0 + join([write.call(1, "k", None, None)]), where)
+    assert len(operator.peers) == 2 and in_flight(operator) == {7: 1}
+
+
+def test_a_new_session_hears_of_all_calls_in_flight() -> None:
+    server = counting()
+    called(server, write.call(1, "k", None, None))
+    assert in_flight(server) == {7: 1}
+    server.core.link_lost(server.clock.now, "cut")
+    server.wait(1.0)
+    server.shell.take_sent()
+    server.welcome(report_ms=1000)
+    called(server, write.call(2, "k", None, None))
+    assert in_flight(server) == {7: 1}
+
+
+def test_many_players_in_flight_take_more_than_one_report() -> None:
+    server = counting()
+    for number in range(1, 1502):
+        called(server, write.call(1, "k", None, None), player_id=number)
+    server.wait(1.0)
+    assert [len(found.in_flight or ()) for found in reports(server)] == [1000, 501]
 
 
 # -- watched calls

@@ -245,6 +245,8 @@ def test_a_report_that_is_too_large_for_a_frame_takes_several(
         execution(1)
         call = server.call(number, key=key, flush=True)
         server.gets(data(write.error(call.id, CallbackError(code="NO"))), encode_player_id(number))
+    for number in range(1, 41):
+        server.gets(data(write.call(2, "k", None, None)), encode_player_id(number))
     server.shell.take_sent()
     server.wait(1.0)
     server.flush()
@@ -252,11 +254,13 @@ def test_a_report_that_is_too_large_for_a_frame_takes_several(
     assert len(frames) > 5 and max(map(len, frames)) <= 2000
     found = [report for frame in frames if isinstance(report := decode(frame), control.Report)]
     rows = [row for report in found for row in report.callbacks]
-    assert len({(row.key, row.side) for row in rows}) == len(rows) == 80
+    assert len({(row.key, row.side) for row in rows}) == len(rows) == 81
     assert sum(sum(row.succeeded) for row in rows) == sum(sum(row.failed.values()) for row in rows) == 40
     assert sum(len(report.players) for report in found) == 40
     assert sum(len(report.calls) for report in found) == 80
     assert len({row[0] for report in found for row in report.latencies or ()}) == 40
+    in_flight = [row for report in found for row in report.in_flight or ()]
+    assert sorted(in_flight) == [(number, 1) for number in range(1, 41)]
 
 
 def test_a_route_without_a_player_id_keeps_no_report_back() -> None:

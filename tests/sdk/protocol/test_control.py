@@ -29,6 +29,7 @@ from ringback.protocol.reports import (
     CallFilter,
     LatencyCounts,
     PlayerFigures,
+    PlayerInFlight,
     WatchedCall,
 )
 
@@ -149,6 +150,7 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         st.lists(TRACED, max_size=3).map(tuple),
         st.none() | U32,
         st.none() | st.lists(LATENCY_COUNTS, max_size=3).map(tuple),
+        st.none() | st.lists(st.builds(PlayerInFlight, PLAYER_ID, COUNT), max_size=3).map(tuple),
     ),
     control.Watch: st.builds(
         control.Watch,

@@ -29,7 +29,14 @@ from ringback.protocol.frames import (
 )
 from ringback.protocol.limits import Limits
 from ringback.protocol.player_ids import decode_player_id, encode_player_id
-from ringback.protocol.reports import CallbackFigures, CallFilter, LatencyCounts, PlayerFigures, WatchedCall
+from ringback.protocol.reports import (
+    CallbackFigures,
+    CallFilter,
+    LatencyCounts,
+    PlayerFigures,
+    PlayerInFlight,
+    WatchedCall,
+)
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FRAME_CLASSES = {frame.type: frame for frame in get_args(control.ControlFrame)}
@@ -68,6 +75,7 @@ def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
     rows: dict[str, Callable[[list[Any]], Any]] = {
         "callbacks": lambda row: CallbackFigures(row[0], Role(row[1]), *row[2:4], tuple(row[4]), row[5]),
         "players": lambda row: PlayerFigures(*row),
+        "in_flight": lambda row: PlayerInFlight(*row),
         "latencies": lambda row: LatencyCounts(row[0], Role(row[1]), tuple(row[2]), tuple(row[3])),
         "calls": lambda row: WatchedCall(row[0], Role(row[1]), *row[2:]),
         "watches": lambda row: CallFilter(*row),

@@ -29,6 +29,7 @@ export const playerColumns = [
   { name: "callbacks", title: "callbacks", text: count, kind: "number" },
   { name: "calls", title: "calls", text: count, kind: "number", about: "both ways, since the player joined" },
   { name: "errors", title: "errors", text: count, kind: "number", look: worried, about: "calls that failed, since the player joined" },
+  { name: "in_flight", title: "in flight", text: count, kind: "number", about: "calls both ways, at the latest report" },
   { name: "rtt_ms", title: "RTT ms", text: milliseconds, kind: "number", about: "the least of the last five minutes, as the kernel measures it" },
   { name: "heard_s", title: "last heard", text: duration, kind: "number" },
   { name: "window_percent", title: "window %", text: rate, kind: "number", about: "bytes sent to it and not confirmed yet" },

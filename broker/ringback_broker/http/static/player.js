@@ -30,6 +30,7 @@ function figures(row) {
     ["last heard", duration(row.heard_s), "since its last frame"],
     ["calls", count(row.calls), "both ways, since the player joined"],
     ["calls per second", rate(pace(row)), "between two answers"],
+    ["in flight", count(row.in_flight), "calls both ways, at the latest report"],
     ["errors", count(row.errors), "calls that failed, since the player joined"],
     ["RTT ms", milliseconds(row.rtt_ms), "the least of the last five minutes, as the kernel measures it"],
     ["window %", rate(row.window_percent), "bytes sent to it and not confirmed yet"],
