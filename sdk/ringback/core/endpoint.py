@@ -98,7 +98,8 @@ class Endpoint:
         encoder = Encoder(OWN)  # refusals and cancels leave, however small the limits are
         calls_out = self._calls_out = CallsOut(state, outbox, shell, encoder)
         calls_in = self._calls_in = CallsIn(state, outbox, shell, encoder, self.registry.handlers)
-        once = self._once = calls_in.once
+        once, serial = calls_in.once, calls_in.serial
+        self._once, self._serial = once, serial
         deadlines = self._deadlines = Deadlines(state, calls_out, calls_in)
         bounced = self._bounced = BouncedReplies(state, outbox, encoder)
         dispatcher = self._dispatcher = Dispatcher(
@@ -143,7 +144,19 @@ class Endpoint:
             role, state, outbox, dispatcher, link, duty, presence, questions, reporter, once.memory
         )
         steps = self._steps = Steps(
-            state, shell, outbox, link, duty, reporter, deadlines, bounced, room, retries, once, self._keys
+            state,
+            shell,
+            outbox,
+            link,
+            duty,
+            reporter,
+            deadlines,
+            bounced,
+            room,
+            retries,
+            once,
+            serial,
+            self._keys,
         )
         self.counters = state.counters
         self.players = presence.players
@@ -153,7 +166,7 @@ class Endpoint:
         self.flush_early = steps.flush_early
         self.reply = calls_in.reply
         self.report = calls_in.report
-        self.handler_returned, self.forget_handlers = calls_in.serial.returned, calls_in.serial.clear
+        self.handler_returned, self.forget_handlers = serial.returned, serial.clear
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
         self.call_when_room, self.wait_for_room = room.add, room.watch
@@ -297,6 +310,7 @@ class Endpoint:
             self._room.close(error)
             self._retries.close(error)
             self._once.close()
+            self._serial.go_on()  # no step follows
         else:
             self._room.end_calls(lambda kind: None if kind is None else error)
 

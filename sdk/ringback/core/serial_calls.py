@@ -33,9 +33,14 @@ class SerialCalls:
 
     The turn of a call ends when its handler replies. If nobody waits for the reply any more, it ends when the
     handler has returned: a handler in a thread cannot be stopped, and the next one must not run beside it.
+
+    Attributes:
+        over: the queues in which a turn is over because its caller gave up. The next one begins in `go_on`:
+            the same caller may give up the next call in the same step.
     """
 
     def __init__(self, shell: Shell) -> None:
+        self.over: list[_Queue] = []
         self._shell = shell
         self._queues: dict[tuple[str, PlayerID | None], _Queue] = {}
 
@@ -72,12 +77,20 @@ class SerialCalls:
             del queue.waiting[execution]
             return True
         if queue.current is execution and queue.returned:
-            self._next(queue)
+            self.over.append(queue)
+            self._shell.want_flush()
         return False
+
+    def go_on(self) -> None:
+        """Begin the next turns in the queues that are over. Steps call this at their end."""
+        over, self.over = self.over, []
+        for queue in over:
+            self._next(queue)
 
     def clear(self) -> None:
         """Forget all calls: what would run their handlers is gone."""
         self._queues.clear()
+        self.over.clear()
 
     def _queue_of(self, execution: Execution) -> _Queue | None:
         """Return the queue in which it is the turn of a call; None if its turn is over."""

@@ -14,6 +14,7 @@ from ringback.core.once import Once
 from ringback.core.outbox import Outbox
 from ringback.core.reporter import Reporter
 from ringback.core.retries import Retries
+from ringback.core.serial_calls import SerialCalls
 from ringback.core.shell import Shell
 from ringback.core.waiting_room import WaitingRoom
 from ringback.protocol import control
@@ -44,6 +45,7 @@ class Steps:
         room: WaitingRoom,
         retries: Retries,
         once: Once,
+        serial: SerialCalls,
         keys: Callable[[], control.Keys],
     ) -> None:
         """Make it without anything to do.
@@ -63,6 +65,7 @@ class Steps:
         self._room = room
         self._retries = retries
         self._once = once
+        self._serial = serial
         self._keys = keys
 
     def due_at(self) -> float | None:
@@ -108,6 +111,8 @@ class Steps:
     def flush(self, now: float) -> bool:
         """Send what waits. Return False if the link takes no more now; call again when it does."""
         self._state.now = now
+        if self._serial.over:
+            self._serial.go_on()
         if self.keys_changed and self._link_state.up:
             self.keys_changed = False
             self._outbox.add_control(encode(self._keys()))

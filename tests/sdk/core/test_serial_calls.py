@@ -254,10 +254,38 @@ def test_a_handler_that_has_returned_without_a_reply_holds_nobody_up_once_its_ca
     desk.core.handler_returned(first)
     desk.clock.now += 1.0
     desk.core.tick(desk.clock.now)
+    desk.flush()
     [second] = run(desk)
     assert sent(desk) == [(1, Code.TIMEOUT, "maybe")]
     over(desk, second)
     sent(desk)
+    check_at_rest(desk)
+
+
+def test_no_call_runs_whose_caller_gives_up_together_with_the_one_before(desk: Desk) -> None:
+    """A worker would begin with the second call before the third envelope is read."""
+    for call_id in (1, 2, 3):
+        call(desk, call_id)
+    [first] = run(desk)
+    desk.core.handler_returned(first)  # it keeps its cb
+    envelopes = [write.cancel(call_id) for call_id in (1, 2)]
+    desk.gets(header(FrameType.DATA, 0) + join(envelopes), encode_player_id(7))
+    assert desk.shell.waiting == []
+    desk.flush()
+    [third] = run(desk)
+    assert third.id == 3
+    desk.core.handler_returned(third)
+    call(desk, 4)
+    call(desk, 5, kind=FrameType.RELAY, link=9)
+    desk.told(control.Left((7,)))
+    desk.flush()
+    [of_operator] = run(desk)
+    assert of_operator.id == 5
+    desk.core.handler_returned(of_operator)
+    call(desk, 6)
+    call(desk, 7, context=ONCE_CONTEXT)
+    desk.core.close()
+    assert desk.shell.waiting == []
     check_at_rest(desk)
 
 
