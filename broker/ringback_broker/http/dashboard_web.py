@@ -58,8 +58,16 @@ def _check_site(request: Request) -> None:
     """Refuse what a page of another site makes a browser send. Programs send neither of these headers."""
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     site = request.headers.get("sec-fetch-site", "same-origin")
-    if (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none"):
+    if (origin is not None and _host_in(origin) != host) or site not in ("same-origin", "none"):
         raise BadRequest(403, "a page of another site sent this: only the dashboard's own page may")
+
+
+def _host_in(origin: str) -> str | None:
+    """Return the host and port in an origin; None if the origin is not valid."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as "http://["
+        return None
 
 
 async def read_object(request: Request) -> dict[str, Any]:

@@ -215,5 +215,8 @@ class HTTPServer:
         return time.monotonic() - self._look().at
 
     async def _metrics(self, request: Request) -> Response:
-        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, kind = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # a version that is no number
+            encode, kind = choose_encoder("")
         return Response(encode(self._registry), media_type=None, headers={"Content-Type": kind})

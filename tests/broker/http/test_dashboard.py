@@ -286,7 +286,8 @@ def test_other_sites_and_other_forms(broker: BrokerProcess) -> None:
     for odd in ({}, {"Content_Type": "text/plain"}, {"Content_Type": "application/x-www-form-urlencoded"}):
         for name in SENT:
             assert status(f"/api/{name}", **odd) == 415
-    for site in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"}):
+    sites = "http://evil.example", "null", "", "http://[", "http://[x]"
+    for site in (*({"Origin": site} for site in sites), {"Sec_Fetch_Site": "cross-site"}):
         for name in SENT:
             assert status(f"/api/{name}", **kind, **site) == 403
         for name in LOOKED_AT:

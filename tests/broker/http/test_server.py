@@ -107,8 +107,12 @@ def test_the_format_that_the_client_accepts(broker: BrokerProcess) -> None:
     assert families["ringback_frames"].type == "counter"
     buckets = [s for s in families["ringback_loop_lag_seconds"].samples if s.name.endswith("_bucket")]
     assert len(buckets) == len(LAG_BOUNDS_S) + 1
-    text = get(f"{url_of(broker)}/metrics")[2]["Content-Type"]
-    assert text.startswith("text/plain; version=")
+    odd = "application/openmetrics-text; version=abc", "text/plain; version=1.x", "text/plain;version", ";;,="
+    for accept in ({}, *({"Accept": one} for one in odd)):
+        status, _, headers = get(f"{url_of(broker)}/metrics", **accept)
+        assert status == 200, accept
+        if "openmetrics" not in str(accept):
+            assert headers["Content-Type"].startswith("text/plain; version=")
 
 
 def test_calls_are_counted_by_callback(broker: BrokerProcess) -> None:
