@@ -100,6 +100,16 @@ def test_each_page_of_the_repository_is_in_the_navigation(site: Path) -> None:
             assert (site / folder / "index.html").is_file()
 
 
+def test_who_reads_on_comes_to_the_steps_of_the_tutorial_in_their_order(site: Path) -> None:
+    steps = [path.stem for path in sorted((ROOT / "docs" / "tutorial").glob("[0-9]*.md"))]
+    page, seen = site / "index.html", []
+    for _ in range(1 + len(steps)):
+        [following] = re.findall(r'href="([^"]*)"[^>]*md-footer__link--next', page.read_text())
+        page = (page.parent / following / "index.html").resolve()
+        seen.append(page.parent.relative_to(site.resolve()).as_posix())
+    assert seen == ["tutorial", *(f"tutorial/{step}" for step in steps)]
+
+
 def imported_names() -> set[tuple[str, str]]:
     """Return the modules and names that the documents and examples import from the SDK."""
     found = set()
