@@ -16,4 +16,4 @@ async def main():
 try:
     asyncio.run(main())
 except LinkError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
+    sys.exit(str(error))

@@ -1,8 +1,9 @@
 """A hundred players in one program. They stay until Ctrl-C."""
 
 import asyncio
-from contextlib import suppress
+import sys
 
+from ringback import LinkError
 from ringback.aio import Player
 
 
@@ -29,5 +30,9 @@ async def main():
         await asyncio.gather(*(bot.close() for bot in bots))
 
 
-with suppress(KeyboardInterrupt):
+try:
     asyncio.run(main())
+except LinkError as error:  # no broker answers, or it refuses
+    sys.exit(str(error))
+except KeyboardInterrupt:
+    pass

@@ -1,9 +1,10 @@
 """A player that has the gold for one shovel, and buys four at once."""
 
 import asyncio
+import sys
 from contextlib import suppress
 
-from ringback import CallbackError
+from ringback import CallbackError, LinkError
 from ringback.aio import Player
 
 asked = []
@@ -36,4 +37,7 @@ async def main():
         print("the purse:", await player.trigger_server_callback("gold:purse"))
 
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except LinkError as error:
+    sys.exit(str(error))

@@ -1,8 +1,9 @@
 """Three calls that fail, and what `executed` says of each."""
 
 import asyncio
+import sys
 
-from ringback import CallbackError
+from ringback import CallbackError, LinkError
 from ringback.aio import Player
 
 
@@ -29,4 +30,7 @@ async def fail(player, key):
         print(f"{key}: {error.code_name} (executed: {error.executed})")
 
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except LinkError as error:
+    sys.exit(str(error))

@@ -1,8 +1,9 @@
 """A player that digs at one place, also if there is no server at first."""
 
 import asyncio
+import sys
 
-from ringback import CallbackError, NoServer
+from ringback import CallbackError, LinkError, NoServer
 from ringback.aio import Player
 
 
@@ -26,4 +27,7 @@ async def main():
         print("gold at place 3:", await dig(player, 3), flush=True)
 
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except LinkError as error:
+    sys.exit(str(error))

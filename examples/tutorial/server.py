@@ -1,10 +1,11 @@
 """The server of the game. It runs until Ctrl-C."""
 
 import asyncio
-from contextlib import suppress
+import sys
 
 from game import add_game
 
+from ringback import LinkError
 from ringback.aio import Server
 
 
@@ -16,5 +17,9 @@ async def main():
         await server.run_forever()
 
 
-with suppress(KeyboardInterrupt):
+try:
     asyncio.run(main())
+except LinkError as error:  # no broker answers, or it refuses
+    sys.exit(str(error))
+except KeyboardInterrupt:
+    pass

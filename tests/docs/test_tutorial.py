@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.harness import PATIENCE_S, ROOT
 from support.pages import Block, Walk, blocks
+
+from ringback import Player, Server
 
 pytestmark = pytest.mark.timeout(20 * PATIENCE_S)  # many programs, one after the other
 
@@ -97,3 +100,26 @@ def test_a_lock_for_each_player_stops_the_cheat_too(tutorial: Tutorial) -> None:
     [lock] = [found.text for found in blocks(page) if found.note == "another way"]
     with_buy(tutorial, lock, "import asyncio\nfrom collections import defaultdict\n\n")
     assert "the purse: {'gold': 14, 'shovels': 1}" in cheat(tutorial)
+
+
+def test_programs_whose_place_is_taken_say_so_in_one_line(tutorial: Tutorial) -> None:
+    write_all(tutorial)
+    tutorial.start("broker", "ringback broker", "")
+    tutorial.running["broker"].wait_for("ready players=")
+    with ExitStack() as others:
+        others.enter_context(Server(tutorial.backend))
+        for player_id in (50, 101, 102, 103):  # 50 is one of the bots
+            others.enter_context(Player(tutorial.players, player_id))
+        for name, reason in {
+            "server": "SERVER_TAKEN: the broker at tcp://127.0.0.1:5771 refuses: another server is connected",
+            "bots": taken(50),
+            "errors": taken(101),
+            "miner": taken(102),
+            "cheat": taken(103),
+        }.items():
+            assert tutorial.shell(f"python {name}.py") == (1, f"{reason}\n")
+
+
+def taken(player_id: int) -> str:
+    what = f"another player with the ID {player_id} is connected"
+    return f"ID_TAKEN: the broker at tcp://127.0.0.1:5770 refuses: {what}"
