@@ -29,6 +29,7 @@ from ringback_website.build import BuildFailed, build
 from ringback_website.checks import Page, problems
 from ringback_website.commands import commands
 from ringback_website.repository import TOP_PAGES, Repository, indented, with_links
+from ringback_website.short_code import LONGEST, keep_whole
 
 DOCUMENTS = [
     ROOT / "README.md",
@@ -238,6 +239,29 @@ def test_a_new_page_comes_into_the_navigation_by_its_folder(copy: Path, tmp_path
     assert str(failed.value) == "orphan/index.html: it is not in the navigation: add it to docs/.nav.yml"
     listed = Page((tmp_path / "site" / "index.html").read_text()).navigation
     assert {"tutorial/zz/", "how-to/zz/"} <= {link.removeprefix("./") for link in listed}
+
+
+@pytest.mark.parametrize(
+    ("code", "kept"),
+    [
+        ("--json", True),
+        ("a&lt;b", True),
+        (LONGEST * "a", True),
+        ((LONGEST + 1) * "a", False),
+        ("two words", False),
+        ("<span>a</span>", False),
+        ("", False),
+    ],
+)
+def test_short_words_of_code_are_kept_whole(code: str, kept: bool) -> None:
+    found = '<code class="short">' if kept else "<code>"
+    assert keep_whole(f"<p><code>{code}</code> <code>b</code></p>") == (
+        f'<p>{found}{code}</code> <code class="short">b</code></p>'
+    )
+
+
+def test_the_pages_keep_short_words_of_code_whole(site: Path) -> None:
+    assert '<code class="short">--help</code>' in (site / "cli" / "index.html").read_text()
 
 
 PAGE = '<nav class="md-nav--primary"><a href=".">home</a>{navigation}</nav><h1 id="top">a</h1>{body}'

@@ -12,6 +12,7 @@ from pathlib import Path
 from ringback_website import api, checks, commands, tables
 from ringback_website.policy import add_policy
 from ringback_website.repository import NO_PAGES, ROOT, TOP_PAGES, Repository, file_page
+from ringback_website.short_code import keep_whole_in
 
 WEBSITE = ROOT / "website"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -49,6 +50,7 @@ def build(target: Path, repository: Repository | None = None) -> Path:
     if found := list(checks.problems(site)):
         raise BuildFailed("\n".join(found))
     for page in site.rglob("*.html"):
+        keep_whole_in(page)
         add_policy(page)
     return site
 
