@@ -260,6 +260,14 @@ def test_short_words_of_code_are_kept_whole(code: str, kept: bool) -> None:
     )
 
 
+def test_a_stroke_in_code_shows_no_escape(site: Path) -> None:
+    pages = [page.read_text() for page in (site / "reference").rglob("*.html")]
+    assert any("KEY|FILE</code>" in page for page in pages)
+    assert not [
+        code for page in pages for code in re.findall(r"<code[^>]*>[^<]*</code>", page) if r"\|" in code
+    ]
+
+
 def test_the_pages_keep_short_words_of_code_whole(site: Path) -> None:
     assert '<code class="short">--help</code>' in (site / "cli" / "index.html").read_text()
 

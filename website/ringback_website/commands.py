@@ -56,7 +56,7 @@ def _section(words: str, command: Any) -> Iterator[str]:
         ]
         if rows:
             yield from (f"| {kind} | meaning |", "|---|---|")
-            yield from (f"| `{cell(written)}` | {_meaning(meaning)} |" for written, meaning in rows)
+            yield from (f"| `{written}` | {_meaning(meaning)} |" for written, meaning in rows)
             yield ""
     if words == "ringback broker":
         yield from ("Each [setting](settings.md) is an option too.", "")
@@ -80,5 +80,6 @@ def _text(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return a text for the cell of a table."""
-    return text.replace("|", r"\|")
+    """Return a text for the cell of a table. In code, a stroke needs no escape, and would show it."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
