@@ -74,7 +74,7 @@ def problems(site: Path) -> Iterator[str]:
             if urlsplit(url).netloc:
                 yield f"{name}: it loads {url}"
         for paragraph in page.paragraphs:
-            if re.search(r"^(?:[-*] |1\. |```|\|.*\|$)", paragraph, re.M) or "](" in paragraph:
+            if re.search(r"^(?:[-*] |[0-9]{1,2}\. |```|\|.*\|$)", paragraph, re.M) or "](" in paragraph:
                 text = repr(paragraph[:80])
                 yield f"{name}: this is not rendered: {text}; an empty line belongs before a list or table"
     home = pages[site / "index.html"]
