@@ -131,7 +131,7 @@ class ShellBase(Shell):
         if self.foreign:
             raise UsageError(
                 f"this endpoint was started in process {self.process} and does not work in a forked child:"
-                " create and start an endpoint in the child, for example in gunicorn's post_fork"
+                " create and start an endpoint in the child, for example in gunicorn's post_worker_init"
             )
 
     def inherited(self) -> None:

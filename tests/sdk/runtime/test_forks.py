@@ -38,7 +38,7 @@ def refused(function, *arguments, **keywords):
     try:
         function(*arguments, **keywords)
     except UsageError as error:
-        assert f"started in process {os.getppid()}" in str(error) and "post_fork" in str(error), error
+        assert f"started in process {os.getppid()}" in str(error) and "post_worker_init" in str(error), error
     else:
         raise AssertionError(f"{function} does not refuse")
 """
