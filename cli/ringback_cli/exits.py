@@ -139,7 +139,8 @@ def failure_of(error: Exception) -> Failure:
             return Failure(Exit.FAILED, f"this command {lack}")
     # An error of typer itself. The base class of these moves between typer's versions.
     if callable(format_message := getattr(error, "format_message", None)):
-        return Failure(Exit.USAGE, _with_hint(_plain(str(format_message()))))
+        help_of = getattr(getattr(error, "ctx", None), "command_path", "ringback")
+        return Failure(Exit.USAGE, _with_hint(_plain(str(format_message())), help_of))
     if "ringback.errors" in sys.modules:
         from ringback import errors
 
@@ -159,9 +160,11 @@ def _plain(message: str) -> str:
     return " ".join(message.split()).replace(": Value error, ", ": ")
 
 
-def _with_hint(message: str) -> str:
+def _with_hint(message: str, command: str) -> str:
     if re.search(r"option:? '?-[\d.]", message):
         return f"{message.rstrip('.')}. Put -- before an argument that begins with a minus, as in: -- -5"
+    if re.match("Missing|No such|Got unexpected", message) and "?" not in message:  # it names nothing else
+        return f"{message.rstrip('.')}: see `{command} --help`"
     return message
 
 

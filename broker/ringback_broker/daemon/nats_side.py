@@ -46,7 +46,9 @@ def load_realm(settings: BrokerSettings) -> tuple[Login, RealmNames]:
         why = f"{error.name} is not installed: {install_command('cluster')}"
         raise InvalidSetting("cluster", why) from None
     if settings.cluster is None:
-        raise InvalidSetting("cluster", "it names the addresses of NATS, and is not set (--cluster)")
+        raise InvalidSetting(
+            "cluster", "it must name the addresses of NATS: nats://HOST:PORT, with commas between"
+        )
     login = load_login(
         tuple(settings.cluster.split(",")),
         settings.nats_credentials,
