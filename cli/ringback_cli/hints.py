@@ -28,7 +28,7 @@ ADVICE = {
     "RATE_LIMITED": _AGAIN,
     "OVERLOADED": _AGAIN,
     "DRAINING": _AGAIN,
-    "FORBIDDEN": "`ringback explain callback KEY` says who may call it",
+    "FORBIDDEN": "`ringback explain callback KEY` and the broker's access list say who may call",
     "TIMEOUT": "--timeout SECONDS allows more time",
     "PLAYER_LEFT": _WHY_IT_LEFT,
     "SERVER_LOST": _WHY_IT_LEFT,

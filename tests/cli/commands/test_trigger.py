@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,34 @@ def test_a_hint_names_the_player_with_a_str(shop_of_own: Any) -> None:
     assert code == Exit.UNKNOWN_PLAYER and errors.endswith(
         "\nhint: `ringback players` prints who is connected\n"
     )
+
+
+@dataclass
+class Order:
+    """A payload that a handler converts."""
+
+    item: str
+
+
+def test_hints_about_the_terms_of_a_callback(shop_of_own: Any) -> None:
+    shop, server, _ = shop_of_own
+
+    def buy(source: Any, payload: Order) -> str:
+        return payload.item
+
+    server.register_server_callback("buy", buy)
+    server.register_server_callback("guarded", lambda source, payload: 1, allow=[7])
+    assert shop.run("trigger", "server", "buy", '{"item": "rope"}')[:2] == (0, '"rope"\n')
+    for arguments, code, hint in (
+        (["buy", "{}"], Exit.INVALID_PAYLOAD, "`ringback callbacks --schema KEY` prints what it takes"),
+        (
+            ["guarded"],
+            Exit.FORBIDDEN,
+            "`ringback explain callback KEY` and the broker's access list say who may call",
+        ),
+    ):
+        ended, _, errors = shop.run("trigger", "server", *arguments)
+        assert (ended, errors.splitlines()[-1]) == (code, f"hint: {hint}"), errors
 
 
 @pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
