@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from axe_core_python.selenium import Axe
@@ -187,6 +188,27 @@ def test_the_form(page: Browser, broker: BrokerProcess) -> None:
         assert page.find("#whom").get_attribute("value") == str(2**63 - 1)
         choose(page, "player", "none", str(2**63 - 1), "null")
         assert send(page).startswith("No results after")
+    assert page.complaints() == []
+
+
+def test_no_id_is_taken_for_another_one(page: Browser, broker: BrokerProcess) -> None:
+    """A field of a form drops line breaks, and spaces at the ends."""
+    shown = {" 7": '" 7"', "7": '"7"', "7\n": '"7\\n"', '"7"': '"\\"7\\""', "7 ": '"7 "', " ": '" "', 7: "7"}
+    with ExitStack() as stack:
+        for player_id in shown:
+            player = stack.enter_context(Player(broker.players, player_id))
+            player.register_client_callback("id", lambda payload, own=player_id: [own])
+        open_page(page, broker)
+        for player_id, text in shown.items():
+            go(page, f"player/{quote(json.dumps(player_id), safe='')}")
+            page.until(lambda text=text: page.text("#player-title") == f"Player {text}", "its view")
+            page.find("#player-trigger").click()
+            page.until(lambda: view_of(page) == "trigger", "the form")
+            assert page.find("#whom").get_attribute("value") == text
+            page.find("#key").clear()
+            page.find("#key").send_keys("id")
+            assert send(page).startswith("Result after")
+            assert json.loads(page.text("#outcome-value")) == [player_id]
     assert page.complaints() == []
 
 

@@ -13,11 +13,12 @@ export const parse = (text) => JSON.parse(text, exact);
 const isRaw = (value) => Boolean(JSON.isRawJSON?.(value));
 const isMissing = (value) => value === null || value === undefined;
 
-/** Return the text of a player ID. A str that looks like an int is in quotes. */
+/** Return the text of a player ID. A str that would be taken for another ID in a field of a form is in quotes. */
 export function idText(id) {
   if (isMissing(id)) return UNKNOWN;
   if (isRaw(id)) return id.rawJSON;
-  return typeof id === "string" && /^(\d+|".*")$/.test(id) ? JSON.stringify(id) : String(id);
+  const needsQuotes = /^(\d+|".*"|\s.*|.*\s)$|\p{Cc}/su; // a field drops line breaks, and spaces at its ends
+  return typeof id === "string" && needsQuotes.test(id) ? JSON.stringify(id) : String(id);
 }
 
 /** Return the JSON of a player ID. */
