@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +17,11 @@ from starlette.routing import Route
 
 from ringback.errors import CallbackError, LinkError
 from ringback.protocol.control import Subject
+from ringback.protocol.reports import duration_ms
 from ringback_broker.http.dashboard_calls import DashboardCalls
+from ringback_broker.http.dashboard_failures import counted_as, counted_callbacks
 from ringback_broker.http.dashboard_history import EVERY_S, History
-from ringback_broker.http.dashboard_operator import DashboardOperator
+from ringback_broker.http.dashboard_operator import DashboardOperator, State
 from ringback_broker.http.dashboard_requests import (
     CallbackRequest,
     DrainRequest,
@@ -32,6 +35,7 @@ from ringback_broker.http.dashboard_requests import (
 )
 from ringback_broker.http.dashboard_rows import Lists
 from ringback_broker.http.dashboard_tap import Tap
+from ringback_broker.http.dashboard_totals import Row
 from ringback_broker.http.dashboard_web import HEADERS, Handler, answering, asked_by, read_object, respond
 
 SHOWN_EVENTS = 100
@@ -39,6 +43,9 @@ SHOWN_EVENTS = 100
 
 PLAYER_EVENTS = 20
 """The latest events in a response about one player."""
+
+SHOWN_FAILURES = 20
+"""The latest failed calls in a response about one player or one callback."""
 
 RETRY_S = 60.0
 """How often, at most, the history asks a broker that does not answer."""
@@ -179,6 +186,9 @@ class Dashboard:
                 "missing": found.missing,
                 "rows": [row for row in found.rows if type(row["player"]) is type(player_id)],
                 "events": events[-PLAYER_EVENTS:],
+                "failures": _shown_failures(
+                    state, lambda row: (type(row["player"]), row["player"]) == (type(player_id), player_id)
+                ),
             }
         )
 
@@ -186,7 +196,9 @@ class Dashboard:
         wanted = CallbackRequest.read(request.query_params)
         state = await self._operator.state()
         rows = [row for row in state.callbacks if (row["key"], row["side"]) == (wanted.key, wanted.side)]
-        return respond({"number": state.number, "missing": state.missing, "rows": rows})
+        counted = counted_callbacks(state.callbacks)
+        failures = _shown_failures(state, lambda row: counted_as(row, counted) == (wanted.key, wanted.side))
+        return respond({"number": state.number, "missing": state.missing, "rows": rows, "failures": failures})
 
     async def _schema(self, request: Request) -> Response:
         wanted = CallbackRequest.read(request.query_params)
@@ -213,6 +225,14 @@ class Dashboard:
                 return respond(await act(read(await read_object(request)), asked_by(request)))
 
         return handle
+
+
+def _shown_failures(state: State, is_wanted: Callable[[Row], bool]) -> list[Row] | None:
+    """Return the latest failed calls of a kind, the latest first; None: the dashboard may not see them."""
+    if state.failures is None:
+        return None
+    latest = islice(filter(is_wanted, state.failures), SHOWN_FAILURES)
+    return [{**row, "ms": duration_ms(row.pop("took_s"))} for row in map(dict, latest)]
 
 
 def _page(path: Path, kind: str) -> Handler:

@@ -17,6 +17,7 @@ from ringback.protocol.control import Subject, named
 from ringback.protocol.json_values import parse_schema
 from ringback.protocol.player_ids import PlayerID
 from ringback.protocol.reports import CallFilter
+from ringback_broker.http.dashboard_failures import latest_failures
 from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, Budget, Paced
 from ringback_broker.http.dashboard_totals import Row, Totals, count_totals, growth, sums
 from ringback_broker.operations.snapshot import Snapshot
@@ -62,6 +63,8 @@ class State:
         failed_rates: by how much each of them grew per second since the answer before; empty for the first.
         calls_a_second: calls of all callbacks per second since the answer before; None for the first answer.
         events: the latest events, the oldest first. In a realm, each also has `node`.
+        failures: the latest failed calls, the latest first. In a realm, each also has `node`. None: the
+            dashboard's operator may not see them.
         totals: what the rates are computed from.
     """
 
@@ -75,6 +78,7 @@ class State:
     failed_rates: dict[str, float]
     calls_a_second: float | None
     events: list[Row]
+    failures: list[Row] | None
     totals: Totals
 
 
@@ -106,6 +110,9 @@ class DashboardOperator:
         self._asked_at = -RATES_WITHIN_S
         self._events: deque[Row] = deque(maxlen=MAX_EVENTS)
         self._new_events = Follower(Subject.EVENTS)
+        self._failures: list[Row] | None = []
+        self._new_failures = Follower(Subject.FAILURES)
+        self._forbidden_to: Operator | None = None
 
     async def operator(self) -> Operator:
         """Return an operator that is connected.
@@ -231,11 +238,17 @@ class DashboardOperator:
         operator = await self.operator()
         nodes = await _list_nodes(operator)
         # At one time: a node that does not answer takes two seconds.
-        found = await asyncio.gather(
-            *(_ask(operator, subject) for subject in (Subject.CALLBACKS, Subject.COUNTERS)),
+        *found, failures = await asyncio.gather(
+            _ask(operator, Subject.CALLBACKS),
+            _ask(operator, Subject.COUNTERS),
             self._new_events.rows(operator, nodes),
+            self._ask_failures(operator, nodes),
         )
         callbacks, counted, events = (rows for rows, _ in found)
+        if failures is None:
+            self._failures = None
+        elif failures or self._failures is None:
+            self._failures = latest_failures([*failures, *(self._failures or ())], callbacks)
         missing = {name: why for _, without in found for name, why in without.items()}
         self._events = deque(sorted([*self._events, *events], key=_when), MAX_EVENTS)
         now = time.monotonic()
@@ -258,8 +271,20 @@ class DashboardOperator:
             failed_rates,
             calls_a_second,
             list(self._events),
+            self._failures,
             totals,
         )
+
+    async def _ask_failures(self, operator: Operator, nodes: list[Row]) -> list[Row] | None:
+        """Return the calls that failed since the last time; None: the operator may not see them."""
+        if operator is self._forbidden_to:  # the broker logs each question that it refuses
+            return None
+        try:
+            rows, _ = await self._new_failures.rows(operator, nodes)  # the other answers say who is missing
+        except Forbidden:
+            self._forbidden_to = operator
+            return None
+        return rows
 
 
 class Follower:

@@ -14,6 +14,7 @@ from ringback.protocol.player_ids import encode_player_id
 from ringback.protocol.significant import rounded_ms
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.events import EventLog
+from ringback_broker.operations.failures import PAGE as FAILURES_PAGE
 from ringback_broker.operations.registered_keys import RegisteredKeys
 from ringback_broker.operations.reports import Reports
 from ringback_broker.operations.watches import PAGE
@@ -76,6 +77,9 @@ class Answers:
             case Subject.CALLS:
                 rows = self.reports.watches.rows(query.after)
                 following = rows[-1][0] if len(rows) == PAGE else None
+            case Subject.FAILURES:
+                rows = self.reports.failures.rows(query.after)
+                following = rows[-1][0] if len(rows) == FAILURES_PAGE else None
             case Subject.NODES:
                 rows, following = _page(self.nodes(now), query.after)
             case _ as never:
@@ -115,6 +119,7 @@ class Answers:
                     *(round(late.rate, 3) if late else 0.0, p50_ms, p99_ms),
                     *(total.failed if total else {}, terms.get(key) if side is Role.SERVER else None),
                     self.registered.has_schema(key, side),
+                    self.reports.failures.count((key, side)),
                 )
             )
         return rows

@@ -47,7 +47,7 @@ class BrokerCounters:
             the broker, without ZeroMQ, or too slow.
         connections_refused: connections that were closed at once, because there were too many in all or from
             one IP.
-        watched_calls_lost: watched calls for which a report had no room.
+        watched_calls_lost, failed_calls_lost: calls for which a report had no room.
         messages_unfinished: connections that were closed because too much of a message without an end came.
         malformed: messages with a wrong number of parts.
         violations: frames that the protocol does not allow from their sender.
@@ -95,6 +95,7 @@ class BrokerCounters:
     handshakes_failed: int = 0
     connections_refused: int = 0
     watched_calls_lost: int = 0
+    failed_calls_lost: int = 0
     messages_unfinished: int = 0
     malformed: int = 0
     violations: int = 0

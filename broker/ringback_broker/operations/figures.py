@@ -130,10 +130,13 @@ class ReportedFigures:
             if callback == (found.key, found.side):  # else one callback would stand for another
                 in_flight[callback] = found.in_flight
         for row in latencies:
-            callback = (row.key, row.side)
-            if callback not in self._sums:
-                callback = (OTHERS, row.side)
+            callback = self.counted_as(row.key, row.side)
             slot.setdefault(callback, _Sum()).add_fine(zip(row.classes, row.counts, strict=True))
+
+    def counted_as(self, key: str, side: Role) -> Callback:
+        """Return the callback that calls of a key are counted as: itself, or the one for all others."""
+        callback = (key, side)
+        return callback if callback in self._sums else (OTHERS, side)
 
     def forget(self, session: Session) -> None:
         """Forget what is in flight at an endpoint that is gone."""

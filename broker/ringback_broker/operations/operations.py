@@ -22,6 +22,9 @@ from ringback_broker.peers.roster import Roster
 from ringback_broker.peers.session import Session
 from ringback_broker.settings.schema import BrokerSettings
 
+_SINGLE_CALLS = (control.Subject.CALLS, control.Subject.FAILURES)
+"""What an operator may query only if it may give orders: these rows say what single players did."""
+
 
 class Operations:
     """Answers queries, obeys orders, keeps reports and logs events.
@@ -115,7 +118,7 @@ class Operations:
         if isinstance(request, control.Order):
             allowed = self._orders.may_order(operator, request)
         else:
-            allowed = request.subject is not control.Subject.CALLS or operator.rights.may_order
+            allowed = request.subject not in _SINGLE_CALLS or operator.rights.may_order
         if allowed:
             return None
         reason = f"the {display_name(operator)} may not give orders"

@@ -9,6 +9,7 @@ from ringback.protocol.control import encode
 from ringback.protocol.player_ids import encode_player_id
 from ringback.protocol.reports import CallFilter
 from ringback_broker.operations.counters import BrokerCounters
+from ringback_broker.operations.failures import Failures
 from ringback_broker.operations.figures import ReportedFigures
 from ringback_broker.operations.host import Host
 from ringback_broker.operations.in_flight import InFlight
@@ -27,6 +28,7 @@ class Reports:
 
     Attributes:
         figures: the figures of callbacks.
+        failures: the latest calls that failed.
         in_flight: the calls in flight of players.
         watches: the watches, and the calls that they chose.
     """
@@ -41,6 +43,7 @@ class Reports:
         unix_time: Callable[[], float],
     ) -> None:
         self.figures = ReportedFigures(report_s)
+        self.failures = Failures()
         self.in_flight = InFlight(roster)
         self.watches = Watches()
         self._report_s = report_s
@@ -62,6 +65,9 @@ class Reports:
         """Keep a report, and log the watched calls that belong in the log."""
         self.figures.take(session, report.callbacks, now, report.latencies or ())
         self.in_flight.take(session, report.in_flight or ())
+        for failed in report.failures or ():
+            self.failures.take(failed, self.figures.counted_as(failed.key, failed.side), self._unix_time())
+        self._counters.failed_calls_lost += report.failures_lost or 0
         for reported in report.players:
             player = self._roster.players.get(encode_player_id(reported.player_id))
             if player is not None:

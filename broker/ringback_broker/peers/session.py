@@ -31,7 +31,7 @@ class Rights:
     Attributes:
         identity: None where nobody has to prove one.
         may_relay: whether an operator may call the server in the name of a source.
-        may_order: whether an operator may give orders and read watched calls.
+        may_order: whether an operator may give orders, and read watched and failed calls.
         ends_at: when its token ends, on the monotonic clock.
     """
 

@@ -11,6 +11,7 @@ import typer
 from ringback_cli.completion import players_or_keys
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit
+from ringback_cli.failures import describe_failures
 from ringback_cli.hints import connected_instead
 from ringback_cli.node_option import NodeOption
 from ringback_cli.options import (
@@ -102,8 +103,13 @@ def _explain_player(
         if concerns(row[1:], player_id)
     ][-MAX_EVENTS:]
     row = connected.get((type(player_id), player_id))
+    callbacks = with_nodes("callbacks", find(operator, "callbacks", connection, node))
+    failures = describe_failures(
+        *(operator, connection, callbacks, node),
+        lambda call: (type(call["player"]), call["player"]) == (type(player_id), player_id),
+    )
     if row is not None:
-        return True, _describe_player(row) + events
+        return True, _describe_player(row) + failures + events
     reasons = [f"player {player_id!r} is not connected: calls to it fail at once with UNKNOWN_PLAYER"]
     other = connected_instead(operator, connection, player_id, node)
     reasons += [other] if other else []
@@ -111,7 +117,7 @@ def _explain_player(
     nobody = "no node remembers an event of this player"
     if not players.in_realm:
         nobody = "the broker remembers no event of this player"
-    return False, reasons + (events or [nobody])
+    return False, reasons + failures + (events or [nobody])
 
 
 def _describe_player(row: dict[str, Any]) -> list[str]:
@@ -171,6 +177,7 @@ def _explain_callback(
         if name.startswith("bounced_") and value:
             code = name.removeprefix("bounced_").upper()
             reasons.append(f"{who} bounced {value} frames with {code}, of any callback")
+    reasons += describe_failures(operator, connection, rows, node, lambda call: bool(call["key"] == key))
     return bool(registered), reasons
 
 

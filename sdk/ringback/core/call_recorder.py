@@ -18,6 +18,7 @@ from ringback.core.callback_record import CallbackRecord
 from ringback.core.execution import Execution
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
+from ringback.core.recorded_failures import RecordedFailures
 from ringback.errors import MAX_CODE_CHARS, CallbackError, ProtocolError
 from ringback.protocol.envelopes import MAX_MESSAGE_CHARS, slice_field
 from ringback.protocol.frames import Role
@@ -67,6 +68,7 @@ class CallRecorder:
         self._watched: list[tuple[float, WatchedCall]] = []
         self._watched_bytes = 0
         self._lost = 0
+        self._failures = RecordedFailures()
         self._in_flight: dict[bytes, int] = {}  # of players, as reported; -1 if that may be forgotten
 
     # -- what it observes
@@ -98,8 +100,7 @@ class CallRecorder:
         else:
             if call.route is None:  # it was refused here, and never sent
                 took_s = 0.0
-            record.failed(error)
-            peer.failed += 1
+            self._failed(record, peer, call.key, now, took_s, error)
         if self.watches:
             payload = self.payloads.pop(call.id, None)
             try:
@@ -132,8 +133,7 @@ class CallRecorder:
         else:
             if not execution.began:  # its time was over, or its caller gone, before the handler could begin
                 took_s = 0.0
-            record.failed(error)
-            peer.failed += 1
+            self._failed(record, peer, execution.key, now, took_s, error)
         if self.watches:
             try:
                 if (wanted := self._wanted(peer, execution.key)) is not None:
@@ -157,8 +157,7 @@ class CallRecorder:
         counted = key if registered else OTHERS
         record = self.handled.get(counted) or self._add(counted, Role.SERVER)
         peer.ended += 1
-        peer.failed += 1
-        record.failed(error)
+        self._failed(record, peer, key, now, 0.0, error)
         if self.watches and key:
             try:
                 if (wanted := self._wanted(peer, key)) is not None:
@@ -166,6 +165,14 @@ class CallRecorder:
                     self._keep(record, peer, key, now, 0.0, error, *shown)
             except BaseException as fault:
                 self._contain("watching a call", fault)
+
+    def _failed(
+        self, record: CallbackRecord, peer: Peer, key: str, now: float, took_s: float, error: CallbackError
+    ) -> None:
+        """Count a call that failed, and list it in the next report, if there is room."""
+        record.failed(error)
+        peer.failed += 1
+        self._failures.add(record, peer, key, now, took_s, error)
 
     def _add(self, key: str, side: Role) -> CallbackRecord:
         """Return the record of a callback that has none yet. Over the bound it is the one for all others."""
@@ -279,17 +286,24 @@ class CallRecorder:
         callbacks = [figures for record in records if (figures := record.take()) is not None]
         reporting = [peer for peer in peers if peer.ended and peer.is_player]
         players = [player for peer in reporting if (player := peer.take_figures()) is not None]
+        failures, failures_lost = self._failures.take(now)
         # A worker may have replied after the time of this step.
-        calls = [call._replace(age_s=max(0.0, now - at)) for at, call in self._watched]
+        calls = tuple(call._replace(age_s=max(0.0, now - at)) for at, call in self._watched)
         lost, self._lost = self._lost, 0
         self._watched, self._watched_bytes = [], 0
         if not (callbacks or players or calls or lost or in_flight):
             return []
         pages = zip_longest(_pages(players), _latency_pages(latencies), _pages(in_flight))
-        listed = [Report((), ended or (), (), None, took, begun) for ended, took, begun in pages] or [
-            Report()
-        ]
-        listed[0] = replace(listed[0], callbacks=tuple(callbacks), calls=tuple(calls), lost=lost or None)
+        listed = [Report((), ended or (), (), None, took, begun) for ended, took, begun in pages]
+        listed = listed or [Report()]
+        listed[0] = replace(
+            listed[0],
+            callbacks=tuple(callbacks),
+            calls=calls,
+            lost=lost or None,
+            failures=failures or None,
+            failures_lost=failures_lost or None,
+        )
         return listed
 
 

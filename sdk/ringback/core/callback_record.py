@@ -24,6 +24,7 @@ class CallbackRecord:
         key: the key of the callback; `OTHERS` for all callbacks that are not recorded apart.
         side: the role that handles the calls.
         in_flight: how many calls are in flight, as counted for the last report.
+        listed: how many failed calls the next report has one by one.
         succeeded: record a call with results, by its latency in seconds. This only keeps the number: to
             sort all latencies at once takes half as long as to find the class of each one as it comes.
     """
@@ -37,6 +38,7 @@ class CallbackRecord:
         "_took_s",
         "in_flight",
         "key",
+        "listed",
         "side",
         "succeeded",
     )
@@ -55,6 +57,7 @@ class CallbackRecord:
         self._classes = [0] * CLASSES
         self._fine: dict[int, int] = {}
         self._failures: dict[str, int] = {}
+        self.listed = 0
 
     def failed(self, error: CallbackError) -> None:
         """Record a call that failed."""

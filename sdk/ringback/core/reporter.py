@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from ringback.core.call_recorder import CallRecorder
@@ -13,6 +14,10 @@ from ringback.protocol.limits import MAX_FRAME_BYTES
 
 MIN_REPORT_S = 0.1
 """The shortest interval of reports, whatever a broker asks for."""
+
+
+_ROWS = ("callbacks", "players", "calls", "latencies", "in_flight", "failures")
+"""The fields of a report that have rows."""
 
 
 class Reporter:
@@ -70,14 +75,10 @@ def _frames(report: Report) -> list[bytes]:
     frame = encode(report)
     if len(frame) <= MAX_FRAME_BYTES:
         return [frame]
-    rows = (report.callbacks, report.players, report.calls, report.latencies or (), report.in_flight or ())
-    first, second = zip(*map(_halves, rows), strict=True)
-    frames = []
-    for (callbacks, players, calls, latencies, in_flight), lost in ((first, report.lost), (second, None)):
-        frames += _frames(Report(callbacks, players, calls, lost, latencies or None, in_flight or None))
-    return frames
-
-
-def _halves(rows: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    middle = (len(rows) + 1) // 2
-    return rows[:middle], rows[middle:]
+    first: dict[str, Any] = {}
+    second: dict[str, Any] = {}
+    for name in _ROWS:
+        rows = getattr(report, name) or ()
+        middle = (len(rows) + 1) // 2
+        first[name], second[name] = rows[:middle], rows[middle:]
+    return [*_frames(replace(report, **first)), *_frames(Report(**second))]

@@ -24,6 +24,7 @@ class Subject(StrEnum):
     EVENTS = "events"
     CALLS = "calls"
     SCHEMAS = "schemas"
+    FAILURES = "failures"
     NODES = "nodes"
 
 
@@ -52,12 +53,13 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
     ),
     Subject.CALLBACKS: (
         *("key", "side", "endpoints", "in_flight", "calls", "errors", "rate", "p50_ms", "p99_ms"),
-        *("failed", "terms", "schema"),
+        *("failed", "terms", "schema", "failures"),
     ),
     Subject.COUNTERS: ("name", "value"),
     Subject.EVENTS: ("number", "unix_s", "event", "role", "player", "identity", "ip", "code", "reason"),
     Subject.SCHEMAS: ("key", "side", "schema"),
     Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
+    Subject.FAILURES: ("number", "unix_s", "side", "player", "key", "code", "took_s"),
     Subject.NODES: (
         *("node", "boot", "software", "since_unix_s", "draining", "linked", "players", "acting"),
         *("standbys", "frames_s", "renewed_s"),

@@ -7,10 +7,11 @@ one by one. A WATCH says which calls those are.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ringback.errors import MAX_CODE_CHARS, Code, ProtocolError
 from ringback.protocol.fields import checked, choice_of, field_of, number_of, read_map
@@ -18,6 +19,8 @@ from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.latencies import FINE_CLASSES
 from ringback.protocol.names import check_key, check_pattern
 from ringback.protocol.player_ids import PlayerID, check_player_id
+
+T = TypeVar("T")
 
 LATENCY_BOUNDS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
@@ -124,6 +127,23 @@ class WatchedCall(NamedTuple):
     reply: bytes | None
 
 
+class FailedCall(NamedTuple):
+    """A call that failed. It is reported without its payload and its message, whether it is watched or not.
+
+    Attributes:
+        age_s, side, player_id, key: as in `WatchedCall`.
+        code: the name of the error code.
+        took_s: as in `WatchedCall`.
+    """
+
+    age_s: float
+    side: Role
+    player_id: PlayerID
+    key: str
+    code: str
+    took_s: float
+
+
 class CallFilter(NamedTuple):
     """Which calls a watch chooses.
 
@@ -149,8 +169,8 @@ class CallFilter(NamedTuple):
 class Report:
     """What a trusted endpoint has counted since the report before, and the watched calls.
 
-    `lost` says for how many watched calls there was no room. `latencies` is for percentiles, `in_flight` has
-    players. An endpoint that is older than one of these fields sends none.
+    `lost` and `failures_lost` say for how many watched and failed calls there was no room. `latencies` is for
+    percentiles, `in_flight` has players. An endpoint that is older than one of these fields sends none.
     """
 
     type: ClassVar[FrameType] = FrameType.REPORT
@@ -160,6 +180,8 @@ class Report:
     lost: int | None = None
     latencies: tuple[LatencyCounts, ...] | None = None
     in_flight: tuple[PlayerInFlight, ...] | None = None
+    failures: tuple[FailedCall, ...] | None = None
+    failures_lost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +210,21 @@ def read_report(body: bytes) -> Report:
         ProtocolError: a field is wrong.
     """
     fields = read_map(body)
-    latencies, in_flight = (field_of(fields, name, list, None) for name in ("latencies", "in_flight"))
     return Report(
         tuple(_callback_figures(row) for row in field_of(fields, "callbacks", list, ())),
         tuple(_player_figures(row) for row in field_of(fields, "players", list, ())),
         tuple(_watched_call(row) for row in field_of(fields, "calls", list, ())),
         number_of(fields, "lost", None, bits=32),
-        None if latencies is None else tuple(map(_latency_counts, latencies)),
-        None if in_flight is None else tuple(map(_player_in_flight, in_flight)),
+        _rows_or_none(fields, "latencies", _latency_counts),
+        _rows_or_none(fields, "in_flight", _player_in_flight),
+        _rows_or_none(fields, "failures", _failed_call),
+        number_of(fields, "failures_lost", None, bits=32),
     )
+
+
+def _rows_or_none(fields: dict[str, Any], name: str, read: Callable[[Any], T]) -> tuple[T, ...] | None:
+    rows: list[Any] | None = field_of(fields, name, list, None)
+    return None if rows is None else tuple(map(read, rows))
 
 
 def _callback_figures(row: Any) -> CallbackFigures:
@@ -252,13 +280,25 @@ def _watched_call(row: Any) -> WatchedCall:
     for shown in (payload, reply):
         if shown is not None and not (type(shown) is bytes and len(shown) <= MAX_WATCHED_BYTES):
             raise ProtocolError(f"calls: a payload must have at most {MAX_WATCHED_BYTES} bytes, or be nil")
+    call = _ended_call("calls", age_s, side, player_id, key, outcome, took_s)
+    return WatchedCall(*call, payload, reply)
+
+
+def _failed_call(row: Any) -> FailedCall:
+    return _ended_call("failures", *_row(row, "failures", (float, str, object, str, str, float)))
+
+
+def _ended_call(
+    what: str, age_s: float, side: str, player_id: Any, key: str, outcome: str, took_s: float
+) -> FailedCall:
+    """Return what watched and failed calls have in common."""
     if not (0.0 <= age_s < math.inf and 0.0 <= took_s < math.inf):
-        raise ProtocolError("calls: times must be numbers of seconds from 0")
+        raise ProtocolError(f"{what}: times must be numbers of seconds from 0")
     if not 0 < len(outcome) <= MAX_CODE_CHARS:
-        raise ProtocolError(f"calls: an outcome must have 1 to {MAX_CODE_CHARS} characters")
+        raise ProtocolError(f"{what}: an outcome must have 1 to {MAX_CODE_CHARS} characters")
     checked(check_key, key)
     checked(check_player_id, player_id)
-    return WatchedCall(age_s, choice_of(Role, side, "side"), player_id, key, outcome, took_s, payload, reply)
+    return FailedCall(age_s, choice_of(Role, side, "side"), player_id, key, outcome, took_s)
 
 
 def _row(row: Any, what: str, kinds: tuple[type, ...]) -> list[Any]:

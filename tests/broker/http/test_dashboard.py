@@ -404,6 +404,29 @@ def test_keys(tmp_path: Path) -> None:
             operator.ping().result()
 
 
+def test_an_operator_without_orders_sees_no_failures(tmp_path: Path) -> None:
+    """The broker logs what it refuses. So the dashboard does not ask again and again."""
+    ring = KeyRing(tmp_path)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    key = write_key_pair(ring.add("dashboard", "operator", more="orders = false"), tmp_path)
+    more = ("--http-token-file", str(token), "--dashboard-key-file", str(key))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with BrokerProcess(options=(*OPTIONS, *ring.options, *more)) as broker:
+        url, numbers = url_of(broker), set[int]()
+
+        def asked_three_times() -> bool:
+            status, found, _ = ask(f"{url}/api/callback?side=server&key=k", **headers)
+            assert (status, found["rows"], found["failures"]) == (200, [], None)
+            numbers.add(found["number"])
+            return len(numbers) == 3
+
+        eventually(asked_three_times, "the dashboard has asked the broker three times")
+        _, found, _ = ask(f"{url}/api/state", **headers)
+        refused = [event for event in found["events"] if event["event"] == "refused"]
+        assert [event["code"] for event in refused] == ["FORBIDDEN"]
+
+
 def test_a_key_of_another_role(tmp_path: Path) -> None:
     from ringback_broker.settings.schema import InvalidSetting
 

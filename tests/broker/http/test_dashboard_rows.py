@@ -262,6 +262,35 @@ def test_one_callback(broker: BrokerProcess) -> None:
         assert get(url, "callback", key="nothing", side="server")["rows"] == []
 
 
+def test_recent_failures_need_no_watch(broker: BrokerProcess) -> None:
+    def sold_out(source: Any, payload: Any) -> None:
+        raise CallbackError("all gone", code="SOLD_OUT", data="secret")
+
+    url = url_of(broker)
+    server = Server(broker.backend)
+    server.register_server_callback("shop:buy", sold_out)
+    with server, Player(broker.players, 7) as player, Player(broker.players, "7") as other:
+        for _ in range(3):
+            assert player.trigger_server_callback("shop:buy", "secret").exception() is not None
+        assert other.trigger_server_callback("shop:by").exception() is not None
+
+        def failures(path: str, **of: str) -> list[tuple[Any, ...]]:
+            found = get(url, path, **of)["failures"]
+            times = [row["unix_s"] for row in found]
+            assert times == sorted(times, reverse=True)
+            assert all(row["ms"] is None or row["ms"] > 0 for row in found)
+            return [(row["player"], row["side"], row["key"], row["code"]) for row in found]
+
+        sold = [(7, "server", "shop:buy", "SOLD_OUT")] * 3
+        mistyped = [("7", "server", "shop:by", "UNKNOWN_CALLBACK")]
+        eventually(lambda: failures("player", id="7") == sold, "those of a player")
+        eventually(lambda: failures("player", id='"7"') == mistyped, "those of another one")
+        assert failures("callback", key="shop:buy", side="server") == sold
+        assert failures("callback", key="", side="server") == mistyped  # it is counted with all others
+        assert failures("callback", key="shop:buy", side="player") == failures("player", id="8") == []
+        assert "secret" not in str(get(url, "player", id="7")["failures"])
+
+
 # -- the history
 
 
@@ -291,7 +320,7 @@ def test_the_history_begins_before_anybody_looks(monkeypatch: pytest.MonkeyPatch
 
 def state_of(rows: list[dict[str, Any]], nodes: tuple[str, ...] = ("",)) -> State:
     totals = Totals({node: {} for node in nodes}, {}, {})
-    return State(1, [], {}, rows, {}, {}, {}, {}, None, [], totals)
+    return State(1, [], {}, rows, {}, {}, {}, {}, None, [], [], totals)
 
 
 def row(key: str, calls: int, errors: int = 0, p99_ms: float | None = 2.0, node: str = "") -> dict[str, Any]:

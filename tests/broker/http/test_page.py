@@ -97,6 +97,13 @@ def send(page: Browser) -> str:
     return page.text("#outcome-line")
 
 
+def trigger_on_all(page: Browser) -> None:
+    """Press the button, and say yes in the dialog. The page asks the broker before it shows the dialog."""
+    page.find("#send-all").click()
+    page.until(lambda: page.find("#confirm-yes").is_displayed(), "the dialog")
+    page.find("#confirm-yes").click()
+
+
 def test_players_come_and_go(page: Browser, broker: BrokerProcess) -> None:
     open_page(page, broker)
     assert page.text("#now-players") == "0" and page.text("#now-server") == "none"
@@ -293,8 +300,8 @@ def test_texts_of_peers_are_shown_as_text(page: Browser, broker: BrokerProcess) 
         page.find("#whom").send_keys(odd)
         assert send(page).startswith(f"{odd}: {odd}, after")
         page.until(lambda: odd in page.text("[data-tap=callback] tbody"), "so does the tap")
-        page.find("#send-all").click()
-        page.find("#confirm-yes").click()
+        page.until(lambda: odd in page.text("#callback-failures tbody"), "so do the failures")
+        trigger_on_all(page)
         page.until(lambda: [odd, f"{odd}: {odd}"] in page.rows("outcomes"), "so do the outcomes")
         go(page, "players")
         page.until(lambda: ids(page) == [odd], "so does the list")
@@ -444,6 +451,33 @@ def test_addresses_lead_to_views(page: Browser, broker: BrokerProcess) -> None:
         page.until(lambda: view_of(page) == "overview", "an unknown view")
 
 
+def test_failures_of_before_anybody_looked(page: Browser, broker: BrokerProcess) -> None:
+    def sold_out(source: Any, payload: Any) -> None:
+        raise CallbackError("all gone", code="SOLD_OUT")
+
+    server = Server(broker.backend)
+    server.register_server_callback("shop:buy", sold_out)
+    server.register_server_callback("shop:items", lambda source, payload: [])
+    with server, Player(broker.players, 7) as player, Player(broker.players, 8) as other:
+        for key in ("shop:buy", "shop:items"):
+            player.trigger_server_callback(key).exception()
+        assert other.trigger_server_callback("shop:by").exception() is not None
+        open_page(page, broker, "player/7")
+        sold = ["player \u2192 server", "shop:buy", "SOLD_OUT"]
+        page.until(lambda: [row[2:5] for row in page.rows("player-failures")] == [sold], "of a player")
+        page.find("#player-failures tbody a[href='#/callback/server/shop%3Abuy']").click()
+        page.until(lambda: page.text("#callback-title") == "shop:buy", "its key leads to the callback")
+        shown = ["7", UNKNOWN, "SOLD_OUT"]
+        page.until(lambda: [row[2:5] for row in page.rows("callback-failures")] == [shown], "there too")
+        assert page.text("#callback-failures-none") == ""
+        go(page, "callback/server/shop%3Aitems")
+        none = "None that an endpoint has reported."
+        page.until(lambda: page.text("#callback-failures-none") == none, "none of this one")
+        go(page, "callback/server/")
+        page.until(lambda: "shop:by" in page.text("#callback-failures tbody"), "a key that nobody has")
+    assert page.complaints() == []
+
+
 def test_a_player_that_hangs_is_seen(page: Browser, broker: BrokerProcess) -> None:
     held: list[Any] = []
     player = Player(broker.players, 7)
@@ -562,6 +596,7 @@ def test_an_order_that_is_refused_says_so(page: Browser, tmp_path: Path) -> None
         page.until(lambda: "asks for a token" in page.text("#login"), "the page asks for the token")
         page.find("#token").send_keys(TOKEN + Keys.ENTER)
         page.until(lambda: "connected" in page.text("#player-figures"), "the view of the player")
+        assert page.text("#player-failures-none").startswith("This page may not show them")
         page.find("#kick").click()
         page.find("#confirm-yes").click()
         page.until(lambda: page.text("#confirm-error").startswith("FORBIDDEN: "), "the dialog says why")
@@ -574,8 +609,9 @@ def test_an_order_that_is_refused_says_so(page: Browser, tmp_path: Path) -> None
 VIEWS = {
     "": lambda page: bool(page.rows("events") and page.rows("errors") and charted(page, "overview") == 3),
     "players": lambda page: ids(page) == ["7"],
-    "callbacks": lambda page: len(keys(page)) == 3,
-    "player/7": lambda page: bool(page.text("#player-figures") and page.rows("player-events")),
+    "callbacks": lambda page: len(keys(page)) == 4,
+    "player/7": lambda page: bool(page.rows("player-failures") and page.rows("player-events")),
+    "callback/server/breaks": lambda page: bool(page.rows("callback-failures") and page.rows("codes")),
     "callback/player/coords": lambda page: bool(page.text("#callback-figures")),
     "tap": lambda page: bool(page.text("#tap-form")),
     "trigger": lambda page: bool(page.text("#trigger")),
@@ -598,7 +634,9 @@ def test_all_views_are_accessible(
 
     with Server(broker.backend) as server, Player(broker.players, 7) as player:
         server.register_server_callback("echo", lambda source, payload: payload)
+        server.register_server_callback("breaks", lambda source, payload: 1 / 0)
         player.register_client_callback("coords", lambda payload: payload)
+        assert player.trigger_server_callback("breaks").exception() is not None
         open_page(page, broker, "trigger")
         choose(page, "player", "none", "99", "")
         send(page)
@@ -616,8 +654,7 @@ def test_all_views_are_accessible(
         check("a dialog")
         page.find("#confirm-no").click()
         go(page, "callback/player/coords")
-        page.find("#send-all").click()
-        page.find("#confirm-yes").click()
+        trigger_on_all(page)
         page.until(lambda: len(page.rows("outcomes")) == 1, "the outcomes are there")
         check("outcomes")
         ground = page.run("return getComputedStyle(document.body).backgroundColor")

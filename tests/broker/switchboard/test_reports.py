@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from support.switchboards import Desk, Peer
 from ringback.errors import Code
 from ringback.protocol import control
 from ringback.protocol.frames import Role
+from ringback.protocol.limits import MAX_FRAME_BYTES
 from ringback.protocol.reports import (
     CLASSES,
     LATENCY_BOUNDS_S,
     MAX_CALLBACKS,
     CallbackFigures,
     CallFilter,
+    FailedCall,
     LatencyCounts,
     PlayerFigures,
     PlayerInFlight,
@@ -40,6 +43,10 @@ def figures(
 def traced(key: str = "k", player_id: Any = 7, **fields: Any) -> WatchedCall:
     call = WatchedCall(0.5, Role.SERVER, player_id, key, "OK", 0.001, b"\x01", b"\x91\x02")
     return call._replace(**fields)
+
+
+def failed(key: str = "k", player_id: Any = 7, **fields: Any) -> FailedCall:
+    return FailedCall(0.5, Role.SERVER, player_id, key, "TIMEOUT", 0.001)._replace(**fields)
 
 
 def rows(operator: Peer, subject: control.Subject, after: int = 0) -> list[Any]:
@@ -95,7 +102,7 @@ def test_rates_are_of_the_last_minute(desk: Desk) -> None:
         desk.now += 10.0
         server.say(control.Report())
     assert found[0] > found[3] > 0 and found[5] == pytest.approx(12, rel=0.2)
-    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None, False]
+    assert rows(operator, control.Subject.CALLBACKS)[0][4:] == [600, 0, 0.0, None, None, {}, None, False, 0]
 
 
 def test_the_rate_is_right_from_the_first_report_on(desk: Desk) -> None:
@@ -165,7 +172,7 @@ def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
     operator, server = desk.operator(), desk.server(("k",))
     desk.player(7)
     server.say(control.Keys(("k",), schemas={"k": "{}"}))
-    server.say(control.Report(calls=(traced(),)))
+    server.say(control.Report(calls=(traced(),), failures=(failed(),)))
     [*_, row] = rows(operator, subject)
     assert list(control.named(subject, row).values()) == list(row)
     assert len(control.COLUMNS[subject]) == len(row)
@@ -326,6 +333,84 @@ def test_watches_are_bounded(desk: Desk) -> None:
     assert order(operator, player_id=99, for_ms=60_000).code is Code.OVERLOADED
     assert order(operator, player_id=16, for_ms=0).code is None
     assert order(operator, player_id=99, for_ms=60_000).code is None
+
+
+# -- failed calls
+
+
+def test_failed_calls_are_listed_without_a_watch(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server(("k",))
+    assert rows(operator, control.Subject.FAILURES) == []
+    server.say(control.Report((figures(TIMEOUT=1),), failures=(failed(),), failures_lost=3))
+    server.say(control.Report(failures=(failed(player_id="7", side=Role.PLAYER, took_s=0.0),)))
+    assert rows(operator, control.Subject.FAILURES) == [
+        [1, 1.8e9 - 0.5, "server", 7, "k", "TIMEOUT", 0.001],
+        [2, 1.8e9 - 0.5, "player", "7", "k", "TIMEOUT", 0.0],
+    ]
+    assert [row[0] for row in rows(operator, control.Subject.FAILURES, 1)] == [2]
+    assert desk.counters.failed_calls_lost == 3
+    server.leave()
+    assert len(rows(operator, control.Subject.FAILURES)) == 2
+
+
+def test_a_callback_that_always_fails_leaves_room_for_the_others(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server(("k", "rare"))
+    server.say(control.Report((figures(TIMEOUT=1), figures("rare", TIMEOUT=1)), failures=(failed("rare"),)))
+    for number in range(1, 31):
+        server.say(control.Report(failures=(failed(player_id=number),)))
+        server.say(control.Report(failures=(failed(f"wrong {number}"),)))  # counted with all others
+    found = rows(operator, control.Subject.FAILURES)
+    assert [row[3] for row in found if row[4] == "k"] == list(range(11, 31))
+    assert [row[4] for row in found if row[4] != "k"] == ["rare", *(f"wrong {n}" for n in range(11, 31))]
+    kept = {row[0]: row[12] for row in rows(operator, control.Subject.CALLBACKS)}
+    assert kept == {"k": 20, "rare": 1}
+
+
+def test_failed_calls_are_bounded_and_come_in_pages(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    keys = [f"k{number}" for number in range(MAX_CALLBACKS)]
+    server.say(control.Report(tuple(figures(key, TIMEOUT=3) for key in keys)))
+    for player_id in (1, 2, 3):
+        server.say(control.Report(failures=tuple(failed(key, player_id) for key in keys)))
+    pages = [rows(operator, control.Subject.FAILURES, after) for after in (0, 1000, 1500)]
+    assert [[row[0] for row in page] for page in pages] == [
+        *(list(range(501, 1001)), list(range(1001, 1501)), []),
+    ]
+    operator.say(control.Query(1, control.Subject.FAILURES))
+    [answer] = [frame for frame in operator.told() if isinstance(frame, control.Answer)]
+    assert answer.next == 1000
+    # One more of a callback that has none drops the oldest one of another callback, and the last one of it.
+    server.say(control.Report(failures=(failed("new"),)))
+    assert rows(operator, control.Subject.FAILURES)[0][0] == 502
+    for number in range(999):
+        server.say(control.Report(failures=(failed(keys[number % MAX_CALLBACKS]),)))
+    assert rows(operator, control.Subject.FAILURES)[0][4] == "new"
+    server.say(control.Report(failures=(failed(keys[0]),)))
+    found = rows(operator, control.Subject.FAILURES)
+    assert (found[0][4], len(found)) == (keys[0], 500)
+
+
+def test_a_page_of_failed_calls_fits_into_a_frame(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    longest = FailedCall(0.0, Role.SERVER, "\U0001d11e" * 16, "\U0001d11e" * 64, "\U0001d11e" * 64, 1.5)
+    for number in range(500):
+        key = f"{number:04}" + longest.key[1:]
+        report = control.Report((figures(key, TIMEOUT=1),), failures=(longest._replace(key=key),))
+        server.say(report)
+    operator.take()
+    operator.say(control.Query(1, control.Subject.FAILURES))
+    [(_, frame)] = operator.take()
+    assert len(rows(operator, control.Subject.FAILURES)) == 500 and len(frame) < MAX_FRAME_BYTES / 2
+
+
+def test_only_operators_that_may_give_orders_see_failed_calls(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    server.say(control.Report(failures=(failed(),)))
+    operator.session.rights = replace(operator.session.rights, may_order=False)
+    operator.take()
+    operator.say(control.Query(1, control.Subject.FAILURES))
+    [answer] = [frame for frame in operator.told() if isinstance(frame, control.Answer)]
+    assert (answer.rows, answer.code) == (None, Code.FORBIDDEN)
 
 
 def test_who_called_whom() -> None:

@@ -873,7 +873,7 @@ def test_keys_are_listed_as_they_are_now() -> None:
 
     def listed_now() -> list[Any]:
         rows = query(operator, control.Subject.CALLBACKS).rows
-        assert all(row[3:] == [0, 0, 0, 0.0, None, None, {}, None, False] for row in rows)
+        assert all(row[3:] == [0, 0, 0, 0.0, None, None, {}, None, False, 0] for row in rows)
         return [row[:3] for row in rows]
 
     desk.server(("buy", "sell", "buy"))

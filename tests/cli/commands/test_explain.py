@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from support.harness import BrokerProcess, eventually
+from support.keyring import KeyRing
 
-from ringback import Player, Server, __version__
+from ringback import CallbackError, Player, Server, __version__
+from ringback.credentials import write_key_pair
 from ringback_cli.exits import Exit
 
 
@@ -64,6 +67,42 @@ def test_a_player_that_hangs_is_seen(command: Any) -> None:
             for cb in held:
                 cb(1)
             assert [call.result() for call in calls] == [1, 1, 1]
+
+
+def test_the_latest_failures_of_a_player_and_of_a_callback(command: Any, tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    seven, anna = ring.add("seven", "player", 7), ring.add("anna", "player", "anna")
+    shop, cli = ring.add("shop", "server"), ring.add("cli", "operator")
+    looker = ring.add("looker", "operator", more="orders = false")
+    keys = {name: write_key_pair(pair, tmp_path) for name, pair in (("cli", cli), ("looker", looker))}
+
+    def sold_out(source: Any, payload: Any) -> None:
+        raise CallbackError("all gone", code="SOLD_OUT")
+
+    def explain(*what: str, key: str = "cli") -> list[str]:
+        where = ("--backend", broker.backend, "--key-file", str(keys[key]))
+        return list(command("explain", *what, *where).end()[1].splitlines())
+
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC "
+    sold = when + r"player 7 -> server, 'shop:buy': SOLD_OUT after \d+\.\d{3} ms"
+    mistyped = when + r"player 'anna' -> server, 'shop:by': UNKNOWN_CALLBACK"
+
+    def listed(pattern: str, lines: list[str]) -> int:
+        return sum(re.fullmatch(pattern, line) is not None for line in lines)
+
+    with BrokerProcess(options=ring.options) as broker, Server(broker.backend, key_file=shop) as server:
+        server.register_server_callback("shop:buy", sold_out)
+        with Player(broker.players, key_file=seven) as player, Player(broker.players, key_file=anna) as other:
+            for _ in range(2):
+                assert player.trigger_server_callback("shop:buy").exception() is not None
+            assert other.trigger_server_callback("shop:by").exception() is not None
+            eventually(lambda: listed(sold, explain("player", "7")) == 2, "the failures of the player")
+            assert listed(sold, explain("callback", "shop:buy")) == 2
+            assert listed(mistyped, explain("callback", "shop:by")) == 1
+            assert listed(sold, explain("player", "anna")) == 0
+            hidden = "this operator may not give orders, and so not see which calls failed"
+            assert hidden in explain("callback", "shop:buy", key="looker")
+        assert listed(mistyped, explain("player", "anna")) == 1  # it has left
 
 
 def test_explain_a_callback(shop: Any) -> None:

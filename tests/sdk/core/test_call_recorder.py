@@ -344,6 +344,81 @@ def test_many_players_take_more_than_one_report() -> None:
     assert found[0].callbacks[0].failed == {"UNKNOWN_CALLBACK": 1501}
 
 
+# -- failed calls
+
+
+def failures(desk: Desk) -> list[tuple[Any, ...]]:
+    """Return the failed calls that the report of the next second lists."""
+    return [tuple(call) for call in report(desk).failures or ()]
+
+
+def test_failed_calls_are_listed_without_a_watch() -> None:
+    server = counting()
+    called(
+        server, *(write.call(number, "k", None, None) for number in (1, 2)), write.call(3, "nope", 1, None)
+    )
+    replied, failing = server.handle()
+    server.clock.now += 0.25
+    replied(1)
+    failing.fail(CallbackError("come tomorrow", code="OUT_OF_STOCK"))
+    call = server.call(8, flush=True)
+    server.clock.now += 0.5
+    called(server, write.error(call.id, HandlerError("x")), player_id=8)
+    found = report(server)
+    assert found.calls == () and found.failures_lost is None
+    rows = {row.key + row.side: row for row in found.failures or ()}
+    assert {name: (row.player_id, row.code) for name, row in rows.items()} == {
+        "nopeserver": (7, "UNKNOWN_CALLBACK"),
+        "kserver": (7, "OUT_OF_STOCK"),
+        "kplayer": (8, "HANDLER_ERROR"),
+    }
+    took = {name: (row.age_s, row.took_s) for name, row in rows.items()}
+    assert took["nopeserver"] == pytest.approx((1.0, 0.0))
+    assert took["kserver"] == pytest.approx((0.75, 0.25)) and took["kplayer"] == pytest.approx((0.25, 0.5))
+    server.wait(60.0)
+    assert reports(server) == []
+
+
+def test_a_call_that_never_left_or_never_ran_took_no_time() -> None:
+    server = counting(limits=Limits(max_in_flight=1))
+    for _ in range(2):
+        server.call(8, flush=True)
+    called(server, write.call(1, "k", None, 100))
+    server.wait(0.5)
+    found = failures(server)
+    assert sorted(row[4] for row in found) == ["OVERLOADED", "TIMEOUT"]
+    assert [row[5] for row in found] == [0.0, 0.0]
+
+
+def test_a_storm_of_errors_costs_little_and_leaves_room_for_other_callbacks() -> None:
+    server = counting()
+    for number in range(1, 1001):
+        called(server, write.call(number, "nope", None, None))
+    for number in range(60):
+        server.register(f"k{number}", allow=lambda source: False)
+        called(server, write.call(2000 + number, f"k{number}", None, None))
+    found = report(server)
+    listed = [row.key for row in found.failures or ()]
+    assert listed == ["nope"] * 5 + [f"k{number}" for number in range(45)]
+    assert found.failures_lost == 1060 - 50
+    called(server, write.call(3000, "nope", None, None))
+    assert [row[3] for row in failures(server)] == ["nope"]
+
+
+def test_a_failed_call_without_a_player_id_is_not_listed() -> None:
+    operator = counting(Role.OPERATOR)
+    for where in (b"\xc1", encode_player_id(7)):
+        operator.gets(DATA_0 + join([write.call(1, "nope", None, None)]), where)
+    assert [row[2] for row in failures(operator)] == [7]
+
+
+def test_a_call_whose_key_cannot_be_read_is_not_listed() -> None:
+    server = counting()
+    called(server, msgpack.packb([1, 1, 5, None, None, None]))
+    found = report(server)
+    assert found.failures is None and found.players[0].errors == 1
+
+
 # -- calls in flight of players
 
 

@@ -27,6 +27,7 @@ from ringback.protocol.reports import (
     FAILURES,
     CallbackFigures,
     CallFilter,
+    FailedCall,
     LatencyCounts,
     PlayerFigures,
     PlayerInFlight,
@@ -77,6 +78,10 @@ TRACED = st.builds(
     WatchedCall,
     *(SECONDS, st.sampled_from(Role), PLAYER_ID, KEY, st.text(min_size=1, max_size=64), SECONDS),
     *(PAYLOAD, PAYLOAD),
+)
+
+FAILED = st.builds(
+    FailedCall, SECONDS, st.sampled_from(Role), PLAYER_ID, KEY, st.text(min_size=1, max_size=64), SECONDS
 )
 
 TERMS = st.none() | st.dictionaries(KEY, st.text(min_size=1, max_size=200), max_size=3)
@@ -151,6 +156,8 @@ FRAMES: dict[Any, st.SearchStrategy[Any]] = {
         st.none() | U32,
         st.none() | st.lists(LATENCY_COUNTS, max_size=3).map(tuple),
         st.none() | st.lists(st.builds(PlayerInFlight, PLAYER_ID, COUNT), max_size=3).map(tuple),
+        st.none() | st.lists(FAILED, max_size=3).map(tuple),
+        st.none() | U32,
     ),
     control.Watch: st.builds(
         control.Watch,

@@ -32,6 +32,7 @@ from ringback.protocol.player_ids import decode_player_id, encode_player_id
 from ringback.protocol.reports import (
     CallbackFigures,
     CallFilter,
+    FailedCall,
     LatencyCounts,
     PlayerFigures,
     PlayerInFlight,
@@ -76,6 +77,7 @@ def control_frame(vector: dict[str, Any]) -> control.ControlFrame:
         "callbacks": lambda row: CallbackFigures(row[0], Role(row[1]), *row[2:4], tuple(row[4]), row[5]),
         "players": lambda row: PlayerFigures(*row),
         "in_flight": lambda row: PlayerInFlight(*row),
+        "failures": lambda row: FailedCall(row[0], Role(row[1]), *row[2:]),
         "latencies": lambda row: LatencyCounts(row[0], Role(row[1]), tuple(row[2]), tuple(row[3])),
         "calls": lambda row: WatchedCall(row[0], Role(row[1]), *row[2:]),
         "watches": lambda row: CallFilter(*row),

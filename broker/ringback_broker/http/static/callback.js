@@ -3,6 +3,7 @@
 import { look, query } from "./ask.js";
 import { Charts } from "./charts.js";
 import { $, setText, showFigures } from "./dom.js";
+import { Failures } from "./failures.js";
 import { Table } from "./table.js";
 import { Tap } from "./tap.js";
 import { count, milliseconds, OTHERS, plain, rate } from "./text.js";
@@ -18,6 +19,7 @@ const codes = new Table(
   (row) => row.code,
 );
 const charts = new Charts($("callback-charts"), "Latency of a minute, ms");
+const failures = new Failures("callback-failures", ["side"]);
 const tap = new Tap(document.querySelector("[data-tap=callback]"), { verb: "Watch failures", without: ["key", "side"] });
 
 let key = "";
@@ -76,11 +78,12 @@ export const callbackView = {
     return found;
   },
 
-  show(_state, { rows }) {
+  show(_state, { rows, failures: failed }) {
     $("callback-none").hidden = rows.length > 0;
     $("callback-figures").hidden = rows.length === 0;
     if (rows.length) showFigures($("callback-figures"), figures(rows));
     showCodes(rows);
+    failures.show(failed && key ? failed.map(({ key: _same, ...row }) => row) : failed);
   },
 
   close() {

@@ -1,10 +1,12 @@
 // The columns of the tables that several views show, and the addresses of views.
 
-import { clock, count, duration, idJSON, idText, milliseconds, OTHERS, plain, rate, worried } from "./text.js";
+import { clock, count, duration, idJSON, idText, milliseconds, moment, OTHERS, plain, rate, worried } from "./text.js";
 
 export const playerView = (id) => `#/player/${encodeURIComponent(idJSON(id))}`;
 export const callbackView = (row) => `#/callback/${row.side}/${encodeURIComponent(row.key)}`;
 
+const way = (side) => (side === "server" ? "player → server" : "server → player");
+const took = "of the handler at the server, or there and back for a player’s callback";
 const since = "since the broker started";
 const lately = "in the last minute, at most 2 % wrong";
 
@@ -56,14 +58,25 @@ export const eventColumns = [
 ];
 export const eventKey = (row) => `${row.node ?? ""} ${row.number} ${row.unix_s}`;
 
+export const failureColumns = [
+  { name: "unix_s", title: "time", text: (at) => moment(new Date(at * 1000)) },
+  { name: "node", title: "node", text: plain, rare: true },
+  { name: "side", title: "way", text: way },
+  { name: "player", title: "player", text: idText, link: (row) => playerView(row.player), kind: "code" },
+  { name: "key", title: "key", text: plain, link: callbackView, kind: "code" },
+  { name: "code", title: "code", text: plain, look: () => "bad" },
+  { name: "ms", title: "ms", text: milliseconds, kind: "number", about: took },
+];
+export const failureKey = eventKey;
+
 const milli = (at) => String(Math.floor(at * 1000) % 1000).padStart(3, "0");
 
 export const tapColumns = [
   { name: "unix_s", title: "time", text: (at) => `${clock(new Date(at * 1000))}.${milli(at)}` },
   { name: "node", title: "node", text: plain, rare: true },
-  { name: "side", title: "way", text: (side) => (side === "server" ? "player → server" : "server → player") },
+  { name: "side", title: "way", text: way },
   { name: "player", title: "player", text: idText, link: (row) => playerView(row.player), kind: "code" },
   { name: "key", title: "key", text: plain, link: callbackView, kind: "code" },
   { name: "outcome", title: "outcome", text: plain, look: (outcome) => (outcome === "OK" ? "" : "bad") },
-  { name: "ms", title: "ms", text: milliseconds, kind: "number", about: "of the handler at the server, or there and back for a player’s callback" },
+  { name: "ms", title: "ms", text: milliseconds, kind: "number", about: took },
 ];

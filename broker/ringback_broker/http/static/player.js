@@ -4,11 +4,13 @@ import { look, send } from "./ask.js";
 import { eventColumns, eventKey } from "./columns.js";
 import { confirmThat } from "./confirm.js";
 import { $, setText, showFigures } from "./dom.js";
+import { Failures } from "./failures.js";
 import { Table } from "./table.js";
 import { Tap } from "./tap.js";
 import { count, duration, idText, milliseconds, parse, plain, rate } from "./text.js";
 
 const events = new Table($("player-events"), eventColumns.filter(({ name }) => name !== "player"), eventKey);
+const failures = new Failures("player-failures", ["player"]);
 const tap = new Tap(document.querySelector("[data-tap=player]"), { without: ["player"] });
 
 let id = ""; // in JSON
@@ -71,11 +73,12 @@ export const playerView = {
 
   ask: () => look(`/api/player?id=${encodeURIComponent(id)}`),
 
-  show(_state, { rows, events: latest }) {
+  show(_state, { rows, events: latest, failures: failed }) {
     $("player-none").hidden = rows.length > 0;
     $("player-figures").hidden = rows.length === 0;
     $("kick").hidden = rows.length === 0;
     if (rows.length) showFigures($("player-figures"), figures(rows[0]));
+    failures.show(failed);
     events.show([...latest].reverse());
     $("player-events").hidden = latest.length === 0;
     $("player-events-none").hidden = latest.length > 0;

@@ -53,4 +53,7 @@ export function duration(seconds) {
   return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`;
 }
 export const clock = (date) => date.toLocaleTimeString("en-GB");
+/** Return the time of a moment, and its day if that is not today. */
+export const moment = (date) =>
+  date.toDateString() === new Date().toDateString() ? clock(date) : `${date.toLocaleDateString("sv-SE")} ${clock(date)}`;
 export const worried = (value) => (value > 0 ? "bad" : "");
