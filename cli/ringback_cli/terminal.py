@@ -13,6 +13,7 @@ import termios
 import tty
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from io import TextIOWrapper
 from types import FrameType
 from typing import Self
 
@@ -66,6 +67,8 @@ class Terminal:
     def __enter__(self) -> Self:
         self._fd = sys.stdin.fileno()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        assert isinstance(sys.stdout, TextIOWrapper)  # it is a terminal
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale, as `print_line` does
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._signals: set[int] = set()
         with ExitStack() as stack:

@@ -111,6 +111,18 @@ def test_another_size(some: BrokerProcess) -> None:
 
 
 @pytest.mark.parametrize(
+    "variables",
+    [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}],
+    ids=["C", "latin-1"],
+)
+def test_it_writes_utf_8_in_each_locale(some: BrokerProcess, variables: dict[str, str]) -> None:
+    with Player(some.players, "\u65e5\u672c"), Top(some, environment=variables, size=(24, 60)) as top:
+        top.wait_for("3 players", "\u65e5\u672c")
+        top.send("q")
+        assert top.end() == Exit.OK
+
+
+@pytest.mark.parametrize(
     ("end", "code"),
     [
         (lambda top: top.send("\x03"), Exit.INTERRUPTED),
