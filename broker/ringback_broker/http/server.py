@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ringback.log_folding import FoldingFilter
 from ringback.protocol.addresses import is_local
 from ringback_broker.http.metrics import registry
 from ringback_broker.net.router_socket import BindError
@@ -46,6 +47,10 @@ REQUEST_S = 10.0
 
 STOP_S = 2.0
 """How long requests may take when the broker stops."""
+
+_log = logging.getLogger("uvicorn.error")
+_folding = FoldingFilter(_log)
+"""Folds equal lines: anybody who reaches the port may cause one with each request."""
 
 _LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
@@ -87,7 +92,7 @@ class _Protocol(H11Protocol):
 
 def _uvicorn(app: Starlette) -> uvicorn.Server:
     # uvicorn's lines about starting and stopping say nothing that ours do not.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    _log.setLevel(logging.WARNING)
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -182,6 +187,7 @@ class HTTPServer:
         if self._thread.is_alive():
             self._thread.join(2 * STOP_S)
         self._socket.close()
+        _folding.finish()
 
     def _behind_token(self, handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:

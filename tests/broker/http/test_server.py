@@ -115,6 +115,18 @@ def test_the_format_that_the_client_accepts(broker: BrokerProcess) -> None:
             assert headers["Content-Type"].startswith("text/plain; version=")
 
 
+def test_requests_that_are_no_http_do_not_fill_the_log(broker: BrokerProcess) -> None:
+    host, port = url_of(broker).removeprefix("http://").split(":")
+    for _ in range(50):
+        with socket.create_connection((host, int(port)), PATIENCE_S) as client:
+            client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+    broker.process.signal(signal.SIGTERM)
+    lines = [line for line in broker.process.output() if "Invalid HTTP request" in line]
+    counted = [int(found[1]) for line in lines if (found := re.search(r"(\d+) more line", line))]
+    assert len(lines) < 10 and sum(counted) + len(lines) - len(counted) == 50, lines
+
+
 def test_calls_are_counted_by_callback(broker: BrokerProcess) -> None:
     url = url_of(broker)
     with Server(broker.backend) as server, Player(broker.players, 1) as player:
