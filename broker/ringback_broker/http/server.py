@@ -21,6 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ringback.log_folding import FoldingFilter
@@ -38,7 +39,10 @@ STALE_S = 5.0
 """A loop that has taken no snapshot for this long is blocked."""
 
 MAX_AT_ONCE = 64
-"""Requests at one time. More get status 503."""
+"""Requests at one time, those for health not counted. More get status 503."""
+
+HEALTH = "/healthz", "/readyz"
+"""These are always answered: a probe without an answer has the broker restarted."""
 
 MIN_TOKEN_CHARS = 16
 MAX_TOKEN_BYTES = 4096
@@ -90,6 +94,27 @@ class _Protocol(H11Protocol):
             self.loop.call_later(REQUEST_S, self._expire)
 
 
+class _AtOnce:
+    """The app, with the bound on requests at one time. uvicorn's own counts connections that ask nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._answering = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in HEALTH:
+            await self._app(scope, receive, send)
+        elif self._answering >= MAX_AT_ONCE:
+            text = f"{MAX_AT_ONCE} requests at one time are allowed: try again later\n"
+            await PlainTextResponse(text, 503)(scope, receive, send)
+        else:
+            self._answering += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._answering -= 1
+
+
 def _uvicorn(app: Starlette) -> uvicorn.Server:
     # uvicorn's lines about starting and stopping say nothing that ours do not.
     _log.setLevel(logging.WARNING)
@@ -101,7 +126,6 @@ def _uvicorn(app: Starlette) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             lifespan="on",
-            limit_concurrency=MAX_AT_ONCE,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=int(STOP_S),
         )
@@ -157,8 +181,7 @@ class HTTPServer:
         real_port = self._socket.getsockname()[1]
         self.url = f"http://[{host}]:{real_port}" if ":" in host else f"http://{host}:{real_port}"
         routes = [
-            Route("/healthz", self._health),
-            Route("/readyz", self._ready),
+            *(Route(path, do) for path, do in zip(HEALTH, (self._health, self._ready), strict=True)),
             Route("/metrics", self._behind_token(self._metrics)),
         ]
         if dashboard is not None:
@@ -168,7 +191,7 @@ class HTTPServer:
         hosts = _LOCAL_HOSTS if token is None and is_local(f"tcp://{address}") else ["*"]
         app = Starlette(
             routes=routes,
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+            middleware=[Middleware(_AtOnce), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
             lifespan=None if dashboard is None else dashboard.lifespan,
         )
         self._server = _uvicorn(app)

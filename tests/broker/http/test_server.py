@@ -9,7 +9,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPMessage
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ringback import CallbackError, Operator, Player, Refused, Server
 from ringback.errors import Code, RejectCode
 from ringback.protocol.frames import Role
 from ringback_broker.daemon.broker import Broker
-from ringback_broker.http.server import _listener
+from ringback_broker.http.server import MAX_AT_ONCE, _listener
 from ringback_broker.net.router_socket import BindError
 from ringback_broker.operations.counters import BrokerCounters
 from ringback_broker.operations.snapshot import LAG_BOUNDS_S, Lags
@@ -125,6 +125,28 @@ def test_requests_that_are_no_http_do_not_fill_the_log(broker: BrokerProcess) ->
     lines = [line for line in broker.process.output() if "Invalid HTTP request" in line]
     counted = [int(found[1]) for line in lines if (found := re.search(r"(\d+) more line", line))]
     assert len(lines) < 10 and sum(counted) + len(lines) - len(counted) == 50, lines
+
+
+def test_a_crowd_of_connections_keeps_no_probe_from_its_answer() -> None:
+    with ExitStack() as stack:
+        broker = stack.enter_context(BrokerProcess(options=("--http", "127.0.0.1:0", "--dashboard")))
+        url = url_of(broker)
+        host, port = url.removeprefix("http://").split(":")
+
+        def connect(text: str) -> None:
+            client = stack.enter_context(socket.create_connection((host, int(port)), PATIENCE_S))
+            client.sendall(text.encode())
+
+        for _ in range(2 * MAX_AT_ONCE):
+            connect("GET /metrics HTTP/1.1\r\nHost: loc")  # and no more
+        assert [get(url + path)[0] for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
+        body = "Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        for _ in range(MAX_AT_ONCE):
+            connect(f"POST /api/tap HTTP/1.1\r\nHost: localhost\r\n{body}")
+        eventually(lambda: get(f"{url}/metrics")[0] == 503, "as many requests as may be wait for a body")
+        assert "64 requests at one time" in get(f"{url}/metrics")[1]
+        assert [get(url + path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        eventually(lambda: get(f"{url}/metrics")[0] == 200, "their time is over")
 
 
 def test_calls_are_counted_by_callback(broker: BrokerProcess) -> None:
