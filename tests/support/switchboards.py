@@ -317,6 +317,7 @@ SOUND: tuple[control.ControlFrame, ...] = (
     control.Query(1, control.Subject.CALLS),
     control.Query(1, control.Subject.SCHEMAS),
     control.Query(1, control.Subject.FAILURES),
+    control.Query(1, control.Subject.LATENCIES),
     control.Query(1, control.Subject.NODES, node="b"),
     control.Query(1, control.Subject.PLAYERS, player_id="x"),
     control.Order(1, control.What.KICK, 1),

@@ -7,9 +7,10 @@ from array import array
 from collections import OrderedDict
 from typing import Any
 
+from ringback.protocol.latencies import percentile_s
 from ringback.protocol.significant import rounded
 from ringback_broker.http.dashboard_operator import State
-from ringback_broker.http.dashboard_totals import Row
+from ringback_broker.http.dashboard_totals import Latencies, Row
 
 EVERY_S = 5.0
 """How often a point is added."""
@@ -21,11 +22,12 @@ MAX_SERIES = 200
 """How many callbacks have a series of their own: those that were called last. A series takes 11.25 KiB: all
 of them and the one of all calls take 2.3 MiB."""
 
-COMMON = 0.01
-"""The share of all calls that a callback must have if the latencies of all calls are to be its own."""
-
 _FIGURES = ("rate", "errors", "p50_ms", "p99_ms")
-_NOTHING = (math.nan,) * len(_FIGURES)
+"""Of one callback."""
+
+_SIDES = ("server", "player")
+_FIGURES_OF_ALL = ("rate", "errors", *(f"{side}_{name}" for side in _SIDES for name in ("p50_ms", "p99_ms")))
+"""Of all calls. The latencies of the two sides are times of different things, so each has its own."""
 
 Callback = tuple[str, str]
 """A key and a side."""
@@ -35,15 +37,19 @@ Counts = dict[tuple[str, str, str], tuple[int, int]]
 
 
 class Series:
-    """The figures of one callback, or of all: a ring of points."""
+    """The figures of one callback, or of all calls: a ring of points."""
 
-    def __init__(self) -> None:
-        self.columns = {name: array("f", [math.nan]) * POINTS for name in _FIGURES}
+    def __init__(self, names: tuple[str, ...] = _FIGURES) -> None:
+        self.columns = {name: array("f", [math.nan]) * POINTS for name in names}
 
     def set(self, place: int, figures: tuple[float, ...]) -> None:
         """Replace the point at a place."""
         for column, figure in zip(self.columns.values(), figures, strict=True):
             column[place] = figure
+
+    def clear(self, place: int) -> None:
+        """Replace the point at a place by one without figures."""
+        self.set(place, (math.nan,) * len(self.columns))
 
 
 class History:
@@ -52,7 +58,7 @@ class History:
     def __init__(self) -> None:
         self._at = array("d", [math.nan]) * POINTS
         self._place = POINTS - 1
-        self._all = Series()
+        self._all = Series(_FIGURES_OF_ALL)
         self._series: OrderedDict[Callback, Series] = OrderedDict()
         self._counts: Counts = {}
         self._nodes: set[str] = set()  # that answered the last time
@@ -84,7 +90,8 @@ class History:
             rate += (calls - old_calls) / elapsed_s
             failed += max(0, errors - old_errors) / elapsed_s
             figures[key, side] = (rate, failed, *latencies.get((key, side), (math.nan, math.nan)))
-        self._all.set(self._place, _of_all(figures))
+        rate, failed = (sum(found[place] for found in figures.values()) for place in (0, 1))
+        self._all.set(self._place, (rate, failed, *_percentiles_ms(state.latencies)))
         for callback, found in figures.items():
             if found[0] > 0 or callback in self._series:
                 self._set(callback, found)
@@ -109,7 +116,7 @@ class History:
         self._place = (self._place + 1) % POINTS
         self._at[self._place] = now
         for series in (self._all, *self._series.values()):
-            series.set(self._place, _NOTHING)
+            series.clear(self._place)
 
     def _set(self, callback: Callback, figures: tuple[float, ...]) -> None:
         series = self._series.get(callback)
@@ -140,13 +147,10 @@ def _rate(row: Row) -> float:
     return rate
 
 
-def _of_all(figures: dict[Callback, tuple[float, float, float, float]]) -> tuple[float, ...]:
-    """Return the sums of all callbacks, and the latencies of the slowest one that is called commonly."""
-    rate = sum(found[0] for found in figures.values())
-    errors = sum(found[1] for found in figures.values())
-    common = [found for found in figures.values() if found[0] > 0 and found[0] >= COMMON * rate]
-    known = [found[2:] for found in common if not math.isnan(found[3])]
-    return (rate, errors, *max(known, key=lambda one: one[1], default=(math.nan, math.nan)))
+def _percentiles_ms(latencies: Latencies) -> list[float]:
+    """Return p50 and p99 of each side, over all calls."""
+    found = [percentile_s(latencies.get(side, {}), share) for side in _SIDES for share in (0.5, 0.99)]
+    return [math.nan if one is None else 1000 * one for one in found]
 
 
 def _known(figure: float) -> float | None:

@@ -19,7 +19,15 @@ from ringback.protocol.player_ids import PlayerID
 from ringback.protocol.reports import CallFilter
 from ringback_broker.http.dashboard_failures import latest_failures
 from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, Budget, Paced
-from ringback_broker.http.dashboard_totals import Row, Totals, count_totals, growth, sums
+from ringback_broker.http.dashboard_totals import (
+    Latencies,
+    Row,
+    Totals,
+    add_latencies,
+    count_totals,
+    growth,
+    sums,
+)
 from ringback_broker.operations.snapshot import Snapshot
 
 CONNECT_S = 3.0
@@ -65,6 +73,7 @@ class State:
         events: the latest events, the oldest first. In a realm, each also has `node`.
         failures: the latest failed calls, the latest first. In a realm, each also has `node`. None: the
             dashboard's operator may not see them.
+        latencies: the calls with results of the last minute, over all nodes.
         totals: what the rates are computed from.
     """
 
@@ -79,6 +88,7 @@ class State:
     calls_a_second: float | None
     events: list[Row]
     failures: list[Row] | None
+    latencies: Latencies
     totals: Totals
 
 
@@ -238,10 +248,11 @@ class DashboardOperator:
         operator = await self.operator()
         nodes = await _list_nodes(operator)
         # At one time: a node that does not answer takes two seconds.
-        *found, failures = await asyncio.gather(
+        *found, (latencies, _), failures = await asyncio.gather(
             _ask(operator, Subject.CALLBACKS),
             _ask(operator, Subject.COUNTERS),
             self._new_events.rows(operator, nodes),
+            _ask(operator, Subject.LATENCIES),
             self._ask_failures(operator, nodes),
         )
         callbacks, counted, events = (rows for rows, _ in found)
@@ -272,6 +283,7 @@ class DashboardOperator:
             calls_a_second,
             list(self._events),
             self._failures,
+            add_latencies(latencies),
             totals,
         )
 

@@ -13,6 +13,10 @@ ByNode = dict[str, dict[str, int]]
 """Values by the name of the node, and by their own name. A broker alone has an empty name."""
 
 
+Latencies = dict[str, dict[int, int]]
+"""How many calls of a side there are, by fine class of latency."""
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What grew since brokers started, by node: a node may be missing now and then.
@@ -43,6 +47,16 @@ def count_totals(callbacks: list[Row], counted: list[Row]) -> Totals:
         for code, count in row["failed"].items():
             failed[code] = failed.get(code, 0) + count
     return totals
+
+
+def add_latencies(rows: list[Row]) -> Latencies:
+    """Return the calls of all nodes together. Their classes are the same at all nodes, so nothing is lost."""
+    found: Latencies = {}
+    for row in rows:
+        counts = found.setdefault(row["side"], {})
+        for number, count in zip(row["classes"], row["counts"], strict=True):
+            counts[number] = counts.get(number, 0) + count
+    return found
 
 
 def sums(by_node: ByNode) -> dict[str, int]:

@@ -80,6 +80,8 @@ class Answers:
             case Subject.FAILURES:
                 rows = self.reports.failures.rows(query.after)
                 following = rows[-1][0] if len(rows) == FAILURES_PAGE else None
+            case Subject.LATENCIES:
+                rows = self._latencies(now)
             case Subject.NODES:
                 rows, following = _page(self.nodes(now), query.after)
             case _ as never:
@@ -122,6 +124,13 @@ class Answers:
                     self.reports.failures.count((key, side)),
                 )
             )
+        return rows
+
+    def _latencies(self, now: float) -> list[Row]:
+        rows: list[Row] = []
+        for side, fine in sorted(self.reports.figures.latencies(now).items()):
+            classes = sorted(fine)
+            rows.append((side.value, classes, [fine[number] for number in classes]))
         return rows
 
     def _schemas(self, after: int) -> tuple[list[Row], int | None]:

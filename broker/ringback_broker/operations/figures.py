@@ -3,7 +3,7 @@ minute."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -88,11 +88,13 @@ class _Slot(NamedTuple):
     Attributes:
         opened_at: when its first report came.
         since: since when the calls of that report have ended, about.
+        fine: the calls of all callbacks of a side, by fine class of latency.
     """
 
     opened_at: float
     since: float
     sums: dict[Callback, _Sum]
+    fine: dict[Role, Counter[int]]
 
 
 class ReportedFigures:
@@ -125,13 +127,15 @@ class ReportedFigures:
             callback = (found.key, found.side)
             if callback not in self._sums and len(self._sums) >= MAX_CALLBACKS:
                 callback = (OTHERS, found.side)
-            for table in (self._sums, slot):
+            for table in (self._sums, slot.sums):
                 table.setdefault(callback, _Sum()).add(found.took_s, found.succeeded, found.failed)
             if callback == (found.key, found.side):  # else one callback would stand for another
                 in_flight[callback] = found.in_flight
         for row in latencies:
             callback = self.counted_as(row.key, row.side)
-            slot.setdefault(callback, _Sum()).add_fine(zip(row.classes, row.counts, strict=True))
+            counts = dict(zip(row.classes, row.counts, strict=True))
+            slot.sums.setdefault(callback, _Sum()).add_fine(counts.items())
+            slot.fine.setdefault(row.side, Counter()).update(counts)
 
     def counted_as(self, key: str, side: Role) -> Callback:
         """Return the callback that calls of a key are counted as: itself, or the one for all others."""
@@ -142,13 +146,13 @@ class ReportedFigures:
         """Forget what is in flight at an endpoint that is gone."""
         self._in_flight.pop(session, None)
 
-    def _slot(self, now: float) -> dict[Callback, _Sum]:
+    def _slot(self, now: float) -> _Slot:
         """Return the slot of this time."""
         self._drop_old(now)
         slots = self._slots
         if not slots or now - slots[-1].opened_at >= SLOT_S:
-            slots.append(_Slot(now, now - self._report_s, {}))
-        return slots[-1].sums
+            slots.append(_Slot(now, now - self._report_s, {}, {}))
+        return slots[-1]
 
     def _drop_old(self, now: float) -> None:
         """Drop slots that are older than a minute."""
@@ -168,6 +172,15 @@ class ReportedFigures:
             )
             for callback, found in self._sums.items()
         }
+
+    def latencies(self, now: float) -> dict[Role, Counter[int]]:
+        """Return the calls with results of the last minute: of each side, by fine class of latency."""
+        self._drop_old(now)
+        found: dict[Role, Counter[int]] = {}
+        for slot in self._slots:
+            for side, counts in slot.fine.items():
+                found.setdefault(side, Counter()).update(counts)
+        return found
 
     def recent(self, now: float) -> dict[Callback, Recent]:
         """Return the figures of the last minute, for callbacks that were called in it."""

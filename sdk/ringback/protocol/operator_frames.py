@@ -25,6 +25,7 @@ class Subject(StrEnum):
     CALLS = "calls"
     SCHEMAS = "schemas"
     FAILURES = "failures"
+    LATENCIES = "latencies"
     NODES = "nodes"
 
 
@@ -60,6 +61,7 @@ COLUMNS: dict[Subject, tuple[str, ...]] = {
     Subject.SCHEMAS: ("key", "side", "schema"),
     Subject.CALLS: ("number", "unix_s", "side", "player", "key", "outcome", "took_s", "payload", "reply"),
     Subject.FAILURES: ("number", "unix_s", "side", "player", "key", "code", "took_s"),
+    Subject.LATENCIES: ("side", "classes", "counts"),
     Subject.NODES: (
         *("node", "boot", "software", "since_unix_s", "draining", "linked", "players", "acting"),
         *("standbys", "frames_s", "renewed_s"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import threading
 import tracemalloc
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +17,14 @@ from support.harness import BrokerProcess, eventually
 from ringback import CallbackError, Player, Server
 from ringback.errors import BrokerUnreachable
 from ringback.protocol.control import Subject
+from ringback.protocol.latencies import count_latencies
 from ringback_broker.http import dashboard_pace, dashboard_rows
 from ringback_broker.http.dashboard_history import EVERY_S, MAX_SERIES, POINTS, History
 from ringback_broker.http.dashboard_operator import State
 from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, Budget, Paced
 from ringback_broker.http.dashboard_requests import LIMIT, MAX_LIMIT, BadRequest, PageRequest
 from ringback_broker.http.dashboard_rows import Lists
-from ringback_broker.http.dashboard_totals import Totals
+from ringback_broker.http.dashboard_totals import Latencies, Totals, add_latencies
 
 
 def refusal(url: str, path: str) -> str:
@@ -312,15 +314,17 @@ def test_the_history_begins_before_anybody_looks(monkeypatch: pytest.MonkeyPatch
         eventually(seen, "its calls are in the series of the callback")
         found = get(url, "history")
         assert any(found["rate"]) and not any(found["errors"])
-        assert len({len(found[name]) for name in ("age_s", "rate", "errors", "p50_ms", "p99_ms")}) == 1
+        assert len({len(found[name]) for name in ("age_s", "rate", "errors", "server_p50_ms")}) == 1
         assert found["age_s"] == sorted(found["age_s"], reverse=True)
         unknown = get(url, "history", key="nothing", side="server")
         assert len(unknown["age_s"]) >= len(found["age_s"]) and set(unknown["rate"]) == {None}
 
 
-def state_of(rows: list[dict[str, Any]], nodes: tuple[str, ...] = ("",)) -> State:
+def state_of(
+    rows: list[dict[str, Any]], nodes: tuple[str, ...] = ("",), latencies: Latencies | None = None
+) -> State:
     totals = Totals({node: {} for node in nodes}, {}, {})
-    return State(1, [], {}, rows, {}, {}, {}, {}, None, [], [], totals)
+    return State(1, [], {}, rows, {}, {}, {}, {}, None, [], [], latencies or {}, totals)
 
 
 def row(key: str, calls: int, errors: int = 0, p99_ms: float | None = 2.0, node: str = "") -> dict[str, Any]:
@@ -340,11 +344,62 @@ def test_points_are_what_grew_since_the_point_before() -> None:
     assert of_a["age_s"] == [17.0, 12.0, 7.0, 2.0]
     assert (of_a["rate"], of_a["errors"]) == ([None, 10.0, None, 0.0], [None, 2.0, None, 0.0])
     assert of_a["p99_ms"] == [None, 2.0, None, 2.0]
-    # The one that was called once in 551 calls is not common, so its latency is not that of all.
     everything = history.fields(17.0)
     assert (everything["rate"], everything["errors"]) == ([None, 110.0, None, 0.0], [None, 2.0, None, 0.0])
-    assert (everything["p50_ms"], everything["p99_ms"]) == ([None, 1.0, None, None], [None, 2.0, None, None])
     assert history.fields(17.0, ("b", "server"))["rate"] == [None, 100.0, None, None]  # counts began anew
+
+
+def test_percentiles_of_all_calls_are_those_of_single_calls() -> None:
+    """90 calls of the server take 10 ms, 8 take 100 ms, and 2 take 1 s. Two nodes report them."""
+    counts: dict[int, int] = {}
+    count_latencies([0.01] * 90 + [0.1] * 8 + [1.0] * 2, counts)
+    fast, slower, slowest = sorted(counts)
+    rows = [
+        {"node": "a", "side": "server", "classes": [fast, slowest], "counts": [60, 2]},
+        {"node": "b", "side": "server", "classes": [fast, slower], "counts": [30, 8]},
+        {"node": "b", "side": "player", "classes": [slower], "counts": [1]},
+    ]
+    history = History()
+    latencies = add_latencies(rows)
+    assert latencies["server"] == counts
+    both = ("a", "b")
+    history.take(state_of([row("k", 1, node="a")], both), 0.0)
+    history.take(state_of([row("k", 2, node="a")], both, latencies), 5.0)
+    found = history.fields(5.0)
+    shown = {name: found[name][1] for name in found if name.endswith("_ms")}
+    assert shown == {
+        "server_p50_ms": pytest.approx(10, rel=0.02),
+        "server_p99_ms": pytest.approx(1000, rel=0.02),
+        "player_p50_ms": pytest.approx(100, rel=0.02),
+        "player_p99_ms": pytest.approx(100, rel=0.02),
+    }
+    assert {found[name][0] for name in shown} == {None}
+
+
+def test_the_chart_of_all_calls_has_the_latencies_of_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringback_broker.http import dashboard
+
+    monkeypatch.setattr(dashboard, "EVERY_S", 0.3)
+    with running(dashboard=True) as (made, url), Server(made.backend) as server:
+        held = threading.Event()
+        server.register_server_callback("quick", lambda source, payload: None)
+        server.register_server_callback("slow", lambda source, payload: held.wait(0.2) and None)
+        with Player(made.players, 7) as player:
+            player.register_client_callback("where", lambda payload: held.wait(0.1) and None)
+            for _ in range(30):
+                player.trigger_server_callback("quick").result()
+            player.trigger_server_callback("slow").result()
+            server.trigger_client_callback("where", 7).result()
+
+            def latest() -> dict[str, float]:
+                found = get(url, "history")
+                return {name: found[name][-1] or 0.0 for name in found if name.endswith("_ms")}
+
+            eventually(lambda: latest()["server_p99_ms"] and latest()["player_p99_ms"], "they are reported")
+            found = latest()
+        # One call of 31 is slow: it is the p99, and the p50 is that of the others.
+        assert found["server_p50_ms"] < 100 and found["server_p99_ms"] >= 195
+        assert found["player_p50_ms"] == found["player_p99_ms"] >= 98
 
 
 def test_a_node_that_was_missing_makes_no_peak() -> None:

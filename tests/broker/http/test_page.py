@@ -146,7 +146,7 @@ def test_calls_raise_the_rate(page: Browser, broker: BrokerProcess) -> None:
             return pace(page) > 10 and rate(page, "echo") > 1
 
         page.until(calls, "calls raise the rate")
-        page.until(lambda: charted(page, "overview") == 3, "the charts are drawn")
+        page.until(lambda: charted(page, "overview") == 4, "the charts are drawn")
         spoken = "return document.querySelector('#overview-charts .canvas').ariaLabel"
         page.until(
             lambda: re.search(r"now [\d.]+, at most [1-9]", page.run(spoken)), "the chart has the rate"
@@ -607,7 +607,7 @@ def test_an_order_that_is_refused_says_so(page: Browser, tmp_path: Path) -> None
 
 
 VIEWS = {
-    "": lambda page: bool(page.rows("events") and page.rows("errors") and charted(page, "overview") == 3),
+    "": lambda page: bool(page.rows("events") and page.rows("errors") and charted(page, "overview") == 4),
     "players": lambda page: ids(page) == ["7"],
     "callbacks": lambda page: len(keys(page)) == 4,
     "player/7": lambda page: bool(page.rows("player-failures") and page.rows("player-events")),

@@ -148,6 +148,27 @@ def test_percentiles_are_of_the_last_minute(desk: Desk) -> None:
     assert [row[0] for row in rows(operator, control.Subject.CALLBACKS)] == ["k"]
 
 
+def test_latencies_of_all_calls_are_listed_by_side(desk: Desk) -> None:
+    operator, server = desk.operator(), desk.server()
+    assert rows(operator, control.Subject.LATENCIES) == []
+    both = (
+        latencies("a", c5=1, c500=3),
+        latencies("b", c5=2),
+        latencies("c", c7=1)._replace(side=Role.PLAYER),
+    )
+    server.say(control.Report((figures("a"),), latencies=both))
+    desk.now += 20.0
+    server.say(control.Report(latencies=(latencies("a", c6=4),)))
+    assert rows(operator, control.Subject.LATENCIES) == [
+        ["player", [7], [1]],
+        ["server", [5, 6, 500], [3, 4, 3]],
+    ]
+    desk.now += 45.0
+    assert rows(operator, control.Subject.LATENCIES) == [["server", [6], [4]]]
+    desk.now += 20.0
+    assert rows(operator, control.Subject.LATENCIES) == []
+
+
 def test_a_long_rest_does_not_count_as_the_last_minute(desk: Desk) -> None:
     operator, server = desk.operator(), desk.server()
     server.say(control.Report((figures(answered=5),)))
@@ -172,7 +193,7 @@ def test_all_columns_have_names(desk: Desk, subject: control.Subject) -> None:
     operator, server = desk.operator(), desk.server(("k",))
     desk.player(7)
     server.say(control.Keys(("k",), schemas={"k": "{}"}))
-    server.say(control.Report(calls=(traced(),), failures=(failed(),)))
+    server.say(control.Report(calls=(traced(),), failures=(failed(),), latencies=(latencies(c3=1),)))
     [*_, row] = rows(operator, subject)
     assert list(control.named(subject, row).values()) == list(row)
     assert len(control.COLUMNS[subject]) == len(row)

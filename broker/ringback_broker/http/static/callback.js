@@ -18,7 +18,7 @@ const codes = new Table(
   ],
   (row) => row.code,
 );
-const charts = new Charts($("callback-charts"), "Latency of a minute, ms");
+const charts = new Charts($("callback-charts"), [["Latency of a minute, ms", ""]]);
 const failures = new Failures("callback-failures", ["side"]);
 const tap = new Tap(document.querySelector("[data-tap=callback]"), { verb: "Watch failures", without: ["key", "side"] });
 

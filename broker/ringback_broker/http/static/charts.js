@@ -93,13 +93,17 @@ class Chart {
   }
 }
 
-/** The three charts of all calls, or of one callback. */
+/** The charts of all calls, or of one callback. */
 export class Charts {
-  constructor(place, latency) {
+  /** @param {[string, string][]} latencies the title of each chart of latencies, and how its figures' names begin */
+  constructor(place, latencies) {
     this.charts = [
       new Chart("Calls per second", [{ name: "rate", label: "", colour: "accent" }], rate),
       new Chart("Failed per second", [{ name: "errors", label: "", colour: "bad" }], rate),
-      new Chart(latency, [{ name: "p50_ms", label: "p50", colour: "accent" }, { name: "p99_ms", label: "p99", colour: "warn" }], milliseconds),
+      ...latencies.map(([title, begin]) => {
+        const lines = [{ name: `${begin}p50_ms`, label: "p50", colour: "accent" }, { name: `${begin}p99_ms`, label: "p99", colour: "warn" }];
+        return new Chart(title, lines, milliseconds);
+      }),
     ];
     place.append(...this.charts.map((chart) => chart.element));
     this.path = "";

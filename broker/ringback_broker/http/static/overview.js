@@ -43,8 +43,12 @@ const errors = new Table(
   (row) => row.name,
 );
 const events = new Table($("events"), eventColumns, eventKey);
-const charts = new Charts($("overview-charts"), "Slowest common callback, ms");
-charts.charts[2].element.title = "of the callback with the highest p99, among those with at least 1 % of the calls";
+const charts = new Charts($("overview-charts"), [
+  ["Latency at the server, ms", "server_"],
+  ["Latency of players, ms", "player_"],
+]);
+charts.charts[2].element.title = "of all calls to the server in a minute: the time that its handlers took";
+charts.charts[3].element.title = "of all calls to players in a minute: there and back, at the caller";
 
 /** Return whether a counter counts something that went wrong. */
 const isError = (name) =>
