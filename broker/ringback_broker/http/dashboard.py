@@ -20,6 +20,7 @@ from ringback.protocol.control import Subject
 from ringback.protocol.reports import duration_ms
 from ringback_broker.http.dashboard_calls import DashboardCalls
 from ringback_broker.http.dashboard_failures import counted_as, counted_callbacks
+from ringback_broker.http.dashboard_faults import RETRY_S, Faults, pause
 from ringback_broker.http.dashboard_history import EVERY_S, History
 from ringback_broker.http.dashboard_operator import DashboardOperator, State
 from ringback_broker.http.dashboard_requests import (
@@ -46,9 +47,6 @@ PLAYER_EVENTS = 20
 
 SHOWN_FAILURES = 20
 """The latest failed calls in a response about one player or one callback."""
-
-RETRY_S = 60.0
-"""How often, at most, the history asks a broker that does not answer."""
 
 FOLDER = Path(__file__).parent / "static"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -115,24 +113,28 @@ class Dashboard:
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Keep the history while the HTTP server runs, and leave the broker when it stops."""
-        keeping = asyncio.create_task(self._keep_history())
+        closing = asyncio.Event()
+        keeping = asyncio.create_task(self._keep_history(closing))
         yield
+        closing.set()
         keeping.cancel()
         await self._tap.close()
         await self._operator.close()
 
-    async def _keep_history(self) -> None:
-        pause_s = EVERY_S
-        while True:
+    async def _keep_history(self, closing: asyncio.Event) -> None:
+        """Add a point every five seconds. While that fails, try less and less often."""
+        pause_s, faults = EVERY_S, Faults("keeping the history")
+        while not closing.is_set():
             try:
-                state = await self._operator.state()
+                self._history.take(await self._operator.state(), time.monotonic())
+                pause_s = EVERY_S
             except (LinkError, CallbackError):
                 self._history.skip(time.monotonic())
                 pause_s = min(2 * pause_s, RETRY_S)
-            else:
-                self._history.take(state, time.monotonic())
-                pause_s = EVERY_S
-            await asyncio.sleep(pause_s)
+            except Exception as error:
+                faults.log(error)
+                pause_s = min(2 * pause_s, RETRY_S)
+            await pause(closing, pause_s)
 
     async def _state(self, request: Request) -> Response:
         check_names(request.query_params, ())

@@ -137,6 +137,7 @@ class DashboardOperator:
                 if self.look().draining:  # the broker would wait for one more peer to leave
                     raise Draining("the broker is stopping")
                 operator = Operator(self._address, connect_timeout=CONNECT_S, key_file=self._keys)
+                operator._endpoint.end_with_broker()
                 self._operator = await operator.start()
             return self._operator
 

@@ -11,6 +11,7 @@ from typing import Any
 from ringback.errors import CallbackError, LinkError
 from ringback.protocol.control import Subject
 from ringback.protocol.reports import CallFilter, duration_ms
+from ringback_broker.http.dashboard_faults import RETRY_S, Faults, pause
 from ringback_broker.http.dashboard_operator import DashboardOperator, Follower
 from ringback_broker.http.dashboard_requests import BadRequest, TapRequest
 from ringback_broker.http.dashboard_totals import Row
@@ -48,6 +49,7 @@ class Tap:
         self._asked_at: dict[CallFilter, float] = {}
         self._renew_at: dict[CallFilter, float] = {}
         self._ordering = asyncio.Lock()
+        self._closing = asyncio.Event()
         self._follower = Follower(Subject.CALLS)
         self._following: asyncio.Task[None] | None = None
         self._calls: deque[tuple[int, Row]] = deque(maxlen=MAX_CALLS)
@@ -82,6 +84,7 @@ class Tap:
 
     async def close(self) -> None:
         """Stop. The broker ends its watches soon."""
+        self._closing.set()
         if self._following is not None:
             self._following.cancel()
 
@@ -111,8 +114,9 @@ class Tap:
     async def _follow(self) -> None:
         """Keep what is watched, until no page asks for it any more."""
         lost: int | None = None
-        while self._renew_at:
-            await asyncio.sleep(min(max(ASK_S, self._operator.asking.left_s), MAX_ASK_S))
+        faults, fault_s = Faults("following watched calls"), 0.0
+        while self._renew_at and not self._closing.is_set():
+            await pause(self._closing, max(fault_s, min(max(ASK_S, self._operator.asking.left_s), MAX_ASK_S)))
             try:
                 await self._renew()
                 begun_at = time.monotonic()
@@ -121,6 +125,11 @@ class Tap:
                 now_lost = (await self._operator.state()).counters.get("watched_calls_lost", 0)
             except (LinkError, CallbackError):
                 continue  # the page learns of it from its other requests
+            except Exception as error:
+                faults.log(error)
+                fault_s = min(max(2 * fault_s, MAX_ASK_S), RETRY_S)
+                continue
+            fault_s = 0.0
             self._number += self._follower.lost + max(0, now_lost - (now_lost if lost is None else lost))
             self._follower.lost, lost = 0, now_lost
             for row in rows:

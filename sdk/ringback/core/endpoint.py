@@ -238,6 +238,10 @@ class Endpoint:
 
     # -- the link
 
+    def end_with_broker(self) -> None:
+        """Leave for good, and without a warning, when the broker stops: it runs in this process."""
+        self._link.ends_with_broker = True
+
     def start(self, now: float, timeout_s: float) -> None:
         """Open the link; `shell.started` tells how it went."""
         self._once.memory.begin(now)

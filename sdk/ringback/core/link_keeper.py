@@ -56,6 +56,7 @@ class LinkKeeper:
         broker_id: the number of the broker, as the latest WELCOME said; None: it is too old to say so.
         retiring: whether this is a server that hands over, so that no other link follows.
         standby: whether this is a server that waits while another one acts.
+        ends_with_broker: whether the broker runs in the same process, so that it is no news when it stops.
         start_by: when a start is given up, on the monotonic clock, in seconds; None if none is under way.
         since: when the broker welcomed the present link, or the latest one, on the same clock.
     """
@@ -96,6 +97,7 @@ class LinkKeeper:
         self._named_itself = player_id is not None
         self._needs_token = needs_token
         self.standby = standby
+        self.ends_with_broker = False
         self._has_left = False
         self._token: str | None = None
         self._asked = 0
@@ -242,7 +244,20 @@ class LinkKeeper:
 
     # -- it ends
 
-    def lost(self, now: float, why: str, refusal: LinkError | None = None, for_good: bool = False) -> None:
+    def left(self, now: float) -> None:
+        """Take note that the broker stops, and that this endpoint has left it."""
+        self.lost(
+            now, "the broker is stopping", for_good=self.ends_with_broker, warns=not self.ends_with_broker
+        )
+
+    def lost(
+        self,
+        now: float,
+        why: str,
+        refusal: LinkError | None = None,
+        for_good: bool = False,
+        warns: bool = True,
+    ) -> None:
         """Close the link, and open another one a little later, unless it is lost for good.
 
         If the link was never welcomed and an address of the broker was not tried yet, that one is due now.
@@ -268,7 +283,7 @@ class LinkKeeper:
             return
         if not self._announced:
             why = self._round.summary()
-        if self.start_by is None and why != self._last_problem:
+        if warns and self.start_by is None and why != self._last_problem:
             then = "this endpoint does not connect again until you start it"
             if not for_good:
                 then = f"next attempt in {self.link_state.opens_in(now):.2g} s"

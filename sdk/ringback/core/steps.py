@@ -144,7 +144,7 @@ class Steps:
             return bool(waiting) or self._duty.leave_if_done(now)
         if self._link_state.state is SessionState.DRAINING and not self._in_flight():
             self._shell.send(b"", encode(control.Bye(finished=self._link.retiring or None)))
-            self._link.lost(now, "the broker is stopping")
+            self._link.left(now)
         return True
 
     def _in_flight(self) -> bool:

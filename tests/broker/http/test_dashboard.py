@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import zmq
-from support.dashboards import OPTIONS, ask, get, running, state, trigger, url_of
+from support.dashboards import OPTIONS, ask, get, post, running, state, trigger, url_of
 from support.harness import ENVIRONMENT, PATIENCE_S, ROOT, BrokerProcess, eventually
 from support.keyring import KeyRing
 from support.rawpeers import RawPeer
@@ -354,6 +354,21 @@ def test_the_operator_stays_until_the_broker_stops() -> None:
         for _ in range(3):
             assert state(url)["sessions"]["operator"] <= 1
         assert broker.switchboard.counters.sessions_begun == 1
+
+
+@pytest.mark.parametrize("by_order", [False, True])
+def test_it_is_no_news_that_its_own_broker_stops(by_order: bool) -> None:
+    with BrokerProcess(options=OPTIONS) as broker:
+        url = url_of(broker)
+        eventually(lambda: state(url)["sessions"]["operator"] == 1, "its operator has joined")
+        if by_order:
+            assert post(url, "drain")[0] == 200
+        else:
+            broker.process.signal(signal.SIGTERM)
+        assert broker.process.wait() == 0
+        lines = broker.process.output()
+    assert "stopped: everybody has left" in lines[-1]
+    assert [line for line in lines if " INFO " not in line] == []
 
 
 def test_a_draining_broker_does_not_wait_for_it() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ringback import CallbackError, Player, Server
 from ringback.credentials import write_key_pair
 from ringback_broker.http import dashboard_calls, dashboard_tap
 from ringback_broker.http.dashboard_calls import ALL_ROW_CHARS, ALL_ROWS
+from ringback_broker.http.dashboard_operator import DashboardOperator, Follower
 from ringback_broker.http.dashboard_tap import MAX_FILTERS
 
 TOKEN = "correct-horse-battery"
@@ -311,3 +314,46 @@ def test_a_watch_is_renewed_while_a_page_asks(monkeypatch: pytest.MonkeyPatch) -
             return len(ends) >= 3
 
         eventually(renewed, "the watch ends later and later")
+
+
+def test_a_fault_in_the_tap_is_logged_once_and_the_tap_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = DashboardOperator.calls
+    broken = threading.Event()
+    tries: list[float] = []
+
+    async def calls(operator: DashboardOperator, follower: Follower) -> tuple[list[Any], dict[str, str]]:
+        if broken.is_set():
+            tries.append(time.monotonic())
+            raise ValueError("a fault")
+        return await asked(operator, follower)
+
+    monkeypatch.setattr(DashboardOperator, "calls", calls)
+    monkeypatch.setattr(dashboard_tap, "MAX_ASK_S", 0.5)
+    monkeypatch.setattr(dashboard_tap, "RETRY_S", 0.5)
+    with running(dashboard=True) as (made, url), Server(made.backend) as server:
+        server.register_server_callback("echo", lambda source, payload: payload)
+        with Player(made.players, 7) as player:
+            tapped = Tapped(url, key="echo")
+            broken.set()
+
+            def tried_again() -> bool:
+                tapped.read()
+                return len(tries) > 2
+
+            eventually(tried_again, "it asks again")
+            assert all(later - earlier >= 0.45 for earlier, later in itertools.pairwise(tries))
+            broken.clear()
+
+            def seen() -> bool:
+                player.trigger_server_callback("echo", 1).result()
+                tapped.read()
+                return bool(tapped.calls)
+
+            eventually(seen, "calls are shown again")
+    faults = [record for record in caplog.records if record.name == "ringback.broker.faults"]
+    assert [record.getMessage() for record in faults] == [
+        "following watched calls failed, and the dashboard goes on; this is a fault of ringback"
+    ]
+    assert faults[0].exc_info is not None and str(faults[0].exc_info[1]) == "a fault"

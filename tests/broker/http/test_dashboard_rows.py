@@ -19,6 +19,7 @@ from ringback.errors import BrokerUnreachable
 from ringback.protocol.control import Subject
 from ringback.protocol.latencies import count_latencies
 from ringback_broker.http import dashboard_pace, dashboard_rows
+from ringback_broker.http.dashboard_faults import pause
 from ringback_broker.http.dashboard_history import EVERY_S, MAX_SERIES, POINTS, History
 from ringback_broker.http.dashboard_operator import State
 from ringback_broker.http.dashboard_pace import ASKING_PAUSES, LOOKING_PAUSES, Budget, Paced
@@ -318,6 +319,42 @@ def test_the_history_begins_before_anybody_looks(monkeypatch: pytest.MonkeyPatch
         assert found["age_s"] == sorted(found["age_s"], reverse=True)
         unknown = get(url, "history", key="nothing", side="server")
         assert len(unknown["age_s"]) >= len(found["age_s"]) and set(unknown["rate"]) == {None}
+
+
+def test_a_fault_in_the_history_is_logged_once_and_the_history_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ringback_broker.http import dashboard
+
+    taken = History.take
+    broken = threading.Event()
+    pauses: list[float] = []
+
+    def take(history: History, state: State, now: float) -> None:
+        if broken.is_set():
+            raise ValueError("a fault")
+        taken(history, state, now)
+
+    async def paused(closing: asyncio.Event, pause_s: float) -> None:
+        pauses.append(pause_s)
+        await pause(closing, pause_s)
+
+    broken.set()
+    monkeypatch.setattr(dashboard, "EVERY_S", 0.05)
+    monkeypatch.setattr(dashboard, "RETRY_S", 0.15)
+    monkeypatch.setattr(dashboard, "pause", paused)
+    monkeypatch.setattr(History, "take", take)
+    with running(dashboard=True) as (_, url):
+        eventually(lambda: len(pauses) > 3, "it tries again")
+        assert pauses[:4] == [0.1, 0.15, 0.15, 0.15]
+        assert get(url, "history")["age_s"] == []
+        broken.clear()
+        eventually(lambda: get(url, "history")["age_s"], "points are added again")
+    faults = [record for record in caplog.records if record.name == "ringback.broker.faults"]
+    assert [record.getMessage() for record in faults] == [
+        "keeping the history failed, and the dashboard goes on; this is a fault of ringback"
+    ]
+    assert faults[0].exc_info is not None and str(faults[0].exc_info[1]) == "a fault"
 
 
 def state_of(

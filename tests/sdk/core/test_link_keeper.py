@@ -499,6 +499,21 @@ def test_a_late_broker_is_waited_for_longer_the_next_time() -> None:
 # -- draining
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_endpoint_may_end_with_its_broker(ends: bool) -> None:
+    """It runs in the process of the broker, which stops for good."""
+    operator = Desk(Role.OPERATOR)
+    if ends:
+        operator.core.end_with_broker()
+    operator.connect(link=1)
+    operator.told(control.DrainingNotice(10_000))
+    operator.flush()
+    assert not operator.core.connected and operator.shell.events[-1][0] is EndpointEvent.DISCONNECTED
+    assert bool(operator.shell.warnings) is not ends
+    operator.wait(60.0)
+    assert (operator.shell.opened == 1) is ends
+
+
 def test_a_broker_drains() -> None:
     server = connected(Role.SERVER)
     server.told(control.Joined((7,)))
