@@ -236,7 +236,8 @@ def test_arguments_that_are_refused(face: Face) -> None:
 @played
 async def test_a_subject_that_is_refused(stage: Stage) -> None:
     operator = await stage.operator()
-    allowed = "subject must be players, callbacks, counters, events, calls, schemas or nodes, not "
+    subjects = "players, callbacks, counters, events, calls, schemas, failures, latencies or nodes"
+    allowed = f"subject must be {subjects}, not "
     with pytest.raises(ValueError, match=f"^{allowed}'player': did you mean 'players'\\?$"):
         operator.query("player")
     with pytest.raises(ValueError, match=f"^{allowed}''$"):

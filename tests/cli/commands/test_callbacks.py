@@ -58,7 +58,9 @@ def test_callbacks_show_how_calls_went(command: Any) -> None:
         assert code == Exit.OK and "20 calls have ended, 0 of them failed; 0 are in flight" in output
         assert re.search(r"in the last minute \S+ calls a second ended; 50 % took at most \S+ ms", output)
         _, output, _ = command("explain", "player", "7", environment=where).end()
-        assert "22 of its calls have ended, 2 of them failed; its round-trip time is" in output
+        assert (
+            "22 of its calls have ended, 2 of them failed; 0 are in flight; its round-trip time is" in output
+        )
 
 
 @dataclass
