@@ -292,6 +292,7 @@ PAGE = '<nav class="md-nav--primary"><a href=".">home</a>{navigation}</nav><h1 i
             "index.html: this is not rendered: 'text\\n| a | b |'; an empty line belongs",
         ),
         ("<p>text\n2. a\n3. b</p>", "index.html: this is not rendered: 'text\\n2. a\\n3. b'; an empty line"),
+        ("<p>Args:\n    a: b</p>", "index.html: this section of a docstring is not read: 'Args:\\n    a: b'"),
         ('<a href="#top">a</a><a href="other/#there">a</a><a href="https://example.com/">a</a>', None),
     ],
 )

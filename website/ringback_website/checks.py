@@ -18,6 +18,10 @@ LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")
 """What a browser loads by itself, by tag and attribute."""
 
 
+SECTION = re.compile(r"(?:Args|Attributes|Raises|Returns|Yields):\s+\S")
+"""A section of a docstring that is still text. The generator makes a title and a list of each."""
+
+
 class Page(HTMLParser):
     """What one page has: anchors, links, links of the navigation, and what it loads."""
 
@@ -77,6 +81,8 @@ def problems(site: Path) -> Iterator[str]:
             if re.search(r"^(?:[-*] |[0-9]{1,2}\. |```|\|.*\|$)", paragraph, re.M) or "](" in paragraph:
                 text = repr(paragraph[:80])
                 yield f"{name}: this is not rendered: {text}; an empty line belongs before a list or table"
+            if SECTION.match(paragraph):
+                yield f"{name}: this section of a docstring is not read: {paragraph[:80]!r}"
     home = pages[site / "index.html"]
     listed = {_target(site, site / "index.html", link) for link in home.navigation}
     for path in pages:

@@ -47,7 +47,9 @@ class WhatPythonKnows(griffe.Extension):
         for found in _objects(pkg):
             if isinstance(found, griffe.Class) and "__doc__" in found.members:
                 known = getattr(importlib.import_module(found.module.path), found.name)
-                found.docstring = griffe.Docstring(inspect.cleandoc(known.__doc__), parent=found)
+                found.docstring = griffe.Docstring(
+                    inspect.cleandoc(known.__doc__), parent=found, parser=griffe.Parser.google
+                )
                 found.del_member("__doc__")
             if isinstance(found, griffe.Function):
                 for form in (found, *(found.overloads or ())):
