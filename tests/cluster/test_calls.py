@@ -9,7 +9,8 @@ import pytest
 from support.harness import PATIENCE_S, eventually
 from support.realm_processes import RealmOfProcesses, outcome
 
-from ringback import BrokerUnreachable, IDTaken, Player, Server, ServerTaken
+from ringback import BrokerUnreachable, CallbackError, IDTaken, Player, Server, ServerTaken
+from ringback.protocol.control import Subject, named
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,31 @@ def test_an_operator_at_the_server_s_node_calls_players_at_all_nodes(
         found = outcome(lambda: operator.trigger_client_callback("node", number))  # noqa: B023
         assert found == "abc"[number % 3]
     operator.close()
+
+
+def test_the_node_of_a_player_counts_its_calls(shared: RealmOfProcesses, server: Server) -> None:
+    player, caller, looking = shared.player("b", 7), shared.operator("c"), shared.operator("a")
+    may_end = threading.Event()
+
+    def hold(payload: Any, cb: Any) -> None:
+        may_end.wait(PATIENCE_S)
+        cb(payload)
+
+    player.register_client_callback("hold", hold)
+    eventually(lambda: 7 in server.players, "the server knows the player")
+
+    def counts() -> dict[str, Any]:
+        rows, _ = looking.query("players", node="b", player_id=7).result(timeout=PATIENCE_S)
+        row = named(Subject.PLAYERS, rows[0])
+        return {name: row[name] for name in ("calls", "errors", "in_flight")}
+
+    calls = [endpoint.trigger_client_callback("hold", 7, 1, timeout=60) for endpoint in (server, caller)]
+    eventually(lambda: counts() == {"calls": 0, "errors": 0, "in_flight": 2}, "both calls are in flight")
+    may_end.set()
+    assert [call.result(timeout=PATIENCE_S) for call in calls] == [1, 1]
+    assert player.trigger_server_callback("echo", 2).result(timeout=PATIENCE_S) == [7, 2]
+    with pytest.raises(CallbackError):
+        server.trigger_client_callback("nothing", 7, 1).result(timeout=PATIENCE_S)
+    eventually(lambda: counts() == {"calls": 4, "errors": 1, "in_flight": 0}, "all calls have ended")
+    for endpoint in (player, caller, looking):
+        endpoint.close()

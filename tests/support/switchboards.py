@@ -284,6 +284,12 @@ def check_tables(desk: Any) -> None:
         for descriptor in connections
     }
     assert not strangers & set(roster._by_connection)
+    in_flight = switchboard._operations._reports.in_flight._counts
+    assert {endpoint for endpoint, _ in in_flight} <= sessions | nodes
+    assert {encoded_id for counts in in_flight.values() for encoded_id in counts} <= set(roster.players)
+    if switchboard.realm is not None:
+        told = switchboard.realm.far_reports._told
+        assert set(told) <= sessions and {node for of in told.values() for node in of} <= nodes
     listed = Counter((key, session.role) for session in sessions for key in session.registered.keys)
     assert switchboard.state.registered_keys._counts == listed
     counters = desk.counters

@@ -151,6 +151,20 @@ class Knows:
 
 
 @dataclass(frozen=True, slots=True)
+class FarReport:
+    """What an endpoint of the sender has reported of players of the receiver.
+
+    Attributes:
+        number: that of the session of the endpoint.
+        frame: a REPORT with the rows of these players; empty if the endpoint has left.
+    """
+
+    kind: ClassVar[int] = 14
+    number: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """An operator of the sender asks the receiver something, or orders it to do something.
 
@@ -199,6 +213,7 @@ Message = (
     | Standbys
     | Unanswered
     | Knows
+    | FarReport
     | Question
     | Answered
 )
@@ -248,6 +263,7 @@ _TYPES: dict[type[Message], tuple[type, ...]] = {
     Standbys: (int,),
     Unanswered: (bytes, int),
     Knows: (int,),
+    FarReport: (int, bytes),
     Question: (int, int, bool, str, str, bytes),
     Answered: (int, bytes),
 }

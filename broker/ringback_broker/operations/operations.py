@@ -76,7 +76,7 @@ class Operations:
         self._reports.greet(session)
 
     def forget(self, session: Session) -> None:
-        """Forget a session that has ended."""
+        """Forget a session that has ended: that of a peer or of a node."""
         self._reports.forget(session)
 
     def tick(self, now: float) -> None:
@@ -93,6 +93,18 @@ class Operations:
     def take(self, session: Session, report: control.Report, now: float) -> None:
         """Keep what an endpoint reports."""
         self._reports.take(session, report, now)
+
+    def take_of_players(self, node: Session, number: int, report: control.Report) -> None:
+        """Keep what an endpoint of another node reports of players that are connected here.
+
+        Args:
+            number: of the endpoint at that node.
+        """
+        self._reports.take_of_players(node, report, number)
+
+    def forget_far(self, node: Session, number: int) -> None:
+        """Forget what is in flight at an endpoint of another node that has left."""
+        self._reports.in_flight.forget_far(node, number)
 
     def totals(self) -> dict[Callback, Totals]:
         """Return the figures of each callback since the broker started."""

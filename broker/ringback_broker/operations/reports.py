@@ -64,21 +64,30 @@ class Reports:
     def take(self, session: Session, report: control.Report, now: float) -> None:
         """Keep a report, and log the watched calls that belong in the log."""
         self.figures.take(session, report.callbacks, now, report.latencies or ())
-        self.in_flight.take(session, report.in_flight or ())
         for failed in report.failures or ():
             self.failures.take(failed, self.figures.counted_as(failed.key, failed.side), self._unix_time())
         self._counters.failed_calls_lost += report.failures_lost or 0
+        self.take_of_players(session, report)
+        self._counters.watched_calls_lost += report.lost or 0
+        for call in self.watches.take(report.calls, self._unix_time()):
+            self._host.log_call(call)
+
+    def take_of_players(self, session: Session, report: control.Report, number: int = 0) -> None:
+        """Keep what a report says of players that are connected here.
+
+        Args:
+            session: that of the endpoint that reports, or of the node that it is connected to.
+            number: the number of the endpoint at that node, or 0.
+        """
+        self.in_flight.take(session, report.in_flight or (), number)
         for reported in report.players:
             player = self._roster.players.get(encode_player_id(reported.player_id))
             if player is not None:
                 player.reported.calls += reported.calls
                 player.reported.errors += reported.errors
-        self._counters.watched_calls_lost += report.lost or 0
-        for call in self.watches.take(report.calls, self._unix_time()):
-            self._host.log_call(call)
 
     def forget(self, session: Session) -> None:
-        """Forget what is in flight at an endpoint that is gone, or of a player that is gone."""
+        """Forget what is in flight at an endpoint or node that is gone, or of a player that is gone."""
         self.figures.forget(session)
         self.in_flight.forget(session)
 

@@ -12,6 +12,7 @@ from ringback_broker.operations.operations import Operations
 from ringback_broker.peers.connection import Frame, Side
 from ringback_broker.peers.session import Duty, Registered, Session
 from ringback_broker.switchboard.asking import Asking
+from ringback_broker.switchboard.far_reports import FarReports
 from ringback_broker.switchboard.kicks import Kicks
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.sessions import Sessions
@@ -24,6 +25,7 @@ class ControlFrames:
     Attributes:
         asking: asks the other nodes; None: this broker is alone.
         kicks: takes orders to kick a player of another node; None: this broker is alone.
+        far_reports: takes reports of players of other nodes; None: this broker is alone.
     """
 
     def __init__(self, state: State, sending: Sending, sessions: Sessions, operations: Operations) -> None:
@@ -38,6 +40,7 @@ class ControlFrames:
         self._operations = operations
         self.asking: Asking | None = None
         self.kicks: Kicks | None = None
+        self.far_reports: FarReports | None = None
 
     def take(self, session: Session, frame: Frame, now: float) -> None:
         """Take a frame that is not data. If its sender may not send it, the session ends."""
@@ -71,6 +74,8 @@ class ControlFrames:
                 session.registered = Registered(keys, said.terms if session.role is Role.SERVER else None)
             case control.Report():
                 self._operations.take(session, said, now)
+                if self.far_reports is not None:
+                    self.far_reports.pass_on(session, said, now)
             case _:
                 assert isinstance(said, control.Query | control.Order)  # BROKER_ACCEPTS has no other
                 answer = self._ask(session, said, now)

@@ -215,6 +215,11 @@ class OperatorCalls:
             return True
         return callee is not None and node in (callee.node, callee.former)
 
+    def node_of(self, encoded_id: bytes) -> Session | None:
+        """Return the node of a player that operators of this one have called."""
+        callee = self._callees.by_id.get(encoded_id)
+        return None if callee is None else callee.node
+
     # -- what operators here are told
 
     def arrived(self, session: Session, now: float) -> None:

@@ -18,6 +18,7 @@ from ringback_broker.cluster.messages import (
     Answer,
     Answered,
     Ask,
+    FarReport,
     Gone,
     Here,
     Index,
@@ -39,10 +40,12 @@ from ringback_broker.cluster.pairs import Pair, Pairs
 from ringback_broker.cluster.record_steps import RecordSteps
 from ringback_broker.cluster.records import Absent, Record
 from ringback_broker.cluster.seat import SEAT, Holder, Seat
+from ringback_broker.operations.operations import Operations
 from ringback_broker.operations.snapshot import RealmView
 from ringback_broker.peers.connection import Frame, Sent
 from ringback_broker.peers.session import Bundle, Session
 from ringback_broker.switchboard.asking import Answering, Asking
+from ringback_broker.switchboard.far_reports import FarReports
 from ringback_broker.switchboard.far_servers import FarServers
 from ringback_broker.switchboard.indexes import Indexes
 from ringback_broker.switchboard.kicks import Kicks
@@ -81,6 +84,7 @@ class Realm:
         lookup: finds the node that has a player.
         seat: which node has the server that acts.
         presence: who is told of whom.
+        far_reports: takes reports of players of other nodes.
         now: the time of this step.
         of_link: returns the node that has given the link number of a frame.
         from_operator: takes a frame of an operator to a player that is not here.
@@ -94,6 +98,7 @@ class Realm:
         state: State,
         sending: Sending,
         sessions: Sessions,
+        operations: Operations,
         rows: NodeRows,
         answer: Answering,
         reply: Callable[[Session, bytes, float], None],
@@ -138,6 +143,7 @@ class Realm:
         self._operator_calls = OperatorCalls(
             state, sending, elsewhere, self.lookup, self.linked, self.is_this_one, self._tells_of_callees
         )
+        self.far_reports = FarReports(sending, operations, self._node_of)
         self.presence = Presence(
             state,
             sending,
@@ -325,6 +331,7 @@ class Realm:
         self._standbys.pop(node, None)
         self._versions.pop(node, None)
         self.asking.node_ended(node, now)
+        self.far_reports.node_ended(node)
         self.presence.node_went(node)
         if self._pairs.is_open(node.node):
             self._pairs.renew(node.node, why, now)
@@ -368,6 +375,10 @@ class Realm:
         away = self.presence.elsewhere.by_id.get(encoded_id)
         return None if away is None else away.node
 
+    def _node_of(self, encoded_id: bytes) -> Session | None:
+        """Return the other node that has a player, as far as a server or an operator here has to know."""
+        return self.of_player(encoded_id) or self._operator_calls.node_of(encoded_id)
+
     # -- what other nodes say
 
     def _told(self, node: Session, message: Message, now: float) -> None:
@@ -384,6 +395,8 @@ class Realm:
                 self.asking.take(node, message, now)
             case Answered():
                 self.asking.answered(node, message, now)
+            case FarReport():
+                self.far_reports.take(node, message)
             case Ask():
                 self._asked(node, message, now)
             case Answer(key, revision, gives_up):

@@ -18,6 +18,7 @@ from ringback_broker.peers.connection import Connection, Sent, Side
 from ringback_broker.peers.session import Bundle, Duty, Registered, Reported, Session
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.endings import Ending
+from ringback_broker.switchboard.far_reports import FarReports
 from ringback_broker.switchboard.presence import Presence
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.state import State
@@ -32,6 +33,7 @@ class Realm(Protocol):
 
     name: str
     presence: Presence
+    far_reports: FarReports
     now: float
 
     @property
@@ -267,13 +269,15 @@ class Sessions:
             if refusal.code is RejectCode.RATE_LIMITED:
                 self._connections_by_ip.shut_out(session.connection.ip, session.last_seen)
         self._sending.forget(session)
+        self._operations.forget(session)
         if session.node:
             self._operations.log(PeerEvent("left", reason, session))
             assert self.realm is not None
             self.realm.node_ended(session, reason, self.realm.now)
             return
         self._registered_keys.replace(session.role, session.registered.keys, ())
-        self._operations.forget(session)
+        if self.realm is not None:
+            self.realm.far_reports.endpoint_left(session, self.realm.now)
         if session.presence.announced:
             self._counters.sessions_ended += 1
             code = "" if refusal is None else refusal.code.name

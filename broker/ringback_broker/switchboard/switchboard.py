@@ -134,10 +134,10 @@ class Switchboard:
         sessions, arrivals = self._sessions, self._arrivals
         frames = self._control_frames
         realm = Realm(
-            *(cluster, nonce, self.state, self.sending, sessions, self._node_rows),
+            *(cluster, nonce, self.state, self.sending, sessions, self._operations, self._node_rows),
             *(frames.answer, frames.reply),
         )
-        frames.asking, frames.kicks = realm.asking, realm.kicks
+        frames.asking, frames.kicks, frames.far_reports = realm.asking, realm.kicks, realm.far_reports
         self.realm = sessions.realm = self._routing.nodes = realm
         arrivals.joins = Joins(realm, nonce, self.state, sessions, arrivals.admit, sessions.turn_away)
 

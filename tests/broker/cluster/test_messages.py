@@ -14,6 +14,7 @@ from ringback_broker.cluster.messages import (
     Answered,
     Ask,
     Down,
+    FarReport,
     Gone,
     Here,
     Index,
@@ -45,6 +46,7 @@ ALL: tuple[Message, ...] = (
     Standbys(2),
     Unanswered(b"\x07", 0),
     Knows(1),
+    FarReport(5, b"frame"),
     Question(5, 7, True, "console", "10.0.0.1", b"frame"),
     Answered(5, b"frame"),
 )
