@@ -25,7 +25,7 @@ KEPT = Path(__file__).parent / "corpus"
 KEPT_FILES, KEPT_BYTES = 40, 20_000
 """The limits of the corpus of each target. If there are more files, it keeps some of each size."""
 
-NAMES = ("frames", "envelopes", "addresses", "switchboard", "endpoint")
+NAMES = ("frames", "envelopes", "addresses", "switchboard", "endpoint", "realm")
 _RUN = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _COVERED = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
 _OPTIONS = ("-max_len=4096", "-timeout=25", "-rss_limit_mb=2048", "-print_final_stats=1")

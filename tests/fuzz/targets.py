@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgpack
 from support import corefakes, switchboards
+from support.programs import Program
+from support.realm_program import RealmProgram
 from support.switchboards import SOUND, check_tables, data, encoded_id, relay
 
 from ringback.core.endpoint_state import IDLE_S
@@ -51,42 +53,6 @@ from ringback_broker.switchboard.sending import MAX_BACKLOG
 
 FOLDER = Path(__file__).parent
 VECTORS = FOLDER.parent / "vectors"
-MAX_STEPS = 80
-"""The longest program. The rest of the bytes is ignored."""
-
-
-class Program:
-    """Reads small choices from bytes. After the end of the bytes, each choice is 0."""
-
-    def __init__(self, code: bytes) -> None:
-        self._code = code
-        self._at = 0
-        self._steps = 0
-
-    def goes_on(self) -> bool:
-        """Return whether there is another step."""
-        self._steps += 1
-        return self._at < len(self._code) and self._steps <= MAX_STEPS
-
-    def byte(self) -> int:
-        self._at += 1
-        return self._code[self._at - 1] if self._at <= len(self._code) else 0
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.bytes(size).ljust(size, b"\0"), "big")
-
-    def pick(self, choices: Sequence[Any]) -> Any:
-        return choices[self.byte() % len(choices)]
-
-    def bytes(self, size: int) -> bytes:
-        self._at += size
-        return self._code[self._at - size : self._at]
-
-    def piece(self) -> bytes:
-        """Read a length, and return that number of bytes."""
-        return self.bytes(self.byte())
-
-
 # -- frames and addresses
 
 
@@ -608,6 +574,18 @@ class _Lives:
         assert self.desk.counters.sessions_begun == self.desk.counters.sessions_ended
 
 
+# -- the realm
+
+
+def realm(code: bytes) -> None:
+    """Run two nodes of a realm. One of them sends what the bytes say, and records say it too.
+
+    Nothing is raised, and all tables agree after each step. In the end the two nodes have found each other,
+    and calls go from one to the other.
+    """
+    RealmProgram().run(Program(code))
+
+
 # -- the endpoint
 
 TOLD: tuple[bytes, ...] = (
@@ -913,6 +891,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "addresses": addresses,
     "switchboard": switchboard,
     "endpoint": endpoint,
+    "realm": realm,
 }
 
 
@@ -941,6 +920,8 @@ def seeds(target: str) -> list[bytes]:
             return [
                 bytes((role, 0, 0, 1, 0, 0, 9, 0, len(frame))) + frame for role in range(3) for frame in short
             ]
+        case "realm":
+            return [bytes((7, step, *rest)) for step in range(9) for rest in ((), (1, 1, 1), (7, 3, 5, 2, 9))]
     return [
         TWO_GONE_AT_ONCE,
         *(bytes((trusted, step, 0, 0, 0)) for trusted in range(4) for step in range(18)),

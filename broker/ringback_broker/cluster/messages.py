@@ -6,6 +6,7 @@ realm is upgraded, some nodes are newer than others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Any, ClassVar, get_args
 
@@ -13,6 +14,8 @@ import msgpack
 
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import IDS_A_FRAME
+from ringback.protocol.player_ids import decode_player_id
+from ringback_broker.peers.roster import MAX_NODE_INDEX
 
 START = b"\0"
 
@@ -236,36 +239,73 @@ def decode(data: bytes) -> Message | None:
     try:
         kind, *fields = msgpack.unpackb(data[1:], use_list=False)
         known = _KINDS.get(kind)
-        return None if known is None else known(*_checked(known, fields))
-    except Exception as error:  # msgpack raises five kinds
+        return None if known is None else _read(known, fields)
+    except Exception as error:  # msgpack raises five kinds, and what is not iterable one more
         raise ProtocolError(f"not a message between nodes: {error}") from None
 
 
-def _checked(kind: type[Message], fields: list[Any]) -> list[Any]:
-    """Return the fields that this version knows, if each has its type."""
-    types = _TYPES[kind]
-    if len(fields) < len(types) or any(type(f) is not t for f, t in zip(fields, types, strict=False)):
-        raise ProtocolError(f"{kind.__name__} has other fields")
-    return fields[: len(types)]
+def _read(kind: type[Message], fields: list[Any]) -> Message:
+    """Return a message of a kind that this version knows. It may have more fields than that."""
+    checks = _FIELDS[kind]
+    if len(fields) < len(checks):
+        raise ValueError(f"{kind.__name__} has {len(checks)} fields, not {len(fields)}")
+    for check, value in zip(checks, fields, strict=False):
+        check(value)
+    return kind(*fields[: len(checks)])
 
 
-_TYPES: dict[type[Message], tuple[type, ...]] = {
-    Here: (int, tuple),
-    Gone: (bytes,),
-    Listed: (int,),
-    Up: (int, int),
-    Down: (int, bool, bool),
-    Taken: (bytes, int),
-    Ask: (str, int, bytes),
-    Answer: (str, int, bool),
-    Index: (int,),
-    Seated: (int,),
-    Standbys: (int,),
-    Unanswered: (bytes, int),
-    Knows: (int,),
-    FarReport: (int, bytes),
-    Question: (int, int, bool, str, str, bytes),
-    Answered: (int, bytes),
+Check = Callable[[Any], None]
+"""Raises ValueError or ProtocolError if a field is wrong."""
+
+
+def _of(kind: type) -> Check:
+    def check(value: Any) -> None:
+        if type(value) is not kind:
+            raise ValueError(f"{type(value).__name__} in place of {kind.__name__}")
+
+    return check
+
+
+def _below(end: int) -> Check:
+    def check(value: Any) -> None:
+        if type(value) is not int or not 0 <= value < end:
+            raise ValueError(f"{value!r:.40} in place of a number from 0 to {end - 1}")
+
+    return check
+
+
+def _check_player(value: Any) -> None:
+    _bytes(value)
+    decode_player_id(value)
+
+
+def _check_players(value: Any) -> None:
+    _of(tuple)(value)
+    for encoded_id, revision in value:
+        _check_player(encoded_id)
+        _number(revision)
+
+
+_bytes, _text, _flag = _of(bytes), _of(str), _of(bool)
+_number, _link, _index = _below(2**64), _below(2**32), _below(MAX_NODE_INDEX + 1)
+
+_FIELDS: dict[type[Message], tuple[Check, ...]] = {
+    Here: (_number, _check_players),
+    Gone: (_check_player,),
+    Listed: (_number,),
+    Up: (_number, _link),
+    Down: (_link, _flag, _flag),
+    Taken: (_check_player, _number),
+    Ask: (_text, _number, _bytes),
+    Answer: (_text, _number, _flag),
+    Index: (_index,),
+    Seated: (_number,),
+    Standbys: (_number,),
+    Unanswered: (_check_player, _link),
+    Knows: (_number,),
+    FarReport: (_number, _bytes),
+    Question: (_number, _link, _flag, _text, _text, _bytes),
+    Answered: (_number, _bytes),
 }
 
 

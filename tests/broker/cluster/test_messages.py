@@ -8,6 +8,7 @@ import msgpack
 import pytest
 
 from ringback.errors import ProtocolError
+from ringback.protocol.player_ids import encode_player_id
 from ringback_broker.cluster.messages import (
     START,
     Answer,
@@ -31,6 +32,7 @@ from ringback_broker.cluster.messages import (
     encode,
     here,
 )
+from ringback_broker.peers.roster import MAX_NODE_INDEX
 
 ALL: tuple[Message, ...] = (
     Here(3, ((b"\x07", 5), (b"\xa1x", 6))),  # type: ignore[arg-type]
@@ -68,8 +70,33 @@ def test_others_are_refused(body: bytes) -> None:
         decode(START + body)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Here(3, [(b"\x07",)]),  # type: ignore[list-item]
+        Here(3, [7]),  # type: ignore[list-item]
+        Here(3, [(b"\x07", -1)]),
+        Here(3, [(b"\xc1", 5)]),
+        Here(3, 7),  # type: ignore[arg-type]
+        Gone(b""),
+        Gone("x"),  # type: ignore[arg-type]
+        Listed(-1),
+        Listed(True),
+        Up(3, 2**32),
+        Down(2**32, True, False),
+        Taken(b"\xa1", 9),
+        Index(MAX_NODE_INDEX + 1),
+        Unanswered(b"\x07", 2**32),
+        Question(5, 2**32, True, "console", "10.0.0.1", b"frame"),
+    ],
+)
+def test_a_field_that_no_node_says_is_refused(message: Message) -> None:
+    with pytest.raises(ProtocolError, match="not a message between nodes"):
+        decode(encode(message))
+
+
 def test_many_players_take_several_messages() -> None:
-    players = [(b"%d" % number, number) for number in range(2500)]
+    players = [(encode_player_id(number), number) for number in range(1, 2501)]
     sizes = [len(said.players) for frame in here(1, players) if isinstance(said := decode(frame), Here)]
     assert sizes == [1000, 1000, 500] and here(1, []) == []
 
