@@ -8,6 +8,10 @@ READY := $(VENV)/.ready
 RESULTS := $(VENV)/results
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Images of Python often set this variable. Each of the hundreds of processes that tests start would then compile
+# all modules of ringback again, which takes a third of the processor time of a command.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup docs demo cluster-demo check dist test lint type pure random waiting browser pythons fmt clean \
 	sim faults rows fuzz fuzz-keep soak audit \
 	bench service-levels bench-servers bench-quick bench-realm crowd handshakes metrics-cost dashboard-cost neighbours screenshots
