@@ -1,77 +1,53 @@
 """The command tree: the application and its commands.
 
-Commands import the SDK and the broker inside their functions. At the top of a module, these imports would
-make `ringback --help` take twice as long.
+A process loads the command that it runs alone. Commands import the SDK and the broker inside their functions.
+At the top of a module, these imports would make `ringback --help` take twice as long.
 """
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ringback_cli.commands import (
-    bench,
-    broker,
-    callbacks,
-    completion,
-    config,
-    doctor,
-    drain,
-    events,
-    explain,
-    hand_over,
-    keys,
-    kick,
-    nodes,
-    ping,
-    players,
-    realm,
-    stats,
-    tap,
-    token,
-    top,
-    trigger,
-)
-from ringback_cli.completion import answer_shells
+from ringback_cli.completion import answer_shells, completes
 from ringback_cli.exits import Exit, epilog, failure_of
 from ringback_cli.output import HelpWithoutArguments, complain_of, one_line, show_help
 
-ORDER = (
-    *(
-        "broker",
-        "config",
-        "keys",
-        "trigger",
-        "players",
-        "callbacks",
-        "events",
-        "explain",
-        "tap",
-        "stats",
-        "top",
-    ),
-    *("kick", "drain", "hand-over", "nodes", "realm", "ping", "doctor", "bench", "token", "completion"),
-)
-"""The commands as `--help` lists them. By itself, typer lists the groups behind the others."""
+SUMMARIES = {
+    "broker": "Run the broker.",
+    "config": None,
+    "keys": None,
+    "trigger": None,
+    "players": "Print who is connected.",
+    "callbacks": "Print which callbacks are registered.",
+    "events": "Print who joined, left or was refused.",
+    "explain": "Say whether a call would work now, and why.",
+    "tap": "Print calls as they end.",
+    "stats": "Print the broker's counters.",
+    "top": "Watch players and callbacks in a live table.",
+    "kick": "End the session of a player.",
+    "drain": "Make the broker drain and stop.",
+    "hand-over": "Have the next server act.",
+    "nodes": None,
+    "realm": None,
+    "ping": "Check that the broker answers.",
+    "doctor": "Check this machine and its broker for problems.",
+    "bench": "Measure calls through the broker.",
+    "token": None,
+    "completion": "Print a script for completion at Tab.",
+}
+"""The commands in the order of `--help`, with what it says of each. A group, None here, says that itself."""
 
 
 class _InOrder(TyperGroup):
+    """By itself, typer lists the groups behind the other commands."""
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=ORDER.index)
-
-
-app = typer.Typer(
-    name="ringback",
-    cls=_InOrder,
-    invoke_without_command=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # loading rich takes longer than everything else
-    epilog=epilog(),
-)
+        return sorted(super().list_commands(ctx), key=list(SUMMARIES).index)
 
 
 def _show_version(wanted: bool) -> None:
@@ -82,7 +58,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _application(
     context: typer.Context,
     version: Annotated[
@@ -94,29 +69,27 @@ def _application(
     show_help(context)
 
 
-app.command("broker", short_help="Run the broker.")(broker.broker)
-app.add_typer(config.app, name="config")
-app.add_typer(trigger.app, name="trigger")
-app.add_typer(keys.app, name="keys")
-app.add_typer(realm.app, name="realm")
-app.add_typer(nodes.app, name="nodes")
-app.command("players", short_help="Print who is connected.")(players.players)
-app.command("callbacks", short_help="Print which callbacks are registered.")(callbacks.callbacks)
-app.command("events", short_help="Print who joined, left or was refused.")(events.events)
-app.command("explain", short_help="Say whether a call would work now, and why.", cls=HelpWithoutArguments)(
-    explain.explain
-)
-app.command("tap", short_help="Print calls as they end.")(tap.tap)
-app.command("stats", short_help="Print the broker's counters.")(stats.stats)
-app.command("top", short_help="Watch players and callbacks in a live table.")(top.top)
-app.command("kick", short_help="End the session of a player.")(kick.kick)
-app.command("drain", short_help="Make the broker drain and stop.")(drain.drain)
-app.command("hand-over", short_help="Have the next server act.")(hand_over.hand_over)
-app.command("ping", short_help="Check that the broker answers.")(ping.ping)
-app.command("doctor", short_help="Check this machine and its broker for problems.")(doctor.doctor)
-app.command("bench", short_help="Measure calls through the broker.")(bench.bench)
-app.add_typer(token.app, name="token")
-app.command("completion", short_help="Print a script for completion at Tab.")(completion.completion)
+def application(*names: str) -> typer.Typer:
+    """Return the application with the commands of these names. Without names, it has all."""
+    app = typer.Typer(
+        name="ringback",
+        cls=_InOrder,
+        invoke_without_command=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # loading rich takes longer than everything else
+        epilog=epilog(),
+    )
+    app.callback()(_application)
+    for name in names or SUMMARIES:
+        own_name = name.replace("-", "_")
+        module = import_module(f"ringback_cli.commands.{own_name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            cls = HelpWithoutArguments if name == "explain" else None
+            app.command(name, short_help=SUMMARIES[name], cls=cls)(getattr(module, own_name))
+    return app
 
 
 def run(arguments: list[str]) -> int:
@@ -126,8 +99,10 @@ def run(arguments: list[str]) -> int:
     environment, its traceback comes first.
     """
     answer_shells()
+    # The first word is the command, because the options before it, such as `--version`, take no value.
+    named = [] if completes() else [word for word in arguments[:1] if word in SUMMARIES]
     try:
-        outcome = app(args=arguments, prog_name="ringback", standalone_mode=False)
+        outcome = application(*named)(args=arguments, prog_name="ringback", standalone_mode=False)
     except Exception as error:
         if os.environ.get("RINGBACK_TRACEBACK"):
             import traceback

@@ -35,9 +35,14 @@ _HARMLESS = re.compile(r"[\w.:/@%+,][\w.:/@%+,=-]*")
 prompt."""
 
 
+def completes() -> bool:
+    """Return whether a shell asks for completions."""
+    return VARIABLE in os.environ
+
+
 def answer_shells() -> None:
     """Let typer answer if a shell asks for completions. Import typer's module only then."""
-    if VARIABLE in os.environ:
+    if completes():
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()

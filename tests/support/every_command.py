@@ -19,7 +19,7 @@ from typing import Any
 
 import typer
 
-from ringback_cli.app import app, run
+from ringback_cli.app import application, run
 
 EVERY = {
     "broker": "--players tcp://127.0.0.1:0 --backend tcp://127.0.0.1:0",
@@ -67,7 +67,7 @@ def names() -> Iterator[str]:
         for name, child in (children or {}).items():
             yield from walk(child, [*words, name])
 
-    return walk(typer.main.get_command(app), [])
+    return walk(typer.main.get_command(application()), [])
 
 
 def run_each(folder: str, commands: list[str]) -> None:

@@ -25,7 +25,7 @@ from support.pages import alike
 import ringback
 import ringback.aio
 from ringback_broker.settings.schema import SETTINGS
-from ringback_cli.app import app
+from ringback_cli.app import application
 from ringback_website.build import BuildFailed, build
 from ringback_website.checks import Page, problems
 from ringback_website.commands import commands
@@ -154,10 +154,11 @@ def test_each_method_is_in_the_reference(anchors: set[str], module: object, kind
 
 
 def test_each_command_and_setting_is_in_the_reference(site: Path) -> None:
+    tree = application()
     known = [
-        "ringback " + str(command.name or command.callback.__name__) for command in app.registered_commands
+        "ringback " + str(command.name or command.callback.__name__) for command in tree.registered_commands
     ]
-    for group in app.registered_groups:
+    for group in tree.registered_groups:
         known += [
             f"ringback {group.name} {command.name or command.callback.__name__}"
             for command in group.typer_instance.registered_commands

@@ -9,7 +9,7 @@ from typing import Any
 from typer.main import get_command
 
 from ringback_broker.settings.schema import SETTINGS
-from ringback_cli.app import app
+from ringback_cli.app import application
 
 _NOTES = re.compile(r"\[((?:default|env|env var|required)\b[^\[\]]*)\]")
 """What the end of a help text says of a parameter: `[default: 3]`, `[env var: X; default: y]`."""
@@ -24,7 +24,7 @@ how they are used, what they print, and their exit codes.
 
 def commands(command: Any = None, words: tuple[str, ...] = ("ringback",)) -> Iterator[tuple[str, Any]]:
     """Yield the words and the command of each command that does something, in the order of `--help`."""
-    command = command or get_command(app)
+    command = command or get_command(application())
     below = getattr(command, "commands", {})
     if not below or (len(words) > 1 and command.params):  # `ringback nodes` does something by itself too
         yield " ".join(words), command

@@ -17,7 +17,7 @@ from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess, eventually
 from support.terminals import Terminal
 
 from ringback import ClientCallback, Operator, Player, Server, ServerCallback
-from ringback_cli.app import app, run
+from ringback_cli.app import application, run
 from ringback_cli.completion import MAX_VALUES
 
 HOSTILE = (
@@ -234,8 +234,9 @@ def test_all_help_texts_pass_through_typer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """For zsh and fish, typer reads help texts as rich's markup."""
-    groups = {group.name: group.typer_instance for group in app.registered_groups if group.typer_instance}
-    lines = [f"{command.name} --" for command in app.registered_commands]
+    tree = application()
+    groups = {group.name: group.typer_instance for group in tree.registered_groups if group.typer_instance}
+    lines = [f"{command.name} --" for command in tree.registered_commands]
     lines += [
         f"{name} {command.name or command.callback.__name__} --"
         for name, group in groups.items()
