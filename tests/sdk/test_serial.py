@@ -7,11 +7,19 @@ import threading
 from typing import Any
 
 import pytest
+import zmq
+from support.corefakes import envelopes_of
 from support.faces import HereBroker, Seen, Stage, played
 from support.harness import PATIENCE_S
+from support.rawpeers import RawPeer
 
 import ringback
 from ringback import CallbackError, CallTimeout, ServerCallback, UsageError, aio
+from ringback.errors import EXECUTED, Code
+from ringback.protocol.contexts import ONCE
+from ringback.protocol.envelopes import RESULT, Encoder, join
+from ringback.protocol.frames import FrameType, Role, header
+from ringback.protocol.limits import Limits
 
 
 class Shop:
@@ -194,6 +202,35 @@ async def test_a_player_that_left_holds_nobody_up(stage: Stage) -> None:
     assert payload == 3
     cb("back")
     assert await stage.result(call) == "back"
+
+
+def reply_to(player: RawPeer) -> list[Any]:
+    """Return the next envelope that comes to a player."""
+    while True:
+        [frame] = player.receive()
+        if frame[1] == FrameType.DATA:
+            [envelope] = envelopes_of(frame)
+            return list(envelope)
+
+
+@played
+async def test_a_call_whose_time_is_over_before_its_turn_did_not_run(stage: Stage) -> None:
+    """The handler's side says so. A caller of the SDK looks at its own clock, and does not wait for that."""
+    server = await stage.server()
+    began = Seen()
+    server.register_server_callback("k", lambda source, payload, cb: began(cb), serial=True)
+    write = Encoder(Limits())
+    with zmq.Context() as context, RawPeer(context, stage.broker.players) as player:
+        await asyncio.to_thread(player.join, Role.PLAYER, 7)
+        for number, token in enumerate((None, {ONCE: bytes(16).hex()}), 1):
+            calls = [write.call(2 * number, "k", None, None), write.call(1, "k", None, 100, token)]
+            player.send(header(FrameType.DATA, 0) + join(calls))
+            cb = (await began.count(number))[-1]
+            _, call_id, code, _, executed, _ = await asyncio.to_thread(reply_to, player)
+            assert (call_id, code, EXECUTED[executed]) == (1, Code.TIMEOUT, "no")
+            cb("ran")
+            assert await asyncio.to_thread(reply_to, player) == [RESULT, 2 * number, ["ran"]]
+    assert len(began.items) == 2
 
 
 @played

@@ -201,7 +201,8 @@ class Once:
         """Handle the end of a wait for a call with a token. The execution is out of its table.
 
         A lost link ends the wait and not the handler: a repeat may come. A CANCEL, and the end of the time,
-        end both.
+        end both. If the time of a repeat is over, its call goes on, unless its turn has not come and nobody
+        else waits for it.
 
         Args:
             why: what ended the wait.
@@ -209,28 +210,32 @@ class Once:
         """
         call = self.running[execution]
         peer.execution_bytes -= execution.size
-        lost = why is not Code.CANCELLED and why is not Code.TIMEOUT
         self.memory.keep_on(call, self._state.now)
-        if execution is not call.execution:
+        repeats = execution is not call.execution
+        if repeats:
             self._count(-1)
             del self.running[execution], call.repeats[execution]
-            if why is Code.TIMEOUT:
-                self._outbox.add(peer, self._encoder.error(execution.id, stopped_error(why)))
-            if why is not Code.CANCELLED:
-                return
-        elif lost:
-            call.attached = False
-            self._detached[execution] = call  # it still counts as one that is handled
-            self._state.sweep_at = min(self._state.sweep_at, call.forget_at)
-            return
         else:
             call.attached = False
-            if why is Code.TIMEOUT:
-                self._outbox.add(peer, self._encoder.error(execution.id, stopped_error(why)))
-        self._stop(call, recorded)
+        if why is Code.CANCELLED:
+            self._stop(call, recorded)
+        elif why is not Code.TIMEOUT:
+            if not repeats:
+                self._detached[execution] = call  # it still counts as one that is handled
+                self._state.sweep_at = min(self._state.sweep_at, call.forget_at)
+        elif repeats and self._may_still_run(call):
+            self._outbox.add(peer, self._encoder.error(execution.id, stopped_error(why)))
+        else:
+            error = self._stop(call, recorded)
+            self._outbox.add(peer, self._encoder.error(execution.id, error))
 
-    def _stop(self, call: OnceCall, why: Code) -> None:
-        """Stop the handler of a call. Its outcome is the reason."""
+    def _may_still_run(self, call: OnceCall) -> bool:
+        """Return whether the handler of a call runs, or will: it waits for its turn, and others for it."""
+        assert call.execution is not None
+        return bool(self._waiting(call)) or not self._serial.waits(call.execution)
+
+    def _stop(self, call: OnceCall, why: Code) -> CallbackError:
+        """Stop the handler of a call. Return its outcome: the reason."""
         execution = call.execution
         assert execution is not None
         execution.cancelled = True
@@ -239,11 +244,12 @@ class Once:
         error = stopped_error(why, never_ran)
         self._end(call, execution, self._encoder.error(execution.id, error), error, self._state.now)
         if never_ran:
-            return
+            return error
         try:
             execution.shell.cancel(execution)
         except BaseException as fault:
             self._state.contain("stopping a handler", fault)
+        return error
 
     def _end(
         self, call: OnceCall, execution: Execution, envelope: bytes, error: CallbackError | None, now: float

@@ -68,6 +68,11 @@ class SerialCalls:
             if execution.cancelled:
                 self._next(queue)
 
+    def waits(self, execution: Execution) -> bool:
+        """Return whether a call waits for its turn. Any thread may call this."""
+        queue = self._queues.get((execution.key, execution.source))
+        return queue is not None and execution in queue.waiting
+
     def stopped(self, execution: Execution) -> bool:
         """Take note that nobody waits for a call any more. Return whether it was not its turn yet."""
         queue = self._queues.get((execution.key, execution.source))

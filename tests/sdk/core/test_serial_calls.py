@@ -382,6 +382,53 @@ def test_a_call_with_a_token_keeps_its_turn_when_its_link_is_lost(desk: Desk) ->
     check_at_rest(desk)
 
 
+def repeat(desk: Desk, call_id: int, budget_ms: int | None) -> None:
+    """Give an endpoint a repeat of the call with `ONCE_CONTEXT`."""
+    envelope = write.call(call_id, REPEAT_KEY, ["k", TOKEN, 100, 2], budget_ms)
+    desk.gets(header(FrameType.DATA, 0) + join([envelope]), encode_player_id(7))
+
+
+def test_a_call_with_a_token_whose_time_is_over_before_its_turn_never_ran(desk: Desk) -> None:
+    call(desk, 1)
+    call(desk, 2, budget_ms=100, context=ONCE_CONTEXT)
+    repeat(desk, 3, 10_000)
+    [first] = run(desk)
+    desk.wait(1.0)
+    assert sorted(sent(desk)) == [(2, Code.TIMEOUT, "no"), (3, Code.TIMEOUT, "no")]
+    assert desk.core.load().remembered == 0 and desk.shell.stopped == []
+    over(desk, first)
+    assert run(desk) == [] and sent(desk) == [(1,)]
+    check_at_rest(desk)
+
+
+def test_a_repeat_whose_time_is_over_ends_a_call_that_nobody_else_waits_for(desk: Desk) -> None:
+    call(desk, 1, kind=FrameType.RELAY, link=9)
+    call(desk, 2, context=ONCE_CONTEXT)
+    [first] = run(desk)
+    desk.told(control.Left((7,)))
+    repeat(desk, 3, 100)
+    desk.wait(1.0)
+    assert sent(desk) == [(3, Code.TIMEOUT, "no")]
+    over(desk, first)
+    assert run(desk) == []
+    desk.flush()
+    check_at_rest(desk)
+
+
+def test_a_repeat_whose_time_is_over_is_not_sure_of_a_call_that_may_still_have_its_turn(desk: Desk) -> None:
+    call(desk, 1)
+    call(desk, 2, context=ONCE_CONTEXT)
+    repeat(desk, 3, 100)
+    [first] = run(desk)
+    desk.wait(1.0)
+    assert sent(desk) == [(3, Code.TIMEOUT, "maybe")]
+    over(desk, first)
+    [second] = run(desk)
+    over(desk, second, "ran")
+    assert sent(desk) == [(1,), (2, "ran")]
+    check_at_rest(desk)
+
+
 # -- registering
 
 
