@@ -358,6 +358,41 @@ def test_a_task_that_the_program_cancels_lets_the_next_one_run(here: HereBroker)
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("awaits", [False, True])
+def test_a_cancelled_task_ends_no_turn_while_its_thread_goes_on(
+    here: HereBroker, recwarn: pytest.WarningsRecorder, awaits: bool
+) -> None:
+    """As when a supervisor of the program cancels all tasks."""
+    slow = Slow()
+
+    async def later() -> None: ...
+
+    def handler(source: Any, payload: Any, cb: Any) -> Any:
+        slow(source, payload, cb)
+        return later() if awaits else None
+
+    async def main() -> None:
+        async with aio.Server(here.backend) as server, aio.Player(here.players, 7) as player:
+            server.register_server_callback("k", handler, serial=True, in_thread=True)
+            server.register_server_callback("beside", lambda source, payload: "beside")
+            others = asyncio.all_tasks()
+            first = player.trigger_server_callback("k", 1)
+            second = player.trigger_server_callback("k", 2)
+            [cb] = await slow.began.count(1)
+            for task in asyncio.all_tasks() - others:
+                task.cancel()
+            error = await asyncio.wait_for(failure(first), PATIENCE_S)
+            assert (error.code_name, error.executed) == ("HANDLER_ERROR", "yes") and cb.cancelled
+            assert await asyncio.wait_for(player.trigger_server_callback("beside"), PATIENCE_S) == "beside"
+            assert len(slow.began.items) == 1 and not second.done()
+            slow.go.set()
+            assert await asyncio.wait_for(second, PATIENCE_S) == 2
+            assert slow.most == 1
+
+    asyncio.run(main())
+    assert not recwarn.list
+
+
 def test_an_endpoint_whose_loop_was_closed_begins_anew(here: HereBroker, recwarn: Any) -> None:
     server = aio.Server(here.backend)
 

@@ -101,9 +101,27 @@ class AsyncioHandlers(LinkSteps):
         except RuntimeError:  # the system has no thread left
             execution.refuse(Overloaded("the system has no thread left for the handler", executed="no"))
             return
-        awaitable = await future
+        awaitable = await (self._all_of(execution, future) if execution.handler.serial else future)
         if awaitable is not None:
             await run_async(execution, awaitable)
+
+    async def _all_of(self, execution: Execution, future: asyncio.Future[Any]) -> Any:
+        """Return what a thread returns. Raise a cancel by the program once the thread has ended."""
+        cancel = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])  # without cancelling it: that would hide when the thread ends
+            except asyncio.CancelledError as error:
+                cancel = error
+                self._task_cancelled(execution)
+        if cancel is None:
+            return future.result()
+        if not future.cancelled():
+            _close(future.result())
+        try:
+            raise cancel
+        finally:
+            del cancel  # its traceback has this frame
 
     def _run_in_thread(self, execution: Execution) -> Any:
         try:
@@ -133,12 +151,17 @@ class AsyncioHandlers(LinkSteps):
         execution = self._tasks.pop(task, None)
         if execution is None:
             return
-        if task.cancelled() and not execution.replied and not execution.cancelled and self.running:
+        if task.cancelled():
+            self._task_cancelled(execution)
+        if execution.handler.serial:
+            self.endpoint.handler_returned(execution)
+
+    def _task_cancelled(self, execution: Execution) -> None:
+        """Reply for a handler whose task the program has cancelled."""
+        if not execution.replied and not execution.cancelled and self.running:
             execution.cancelled = True  # a thread that gets to it now does not run it
             text = f"the handler was cancelled before it {'ended' if execution.began else 'began'}"
             execution.refuse(HandlerError(text, executed="yes" if execution.began else "no"))
-        if execution.handler.serial:
-            self.endpoint.handler_returned(execution)
 
     def other_tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of handlers and callbacks, except the current one: it may be closing us."""
