@@ -11,11 +11,18 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from ringback_cli.completion import answer_shells, completes
 from ringback_cli.exits import Exit, epilog, failure_of
-from ringback_cli.output import HelpWithoutArguments, complain_of, one_line, show_help
+from ringback_cli.output import (
+    Commands,
+    Group,
+    HelpWithoutArguments,
+    complain_of,
+    one_line,
+    print_line,
+    show_help,
+)
 
 SUMMARIES = {
     "broker": "Run the broker.",
@@ -43,7 +50,7 @@ SUMMARIES = {
 """The commands in the order of `--help`, with what it says of each. A group, None here, says that itself."""
 
 
-class _InOrder(TyperGroup):
+class _InOrder(Group):
     """By itself, typer lists the groups behind the other commands."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -54,7 +61,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from ringback import __version__
 
-        typer.echo(f"ringback {__version__}")
+        print_line(f"ringback {__version__}")
         raise typer.Exit
 
 
@@ -71,14 +78,8 @@ def _application(
 
 def application(*names: str) -> typer.Typer:
     """Return the application with the commands of these names. Without names, it has all."""
-    app = typer.Typer(
-        name="ringback",
-        cls=_InOrder,
-        invoke_without_command=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # loading rich takes longer than everything else
-        epilog=epilog(),
+    app = Commands(
+        name="ringback", cls=_InOrder, add_completion=False, pretty_exceptions_enable=False, epilog=epilog()
     )
     app.callback()(_application)
     for name in names or SUMMARIES:
@@ -104,6 +105,8 @@ def run(arguments: list[str]) -> int:
     try:
         outcome = application(*named)(args=arguments, prog_name="ringback", standalone_mode=False)
     except Exception as error:
+        if completes():  # a line would appear in the middle of what somebody types
+            return Exit.FAILED
         if os.environ.get("RINGBACK_TRACEBACK"):
             import traceback
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ringback.protocol.json_values import jsonable
 from ringback_cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
     from ringback.errors import CallbackError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def to_json(value: Any) -> str:
@@ -155,18 +158,62 @@ def hint(text: str) -> None:
         _complain(one_line(text))
 
 
-class HelpWithoutArguments(TyperCommand):
+class _PrintsHelp:
+    """What prints the help of a command or group as all results are printed: standard output may fail."""
+
+    def get_help_option(self, context: Any) -> Any:
+        option = super().get_help_option(context)  # type: ignore[misc]
+        if option is not None:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(context: Any, _option: object, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        print_line(context.get_help())
+        raise typer.Exit
+
+
+class Command(_PrintsHelp, TyperCommand):
+    """A command."""
+
+
+class Group(_PrintsHelp, TyperGroup):
+    """A group of commands."""
+
+
+class Commands(typer.Typer):
+    """What makes a `Group`, and registers each `Command` of it.
+
+    Args:
+        settings: the other ones of `typer.Typer`.
+    """
+
+    def __init__(self, cls: type[Group] = Group, **settings: Any) -> None:
+        # Without rich: loading it takes longer than everything else.
+        super().__init__(cls=cls, invoke_without_command=True, rich_markup_mode=None, **settings)
+
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **settings: Any
+    ) -> Callable[[F], F]:
+        return super().command(name, cls=cls or Command, **settings)
+
+
+class HelpWithoutArguments(Command):
     """A command that prints its help on standard error, and exits with USAGE, if it gets no arguments."""
 
     def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
         if not arguments and not context.resilient_parsing:
-            typer.echo(context.get_help(), err=True)
-            raise typer.Exit(Exit.USAGE)
+            _refuse_with_help(context)
         return super().parse_args(context, arguments)
 
 
 def show_help(context: typer.Context) -> None:
     """Print the help of a group on standard error and exit with USAGE if no command follows."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(Exit.USAGE)
+        _refuse_with_help(context)
+
+
+def _refuse_with_help(context: Any) -> NoReturn:
+    _complain(context.get_help())
+    raise typer.Exit(Exit.USAGE)

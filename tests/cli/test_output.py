@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from support.harness import BrokerProcess
+from support.harness import ENVIRONMENT, PATIENCE_S, BrokerProcess
 from support.terminals import Terminal
 
 from ringback import CallbackError, CallTimeout, HandlerError, InvalidPayload, Player, RateLimited
+from ringback_cli.app import application
 from ringback_cli.exits import Exit, Failure, failure_of
-from ringback_cli.output import complain_of, one_line, print_json, to_json
+from ringback_cli.output import Command, Group, complain_of, one_line, print_json, to_json
 
 scalars = (
     st.none()
@@ -77,6 +83,67 @@ def test_standard_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sys.stdout", None)
     with pytest.raises(Failure, match="no standard output"):
         print_json(None)
+
+
+PRINTING = (
+    "--help",
+    "--version",
+    "trigger --help",
+    "completion bash",
+    "players",
+    "players --json",
+    "nodes",
+    "ping --count 1",
+    "trigger server echo",
+    "trigger all seven --json",
+)
+
+
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_standard_output_that_fails(shop: Any, arguments: str) -> None:
+    as_json = "--json" in arguments
+    with Path("/dev/full").open("wb") as full:
+        code, _, errors = shop.run(*arguments.split(), stdout=full)
+    assert code == Exit.FAILED
+    [line] = errors.splitlines()
+    text = json.loads(line)["error"]["message"] if as_json else line.removeprefix("FAILED: ")
+    assert text == f"cannot write the result to standard output: {os.strerror(errno.ENOSPC)}"
+
+
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_standard_output_that_nobody_reads(shop: Any, arguments: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = shop.start(*arguments.split(), stdout=writing)
+    os.close(writing)
+    assert command.end() == (Exit.OUTPUT_CLOSED, "", "")
+
+
+@pytest.mark.parametrize("arguments", PRINTING[:3])
+def test_standard_output_that_is_not_there(arguments: str) -> None:
+    closing = ("sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "ringback_cli")
+    found = subprocess.run(
+        [*closing, *arguments.split()], stderr=subprocess.PIPE, timeout=PATIENCE_S, env=ENVIRONMENT
+    )
+    assert found.returncode == Exit.FAILED
+    assert found.stderr == b"FAILED: there is no standard output to write the result to\n"
+
+
+def test_each_command_prints_its_help_as_results_are_printed() -> None:
+    def check(command: Any) -> None:
+        assert isinstance(command, Command | Group), command.name
+        for child in getattr(command, "commands", {}).values():
+            check(child)
+
+    check(typer.main.get_command(application()))
+
+
+def test_completions_that_cannot_be_written_say_nothing(command: Any) -> None:
+    """A line would appear in the middle of what somebody types."""
+    asks = {"_RINGBACK_COMPLETE": "complete_bash", "COMP_WORDS": "ringback pl", "COMP_CWORD": "1"}
+    assert command(environment=asks).end() == (Exit.OK, "players\n", "")
+    with Path("/dev/full").open("wb") as full:
+        assert command(environment=asks, stdout=full).end() == (Exit.FAILED, "", "")
 
 
 def test_a_terminal_has_a_table_as_wide_as_it_is(shop: Any) -> None:

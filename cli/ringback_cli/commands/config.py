@@ -8,13 +8,11 @@ import typer
 
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import JSONOption
-from ringback_cli.output import complain, print_json, print_line, show_help
+from ringback_cli.output import Commands, complain, print_json, print_line, show_help
 from ringback_cli.settings_options import SettingsOptions, takes_settings
 from ringback_cli.tables import Column, Kind, always, print_table
 
-app = typer.Typer(
-    help="Print and check the settings of a broker.", invoke_without_command=True, rich_markup_mode=None
-)
+app = Commands(help="Print and check the settings of a broker.")
 
 
 _COLUMNS = (

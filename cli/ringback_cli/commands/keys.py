@@ -20,13 +20,11 @@ from ringback_cli.options import (
     parse_player_id,
     public_key,
 )
-from ringback_cli.output import print_json, print_line, show_help
+from ringback_cli.output import Commands, print_json, print_line, show_help
 from ringback_cli.rows import format_cell
 from ringback_cli.tables import Column, Kind, always, print_table
 
-app = typer.Typer(
-    short_help="Make key pairs, and edit the access list.", invoke_without_command=True, rich_markup_mode=None
-)
+app = Commands(short_help="Make key pairs, and edit the access list.")
 
 AccessOption = Annotated[
     Path,

@@ -11,7 +11,7 @@ from ringback_cli.completion import node_names
 from ringback_cli.connection import Connection, connects
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import GraceOption, JSONOption, check_node
-from ringback_cli.output import print_json
+from ringback_cli.output import Commands, print_json
 from ringback_cli.rows import all_rows, format_value, named_rows
 from ringback_cli.tables import Column, Kind, always, by_word, print_table
 
@@ -29,11 +29,7 @@ _COLUMNS = (
     Column("renewed_s", "renewed s ago", gives_way=5),
 )
 
-app = typer.Typer(
-    short_help="Print the nodes of a realm, and drain one.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = Commands(short_help="Print the nodes of a realm, and drain one.")
 
 
 @app.callback()

@@ -9,17 +9,13 @@ import typer
 
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import whole_number
-from ringback_cli.output import print_line, show_help
+from ringback_cli.output import Commands, print_line, show_help
 from ringback_cli.settings_options import SettingsOptions, takes_some_settings
 
 MAX_REPLICAS = 5
 """NATS has no more."""
 
-app = typer.Typer(
-    help="Make a realm, in which several brokers act as one.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = Commands(help="Make a realm, in which several brokers act as one.")
 
 
 @app.callback()

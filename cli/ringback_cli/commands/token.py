@@ -13,7 +13,7 @@ import typer
 
 from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import StringIDOption, parse_player_id, public_key
-from ringback_cli.output import print_json, print_line, show_help
+from ringback_cli.output import Commands, print_json, print_line, show_help
 
 DEFAULT_AUDIENCE = "ringback"  # the SDK has the same; it is not imported for `--help`
 
@@ -21,11 +21,9 @@ _MAX_INPUT_BYTES = 64 * 1024
 _TTL = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-app = typer.Typer(
-    invoke_without_command=True,
+app = Commands(
     help="Make signing keys, and tokens for players that have no key pair of their own.",
     short_help="Make a signing key, make a token, read a token.",
-    rich_markup_mode=None,
 )
 
 

@@ -18,7 +18,7 @@ from ringback_cli.options import (
     check_key,
     parse_player_id,
 )
-from ringback_cli.output import outcome_of, print_json, print_progress, show_help
+from ringback_cli.output import Commands, outcome_of, print_json, print_progress, show_help
 from ringback_cli.payloads import read_payload
 from ringback_cli.progress import progress as progress_bar
 from ringback_cli.rows import all_rows
@@ -56,12 +56,10 @@ PayloadArgument = Annotated[
     ),
 ]
 
-app = typer.Typer(
-    invoke_without_command=True,
+app = Commands(
     help="Trigger a callback and print its result as JSON: one result as it is, none as null, several as an "
     "array.",
     short_help="Trigger a callback and print its result.",
-    rich_markup_mode=None,
 )
 
 

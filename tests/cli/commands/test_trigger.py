@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import time
@@ -345,16 +344,3 @@ def test_no_broker(way: str, command: Any) -> None:
             assert errors.startswith(f"NO_BROKER: no broker answered at {address}")
         # Without --timeout it would be 5 s. Starting five processes at once also takes some time.
         assert time.monotonic() - begun_at < 20
-
-
-def test_closed_output(shop: Any) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = shop.start("trigger", "server", "echo", stdout=writing)
-    os.close(writing)
-    assert command.end() == (Exit.OUTPUT_CLOSED, "", "")
-    with Path("/dev/full").open("wb") as full:
-        code, _, errors = shop.run("ping", stdout=full)
-    assert code == Exit.FAILED
-    assert errors.startswith("FAILED: cannot write the result")
-    assert errors.count("\n") == 1
