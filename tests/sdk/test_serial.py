@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from queue import Queue
 from typing import Any
 
 import pytest
 import zmq
 from support.corefakes import envelopes_of
 from support.faces import HereBroker, Seen, Stage, played
-from support.harness import PATIENCE_S
+from support.harness import PATIENCE_S, eventually
 from support.rawpeers import RawPeer
 
 import ringback
@@ -273,6 +274,82 @@ def test_a_handler_that_waits_for_its_own_turn_is_told_so(here: HereBroker) -> N
             "other", lambda source, payload: server.trigger_callback("k", 8, 0).result()
         )
         assert player.trigger_server_callback("other").result() == "once more"
+
+
+def waits_its_turn(server: ringback.Server) -> None:
+    """Wait until a server handles two calls, of which one waits for its turn."""
+    eventually(lambda: server.ready_to_call() or server._endpoint.load().running == 2, "the call came")
+
+
+def test_a_wait_for_its_own_turn_with_a_timeout_ends_with_it(here: HereBroker) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+
+        def again(source: Any, payload: Any) -> str:
+            call = server.trigger_callback("k", source)
+            waits_its_turn(server)
+            with pytest.raises(
+                TimeoutError, match=r"1\.2 s were not enough; the callback 'k' is serial"
+            ) as one:
+                call.result(timeout=1.2)
+            with pytest.raises(TimeoutError) as other:
+                call.future().result(timeout=0.1)
+            call.cancel()
+            return f"{type(one.value).__name__} {type(other.value).__name__}"
+
+        server.register_server_callback("k", again, serial=True)
+        assert player.trigger_server_callback("k").result() == "TimeoutError TimeoutError"
+
+
+def test_a_handler_may_wait_for_its_turn_if_another_thread_may_reply(here: HereBroker) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        found: Queue[Any] = Queue()
+
+        def again(source: Any, payload: Any, cb: Any) -> None:
+            if payload == "inner":
+                cb("ran")
+                return
+            call = server.trigger_callback("k", source, "inner")
+            waits_its_turn(server)
+            found.put(server._shell.endless_wait(call.deadline, (call,)))
+            threading.Thread(target=cb, args=("replied",)).start()
+            found.put(call.result())
+
+        server.register_server_callback("k", again, serial=True)
+        assert player.trigger_server_callback("k").result() == "replied"
+        assert [found.get(timeout=PATIENCE_S) for _ in range(2)] == [None, "ran"]
+
+
+def test_a_callback_that_is_not_serial_any_more_may_be_waited_for(here: HereBroker) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        held: Queue[Any] = Queue()
+
+        def replaces(source: Any, payload: Any) -> Any:
+            server.register_server_callback("k", lambda source, payload, cb: held.put(cb), replace=True)
+            call = server.trigger_callback("k", source)
+            cb = held.get(timeout=PATIENCE_S)
+            problem = server._shell.endless_wait(call.deadline, (call,))
+            cb("ran beside it")
+            return [repr(problem), call.result()]
+
+        server.register_server_callback("k", replaces, serial=True)
+        assert player.trigger_server_callback("k").result() == ["None", "ran beside it"]
+
+
+def test_a_call_from_before_its_callback_was_replaced_may_not(here: HereBroker) -> None:
+    """The queues of a callback go on."""
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+
+        def replaces(source: Any, payload: Any) -> str:
+            call = server.trigger_callback("k", source)
+            waits_its_turn(server)
+            server.register_server_callback("k", lambda source, payload: "never", replace=True)
+            with pytest.raises(UsageError, match="the callback 'k' is serial"):
+                call.result()
+            call.cancel()
+            return "told"
+
+        server.register_server_callback("k", replaces, serial=True)
+        assert player.trigger_server_callback("k").result() == "told"
 
 
 def test_on_a_loop_it_ends_with_its_timeout(here: HereBroker) -> None:

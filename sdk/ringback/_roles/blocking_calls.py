@@ -46,7 +46,8 @@ class Call(CallBase[R_co]):
                 over, this is `CallTimeout`.
             TimeoutError: the call has not ended within `timeout`. Unlike `CallTimeout`, which is one too,
                 this is no `CallbackError`.
-            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call.
+            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call. Without a
+                `timeout`: this wait keeps the handler of the call from replying.
         """
         self._wait(timeout)
         return self._result()
@@ -71,7 +72,8 @@ class Call(CallBase[R_co]):
 
         Raises:
             TimeoutError: the call has not ended within `timeout`.
-            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call.
+            UsageError: an `allow` function, or a done callback of a future, cannot wait for a call. Without a
+                `timeout`: this wait keeps the handler of the call from replying.
         """
         self._wait(timeout)
         return self._error
@@ -141,9 +143,9 @@ class Call(CallBase[R_co]):
         self.add_waiter(done.release)
         with waiting():
             while not done.acquire(timeout=pause(give_up_at)):
-                problem = shell.endless_wait(self.deadline, (self,))
+                problem = shell.endless_wait(self.deadline, (self,), give_up_at)
                 if problem is None and is_over(give_up_at):
-                    problem = TimeoutError(f"the call of {self.key!r} goes on: {timeout} s were not enough")
+                    problem = shell.gives_up(f"the call of {self.key!r} goes on", timeout, (self,))
                     self._seen = seen
                     with suppress(ValueError):  # it ends just now
                         self._waiters.remove(done.release)
@@ -243,9 +245,10 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
         try:
             with waiting(), self._condition:
                 while not self._condition.wait_for(until, pause(give_up_at)):
-                    problem = shell.endless_wait(self.deadline, list(self.calls.values()))
+                    calls = list(self.calls.values())
+                    problem = shell.endless_wait(self.deadline, calls, give_up_at)
                     if problem is None and is_over(give_up_at):
-                        problem = TimeoutError(f"calls of the group go on: {timeout} s were not enough")
+                        problem = shell.gives_up("calls of the group go on", timeout, calls)
                     if problem is not None and not until():
                         try:
                             raise problem

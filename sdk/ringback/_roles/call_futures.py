@@ -25,10 +25,11 @@ class CallFuture(Future[R]):
     A worker that waits is replaced meanwhile, and a wait that would wait for itself is an error.
 
     Attributes:
-        problem: return why a wait for it will not end; None if it still may.
+        problem: return why a wait for it will not end; None if it still may. It takes the moment at which the
+            wait ends by itself.
     """
 
-    problem: Callable[[], Exception | None]
+    problem: Callable[[float | None], Exception | None]
 
     def result(self, timeout: float | None = None) -> R:
         try:
@@ -47,7 +48,7 @@ class CallFuture(Future[R]):
         give_up_at = moment(timeout)
         with waiting():
             while not wait([self], pause(give_up_at)).done and not is_over(give_up_at):
-                problem = self.problem()
+                problem = self.problem(give_up_at)
                 if problem is not None and not self.done():
                     try:
                         raise problem
@@ -74,7 +75,9 @@ def future_of_group(group: GroupBase[C_co], shell: BlockingShell) -> Future[dict
     """Return a future that ends as a group does. To cancel it cancels the calls of the group."""
     group._look()
     future = CallFuture[dict[PlayerID, C_co]]()
-    future.problem = lambda: shell.endless_wait(group.deadline, list(group.calls.values()))
+    future.problem = lambda give_up_at: shell.endless_wait(
+        group.deadline, list(group.calls.values()), give_up_at
+    )
     future.add_done_callback(partial(_future_ended, group))
     group._waiters.append(partial(_group_ended, future, group))
     group._wake()

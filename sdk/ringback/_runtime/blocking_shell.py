@@ -129,18 +129,34 @@ class BlockingShell(BlockingHandlers):
         self._to_stop = False
         self._ended()
 
-    def endless_wait(self, deadline: float | None, calls: Iterable[PendingCall] = ()) -> Exception | None:
+    def endless_wait(
+        self,
+        deadline: float | None,
+        calls: Iterable[PendingCall] = (),
+        give_up_at: float | None = None,
+    ) -> Exception | None:
         """Return why a wait for a call or a group will not end; None if it still may.
 
         Args:
             deadline: when the I/O thread ends it at the latest.
             calls: those that it waits for.
+            give_up_at: when the wait ends by itself; None for never.
         """
         if self.foreign or sys.is_finalizing() or (self._to_stop and not self._io.thread.is_alive()):
             return self._gone()
         if deadline is not None and time.monotonic() > deadline + GRACE_S:
             return CallTimeout(f"the time of the call is over, and nothing ended it: {_BLOCKED}")
-        return waits_for_itself(self, calls)
+        return waits_for_itself(self, calls) if give_up_at is None else None
+
+    def gives_up(self, what: str, timeout: float | None, calls: Iterable[PendingCall]) -> TimeoutError:
+        """Return the error of a wait that its own timeout ends. It says so if no timeout would do.
+
+        Args:
+            what: what goes on.
+            calls: those that it waited for.
+        """
+        text, problem = f"{what}: {timeout} s were not enough", waits_for_itself(self, calls)
+        return TimeoutError(text if problem is None else f"{text}; {problem}")
 
     def needs_this_thread(self) -> bool:
         return False  # on the I/O thread, nothing waits

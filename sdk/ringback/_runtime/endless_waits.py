@@ -2,6 +2,9 @@
 
 A wait on the thread of an event loop blocks that loop, and the handlers of `ringback.aio` on it. A wait in
 the handler of a serial callback keeps the next call of its source waiting.
+
+Only what is certain counts. A handler with `cb` may have another thread reply, so it may wait. The reply of a
+handler on the loop may be on its way.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ _DATA, _RELAY = bytes((FrameType.DATA,)), bytes((FrameType.RELAY,))
 
 
 def waits_for_itself(caller: ShellBase, calls: Iterable[PendingCall]) -> UsageError | None:
-    """Return the error of a wait that keeps all of these calls from ending; None otherwise.
+    """Return the error of a wait that keeps the handlers of all these calls from replying.
 
-    The wait must have lasted for a moment: a reply of the loop may be on its way when the wait begins.
+    Only their deadlines, a cancel or the end of a link may end these calls then. None: it is another wait, or
+    that is not certain.
     """
     pending = [call for call in calls if not call._done]
     if not pending:
@@ -53,22 +57,21 @@ def _needs_loop(pending: list[PendingCall], caller: ShellBase) -> UsageError | N
 
 def _needs_turn(pending: list[PendingCall], caller: ShellBase) -> UsageError | None:
     execution = caller.current_execution()
-    if execution is None or not execution.handler.serial or execution.replied or execution.source is None:
+    if execution is None or execution.replied or execution.handler.takes_cb:
         return None
-    key, route = execution.key, encode_player_id(execution.source)  # of a call of a server to itself
-    if any(call.key != key or call.route != route for call in pending):
+    if not all(caller.endpoint.waits_behind(call, execution) for call in pending):
         return None
     return UsageError(
-        f"the callback {key!r} is serial, so this call for {execution.source!r} runs once this handler has"
-        " replied, which waits for it: call the function itself, or trigger without waiting"
+        f"the callback {execution.key!r} is serial, so this call for {execution.source!r} runs once this"
+        " handler has replied, which waits for it: call the function itself, or trigger without waiting"
     )
 
 
 def _handles(call: PendingCall, caller: ShellBase, shell: ShellBase) -> bool:
-    """Return whether an endpoint has to handle a call."""
+    """Return whether it is an endpoint on the loop of this thread that has yet to reply to a call."""
     route, own, other = call.route or b"", caller.endpoint, shell.endpoint
     kind = route[1 - HEADER_BYTES :][:1]
-    if not route or not own.shares_broker(other):
+    if not route or not own.shares_broker(other) or not other.has_to_reply(call):
         return False
     if shell.role is Role.PLAYER:
         assert other.player_id is not None  # it has a link

@@ -17,6 +17,7 @@ from ringback.core.dispatch import Dispatcher
 from ringback.core.duty import Duty
 from ringback.core.endpoint_load import Load
 from ringback.core.endpoint_state import EndpointState
+from ringback.core.execution import Execution
 from ringback.core.link_keeper import LinkKeeper
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
@@ -219,6 +220,28 @@ class Endpoint:
     def knows_player(self, other: Endpoint) -> bool:
         """Return whether this server knows another endpoint as a player, or will with its next step."""
         return other.player_id in self.players or other._link.since > self._state.now
+
+    def waits_behind(self, call: PendingCall, current: Execution) -> bool:
+        """Return whether a call of this endpoint to itself waits until the turn of another call is over.
+
+        Any thread may call this.
+        """
+        peer = self._peers.get(call.route or b"")
+        execution = peer.executions.get(call.id) if peer is not None and peer.local else None
+        return execution is not None and self._serial.waits_behind(execution, current)
+
+    def has_to_reply(self, call: PendingCall) -> bool:
+        """Return whether the outcome of a call to this endpoint has yet to come from here.
+
+        False if that is not known: the reply may be on its way, or values of the progress.
+        """
+        if call.began > self._state.now:  # this endpoint has read nothing since
+            return True
+        found = [peer.executions.get(call.id) for peer in self._peers.values()]
+        return any(
+            execution is not None and execution.key == call.key and not execution.may_have_progress
+            for execution in found
+        )
 
     def load(self) -> Load:
         """Return what this endpoint holds now. For tests and diagnosis; any thread may call it."""

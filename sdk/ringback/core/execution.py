@@ -231,6 +231,11 @@ class Execution:
         return (*arguments, self) if self.handler.takes_cb else arguments
 
     @property
+    def may_have_progress(self) -> bool:
+        """Whether the handler may have reported progress that its caller has not seen yet. Not for users."""
+        return self.began > 0.0 and self.context is not None and PROGRESS in self.context
+
+    @property
     def replied(self) -> bool:
         """Whether the call has a reply."""
         return self._replied

@@ -73,6 +73,11 @@ class SerialCalls:
         queue = self._queues.get((execution.key, execution.source))
         return queue is not None and execution in queue.waiting
 
+    def waits_behind(self, execution: Execution, current: Execution) -> bool:
+        """Return whether a call waits until the turn of another one is over. Any thread may call this."""
+        queue = self._queues.get((execution.key, execution.source))
+        return queue is not None and queue.current is current and execution in queue.waiting
+
     def stopped(self, execution: Execution) -> bool:
         """Take note that nobody waits for a call any more. Return whether it was not its turn yet."""
         queue = self._queues.get((execution.key, execution.source))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.corefakes import Clock, Desk, FakeBroker, data
+from support.corefakes import Clock, Desk, FakeBroker, TestCall, data
 
 from ringback.core.link_state import FIRST_DELAY_S
 from ringback.errors import (
@@ -10,6 +10,7 @@ from ringback.errors import (
     ServerTaken,
 )
 from ringback.protocol import control
+from ringback.protocol.contexts import PROGRESS
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import Role
 from ringback.protocol.limits import Limits
@@ -75,6 +76,29 @@ def test_a_server_knows_a_player_or_will_with_its_next_step() -> None:
     clock.now += 1.0
     server.core.tick(clock.now)
     assert server.core.knows_player(player.core) and not server.core.knows_player(elsewhere.core)
+
+
+def test_a_server_has_to_reply_to_a_call_until_it_may_have() -> None:
+    clock = Clock()
+    broker = FakeBroker(clock)
+    server, player = (broker.add(Desk(role, clock=clock)) for role in (Role.SERVER, Role.PLAYER))
+    broker.start(player, server)
+    server.core.tick(clock.now)
+    clock.now += 1.0
+    call = player.call()
+    asking = player.call(context={PROGRESS: "1"})
+    other = TestCall(call.id, "other", None)
+    assert server.core.has_to_reply(call)  # it has read nothing since
+    broker.run()
+    server.core.tick(clock.now)
+    assert [server.core.has_to_reply(one) for one in (call, asking, other)] == [True, True, False]
+    first, second = server.handle()
+    assert server.core.has_to_reply(call) and not server.core.has_to_reply(asking)
+    first()
+    second()
+    assert not server.core.has_to_reply(call)
+    broker.run()
+    assert call.results == asking.results == ()
 
 
 def test_a_server_is_replaced() -> None:

@@ -8,6 +8,7 @@ import pytest
 from support.corefakes import Desk, connected, envelopes_of
 
 from ringback.core.execution import Execution
+from ringback.core.pending_call import PendingCall
 from ringback.errors import EXECUTED, Code
 from ringback.protocol import control
 from ringback.protocol.contexts import ONCE
@@ -178,6 +179,20 @@ def test_a_callback_that_is_replaced_has_the_same_turns(desk: Desk) -> None:
     over(desk, third)
     desk.flush()
     check_at_rest(desk)
+
+
+def test_a_call_of_the_endpoint_to_itself_waits_behind_one(desk: Desk) -> None:
+    call(desk, 1)
+    own, other = desk.call(7, kind=None, flush=True), desk.call(8, kind=None, flush=True)
+    far, unsent = desk.call(7, flush=True), PendingCall(9, "k", None, None, None)
+    first, beside = run(desk)
+    assert [desk.core.waits_behind(one, first) for one in (own, other, far, unsent)] == [True] + 3 * [False]
+    assert not desk.core.waits_behind(own, beside)
+    over(desk, first)
+    [second] = run(desk)
+    assert not desk.core.waits_behind(own, first) and not desk.core.waits_behind(own, second)
+    for execution in (second, beside):
+        over(desk, execution)
 
 
 # -- bounds

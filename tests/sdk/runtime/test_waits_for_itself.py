@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from queue import Queue
 from typing import Any
@@ -13,6 +14,8 @@ from support.faces import Face, HereBroker, Seen, Stage, played
 from support.harness import PATIENCE_S
 
 from ringback import Operator, Player, Server, UsageError, aio
+from ringback._runtime.wait_times import WATCH_S
+from ringback.testing.proxy import NONE, STALLED, Proxy
 
 Waits = dict[str, Callable[[Any], Any]]
 
@@ -35,6 +38,14 @@ GROUP_WAITS: Waits = {
     "future.result": lambda group: group.future().result(),
 }
 """How it waits for a group."""
+
+BOUNDED_WAITS: dict[str, Callable[[Any, float], Any]] = {
+    "result": lambda call, timeout: call.result(timeout),
+    "exception": lambda call, timeout: call.exception(timeout),
+    "future.result": lambda call, timeout: call.future().result(timeout),
+    "future.exception": lambda call, timeout: call.future().exception(timeout),
+}
+"""How it waits for a call or a group for a time."""
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +94,48 @@ def test_nor_for_a_group_of_them(here: HereBroker, wait: Callable[[Any], Any]) -
                 wait(group)
             assert group.calls[8].done() and not group.calls[7].done()
             assert list(await asyncio.wrap_future(group.future())) == [7, 8]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("timeout", [0.0, WATCH_S + 0.1])
+@pytest.mark.parametrize("wait", BOUNDED_WAITS.values(), ids=list(BOUNDED_WAITS))
+def test_a_wait_with_a_timeout_ends_with_it(
+    here: HereBroker, wait: Callable[[Any, float], Any], timeout: float
+) -> None:
+    server, caller, player = aio.Server(here.backend), Operator(here.backend), aio.Player(here.players, 7)
+    server.register_server_callback("echo", lambda source, payload: payload)
+    player.register_client_callback("echo", lambda payload: payload)
+
+    async def main() -> None:
+        async with started(server, player, caller):
+            triggers: tuple[Callable[[], Any], ...] = (
+                lambda: caller.trigger_callback("echo", 7, 1),
+                lambda: caller.trigger_all_client_callbacks("echo", 1, players=[7]),
+            )
+            for trigger in triggers:
+                begun = time.monotonic()
+                waited_for = trigger()
+                with pytest.raises(TimeoutError):
+                    wait(waited_for, timeout)
+                assert time.monotonic() - begun >= timeout and not waited_for.done()
+                await asyncio.wrap_future(waited_for.future())
+
+    asyncio.run(main())
+
+
+def test_its_error_says_that_no_timeout_would_do(here: HereBroker) -> None:
+    server, player = aio.Server(here.backend), Player(here.players, 7)
+    server.register_server_callback("echo", lambda source, payload: payload)
+
+    async def main() -> None:
+        async with started(server, player):
+            call = player.trigger_server_callback("echo", 1)
+            with pytest.raises(
+                TimeoutError, match=r"0\.5 s were not enough; this wait blocks the event loop"
+            ):
+                call.result(0.5)
+            assert await asyncio.wrap_future(call.future()) == 1
 
     asyncio.run(main())
 
@@ -143,6 +196,57 @@ def test_a_wait_that_only_blocks_the_loop_goes_on(here: HereBroker) -> None:
             for cb in held.items:
                 cb("there")
             assert [call.result() for call in calls] == ["there"] * len(calls)
+
+    asyncio.run(main())
+
+
+def test_a_reply_that_is_on_its_way_is_waited_for(here: HereBroker) -> None:
+    """The handler on the loop has replied, and the network holds the reply."""
+    with Proxy(here.players) as proxy:
+        server, player = aio.Server(here.backend), Player(proxy.address, 7)
+        handled = asyncio.Event()
+
+        @server.register_server_callback("echo")
+        def echo(source: Any, payload: Any) -> Any:
+            proxy.set_faults(STALLED)
+            handled.set()
+            return payload
+
+        async def main() -> None:
+            async with started(server, player):
+                call = player.trigger_server_callback("echo", 1)
+                await handled.wait()
+                assert player._shell.endless_wait(call.deadline, (call,)) is None
+                proxy.set_faults(NONE)
+                assert call.result() == 1
+
+        asyncio.run(main())
+
+
+def test_a_handler_that_has_begun_on_the_loop_is_a_reason_but_its_progress_may_come(here: HereBroker) -> None:
+    server, player = aio.Server(here.backend), Player(here.players, 7)
+    began, go = Seen(), asyncio.Event()
+
+    @server.register_server_callback("slow")
+    async def slow(source: Any, payload: Any, cb: Any) -> None:
+        cb.progress(1)
+        began(cb)
+        await go.wait()
+        cb(2)
+
+    async def main() -> None:
+        async with started(server, player):
+            silent = player.trigger_server_callback("slow")
+            await began.count(1)
+            with pytest.raises(UsageError, match="handler of 'slow'"):
+                silent.result()
+            asking = player.trigger_server_callback("slow", progress=True)
+            await began.count(2)
+            assert player._shell.endless_wait(asking.deadline, (asking,)) is None
+            assert next(asking.progress()) == 1
+            go.set()
+            assert await asyncio.wrap_future(asking.future()) == 2
+            assert await asyncio.wrap_future(silent.future()) == 2
 
     asyncio.run(main())
 
