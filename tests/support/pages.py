@@ -27,6 +27,7 @@ import inspect
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -238,6 +239,9 @@ class Walk:
         self._stack.callback(end, process)
         self.running[name] = process
         self.prints(name, output)
+        if words[0] == "uvicorn":  # its workers say that they have started just before they listen
+            port = int(self._ports["8000"])
+            eventually(lambda: listens(port), f"{command} listens")
 
     def prints(self, name: str, output: str) -> None:
         """Wait until a command that goes on has printed some lines. Others may come between them."""
@@ -249,6 +253,12 @@ class Walk:
         process = self.running.pop(name)
         process.signal(signal.SIGINT)
         assert process.wait() == 0, process.output()
+
+
+def listens(port: int) -> bool:
+    """Return whether a program listens on a port of loopback."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def end(process: Process) -> None:
