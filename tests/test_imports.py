@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -176,9 +177,11 @@ def read_imports(source: str, module: str, is_package: bool = False) -> set[str]
     return found
 
 
-IMPORTS = {
-    name: read_imports(path.read_text(), name, path.name == "__init__.py") for name, path in MODULES.items()
-}
+@cache
+def imports_of(name: str) -> set[str]:
+    """Return the dotted names of all modules that a module of the three packages imports."""
+    path = MODULES[name]
+    return read_imports(path.read_text(), name, path.name == "__init__.py")
 
 
 def is_in(name: str, *packages: str) -> bool:
@@ -195,7 +198,7 @@ def modules_in(*packages: str) -> list[str]:
 
 def own_imports(name: str) -> set[str]:
     """Return the modules of the three packages that a module imports."""
-    return {imported for imported in IMPORTS[name] if is_in(imported, *PACKAGES)}
+    return {imported for imported in imports_of(name) if is_in(imported, *PACKAGES)}
 
 
 def own_imports_except(names: list[str], *allowed: str) -> list[tuple[str, str]]:
@@ -207,7 +210,7 @@ def packages_needed(package: str) -> set[str]:
     """Return the packages from elsewhere that a package imports, without those that an extra installs."""
     needed = set()
     for name in modules_in(package):
-        imported = {other.split(".")[0] for other in IMPORTS[name]}
+        imported = {other.split(".")[0] for other in imports_of(name)}
         others = EXTRAS.get(name, set()) | FOR_CHECKERS.get(name, set())
         needed |= imported - sys.stdlib_module_names - PACKAGES.keys() - others
     return needed
@@ -312,7 +315,7 @@ def test_the_broker_imports_the_wire_alone() -> None:
 
 
 def test_the_broker_loads_the_dashboard_s_endpoint_late() -> None:
-    assert {name for name in MODULES if DASHBOARD in IMPORTS[name]} == {
+    assert {name for name in MODULES if DASHBOARD in imports_of(name)} == {
         "ringback_broker.daemon.http_side",
         "ringback_broker.http.dashboard",
         *(f"ringback_broker.http.dashboard_{name}" for name in ("calls", "history", "tap")),
@@ -326,8 +329,10 @@ def test_pure_folders_import_nothing_impure() -> None:
         module = queue.pop()
         if module not in reached and module in MODULES:
             reached.add(module)
-            queue += IMPORTS[module]
-    impure = [(name, other) for name in reached for other in IMPORTS[name] if other.split(".")[0] in IMPURE]
+            queue += imports_of(module)
+    impure = [
+        (name, other) for name in reached for other in imports_of(name) if other.split(".")[0] in IMPURE
+    ]
     assert impure == []
 
 
@@ -404,7 +409,7 @@ for name in {sorted(set(MODULES) - set(LOADED_LATE))!r}:
 
 @pytest.mark.parametrize("late", LOADED_LATE)
 def test_a_module_that_needs_an_extra_is_loaded_late(late: str) -> None:
-    importing = {name for name in MODULES if late in IMPORTS[name]}
+    importing = {name for name in MODULES if late in imports_of(name)}
     assert importing == LOADED_LATE[late]
     for name in importing - set(LOADED_LATE):
         at_the_top = ast.parse(MODULES[name].read_text()).body
