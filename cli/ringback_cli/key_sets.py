@@ -107,7 +107,9 @@ def write_key_set(keys: KeySet) -> None:
     except KeyFileError as error:
         raise Failure(Exit.FAILED, f"cannot write {error}") from None
     except OSError as error:
-        raise Failure(Exit.FAILED, f"cannot write {error.filename}: {error.strerror}") from None
+        raise Failure(
+            Exit.FAILED, f"cannot write {error.filename or keys.access}: {error.strerror}"
+        ) from None
 
 
 def listening(address: str) -> str:

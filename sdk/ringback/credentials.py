@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -120,23 +121,25 @@ def write_files(folder: Path, name: str, public: dict[str, Any], secret: dict[st
     """Write the public fields to NAME.pub and all fields to NAME.key. Return the path of NAME.key.
 
     Raises:
-        KeyFileError: one of the files exists already, or cannot be written.
+        KeyFileError: one of the files exists already, or cannot be written. Then no new file is left.
     """
     path = folder / f"{name}{SECRET_SUFFIX}"
-    for target, mode, fields in (
-        (path, 0o600, secret),
-        (folder / f"{name}{PUBLIC_SUFFIX}", 0o644, public),
-    ):
-        try:
-            # Path.open has no `opener`, which creates the file with its mode.
-            file = open(target, "x", encoding="utf-8", opener=partial(os.open, mode=mode))  # noqa: SIM115
-        except FileExistsError:
-            reason = "exists already, and is not overwritten: choose another name or folder"
-            raise KeyFileError(f"{target} {reason}") from None
-        except OSError as error:
-            raise KeyFileError(f"{target}: {error.strerror}") from None
-        with file:
-            file.writelines(f"{key} = {_toml(value)}\n" for key, value in fields.items())
+    with ExitStack() as written:
+        for target, mode, fields in (
+            (path, 0o600, secret),
+            (folder / f"{name}{PUBLIC_SUFFIX}", 0o644, public),
+        ):
+            try:
+                # Path.open has no `opener`, which creates the file with its mode.
+                with open(target, "x", encoding="utf-8", opener=partial(os.open, mode=mode)) as file:
+                    written.callback(target.unlink, missing_ok=True)
+                    file.writelines(f"{key} = {_toml(value)}\n" for key, value in fields.items())
+            except FileExistsError:
+                reason = "exists already, and is not overwritten: choose another name or folder"
+                raise KeyFileError(f"{target} {reason}") from None
+            except OSError as error:
+                raise KeyFileError(f"{target}: {error.strerror}") from None
+        written.pop_all()
     return path
 
 

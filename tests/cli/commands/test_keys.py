@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import resource
 import signal
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,6 +285,37 @@ def test_the_brokers_key_as_a_file(run: Any, monkeypatch: pytest.MonkeyPatch) ->
     code, _, line = run("new", "d", "--role", "server")
     assert code == Exit.USAGE and "a.pub: this is a key of the role 'server', not 'broker'" in line
     assert "40 characters of Z85, or the path of its .pub file" in line
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let no file of this process grow, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_files_that_cannot_be_written_are_not_left(run: Any) -> None:
+    run("new", "anna", "--role", "server")
+    run("allow", "anna.pub")
+    before = {path.name: path.read_text() for path in Path().iterdir()}
+    reason = os.strerror(errno.EFBIG)
+    for arguments, line in (
+        (("new", "ben", "--role", "server"), f"USAGE: ben.key: {reason}\n"),
+        (("revoke", "anna"), f"FAILED: cannot write access.toml: {reason}\n"),
+        (("init", "--id", "7"), f"FAILED: cannot write keys/broker.key: {reason}\n"),
+    ):
+        with no_room():
+            code, _, said = run(*arguments)
+        assert (Exit(code).name, said) == (line.partition(":")[0], line)
+    Path("keys").rmdir()
+    assert {path.name: path.read_text() for path in Path().iterdir()} == before
+    Path("ben.pub").touch()
+    code, _, said = run("new", "ben", "--role", "server")
+    assert code == Exit.USAGE and "ben.pub exists already" in said and not Path("ben.key").exists()
 
 
 @pytest.mark.parametrize("form", ["argument", "environment"])
