@@ -235,6 +235,20 @@ async def test_a_call_whose_time_is_over_before_its_turn_did_not_run(stage: Stag
 
 
 @played
+async def test_a_server_knows_that_its_own_call_did_not_run(stage: Stage) -> None:
+    server, player = await stage.pair()
+    began = Seen()
+    server.register_server_callback("k", lambda source, payload, cb: began(cb), serial=True)
+    first = player.trigger_server_callback("k")
+    [cb] = await began.count(1)
+    for retry in (False, True):
+        error = await stage.failure(server.trigger_callback("k", 7, timeout=0.1, retry=retry))
+        assert (error.code, error.executed) == (Code.TIMEOUT, "no")
+    cb("ran")
+    assert await stage.result(first) == "ran" and len(began.items) == 1
+
+
+@played
 async def test_a_contract_may_be_serial(stage: Stage) -> None:
     server, player = await stage.pair()
     began = Seen()

@@ -244,6 +244,18 @@ def test_a_call_whose_time_is_over_before_its_turn_never_runs(desk: Desk) -> Non
     check_at_rest(desk)
 
 
+def test_the_endpoint_itself_is_told_too_that_its_call_never_ran(desk: Desk) -> None:
+    call(desk, 1)
+    own, other = (desk.call(source, kind=None, timeout_s=0.1, flush=True) for source in (7, 8))
+    first, beside = run(desk)
+    desk.wait(1.0)
+    assert (own.outcome, other.outcome) == ((Code.TIMEOUT, "no"), (Code.TIMEOUT, "maybe"))
+    for execution in (first, beside):
+        over(desk, execution)
+    assert run(desk) == [] and sent(desk) == [(1,)]
+    check_at_rest(desk)
+
+
 def test_the_next_call_waits_for_a_handler_that_nobody_waits_for(desk: Desk) -> None:
     """A thread cannot be stopped: it may still pay from the same purse."""
     call(desk, 1)
