@@ -98,14 +98,19 @@ def test_a_broker_that_dies_and_comes_back(some: BrokerProcess) -> None:
         assert top.end() == Exit.OK
 
 
+def size_of(top: Top) -> tuple[int, int]:
+    """Return how many lines of the screen are used, and how many columns."""
+    lines = top.screen().splitlines()
+    return len(lines), max(map(len, lines), default=0)
+
+
 def test_another_size(some: BrokerProcess) -> None:
     with Top(some) as top:
         top.wait_for("window %", "in flight", "connected s")
         top.resize(6, 40)
-        top.wait_until(lambda: max(map(len, top.screen().splitlines())) == 40, "it is 40 columns wide")
-        assert len(top.screen().splitlines()) == 6
+        top.wait_until(lambda: size_of(top) == (6, 40), "it has 6 lines and 40 columns")
         top.resize(2, 10)
-        top.wait_until(lambda: max(map(len, top.screen().splitlines())) == 10, "it is 10 columns wide")
+        top.wait_until(lambda: size_of(top) == (2, 10), "it has 2 lines and 10 columns")
         top.send("q")
         assert top.end() == Exit.OK
 

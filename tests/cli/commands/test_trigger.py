@@ -253,7 +253,7 @@ def test_a_traceback_escapes_what_others_sent(shop: Any) -> None:
 
 
 def test_all_prints_an_outcome_for_each_player(shop: Any) -> None:
-    code, output, errors = shop.run("trigger", "all", "where", "[1]")
+    code, output, errors = shop.run("trigger", "all", "where", "[1]", "--timeout", "60")
     assert (code, errors) == (Exit.SOME_FAILED, "SOME_FAILED: 1 of 3 calls failed\n")
     outcomes = json.loads(output)
     assert outcomes[:2] == [
