@@ -249,3 +249,4 @@ screenshots: setup browser
 ## make clean         remove .venv and all caches
 clean:
 	rm -rf $(VENV) $(VENV)-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .fuzz
+	find . -name __pycache__ -prune -exec rm -rf {} +
