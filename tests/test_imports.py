@@ -424,6 +424,22 @@ from ringback_cli.app import run
 run(sys.argv[1:])
 print(set({SLOW_TO_LOAD}) & set(sys.modules) or "none")
 """
-    command = [sys.executable, "-c", code, *arguments, "--help"]
+    assert last_line(code, *arguments, "--help") == "none"
+
+
+@pytest.mark.parametrize(("arguments", "module"), [(["hand-over"], "hand_over"), (["keys", "list"], "keys")])
+def test_a_command_loads_no_other(arguments: list[str], module: str) -> None:
+    code = """
+import sys
+from ringback_cli.app import run
+run(sys.argv[1:])
+print(*(name for name in sys.modules if name.startswith("ringback_cli.commands.")))
+"""
+    assert last_line(code, *arguments, "--help") == f"ringback_cli.commands.{module}"
+
+
+def last_line(code: str, *arguments: str) -> str:
+    """Run Python code in a process of its own, and return the last line that it prints."""
+    command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "none"
+    return done.stdout.splitlines()[-1]
