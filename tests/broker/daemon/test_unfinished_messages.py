@@ -177,8 +177,14 @@ def test_whole_messages_are_never_taken_for_one_without_an_end(stage: Stage) -> 
         time.sleep(0.05)  # not to wait for anything: the longer it stands still, the more there is to read
         broker.process.signal(signal.SIGCONT)
         assert all(call.result() == payload for call in calls)
-    assert stage.counters()["messages_unfinished"] == 0
-    assert stage.counters()["sessions_ended"] == 0
+    counters = stage.counters()
+    assert counters["messages_unfinished"] == 0
+    # The broker has ended no session. A heartbeat may have, if the broker stood still for seconds.
+    own_ends = {name for name in counters if name.startswith("sessions_")} - {
+        "sessions_begun",
+        "sessions_ended",
+    }
+    assert own_ends and not any(counters[name] for name in own_ends)
 
 
 def test_a_trickle_ends_with_the_lease() -> None:

@@ -200,10 +200,13 @@ def test_values_from_a_broker(place: Place, line: str, values: list[str]) -> Non
 def test_an_example_of_a_payload(place: Place) -> None:
     example = '\'{"x":0,"note":"it\\u2019s"}\''
     place.comes(lambda: "".join(place.bash("ringback trigger server move ")), example)
-    line = place.at_tab(
-        need("bash"), "--norc", "-i", setup="source ringback.bash", line="ringback trigger server move "
-    )
-    assert line.endswith('{"x": 0, "note": "it\\u2019s"}')
+    bash, typed = need("bash"), "ringback trigger server move "
+
+    def is_completed() -> bool:
+        line = place.at_tab(bash, "--norc", "-i", setup="source ringback.bash", line=typed)
+        return line.endswith('{"x": 0, "note": "it\\u2019s"}')
+
+    place.comes(is_completed, True)
 
 
 def test_names_with_special_characters_are_left_out(place: Place) -> None:

@@ -27,10 +27,14 @@ def test_the_next_server_acts(broker: BrokerProcess, command: Any) -> None:
             assert (code, json.loads(output), errors) == (Exit.OK, {"handed_over": broker.backend}, "")
             assert player.trigger_server_callback("who").result() == "second"
             eventually(lambda: not first.connected, "the first server has left")
-            code, output, errors = command("events", "--json", environment=where).end()
-            rows = [json.loads(line) for line in output.splitlines()]
-            events = [(row["event"], row["role"]) for row in rows if row["role"] != "player"]
-            assert events == [
+
+            def events() -> list[tuple[str, str]]:
+                _, output, _ = command("events", "--json", environment=where).end()
+                rows = [json.loads(line) for line in output.splitlines()]
+                return [(row["event"], row["role"]) for row in rows if row["role"] != "player"]
+
+            eventually(lambda: events()[-1] == ("left", "server"), "the broker knows that it has left")
+            assert events() == [
                 *(("joined", "server"), ("joined", "server"), ("retiring", "server"), ("acting", "server")),
                 *(("ordered", "operator"), ("left", "server")),
             ]
