@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -118,12 +119,28 @@ class BrokerProcess:
     options: tuple[str, ...] = ()
     environment: dict[str, str] | None = None
     process: Process = field(init=False)
+    began: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
-        """Start the broker. A second time, start it at the same addresses."""
+        """Start the broker. A second time, start it at the same addresses.
+
+        Between the two, the kernel may have given a port to a connection of another program. Then it tries
+        again.
+        """
+        until = time.monotonic() + PATIENCE_S
+        ready = self._begin()
+        while ready[1] is None:
+            assert self.began and time.monotonic() < until, self.process.output()
+            self.process.kill()
+            ready = self._begin()
+        self.players, self.backend = ready[1], ready[2]
+        self.began = True
+
+    def _begin(self) -> re.Match[str]:
+        """Start a process. Return its first line of note: that it is ready, or that it cannot listen."""
         self.process = Process(
             "-m",
             "ringback_cli",
@@ -135,7 +152,7 @@ class BrokerProcess:
             *self.options,
             environment=self.environment,
         )
-        self.players, self.backend = self.process.wait_for(READY.pattern).groups()
+        return self.process.wait_for(f"{READY.pattern}|^BIND_FAILED")
 
     def __enter__(self) -> Self:
         return self
