@@ -159,10 +159,10 @@ def hint(text: str) -> None:
 
 
 class _PrintsHelp:
-    """What prints the help of a command or group as all results are printed: standard output may fail."""
+    """A mixin for commands and groups. It prints help as results are printed: standard output may fail."""
 
     def get_help_option(self, context: Any) -> Any:
-        option = super().get_help_option(context)  # type: ignore[misc]
+        option = super().get_help_option(context)  # type: ignore[misc]  # the other base has it
         if option is not None:
             option.callback = _print_help
         return option
@@ -183,10 +183,10 @@ class Group(_PrintsHelp, TyperGroup):
 
 
 class Commands(typer.Typer):
-    """What makes a `Group`, and registers each `Command` of it.
+    """A typer application, or a part of it, that is made of `Command` and `Group`.
 
     Args:
-        settings: the other ones of `typer.Typer`.
+        settings: other arguments of `typer.Typer`.
     """
 
     def __init__(self, cls: type[Group] = Group, **settings: Any) -> None:

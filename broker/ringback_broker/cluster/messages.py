@@ -280,13 +280,13 @@ def _check_player(value: Any) -> None:
 
 
 def _check_players(value: Any) -> None:
-    _of(tuple)(value)
+    _rows(value)
     for encoded_id, revision in value:
         _check_player(encoded_id)
         _number(revision)
 
 
-_bytes, _text, _flag = _of(bytes), _of(str), _of(bool)
+_bytes, _text, _flag, _rows = _of(bytes), _of(str), _of(bool), _of(tuple)
 _number, _link, _index = _below(2**64), _below(2**32), _below(MAX_NODE_INDEX + 1)
 
 _FIELDS: dict[type[Message], tuple[Check, ...]] = {
