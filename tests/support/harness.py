@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -180,3 +182,27 @@ def eventually(check: Callable[[], bool], what: str) -> None:
     while not check():
         if time.monotonic() > deadline:
             raise AssertionError(f"this did not happen in time: {what}")
+
+
+def send_until_closed(connection: socket.socket, data: bytes, most: int) -> bool:
+    """Send the same bytes until so many are sent. Return whether the other side closed the connection before.
+
+    `sendall` may not notice that: a side that reads no more and closes leaves a sender without room to send.
+    """
+    connection.setblocking(False)
+    unsent = memoryview(data)
+    try:
+        while most > 0:
+            readable, writable, _ = select.select([connection], [connection], [], PATIENCE_S)
+            if readable and not connection.recv(65536):
+                return True
+            if writable:
+                sent = connection.send(unsent)
+                most -= sent
+                unsent = unsent[sent:] or memoryview(data)
+            assert readable or writable, "the other side neither reads nor closes"
+    except ConnectionError:
+        return True
+    finally:
+        connection.settimeout(PATIENCE_S)
+    return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import select
 import signal
 import socket
 import struct
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.harness import PATIENCE_S, BrokerProcess, eventually
+from support.harness import PATIENCE_S, BrokerProcess, eventually, send_until_closed
 from support.rawpeers import Stage
 
 from ringback.protocol import control
@@ -59,22 +58,7 @@ class Sender:
 
     def flood(self, parts: bytes, most: int) -> bool:
         """Send the same parts until so much is sent. Return whether the connection was closed before."""
-        self.socket.setblocking(False)
-        unsent = memoryview(parts)
-        try:
-            while most > 0:
-                readable, writable, _ = select.select([self.socket], [self.socket], [], PATIENCE_S)
-                if readable and not self.socket.recv(65536):
-                    return True
-                if writable:
-                    sent = self.socket.send(unsent)
-                    most -= sent
-                    unsent = unsent[sent:] or memoryview(parts)
-                assert readable or writable, "the broker neither reads nor closes"
-        except ConnectionError:
-            return True
-        self.socket.settimeout(PATIENCE_S)
-        return False
+        return send_until_closed(self.socket, parts, most)
 
     def wait_for_close(self) -> None:
         try:
