@@ -72,8 +72,11 @@ class Handlers:
 
     def _first_of_its_caller(self, execution: Execution) -> bool:
         """Return whether the calls that came before this one to the same callback have all begun."""
-        core = self._process.core
-        for one in core._peers[execution.route].executions.values() if execution.route in core._peers else ():
+        core, route = self._process.core, execution.route
+        came = [one for one in core._once._detached if one.route == route]  # before the link was lost
+        if route in core._peers:
+            came += core._peers[route].executions.values()
+        for one in came:
             if one is execution:
                 break
             call = core._once.running.get(one)
