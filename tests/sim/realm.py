@@ -176,8 +176,8 @@ class Node:
         blocked = (self.name, node) in self._realm.blocked
         if other is None or other.boot != boot or other.cut or self.cut or self._realm.engine.down or blocked:
             return
-        realm = other.process.switchboard.realm
-        other.hear(lambda now: realm.from_node(self.name, sender, parts, now))
+        nodes = other.process.switchboard.realm.other_nodes
+        other.hear(lambda now: nodes.from_node(self.name, sender, parts, now))
 
     def _is_absent(self, other: Node | None, boot: bytes) -> bool:
         """Return whether the engine knows that nobody is there. It may not know of one that is cut off."""
@@ -188,8 +188,8 @@ class Node:
     def _nobody(self, node: str, boot: bytes, epoch: int) -> None:
         """Tell the broker that nobody was there to take a message."""
         if not self.cut and not self._realm.engine.down:
-            realm = self.process.switchboard.realm
-            self.hear(lambda now: realm.nobody(node, boot, epoch, now))
+            nodes = self.process.switchboard.realm.other_nodes
+            self.hear(lambda now: nodes.nobody(node, boot, epoch, now))
 
     # -- what the broker hears
 
@@ -225,8 +225,8 @@ class RealmProcess(BrokerProcess):
     def __init__(self, sim: RealmSimulation, settings: BrokerSettings, max_connections: int, name: str):
         self.sim = sim
         super().__init__(sim.world, settings, max_connections, name, self._join)
-        realm = self.switchboard.realm
-        send = realm._send
+        nodes = self.switchboard.realm.other_nodes
+        send = nodes._send
 
         def counted(node: str, id_part: bytes, frame: Any) -> Sent:
             sent: Sent = send(node, id_part, frame)
@@ -234,7 +234,7 @@ class RealmProcess(BrokerProcess):
                 self.count(bytes(frame))
             return sent
 
-        realm._send = counted
+        nodes._send = counted
 
     def _join(self, process: BrokerProcess) -> Cluster:
         node = self.sim.nodes[self.name] = Node(self.sim, self.name, process)
@@ -455,8 +455,8 @@ class RealmSimulation(Simulation):
         if node.cut:
             node.cut = False
             if node.process.alive:
-                realm = node.process.switchboard.realm
-                node.hear(lambda now: realm.interrupted(now))
+                nodes = node.process.switchboard.realm.other_nodes
+                node.hear(lambda now: nodes.interrupted(now))
                 self.world.after(self.engine.lag_s, node.connected)
 
     def _block(self) -> None:

@@ -51,7 +51,7 @@ class RealmProgram:
     # -- what a node sends
 
     def send(self, id_part: bytes, frame: bytes) -> None:
-        self.realm[SENDS].realm._pairs.send(TAKES, id_part, frame)
+        self.realm[SENDS].realm.other_nodes.pairs.send(TAKES, id_part, frame)
 
     def say(self, program: Program) -> None:
         """Say something of a kind that nodes know. Most of its fields have their types."""

@@ -10,6 +10,7 @@ from typing import Any
 from support.switchboards import Desk, check_tables
 
 from ringback_broker.cluster.cluster import Cluster
+from ringback_broker.cluster.messages import Message, encode
 from ringback_broker.cluster.records import Absent, Conflict, Done, Outcome, Record, Unknown
 from ringback_broker.peers.connection import Sent
 
@@ -128,6 +129,10 @@ class NodeDesk(Desk):
     def realm(self) -> Any:
         return self.switchboard.realm
 
+    def say(self, name: str, message: Message) -> None:
+        """Say something to another node."""
+        self.switchboard.sending.notify(self.switchboard.roster.nodes[name], encode(message))
+
     def hold(self) -> deque[tuple[str, bytes, tuple[bytes, ...]]]:
         """End the step, and return what is on its way to other nodes. It does not arrive any more."""
         self.switchboard.send_bundles(self.now)
@@ -201,7 +206,7 @@ class RealmDesks:
         """Tell the other nodes what became of the messages to a dead one."""
         for node in self.alive():
             for asked in [asked for asked in node.frames.asked if asked[0] == name]:
-                node.realm.nobody(*asked, self.now)
+                node.realm.other_nodes.nobody(*asked, self.now)
         self.settle()
 
     def alive(self) -> list[NodeDesk]:
@@ -244,7 +249,7 @@ class RealmDesks:
             if other is None or name in self.dead or other.cut or node.cut:
                 continue
             if other.frames.boots[-1] == boot:
-                other.realm.from_node(node.name, node.frames.boots[-1], parts, self.now)
+                other.realm.other_nodes.from_node(node.name, node.frames.boots[-1], parts, self.now)
         return bool(sent)
 
     def pass_time(self, seconds: float) -> None:

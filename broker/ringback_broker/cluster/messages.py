@@ -19,6 +19,9 @@ from ringback_broker.peers.roster import MAX_NODE_INDEX
 
 START = b"\0"
 
+VERSION = 2
+"""What this node knows: see `Knows`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Here:

@@ -90,8 +90,9 @@ class Broker:
                 cluster=cluster,
                 broker_id=secrets.randbits(64),
             )
-            if self._nats is not None and self.switchboard.realm is not None:
-                self._nats.attach(self.switchboard.realm, self.switchboard.realm)
+            realm = self.switchboard.realm
+            if self._nats is not None and realm is not None:
+                self._nats.attach(realm, realm.other_nodes)
             self._reloads: list[AccessListReload | SettingsReload] = []
             if access_file is not None:
                 self._reloads.append(AccessListReload(access_file, self.switchboard.use))

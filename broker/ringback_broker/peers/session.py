@@ -184,6 +184,8 @@ class Session:
         node: the name of a node, or of the node whose operator asks this one; empty for all others.
         duty: what a server does; None for all others.
         knows_links: of a player: whether it knows that servers have link numbers of their own.
+        tells_of_callees: of a node: whether it tells this one when a player has left whom operators here have
+            called. An older one does not.
         full_at: of a player: when it may send a whole burst again, on the monotonic clock, in seconds.
         spent: bytes that were sent to it.
         probe_at: the next probe leaves when this much is spent.
@@ -214,6 +216,7 @@ class Session:
     node: str = ""
     duty: Duty | None = None
     knows_links: bool = False
+    tells_of_callees: bool = False
     rights: Rights = field(default_factory=Rights)
     presence: Presence = field(default_factory=Presence)
     registered: Registered = field(default_factory=Registered)

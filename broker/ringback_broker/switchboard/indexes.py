@@ -7,10 +7,11 @@ from zlib import crc32
 
 from ringback.protocol.frames import HEADER, HEADER_BYTES
 from ringback_broker.cluster.claims import Claims, Verdict
-from ringback_broker.cluster.messages import Index
+from ringback_broker.cluster.messages import Index, encode
 from ringback_broker.peers.connection import Frame
 from ringback_broker.peers.roster import MAX_NODE_INDEX, Roster, node_index_of
 from ringback_broker.peers.session import Session
+from ringback_broker.switchboard.sending import Sending
 
 
 class Indexes:
@@ -21,7 +22,6 @@ class Indexes:
     Args:
         name: of this node.
         is_member: returns whether this node may claim one.
-        say: tells a node something.
 
     Attributes:
         own: that of this node; 0: it has none.
@@ -33,14 +33,14 @@ class Indexes:
         roster: Roster,
         claims: Claims,
         is_member: Callable[[], bool],
-        say: Callable[[Session, Index], None],
+        sending: Sending,
     ) -> None:
         self.own = 0
         self._name = name
         self._roster = roster
         self._claims = claims
         self._is_member = is_member
-        self._say = say
+        self._sending = sending
         self._wanted: int | None = None
         self._nodes: dict[int, Session] = {}
 
@@ -91,7 +91,7 @@ class Indexes:
     def tell(self, node: Session) -> None:
         """Tell a node the index of this one, if it has one."""
         if self.own:
-            self._say(node, Index(self.own))
+            self._sending.notify(node, encode(Index(self.own)))
 
     # -- those of other nodes
 

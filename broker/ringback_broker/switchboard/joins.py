@@ -253,7 +253,7 @@ class Joins:
             sessions.hands_over = None
         if sessions.hands_over is not None:
             successor = sessions.next_server()
-            if successor is None and self._realm.has_standby:  # the seat will be free
+            if successor is None and self._realm.far_standbys.exist:  # the seat will be free
                 sessions.retire_for(None)
             elif successor is not None and self._has_seat(successor):
                 sessions.retire_for(successor)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ringback.errors import Code
 from ringback.protocol.control import Answer, Order, What, encode
 from ringback.protocol.player_ids import encode_player_id
+from ringback_broker.cluster.held_names import HeldNames
 from ringback_broker.cluster.lookup import Lookup, Missing
 from ringback_broker.cluster.owners import Owner
 from ringback_broker.peers.roster import Roster
@@ -25,8 +26,7 @@ class Kicks:
     """Orders to kick players that are not here. The operators have the right to give them.
 
     Args:
-        linked: returns the session of a node, if it is linked to this one.
-        is_this_one: whether this node itself is meant.
+        names: the names that this node owns.
         asking: asks the node that has the player.
         answer: answers an order about this node.
         reply: sends an ANSWER to an operator.
@@ -36,16 +36,14 @@ class Kicks:
         self,
         roster: Roster,
         lookup: Lookup,
-        linked: Callable[[Owner], Session | None],
-        is_this_one: Callable[[Owner], bool],
+        names: HeldNames,
         asking: Asking,
         answer: Answering,
         reply: Callable[[Session, bytes, float], None],
     ) -> None:
         self._roster = roster
         self._lookup = lookup
-        self._linked = linked
-        self._is_this_one = is_this_one
+        self._names = names
         self._asking = asking
         self._answer = answer
         self._reply = reply
@@ -97,7 +95,7 @@ class Kicks:
         """
         if found is Missing.NOBODY or self._is_here(order):  # it may have joined here meanwhile
             return self._answer(operator, order, now)
-        if isinstance(found, Owner) and self._linked(found) is not None:
+        if isinstance(found, Owner) and self._roster.linked_node(found.node, found.boot) is not None:
 
             def has_moved(then: float) -> None:
                 if not operator.ended:
@@ -106,6 +104,6 @@ class Kicks:
             return self._asking.ask(
                 operator, replace(order, node=found.node), now, has_moved if again else None
             )
-        if isinstance(found, Owner) and self._is_this_one(found):  # it is about to leave
+        if isinstance(found, Owner) and self._names.is_own(found):  # it is about to leave
             return self._answer(operator, order, now)
         return Answer(order.id, None, code=Code.OVERLOADED, reason=_LATER)

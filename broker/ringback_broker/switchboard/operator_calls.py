@@ -10,7 +10,6 @@ if no operator was told that the player has left: then its call has not ended ye
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ringback.errors import Code, ProtocolError
@@ -21,6 +20,7 @@ from ringback.protocol.limits import IDS_A_FRAME
 from ringback.protocol.player_ids import decode_player_id
 from ringback_broker.cluster.callees import Callee, Callees
 from ringback_broker.cluster.elsewhere import Elsewhere
+from ringback_broker.cluster.held_names import HeldNames
 from ringback_broker.cluster.lookup import Lookup, Missing
 from ringback_broker.cluster.owners import Owner
 from ringback_broker.peers.connection import Frame
@@ -66,10 +66,7 @@ class OperatorCalls:
 
     Args:
         elsewhere: the players of other nodes that this one knows anyway.
-        linked: returns the session of a node, if it is linked to this one.
-        is_this_one: whether this node itself is meant.
-        tells: whether a node tells this one when a player has left whom operators of this one have called.
-            An older one does not.
+        names: the names that this node owns.
     """
 
     def __init__(
@@ -78,17 +75,13 @@ class OperatorCalls:
         sending: Sending,
         elsewhere: Elsewhere,
         lookup: Lookup,
-        linked: Callable[[Owner], Session | None],
-        is_this_one: Callable[[Owner], bool],
-        tells: Callable[[Session], bool],
+        names: HeldNames,
     ) -> None:
         self._roster = state.roster
         self._sending = sending
         self._elsewhere = elsewhere
         self._lookup = lookup
-        self._linked = linked
-        self._is_this_one = is_this_one
-        self._tells = tells
+        self._names = names
         self._callees = Callees()
         self._waiting: dict[bytes, Waiting] = {}
         self._all = Load()
@@ -110,7 +103,7 @@ class OperatorCalls:
                 self._sending.bounce(operator, encoded_id, frame, Code.OVERLOADED)
         elif callee is not None:
             self._send(callee, operator, frame, callee.number, now)
-        elif away is not None and self._tells(away.node):
+        elif away is not None and away.node.tells_of_callees:
             callee = self._callees.add(away.node, encoded_id)
             self._send(callee, operator, frame, callee.number, now)
             self._tell_left(self._callees.remove_oldest())
@@ -174,8 +167,8 @@ class OperatorCalls:
         if self._waiting.get(encoded_id) is not waiting:  # the player has joined here meanwhile
             return
         frames = self._no_longer_wait(encoded_id)
-        node = self._linked(found) if isinstance(found, Owner) else None
-        if frames and node is not None and self._tells(node):
+        node = self._roster.linked_node(found.node, found.boot) if isinstance(found, Owner) else None
+        if frames and node is not None and node.tells_of_callees:
             callee = self._callees.add(node, encoded_id, waiting.after)
             callee.former = waiting.former
             for operator, frame, number in frames:
@@ -183,7 +176,7 @@ class OperatorCalls:
             self._tell_left(self._callees.remove_oldest())
             return
         # If the record names this node, the player is about to leave.
-        unreached = isinstance(found, Owner) and node is None and not self._is_this_one(found)
+        unreached = isinstance(found, Owner) and node is None and not self._names.is_own(found)
         code = Code.OVERLOADED if unreached or found is Missing.LATER else Code.UNKNOWN_PLAYER
         for operator, frame, _ in frames:
             self._sending.bounce(operator, encoded_id, frame, code)

@@ -19,6 +19,7 @@ from ringback_broker.peers.session import Bundle, Duty, Registered, Reported, Se
 from ringback_broker.settings.schema import BrokerSettings
 from ringback_broker.switchboard.endings import Ending
 from ringback_broker.switchboard.far_reports import FarReports
+from ringback_broker.switchboard.far_standbys import FarStandbys
 from ringback_broker.switchboard.presence import Presence
 from ringback_broker.switchboard.sending import Sending
 from ringback_broker.switchboard.state import State
@@ -34,12 +35,8 @@ class Realm(Protocol):
     name: str
     presence: Presence
     far_reports: FarReports
+    far_standbys: FarStandbys
     now: float
-
-    @property
-    def has_standby(self) -> bool:
-        """Whether a server stands by at another node."""
-        ...
 
     def settle(self, now: float) -> None:
         """Take note that a server has begun or ended."""
@@ -190,7 +187,7 @@ class Sessions:
         What was on its way to the older one arrives there first. Players notice nothing.
         """
         older, next_one = self._roster.server, self.next_server()
-        waits = next_one is not None or (self.realm is not None and self.realm.has_standby)
+        waits = next_one is not None or (self.realm is not None and self.realm.far_standbys.exist)
         if self._admission.draining:
             return Code.DRAINING
         if older is None or not older.own_link or not waits:

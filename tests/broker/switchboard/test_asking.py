@@ -209,7 +209,7 @@ def test_a_node_that_dies_between_question_and_answer(realm: RealmDesks) -> None
     realm.kill("b")
     realm.start("b")  # anew, as another boot
     realm.holds = False
-    realm["a"].realm._pairs.renew("b", "test", realm.now)
+    realm["a"].realm.other_nodes.pairs.renew("b", "test", realm.now)
     realm.settle()
     lost, found = sorted(answers(operator), key=lambda answer: answer.id)
     assert failed(lost) == (Code.CONNECTION_LOST, "the link to the node 'b' was lost before it answered")

@@ -154,7 +154,7 @@ def test_only_the_nodes_that_a_report_concerns_are_told(realm: RealmDesks) -> No
 @pytest.mark.parametrize("frame", [b"x", encode(control.Bye()), encode(control.Ping(b"x"))])
 def test_a_node_that_reports_nonsense_begins_anew(realm: RealmDesks, frame: bytes) -> None:
     before = realm["b"].switchboard.roster.nodes["a"]
-    realm["a"].realm._say(realm["a"].switchboard.roster.nodes["b"], FarReport(1, frame))
+    realm["a"].say("b", FarReport(1, frame))
     realm.settle()
     realm.pass_time(1.0)
     assert before.ended and realm["b"].counters.violations == 1

@@ -164,7 +164,9 @@ def test_what_is_no_such_answer_is_passed_on(realm: RealmDesks) -> None:
     realm.records.settle(realm.now)
     [number] = realm["b"].realm.asking._asked
     node = realm["b"].switchboard.roster.nodes["a"]
-    realm["b"].realm._frames.take(node, b"", encode_message(Answered(number, b"")), realm.now)
+    realm["b"].realm.other_nodes._node_frames.take(
+        node, b"", encode_message(Answered(number, b"")), realm.now
+    )
     assert code_of(operator) is Code.INVALID_PAYLOAD
 
 

@@ -145,8 +145,8 @@ def test_records_that_do_not_answer_say_nothing_of_the_player(realm: RealmDesks)
 def test_a_node_that_lives_may_be_linked_no_more(realm: RealmDesks) -> None:
     player(realm, "c")
     operator = realm["b"].operator()
-    realm["c"].realm._pairs.renew("b", "a test", realm.now)
-    realm["b"].realm._pairs.renew("c", "a test", realm.now)
+    realm["c"].realm.other_nodes.pairs.renew("b", "a test", realm.now)
+    realm["b"].realm.other_nodes.pairs.renew("c", "a test", realm.now)
     realm["b"].switchboard.tick(realm.now)
     realm["b"].after = lambda: None
     call(operator)
@@ -497,7 +497,7 @@ def test_the_node_of_the_player_dies(realm: RealmDesks) -> None:
 def test_messages_between_the_nodes_are_lost(realm: RealmDesks) -> None:
     there, operator = player(realm, "c"), realm["b"].operator()
     call(operator)
-    realm["b"].realm.interrupted(realm.now)
+    realm["b"].realm.other_nodes.interrupted(realm.now)
     realm.pass_time(1.5)
     assert lefts(operator) == 1
     assert calls_of(realm, "c")._callers == {}
@@ -524,7 +524,8 @@ def test_older_nodes_tell_of_no_callees(realm: RealmDesks) -> None:
     """So nobody would know when a call to their players has ended."""
     there = player(realm, "c")
     for name in "ab":
-        realm[name].realm._versions.clear()
+        for node in realm[name].switchboard.roster.nodes.values():
+            node.tells_of_callees = False
     operator = realm["b"].operator()
     call(operator)
     assert operator.bounced()[1] is Code.UNKNOWN_PLAYER

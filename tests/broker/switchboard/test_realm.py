@@ -265,7 +265,7 @@ def test_frames_to_players_share_messages_between_nodes_too() -> None:
 
 
 def test_a_node_of_before_takes_frames_to_players_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback_broker.switchboard.realm.VERSION", 1)
+    monkeypatch.setattr("ringback_broker.switchboard.other_nodes.VERSION", 1)
     realm = RealmDesks("a", "b")
     _, players = send_to_three_at_another_node(realm)
     assert len(realm["a"].frames.sent) == 3
@@ -886,7 +886,7 @@ def test_an_interruption_ends_what_was_on_its_way() -> None:
     server = serve(realm, "a")
     player = realm["b"].player(7)
     server.take(), player.take()
-    realm["b"].realm.interrupted(realm.now)
+    realm["b"].realm.other_nodes.interrupted(realm.now)
     realm.settle()
     assert [type(frame) for frame in server.told()] == [control.Left, control.Joined]
     assert kinds(player) == ["ServerDown", "ServerUp"]
@@ -896,7 +896,7 @@ def test_a_node_that_sends_what_no_node_sends_begins_anew() -> None:
     realm = RealmDesks("a", "b")
     player = realm["b"].player(7)
     serve(realm, "a")
-    pairs = realm["a"].realm._pairs
+    pairs = realm["a"].realm.other_nodes.pairs
     for id_part, frame in (
         (b"", b"\1\2"),
         (b"", b"\0\xc1"),

@@ -12,7 +12,7 @@ from ringback.errors import Code, RejectCode
 from ringback.protocol import control
 from ringback.protocol.frames import FrameType, Role
 from ringback_broker.admission.access_list import AccessList
-from ringback_broker.cluster.messages import Down, Gone, Here, Listed, Seated, Taken, Up
+from ringback_broker.cluster.messages import Ask, Down, Gone, Here, Listed, Seated, Taken, Up, encode
 from ringback_broker.cluster.pairs import HEAD, Pair
 from ringback_broker.cluster.seat import LOOK_S
 from ringback_broker.peers.connection import Sent, Side
@@ -260,15 +260,13 @@ def test_what_was_said_for_another_term_does_not_count() -> None:
     peer = server(realm, "a")
     realm["b"].player(7)
     peer.take()
-    a, b = realm["a"].realm, realm["b"].realm
-    to_b, to_a = realm["a"].switchboard.roster.nodes["b"], realm["b"].switchboard.roster.nodes["a"]
-    b._say(to_a, Here(99, [(b"\x08", 1)]))
-    b._say(to_a, Listed(99))
-    b._say(to_a, Gone(b"\x09"))
-    a._say(to_b, Seated(0))
-    a._say(to_b, Up(99, 1))
-    a._say(to_b, Down(12345, False, False))
-    a._say(to_b, Taken(b"\x07", 0))
+    realm["b"].say("a", Here(99, [(b"\x08", 1)]))
+    realm["b"].say("a", Listed(99))
+    realm["b"].say("a", Gone(b"\x09"))
+    realm["a"].say("b", Seated(0))
+    realm["a"].say("b", Up(99, 1))
+    realm["a"].say("b", Down(12345, False, False))
+    realm["a"].say("b", Taken(b"\x07", 0))
     realm.settle()
     assert peer.told() == [] and realm["b"].switchboard.roster.is_served
     realm.check()
@@ -280,14 +278,11 @@ def test_the_latest_record_of_a_player_counts() -> None:
     player, local = realm["b"].player(7), realm["a"].player(8)
     peer.take()
     term = realm["a"].realm.presence.term
-    to_a = realm["c"].switchboard.roster.nodes["a"]
-    say = realm["c"].realm._say
-    say(to_a, Here(term, [(encoded_id(7), 1)]))  # an old record: the node is told so
-    say(to_a, Here(term, [(encoded_id(8), 1)]))
+    realm["c"].say("a", Here(term, [(encoded_id(7), 1)]))  # an old record: the node is told so
+    realm["c"].say("a", Here(term, [(encoded_id(8), 1)]))
     realm.settle()
     assert peer.told() == [] and player.told() == [] and local.told() == []
-    again = realm["b"].switchboard.roster.nodes["a"]
-    realm["b"].realm._say(again, Here(term, [(encoded_id(7), 2**40)]))  # it was written anew
+    realm["b"].say("a", Here(term, [(encoded_id(7), 2**40)]))  # it was written anew
     realm.settle()
     assert peer.told() == []
 
@@ -330,7 +325,7 @@ def test_calls_to_a_server_that_left_in_order_are_missed_if_they_are_lost_on_the
     realm._deliver(realm["a"])  # and nothing that c sends arrives any more
     assert not realm["c"].realm.presence.far_servers._servers
     player.take()
-    realm["c"].realm._pairs.renew("a", "a test", realm.now)
+    realm["c"].realm.other_nodes.pairs.renew("a", "a test", realm.now)
     realm["c"].switchboard.tick(realm.now)
     assert kinds(player)[0] == "ServerDown"
 
@@ -344,7 +339,7 @@ def test_a_server_that_left_in_order_is_not_missed_later() -> None:
     first.say(control.Bye(finished=True))
     realm.pass_time(0.5)
     player.take()
-    realm["c"].realm._pairs.renew("a", "a test", realm.now)
+    realm["c"].realm.other_nodes.pairs.renew("a", "a test", realm.now)
     realm.pass_time(1.5)
     assert kinds(player) == []
 
@@ -463,7 +458,7 @@ def test_a_node_that_does_not_know_the_server_is_told_again() -> None:
     b = realm["b"].realm.presence
     b.node_went(realm["b"].switchboard.roster.nodes["a"])
     b._seated_term = 10**9
-    realm["b"].realm._pairs.renew("a", "a test", realm.now)
+    realm["b"].realm.other_nodes.pairs.renew("a", "a test", realm.now)
     realm.settle()
     realm.pass_time(UNSAID_S)
     assert b._seated is None and not realm["b"].switchboard.roster.is_served
@@ -596,7 +591,7 @@ def test_a_node_that_loses_its_index_begins_anew() -> None:
 def test_what_comes_before_a_node_has_joined_does_not_count() -> None:
     realm = RealmDesks("a", "b")
     realm["a"].realm.ownership.lose("a test", realm.now)
-    realm["a"].realm.from_node("b", b"boot", (HEAD.pack(1, 1, 1), b"", b"x"), realm.now)
+    realm["a"].realm.other_nodes.from_node("b", b"boot", (HEAD.pack(1, 1, 1), b"", b"x"), realm.now)
     realm["a"].realm.changed("seat", realm.records.there["node.b"], realm.now)
     realm["a"].realm.changed("node.c", realm.records.there["node.b"], realm.now)
     assert not realm["a"].switchboard.roster.nodes
@@ -608,7 +603,7 @@ def test_a_node_that_links_later_learns_who_stands_by() -> None:
     realm = RealmDesks("a", "b")
     first = server(realm, "a", standby=True)
     server(realm, "b", standby=True)
-    realm["a"].realm.interrupted(realm.now)
+    realm["a"].realm.other_nodes.interrupted(realm.now)
     realm.settle()
     first.take()
     first.say(control.Order(1, control.What.HAND_OVER))
@@ -638,14 +633,12 @@ def test_a_question_of_a_node_that_is_gone_is_not_answered() -> None:
     realm["a"].after = lambda: None
     again = connect(realm, "a", control.Hello(Role.PLAYER, 8))
     realm["b"].after = lambda: None
-    node = realm["a"].switchboard.roster.nodes["b"]
-    from ringback_broker.cluster.messages import Ask
-
-    realm["a"].realm._asked(node, Ask("p.CA", held.revision, b""), realm.now)
-    realm["a"].realm.interrupted(realm.now)
+    frames, nodes = realm["a"].realm.other_nodes._node_frames, realm["a"].switchboard.roster.nodes
+    frames.take(nodes["b"], b"", encode(Ask("p.CA", held.revision, b"")), realm.now)
+    realm["a"].realm.other_nodes.interrupted(realm.now)
     realm.settle()
     assert kinds(again) == ["Welcome"]
-    realm["a"].realm._asked(realm["a"].switchboard.roster.nodes["b"], Ask("index.1", 1, b""), realm.now)
+    frames.take(nodes["b"], b"", encode(Ask("index.1", 1, b"")), realm.now)
     realm.settle()
     realm.check()
 
@@ -698,7 +691,9 @@ def test_only_who_was_called_replies_to_an_operator_of_another_node() -> None:
     assert operator.take() == [(encoded_id(7), data(operator.link, b"reply"))]
     # Another node cannot speak for it.
     forger = realm["a"].switchboard.roster.nodes["c"]
-    realm["a"].realm._frames.take(forger, encoded_id(7), data(operator.link, b"forged"), realm.now)
+    realm["a"].realm.other_nodes._node_frames.take(
+        forger, encoded_id(7), data(operator.link, b"forged"), realm.now
+    )
     assert operator.take() == []
 
 
@@ -760,7 +755,7 @@ def test_a_player_that_its_node_did_not_list_has_left() -> None:
 
 def test_a_message_in_the_step_in_which_a_pair_ends_is_dropped() -> None:
     realm = RealmDesks("a")
-    realm["a"].realm._take(Pair("gone", b"boot", 1), b"", b"x", realm.now)
+    realm["a"].realm.other_nodes._take(Pair("gone", b"boot", 1), b"", b"x", realm.now)
     assert realm["a"].counters.violations == 0
 
 
@@ -797,13 +792,13 @@ def test_a_node_that_ends_within_a_bundle_sends_no_more() -> None:
     for _ in range(2):
         player.send(data(0, b"x"))
     realm["b"].switchboard.send_bundles(realm.now)
-    take = realm["a"].realm._frames._take_up
+    take = realm["a"].realm.other_nodes._node_frames._take_up
 
     def ends(*arguments: Any) -> None:
         take(*arguments)
         realm["a"].switchboard.state.endings.mark(node, "a test")
 
-    realm["a"].realm._frames._take_up = ends
+    realm["a"].realm.other_nodes._node_frames._take_up = ends
     before = realm["a"].counters.frames_up
     realm.settle()
     assert realm["a"].counters.frames_up == before + 1
