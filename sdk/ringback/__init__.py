@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares it with _NAM
     from ringback.core.execution import Execution as Execution
     from ringback.core.permissions import OPERATORS as OPERATORS
     from ringback.core.registry import Registration as Registration
-    from ringback.core.retries import Retry as Retry
+    from ringback.core.retry import Retry as Retry
     from ringback.errors import (
         BrokerUnreachable as BrokerUnreachable,
         CallbackError as CallbackError,
@@ -63,7 +63,7 @@ _NAMES = {
     "ringback.core.execution": "Execution",
     "ringback.core.permissions": "OPERATORS",
     "ringback.core.registry": "Registration",
-    "ringback.core.retries": "Retry",
+    "ringback.core.retry": "Retry",
     "ringback.errors": """
         BrokerUnreachable CallbackError CallTimeout Cancelled Code ConnectionLost Draining Forbidden
         HandlerError IDTaken InvalidPayload LinkError NoServer Overloaded PlayerLeft RateLimited Refused

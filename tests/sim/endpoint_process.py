@@ -18,7 +18,8 @@ from ringback._runtime.running_handlers import encode_reply
 from ringback.core.endpoint import Endpoint
 from ringback.core.execution import Execution
 from ringback.core.pending_call import PendingCall
-from ringback.core.retries import Retry, Tries
+from ringback.core.retried_call import Tries
+from ringback.core.retry import Retry
 from ringback.core.shell import EndpointEvent, Shell
 from ringback.errors import CallbackError, CallTimeout, HandlerError
 from ringback.protocol.bundles import unbundle

@@ -27,7 +27,7 @@ from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
 from ringback.core.remembered_calls import OnceCall, RememberedCalls
-from ringback.core.retries import Retries
+from ringback.core.retried_call import RetriedCall
 from ringback.core.typed_execution import TypedExecution
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import Code, HandlerError, call_error
@@ -214,7 +214,7 @@ def outcomes_are_forgotten_when_they_leave(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def the_last_try_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Retries, "_last_error", lambda self, retried, error: error)
+    monkeypatch.setattr(RetriedCall, "outcome", lambda self, error: error)
 
 
 def an_endpoint_knows_what_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:

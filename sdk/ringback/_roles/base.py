@@ -29,7 +29,8 @@ from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
 from ringback.core.registry import Registry, check_flag
-from ringback.core.retries import Retry, Tries
+from ringback.core.retried_call import Tries
+from ringback.core.retry import Retry
 from ringback.core.shell import EndpointEvent
 from ringback.core.signatures import check_takes
 from ringback.errors import CallbackError, CallTimeout, stripped

@@ -22,7 +22,7 @@ from ringback.contracts import (
     check_contract,
 )
 from ringback.core.registry import Registration
-from ringback.core.retries import Retry
+from ringback.core.retry import Retry
 from ringback.protocol.frames import FrameType
 from ringback.protocol.player_ids import PlayerID
 

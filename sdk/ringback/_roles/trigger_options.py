@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypedDict
 
 from ringback.core.registry import check_flag
-from ringback.core.retries import Retry
+from ringback.core.retry import Retry
 from ringback.errors import CallbackError
 from ringback.protocol.player_ids import PlayerID, check_player_id, encode_player_id
 

@@ -21,7 +21,7 @@ from ringback._roles.typed_calls import Outgoing
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
 from ringback.contracts import ClientCallback, Contract, ServerCallback, check_contract
-from ringback.core.retries import Retry
+from ringback.core.retry import Retry
 from ringback.protocol.envelopes import EncodedOnce
 from ringback.protocol.frames import FrameType
 from ringback.protocol.names import check_key

@@ -8,7 +8,8 @@ import pytest
 from support.corefakes import Clock, Desk, FakeBroker, TestCall, connected, data, envelopes_of
 
 from ringback.core.receipts import LATER_S, MAX_LATER
-from ringback.core.retries import Retry, Tries
+from ringback.core.retried_call import Tries
+from ringback.core.retry import Retry
 from ringback.errors import CallbackError, Executed, Overloaded, call_error
 from ringback.protocol import control
 from ringback.protocol.envelopes import CALL, CANCEL, Encoder

@@ -9,7 +9,8 @@ import pytest
 from support.corefakes import Desk, TestCall, connected, data, envelopes_of
 
 from ringback.core.progress import Progress
-from ringback.core.retries import Retry, Tries
+from ringback.core.retried_call import Tries
+from ringback.core.retry import Retry
 from ringback.errors import (
     CallbackError,
     CallTimeout,
@@ -535,22 +536,3 @@ def test_a_call_that_a_fault_finds_ended_ends_once(player: Desk, monkeypatch: py
     monkeypatch.setattr(player.core._retries._calls_out, "end", ends_and_raises)
     fail(player, one(player)[1], UnknownCallback("k"))
     assert call.settled == 1 and player.shell.contained[0][0] == "trying a call again"
-
-
-# -- the options
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"attempts": 0}, "attempts must be an int above 0, not 0"),
-        ({"attempts": 1.5}, "attempts must be an int above 0, not 1.5"),
-        ({"first_delay": 0}, "first_delay must be a number of seconds above 0 and at most 86400, not 0"),
-        ({"first_delay": 10**400}, "above 0 and at most 86400, not 10000"),
-        ({"longest_delay": float("inf")}, "longest_delay must be .* and at most 86400, not inf"),
-        ({"longest_delay": "1"}, "longest_delay must be .* and at most 86400, not '1'"),
-    ],
-)
-def test_options_out_of_range(arguments: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        Retry(**arguments)

@@ -7,7 +7,8 @@ from support.corefakes import Desk, TestCall, connected, data, envelopes_of
 
 from ringback.core.bounced_replies import FIRST_RESEND_S
 from ringback.core.link_state import FIRST_DELAY_S
-from ringback.core.retries import Retry, Tries
+from ringback.core.retried_call import Tries
+from ringback.core.retry import Retry
 from ringback.errors import Code
 from ringback.protocol import control
 from ringback.protocol.bounces import bounce
