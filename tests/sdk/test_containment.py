@@ -398,7 +398,7 @@ def test_a_tracer_that_raises(face: Any, here: HereBroker, monkeypatch: pytest.M
     scene(face, here)
 
 
-@pytest.mark.parametrize("name", ["receive", "tick", "flush", "link_answered", "_take_body", "_send_call"])
+@pytest.mark.parametrize("name", ["receive", "tick", "flush", "link_answered", "_take_body", "_send"])
 def test_a_step_of_the_core_that_raises(
     face: Any, here: HereBroker, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -407,7 +407,8 @@ def test_a_step_of_the_core_that_raises(
     @played
     async def scene(stage: Stage) -> None:
         server, player = await stage.pair()
-        part = server._endpoint._receiver if name == "_take_body" else server._endpoint
+        core = server._endpoint
+        part = {"_take_body": core._receiver, "_send": core._routes}.get(name, core)
         real = getattr(part, name)
         failures = []
 
@@ -424,7 +425,7 @@ def test_a_step_of_the_core_that_raises(
             await stage.still_works(server, third)
             return
         setattr(part, name, fails_once)
-        if name == "_send_call":
+        if name == "_send":
             if stage.face.name == "asyncio":
                 with pytest.raises(Odd):  # in the program's own task, which triggers the call
                     server.trigger_client_callback("k", 7, timeout=0.2)
@@ -439,7 +440,7 @@ def test_a_step_of_the_core_that_raises(
         for _ in range(3):
             await stage.still_works(server, player)
         assert failures
-        expected = 0 if name == "_send_call" and stage.face.name == "asyncio" else 1
+        expected = 0 if name == "_send" and stage.face.name == "asyncio" else 1
         assert server.counters.faults == expected
 
     scene(face, here)

@@ -41,9 +41,9 @@ async def test_a_ticket_takes_the_place_of_a_link_whose_loss_was_not_noticed(sta
             with RawPeer(context, address) as old:
                 ticket = old.join(role, *name, ticket=b"").ticket
                 endpoint = stage.make(role.value.title(), address, *name)
-                endpoint._endpoint._link.ticket = ticket
+                endpoint._endpoint._description.ticket = ticket
                 made.append(await stage._start(endpoint))
-                assert ticket not in (None, endpoint._endpoint._link.ticket)
+                assert ticket not in (None, endpoint._endpoint._description.ticket)
                 reject = old.told()
                 assert isinstance(reject, control.Reject) and reject.code is RejectCode.REPLACED
         server, player = made

@@ -253,7 +253,7 @@ class EndpointProcess(Process, Shell):
             address = b"" if to is None else encode_player_id(to)
             progress = self._encoder.progress(call_id, ("forged", 0))
             body = join([progress, self._encoder.result(call_id, ("forged",))])
-            self._send(address, self.core._headers[FrameType.DATA] + body)
+            self._send(address, self.core._state.headers[FrameType.DATA] + body)
 
     def kill(self) -> None:
         self.alive = self.stopped = False

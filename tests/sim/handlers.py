@@ -74,8 +74,8 @@ class Handlers:
         """Return whether the calls that came before this one to the same callback have all begun."""
         core, route = self._process.core, execution.route
         came = [one for one in core._once._detached if one.route == route]  # before the link was lost
-        if route in core._peers:
-            came += core._peers[route].executions.values()
+        if (peer := core._state.peers.get(route)) is not None:
+            came += peer.executions.values()
         for one in came:
             if one is execution:
                 break

@@ -20,7 +20,7 @@ from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
 from ringback.core.duty import Duty
 from ringback.core.execution import Execution
-from ringback.core.link_keeper import LinkKeeper
+from ringback.core.link_opener import LinkOpener
 from ringback.core.once import Once
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
@@ -132,13 +132,13 @@ def bounces_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stale_lookups_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    take = LinkKeeper.take_addresses
+    take = LinkOpener.take_addresses
 
-    def mutant(self: LinkKeeper, number: int, *found: Any) -> None:
+    def mutant(self: LinkOpener, number: int, *found: Any) -> None:
         self._looking = True
         take(self, self._asked, *found)
 
-    monkeypatch.setattr(LinkKeeper, "take_addresses", mutant)
+    monkeypatch.setattr(LinkOpener, "take_addresses", mutant)
 
 
 def a_wait_for_room_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:

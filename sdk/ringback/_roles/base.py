@@ -44,7 +44,7 @@ C = TypeVar("C", bound=CallBase[Any])
 G = TypeVar("G", bound=GroupBase[Any])
 F = TypeVar("F", bound=Callable[..., object])
 Send = Callable[[PendingCall, FrameType | None, bytes, bytes], None]
-"""Sends a call. The arguments are those of `Endpoint.call`."""
+"""Sends a call. The arguments are those of `Routes.call`."""
 
 RETRY = Retry()
 """What `retry=True` means."""

@@ -7,12 +7,13 @@ Everything here runs on one thread, the I/O thread of the shell.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 from ringback.core.bounced_replies import BouncedReplies
 from ringback.core.calls_in import CallsIn
 from ringback.core.calls_out import CallsOut
 from ringback.core.deadlines import Deadlines
+from ringback.core.description import Description
 from ringback.core.dispatch import Dispatcher
 from ringback.core.duty import Duty
 from ringback.core.endpoint_load import Load
@@ -23,25 +24,24 @@ from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.presence import Presence
-from ringback.core.questions import Questions, is_about_nodes
-from ringback.core.realm_queries import RealmQuery
+from ringback.core.questions import Questions
+from ringback.core.realm_queries import RealmQueries
 from ringback.core.receipts import Receipts
 from ringback.core.receiver import Receiver
 from ringback.core.registry import Registry
 from ringback.core.reporter import Reporter
 from ringback.core.retries import Retries
+from ringback.core.routes import Routes
 from ringback.core.shell import Shell
 from ringback.core.steps import Steps
 from ringback.core.waiting_room import WaitingRoom
-from ringback.errors import CallbackError, Code, ConnectionLost, RejectCode, UnknownNode
+from ringback.errors import Code, ConnectionLost, RejectCode
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.envelopes import OWN, Encoder
-from ringback.protocol.frames import FrameType, Role, SessionState
+from ringback.protocol.frames import Role, SessionState
 from ringback.protocol.limits import PLAYER_HEARTBEAT_S, Limits
 from ringback.protocol.player_ids import PlayerID
-
-_TAKES_CALLS = (SessionState.READY, SessionState.RETIRING)
 
 HANDLER_ARGUMENTS: dict[Role, tuple[str, ...]] = {
     Role.SERVER: ("source", "payload"),
@@ -62,6 +62,7 @@ class Endpoint:
         tick: do what is due; see `Steps.tick`.
         flush: send what waits; see `Steps.flush`.
         flush_early: send what waits before a step ends; see `Steps.flush_early`.
+        call: send a call on its route; see `Routes.call`.
         reply: send the reply of a handler; see `CallsIn.reply`.
         report: send what a handler reports of its progress; see `CallsIn.report`.
         handler_returned: take note that a handler of a serial callback is over; see `SerialCalls.returned`.
@@ -71,6 +72,13 @@ class Endpoint:
         call_when_room: send a call as soon as the limits have room; see `WaitingRoom.add`.
         wait_for_room: end a call once there is room for calls; see `WaitingRoom.watch`.
         call_with_retry: send a call, and try it again if need be; see `Retries.add`.
+        query: ask the broker for a page of rows; see `Questions.query`.
+        query_realm: ask all nodes for a page of rows; see `RealmQueries.query`.
+        order: have the broker do something; see `Questions.ask`.
+        ping: send a PING; see `Questions.ping`.
+        hand_over: have the next server act; see `Duty.hand_over`.
+        take_addresses: take what `shell.find_broker` asked for; see `LinkOpener.take_addresses`.
+        take_token: take what `shell.fetch_token` asked for; see `LinkOpener.take_token`.
     """
 
     def __init__(
@@ -89,9 +97,7 @@ class Endpoint:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.registry = Registry(HANDLER_ARGUMENTS[role], keys_changed)
-        self._role = role
         self._shell = shell
-        self._software = software
         state = self._state = EndpointState(
             limits or Limits(), named_sources=role is Role.SERVER, contain=shell.contain
         )
@@ -107,57 +113,41 @@ class Endpoint:
             state, outbox, encoder, calls_out, calls_in, deadlines, bounced
         )
         presence = self._presence = Presence(role, state, shell, dispatcher.drop_peer)
-        questions = self._questions = Questions(state, outbox, calls_out)
         reporter = self._reporter = Reporter(state, outbox)
+        self._description = Description(
+            role,
+            self.registry,
+            software,
+            player_id=player_id,
+            heartbeat_ms=heartbeat_ms,
+            standby=standby,
+        )
         link = self._link = LinkKeeper(
             role,
             shell,
             outbox,
             brokers=brokers,
-            player_id=player_id,
-            heartbeat_ms=heartbeat_ms,
+            description=self._description,
             needs_token=needs_token,
-            standby=standby,
             random=random,
-            hello=self._hello,
             drop_peers=self._drop_peers,
         )
-        room = self._room = WaitingRoom(
-            state, outbox, calls_out, shell, self.call, self._problem, one_peer=role is Role.PLAYER
-        )
-        receipts = Receipts(state, outbox, encoder, self._problem)
+        self._link_state = link.link_state
+        routes = self._routes = Routes(state, calls_out, link)
+        room = self._room = WaitingRoom(state, outbox, calls_out, shell, routes, one_peer=role is Role.PLAYER)
+        receipts = Receipts(state, outbox, encoder, routes)
         retries = self._retries = Retries(
-            state,
-            calls_out,
-            room,
-            shell,
-            receipts,
-            self.call,
-            self._problem,
-            closed=lambda: self._link_state.closed,
-            random=random,
+            state, calls_out, room, shell, receipts, routes, link.link_state, random
         )
         calls_out.cancel_elsewhere = self._cancel_elsewhere
         deadlines.others += [room, retries, receipts, once]
-        self._standby = standby
+        questions = Questions(state, outbox, calls_out, link)
         duty = self._duty = Duty(role, state, shell, outbox, calls_out, questions, reporter, link)
         self._receiver = Receiver(
             role, state, outbox, dispatcher, link, duty, presence, questions, reporter, once.memory
         )
-        steps = self._steps = Steps(
-            state,
-            shell,
-            outbox,
-            link,
-            duty,
-            reporter,
-            deadlines,
-            bounced,
-            room,
-            retries,
-            once,
-            serial,
-            self._keys,
+        steps = Steps(
+            state, shell, outbox, link, duty, reporter, deadlines, bounced, room, retries, once, serial
         )
         self.counters = state.counters
         self.players = presence.players
@@ -165,21 +155,24 @@ class Endpoint:
         self.receive = self._receiver.receive
         self.due_at, self.tick, self.flush = steps.due_at, steps.tick, steps.flush
         self.flush_early = steps.flush_early
+        self.call = routes.call
         self.reply = calls_in.reply
         self.report = calls_in.report
+        # Bound too: what one part does, a shell has of that part.
         self.handler_returned, self.forget_handlers = serial.returned, serial.clear
         self.cancel = calls_out.cancel
         self.fail_unsent = calls_out.fail_unsent
         self.call_when_room, self.wait_for_room = room.add, room.watch
         self.call_with_retry = retries.add
-        self._link_state = link.link_state
-        self._peers, self._headers = state.peers, state.headers
-        self._send_call = calls_out.call
+        self.query, self.order, self.ping = questions.query, questions.ask, questions.ping
+        self.query_realm = RealmQueries(calls_out, questions, link).query
+        self.hand_over = duty.hand_over
+        self.take_addresses, self.take_token = link.opener.take_addresses, link.opener.take_token
 
     @property
     def player_id(self) -> PlayerID | None:
         """The ID of a player: the one that it named, or the one that the broker gave it."""
-        return self._link.player_id
+        return self._description.player_id
 
     @property
     def acting(self) -> bool:
@@ -226,7 +219,7 @@ class Endpoint:
 
         Any thread may call this.
         """
-        peer = self._peers.get(call.route or b"")
+        peer = self._state.peers.get(call.route or b"")
         execution = peer.executions.get(call.id) if peer is not None and peer.local else None
         return execution is not None and self._serial.waits_behind(execution, current)
 
@@ -237,7 +230,7 @@ class Endpoint:
         """
         if call.began > self._state.now:  # this endpoint has read nothing since
             return True
-        found = [peer.executions.get(call.id) for peer in self._peers.values()]
+        found = [peer.executions.get(call.id) for peer in self._state.peers.values()]
         return any(
             execution is not None and execution.key == call.key and not execution.may_have_progress
             for execution in found
@@ -245,7 +238,7 @@ class Endpoint:
 
     def load(self) -> Load:
         """Return what this endpoint holds now. For tests and diagnosis; any thread may call it."""
-        peers = list(self._peers.values())
+        peers = list(self._state.peers.values())
         return Load(
             pending=self._calls_out.pending,
             running=self._calls_in.running,
@@ -298,36 +291,10 @@ class Endpoint:
         """Take note that the other end of the link has answered the handshake."""
         self._link_state.answered()
 
-    def take_addresses(self, number: int, addresses: tuple[str, ...], problem: str, now: float) -> None:
-        """Take the addresses that `shell.find_broker` asked for, or the reason why there are none."""
-        self._link.take_addresses(number, addresses, problem, now)
-
-    def take_token(self, number: int, token: str, error: BaseException | None, now: float) -> None:
-        """Take the token that `shell.fetch_token` asked for, or the error that took its place."""
-        self._link.take_token(number, token, error, now)
-
-    def _hello(self, token: str | None) -> control.Hello:
-        is_player = self._role is Role.PLAYER
-        self._steps.keys_changed = False
-        return control.Hello(
-            self._role,
-            self._link.player_id,
-            self.registry.keys(),
-            self._software,
-            heartbeat_ms=self._link.heartbeat_ms if is_player else None,
-            token=token,
-            bundles=None if is_player else True,
-            terms=self._terms(),
-            ticket=None if self._role is Role.OPERATOR else self._link.ticket,
-            schemas=self.registry.schemas(),
-            standby=self._standby or None,
-            server_links=None if self._role is Role.OPERATOR else True,
-        )
-
     def _drop_peers(self, why: str, everything: bool) -> None:
         self._reporter.stop()
         self._outbox.forget_control()
-        for peer in list(self._peers.values()):
+        for peer in list(self._state.peers.values()):
             if everything or not peer.local:
                 self._dispatcher.drop_peer(peer, Code.CONNECTION_LOST, why)
         self._presence.clear()
@@ -343,103 +310,14 @@ class Endpoint:
 
     # -- calls
 
-    def call(self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes) -> None:
-        """Send a call.
-
-        Args:
-            kind: DATA to a player or the server, RELAY to the server in the name of a source, None to
-                this endpoint itself in the name of a source.
-            encoded_id: the ID of the player or source; empty on a player.
-            envelope: the encoded call.
-        """
-        if kind is None and not self._link_state.closed:
-            self._send_call(call, self._state.peer(encoded_id, b""), envelope)
-        elif kind is not None and self._link_state.state is SessionState.READY:
-            head = self._headers[kind]
-            peer = self._peers.get(encoded_id + head) or self._state.peer(encoded_id, head)
-            self._send_call(call, peer, envelope)
-        else:
-            problem = self._problem(kind)
-            if problem is not None or kind is None:
-                self.fail_unsent(call, problem or self._link.not_ready())
-            else:  # this server has handed over, and its handlers still call
-                self._send_call(call, self._state.peer(encoded_id, self._headers[kind]), envelope)
-
-    def _problem(self, kind: FrameType | None) -> CallbackError | None:
-        """Return why calls of a kind cannot leave now; None if they can."""
-        if self._link_state.closed:
-            return ConnectionLost("the endpoint was closed", executed="no")
-        if kind is None or self._link_state.state in _TAKES_CALLS:
-            return None
-        return self._link.not_ready()
-
     def _cancel_elsewhere(self, call: PendingCall) -> None:
         if not self._retries.cancel(call):
             self._room.cancel(call)
 
-    def query(
-        self,
-        call: PendingCall,
-        subject: control.Subject,
-        after: int,
-        node: str | None = None,
-        player_id: PlayerID | None = None,
-    ) -> None:
-        """Ask the broker for a page of rows. The results of the call are the rows and the next page.
-
-        Args:
-            node: the name of the node that is asked; None: the broker itself.
-            player_id: of "players", the one whose row is wanted; None: all.
-        """
-        self._ask(call, control.Query(call.id, subject, after, node, player_id))
-
-    def query_realm(
-        self,
-        call: PendingCall,
-        subject: control.Subject,
-        after: Mapping[str, int] | None,
-        ids: Iterator[int],
-        player_id: PlayerID | None = None,
-    ) -> None:
-        """Ask all nodes for a page of rows; see `RealmQuery`."""
-        if not self._link_state.up:
-            self.fail_unsent(call, self._link.not_ready())
-        elif self._questions.expect(call):
-            query = RealmQuery(call, subject, after, player_id, ids, self._ask, self._questions)
-            query.begin(self._link.node or "")
-
-    def order(self, call: PendingCall, order: control.Order) -> None:
-        """Have the broker do something. The call has no result."""
-        self._ask(call, order)
-
-    def hand_over(self, call: PendingCall) -> None:
-        """Have the next server act. The call ends when this one has finished what it has begun, and left."""
-        self._duty.hand_over(call)
-
-    def ping(self, call: PendingCall) -> None:
-        """Send a PING. The call ends when it comes back."""
-        self._ask(call, control.Ping(call.id.to_bytes(8, "big")))
-
-    def _ask(self, call: PendingCall, question: control.Query | control.Order | control.Ping) -> None:
-        if not self._link_state.up:
-            self.fail_unsent(call, self._link.not_ready())
-        elif self._link.node is None and is_about_nodes(question):
-            self.fail_unsent(call, UnknownNode("the broker is too old to know of nodes"))
-        else:
-            self._questions.ask(call, question)
-
     def _deliver_local(self, peer: Peer, body: bytes) -> None:
         self._dispatcher.take(peer, body, self._state.now)
 
-    # -- callbacks
-
     def keys_changed(self) -> None:
         """Take note that a callback was registered or taken back."""
-        self._steps.keys_changed = True
+        self._description.keys_changed = True
         self._shell.want_flush()
-
-    def _keys(self) -> control.Keys:
-        return control.Keys(self.registry.keys(), self._terms(), self.registry.schemas())
-
-    def _terms(self) -> dict[str, str] | None:
-        return self.registry.terms() if self._role is Role.SERVER else None

@@ -43,11 +43,13 @@ class LinkState:
     Attributes:
         state: the state of the session, as in the protocol; None while there is no link.
         closed: whether the endpoint was closed, so that no link is opened any more.
+        start_by: when a start is given up; None if none is under way.
     """
 
     def __init__(self, role: Role, random: Callable[[], float]) -> None:
         self.state: SessionState | None = None
         self.closed = False
+        self.start_by: float | None = None
         self._table = ENDPOINT_TRANSITIONS[role]
         self._random = random
         self._attempts = 0
@@ -71,9 +73,10 @@ class LinkState:
         """Whether the broker may have welcomed this link, although nothing of that has come."""
         return self.state is SessionState.GREETING and self._answered
 
-    def start(self, now: float) -> None:
-        """Begin anew: a link is to be opened at once."""
+    def start(self, now: float, timeout_s: float) -> None:
+        """Begin anew: a link is to be opened at once. The start is given up after the timeout."""
         self.closed = False
+        self.start_by = now + timeout_s
         self._attempts = self._silences = 0
         self._welcomed_at = None
         self._open_at = now
@@ -81,6 +84,11 @@ class LinkState:
     def waits(self, until: float | None = None) -> None:
         """Open no link until `opened` is called, or until this time."""
         self._open_at = until
+
+    def welcome_by(self, now: float) -> float:
+        """Return when a link that is opened now has to be welcome."""
+        by = now + WELCOME_WITHIN_S
+        return by if self.start_by is None else min(by, self.start_by)
 
     def opened(self, now: float, within_s: float = WELCOME_WITHIN_S) -> None:
         """Take note that a new link was opened and HELLO was sent. It is given up if nothing answers."""

@@ -6,11 +6,13 @@ from typing import Any
 
 from ringback.core.calls_out import CallsOut
 from ringback.core.endpoint_state import EndpointState
+from ringback.core.link_keeper import LinkKeeper
 from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
-from ringback.errors import ERROR_CLASSES, CallbackError, Code, Overloaded, call_error
+from ringback.errors import ERROR_CLASSES, CallbackError, Code, Overloaded, UnknownNode, call_error
 from ringback.protocol.control import Answer, Order, Ping, Query, Subject, encode
+from ringback.protocol.player_ids import PlayerID
 
 _REFUSED = {
     Code.UNKNOWN_PLAYER: "no such player is connected",
@@ -31,14 +33,42 @@ class Questions:
     replies can still ask the broker, and hand over. Otherwise a server that retires could wait for itself.
     """
 
-    def __init__(self, state: EndpointState, outbox: Outbox, calls_out: CallsOut) -> None:
+    def __init__(self, state: EndpointState, outbox: Outbox, calls_out: CallsOut, link: LinkKeeper) -> None:
         self._state = state
         self._outbox = outbox
         self._calls_out = calls_out
+        self._link = link
+
+    def query(
+        self,
+        call: PendingCall,
+        subject: Subject,
+        after: int,
+        node: str | None = None,
+        player_id: PlayerID | None = None,
+    ) -> None:
+        """Ask the broker for a page of rows. The results of the call are the rows and the next page.
+
+        Args:
+            node: the name of the node that is asked; None: the broker itself.
+            player_id: of "players", the one whose row is wanted; None: all.
+        """
+        self.ask(call, Query(call.id, subject, after, node, player_id))
+
+    def ping(self, call: PendingCall) -> None:
+        """Send a PING. The call ends when it comes back."""
+        self.ask(call, Ping(call.id.to_bytes(8, "big")))
 
     def ask(self, call: PendingCall, question: Query | Order | Ping) -> None:
-        """Send a question to the broker, unless too many wait for an answer."""
-        if self.expect(call):
+        """Send a question to the broker, unless there is no link or too many wait for an answer.
+
+        The call of an order has no result.
+        """
+        if not self._link.link_state.up:
+            self._calls_out.fail_unsent(call, self._link.not_ready())
+        elif self._link.node is None and _is_about_nodes(question):
+            self._calls_out.fail_unsent(call, UnknownNode("the broker is too old to know of nodes"))
+        elif self.expect(call):
             self._outbox.add_control(encode(question))
 
     def expect(self, call: PendingCall) -> bool:
@@ -82,7 +112,7 @@ class Questions:
         return self._state.peer(b"", b"")
 
 
-def is_about_nodes(question: Query | Order | Ping) -> bool:
+def _is_about_nodes(question: Query | Order | Ping) -> bool:
     """Return whether a question is about nodes of a realm.
 
     An older broker would answer about itself, obey itself, or end the session.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ringback.core.calls_out import CallsOut
+from ringback.core.link_keeper import LinkKeeper
 from ringback.core.pending_call import PendingCall
 from ringback.core.questions import Questions
 from ringback.errors import CallbackError, Code
 from ringback.protocol.control import COLUMNS, Query, Subject
 from ringback.protocol.player_ids import PlayerID
-
-Ask = Callable[[PendingCall, Query], None]
 
 _MISSING = frozenset(
     {Code.UNKNOWN_NODE, Code.TIMEOUT, Code.CONNECTION_LOST, Code.OVERLOADED, Code.INVALID_PAYLOAD}
@@ -43,33 +43,58 @@ class _Part(PendingCall):
         return self._results
 
 
-class RealmQuery:
-    """A query over the whole realm. `whole` is the call that it ends.
+class RealmQueries:
+    """The queries of one endpoint over its realm."""
 
-    Args:
-        after: where to go on at each node; None: ask all nodes from the beginning.
-        player_id: of "players", the one whose row is wanted; None: all.
-        ids: gives the numbers of questions.
-        ask: asks the broker.
-        questions: the table in which `whole` waits.
-    """
+    def __init__(self, calls_out: CallsOut, questions: Questions, link: LinkKeeper) -> None:
+        self._calls_out = calls_out
+        self._questions = questions
+        self._link = link
+
+    def query(
+        self,
+        call: PendingCall,
+        subject: Subject,
+        after: Mapping[str, int] | None,
+        ids: Iterator[int],
+        player_id: PlayerID | None = None,
+    ) -> None:
+        """Ask all nodes for a page of rows.
+
+        The results of the call are the rows, where to go on at each node, and why nodes are missing.
+
+        Args:
+            after: where to go on at each node; None: ask all nodes from the beginning.
+            ids: gives the numbers of questions.
+            player_id: of "players", the one whose row is wanted; None: all.
+        """
+        if not self._link.link_state.up:
+            self._calls_out.fail_unsent(call, self._link.not_ready())
+        elif self._questions.expect(call):
+            query = _RealmQuery(call, subject, player_id, ids, self._questions)
+            if after is not None:
+                query.ask_nodes(after)
+            elif self._link.node:
+                query.list_nodes(0)
+            else:  # the broker is alone, or too old to know of nodes
+                query.ask_nodes({"": 0})
+
+
+class _RealmQuery:
+    """A query over the whole realm. `whole` is the call that it ends."""
 
     def __init__(
         self,
         whole: PendingCall,
         subject: Subject,
-        after: Mapping[str, int] | None,
         player_id: PlayerID | None,
         ids: Iterator[int],
-        ask: Ask,
         questions: Questions,
     ) -> None:
         self._whole = whole
         self._subject = subject
-        self._after = after
         self._player_id = player_id
         self._ids = ids
-        self._ask = ask
         self._questions = questions
         self._names: list[str] = []
         self._left = 0
@@ -77,20 +102,9 @@ class RealmQuery:
         self._next: dict[str, int] = {}
         self._missing: dict[str, str] = {}
 
-    def begin(self, own: str) -> None:
-        """Ask.
+    def list_nodes(self, after: int) -> None:
+        """Ask which nodes there are, from a page on. Then ask all of them."""
 
-        Args:
-            own: the name of the broker in its realm; empty: it is alone, or too old to know.
-        """
-        if self._after is not None:
-            self._ask_nodes(self._after)
-        elif own:
-            self._list_nodes(0)
-        else:
-            self._ask_nodes({"": 0})
-
-    def _list_nodes(self, after: int) -> None:
         def listed(part: _Part) -> None:
             if part.error is not None:
                 self._questions.finish(self._whole, error=part.error)
@@ -98,19 +112,20 @@ class RealmQuery:
             rows, following = part.results
             self._names += [row[_NAME] for row in rows]
             if following is None:
-                self._ask_nodes(dict.fromkeys(self._names, 0))
+                self.ask_nodes(dict.fromkeys(self._names, 0))
             else:
-                self._list_nodes(following)
+                self.list_nodes(following)
 
         part = _Part(next(self._ids), self._whole, listed)
-        self._ask(part, Query(part.id, Subject.NODES, after))
+        self._questions.ask(part, Query(part.id, Subject.NODES, after))
 
-    def _ask_nodes(self, after: Mapping[str, int]) -> None:
+    def ask_nodes(self, after: Mapping[str, int]) -> None:
+        """Ask nodes, each from a page on. The empty name is that of the broker itself."""
         self._names = list(after)
         self._left = len(after)
         for name, number in after.items():
             part = _Part(next(self._ids), self._whole, self._taker(name))
-            self._ask(part, Query(part.id, self._subject, number, name or None, self._player_id))
+            self._questions.ask(part, Query(part.id, self._subject, number, name or None, self._player_id))
         if not after:
             self._end()
 

@@ -7,11 +7,10 @@ A receipt is a CANCEL for a call that has ended. Receipts leave with another cal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.outbox import Outbox
-from ringback.errors import CallbackError
+from ringback.core.routes import Routes
 from ringback.protocol.envelopes import Encoder
 from ringback.protocol.frames import FrameType
 
@@ -28,22 +27,11 @@ class Receipts:
     Their number is bounded by that of the outcomes that arrive within `LATER_S`.
     """
 
-    def __init__(
-        self,
-        state: EndpointState,
-        outbox: Outbox,
-        encoder: Encoder,
-        problem: Callable[[FrameType | None], CallbackError | None],
-    ) -> None:
-        """Make it without receipts.
-
-        Args:
-            problem: return why calls of a kind cannot leave now; None if they can.
-        """
+    def __init__(self, state: EndpointState, outbox: Outbox, encoder: Encoder, routes: Routes) -> None:
         self._state = state
         self._outbox = outbox
         self._encoder = encoder
-        self._problem = problem
+        self._problem = routes.problem
         self._later: dict[tuple[FrameType | None, bytes], list[int]] = {}
         self._send_at = math.inf
 
@@ -54,7 +42,7 @@ class Receipts:
 
     def add(self, kind: FrameType | None, encoded_id: bytes, call_id: int) -> None:
         """Take note that the outcome of a CALL has arrived. The first two arguments are those of
-        `Endpoint.call`."""
+        `Routes.call`."""
         if not self._later:
             self._send_at = self._state.now + LATER_S
             self._state.sweep_at = min(self._state.sweep_at, self._send_at)

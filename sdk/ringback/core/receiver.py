@@ -138,7 +138,7 @@ class Receiver:
         if self._link.is_welcomed:
             self._memory.begin(now)  # until now another server got the calls, or it does from now on
         else:
-            if self._link.standby:  # over another link, another server may have had the calls
+            if self._link.description.standby:  # over another link, another server may have had the calls
                 self._memory.begin(now)
             self._link.welcomed(welcome, now)
 

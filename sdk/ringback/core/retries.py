@@ -9,9 +9,11 @@ from typing import Any
 from ringback.core.calls_out import CallsOut
 from ringback.core.encoded_call import encoded_call
 from ringback.core.endpoint_state import EndpointState
+from ringback.core.link_state import LinkState
 from ringback.core.pending_call import PendingCall
 from ringback.core.receipts import Receipts
 from ringback.core.retried_call import RetriedCall, Tries, Try
+from ringback.core.routes import Routes
 from ringback.core.shell import Shell
 from ringback.core.waiting_room import WaitingRoom
 from ringback.errors import CallbackError, CallTimeout, Cancelled, Executed, Overloaded, TooLarge
@@ -31,17 +33,13 @@ class Retries:
         room: WaitingRoom,
         shell: Shell,
         receipts: Receipts,
-        send: Callable[[PendingCall, FrameType | None, bytes, bytes], None],
-        problem: Callable[[FrameType | None], CallbackError | None],
-        closed: Callable[[], bool],
+        routes: Routes,
+        link_state: LinkState,
         random: Callable[[], float],
     ) -> None:
         """Make it without any calls.
 
         Args:
-            send: send a call, as `Endpoint.call` does.
-            problem: return why calls of a kind cannot leave now; None if they can.
-            closed: return whether the endpoint is closed.
             random: return a number from 0 to 1, to spread the tries.
         """
         self._state = state
@@ -50,9 +48,8 @@ class Retries:
         self._room = room
         self._shell = shell
         self._receipts = receipts
-        self._send = send
-        self._problem = problem
-        self._closed = closed
+        self._send, self._problem = routes.call, routes.problem
+        self._link_state = link_state
         self._random = random
         self._calls: dict[PendingCall, RetriedCall] = {}
         self._between: dict[RetriedCall, None] = {}
@@ -68,7 +65,7 @@ class Retries:
         self, call: PendingCall, kind: FrameType | None, encoded_id: bytes, envelope: bytes, tries: Tries
     ) -> None:
         """Send a call, and try it again if need be. The arguments before the last are those of
-        `Endpoint.call`."""
+        `Routes.call`."""
         if tries.bounded and len(self._calls) >= self._limits.max_pending:
             text = f"{len(self._calls)} calls are tried again, and max_pending is {self._limits.max_pending}"
             self._calls_out.end(call, (), Overloaded(text))
@@ -138,7 +135,7 @@ class Retries:
 
     def _failed(self, retried: RetriedCall, error: CallbackError) -> None:
         """Plan the next try, or end the call."""
-        delay_s = None if self._closed() else retried.delay_s(error, self._random)
+        delay_s = None if self._link_state.closed else retried.delay_s(error, self._random)
         retried.failed(error)
         # The time of the state is that of the latest step, which may have been long ago.
         now = max(self._state.now, retried.tried_at)

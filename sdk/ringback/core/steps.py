@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from ringback.core.bounced_replies import BouncedReplies
 from ringback.core.deadlines import Deadlines
@@ -21,16 +20,14 @@ from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import SessionState
 
+_READY = SessionState.READY  # looked up once: each step asks
+
 RETRY_S = 1.0
 """When something that was due is tried again after it failed."""
 
 
 class Steps:
-    """The steps of one endpoint.
-
-    Attributes:
-        keys_changed: whether the broker has to be told the keys of the callbacks.
-    """
+    """The steps of one endpoint."""
 
     def __init__(
         self,
@@ -46,18 +43,11 @@ class Steps:
         retries: Retries,
         once: Once,
         serial: SerialCalls,
-        keys: Callable[[], control.Keys],
     ) -> None:
-        """Make it without anything to do.
-
-        Args:
-            keys: return what the broker is told of the callbacks.
-        """
-        self.keys_changed = False
         self._state, self._peers = state, state.peers
         self._shell = shell
         self._outbox = outbox
-        self._link, self._link_state = link, link.link_state
+        self._link, self._link_state, self._description = link, link.link_state, link.description
         self._duty = duty
         self._reporter = reporter
         self._deadlines = deadlines
@@ -66,7 +56,6 @@ class Steps:
         self._retries = retries
         self._once = once
         self._serial = serial
-        self._keys = keys
 
     def due_at(self) -> float | None:
         """Return when `tick` has something to do next; None for never."""
@@ -77,7 +66,7 @@ class Steps:
         link_at = self._link_state.due_at()
         if link_at is not None and link_at < earliest:
             earliest = link_at
-        start_by = self._link.start_by
+        start_by = self._link_state.start_by
         if start_by is not None and start_by < earliest:
             earliest = start_by
         # Without peers, then as now, nothing can have changed.
@@ -113,15 +102,14 @@ class Steps:
         self._state.now = now
         if self._serial.over:
             self._serial.go_on()
-        if self.keys_changed and self._link_state.up:
-            self.keys_changed = False
-            self._outbox.add_control(encode(self._keys()))
+        if self._description.keys_changed and self._link_state.up:
+            self._outbox.add_control(encode(self._description.keys()))
         if not self._outbox.flush():
             return False
         while self._room.busy and self._room.admit():
             if not self._outbox.flush():
                 return False
-        if self._link_state.state is SessionState.READY:
+        if self._link_state.state is _READY:
             return True
         return self._leave_if_done(now)
 

@@ -11,6 +11,7 @@ from ringback.core.encoded_call import EncodedCall, encoded_call
 from ringback.core.endpoint_state import EndpointState
 from ringback.core.outbox import Outbox
 from ringback.core.pending_call import PendingCall
+from ringback.core.routes import Routes
 from ringback.core.shell import Shell
 from ringback.errors import CallbackError, CallTimeout, Cancelled, Overloaded
 from ringback.protocol.frames import FrameType
@@ -32,16 +33,13 @@ class WaitingRoom:
         outbox: Outbox,
         calls_out: CallsOut,
         shell: Shell,
-        send: Callable[[PendingCall, FrameType | None, bytes, bytes], None],
-        problem: Callable[[FrameType | None], CallbackError | None],
+        routes: Routes,
         *,
         one_peer: bool,
     ) -> None:
         """Make an empty room.
 
         Args:
-            send: send a call, as `Endpoint.call` does.
-            problem: return why calls of a kind cannot leave now, whatever room there is; None if they can.
             one_peer: whether all calls of this endpoint go to the same peer, as those of a player do.
         """
         self.calls = 0
@@ -51,8 +49,7 @@ class WaitingRoom:
         self._outbox = outbox
         self._calls_out = calls_out
         self._shell = shell
-        self._send = send
-        self._problem = problem
+        self._send, self._problem = routes.call, routes.problem
         self._one_peer = one_peer
         self._queues: OrderedDict[bytes, OrderedDict[PendingCall, EncodedCall]] = OrderedDict()
         self._routes: dict[PendingCall, bytes] = {}
@@ -74,7 +71,7 @@ class WaitingRoom:
         envelope: bytes,
         bounded: bool = True,
     ) -> None:
-        """Send a call as soon as there is room. The arguments before the last are those of `Endpoint.call`.
+        """Send a call as soon as there is room. The arguments before the last are those of `Routes.call`.
 
         Args:
             bounded: whether the number of calls that wait may forbid it. That of a group is bounded already:

@@ -33,7 +33,7 @@ class Crowd:
         self._order = count()
         self._due: list[tuple[float, int, int]] = []
         for number, link in enumerate(self.links):
-            link.start(0.0)
+            link.start(0.0, 5.0)
             self._plan(number)
 
     def _plan(self, number: int) -> None:

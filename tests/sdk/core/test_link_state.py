@@ -24,7 +24,7 @@ def make(random: Callable[[], float] = lambda: 1.0, role: Role = Role.PLAYER) ->
 
 def greeting(role: Role = Role.PLAYER) -> LinkState:
     session = make(role=role)
-    session.start(0.0)
+    session.start(0.0, 5.0)
     session.opened(0.0)
     return session
 
@@ -39,7 +39,7 @@ def ready(role: Role = Role.PLAYER, lease_s: float = 30.0) -> LinkState:
 def test_nothing_is_due_before_the_start() -> None:
     session = make()
     assert session.due_at() is None and session.due(1e9) is Due.NOTHING
-    session.start(5.0)
+    session.start(5.0, 5.0)
     assert session.due_at() == 5.0
     assert session.due(4.9) is Due.NOTHING
     assert session.due(5.0) is Due.OPEN
@@ -68,24 +68,24 @@ def give_up(session: LinkState, answered: bool) -> float:
 def test_a_broker_that_is_late_gets_more_time() -> None:
     """A crowd that comes back at once can take a broker longer than the first wait."""
     session = make()
-    session.start(0.0)
+    session.start(0.0, 5.0)
     longest_s = WELCOME_WITHIN_S * 2**MAX_SILENCES
     waits = [give_up(session, answered=True) for _ in range(MAX_SILENCES + 2)]
     assert waits[:3] == [5.0, 10.0, 20.0] and waits[-2:] == [longest_s, longest_s]
-    session.start(0.0)
+    session.start(0.0, 5.0)
     assert give_up(session, answered=True) == WELCOME_WITHIN_S
 
 
 def test_a_broker_that_answers_no_handshake_gets_no_more_time() -> None:
     session = make()
-    session.start(0.0)
+    session.start(0.0, 5.0)
     assert [give_up(session, answered=False) for _ in range(4)] == [WELCOME_WITHIN_S] * 4
 
 
 @pytest.mark.parametrize(("stood_s", "whole_s"), [(PROVEN_S - 0.1, 10.0), (PROVEN_S, WELCOME_WITHIN_S)])
 def test_a_link_that_stood_makes_the_time_short_again(stood_s: float, whole_s: float) -> None:
     session = make()
-    session.start(0.0)
+    session.start(0.0, 5.0)
     give_up(session, answered=True)
     session.opened(0.0)
     session.accept(FrameType.WELCOME, 0.0)
@@ -99,12 +99,21 @@ def test_every_frame_in_every_state(role: Role) -> None:
     for state in SessionState:
         for number in range(-1, 256):
             session = make(role=role)
-            session.start(0.0)
+            session.start(0.0, 5.0)
             session.opened(0.0)
             session.state = state
             following = ENDPOINT_TRANSITIONS[role].get((state, number))  # type: ignore[call-overload]
             assert session.accept(number, 1.0) is (following is not None)
             assert session.state == (following or state)
+
+
+def test_a_link_has_to_be_welcome_before_the_start_is_given_up() -> None:
+    link = make()
+    assert link.welcome_by(1.0) == 1.0 + WELCOME_WITHIN_S
+    link.start(1.0, 2.0)
+    assert (link.start_by, link.welcome_by(2.0)) == (3.0, 3.0)
+    link.start_by = None
+    assert link.welcome_by(2.0) == 2.0 + WELCOME_WITHIN_S
 
 
 def test_nothing_is_accepted_without_a_link() -> None:
@@ -116,7 +125,7 @@ def test_nothing_is_accepted_without_a_link() -> None:
 @pytest.mark.parametrize("random", [0.0, 0.25, 1.0])
 def test_delays_double_within_their_bounds(random: float) -> None:
     session = make(lambda: random)
-    session.start(0.0)
+    session.start(0.0, 5.0)
     for attempt in range(2000):
         session.opened(0.0)
         session.lost(10.0)
@@ -128,7 +137,7 @@ def test_delays_double_within_their_bounds(random: float) -> None:
 def test_a_link_that_stood_makes_the_delay_short_again(stood_s: float) -> None:
     """A link that is closed right after each welcome must not be opened again at full speed for ever."""
     session = make()
-    session.start(0.0)
+    session.start(0.0, 5.0)
     for _ in range(10):
         session.opened(0.0)
         session.lost(0.0)
@@ -179,5 +188,5 @@ def test_a_closed_session_opens_nothing() -> None:
     assert session.closed and not session.up and session.due_at() is None
     session.lost(1.0)
     assert session.due_at() is None
-    session.start(2.0)
+    session.start(2.0, 5.0)
     assert not session.closed and session.due(2.0) is Due.OPEN

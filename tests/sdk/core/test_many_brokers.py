@@ -7,7 +7,7 @@ import re
 import pytest
 from support.corefakes import Desk
 
-from ringback.core.link_keeper import RESOLVED_WITHIN_S
+from ringback.core.link_opener import RESOLVED_WITHIN_S
 from ringback.core.link_state import FIRST_DELAY_S
 from ringback.core.shell import EndpointEvent
 from ringback.errors import BrokerUnreachable, ConnectionLost, IDTaken, Refused, RejectCode, ServerTaken
