@@ -69,7 +69,8 @@ class CallRecorder:
         self._watched_bytes = 0
         self._lost = 0
         self._failures = RecordedFailures()
-        self._in_flight: dict[bytes, int] = {}  # of players, as reported; -1 if that may be forgotten
+        self._in_flight: dict[bytes, int] = {}  # of players, as reported
+        self._left: set[bytes] = set()  # those of them that have left since: the broker may have forgotten it
 
     # -- what it observes
 
@@ -226,7 +227,7 @@ class CallRecorder:
     def begin_session(self) -> None:
         """Begin anew with a broker that knows nothing yet of what is in flight, and watches nothing."""
         self.watch(())
-        self._in_flight = {}
+        self._in_flight, self._left = {}, set()
         for record in self.records():
             record.begin_session()
 
@@ -243,7 +244,7 @@ class CallRecorder:
         """Report what is in flight of a player again, whatever it is: the broker forgets it too."""
         encoded_id = encode_player_id(player_id)
         if encoded_id in self._in_flight:
-            self._in_flight[encoded_id] = -1
+            self._left.add(encoded_id)
 
     def count_in_flight(self, peers: Iterable[Peer]) -> dict[bytes, int]:
         """Count what is in flight, for each record. To keep count with each call would cost more.
@@ -268,10 +269,11 @@ class CallRecorder:
     def _take_in_flight(self, of_players: dict[bytes, int]) -> list[PlayerInFlight]:
         """Return for which players the number of calls in flight has changed since the last time."""
         before, self._in_flight = self._in_flight, of_players
+        left, self._left = self._left, set()
         changed = []
         for encoded_id in {**before, **of_players}:
             count = of_players.get(encoded_id, 0)
-            if count != before.get(encoded_id, 0):
+            if count != before.get(encoded_id, 0) or encoded_id in left:
                 try:
                     changed.append(PlayerInFlight(decode_player_id(encoded_id), count))
                 except ProtocolError:  # an ID part that is no player ID
