@@ -8,7 +8,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Full, Queue
 from typing import Any
@@ -16,11 +16,17 @@ from typing import Any
 MAX_WAITING = 10_000
 """Lines that may wait. More are dropped; a line says how many once there is room."""
 
-DROPS = "%d lines of the log were dropped, because it was read too slowly"
+DROPS = "%d lines of the log were dropped: %s"
+
+TOO_SLOW = "it was read too slowly"
 
 LAST_LINES_S = 1.0
 """How long `close` waits for lines that are not written yet."""
 
+SAY_EACH_S = 10.0
+"""How often the log says at most that the audit log cannot be written."""
+
+log = logging.getLogger("ringback.broker")
 
 _audit = logging.getLogger("ringback.audit")
 _audit.propagate = False
@@ -65,15 +71,29 @@ class WaitingLog(logging.Handler):
 
     Args:
         max_waiting: how many lines may wait.
-        drops: the line that says how many lines were dropped, with %d for the number.
+        drops: the line that says how many lines were dropped and why, with %d for the number and %s for the
+            reason.
+        failed: takes each failure to write, in the thread. None: nobody hears of it.
+
+    Attributes:
+        unwritten: how many lines could not be written.
     """
 
-    def __init__(self, descriptor: int, max_waiting: int = MAX_WAITING, drops: str = DROPS) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        max_waiting: int = MAX_WAITING,
+        drops: str = DROPS,
+        failed: Callable[[OSError], None] | None = None,
+    ) -> None:
         super().__init__()
+        self.unwritten = 0
         self._drops = drops
+        self._failed = failed
         self._descriptor = descriptor
         self._lines: Queue[str | None] = Queue(max_waiting)
         self._dropped = 0
+        self._is_torn = False
         self._thread = threading.Thread(target=self._write, name="ringback-log", daemon=True)
         self._thread.start()
 
@@ -86,22 +106,37 @@ class WaitingLog(logging.Handler):
             self.handleError(record)
 
     def _write(self) -> None:
-        ends, reported = False, 0
+        ends, reported, why = False, 0, TOO_SLOW
         while not ends:
             line = self._lines.get()
             ends = line is None
-            lines = [] if line is None else [line]
-            dropped = self._dropped - reported  # callers count up, and this thread only reads
-            reported += dropped
-            if dropped:
-                lines.append(self._drops % dropped)
-            data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
-            with suppress(OSError):  # a full disk is no reason to stop
-                while data:
-                    try:
-                        data = data[os.write(self._descriptor, data) :]
-                    except BlockingIOError:  # somebody made the descriptor non-blocking
-                        select.select([], [self._descriptor], [])
+            if line is not None and (error := self._write_line(line)) is not None:
+                self.unwritten += 1
+                why = error.strerror or str(error)
+                if self._failed is not None:
+                    self._failed(error)
+                continue
+            dropped = self._dropped + self.unwritten - reported  # callers count up what they drop
+            if dropped and self._write_line(self._drops % (dropped, why)) is None:
+                reported, why = reported + dropped, TOO_SLOW
+
+    def _write_line(self, line: str) -> OSError | None:
+        """Write a line, or return why that is not possible. A full disk is no reason to stop.
+
+        If only a part of a line could be written, the next one begins on a line of its own.
+        """
+        before = "\n" if self._is_torn else ""
+        data = f"{before}{line}\n".encode(errors="backslashreplace")
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                    self._is_torn = bool(data)
+                except BlockingIOError:  # somebody made the descriptor non-blocking
+                    select.select([], [self._descriptor], [])
+        except OSError as error:
+            return error
+        return None
 
     def close(self) -> None:
         with suppress(Full):  # the thread is stuck, and ends with the process
@@ -134,6 +169,19 @@ def log_to_stderr(form: str, level: str) -> Iterator[None]:
         handler.close()
 
 
+class _AuditFailures:
+    """Says in the log that the audit log cannot be written, and not for each line."""
+
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def __call__(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._said_at + SAY_EACH_S:
+            self._said_at = now
+            log.warning("the audit log cannot be written, and loses lines: %s", error.strerror)
+
+
 @contextmanager
 def audit_to(path: str) -> Iterator[None]:
     """Append the audit log to a file while the context lasts. Only the owner can read a new file.
@@ -142,7 +190,8 @@ def audit_to(path: str) -> Iterator[None]:
         OSError: the file cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    handler = WaitingLog(descriptor, drops='{"event": "lines dropped", "lines": %d}')
+    drops = '{"event": "lines dropped", "lines": %d, "reason": "%s"}'
+    handler = WaitingLog(descriptor, drops=drops, failed=_AuditFailures())
     handler.setFormatter(_JSONLines())
     _audit.addHandler(handler)
     _audit.setLevel(logging.INFO)
