@@ -12,7 +12,7 @@ from ringback._roles.groups import GroupBase
 from ringback._roles.typed_calls import TypedCallBase
 from ringback._runtime.blocking_progress import IteratedProgress
 from ringback._runtime.blocking_shell import BlockingShell
-from ringback._runtime.wait_times import is_over, moment, pause
+from ringback._runtime.wait_times import Wait
 from ringback._runtime.worker_pool import waiting
 from ringback.core.pending_call import Canceller
 from ringback.errors import CallbackError
@@ -131,7 +131,7 @@ class Call(CallBase[R_co]):
         return future_of(self, shell)
 
     def _wait(self, timeout: float | None = None) -> None:
-        give_up_at = moment(timeout)
+        wait = Wait(timeout)
         seen, self._seen = self._seen, True  # even if Ctrl-C ends the wait
         if self._done:
             return
@@ -142,9 +142,9 @@ class Call(CallBase[R_co]):
         done.acquire()
         self.add_waiter(done.release)
         with waiting():
-            while not done.acquire(timeout=pause(give_up_at)):
-                problem = shell.endless_wait(self.deadline, (self,), give_up_at)
-                if problem is None and is_over(give_up_at):
+            while not done.acquire(timeout=wait.pause()):
+                problem = shell.endless_wait(self.deadline, (self,), wait)
+                if problem is None and wait.is_over():
                     problem = shell.gives_up(f"the call of {self.key!r} goes on", timeout, (self,))
                     self._seen = seen
                     with suppress(ValueError):  # it ends just now
@@ -241,13 +241,13 @@ class CallGroup(GroupBase[Call[R_co]], Generic[R_co]):
     def _wait(self, until: Callable[[], bool], timeout: float | None = None) -> None:
         shell = self._shell
         shell.check_process()  # in a forked child, the condition may be locked for ever
-        give_up_at = moment(timeout)
+        wait = Wait(timeout)
         try:
             with waiting(), self._condition:
-                while not self._condition.wait_for(until, pause(give_up_at)):
+                while not self._condition.wait_for(until, wait.pause()):
                     calls = list(self.calls.values())
-                    problem = shell.endless_wait(self.deadline, calls, give_up_at)
-                    if problem is None and is_over(give_up_at):
+                    problem = shell.endless_wait(self.deadline, calls, wait)
+                    if problem is None and wait.is_over():
                         problem = shell.gives_up("calls of the group go on", timeout, calls)
                     if problem is not None and not until():
                         try:

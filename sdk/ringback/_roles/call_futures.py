@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ringback._roles.calls import CallBase, R_co
 from ringback._roles.groups import C_co, GroupBase
 from ringback._runtime.blocking_shell import BlockingShell
-from ringback._runtime.wait_times import is_over, moment, pause
+from ringback._runtime.wait_times import Wait
 from ringback._runtime.worker_pool import waiting
 from ringback.errors import Cancelled, fresh
 from ringback.protocol.player_ids import PlayerID
@@ -25,11 +25,10 @@ class CallFuture(Future[R]):
     A worker that waits is replaced meanwhile, and a wait that would wait for itself is an error.
 
     Attributes:
-        problem: return why a wait for it will not end; None if it still may. It takes the moment at which the
-            wait ends by itself.
+        problem: return why a wait for it will not end; None if it still may. It takes the wait.
     """
 
-    problem: Callable[[float | None], Exception | None]
+    problem: Callable[[Wait], Exception | None]
 
     def result(self, timeout: float | None = None) -> R:
         try:
@@ -45,10 +44,10 @@ class CallFuture(Future[R]):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        give_up_at = moment(timeout)
+        this = Wait(timeout)
         with waiting():
-            while not wait([self], pause(give_up_at)).done and not is_over(give_up_at):
-                problem = self.problem(give_up_at)
+            while not wait([self], this.pause()).done and not this.is_over():
+                problem = self.problem(this)
                 if problem is not None and not self.done():
                     try:
                         raise problem
@@ -75,9 +74,7 @@ def future_of_group(group: GroupBase[C_co], shell: BlockingShell) -> Future[dict
     """Return a future that ends as a group does. To cancel it cancels the calls of the group."""
     group._look()
     future = CallFuture[dict[PlayerID, C_co]]()
-    future.problem = lambda give_up_at: shell.endless_wait(
-        group.deadline, list(group.calls.values()), give_up_at
-    )
+    future.problem = lambda wait: shell.endless_wait(group.deadline, list(group.calls.values()), wait)
     future.add_done_callback(partial(_future_ended, group))
     group._waiters.append(partial(_group_ended, future, group))
     group._wake()

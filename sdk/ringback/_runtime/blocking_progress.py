@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any
 
 from ringback._runtime.blocking_shell import BlockingShell
-from ringback._runtime.wait_times import WATCH_S
+from ringback._runtime.wait_times import Wait
 from ringback._runtime.worker_pool import waiting
 from ringback.core.pending_call import PendingCall
 from ringback.core.progress import Progress
@@ -46,9 +46,10 @@ class IteratedProgress(BlockingProgress):
         """
         shell = self._shell
         shell.check_process()  # in a forked child, the condition may be locked for ever
+        wait = Wait()
         with waiting(), self._condition:
-            while not self._condition.wait_for(lambda: self.waiting or self.ended, WATCH_S):
-                problem = shell.endless_wait(self._deadline, (call,))
+            while not self._condition.wait_for(lambda: self.waiting or self.ended, wait.pause()):
+                problem = shell.endless_wait(self._deadline, (call,), wait)
                 if problem is not None:
                     raise problem
             if not self.waiting:

@@ -24,7 +24,7 @@ from ringback._runtime.log import log
 from ringback._runtime.monkey_patches import check_patches
 from ringback._runtime.options import BlockingOptions
 from ringback._runtime.resolver import Found
-from ringback._runtime.wait_times import WATCH_S
+from ringback._runtime.wait_times import WATCH_S, Wait
 from ringback.core.pending_call import PendingCall
 from ringback.errors import (
     BrokerUnreachable,
@@ -33,9 +33,6 @@ from ringback.errors import (
     UsageError,
     reason_of,
 )
-
-GRACE_S = 5.0
-"""How long a thread waits for the I/O thread beyond the moment at which its wait is over."""
 
 STOP_S = 10.0
 """How long `stop` waits for the I/O thread."""
@@ -100,7 +97,7 @@ class BlockingShell(BlockingHandlers):
                 del error  # its traceback has this frame
 
     def _outcome_of_start(self, timeout_s: float) -> Exception | None:
-        give_up_at = time.monotonic() + timeout_s + GRACE_S
+        wait, deadline = Wait(), time.monotonic() + timeout_s
         while True:
             alive = self._io.thread.is_alive()
             try:
@@ -109,7 +106,7 @@ class BlockingShell(BlockingHandlers):
                 self.check_process()
                 if not alive:
                     return BrokerUnreachable("the I/O thread ended before the broker responded: see the log")
-                if time.monotonic() > give_up_at:
+                if wait.is_late(deadline):
                     return BrokerUnreachable(f"the I/O thread did not end the start: {_BLOCKED}")
 
     def stop(self) -> None:
@@ -133,20 +130,20 @@ class BlockingShell(BlockingHandlers):
         self,
         deadline: float | None,
         calls: Iterable[PendingCall] = (),
-        give_up_at: float | None = None,
+        wait: Wait | None = None,
     ) -> Exception | None:
         """Return why a wait for a call or a group will not end; None if it still may.
 
         Args:
             deadline: when the I/O thread ends it at the latest.
             calls: those that it waits for.
-            give_up_at: when the wait ends by itself; None for never.
+            wait: the wait. None: it has no deadline, and does not end by itself.
         """
         if self.foreign or sys.is_finalizing() or (self._to_stop and not self._io.thread.is_alive()):
             return self._gone()
-        if deadline is not None and time.monotonic() > deadline + GRACE_S:
+        if wait is not None and wait.is_late(deadline):
             return CallTimeout(f"the time of the call is over, and nothing ended it: {_BLOCKED}")
-        return waits_for_itself(self, calls) if give_up_at is None else None
+        return waits_for_itself(self, calls) if wait is None or wait.give_up_at is None else None
 
     def gives_up(self, what: str, timeout: float | None, calls: Iterable[PendingCall]) -> TimeoutError:
         """Return the error of a wait that its own timeout ends. It says so if no timeout would do.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -10,10 +12,11 @@ from typing import Any
 
 import pytest
 from support.faces import HereBroker, Stage, played
-from support.harness import PATIENCE_S
+from support.harness import PATIENCE_S, Process
 
 from ringback import CallTimeout, Operator, Player, Server
-from ringback._runtime.blocking_shell import GRACE_S, STOP_S
+from ringback._runtime.blocking_shell import STOP_S
+from ringback._runtime.wait_times import GRACE_S
 
 
 def test_a_blocked_io_thread_keeps_no_caller(here: HereBroker, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,3 +89,48 @@ def test_a_group_in_the_only_worker_ends(here: HereBroker) -> None:
     with operator:
         assert over.wait(GRACE_S + PATIENCE_S)
     assert ended[0] is None or isinstance(ended[0], CallTimeout)
+
+
+WAITING_PROGRAM = """
+import sys, threading
+from ringback import Player
+
+CALLS = 50
+player = Player(sys.argv[1]).start()
+calls = [player.trigger_server_callback("never", timeout=0.5) for _ in range(CALLS)]
+waiting = threading.Barrier(2 * CALLS + 1)
+ended, raised = [], []
+
+def wait(what):
+    waiting.wait()
+    try:
+        ended.append(str(what()))
+    except Exception as error:
+        raised.append(repr(error))
+
+waits = [lambda call=call: call.error for call in calls]
+waits += [call.future().exception for call in calls]
+threads = [threading.Thread(target=wait, args=(what,)) for what in waits]
+for thread in threads:
+    thread.start()
+waiting.wait()
+sys.stdout.write("waiting\\n")
+for thread in threads:
+    thread.join()
+sys.stdout.write(f"{len(ended)} ended, {len(raised)} raised; {sorted(set(ended + raised))}\\n")
+player.close()
+"""
+
+
+def test_a_process_that_was_stopped_blames_no_function(here: HereBroker) -> None:
+    """Its threads that wait may run before the I/O thread ends the calls, whose time is long over."""
+    with Server(here.backend) as server:
+        server.register_server_callback("never", lambda source, payload, cb: None)
+        with Process("-c", WAITING_PROGRAM, here.players) as process:
+            process.wait_for("^waiting$")
+            process.signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.popen.pid, os.WSTOPPED)
+            time.sleep(GRACE_S + 1)  # this long it is stopped
+            process.signal(signal.SIGCONT)
+            [said] = process.wait_for("^(.* raised; .*)$").groups()
+    assert said.startswith("100 ended, 0 raised"), said
