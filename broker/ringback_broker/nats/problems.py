@@ -52,6 +52,9 @@ def problem_of(error: BaseException, address: str, login: Login) -> Problem:
             "; the server wants a certificate: set nats_cert and nats_key" if "certificate" in reason else ""
         )
         return Problem(f"{address}: TLS failed: {reason}{hint}", lasts="certificate" in reason)
+    if "authentication timeout" in text:  # nothing was refused: NATS got no credentials in its time
+        why = "NATS did not wait for the credentials: it, this broker or the network is slow"
+        return Problem(f"{address}: {why}", lasts=False)
     if "authorization violation" in text or "authentication" in text:
         if login.has_credentials:
             why = "NATS refuses the credentials of nats_credentials"

@@ -34,6 +34,7 @@ from support.nats_servers import (
 )
 from support.nodes import Node
 
+from ringback.testing.proxy import NONE, Faults, Proxy
 from ringback_broker.cluster.records import Record
 from ringback_broker.nats.bucket import config_of
 from ringback_broker.nats.client import Client
@@ -60,6 +61,20 @@ def test_wrong_credentials(nats: NatsServer) -> None:
     none = Login((nats.address,))
     wanted = f"{nats.address}: NATS asks for credentials: set nats_credentials (--nats-credentials)"
     assert failure(nats.address, none) == wanted
+
+
+def test_credentials_that_come_too_late(lines: list[str]) -> None:
+    """They may be right: the node or NATS was stopped for a moment, or is busy. So the node tries again."""
+    settings = PERMISSIONS.replace("authorization {", "authorization {\n  timeout: 0.5", 1)
+    with NatsServer(settings) as server, Proxy(server.address.replace("nats", "tcp")) as proxy:
+        make_realm(server.address)
+        proxy.set_faults(Faults(delay_s=0.7))
+        with Node(proxy.address.replace("tcp", "nats")) as node:
+            node.wait(lambda: lines or node.failures, "a line")
+            assert not node.failures
+            assert "NATS did not wait for the credentials: it, this broker or the network is slow" in lines[0]
+            proxy.set_faults(NONE)
+            node.wait(lambda: node.in_contact, "contact")
 
 
 def test_no_bucket() -> None:
