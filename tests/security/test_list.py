@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import signal
 from pathlib import Path
 
 import pytest
-from security.yard import HANDSHAKE_FAILURES, Vault, Yard, refusals
+from security.yard import HANDSHAKE_FAILURES, Vault, Yard, refusals, rejected
 from support.harness import Process
 
-from ringback.errors import Unauthorized
+from ringback.errors import RejectCode, Unauthorized
 from ringback.protocol import control
 from ringback.protocol.control import encode
 from ringback.protocol.frames import Role
@@ -71,6 +73,45 @@ def test_a_wrong_list_changes_nothing(yard: Yard) -> None:
         yard.sees("INFO ringback.broker the access list was reloaded: 5 keys")
         ann.send(encode(control.Ping(b"still here")))
         assert ann.told() == control.Pong(b"still here")
+
+
+def test_a_list_that_could_not_be_read_is_read_again(yard: Yard) -> None:
+    """The broker has no descriptor left while a key is revoked. It revokes the key once it has one again."""
+    process, brief = yard.broker.process, yard.vault.pair("brief", "player", 81)
+    yard.vault.write()
+    yard.sees("the access list was reloaded: 6 keys")
+    pid, told = process.popen.pid, len(process.lines)
+    with yard.peer(PLAYER, keys=brief) as peer:
+        peer.join(PLAYER)
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+        free = next(number for number in range(limits[0]) if number not in taken)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        yard.vault.revoke("brief")
+        yard.sees("ERROR ringback.broker the access list was not reloaded, .*: Too many open files")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        yard.sees("INFO ringback.broker the access list was reloaded: 5 keys")
+        assert rejected(peer)[0] is RejectCode.REVOKED
+    errors = [line for line in process.lines[told:] if "the access list was not reloaded" in line]
+    assert len(errors) == 1  # not one for each attempt
+
+
+def test_a_list_whose_time_and_size_stay_the_same_is_read_again(yard: Yard) -> None:
+    """A program that copies files may keep both."""
+    path, moved = yard.vault.access, yard.vault.pair("moved", "player", 82)
+    yard.vault.write()
+    yard.sees("the access list was reloaded: 6 keys")
+    with yard.peer(PLAYER, keys=moved) as peer:
+        peer.join(PLAYER)
+        before, new = path.stat(), yard.vault.text.replace("[82]", "[83]")
+        with path.open("r+") as file:
+            file.write(new)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_size == before.st_size
+        yard.sees("INFO ringback.broker the access list was reloaded: 6 keys")
+        assert rejected(peer)[0] is RejectCode.REVOKED
+    yard.vault.revoke("moved")
+    yard.sees("the access list was reloaded: 5 keys")
 
 
 @pytest.mark.parametrize("name", ["nested too deep", "an int of many digits", "a token key without a name"])

@@ -57,7 +57,8 @@ class AccessFile:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._state: tuple[int, ...] = ()
+        self._state: tuple[int, ...] | None = ()  # None: it is there, and could not be read
+        self._said = ""  # why it could not be read
         self._look_at = 0.0
         self._reading = BackgroundReader(self.read, "ringback-keys")
         try:
@@ -76,6 +77,8 @@ class AccessFile:
             with self._path.open("rb") as file:
                 raw = file.read(MAX_BYTES + 1)
         except OSError as error:
+            if self._state:
+                self._state = None
             raise AccessError(f"{self._path}: {error.strerror}") from None
         try:
             if len(raw) > MAX_BYTES:
@@ -87,20 +90,28 @@ class AccessFile:
             raise AccessError(f"{self._path}: {error}") from None
 
     def look(self, now: float) -> None:
-        """Start reading if the file was replaced or written since it was read."""
+        """Start reading if the file was replaced or written since it was read, or could not be read."""
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             if self._look() != self._state:
-                self.start_reading()
+                self._reading.start()
 
     def start_reading(self) -> None:
         """Start reading, in a thread: thousands of keys take a second. `take` returns the result."""
+        self._said = ""
         self._reading.start()
 
     def take(self) -> AccessList | AccessError | None:
         """Return what was read since the last call, or what is wrong with it; None if there is nothing
-        new."""
+        new, also if it cannot be read for the same reason as the last time."""
         result = self._reading.take()
+        if result is None:
+            return None
+        before, self._said = self._said, ""
+        if isinstance(result, Exception) and self._state is None:
+            self._said = str(result)
+            if self._said == before:
+                return None
         if isinstance(result, Exception) and not isinstance(result, AccessError):  # a fault of ours
             return AccessError(f"{self._path}: {type(result).__name__}: {result}")
         return result
@@ -110,4 +121,5 @@ class AccessFile:
             state = self._path.stat()
         except OSError:
             return ()
-        return state.st_ino, state.st_mtime_ns, state.st_size
+        # A copy may keep the time and the size, but not the time of the change itself.
+        return state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size
