@@ -239,6 +239,8 @@ async def connect(
     connected = False
 
     async def note(error: Exception) -> None:
+        nonlocal connected
+        connected = connected or client.is_connected  # a connection may be lost before `connect` returns
         if not connected:
             raise error  # nats-py would try the same server again
         on_error(error)

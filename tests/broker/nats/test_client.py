@@ -171,3 +171,25 @@ def test_what_is_put_waits_for_a_server_that_does_not_read(monkeypatch: pytest.M
             assert client.is_connected
 
     asyncio.run(run())
+
+
+def test_a_connection_that_is_lost_at_once_is_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """A server answers, and is killed: nats-py notices it before `connect` returns."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(INFO)
+        await Script(reader, writer).answer(b"PING", b"PONG\r\n")
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            address = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            told: list[Exception] = []
+            client = await connect(Login((address,)), address, "tests", "_INBOX", told.append)
+            await until(lambda: not client.is_connected)
+            assert told
+            await client.end()
+
+    for _ in range(5):
+        asyncio.run(run())
+    assert not [record for record in caplog.records if record.exc_info]
