@@ -13,7 +13,7 @@ from importlib.metadata import version
 from ringback.protocol.addresses import is_local
 from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.daemon.containment import Containment
-from ringback_broker.daemon.descriptors import fit_players
+from ringback_broker.daemon.descriptors import DescriptorWatch, fit_players
 from ringback_broker.daemon.http_side import HTTPSide
 from ringback_broker.daemon.key_files import AccessFile, load_broker_key
 from ringback_broker.daemon.log_lines import LogLines
@@ -124,7 +124,8 @@ class Broker:
         others: dict[object, Callable[[float], None]] = {signals.fileno(): signals.take}
         if sockets.zap is not None:
             others[sockets.zap.socket] = sockets.zap.answer
-        duties = [*(reload.tick for reload in self._reloads), lines.tick, self._tick]
+        descriptors = DescriptorWatch(signals.fileno())
+        duties = [*(reload.tick for reload in self._reloads), lines.tick, descriptors.tick, self._tick]
         routers = {router.side: router for router in (sockets.players, sockets.backend)}
         watch = None if memory is None else UnfinishedWatch(self.switchboard, routers, memory)
         look = None if watch is None else watch.look

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import resource
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +18,10 @@ RESERVED = 256
 
 STRANGERS_SHARE = 10
 """For each ten players there is room for one stranger: a connection that has no session."""
+
+
+LOOK_S = 1.0
+"""How often the broker looks whether a descriptor is left."""
 
 
 def connections(max_players: int, max_operators: int) -> tuple[int, int]:
@@ -57,3 +63,37 @@ def _raise_limit(connections: int) -> int:
                 break
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return connections if soft == resource.RLIM_INFINITY else min(connections, soft - RESERVED)
+
+
+class DescriptorWatch:
+    """Says in the log that no descriptor is left. libzmq accepts nobody then, and says nothing.
+
+    Args:
+        descriptor: any that is open as long as this is used.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._look_at = 0.0
+        self._failed = False
+
+    def tick(self, now: float) -> None:
+        """Try to get a descriptor if it is time, and log what has changed."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        try:
+            os.close(os.dup(self._descriptor))
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            if not self._failed:
+                self._failed = True
+                text = (
+                    "no descriptor is left: %s: nobody can connect; raise the limit (ulimit -n, LimitNOFILE=)"
+                )
+                log.error(text, error.strerror)
+        else:
+            if self._failed:
+                self._failed = False
+                log.info("there are descriptors again: peers can connect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -417,3 +418,20 @@ for wanted in (1000, 100_000):
     if soft < 100_000:  # not allowed to raise the hard limit
         assert soft == hard == 3000 and 1500 < players < 2500
         assert warning.startswith(f"max_players is {players}, not 100000: that takes 11")
+
+
+def test_a_broker_without_a_free_descriptor_says_so() -> None:
+    """libzmq accepts nobody then, and says nothing. Connected peers keep working."""
+    with BrokerProcess() as broker, Server(broker.backend) as server, Player(broker.players, 1) as player:
+        server.register_server_callback("echo", lambda source, payload: payload)
+        pid = broker.process.popen.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+        free = next(number for number in range(limits[0]) if number not in taken)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        broker.process.wait_for("ERROR .*: Too many open files: nobody can connect; .*ulimit -n")
+        assert player.trigger_server_callback("echo", 1).result() == 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        broker.process.wait_for("INFO .* there are descriptors again")
+        with Player(broker.players, 2):
+            eventually(lambda: sorted(server.players) == [1, 2], "the other player joins")
