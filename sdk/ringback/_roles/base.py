@@ -140,7 +140,10 @@ class RoleBase(ABC, Generic[C, G]):
             return "of the parent process"
         if self.connected:
             return "connected" if len(self.addresses) == 1 else f"connected to {self.address}"
-        return "connecting" if self._shell.running else "not started, or closed"
+        if not self._shell.running:
+            return "not started, or closed"
+        ended = self._endpoint.ended
+        return f"ended: {ended}" if ended else "connecting"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -136,9 +136,7 @@ class Endpoint:
         routes = self._routes = Routes(state, calls_out, link)
         room = self._room = WaitingRoom(state, outbox, calls_out, shell, routes, one_peer=role is Role.PLAYER)
         receipts = Receipts(state, outbox, encoder, routes)
-        retries = self._retries = Retries(
-            state, calls_out, room, shell, receipts, routes, link.link_state, random
-        )
+        retries = self._retries = Retries(state, calls_out, room, shell, receipts, routes, random)
         calls_out.cancel_elsewhere = self._cancel_elsewhere
         deadlines.others += [room, retries, receipts, once]
         questions = Questions(state, outbox, calls_out, link)
@@ -183,6 +181,11 @@ class Endpoint:
     def connected(self) -> bool:
         """Whether the broker has welcomed this endpoint, and the link stands."""
         return self._link_state.up
+
+    @property
+    def ended(self) -> str:
+        """Why this endpoint does not connect again until it is started again; empty: it does."""
+        return self._link.ended
 
     @property
     def pending(self) -> int:
@@ -302,11 +305,12 @@ class Endpoint:
         error = ConnectionLost(why, executed="no")
         if everything:
             self._room.close(error)
-            self._retries.close(error)
+            self._retries.end_calls(error)
             self._once.close()
             self._serial.go_on()  # no step follows
         else:
             self._room.end_calls(lambda kind: None if kind is None else error)
+            self._retries.end_calls(error)
 
     # -- calls
 

@@ -34,6 +34,8 @@ _ELSEWHERE = frozenset({RejectCode.DRAINING, RejectCode.FULL})
 _FOR_GOOD = frozenset({RejectCode.REPLACED, RejectCode.KICKED})
 """After these an endpoint does not come back by itself: it would end its successor, or was sent away."""
 
+_UNTIL_A_START = "this endpoint does not connect again until you start it"
+
 
 class LinkKeeper:
     """Keeps the link of one endpoint: when it is lost, another one is opened.
@@ -46,6 +48,7 @@ class LinkKeeper:
             it is too old to say so, or this is no operator.
         broker_id: the number of the broker, as the latest WELCOME said; None: it is too old to say so.
         retiring: whether this is a server that hands over, so that no other link follows.
+        ended: why no other link is opened until a start, in words; empty: nothing forbids it.
         ends_with_broker: whether the broker runs in the same process, so that it is no news when it stops.
         since: when the broker welcomed the present link, or the latest one, on the monotonic clock, in
             seconds.
@@ -85,6 +88,7 @@ class LinkKeeper:
         self.node: str | None = None
         self.broker_id: int | None = None
         self.retiring = False
+        self.ended = ""
         self.ends_with_broker = False
         self.since = -math.inf
         self._shell = shell
@@ -120,6 +124,8 @@ class LinkKeeper:
             return NoServer("this server stands by: another one acts")
         if self._has_left:
             return ConnectionLost("this server has handed over and left the broker", executed="no")
+        if self.ended:
+            return ConnectionLost(f"{self.ended}; {_UNTIL_A_START}", executed="no")
         if self.link_state.state is SessionState.DRAINING:
             return Draining("the broker is stopping")
         broker = "a broker" if self._round.several else f"the broker at {self.broker}"
@@ -130,6 +136,7 @@ class LinkKeeper:
     def start(self, now: float, timeout_s: float) -> None:
         """Have the first link opened; it is tried again until the timeout is over."""
         self._has_left = self.retiring = False
+        self.ended = ""
         self._last_problem, self._refusal, self._last_refusal = "", None, None
         self.opener.begin()
         self.link_state.start(now, timeout_s)
@@ -185,6 +192,7 @@ class LinkKeeper:
         else:
             self.link_state.lost(now)
             if for_good:
+                self.ended = why
                 self.link_state.waits()
         self._drop_peers(f"the link to the broker was lost: {why}", False)
         if more:
@@ -196,7 +204,7 @@ class LinkKeeper:
         if not self._announced:
             why = self._round.summary()
         if warns and self.link_state.start_by is None and why != self._last_problem:
-            then = "this endpoint does not connect again until you start it"
+            then = _UNTIL_A_START
             if not for_good:
                 then = f"next attempt in {self.link_state.opens_in(now):.2g} s"
             text = "the link to %s was lost (%s); %s" if self._announced else "no link to %s (%s); %s"

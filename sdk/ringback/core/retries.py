@@ -9,7 +9,6 @@ from typing import Any
 from ringback.core.calls_out import CallsOut
 from ringback.core.encoded_call import encoded_call
 from ringback.core.endpoint_state import EndpointState
-from ringback.core.link_state import LinkState
 from ringback.core.pending_call import PendingCall
 from ringback.core.receipts import Receipts
 from ringback.core.retried_call import RetriedCall, Tries, Try
@@ -34,7 +33,6 @@ class Retries:
         shell: Shell,
         receipts: Receipts,
         routes: Routes,
-        link_state: LinkState,
         random: Callable[[], float],
     ) -> None:
         """Make it without any calls.
@@ -48,8 +46,7 @@ class Retries:
         self._room = room
         self._shell = shell
         self._receipts = receipts
-        self._send, self._problem = routes.call, routes.problem
-        self._link_state = link_state
+        self._send, self._problem, self._never_leaves = routes.call, routes.problem, routes.never_leaves
         self._random = random
         self._calls: dict[PendingCall, RetriedCall] = {}
         self._between: dict[RetriedCall, None] = {}
@@ -135,7 +132,8 @@ class Retries:
 
     def _failed(self, retried: RetriedCall, error: CallbackError) -> None:
         """Plan the next try, or end the call."""
-        delay_s = None if self._link_state.closed else retried.delay_s(error, self._random)
+        never = self._never_leaves(retried.encoded.kind)
+        delay_s = None if never else retried.delay_s(error, self._random)
         retried.failed(error)
         # The time of the state is that of the latest step, which may have been long ago.
         now = max(self._state.now, retried.tried_at)
@@ -185,7 +183,8 @@ class Retries:
             self._step(retried, self._failed, Cancelled(text, executed="no"))
         return True
 
-    def close(self, error: CallbackError) -> None:
-        """End the calls between two tries: this endpoint is closed."""
+    def end_calls(self, error: CallbackError) -> None:
+        """End the calls between two tries whose next try can never leave."""
         for retried in list(self._between):
-            self._step(retried, self._failed, error)
+            if self._never_leaves(retried.encoded.kind):
+                self._step(retried, self._failed, error)

@@ -50,3 +50,7 @@ class Routes:
         if kind is None or self._link_state.state in _TAKES_CALLS:
             return None
         return self._link.not_ready()
+
+    def never_leaves(self, kind: FrameType | None) -> bool:
+        """Return whether calls of a kind cannot leave until the endpoint is started again."""
+        return self._link_state.closed or (kind is not None and self._link.ended != "")

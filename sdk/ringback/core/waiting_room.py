@@ -49,7 +49,7 @@ class WaitingRoom:
         self._outbox = outbox
         self._calls_out = calls_out
         self._shell = shell
-        self._send, self._problem = routes.call, routes.problem
+        self._send, self._problem, self._never_leaves = routes.call, routes.problem, routes.never_leaves
         self._one_peer = one_peer
         self._queues: OrderedDict[bytes, OrderedDict[PendingCall, EncodedCall]] = OrderedDict()
         self._routes: dict[PendingCall, bytes] = {}
@@ -98,6 +98,9 @@ class WaitingRoom:
 
     def watch(self, call: PendingCall) -> None:
         """End a call that stands for nothing but the wait for room, once there is some."""
+        if self._never_leaves(FrameType.DATA):
+            self._calls_out.end(call, (), self._problem(FrameType.DATA))
+            return
         self._watchers[call] = None
         self._changed()
         self._expire_at(call.deadline)
@@ -186,7 +189,7 @@ class WaitingRoom:
         return earliest
 
     def end_calls(self, why: Callable[[FrameType | None], CallbackError | None]) -> None:
-        """End the waits of calls that cannot leave any more.
+        """End the waits of calls that cannot leave any more. If that is for good, end the waits for room too.
 
         Args:
             why: return why calls of a kind cannot leave; None if they still can.
@@ -196,6 +199,10 @@ class WaitingRoom:
                 error = why(encoded.kind)
                 if error is not None:
                     self._give_up(call, error)
+        error = why(FrameType.DATA)
+        if error is not None and self._never_leaves(FrameType.DATA):
+            for call in list(self._watchers):
+                self._give_up(call, error)
 
     def close(self, error: CallbackError) -> None:
         """End all waits: this endpoint is closed."""

@@ -19,6 +19,7 @@ from ringback.errors import (
     Executed,
     HandlerError,
     Overloaded,
+    RejectCode,
     UnknownCallback,
     call_error,
 )
@@ -276,6 +277,31 @@ def test_a_call_waits_for_a_link_without_using_up_tries(player: Desk) -> None:
     envelope = wait_for_try(player)
     player.gets(data(write.result(envelope[1], ("done",))))
     assert call.results == ("done",)
+
+
+@pytest.mark.parametrize("code", [RejectCode.REPLACED, RejectCode.KICKED])
+def test_no_call_waits_for_a_link_that_does_not_come_back(code: RejectCode) -> None:
+    """One call is in flight, one is between two tries, one comes later, and two waits are for room. None has
+    a timeout."""
+    player = connected(Role.PLAYER, limits=Limits(max_in_flight=1))
+    between = retried(player)
+    fail(player, one(player)[1], fails_with(Code.OVERLOADED))
+    in_flight = retried(player)
+    waits = [TestCall(next(player.ids)), TestCall(next(player.ids))]
+    player.core.wait_for_room(waits[0])
+    player.flush()
+    player.told(control.Reject(code, "go away"))
+    player.core.wait_for_room(waits[1])
+    later = retried(player)
+    assert between.outcome == later.outcome == (Code.CONNECTION_LOST, "no")
+    assert in_flight.outcome == (Code.CONNECTION_LOST, "maybe")
+    assert player.core.ended == f"{code.name}: go away"
+    wanted = f"{code.name}: go away; this endpoint does not connect again until you start it"
+    assert later.error is not None and later.error.message == wanted
+    assert player.call(None).error.message == wanted
+    assert [wait.outcome for wait in waits] == [(Code.CONNECTION_LOST, "no")] * 2
+    assert player.core.load().waiting == 0
+    player.check_at_rest()
 
 
 def test_without_a_link_until_the_deadline(player: Desk) -> None:

@@ -165,6 +165,30 @@ async def test_a_wait_for_room_ends_when_the_endpoint_is_closed(stage: Stage) ->
         await wait_until_ready(player)
 
 
+@played
+async def test_no_wait_outlasts_a_kick(stage: Stage) -> None:
+    """A kicked player does not connect again by itself. So a call with `retry` and a wait for room end,
+    although none has a timeout."""
+    server, player = await stage.pair(limits=Limits(max_in_flight=1))
+    operator = await stage.operator()
+    kept = Seen()
+    server.register_server_callback("keep", lambda source, payload, cb: kept(cb))
+    call = player.trigger_server_callback("keep", timeout=None, retry=True)
+    waits = asyncio.ensure_future(wait_until_ready(player))
+    await kept.count(1)
+    await stage.until(player, lambda: player._endpoint._room.busy, "it waits for room")
+    await stage.result(operator.kick(player.player_id, reason="it cheats"))
+    assert (await stage.failure(call)).executed == "maybe"
+    with pytest.raises(ringback.ConnectionLost):
+        await stage.within(waits)
+    wanted = "KICKED: it cheats; this endpoint does not connect again until you start it$"
+    with pytest.raises(ringback.ConnectionLost, match=wanted):
+        await stage.within(wait_until_ready(player))
+    error = await stage.failure(player.trigger_server_callback("keep", timeout=None, retry=True))
+    assert isinstance(error, ringback.ConnectionLost) and error.executed == "no"
+    assert repr(player).endswith(" ended: KICKED: it cheats>")
+
+
 def test_a_cancelled_task_no_longer_waits(here: Any) -> None:
     async def run() -> None:
         limits = Limits(max_in_flight=1)
