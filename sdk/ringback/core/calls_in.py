@@ -283,3 +283,18 @@ class CallsIn:
                 self._state.contain("stopping a handler", fault)
         elif why is Code.CANCELLED:
             self.once.memory.received(peer.encoded_id, call_id)
+
+    def waits_for_turn(self, peer: Peer, call_id: int) -> bool:
+        """Return whether a call of this endpoint to itself waits for its turn: its handler has not run."""
+        execution = peer.executions.get(call_id) if peer.local else None
+        return execution is not None and self.serial.waits(execution)
+
+    def leaves_queue(self, peer: Peer, call_id: int, why: Code) -> bool:
+        """Stop a call of this endpoint to itself that waits for its turn. Return False if it does not wait.
+
+        Do it at once: its turn may come before an envelope does.
+        """
+        waits = self.waits_for_turn(peer, call_id)
+        if waits:
+            self.abandon(peer, call_id, why)
+        return waits

@@ -13,7 +13,7 @@ from ringback.core.outbox import Outbox
 from ringback.core.peers import Peer
 from ringback.core.pending_call import PendingCall
 from ringback.core.shell import Shell
-from ringback.errors import CallbackError, CallTimeout, Cancelled, ConnectionLost, Overloaded
+from ringback.errors import CallbackError, CallTimeout, Cancelled, Code, ConnectionLost, Overloaded
 from ringback.protocol.envelopes import Encoder
 
 
@@ -23,6 +23,7 @@ class CallsOut:
     Attributes:
         pending: how many calls wait for a reply, questions to the broker included.
         cancel_elsewhere: end a call that waits elsewhere, because its caller says so. The endpoint sets it.
+        leaves_queue: see `CallsIn.leaves_queue`. The endpoint sets it.
     """
 
     def __init__(self, state: EndpointState, outbox: Outbox, shell: Shell, encoder: Encoder) -> None:
@@ -34,6 +35,7 @@ class CallsOut:
         self._shell = shell
         self._encoder = encoder
         self.cancel_elsewhere: Callable[[PendingCall], None]
+        self.leaves_queue: Callable[[Peer, int, Code], bool]
 
     def call(self, call: PendingCall, peer: Peer, envelope: bytes) -> None:
         """Send a call, unless a limit forbids it."""
@@ -91,10 +93,12 @@ class CallsOut:
         if peer is None or call.id not in peer.calls:
             self.cancel_elsewhere(call)
             return
-        unsent = self._outbox.withdraw_call(peer, call.id)
-        error = Cancelled("the caller cancelled the call", executed="no" if unsent else "maybe")
+        never_ran = self._outbox.withdraw_call(peer, call.id) or self.leaves_queue(
+            peer, call.id, Code.CANCELLED
+        )
+        error = Cancelled("the caller cancelled the call", executed="no" if never_ran else "maybe")
         self.finish(peer, call.id, (), error)
-        if peer.route and not unsent:  # a question to the broker can only be forgotten
+        if peer.route and not never_ran:  # a question to the broker can only be forgotten
             self._outbox.add(peer, self._encoder.cancel(call.id))
 
     def cancel_all(self, why: str) -> None:

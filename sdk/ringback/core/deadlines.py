@@ -95,21 +95,11 @@ class Deadlines:
             elif deadline < earliest:
                 earliest = deadline
         if peer.local:
-            overdue = [call_id for call_id in overdue if not self._ends_in_queue(peer, call_id)]
+            leave = self._calls_in.leaves_queue  # its reply says that the handler did not run
+            overdue = [call_id for call_id in overdue if not leave(peer, call_id, Code.TIMEOUT)]
         if overdue:
             self._calls_out.time_out(peer, overdue)
         return earliest
-
-    def _ends_in_queue(self, peer: Peer, call_id: int) -> bool:
-        """End a call of this endpoint to itself that still waits for its turn. Return whether it did.
-
-        The reply says that its handler did not run.
-        """
-        execution = peer.executions.get(call_id)
-        if execution is None or not self._calls_in.serial.waits(execution):
-            return False
-        self._calls_in.abandon(peer, call_id, Code.TIMEOUT)
-        return True
 
     def _end_executions(self, peer: Peer, now: float) -> float:
         """Stop the executions of a peer whose time is over. Return the earliest deadline of the others."""

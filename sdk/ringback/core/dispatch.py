@@ -49,6 +49,7 @@ class Dispatcher:
         self._take_call = calls_in.take
         self._refuse = calls_in.refuse
         self._abandon = calls_in.abandon
+        self._waits_for_turn = calls_in.waits_for_turn
         self._tidy = deadlines.tidy
         self._bounced_replies = bounced_replies
 
@@ -124,7 +125,8 @@ class Dispatcher:
                 self._finish(peer, call_id, (), call_error(code, message, "no"))
         self._bounced_replies.forget(peer)
         for call_id in list(peer.calls):
-            self._finish(peer, call_id, (), call_error(code, message, "maybe"))
+            executed: Executed = "no" if self._waits_for_turn(peer, call_id) else "maybe"
+            self._finish(peer, call_id, (), call_error(code, message, executed))
         for execution_id in list(peer.executions):
             self._abandon(peer, execution_id, code)
         self._state.peers.pop(peer.route, None)

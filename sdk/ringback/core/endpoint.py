@@ -138,6 +138,7 @@ class Endpoint:
         receipts = Receipts(state, outbox, encoder, routes)
         retries = self._retries = Retries(state, calls_out, room, shell, receipts, routes, random)
         calls_out.cancel_elsewhere = self._cancel_elsewhere
+        calls_out.leaves_queue = calls_in.leaves_queue
         deadlines.others += [room, retries, receipts, once]
         questions = Questions(state, outbox, calls_out, link)
         duty = self._duty = Duty(role, state, shell, outbox, calls_out, questions, reporter, link)

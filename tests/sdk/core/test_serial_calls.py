@@ -256,6 +256,37 @@ def test_the_endpoint_itself_is_told_too_that_its_call_never_ran(desk: Desk) -> 
     check_at_rest(desk)
 
 
+@pytest.mark.parametrize("context", [None, ONCE_CONTEXT])
+def test_and_if_it_cancels_its_call_the_turn_does_not_come_meanwhile(
+    desk: Desk, context: dict[str, str] | None
+) -> None:
+    """The handler before it may reply in the same step."""
+    call(desk, 1)
+    own, other = (desk.call(source, kind=None, flush=True, context=context) for source in (7, 8))
+    first, beside = run(desk)
+    for one in (own, other):
+        desk.core.cancel(one)
+    assert (own.outcome, other.outcome) == ((Code.CANCELLED, "no"), (Code.CANCELLED, "maybe"))
+    over(desk, first)
+    assert run(desk) == []
+    over(desk, beside)
+    assert sent(desk) == [(1,)]
+    check_at_rest(desk)
+
+
+@pytest.mark.parametrize("context", [None, ONCE_CONTEXT])
+def test_and_if_it_is_closed(desk: Desk, context: dict[str, str] | None) -> None:
+    call(desk, 1)
+    own, other = (desk.call(source, kind=None, flush=True, context=context) for source in (7, 8))
+    first, beside = run(desk)
+    desk.core.close()
+    assert (own.outcome, other.outcome) == ((Code.CONNECTION_LOST, "no"), (Code.CONNECTION_LOST, "maybe"))
+    for execution in (first, beside):
+        over(desk, execution)
+    assert run(desk) == []
+    check_at_rest(desk)
+
+
 def test_the_next_call_waits_for_a_handler_that_nobody_waits_for(desk: Desk) -> None:
     """A thread cannot be stopped: it may still pay from the same purse."""
     call(desk, 1)
