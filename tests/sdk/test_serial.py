@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from contextlib import closing
 from queue import Queue
 from typing import Any
 
@@ -484,6 +486,12 @@ def test_a_cancelled_task_ends_no_turn_while_its_thread_goes_on(
     assert not recwarn.list
 
 
+def on_a_loop_that_is_closed(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on a loop that then ends without waiting for its tasks and threads."""
+    with closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(main)
+
+
 def test_an_endpoint_whose_loop_was_closed_begins_anew(here: HereBroker, recwarn: Any) -> None:
     server = aio.Server(here.backend)
 
@@ -503,10 +511,9 @@ def test_an_endpoint_whose_loop_was_closed_begins_anew(here: HereBroker, recwarn
         async with server:
             assert await asyncio.wait_for(server.trigger_callback("k", 7, "done"), PATIENCE_S) == "done"
 
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(leaves_it())
-    loop.close()
+    on_a_loop_that_is_closed(leaves_it())
     asyncio.run(again())
+    assert server.counters.faults == 0
 
 
 def test_a_closed_endpoint_waits_for_its_thread(here: HereBroker) -> None:
@@ -528,3 +535,54 @@ def test_a_closed_endpoint_waits_for_its_thread(here: HereBroker) -> None:
         assert slow.most == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_thread_outlives_its_loop_and_holds_the_next_one_up(here: HereBroker, closes: bool) -> None:
+    slow, server = Slow(), aio.Server(here.backend)
+    server.register_server_callback("k", slow, serial=True, in_thread=True)
+
+    async def leaves_it() -> None:
+        await server.start()
+        server.trigger_callback("k", 7, "first", on_error=lambda error: None)
+        await slow.began.count(1)
+        if closes:
+            await server.close()
+
+    async def again(payload: str) -> None:
+        async with server:
+            call = server.trigger_callback("k", 7, payload)
+            await server.ready_to_call()
+            assert len(slow.began.items) == 1
+            slow.go.set()
+            assert await asyncio.wait_for(call, PATIENCE_S) == payload
+            assert await asyncio.wait_for(server.trigger_callback("k", 7, "more"), PATIENCE_S) == "more"
+
+    on_a_loop_that_is_closed(leaves_it())
+    on_a_loop_that_is_closed(again("second"))
+    assert slow.most == 1
+
+
+def test_a_handler_whose_loop_ended_before_it_was_over_holds_nobody_up(here: HereBroker) -> None:
+    """Its endpoint was closed in time. The loop was not left the time to end its task."""
+    server = aio.Server(here.backend)
+
+    async def handler(source: Any, payload: Any) -> Any:
+        if payload == "first":
+            await asyncio.Event().wait()
+        return payload
+
+    server.register_server_callback("k", handler, serial=True)
+
+    async def leaves_it() -> None:
+        await server.start()
+        server.trigger_callback("k", 7, "first", on_error=lambda error: None)
+        await server.ready_to_call()
+        server._shell.stop()
+
+    async def again() -> None:
+        async with server:
+            assert await asyncio.wait_for(server.trigger_callback("k", 7, "done"), PATIENCE_S) == "done"
+
+    on_a_loop_that_is_closed(leaves_it())
+    asyncio.run(again())

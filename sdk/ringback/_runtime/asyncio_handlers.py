@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType
@@ -16,6 +15,7 @@ from typing import Any
 from ringback._runtime import call_context
 from ringback._runtime.base_shell import MAX_REPORTS
 from ringback._runtime.containment import asks_to_exit
+from ringback._runtime.handler_threads import HandlerThreads
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.link_steps import LinkSteps
 from ringback._runtime.no_loop import NOWHERE
@@ -45,8 +45,8 @@ class AsyncioHandlers(LinkSteps):
         self.thread = 0
         self._encoder: Encoder | None = None
         self._runnable: list[Execution] = []
-        self._reports: deque[tuple[Execution, bytes]] = deque()
         self._tasks: dict[asyncio.Task[None], Execution | None] = {}
+        self._threads = HandlerThreads(self._outlived_loop)
 
     # -- handlers
 
@@ -125,14 +125,35 @@ class AsyncioHandlers(LinkSteps):
 
     def _run_in_thread(self, execution: Execution) -> Any:
         try:
-            return run_plain(execution)
+            with self._threads.running(execution) if execution.handler.serial else nullcontext():
+                return run_plain(execution)
         except BaseException as error:  # sys.exit() in a thread ends no program, and so not the loop
             self.contain(f"the handler of {execution.key!r}", error)
             return None
 
+    def _forget_loop(self) -> None:
+        """Forget the tasks of a loop that was closed. The endpoint is closed, and so are all calls.
+
+        Only a handler in a thread may still run, and hold the next call up.
+        """
+        self._tasks.clear()
+        self._runnable.clear()
+        self.endpoint.forget_handlers(self._threads.outlive_loop())
+
+    def _outlived_loop(self) -> None:
+        """Have the next loop take note, from the thread of a handler that has outlived its own."""
+        with suppress(RuntimeError):  # the next one is closed too
+            self._loop.call_soon_threadsafe(self._take_ended)
+
+    def _take_ended(self) -> None:
+        ended = self._threads.ended
+        while ended:
+            self.endpoint.handler_returned(ended.popleft())
+
     def cancel(self, execution: Execution) -> None:
-        if execution.task is not None and not outlives_task(execution):
-            execution.task.cancel()
+        if execution.task is None or outlives_task(execution) or self._loop is NOWHERE:
+            return  # NOWHERE: the loop of the task was closed, and has ended the handler
+        execution.task.cancel()
 
     def _start_task(
         self, coroutine: Coroutine[Any, Any, None], execution: Execution | None = None
@@ -211,17 +232,19 @@ class AsyncioHandlers(LinkSteps):
         self.check_process()
         # Encoded here, so that the handler gets the error, and with an encoder of its own: none is shared.
         report = execution, Encoder(self._options.accepts).progress(execution.id, value)
-        if len(self._reports) >= MAX_REPORTS:  # the loop does not keep up
+        reports = self._threads.reports
+        if len(reports) >= MAX_REPORTS:  # the loop does not keep up
             self.endpoint.counters.dropped_progress += 1
             return
-        self._reports.append(report)
+        reports.append(report)
         with suppress(RuntimeError):  # the loop is closed, so no caller waits
             self._loop.call_soon_threadsafe(self._send_report)
 
     def _send_report(self) -> None:
         # One for each call of this, so that a report precedes the reply that its handler gave after it.
-        if self._reports:
-            self.endpoint.report(*self._reports.popleft())
+        reports = self._threads.reports
+        if reports:
+            self.endpoint.report(*reports.popleft())
 
     # -- callbacks and listeners
 

@@ -48,12 +48,15 @@ class AsyncioShell(AsyncioHandlers):
             LinkError: the broker did not respond in time, or refused the endpoint.
         """
         self.check_process()
+        if self._loop.is_closed():  # it was closed after the endpoint, and has ended no task since
+            self._forget_loop()
         self.has_left = asyncio.Event()
         self.home = self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._context = call_context.clean_context()
-        self._reports.clear()
+        self._threads.reports.clear()
+        self._take_ended()
         self._begin()
         try:
             self.endpoint.start(time.monotonic(), timeout_s)
@@ -67,7 +70,8 @@ class AsyncioShell(AsyncioHandlers):
         """Close the core and the link, and cancel the tasks of handlers. A second call does nothing."""
         if not self.running:
             return
-        if self._loop.is_closed():  # without a close of the endpoint; its tasks and timers are gone
+        loop_is_closed = self._loop.is_closed()
+        if loop_is_closed:  # without a close of the endpoint; its tasks and timers are gone
             log.warning(
                 "%s: the event loop was closed before this endpoint; its callbacks and listeners do not run",
                 self.log_name,
@@ -76,16 +80,15 @@ class AsyncioShell(AsyncioHandlers):
             if self._readers is not reader_thread:
                 self._readers = NOWHERE
             self._timer = self._timer_at = None
-            self._tasks.clear()
             self._woken.clear()
-            self._runnable.clear()
-            self.endpoint.forget_handlers()
         self.endpoint.close()
         self.home = NOWHERE
         self._ended()
         self.close_link()
         self.forget_broker()
         self._stop_timer()
+        if loop_is_closed:
+            self._forget_loop()
         for task in self.other_tasks():
             if not outlives_task(self._tasks[task]):
                 task.cancel()
@@ -146,7 +149,7 @@ class AsyncioShell(AsyncioHandlers):
         # The loop shares its selector with the parent's: no reader may be removed, and nothing may run.
         self._loop = NOWHERE
         self._runnable, self._timer, self._timer_at = [], None, None
-        self._reports.clear()
+        self._threads.reports.clear()
         self._woken.clear()
 
     def abandon(self) -> None:

@@ -6,6 +6,8 @@ limits of the endpoint bound how many wait.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ringback.core.execution import Execution
 from ringback.core.shell import Shell
 from ringback.protocol.player_ids import PlayerID
@@ -80,9 +82,7 @@ class SerialCalls:
 
     def stopped(self, execution: Execution) -> bool:
         """Take note that nobody waits for a call any more. Return whether it was not its turn yet."""
-        queue = self._queues.get((execution.key, execution.source))
-        if queue is None:
-            return False
+        queue = self._queues[execution.key, execution.source]  # it lasts until nobody waits, or a reply
         if execution in queue.waiting:
             del queue.waiting[execution]
             return True
@@ -97,9 +97,13 @@ class SerialCalls:
         for queue in over:
             self._next(queue)
 
-    def clear(self) -> None:
-        """Forget all calls: what would run their handlers is gone."""
-        self._queues.clear()
+    def clear(self, running: Collection[Execution]) -> None:
+        """Forget all calls: what would run their handlers is gone.
+
+        Args:
+            running: those whose handlers still run. Their turns go on until `returned`.
+        """
+        self._queues = {name: queue for name, queue in self._queues.items() if queue.current in running}
         self.over.clear()
 
     def _queue_of(self, execution: Execution) -> _Queue | None:

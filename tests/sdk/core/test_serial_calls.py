@@ -378,14 +378,20 @@ def test_a_closed_endpoint_has_nothing_left_but_handlers_that_run(desk: Desk) ->
 
 
 def test_handlers_that_are_gone_hold_nobody_up(desk: Desk) -> None:
-    """An event loop was closed: none of its tasks says that it has ended."""
+    """An event loop was closed: none of its tasks says that it has ended. A thread may go on."""
     call(desk, 1)
-    run(desk)
-    desk.core.forget_handlers()
-    desk.told(control.Left((7,)))
+    call(desk, 2, 8)
+    _, thread = run(desk)
+    desk.told(control.Left((7, 8)))
+    desk.core.forget_handlers((thread,))
     call(desk, 1)
+    call(desk, 2, 8)
     [again] = run(desk)
+    assert again.source == 7
     over(desk, again)
+    desk.core.handler_returned(thread)
+    [after] = run(desk)
+    over(desk, after)
     sent(desk)
     check_at_rest(desk)
 
