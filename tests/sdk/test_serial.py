@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zmq
 from support.corefakes import envelopes_of
-from support.faces import HereBroker, Seen, Stage, played
+from support.faces import HereBroker, LogLines, Seen, Stage, played
 from support.harness import PATIENCE_S, eventually
 from support.rawpeers import RawPeer
 
@@ -333,6 +333,28 @@ def test_a_handler_may_wait_for_its_turn_if_another_thread_may_reply(here: HereB
         server.register_server_callback("k", again, serial=True)
         assert player.trigger_server_callback("k").result() == "replied"
         assert [found.get(timeout=PATIENCE_S) for _ in range(2)] == [None, "ran"]
+
+
+WAITS_IN_VAIN = r"the handler of 'k' for player 7 \(call \d+\) waits for a call of 'k' .* has replied"
+
+
+@pytest.mark.parametrize("timeout", [None, 0.2])
+def test_the_log_says_that_no_other_thread_has_replied_yet(
+    here: HereBroker, sdk_log: LogLines, timeout: float | None
+) -> None:
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+
+        def again(source: Any, payload: Any, cb: Any) -> None:
+            call = server.trigger_callback("k", source, timeout=2.5)
+            waits_its_turn(server)
+            with pytest.raises(TimeoutError):
+                call.result(timeout)
+            call.cancel()
+            cb("it said why")
+
+        server.register_server_callback("k", again, serial=True)
+        assert player.trigger_server_callback("k").result() == "it said why"
+        assert asyncio.run(sdk_log.wait_for(WAITS_IN_VAIN)).levelname == "WARNING"
 
 
 def test_a_callback_that_is_not_serial_any_more_may_be_waited_for(here: HereBroker) -> None:

@@ -3,8 +3,8 @@
 A wait on the thread of an event loop blocks that loop, and the handlers of `ringback.aio` on it. A wait in
 the handler of a serial callback keeps the next call of its source waiting.
 
-Only what is certain counts. A handler with `cb` may have another thread reply, so it may wait. The reply of a
-handler on the loop may be on its way.
+Only what is certain is an error. A handler with `cb` may have another thread reply, so it may wait, and the
+log says what for. The reply of a handler on the loop may be on its way.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.lifetimes import started
+from ringback._runtime.log import caller_of, log
 from ringback.core.pending_call import PendingCall
 from ringback.errors import UsageError
 from ringback.protocol.frames import HEADER_BYTES, FrameType, Role
@@ -57,9 +58,15 @@ def _needs_loop(pending: list[PendingCall], caller: ShellBase) -> UsageError | N
 
 def _needs_turn(pending: list[PendingCall], caller: ShellBase) -> UsageError | None:
     execution = caller.current_execution()
-    if execution is None or execution.replied or execution.handler.takes_cb:
+    if execution is None or execution.replied:
         return None
     if not all(caller.endpoint.waits_behind(call, execution) for call in pending):
+        return None
+    if execution.handler.takes_cb:
+        text = "%s: the handler of %r for %s waits for a call of %r that runs once this handler has replied:"
+        text += " the callback is serial. If no other thread calls its cb, the call ends with TIMEOUT"
+        key = execution.key
+        log.warning(text, caller.log_name, key, caller_of(execution), key, extra={"kind": key})
         return None
     return UsageError(
         f"the callback {execution.key!r} is serial, so this call for {execution.source!r} runs once this"
