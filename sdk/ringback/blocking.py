@@ -89,8 +89,6 @@ class BlockingFace(RoleBase[Call[Any], CallGroup[Any]]):
             Refused: the broker refused the endpoint, for example with `IDTaken` or `ServerTaken`.
             UsageError: the endpoint is already started.
         """
-        if self._shell.running:
-            raise UsageError("this endpoint is already started")
         self._shell.start(self._options.connect_timeout)
         return self
 

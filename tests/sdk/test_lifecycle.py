@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -249,6 +250,57 @@ def test_a_blocking_start_that_is_closed_from_another_thread() -> None:
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert isinstance(errors.items[0], CallbackError)
+
+
+@pytest.fixture
+def hurry() -> Iterator[None]:
+    """Let threads take turns as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_an_endpoint_may_be_started_again_while_another_thread_closes_it(here: HereBroker) -> None:
+    """The start waits until the endpoint has left. The close must not take the new start for its own."""
+    with ringback.Server(here.backend) as server, ringback.Player(here.players, 7) as player:
+        server.register_server_callback("k", lambda source, payload: payload)
+        for number in range(100):
+            closing = threading.Thread(target=player.close)
+            closing.start()
+            while True:
+                try:
+                    player.start()
+                    break
+                except UsageError as error:  # it is not closed yet
+                    assert "already started" in str(error)
+            closing.join(PATIENCE_S)
+            assert not closing.is_alive() and player.connected
+            assert player.trigger_server_callback("k", number).result() == number
+
+
+def test_of_four_threads_that_start_an_endpoint_three_are_told(here: HereBroker, hurry: None) -> None:
+    with ringback.Server(here.backend) as server:
+        player = ringback.Player(here.players, 7)
+        together, errors = threading.Barrier(4), list[str]()
+
+        def start() -> None:
+            together.wait(PATIENCE_S)
+            try:
+                player.start()
+            except UsageError as error:
+                errors.append(str(error))
+
+        for count in range(1, 51):
+            threads = [threading.Thread(target=start) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE_S)
+            assert errors == ["this endpoint is already started"] * 3 * count
+            player.close()
+            assert not player.connected
+        eventually(lambda: not server.players, "it left")
 
 
 def test_closed_endpoints_leave_nothing_behind(here: HereBroker) -> None:

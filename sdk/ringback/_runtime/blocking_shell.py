@@ -57,6 +57,8 @@ class BlockingShell(BlockingHandlers):
         self.ended.set()
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
         self._to_stop = False
+        self._changing = threading.RLock()
+        """Held for a moment while a thread takes note of a start or of an end: others may do so too."""
 
     # -- from any thread
 
@@ -65,43 +67,57 @@ class BlockingShell(BlockingHandlers):
 
         Raises:
             LinkError: the broker did not respond in time, or refused the endpoint.
+            UsageError: the endpoint is already started.
         """
         self.check_process()
         check_patches()
         if io_thread.is_current():
             raise UsageError(f"an endpoint cannot be started here: {_ON_THE_THREAD}")
-        if not self.ended.wait(STOP_S):
+        with self._changing:
+            leaving = None if self.running else self.ended
+        if leaving is not None and not leaving.wait(STOP_S):
             raise UsageError(f"this endpoint was closed, and has not left yet: {_BLOCKED}")
-        self._new_pool()
-        self._started = SimpleQueue()  # an earlier start may have left an outcome in the old queue
-        self._context = call_context.clean_context()
-        self._steps = self._context.copy()
+        steps = call_context.clean_context()
         try:
-            self._io = io_thread.join(self)
-        except RuntimeError:
-            raise UsageError("the system has no thread left: close endpoints, or raise its limit") from None
-        try:
-            self.ended.clear()
-            self._to_stop = True
-            self._begin()  # from now on, other threads may use the endpoint
-            self.submit(self._open, timeout_s)
-            error = self._outcome_of_start(timeout_s)
+            with self._changing:
+                if not self.ended.is_set():
+                    raise UsageError("this endpoint is already started")
+                outcomes = self._join(steps)
+                self.submit(self._open, timeout_s)
+            error = self._outcome_of_start(outcomes, timeout_s)
         except BaseException:  # Ctrl-C
-            self.stop()
+            self._stop(steps)
             raise
         if error is not None:
-            self.stop()
+            self._stop(steps)
             try:
                 raise error
             finally:
                 del error  # its traceback has this frame
 
-    def _outcome_of_start(self, timeout_s: float) -> Exception | None:
+    def _join(self, steps: Context) -> SimpleQueue[Exception | None]:
+        """Have the I/O thread run this endpoint. Return where the outcome of its start comes."""
+        self._new_pool()
+        outcomes = self._started = SimpleQueue()  # an earlier start may have left one in the old queue
+        self._context = steps.copy()
+        self._steps = steps
+        try:
+            self._io = io_thread.join(self)
+        except RuntimeError:
+            raise UsageError("the system has no thread left: close endpoints, or raise its limit") from None
+        self._to_stop = True  # first: after Ctrl-C in between, the endpoint can be started again
+        self.ended = threading.Event()  # a thread may still look at the one of the start before
+        self._begin()  # from now on, other threads may use the endpoint
+        return outcomes
+
+    def _outcome_of_start(
+        self, outcomes: SimpleQueue[Exception | None], timeout_s: float
+    ) -> Exception | None:
         wait, deadline = Wait(), time.monotonic() + timeout_s
         while True:
             alive = self._io.thread.is_alive()
             try:
-                return self._started.get(timeout=WATCH_S)
+                return outcomes.get(timeout=WATCH_S)
             except Empty:
                 self.check_process()
                 if not alive:
@@ -116,15 +132,29 @@ class BlockingShell(BlockingHandlers):
         then leaves once the function returns.
         """
         self.check_process()
-        if not self._to_stop:
-            return
-        self.submit(self._end, self._steps)
-        if not self._io.is_current and not self._io.wait_for(self.ended, STOP_S):
+        if self._to_stop:
+            self._stop(self._steps)
+
+    def _stop(self, steps: Context) -> None:
+        """Do what `stop` does, unless another thread has, and has perhaps started the endpoint again.
+
+        Args:
+            steps: the context of what ends.
+        """
+        self.check_process()
+        with self._changing:
+            if not self._to_stop or steps is not self._steps:
+                return
+            ended = self.ended
+        self.submit(self._end, steps)
+        if not self._io.is_current and not self._io.wait_for(ended, STOP_S):
             text = "%s: the I/O thread has not ended the endpoint for %.0f s: %s"
             log.error(text, self.log_name, STOP_S, _BLOCKED)
             return
-        self._to_stop = False
-        self._ended()
+        with self._changing:
+            if steps is self._steps:
+                self._to_stop = False
+                self._ended()
 
     def endless_wait(
         self,
@@ -169,6 +199,7 @@ class BlockingShell(BlockingHandlers):
         super().inherited()
         # Threads of the parent may have held the locks of what is replaced here.
         self._io = _NoThread(self.check_process)
+        self._changing = threading.RLock()
         self.ended = threading.Event()
         self.ended.set()
 
