@@ -62,6 +62,8 @@ class Pool(Jobs):
             self._jobs.append((context, function, arguments))
             self._plan()
         workers.call()
+        if self._waiting >= self._max_threads:
+            self._warn()
 
     def waiting_jobs(self) -> int:
         """Return how many jobs no worker has taken yet."""
@@ -75,6 +77,8 @@ class Pool(Jobs):
             self._plan()
         workers.call()
         try:
+            if self._waiting >= self._max_threads:
+                self._warn()
             yield
         finally:
             with workers.lock:
@@ -91,6 +95,14 @@ class Pool(Jobs):
             self._threads += 1
             self._ready += 1
             workers.ready.append(self)
+
+    def _warn(self) -> None:
+        """Log that no job runs before one of the waits ends. These may wait for the jobs."""
+        jobs = len(self._jobs)
+        if jobs:
+            text = "%s: all %d workers that there may be wait for calls, and %d handlers or callbacks wait"
+            text += " for a worker: raise max_threads, or have fewer handlers wait"
+            log.warning(text, self.log_name(), self._max_threads, jobs)
 
     # -- in a worker
 

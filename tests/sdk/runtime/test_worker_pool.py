@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -10,7 +11,7 @@ from contextvars import Context
 from typing import Any
 
 import pytest
-from support.faces import HereBroker
+from support.faces import HereBroker, LogLines
 from support.harness import PATIENCE_S, eventually
 
 from ringback import Player, Server
@@ -103,6 +104,39 @@ def test_a_pool_never_has_more_busy_workers_than_its_size() -> None:
     assert pool.waiting_jobs() == 4
     gate.open(6)
     assert gate.most == 2
+
+
+def test_the_log_says_that_all_workers_wait(here: HereBroker, sdk_log: LogLines) -> None:
+    """Each handler waits for a call that no worker is left for."""
+    together = threading.Barrier(2)
+    with Server(here.backend, workers=2, max_threads=2) as server, Player(here.players, 7) as player:
+
+        def nested(source: Any, payload: Any) -> Any:
+            together.wait(PATIENCE_S)
+            return server.trigger_callback("k", source, payload, timeout=1.0).result()
+
+        server.register_server_callback("nested", nested)
+        server.register_server_callback("k", lambda source, payload: payload)
+        calls = [player.trigger_server_callback("nested") for _ in range(2)]
+        line = asyncio.run(sdk_log.wait_for("server: all 2 workers that there may be wait for calls, and"))
+        assert "max_threads" in line.getMessage()
+        for call in calls:
+            assert call.exception() is not None
+        assert player.trigger_server_callback("k", 5).result() == 5
+
+
+def test_workers_that_wait_while_others_may_come_are_not_in_the_log(sdk_log: LogLines) -> None:
+    pool, met = new_pool(1, 3), threading.Barrier(3)
+
+    def job() -> None:
+        with waiting():
+            met.wait(PATIENCE_S)
+
+    for _ in range(2):
+        pool.submit(Context(), job)
+    pool.submit(Context(), met.wait)
+    eventually(lambda: met.n_waiting == 0 and pool._threads == 0, "all have met")
+    assert not sdk_log.seen.items
 
 
 def test_each_pool_has_limits_of_its_own() -> None:
