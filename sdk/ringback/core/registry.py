@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import Parameter, Signature
 from typing import Any
 
 from ringback.core.conversion import Types
@@ -75,7 +76,7 @@ def make_handler(
         kind = type(function).__name__
         raise TypeError(f"a handler must be a function of {plain} or {with_cb}, not {kind}")
     check_no_generator(function, "handler", "return a list, or call cb with several results")
-    takes_cb = _takes_cb(function, len(arguments), f"it must take {plain} or {with_cb}")
+    takes_cb = _takes_cb(function, arguments, f"it must take {plain} or {with_cb}")
     is_async = is_coroutine_function(function)
     if is_async and in_thread:
         raise TypeError(
@@ -94,13 +95,13 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
 
 
-def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
-    """Return whether a handler takes `cb` after so many arguments.
+def _takes_cb(function: Callable[..., Any], arguments: tuple[str, ...], forms: str) -> bool:
+    """Return whether a handler takes `cb` after these arguments.
 
     Raises:
         TypeError: its signature fits neither form, or it cannot be known which.
     """
-    name = name_of(function)
+    name, count = name_of(function), len(arguments)
     try:
         chain = signatures(function)
     except ValueError:
@@ -109,14 +110,10 @@ def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
     positional = [
         p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    problem, hint = "fits neither form", ""
-    by_keyword = signature.parameters.get("cb")
-    if positional and positional[0].name in ("self", "cls"):
-        hint = "; it is a method of a class: register the method of an object"
-    elif by_keyword is not None and by_keyword.kind is by_keyword.KEYWORD_ONLY:
-        hint = "; cb is passed by position: put it before the *"
-    else:
-        third = positional[count] if len(positional) > count else None
+    third = positional[count] if len(positional) > count else None
+    problem, hint = "fits neither form", _misplaced(signature, positional, arguments)
+    if hint is None:
+        hint = ""
         fits_plain = all(takes(one, count) for one in chain)
         fits_cb = all(takes(one, count + 1) for one in chain)
         if fits_plain and third is not None and third.name != "cb":
@@ -137,6 +134,25 @@ def _takes_cb(function: Callable[..., Any], count: int, forms: str) -> bool:
                 else "; write cb without a default"
             )
     raise TypeError(f"the handler {name}{signature} {problem}: {forms}{hint}")
+
+
+def _misplaced(signature: Signature, positional: list[Parameter], arguments: tuple[str, ...]) -> str | None:
+    """Return what to do about an argument in the wrong place; None if each is in its place.
+
+    A handler may give its arguments any names. But `payload` and `cb` say what they are, and a handler that
+    has them elsewhere, such as one of a player that takes (source, payload), would get something else.
+    """
+    names = [p.name for p in positional[: len(arguments) + 1]]
+    by_keyword = signature.parameters.get("cb")
+    if names and names[0] in ("self", "cls"):
+        return "; it is a method of a class: register the method of an object"
+    if by_keyword is not None and by_keyword.kind is by_keyword.KEYWORD_ONLY:
+        return "; cb is passed by position: put it before the *"
+    if "cb" in names[: len(arguments)] or (
+        "payload" in names and names.index("payload") != len(arguments) - 1
+    ):
+        return ""
+    return None
 
 
 def check_terms(key: str, allow: Allow | None, limit: str | None) -> tuple[Rule | None, Rate | None]:

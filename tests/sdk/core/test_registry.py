@@ -77,6 +77,32 @@ def test_a_servers_handlers_have_a_source() -> None:
 
 
 @pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (lambda source, payload: None, PLAYER),
+        (functools.partial(lambda source, payload, cb: None, 7), SERVER),
+        (lambda payload, cb: None, SERVER),
+        (lambda payload, source: None, SERVER),
+        (lambda source, cb, payload: None, SERVER),
+        (lambda cb: None, PLAYER),
+        (lambda cb, payload: None, PLAYER),
+    ],
+)
+def test_a_payload_or_cb_in_the_wrong_place_is_refused(function: Any, arguments: tuple[str, ...]) -> None:
+    """The names of the arguments say what the handler means: it would get something else."""
+    forms = rf"fits neither form: it must take \({', '.join(arguments)}\) or"
+    with pytest.raises(TypeError, match=forms):
+        make_handler(function, arguments)
+
+
+def test_other_arguments_may_have_any_name() -> None:
+    assert make_handler(lambda source, reply: None, PLAYER).takes_cb
+    assert make_handler(lambda who, what, answer: None, SERVER).takes_cb
+    assert not make_handler(lambda source, payload, limit=1, cb=None: None, SERVER).takes_cb
+    assert not make_handler(lambda what: None, PLAYER).takes_cb
+
+
+@pytest.mark.parametrize(
     ("function", "why"),
     [
         (lambda: None, "fits neither form"),
