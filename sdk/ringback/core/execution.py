@@ -198,7 +198,15 @@ class Execution:
         A `CallbackError` with a code of the application (a str) reaches the caller as it is, with
         `executed="yes"`. Any other error is logged and becomes HANDLER_ERROR. This does nothing if
         the call has a reply already.
+
+        Raises:
+            TypeError: `error` is not an exception. The call has no reply then.
         """
+        if not isinstance(error, Exception):
+            found = error.__name__ if isinstance(error, type) else type(error).__name__
+            raise TypeError(
+                f"cb.fail takes an exception, such as CallbackError('sold out', code='SOLD_OUT'), not {found}"
+            )
         reply = reply_error(error)
         if isinstance(reply, HandlerError):
             self.shell.handler_failed(self, error)

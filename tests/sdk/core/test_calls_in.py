@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.corefakes import DATA_0, Desk, connected, data, only_error, rows_of
 
@@ -302,6 +304,20 @@ def test_a_handler_never_fails_with_a_code_of_the_protocol(player: Desk) -> None
         ("A", 2, None),
     ]
     assert "secret" not in errors[2][3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"), [("sold out", "str"), (ValueError, "ValueError"), (None, "NoneType")]
+)
+def test_a_handler_fails_only_with_an_exception(player: Desk, wrong: Any, found: str) -> None:
+    player.gets(data(write.call(5, "k", None, None)))
+    [execution] = player.handle()
+    with pytest.raises(TypeError, match=rf"^cb\.fail takes an exception, such as .*, not {found}$"):
+        execution.fail(wrong)
+    assert not execution.replied
+    execution(1)
+    player.flush()
+    assert player.bodies() == [[[RESULT, 5, [1]]]]
 
 
 def test_an_error_of_the_application_with_an_odd_message_is_a_handler_error(player: Desk) -> None:
