@@ -70,11 +70,26 @@ class ClientCallback(Contract[P, R]):
     __doc__ = f"The contract of a callback that players register, and that the server triggers.{_ARGUMENTS}"
 
 
-def check_contract(contract: object, *wanted: type[Contract[Any, Any]]) -> None:
-    """Raise TypeError if something is not a contract of one of these classes."""
+def check_contract(contract: object, *wanted: type[Contract[Any, Any]], with_key: str) -> None:
+    """Raise TypeError if something is not a contract of one of these classes.
+
+    Args:
+        with_key: the function that does the same with a key, for the error.
+    """
     if not isinstance(contract, wanted):
         names = " or ".join(f"a {kind.__name__}" for kind in wanted)
-        raise TypeError(f"the contract must be {names}, not of type {type(contract).__name__}")
+        advice = f"; with a key, use {with_key}" if isinstance(contract, str) else ""
+        raise TypeError(f"the contract must be {names}, not of type {type(contract).__name__}{advice}")
+
+
+def wrong_key(key: object, error: TypeError, with_contract: str) -> TypeError:
+    """Return the error for a key of a wrong type, with what to do if it is a contract.
+
+    Args:
+        error: what `check_key` raised.
+        with_contract: the function that does the same with a contract.
+    """
+    return TypeError(f"{error}; with a contract, use {with_contract}") if isinstance(key, Contract) else error
 
 
 # -- the forms of handlers

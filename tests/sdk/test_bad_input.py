@@ -171,6 +171,21 @@ def test_a_limit_that_is_refused(face: Face, limit: Any, kind: type[Exception]) 
     assert server._endpoint.registry.keys() == player._endpoint.registry.keys() == ()
 
 
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+def test_a_decorator_without_a_key(face: Face) -> None:
+    server, player = (getattr(face.module, role)("tcp://127.0.0.1:1") for role in ("Server", "Player"))
+    for register in (server.register_server_callback, player.register_client_callback):
+        with pytest.raises(
+            TypeError, match=r"a key must be a str, not function; as a decorator, it takes the"
+        ):
+
+            @register
+            def handler(payload: Any) -> None: ...
+
+        with pytest.raises(TypeError, match=r"^a key must be a str, not int$"):
+            register(7)
+
+
 @played
 async def test_before_start_and_after_close(stage: Stage) -> None:
     server, _ = await stage.pair()
@@ -229,6 +244,13 @@ def test_arguments_that_are_refused(face: Face) -> None:
     for heartbeat in (0, 0.05, 61, "1", True, float("nan")):
         with pytest.raises(ValueError, match=r"heartbeat must be 0\.1 to 60 seconds"):
             face.module.Player(address, heartbeat=heartbeat)
+    allowed = r"^connect_timeout must be a number of seconds above 0 and below 1e\+09, not "
+    for timeout, kind in ((None, TypeError), ("5", TypeError), (True, TypeError), (0, ValueError)):
+        with pytest.raises(kind, match=allowed):
+            face.module.Player(address, connect_timeout=timeout)
+    for timeout in (float("inf"), float("nan"), -1):
+        with pytest.raises(ValueError, match=allowed):
+            face.module.Player(address, connect_timeout=timeout)
     with pytest.raises(TypeError, match=r"limits must be a .*Limits or None, not dict"):
         face.module.Player(address, limits={"max_depth": 3})
 

@@ -266,9 +266,35 @@ async def test_a_contract_of_the_other_kind_is_refused(stage: Stage) -> None:
         lambda: player.register(BUY, lambda payload: None),
         lambda: player.trigger(WHERE, None),
         lambda: server.trigger_all(BUY, ORDER),
-        lambda: server.trigger("shop:buy", 7, ORDER),
     ):
-        with pytest.raises(TypeError, match="the contract must be a "):
+        with pytest.raises(TypeError, match=r"the contract must be a .*Callback$"):
+            wrong()
+
+
+@played
+async def test_a_key_and_a_contract_are_not_the_same(stage: Stage) -> None:
+    """The error says which function takes what was given."""
+    server, player = await stage.pair()
+    for wrong, instead in (
+        (lambda: server.register("k", print), "register_server_callback"),
+        (lambda: player.register("k"), "register_client_callback"),
+        (lambda: player.trigger("k", ORDER), "trigger_server_callback"),
+        (lambda: server.trigger("k", 7, ORDER), "trigger_client_callback or trigger_callback"),
+        (lambda: server.trigger_all("k", ORDER), "trigger_all_client_callbacks"),
+    ):
+        with pytest.raises(TypeError, match=f"must be a .*, not of type str; with a key, use {instead}$"):
+            wrong()
+    for wrong, instead in (
+        (lambda: server.register_server_callback(BUY, print), "register"),
+        (lambda: player.register_client_callback(WHERE), "register"),
+        (lambda: player.trigger_server_callback(BUY, ORDER), "trigger"),
+        (lambda: server.trigger_client_callback(WHERE, 7), "trigger"),
+        (lambda: server.trigger_callback(BUY, 7, ORDER), "trigger"),
+        (lambda: server.trigger_all_client_callbacks(WHERE), "trigger_all"),
+    ):
+        with pytest.raises(
+            TypeError, match=f"a key must be a str, not .*Callback; with a contract, use {instead}$"
+        ):
             wrong()
 
 

@@ -77,6 +77,8 @@ async def test_watch_raises_for_wrong_arguments(stage: Stage) -> None:
         ((), {"key": ""}, "a pattern must have 1 to 256"),
         ((), {"for_s": -1}, "for_s must be from 0 to 86400 seconds"),
         ((), {"for_s": "5"}, "for_s must be"),
+        ((), {"payloads": "no"}, "payloads must be a bool, not str"),
+        ((), {"log": 1}, "log must be a bool, not int"),
     ):
         with pytest.raises((TypeError, ValueError), match=problem):
             operator.watch(*arguments, **settings)

@@ -24,6 +24,7 @@ from ringback._runtime.base_shell import ShellBase
 from ringback._runtime.lifetimes import warn_unclosed
 from ringback._runtime.options import EndpointOptions
 from ringback._version import __version__
+from ringback.contracts import wrong_key
 from ringback.core.counters import EndpointCounters
 from ringback.core.endpoint import Endpoint
 from ringback.core.pending_call import PendingCall
@@ -264,7 +265,10 @@ class RoleBase(ABC, Generic[C, G]):
             once: what encodes this call as one of many; None: it is alone.
         """
         self._check_running()
-        check_key(key)
+        try:
+            check_key(key)
+        except TypeError as error:
+            raise wrong_key(key, error, "trigger") from None
         now = time.monotonic()
         deadline, budget_ms = call_context.deadline_and_budget(timeout, now)
         make: Callable[..., C] = self._call_class if typed is None else typed.maker(self._typed_class)

@@ -12,6 +12,7 @@ from ringback._roles.calls import CallBase
 from ringback._roles.trigger_options import Callback, OnError
 from ringback._roles.trusted import TrustedRole, time_left
 from ringback._runtime import call_context
+from ringback.core.registry import check_flag
 from ringback.protocol.control import Order, Subject, What, check_subject
 from ringback.protocol.envelopes import MAX_ID
 from ringback.protocol.frames import FrameType
@@ -56,8 +57,9 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
         """Ask the broker for a page of rows.
 
         Args:
-            subject: "players", "callbacks", "counters", "events", "calls" or "nodes". Calls are the watched
-                ones, see `watch`. docs/protocol.md lists the columns of each.
+            subject: "players", "callbacks", "counters", "events", "calls", "schemas", "failures", "latencies"
+                or "nodes". Calls are the watched ones, see `watch`. docs/protocol.md lists the columns of
+                each.
             after: 0 for the first page, then the second result of the call before.
             node: the name of a node of the broker's realm, which is asked then; None: the broker itself.
             player_id: of "players", the one whose row is wanted; None: all. An older broker sends all rows.
@@ -191,6 +193,7 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
             hand over, and with `Forbidden` if the access list withholds orders from this operator.
 
         Raises:
+            TypeError, ValueError: the timeout has the wrong type or value.
             UsageError: this endpoint is not started, or closed.
         """
         self._check_running()
@@ -229,6 +232,8 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
             UsageError: this endpoint is not started, or closed.
         """
         self._check_running()
+        check_flag("payloads", payloads)
+        check_flag("log", log)
         if type(for_s) not in (int, float) or not 0 <= for_s <= MAX_WATCH_S:
             raise ValueError(f"for_s must be from 0 to {MAX_WATCH_S} seconds, not {for_s!r}")
         return self._order(
@@ -237,8 +242,8 @@ class OperatorRole(TrustedRole[C, G], Generic[C, G, Done, Page, RealmPage]):
             node,
             player_id=None if player_id is None else check_player_id(player_id),
             key=None if key is None else check_pattern(key),
-            payloads=bool(payloads),
-            log=bool(log),
+            payloads=payloads,
+            log=log,
             for_ms=round(1000 * for_s),
         )
 

@@ -131,7 +131,9 @@ class PlayerRole(RoleBase[C, G]):
         The returned registration and the errors are those of `Server.register_server_callback`.
         """
         check_options("register", options, RegisterOptions)
-        return register_contract(self._registry, ClientCallback, contract, handler, options)
+        return register_contract(
+            self._registry, ClientCallback, "register_client_callback", contract, handler, options
+        )
 
     def trigger_server_callback(
         self,
@@ -173,7 +175,7 @@ class PlayerRole(RoleBase[C, G]):
         retry: bool | Retry | None = None,
     ) -> Any:
         """Trigger a callback of the server that has a contract. `trigger` of each face calls this."""
-        check_contract(contract, ServerCallback)
+        check_contract(contract, ServerCallback, with_key="trigger_server_callback")
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         asks, typed = asks_for_progress(on_progress, progress), Outgoing(contract, payload)
         return self._trigger(

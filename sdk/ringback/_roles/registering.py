@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import isfunction
 from typing import Any, TypedDict
 
 from ringback._roles.annotations import types_of
 from ringback._roles.base import F
-from ringback.contracts import Contract, check_contract
+from ringback.contracts import Contract, check_contract, wrong_key
 from ringback.core.conversion import Types
 from ringback.core.permissions import Allow
 from ringback.core.registry import Registration, Registry, check_terms
+from ringback.protocol.names import check_key
 
 
 class RegisterOptions(TypedDict, total=False):
@@ -53,6 +55,14 @@ def register(
         TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
     """
 
+    try:
+        check_key(key)
+    except TypeError as error:
+        if isfunction(key):
+            text = f"{error}; as a decorator, it takes the key in parentheses: ...callback('shop:items')"
+            raise TypeError(text) from None
+        raise wrong_key(key, error, "register") from None
+
     def named_by(function: Any) -> Types | None:
         return types_of(function, key, registry.payload_position, log_name)
 
@@ -84,6 +94,7 @@ def register(
 def register_contract(
     registry: Registry,
     wanted: type[Contract[Any, Any]],
+    with_key: str,
     contract: Any,
     handler: Any,
     options: Mapping[str, Any],
@@ -92,10 +103,11 @@ def register_contract(
 
     Args:
         wanted: the class of the contracts that this endpoint registers.
+        with_key: the function that does the same with a key.
         options: those of `register`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
     """
-    check_contract(contract, wanted)
+    check_contract(contract, wanted, with_key=with_key)
     return register(registry, contract.key, handler, types=contract.types, **options)

@@ -20,7 +20,7 @@ from ringback._roles.trigger_options import (
 from ringback._roles.typed_calls import Outgoing
 from ringback._runtime import call_context
 from ringback._runtime.call_context import DEFAULT_TIMEOUT_S
-from ringback.contracts import ClientCallback, Contract, ServerCallback, check_contract
+from ringback.contracts import ClientCallback, Contract, ServerCallback, check_contract, wrong_key
 from ringback.core.retry import Retry
 from ringback.protocol.envelopes import EncodedOnce
 from ringback.protocol.frames import FrameType
@@ -183,7 +183,10 @@ class TrustedRole(RoleBase[C, G]):
         typed: Outgoing | None = None,
     ) -> G:
         self._check_running()
-        check_key(key)
+        try:
+            check_key(key)
+        except TypeError as error:
+            raise wrong_key(key, error, "trigger_all") from None
         send = self._way(True, retry, bounded=False)
         group = self._make_group()
         until, _ = call_context.deadline_and_budget(timeout, time.monotonic())
@@ -216,7 +219,9 @@ class TrustedRole(RoleBase[C, G]):
         retry: bool | Retry | None = None,
     ) -> Any:
         """Trigger a callback that has a contract. `trigger` of each face calls this."""
-        check_contract(contract, ClientCallback, ServerCallback)
+        check_contract(
+            contract, ClientCallback, ServerCallback, with_key="trigger_client_callback or trigger_callback"
+        )
         kind = FrameType.DATA if isinstance(contract, ClientCallback) else self._source_route
         send = self._way(wait_for_room, retry) if wait_for_room or retry else None
         encoded_id, typed = encoded_player_id(player_id), Outgoing(contract, payload)
@@ -234,7 +239,7 @@ class TrustedRole(RoleBase[C, G]):
         retry: bool | Retry | None = None,
     ) -> Any:
         """Trigger a callback with a contract on many players. `trigger_all` of each face calls this."""
-        check_contract(contract, ClientCallback)
+        check_contract(contract, ClientCallback, with_key="trigger_all_client_callbacks")
         typed = Outgoing(contract, payload)
         return self._trigger_all(contract.key, typed.payload, players, timeout, retry, typed)
 

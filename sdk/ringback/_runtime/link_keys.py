@@ -28,7 +28,11 @@ def link_keys(
         TypeError, ValueError: an argument is wrong, or the arguments do not fit together.
     """
     if broker_key is not None:
-        check_public_key(broker_key)
+        try:
+            check_public_key(broker_key)
+        except (TypeError, ValueError) as error:
+            text = f"broker_key must be the broker's public key, as in its .pub file: {error}"
+            raise type(error)(text) from None
     if token is not None and role is not Role.PLAYER:
         raise TypeError(f"only a player may have a token, not a {role}")
     if token is not None and not isinstance(token, str) and not callable(token):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from ringback._argument_names import advice
-from ringback._runtime.call_context import check_timeout
+from ringback._runtime.call_context import LONGEST_S
 from ringback._runtime.link_keys import Token, link_keys
 from ringback.protocol.addresses import check_addresses
 from ringback.protocol.frames import Role
@@ -112,10 +112,7 @@ class EndpointOptions:
             check_player_id(self.player_id)
         if self.limits is not None and not isinstance(self.limits, Limits):
             raise TypeError(f"limits must be a ringback.Limits or None, not {type(self.limits).__name__}")
-        if not check_timeout(self.connect_timeout, "connect_timeout"):
-            raise ValueError(
-                f"connect_timeout must be a number of seconds above 0, not {self.connect_timeout}"
-            )
+        _check_connect_timeout(self.connect_timeout)
         _check_heartbeat(self.heartbeat)
         if type(self.standby) is not bool:
             raise TypeError(f"standby must be a bool, not {type(self.standby).__name__}")
@@ -149,6 +146,14 @@ class BlockingOptions(EndpointOptions):
                 "workers and max_threads must be ints with 1 <= workers <= max_threads,"
                 f" not {workers!r} and {max_threads!r}"
             )
+
+
+def _check_connect_timeout(timeout: float) -> None:
+    allowed = f"connect_timeout must be a number of seconds above 0 and below {LONGEST_S:g}"
+    if type(timeout) not in (int, float):
+        raise TypeError(f"{allowed}, not {type(timeout).__name__}")
+    if not 0 < timeout < LONGEST_S:
+        raise ValueError(f"{allowed}, not {timeout}")
 
 
 def _check_heartbeat(heartbeat: float | None) -> None:
