@@ -156,6 +156,11 @@ class CallbackError(RingbackError):
             return super().__str__()
         return f"{self.code_name}: {self.message}" if self.message else self.code_name
 
+    def __repr__(self) -> str:
+        if "message" not in vars(self):
+            return super().__repr__()
+        return f"{type(self).__name__}({self.message!r}, code={self.code_name!r}, executed={self.executed!r})"
+
 
 def _check_code(code: object) -> None:
     """Raise an error for a code that no receiver would accept."""

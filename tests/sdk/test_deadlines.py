@@ -33,6 +33,7 @@ async def test_a_silent_handler_times_out(stage: Stage) -> None:
         error = await stage.failure(trigger())
         assert 0.1 <= time.monotonic() - began < 5
         assert isinstance(error, CallTimeout) and error.executed == "maybe"
+        assert error.message == "no reply to the call of 'silent' came within 0.1 s"
     await stage.still_works(server, player)
 
 

@@ -123,12 +123,15 @@ class CallsOut:
         """
         unsent = self._outbox.withdraw_calls(peer, set(call_ids)) if peer.outgoing else ()
         for call_id in call_ids:
-            key = peer.calls[call_id].key
+            call = peer.calls[call_id]
+            key = call.key
             if call_id in unsent:
                 text = f"the call of {key!r} could not leave in time: the link is slow"
                 error = CallTimeout(text, executed="no")
             else:
-                error = CallTimeout(f"no reply to the call of {key!r} came in time")
+                assert call.deadline is not None  # its time is over
+                text = f"no reply to the call of {key!r} came within {call.deadline - call.began:g} s"
+                error = CallTimeout(text)
                 if peer.route:
                     self._outbox.add(peer, self._encoder.cancel(call_id))
             self.finish(peer, call_id, (), error)

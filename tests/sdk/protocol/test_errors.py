@@ -43,6 +43,18 @@ def test_the_table_is_complete() -> None:
     assert all(error.default_code is code for code, error in ERROR_CLASSES.items())
 
 
+def test_the_repr_has_what_a_program_asks_for() -> None:
+    own = CallbackError("it costs 12", code="TOO_POOR", data={"price": 12})
+    assert repr(own) == "CallbackError('it costs 12', code='TOO_POOR', executed='yes')"
+    assert repr(UnknownPlayer()) == "UnknownPlayer('', code='UNKNOWN_PLAYER', executed='no')"
+
+    class Careless(CallbackError):
+        def __init__(self, item: str) -> None:
+            self.item = item
+
+    assert repr(Careless("rope")) == "Careless('rope')"
+
+
 @pytest.mark.parametrize("code", Code)
 def test_each_code_says_whether_the_handler_ran(code: Code) -> None:
     expected = "no" if code < 20 else "maybe" if code < 30 else "yes"
