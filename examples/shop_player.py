@@ -3,6 +3,7 @@
     python examples/shop_player.py tcp://127.0.0.1:5770 7
 
 Each line on standard input is a command: `items CATEGORY`, `buy CATEGORY ITEM` or `call KEY`.
+It ends when standard input does, so run it in a terminal, not in the background.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
     python examples/shop_server.py tcp://127.0.0.1:5771
 
 Each line on standard input is a command that calls players: `ask ID KEY` or `ask-all KEY`.
+It ends when standard input does, so run it in a terminal, not in the background.
 `shop_server_aio.py` is the same shop on asyncio. `shop.py` has the rules of both.
 """
 

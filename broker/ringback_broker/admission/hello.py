@@ -74,7 +74,7 @@ def read_hello(side: Side, parts: list[bytes]) -> Hello | Refusal:
     if len(parts) != PARTS[side]:
         # A message may have any number of parts, and not all of them are kept.
         found = "more" if len(parts) > PARTS[side] else "fewer"
-        reason = f"{_FOR_WHOM[side]} (a message here has {PARTS[side]} parts, and this has {found})"
+        reason = f"{_FOR_WHOM[side]} (parts of a message here: {PARTS[side]}; this one has {found})"
         return Refusal(RejectCode.PROTOCOL_ERROR, reason)
     data = parts[-1]
     version, number = data[:2] if len(data) >= HEADER_BYTES else (VERSION, 0)
