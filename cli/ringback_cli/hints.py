@@ -119,11 +119,13 @@ def connected_instead(
     Raises:
         CallbackError: the broker did not answer.
     """
+    from ringback.protocol.player_ids import is_same_id
+
     other = _other_type(player_id)
     if other is None:
         return ""
     rows = find(operator, "players", connection, node, player_id=other).plain_rows()
-    if not any((type(row[0]), row[0]) == (type(other), other) for row in rows):
+    if not any(is_same_id(row[0], other) for row in rows):
         return ""
     way = "--string-id names the str" if isinstance(other, str) else f"{other} without --string-id is the int"
     return f"player {other!r} is connected: an int and a str are two IDs; {way}"

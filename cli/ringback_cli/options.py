@@ -251,8 +251,11 @@ def check_pattern(pattern: str, name: str) -> str:
         raise Failure(Exit.USAGE, f"{name}: {error}") from None
 
 
-def check_node(name: str | None) -> str | None:
+def check_node(name: str | None, option: str = "--node") -> str | None:
     """Return the name of a node, checked; None if none is given.
+
+    Args:
+        option: the option or argument, for the message of an error.
 
     Raises:
         Failure: it is no possible name.
@@ -262,7 +265,7 @@ def check_node(name: str | None) -> str | None:
     try:
         return None if name is None else names.check_node_name(name)
     except ValueError as error:
-        raise Failure(Exit.USAGE, f"--node: {error}") from None
+        raise Failure(Exit.USAGE, f"{option}: {error}") from None
 
 
 def check_key(key: str) -> str:

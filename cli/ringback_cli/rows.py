@@ -63,9 +63,19 @@ def with_nodes(subject: str, found: Found) -> list[dict[str, Any]]:
     return [{"node": row[0], **by_name} for row, by_name in zip(found.rows, named, strict=True)]
 
 
+def counter_sums(found: Found) -> dict[str, int]:
+    """Return counters by name, each added up over all nodes."""
+    sums: dict[str, int] = {}
+    for _, name, value, *_ in found.rows:
+        sums[name] = sums.get(name, 0) + value
+    return sums
+
+
 def concerns(event: list[Any], player_id: PlayerID | None) -> bool:
     """Return whether an event happened to a player; None: to anybody."""
-    return player_id is None or (type(event[4]) is type(player_id) and event[4] == player_id)
+    from ringback.protocol.player_ids import is_same_id
+
+    return player_id is None or is_same_id(event[4], player_id)
 
 
 def format_value(column: str, value: Any) -> Any:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from ringback.errors import CallbackError, LinkError
 from ringback.protocol.control import Subject
+from ringback.protocol.player_ids import is_same_id
 from ringback.protocol.reports import duration_ms
 from ringback_broker.http.dashboard_calls import DashboardCalls
 from ringback_broker.http.dashboard_failures import counted_as, counted_callbacks
@@ -177,20 +178,14 @@ class Dashboard:
     async def _player(self, request: Request) -> Response:
         player_id = read_player_id(request.query_params)
         found, state = await self._operator.player(player_id), await self._operator.state()
-        events = [
-            event
-            for event in state.events
-            if (type(event["player"]), event["player"]) == (type(player_id), player_id)
-        ]
+        events = [event for event in state.events if is_same_id(event["player"], player_id)]
         return respond(
             {
                 "number": found.number,
                 "missing": found.missing,
-                "rows": [row for row in found.rows if type(row["player"]) is type(player_id)],
+                "rows": [row for row in found.rows if is_same_id(row["player"], player_id)],
                 "events": events[-PLAYER_EVENTS:],
-                "failures": _shown_failures(
-                    state, lambda row: (type(row["player"]), row["player"]) == (type(player_id), player_id)
-                ),
+                "failures": _shown_failures(state, lambda row: is_same_id(row["player"], player_id)),
             }
         )
 

@@ -22,8 +22,8 @@ from ringback_cli.options import (
     parse_player_id,
 )
 from ringback_cli.output import one_line, print_json, print_line
-from ringback_cli.realm_rows import Found, by_time, find
-from ringback_cli.rows import concerns, registered_like, with_nodes
+from ringback_cli.realm_rows import by_time, find
+from ringback_cli.rows import concerns, counter_sums, registered_like, with_nodes
 from ringback_cli.schemas import describe, schemas_of
 
 if TYPE_CHECKING:
@@ -94,19 +94,19 @@ def explain(
 def _explain_player(
     operator: Operator, connection: Connection, player_id: PlayerID, node: str | None
 ) -> tuple[bool, list[str]]:
+    from ringback.protocol.player_ids import is_same_id
+
     players = find(operator, "players", connection, node, player_id=player_id)
     rows = with_nodes("players", players)
-    connected = {(type(row["player"]), row["player"]): row for row in rows}
+    row = next((row for row in rows if is_same_id(row["player"], player_id)), None)
     events = [
         _describe_event(row)
         for row in by_time(find(operator, "events", connection, node).rows)
         if concerns(row[1:], player_id)
     ][-MAX_EVENTS:]
-    row = connected.get((type(player_id), player_id))
     callbacks = with_nodes("callbacks", find(operator, "callbacks", connection, node))
     failures = describe_failures(
-        *(operator, connection, callbacks, node),
-        lambda call: (type(call["player"]), call["player"]) == (type(player_id), player_id),
+        operator, connection, callbacks, node, lambda call: is_same_id(call["player"], player_id)
     )
     if row is not None:
         return True, _describe_player(row) + failures + events
@@ -153,7 +153,7 @@ def _explain_callback(
     callbacks = find(operator, "callbacks", connection, node)
     rows = with_nodes("callbacks", callbacks)
     found = [row for row in rows if row["key"] == key]
-    counters = _sums(find(operator, "counters", connection, node))
+    counters = counter_sums(find(operator, "counters", connection, node))
     reasons = []
     registered = [row for row in found if row["endpoints"]]
     for row in registered:
@@ -179,14 +179,6 @@ def _explain_callback(
             reasons.append(f"{who} bounced {value} frames with {code}, of any callback")
     reasons += describe_failures(operator, connection, rows, node, lambda call: bool(call["key"] == key))
     return bool(registered), reasons
-
-
-def _sums(counters: Found) -> dict[str, int]:
-    """Return the counters, added up over all nodes."""
-    sums: dict[str, int] = {}
-    for _, name, value, *_ in counters.rows:
-        sums[name] = sums.get(name, 0) + value
-    return sums
 
 
 def _at(row: dict[str, Any]) -> str:

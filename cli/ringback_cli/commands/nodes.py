@@ -9,7 +9,6 @@ import typer
 
 from ringback_cli.completion import node_names
 from ringback_cli.connection import Connection, connects
-from ringback_cli.exits import Exit, Failure
 from ringback_cli.options import GraceOption, JSONOption, check_node
 from ringback_cli.output import Commands, print_json
 from ringback_cli.rows import all_rows, format_value, named_rows
@@ -74,10 +73,7 @@ def drain(
 
     Example: ringback nodes drain b --grace 30
     """
-    try:
-        node = check_node(name)
-    except Failure as failure:
-        raise Failure(Exit.USAGE, failure.message.replace("--node", "NAME", 1)) from None
+    node = check_node(name, "NAME")
     with connection.operator() as operator:
         operator.drain(grace, node=node, timeout=connection.left_s()).result()
     print_json({"draining": name})

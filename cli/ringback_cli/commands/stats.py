@@ -13,6 +13,7 @@ from ringback_cli.node_option import NodeOption
 from ringback_cli.options import JSONOption, check_node, seconds, whole_number
 from ringback_cli.output import print_json
 from ringback_cli.realm_rows import Found, find
+from ringback_cli.rows import counter_sums
 from ringback_cli.tables import Column, Kind, print_table
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def stats(
     with connection.operator() as operator:
         if interval is None:
             found = _find(operator, connection, at)
-            _print_counters(_by_node(found), found, {}, 0.0, as_json)
+            _print_counters(found, {}, 0.0, as_json)
             found.check()
             return
         before: Counters = {}
@@ -67,14 +68,13 @@ def stats(
             while connection.time_limit.next_round():
                 now = time.monotonic()
                 found = _find(operator, connection, at)
-                by_node = _by_node(found)
-                _print_counters(by_node, found, before, now - asked_at, as_json)
+                _print_counters(found, before, now - asked_at, as_json)
                 printed += 1
                 if printed == count:
                     found.check()
                     return
                 # Without all nodes, the sums say nothing about how much they have grown.
-                before, asked_at = {} if found.missing else _sums(by_node), now
+                before, asked_at = {} if found.missing else counter_sums(found), now
                 due_at += interval
                 time.sleep(connection.time_limit.pause_s(due_at - time.monotonic()))
     if count is not None:
@@ -93,20 +93,10 @@ def _by_node(found: Found) -> dict[str | None, Counters]:
     return by_node
 
 
-def _sums(by_node: dict[str | None, Counters]) -> Counters:
-    sums: Counters = {}
-    for counters in by_node.values():
-        for name, value in counters.items():
-            sums[name] = sums.get(name, 0) + value
-    return sums
-
-
-def _print_counters(
-    by_node: dict[str | None, Counters], found: Found, before: Counters, elapsed_s: float, as_json: bool
-) -> None:
+def _print_counters(found: Found, before: Counters, elapsed_s: float, as_json: bool) -> None:
     from ringback.protocol.significant import rounded
 
-    counters = _sums(by_node)
+    counters, by_node = counter_sums(found), _by_node(found)
     rates = {
         name: rounded((value - before[name]) / elapsed_s)
         for name, value in counters.items()

@@ -21,6 +21,7 @@ from ringback_cli.node_option import NodeOption
 from ringback_cli.options import check_node, seconds, whole_number
 from ringback_cli.output import print_json, print_line
 from ringback_cli.realm_rows import find
+from ringback_cli.rows import counter_sums
 from ringback_cli.tables import print_table
 from ringback_cli.top_state import COLUMNS, FIRST_SORT, MAX_ROWS, Look, State, View, press, sort_column, take
 from ringback_cli.top_view import as_object, as_table, draw, head, traffic
@@ -136,9 +137,6 @@ def _look(operator: Operator, connection: Connection, node: str | None) -> Look:
     players = find(operator, "players", connection, node, MAX_ROWS)
     callbacks = find(operator, "callbacks", connection, node, MAX_ROWS)
     counted = find(operator, "counters", connection, node)
-    counters: dict[str, int] = {}
-    for _, name, value, *_ in counted.rows:
-        counters[name] = counters.get(name, 0) + value
     nodes = {
         View.PLAYERS: [row[0] for row in players.rows],
         View.CALLBACKS: [row[0] for row in callbacks.rows],
@@ -148,7 +146,7 @@ def _look(operator: Operator, connection: Connection, node: str | None) -> Look:
         operator.address,
         players.plain_rows(),
         callbacks.plain_rows(),
-        counters,
+        counter_sums(counted),
         nodes if players.in_realm else {},
         sorted({**players.missing, **callbacks.missing, **counted.missing}),
     )

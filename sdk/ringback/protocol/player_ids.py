@@ -36,6 +36,11 @@ def check_player_id(player_id: Any) -> PlayerID:
     raise TypeError(f"a player ID must be an int or a str, not {type(player_id).__name__}")
 
 
+def is_same_id(one: object, other: object) -> bool:
+    """Return whether two values are the same player ID. The int 7 and the str "7" are two, and so is True."""
+    return type(one) is type(other) and one == other
+
+
 def encode_player_id(player_id: PlayerID) -> bytes:
     """Return the ID part of a player: the ID in the shortest msgpack form."""
     encoded_id: bytes = msgpack.packb(player_id)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ringback.errors import ProtocolError
 from ringback.protocol.limits import MAX_ENVELOPE_BYTES, Limits
 from ringback.protocol.names import check_key, check_node_name, check_pattern, did_you_mean
-from ringback.protocol.player_ids import check_player_id, decode_player_id, encode_player_id
+from ringback.protocol.player_ids import check_player_id, decode_player_id, encode_player_id, is_same_id
 
 PLAYER_ID = st.integers(1, 2**63 - 1) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16
@@ -36,6 +36,14 @@ def test_a_player_id_out_of_range(player_id: Any) -> None:
 def test_a_player_id_of_another_type(player_id: Any) -> None:
     with pytest.raises(TypeError, match="a player ID must be an int or a str"):
         check_player_id(player_id)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [(7, 7, True), (7, "7", False), ("a", "a", True), (1, True, False), (7, 8, False)],
+)
+def test_an_int_and_a_str_are_two_player_ids(one: Any, other: Any, same: bool) -> None:
+    assert is_same_id(one, other) is is_same_id(other, one) is same
 
 
 @pytest.mark.parametrize("key", ["a", "shop:items", "k" * 256, "\u00e9" * 128])
