@@ -20,7 +20,14 @@ from ringback_broker.nats.frames import NatsFrames
 from ringback_broker.nats.inlet import BURST, Inlet
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.names import RealmNames
-from ringback_broker.nats.problems import Problem, no_bucket, no_jetstream, permission_problem
+from ringback_broker.nats.problems import (
+    Problem,
+    connection_lost,
+    is_permission_problem,
+    no_bucket,
+    no_jetstream,
+    permission_problem,
+)
 from ringback_broker.nats.records import NatsRecords
 from ringback_broker.nats.requests import Requests
 from ringback_broker.nats.turns import Turns
@@ -214,8 +221,7 @@ class NatsLink:
             ticking = asyncio.ensure_future(requests.run())
             await self._keep_contact(client, requests, address)
         except (errors.Error, OSError) as error:
-            why = str(error).removeprefix("nats: ") or type(error).__name__
-            raise Problem(f"{address}: the connection was lost: {why}", lasts=False) from None
+            raise connection_lost(address, error) from None
         finally:
             self._sends = False
             if self._closing and sending is not None and client.is_connected:
@@ -323,7 +329,7 @@ class NatsLink:
         if isinstance(error, errors.SlowConsumerError):
             self.frames.lose()
         text = str(error)
-        if "permissions violation" in text:
+        if is_permission_problem(text):
             if self._had_contact and not self._refused:
                 log.error("%s", permission_problem(text, self._names.realm))
             self._refused = text

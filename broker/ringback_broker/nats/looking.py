@@ -19,7 +19,13 @@ from ringback_broker.nats.client import Client, connect
 from ringback_broker.nats.facts import Bucket, NatsServerFacts
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.names import RealmNames
-from ringback_broker.nats.problems import Problem, no_bucket, no_jetstream
+from ringback_broker.nats.problems import (
+    Problem,
+    connection_lost,
+    is_permission_problem,
+    no_bucket,
+    no_jetstream,
+)
 from ringback_broker.nats.records import EXPECTED
 from ringback_broker.nats.requests import Answer, Requests
 from ringback_broker.nats.watch import ANSWER_S, WATCHED
@@ -46,11 +52,11 @@ async def _look(login: Login, names: RealmNames, node: str, within_s: float | No
             return await asyncio.wait_for(_look_at(address, login, names, node), within_s)
         except TimeoutError:
             return NatsServerFacts(address, "no answer in time")
-        except Problem as problem:
-            return NatsServerFacts(address, problem.text.removeprefix(f"{address}: "), problem.lasts)
+        except Problem as found:
+            problem = found
         except (errors.Error, OSError) as error:
-            why = str(error).removeprefix("nats: ") or type(error).__name__
-            return NatsServerFacts(address, f"the connection was lost: {why}")
+            problem = connection_lost(address, error)
+        return NatsServerFacts(address, problem.text.removeprefix(f"{address}: "), problem.lasts)
 
     return list(await asyncio.gather(*map(look_at, login.addresses)))
 
@@ -168,4 +174,4 @@ class _Trial:
         self._heard.clear()
         await work()
         await self._client.confirm(ANSWER_S)
-        return any("permissions violation" in text for text in self._heard)
+        return any(map(is_permission_problem, self._heard))

@@ -8,7 +8,7 @@ from ringback_broker.nats.bucket import create
 from ringback_broker.nats.client import connect
 from ringback_broker.nats.login import Login
 from ringback_broker.nats.names import RealmNames
-from ringback_broker.nats.problems import Problem, permission_problem
+from ringback_broker.nats.problems import Problem, is_permission_problem, permission_problem
 
 
 def make(login: Login, names: RealmNames, replicas: int) -> bool:
@@ -35,7 +35,7 @@ async def _make(login: Login, names: RealmNames, replicas: int) -> bool:
             return await create(client, names, replicas)
         except Problem:
             for text in refused:
-                if "permissions violation" in text:
+                if is_permission_problem(text):
                     raise permission_problem(text, names.realm, "an administrator") from None
             raise
         finally:

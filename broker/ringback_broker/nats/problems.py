@@ -72,6 +72,17 @@ def problem_of(error: BaseException, address: str, login: Login) -> Problem:
     return Problem(f"{address}: {text or type(error).__name__}", lasts=False)
 
 
+def connection_lost(address: str, error: Exception) -> Problem:
+    """Return that a connection was lost, and why."""
+    why = str(error).removeprefix("nats: ") or type(error).__name__
+    return Problem(f"{address}: the connection was lost: {why}", lasts=False)
+
+
+def is_permission_problem(text: str) -> bool:
+    """Return whether nats-py reports that NATS does not allow something."""
+    return "permissions violation" in text
+
+
 def permission_problem(text: str, realm: str, role: str = "a node") -> Problem:
     """Return what it means that NATS does not allow something."""
     what = text.removeprefix("nats: ")
