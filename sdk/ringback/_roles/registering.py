@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import isfunction
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from ringback._roles.annotations import types_of
 from ringback._roles.base import F
@@ -35,26 +35,20 @@ def register(
     registry: Registry,
     key: str,
     handler: Any,
-    *,
-    replace: bool = False,
-    in_thread: bool = False,
-    allow: Allow | None = None,
-    limit: str | None = None,
     types: Types | None = None,
-    idempotent: bool = False,
-    serial: bool = False,
     log_name: str = "an endpoint",
+    **options: Unpack[ServerRegisterOptions],
 ) -> Any:
     """Register a handler and return its registration. Without a handler, return a decorator that does so.
 
     Args:
         types: the types of a contract; None: those that the handler's annotations name, if any.
         log_name: what the log calls the endpoint.
+        options: as for `register_server_callback`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
     """
-
     try:
         check_key(key)
     except TypeError as error:
@@ -63,26 +57,15 @@ def register(
             raise TypeError(text) from None
         raise wrong_key(key, error, "register") from None
 
-    def named_by(function: Any) -> Types | None:
-        return types_of(function, key, registry.payload_position, log_name)
-
     def add(function: Any) -> Registration:
-        found = types if types is not None else named_by(function)
-        return registry.add(
-            key,
-            function,
-            replace=replace,
-            in_thread=in_thread,
-            allow=allow,
-            limit=limit,
-            types=found,
-            idempotent=idempotent,
-            serial=serial,
-        )
+        found = types
+        if found is None:
+            found = types_of(function, key, registry.payload_position, log_name)
+        return registry.add(key, function, types=found, **options)
 
     if handler is not None:
         return add(handler)
-    check_terms(key, allow, limit)
+    check_terms(key, options.get("allow"), options.get("limit"))
 
     def decorate(function: F) -> F:
         add(function)

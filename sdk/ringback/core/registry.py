@@ -208,7 +208,7 @@ class Registry:
         key: str,
         function: Any,
         *,
-        replace: bool,
+        replace: bool = False,
         in_thread: bool = False,
         allow: Allow | None = None,
         limit: str | None = None,
