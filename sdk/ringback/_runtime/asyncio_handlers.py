@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import MAX_REPORTS
+from ringback._runtime.base_shell import MAX_WAITING_PROGRESS
 from ringback._runtime.containment import asks_to_exit
 from ringback._runtime.handler_threads import HandlerThreads
 from ringback._runtime.link_keys import check_token
@@ -231,20 +231,20 @@ class AsyncioHandlers(LinkSteps):
             return
         self.check_process()
         # Encoded here, so that the handler gets the error, and with an encoder of its own: none is shared.
-        report = execution, Encoder(self._options.accepts).progress(execution.id, value)
-        reports = self._threads.reports
-        if len(reports) >= MAX_REPORTS:  # the loop does not keep up
+        progress = execution, Encoder(self._options.accepts).progress(execution.id, value)
+        waiting_progress = self._threads.waiting_progress
+        if len(waiting_progress) >= MAX_WAITING_PROGRESS:  # the loop does not keep up
             self.endpoint.counters.dropped_progress += 1
             return
-        reports.append(report)
+        waiting_progress.append(progress)
         with suppress(RuntimeError):  # the loop is closed, so no caller waits
-            self._loop.call_soon_threadsafe(self._send_report)
+            self._loop.call_soon_threadsafe(self._send_progress)
 
-    def _send_report(self) -> None:
+    def _send_progress(self) -> None:
         # One for each call of this, so that a report precedes the reply that its handler gave after it.
-        reports = self._threads.reports
-        if reports:
-            self.endpoint.report(*reports.popleft())
+        waiting_progress = self._threads.waiting_progress
+        if waiting_progress:
+            self.endpoint.report(*waiting_progress.popleft())
 
     # -- callbacks and listeners
 
@@ -274,7 +274,7 @@ class AsyncioHandlers(LinkSteps):
     def _user_failed(self, what: str, _: BaseException) -> None:
         self.user_failed(what)
 
-    def report(
+    def tell_progress(
         self,
         context: Context,
         function: Callable[[Any], object],
@@ -294,7 +294,7 @@ class AsyncioHandlers(LinkSteps):
             if not hasattr(awaitable, "__await__"):
                 return False
             task = context.run(self._start_task, _finish_user(awaitable, partial(self._user_failed, what)))
-            task.add_done_callback(partial(self._reported, awaitable, then))
+            task.add_done_callback(partial(self._progress_told, awaitable, then))
         except BaseException as error:
             if asks_to_exit(error):
                 raise
@@ -302,7 +302,7 @@ class AsyncioHandlers(LinkSteps):
             return False
         return True
 
-    def _reported(self, awaitable: Any, then: Callable[[], None], _: object) -> None:
+    def _progress_told(self, awaitable: Any, then: Callable[[], None], _: object) -> None:
         """Go on with the next value, however the task of the one before has ended."""
         _close(awaitable)
         if self.running:

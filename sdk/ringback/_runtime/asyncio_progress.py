@@ -72,7 +72,9 @@ class ReportedProgress(Progress):
         try:
             while self.waiting:
                 value = self.next_value()
-                if self._shell.report(self._context.copy(), self._function, value, self.go_on, self._what):
+                if self._shell.tell_progress(
+                    self._context.copy(), self._function, value, self.go_on, self._what
+                ):
                     return
         except BaseException:  # Ctrl-C or sys.exit(): the next value is reported all the same
             self._planned = False

@@ -55,7 +55,7 @@ class AsyncioShell(AsyncioHandlers):
         self.thread = threading.get_ident()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._context = call_context.clean_context()
-        self._threads.reports.clear()
+        self._threads.waiting_progress.clear()
         self._take_ended()
         self._begin()
         try:
@@ -149,7 +149,7 @@ class AsyncioShell(AsyncioHandlers):
         # The loop shares its selector with the parent's: no reader may be removed, and nothing may run.
         self._loop = NOWHERE
         self._runnable, self._timer, self._timer_at = [], None, None
-        self._threads.reports.clear()
+        self._threads.waiting_progress.clear()
         self._woken.clear()
 
     def abandon(self) -> None:

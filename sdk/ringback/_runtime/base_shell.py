@@ -25,7 +25,7 @@ from ringback.protocol.frames import Role
 Ts = TypeVarTuple("Ts")
 
 
-MAX_REPORTS = 10_000
+MAX_WAITING_PROGRESS = 10_000
 """Progress is dropped while this much waits for the thread of the core."""
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ringback._runtime import call_context
-from ringback._runtime.base_shell import MAX_REPORTS
+from ringback._runtime.base_shell import MAX_WAITING_PROGRESS
 from ringback._runtime.link_keys import check_token
 from ringback._runtime.link_steps import LinkSteps
 from ringback._runtime.options import BlockingOptions
@@ -43,7 +43,8 @@ class BlockingHandlers(LinkSteps):
         super().__init__(options)
         self._workers = options.workers, options.max_threads
         self._encoders = _encoders(options.accepts)
-        self._reports: deque[None] = deque()  # one for each that waits; threads may count no other way
+        # One for each value that waits: threads may count no other way.
+        self._waiting_progress: deque[None] = deque()
         self._new_pool()
 
     def _new_pool(self) -> None:
@@ -67,14 +68,14 @@ class BlockingHandlers(LinkSteps):
 
     def progress(self, execution: Execution, value: object) -> None:
         envelope = self.encoder().progress(execution.id, value)
-        if len(self._reports) < MAX_REPORTS:
-            self._reports.append(None)
-            self.submit(self._report, execution, envelope)
+        if len(self._waiting_progress) < MAX_WAITING_PROGRESS:
+            self._waiting_progress.append(None)
+            self.submit(self._send_progress, execution, envelope)
         else:  # the I/O thread does not keep up
             self.endpoint.counters.dropped_progress += 1
 
-    def _report(self, execution: Execution, envelope: bytes) -> None:
-        self._reports.popleft()
+    def _send_progress(self, execution: Execution, envelope: bytes) -> None:
+        self._waiting_progress.popleft()
         self.endpoint.report(execution, envelope)
 
     def when_ended(self, ended: Any, function: Callable[[Any], object]) -> Callable[[], None]:

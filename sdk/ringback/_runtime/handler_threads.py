@@ -21,12 +21,12 @@ class HandlerThreads:
         outlived: called in the thread of a serial handler that has outlived its loop, once it has ended.
 
     Attributes:
-        reports: the encoded progress that the loop has yet to send.
+        waiting_progress: the encoded progress that the loop has yet to send.
         ended: the serial handlers that have outlived their loop and have ended. No loop knows that yet.
     """
 
     def __init__(self, outlived: Callable[[], None]) -> None:
-        self.reports: deque[tuple[Execution, bytes]] = deque()
+        self.waiting_progress: deque[tuple[Execution, bytes]] = deque()
         self.ended: deque[Execution] = deque()
         self._outlived = outlived
         self._lock = threading.Lock()
