@@ -71,10 +71,13 @@ def _read_credentials(path: str) -> dict[str, Any]:
         raise InvalidSetting("nats_credentials", why)
     try:
         if len(raw) > MAX_BYTES:
-            raise ValueError
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
         return _parse_credentials(raw.decode(), path)
-    except ValueError:  # also not UTF-8, and not TOML
-        raise InvalidSetting("nats_credentials", f"{path}: {FORMS} is allowed") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):  # their messages may have a part of a secret
+        reason = "it has none of the known forms"
+    except ValueError as error:
+        reason = str(error)
+    raise InvalidSetting("nats_credentials", f"{path}: {reason}; {FORMS} is allowed")
 
 
 def _parse_credentials(text: str, path: str) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def _parse_credentials(text: str, path: str) -> dict[str, Any]:
         {"token"},
     ):
         return values
-    raise ValueError("it has other fields")
+    raise ValueError("it has other fields, or values that are no str")
 
 
 def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:

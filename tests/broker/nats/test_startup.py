@@ -379,14 +379,22 @@ def test_a_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "user = 'a'", "user = 'a'\npassword = 5", "token = 'a'\nuser = 'b'", "SUxyz", "\xff", "x", "[user]"],
+    ("text", "reason"),
+    [
+        *[(text, "it has other fields") for text in ("", "user = 'a'", "user = 'a'\npassword = 5", "[user]")],
+        ("token = 'a'\nuser = 'b'", "it has other fields, or values that are no str"),
+        ("SUxyz", "the seed is wrong"),
+        ("-----BEGIN NATS USER JWT-----", "it has no seed"),
+        *[(text, "it has none of the known forms") for text in ("\xff", "x")],
+        ("#" * (64 * 1024 + 1), "it has more than 65536 bytes"),
+    ],
 )
-def test_files_that_have_no_credentials(text: str, tmp_path: Path) -> None:
+def test_files_that_have_no_credentials(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(text.encode("latin-1"))
     path.chmod(0o600)
-    with pytest.raises(InvalidSetting, match=r"nats_credentials: .*a \.creds file, a file with an nkey seed"):
+    allowed = r"; a \.creds file, a file with an nkey seed .* is allowed$"
+    with pytest.raises(InvalidSetting, match=rf"nats_credentials: .*file: {reason}.*{allowed}"):
         load_login(("nats://h:1",), str(path))
 
 
