@@ -1,8 +1,7 @@
 """The names and values of the broker's metrics for Prometheus, made from a snapshot.
 
 The number of series is bounded: `callback` is the only label whose values peers choose, and at most 500
-    callbacks
-have a value of their own. There is no label for players.
+callbacks have a value of their own. There is no label for players.
 """
 
 from __future__ import annotations
