@@ -48,7 +48,7 @@ class Node:
         self.failures: list[str] = []
         self.boot = boot
         login = login or Login(tuple(addresses.split(",")), dict(NODE))
-        self.link = NatsLink(login, RealmNames(realm), name, "tests", self.failures.append)
+        self.link = NatsLink(login, RealmNames(realm), name, "tests", self.failures.append, raise_it)
         self.link.attach(self, self)
         self.records, self.frames = self.link.records, self.link.frames
         self.frames.listen(boot)
@@ -121,7 +121,7 @@ def wait_for(
         due = min(link.due for link in links) - time.monotonic()
         select.select(links, [], [], min(max(0.0, due), 0.05))
         for link in links:
-            link.take(time.monotonic(), raise_it)
+            link.take(time.monotonic())
 
 
 class Lines(logging.Handler):

@@ -18,7 +18,7 @@ from ringback_broker.daemon.http_side import HTTPSide
 from ringback_broker.daemon.key_files import AccessFile, load_broker_key
 from ringback_broker.daemon.log_lines import LogLines
 from ringback_broker.daemon.loop import Loop
-from ringback_broker.daemon.nats_side import NatsSide, RealmFailed
+from ringback_broker.daemon.nats_side import RealmFailed, make_link
 from ringback_broker.daemon.receiver import Receiver
 from ringback_broker.daemon.reloads import AccessListReload, SettingsReload, start_all
 from ringback_broker.daemon.signals import Signals
@@ -73,11 +73,11 @@ class Broker:
             lines = LogLines()
             stack.callback(lines.close)
             self._failure: str | None = None
-            self._nats: NatsSide | None = None
             self._waits_for_name = False
+            in_realm = asked_for.cluster is not None
+            self._nats = make_link(asked_for, SOFTWARE, self._fail, self._contain) if in_realm else None
             cluster = None
-            if asked_for.cluster is not None:
-                self._nats = nats = NatsSide(asked_for, SOFTWARE, self._fail, self._contain)
+            if (nats := self._nats) is not None:
                 stack.callback(nats.close)
                 cluster = Cluster(nats.node, asked_for.node_lease, nats.records, nats.frames)
             self.switchboard = Switchboard(
@@ -91,8 +91,8 @@ class Broker:
                 broker_id=secrets.randbits(64),
             )
             realm = self.switchboard.realm
-            if self._nats is not None and realm is not None:
-                self._nats.attach(realm, realm.other_nodes)
+            if nats is not None and realm is not None:
+                nats.attach(realm, realm.other_nodes)
             self._reloads: list[AccessListReload | SettingsReload] = []
             if access_file is not None:
                 self._reloads.append(AccessListReload(access_file, self.switchboard.use))

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ringback.extras import install_command
-from ringback_broker.cluster.frames import Frames, FramesTaker
-from ringback_broker.cluster.records import Records, Watcher
 from ringback_broker.settings.kinds import MAX_NAME_CHARS
 from ringback_broker.settings.schema import BrokerSettings, InvalidSetting
 
 if TYPE_CHECKING:
     from ringback_broker.nats.facts import NatsServerFacts
+    from ringback_broker.nats.link import NatsLink
     from ringback_broker.nats.login import Login
     from ringback_broker.nats.names import RealmNames
 
@@ -91,63 +90,23 @@ def look_at_nats(settings: BrokerSettings, within_s: float | None) -> list[NatsS
     return look(login, names, node_name(settings), within_s)
 
 
-class NatsSide:
-    """The link of a node to NATS. It connects from `start` to `close`, in the thread of the loop.
+def make_link(
+    settings: BrokerSettings,
+    software: str,
+    fail: Callable[[str], None],
+    contain: Callable[[str, Exception], None],
+) -> NatsLink:
+    """Return the link of this node to NATS. It connects once it is started.
 
     Args:
         software: what runs, with its version.
-        fail: takes the line about a problem that ends the broker, in a step of the loop.
-        contain: takes exceptions of what is handed to the loop.
-
-    Attributes:
-        node: the name of this node.
-        records, frames: what the realm uses.
+        fail, contain: as of `NatsLink`.
 
     Raises:
-        InvalidSetting: a package is missing, or a file cannot be used.
+        InvalidSetting: a package is missing, there are no addresses, or a file cannot be used.
     """
+    login, names = load_realm(settings)
+    from ringback_broker.nats.link import NatsLink
 
-    def __init__(
-        self,
-        settings: BrokerSettings,
-        software: str,
-        fail: Callable[[str], None],
-        contain: Callable[[str, Exception], None],
-    ) -> None:
-        login, names = load_realm(settings)
-        from ringback_broker.nats.link import NatsLink
-
-        self.node = node_name(settings)
-        self._contain = contain
-        self._link = NatsLink(login, names, self.node, f"{software} node {self.node}", fail)
-        self.records: Records = self._link.records
-        self.frames: Frames = self._link.frames
-
-    def attach(self, watcher: Watcher, taker: FramesTaker) -> None:
-        """Set what changes of records and messages arrive at. Call this before `start`."""
-        self._link.attach(watcher, taker)
-
-    def start(self) -> None:
-        """Connect, and connect again, until `close`."""
-        self._link.start()
-
-    def fileno(self) -> int:
-        """Return the descriptor that the loop polls."""
-        return self._link.fileno()
-
-    @property
-    def due(self) -> float:
-        """When `take` has something to do, even if nothing comes."""
-        return self._link.due
-
-    def take(self, now: float) -> None:
-        """Hand over what has come from NATS, and do what is due."""
-        self._link.take(now, self._contain)
-
-    def flush(self) -> None:
-        """Send the messages of this step to other nodes."""
-        self._link.flush()
-
-    def close(self) -> None:
-        """Disconnect. Closing twice does no harm."""
-        self._link.close()
+    node = node_name(settings)
+    return NatsLink(login, names, node, f"{software} node {node}", fail, contain)

@@ -54,20 +54,29 @@ class NatsLink:
         fail: takes the line about a problem that waiting does not end, in a step of the loop. It is called
             once at most, and only before the first contact: later, a problem may be one of a server that is
             being repaired.
+        contain: takes exceptions of what is handed to the loop.
 
     Attributes:
+        node: the name of this node.
         records, frames: what the realm uses.
         address: of the server that it is connected to, or was the last time.
     """
 
     def __init__(
-        self, login: Login, names: RealmNames, node: str, name: str, fail: Callable[[str], None]
+        self,
+        login: Login,
+        names: RealmNames,
+        node: str,
+        name: str,
+        fail: Callable[[str], None],
+        contain: Callable[[str, Exception], None],
     ) -> None:
         self._login = login
         self._names = names
-        self._node = node
+        self.node = node
         self._name = name
         self._fail = fail
+        self._contain = contain
         self._inlet = Inlet()
         self._turns = Turns()
         self._loop = self._turns.loop
@@ -102,11 +111,11 @@ class NatsLink:
         """When `take` has something to do, even if nothing comes."""
         return 0.0 if len(self._inlet) else self._turns.due
 
-    def take(self, now: float, contain: Callable[[str, Exception], None]) -> None:
+    def take(self, now: float) -> None:
         """Send what waits, and hand over what has come, in a step of the broker's loop."""
         if len(self._inlet) < BURST:
             self._turns.run()
-        self._inlet.take(now, contain)
+        self._inlet.take(now, self._contain)
 
     def flush(self) -> None:
         """Send the messages of a step, without a turn of the event loop."""
@@ -193,7 +202,7 @@ class NatsLink:
             Problem: there was no contact with the realm through this server.
         """
         self._refused = ""
-        inbox = f"{self._names.inbox_of(self._node)}.{secrets.token_hex(8)}"
+        inbox = f"{self._names.inbox_of(self.node)}.{secrets.token_hex(8)}"
         connecting = asyncio.ensure_future(connect(self._login, address, self._name, inbox, self._on_error))
         while not connecting.done():  # meanwhile, what is asked for gets an answer
             self._refuse_all()
@@ -211,7 +220,7 @@ class NatsLink:
             await self.frames.subscribe(client)
             # If this user may not send frames, this is refused: with the flush, or with the first answer at
             # the latest.
-            await client.publish(self._names.frames_to(self._node, b"\0"))
+            await client.publish(self._names.frames_to(self.node, b"\0"))
             await client.confirm(ANSWER_S)
             if self._refused:
                 raise permission_problem(self._refused, self._names.realm)
@@ -286,7 +295,7 @@ class NatsLink:
         log.info(
             "in contact with the realm %s as node %s: NATS %s at %s",
             self._names.realm,
-            self._node,
+            self.node,
             server.get("version"),
             address,
         )

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 from support.harness import PATIENCE_S
 from support.nats_servers import NatsServer, administer, make_realm, settle
-from support.nodes import Node, raise_it, wait_for
+from support.nodes import Node, wait_for
 
 from ringback_broker.nats import frames as frames_module
 from ringback_broker.nats.client import Client
@@ -175,7 +175,7 @@ def test_a_step_takes_a_bounded_number_of_messages(pair: tuple[Node, Node]) -> N
     while len(b.messages) < 10 * BURST:
         select.select([b.link], [], [], max(0.0, min(b.link.due - time.monotonic(), 0.05)))
         waiting = len(b.link._inlet)
-        b.link.take(time.monotonic(), raise_it)
+        b.link.take(time.monotonic())
         assert len(b.messages) - taken <= BURST
         if waiting >= BURST:
             assert len(b.link._inlet) == waiting - BURST

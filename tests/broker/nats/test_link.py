@@ -7,7 +7,7 @@ import time
 
 import pytest
 from support.nats_servers import NatsCluster, NatsServer, administer, delete_bucket, make_realm
-from support.nodes import Node, wait_for
+from support.nodes import Node, raise_it, wait_for
 from support.promises import Promise
 
 from ringback_broker.cluster.records import Absent, Record
@@ -205,7 +205,7 @@ def test_a_node_goes_to_another_server_of_the_cluster() -> None:
 
 
 def test_a_link_that_is_never_started_leaves_nothing(nats: NatsServer) -> None:
-    link = NatsLink(Login((nats.address,)), RealmNames("main"), "a", "tests", lambda _: None)
+    link = NatsLink(Login((nats.address,)), RealmNames("main"), "a", "tests", lambda _: None, raise_it)
     loop = link._loop
     link.close()
     link.close()
