@@ -121,7 +121,8 @@ def _mentions(check: Callable[[type], bool], kind: Any) -> bool:
 
 
 def _unusable(kind: Any, error: Exception) -> TypeError:
-    return TypeError(f"{name_of(kind)} cannot be a type of a callback: {reason_of(error)}")
+    allowed = 'docs/guide.md lists the allowed types under "Contracts"'
+    return TypeError(f"{name_of(kind)} cannot be a type of a callback: {reason_of(error)}; {allowed}")
 
 
 def name_of(kind: object) -> str:

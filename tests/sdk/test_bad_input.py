@@ -175,9 +175,8 @@ def test_a_limit_that_is_refused(face: Face, limit: Any, kind: type[Exception]) 
 def test_a_decorator_without_a_key(face: Face) -> None:
     server, player = (getattr(face.module, role)("tcp://127.0.0.1:1") for role in ("Server", "Player"))
     for register in (server.register_server_callback, player.register_client_callback):
-        with pytest.raises(
-            TypeError, match=r"a key must be a str, not function; as a decorator, it takes the"
-        ):
+        advice = rf"as a decorator, write {register.__name__}\('shop:items'\)$"
+        with pytest.raises(TypeError, match=rf"^a key must be a str, not function; {advice}"):
 
             @register
             def handler(payload: Any) -> None: ...

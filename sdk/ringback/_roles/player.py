@@ -131,9 +131,7 @@ class PlayerRole(RoleBase[C, G]):
         The returned registration and the errors are those of `Server.register_server_callback`.
         """
         check_options("register", options, RegisterOptions)
-        return register_contract(
-            self._registry, ClientCallback, "register_client_callback", contract, handler, options
-        )
+        return register_contract(self._registry, ClientCallback, contract, handler, options)
 
     def trigger_server_callback(
         self,

@@ -53,8 +53,7 @@ def register(
         check_key(key)
     except TypeError as error:
         if isfunction(key):
-            text = f"{error}; as a decorator, it takes the key in parentheses: ...callback('shop:items')"
-            raise TypeError(text) from None
+            raise TypeError(f"{error}; as a decorator, write {_name(registry)}('shop:items')") from None
         raise wrong_key(key, error, "register") from None
 
     def add(function: Any) -> Registration:
@@ -77,7 +76,6 @@ def register(
 def register_contract(
     registry: Registry,
     wanted: type[Contract[Any, Any]],
-    with_key: str,
     contract: Any,
     handler: Any,
     options: Mapping[str, Any],
@@ -86,11 +84,15 @@ def register_contract(
 
     Args:
         wanted: the class of the contracts that this endpoint registers.
-        with_key: the function that does the same with a key.
         options: those of `register`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value, or the key is taken.
     """
-    check_contract(contract, wanted, with_key=with_key)
+    check_contract(contract, wanted, with_key=_name(registry))
     return register(registry, contract.key, handler, types=contract.types, **options)
+
+
+def _name(registry: Registry) -> str:
+    """Return the name of the function that registers a handler under a key: a server's takes a source."""
+    return f"register_{'server' if registry.payload_position else 'client'}_callback"

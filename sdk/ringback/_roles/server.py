@@ -148,9 +148,7 @@ class ServerRole(TrustedRole[C, G]):
         The returned registration and the errors are those of `register_server_callback`.
         """
         check_options("register", options, ServerRegisterOptions)
-        return register_contract(
-            self._registry, ServerCallback, "register_server_callback", contract, handler, options
-        )
+        return register_contract(self._registry, ServerCallback, contract, handler, options)
 
     @property
     def acting(self) -> bool:

@@ -127,7 +127,13 @@ def unusable(source: Any, payload: Odd) -> None: ...
 
 @pytest.mark.parametrize(
     ("handler", "problem"),
-    [(unresolved, "name 'Missing' is not defined"), (unusable, "there is no conversion for complex")],
+    [
+        (unresolved, "name 'Missing' is not defined"),
+        (
+            unusable,
+            'there is no conversion for complex; docs/guide.md lists the allowed types under "Contracts"',
+        ),
+    ],
 )
 def test_a_type_that_cannot_be_used_is_logged(handler: Any, problem: str, sdk_log: LogLines) -> None:
     assert types_of(handler, problem, 1) is None
