@@ -24,7 +24,7 @@ from ringback.protocol.envelopes import (
     call_id_in,
     to_error,
 )
-from ringback.protocol.player_ids import decode_player_id
+from ringback.protocol.player_ids import PlayerID, decode_player_id
 
 
 class Dispatcher:
@@ -94,7 +94,7 @@ class Dispatcher:
         """
         text = _BOUNCE_TEXTS.get(code, "the broker could not deliver it")
         if code is Code.UNKNOWN_PLAYER and peer.encoded_id:
-            text = f"no player with the ID {decode_player_id(peer.encoded_id)!r} is connected"
+            text = _not_connected(decode_player_id(peer.encoded_id))
         decoded = decode(body, OWN)
         data = {"retry_after": 1.0} if code is Code.RATE_LIMITED else None  # then a whole burst may pass
         for call_id in _calls_in(decoded):
@@ -131,6 +131,14 @@ class Dispatcher:
             self._abandon(peer, execution_id, code)
         self._state.peers.pop(peer.route, None)
         self._state.forgot_peers = True
+
+
+def _not_connected(player_id: PlayerID) -> str:
+    """Return that no such player is connected. IDs that come out of JSON or a form are often str."""
+    text = f"no player with the ID {player_id!r} is connected"
+    if isinstance(player_id, str) and player_id.isascii() and player_id.isdecimal():
+        text += f": it is a str, and the int {player_id} is another ID"
+    return text
 
 
 def _unreadable_reply(damaged: Unreadable) -> InvalidPayload:

@@ -32,6 +32,24 @@ def test_a_bounce_fails_exactly_its_calls(server: Desk, code: Code) -> None:
     server.check_sums()
 
 
+@pytest.mark.parametrize(
+    ("player_id", "text"),
+    [
+        (7, "no player with the ID 7 is connected"),
+        ("anna", "no player with the ID 'anna' is connected"),
+        ("\u0667", "no player with the ID '\u0667' is connected"),
+        ("7", "no player with the ID '7' is connected: it is a str, and the int 7 is another ID"),
+    ],
+)
+def test_an_id_that_looks_like_an_int_is_named_as_a_str(
+    server: Desk, player_id: int | str, text: str
+) -> None:
+    call = server.call(player_id, flush=True)
+    [(address, frame)] = server.shell.take_sent()
+    server.gets(bounce(Code.UNKNOWN_PLAYER, frame), address)
+    assert call.error.message == text
+
+
 def test_a_bounce_with_a_reason_of_a_newer_broker(server: Desk) -> None:
     call = server.call(7, flush=True)
     [(address, frame)] = server.shell.take_sent()
