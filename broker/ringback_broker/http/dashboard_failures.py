@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from ringback.protocol.reports import OTHERS
-from ringback_broker.http.dashboard_totals import Row
+from ringback_broker.http.dashboard_totals import Callback, Row
 from ringback_broker.operations.failures import MAX_EACH, MAX_FAILURES
-
-Callback = tuple[str, str]
-"""A key and a side."""
 
 
 def latest_failures(rows: list[Row], callbacks: list[Row]) -> list[Row]:

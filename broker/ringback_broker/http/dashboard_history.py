@@ -10,7 +10,7 @@ from typing import Any
 from ringback.protocol.latencies import percentile_s
 from ringback.protocol.significant import rounded
 from ringback_broker.http.dashboard_operator import State
-from ringback_broker.http.dashboard_totals import Latencies, Row
+from ringback_broker.http.dashboard_totals import Callback, Latencies, Row
 
 EVERY_S = 5.0
 """How often a point is added."""
@@ -28,9 +28,6 @@ _FIGURES = ("rate", "errors", "p50_ms", "p99_ms")
 _SIDES = ("server", "player")
 _FIGURES_OF_ALL = ("rate", "errors", *(f"{side}_{name}" for side in _SIDES for name in ("p50_ms", "p99_ms")))
 """Of all calls. The latencies of the two sides are times of different things, so each has its own."""
-
-Callback = tuple[str, str]
-"""A key and a side."""
 
 Counts = dict[tuple[str, str, str], tuple[int, int]]
 """Calls and errors so far, by node, key and side."""

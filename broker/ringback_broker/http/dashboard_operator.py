@@ -273,19 +273,19 @@ class DashboardOperator:
             failed_rates = growth(totals.failed, before.totals.failed, elapsed_s)
             calls_a_second = growth(totals.calls, before.totals.calls, elapsed_s).get("calls", 0.0)
         return State(
-            1 if before is None else before.number + 1,
-            nodes,
-            missing,
-            callbacks,
-            counters,
-            rates,
-            failed,
-            failed_rates,
-            calls_a_second,
-            list(self._events),
-            self._failures,
-            add_latencies(latencies),
-            totals,
+            number=1 if before is None else before.number + 1,
+            nodes=nodes,
+            missing=missing,
+            callbacks=callbacks,
+            counters=counters,
+            rates=rates,
+            failed=failed,
+            failed_rates=failed_rates,
+            calls_a_second=calls_a_second,
+            events=list(self._events),
+            failures=self._failures,
+            latencies=add_latencies(latencies),
+            totals=totals,
         )
 
     async def _ask_failures(self, operator: Operator, nodes: list[Row]) -> list[Row] | None:

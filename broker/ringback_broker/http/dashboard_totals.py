@@ -9,6 +9,9 @@ from ringback.protocol.significant import rounded
 
 Row = dict[str, Any]
 
+Callback = tuple[str, str]
+"""A key and a side."""
+
 ByNode = dict[str, dict[str, int]]
 """Values by the name of the node, and by their own name. A broker alone has an empty name."""
 
