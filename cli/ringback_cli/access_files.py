@@ -34,9 +34,12 @@ def read_text(path: Path, *, must_be: bool = True) -> str:
     except FileNotFoundError:
         if not must_be:
             return _HEAD
-        raise Failure(Exit.USAGE, f"--access: the file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(Exit.USAGE, f"--access: cannot read {path}: {error}") from None
+        made_by = "`ringback keys init` and `ringback keys allow` make one"
+        raise Failure(Exit.USAGE, f"--access: the file {path} does not exist; {made_by}") from None
+    except OSError as error:
+        raise Failure(Exit.USAGE, f"--access: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise Failure(Exit.USAGE, f"--access: {path} is not UTF-8: byte {error.start + 1}") from None
 
 
 def read_document(path: Path, *, must_be: bool = False) -> TOMLDocument:

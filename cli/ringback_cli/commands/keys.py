@@ -209,7 +209,8 @@ def revoke(
     document = access_files.read_document(access, must_be=True)
     found = [access_files.remove(document, name, kind) for kind in ("key", "token_key")]
     if not any(found):
-        raise Failure(Exit.USAGE, f"{access} has no key with the name {name!r}")
+        listed = "`ringback keys list` prints all names"
+        raise Failure(Exit.USAGE, f"{access} has no key with the name {name!r}", hint=listed)
     access_files.write(access, document)
     print_json({"revoked": name, "access": str(access)})
 

@@ -132,8 +132,10 @@ def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
         (["allow", "short"], "KEY: it does not end with .pub, so it must be a public key, but a public key"),
         (["allow", "taken.pub", "--role", "player"], "a player needs ids"),
         (["allow", "taken.pub", "--id", "7"], "a server has no ids"),
-        (["revoke", "nobody"], "the file access.toml does not exist"),
-        (["list"], "the file access.toml does not exist"),
+        (["revoke", "nobody"], "the file access.toml does not exist; `ringback keys init` and"),
+        (["list"], "the file access.toml does not exist; `ringback keys init` and"),
+        (["list", "--access", "."], "--access: cannot read .: Is a directory\n"),
+        (["list", "--access", "binary.toml"], "--access: binary.toml is not UTF-8: byte 3\n"),
         (["list", "--access", "odd.toml"], "odd.toml: it is not TOML"),
         (["allow", "taken.pub", "--access", "odd.toml"], "odd.toml is not TOML"),
         (["list", "--access", "wrong.toml"], "wrong.toml: the access list: 'kay' is unknown"),
@@ -143,6 +145,7 @@ def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
 def test_wrong_use(run: Any, arguments: list[str], message: str) -> None:
     run("new", "taken", "--role", "server")
     Path("odd.toml").write_text("[[")
+    Path("binary.toml").write_bytes(b"a=\xff")
     Path("wrong.toml").write_text("kay = 5\n")
     before = sorted(Path().iterdir())
     code, _, line = run(*arguments)
@@ -154,7 +157,10 @@ def test_wrong_use(run: Any, arguments: list[str], message: str) -> None:
 
 def test_revoke_an_unknown_name(run: Any) -> None:
     Path("access.toml").write_text("")
-    assert run("revoke", "anna")[2] == "USAGE: access.toml has no key with the name 'anna'\n"
+    assert run("revoke", "anna")[2].splitlines() == [
+        "USAGE: access.toml has no key with the name 'anna'",
+        "hint: `ringback keys list` prints all names",
+    ]
 
 
 def test_commands_at_a_broker_with_keys(tmp_path: Path, command: Any) -> None:
