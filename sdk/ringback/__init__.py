@@ -5,6 +5,7 @@
 
 # A module is loaded when one of its names is first used. So the broker, for example, loads no face.
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,18 @@ _NAMES = {
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
+_TO_IMPORT = ("aio", "credentials", "testing", "tokens", "tracing")
+"""Modules for users. `import ringback` alone loads none of them."""
+
 __all__ = [*_MODULES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
-        raise AttributeError(f"module 'ringback' has no attribute {name!r}")
+        advice = f": write `import ringback.{name}`" if name in _TO_IMPORT else ""
+        text = f"module 'ringback' has no attribute {name!r}{advice}"
+        raise AttributeError(text, name=name, obj=sys.modules[__name__])  # Python then says what is near
     value = globals()[name] = getattr(import_module(module), name)
     return value
 

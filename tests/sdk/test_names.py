@@ -42,6 +42,29 @@ def test_every_name_exists_and_is_listed() -> None:
         ringback.servers  # noqa: B018
 
 
+@pytest.mark.parametrize("name", ringback._TO_IMPORT)
+def test_a_module_that_is_not_imported_is_named(name: str) -> None:
+    code = f"""
+import ringback
+try:
+    ringback.{name}
+except AttributeError as error:
+    print(error)
+import ringback.{name}
+from ringback import {name}
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    text = f"module 'ringback' has no attribute '{name}': write `import ringback.{name}`"
+    assert (done.stdout, done.stderr) == (f"{text}\n", "")
+
+
+def test_a_misspelt_name_gets_a_suggestion() -> None:
+    command = [sys.executable, "-c", "import ringback; ringback.Playr"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("no attribute 'Playr'. Did you mean: 'Player'?\n")
+
+
 def test_every_error_of_a_code_is_public() -> None:
     for error in (*ERROR_CLASSES.values(), *REFUSED_CLASSES.values()):
         assert error.__name__ in ringback.__all__
