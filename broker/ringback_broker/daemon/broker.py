@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 
 from ringback.protocol.addresses import is_local
+from ringback_broker.admission.access_list import AccessList
 from ringback_broker.cluster.cluster import Cluster
 from ringback_broker.daemon.containment import Containment
 from ringback_broker.daemon.descriptors import DescriptorWatch, fit_players
@@ -76,23 +77,10 @@ class Broker:
             self._waits_for_name = False
             in_realm = asked_for.cluster is not None
             self._nats = make_link(asked_for, SOFTWARE, self._fail, self._contain) if in_realm else None
-            cluster = None
-            if (nats := self._nats) is not None:
-                stack.callback(nats.close)
-                cluster = Cluster(nats.node, asked_for.node_lease, nats.records, nats.frames)
-            self.switchboard = Switchboard(
-                self.settings,
-                SocketWire(sockets.players, sockets.backend, lines, self.drain, time.monotonic),
-                SOFTWARE,
-                max_connections=room,
-                access=None if access_file is None else access_file.list,
-                unix_time=time.time,
-                cluster=cluster,
-                broker_id=secrets.randbits(64),
-            )
-            realm = self.switchboard.realm
-            if nats is not None and realm is not None:
-                nats.attach(realm, realm.other_nodes)
+            if self._nats is not None:
+                stack.callback(self._nats.close)
+            access = None if access_file is None else access_file.list
+            self.switchboard = self._make_switchboard(lines, room, access)
             self._reloads: list[AccessListReload | SettingsReload] = []
             if access_file is not None:
                 self._reloads.append(AccessListReload(access_file, self.switchboard.use))
@@ -114,6 +102,24 @@ class Broker:
             self._stack = stack.pop_all()
         if keys is None:
             _warn_if_exposed(asked_for.players, asked_for.backend)
+
+    def _make_switchboard(self, lines: LogLines, room: int, access: AccessList | None) -> Switchboard:
+        sockets, nats, cluster = self._sockets, self._nats, None
+        if nats is not None:
+            cluster = Cluster(nats.node, self.settings.node_lease, nats.records, nats.frames)
+        switchboard = Switchboard(
+            self.settings,
+            SocketWire(sockets.players, sockets.backend, lines, self.drain, time.monotonic),
+            SOFTWARE,
+            max_connections=room,
+            access=access,
+            unix_time=time.time,
+            cluster=cluster,
+            broker_id=secrets.randbits(64),
+        )
+        if nats is not None and switchboard.realm is not None:
+            nats.attach(switchboard.realm, switchboard.realm.other_nodes)
+        return switchboard
 
     def _make_loop(self, lines: LogLines, memory: ProcessMemory | None) -> Loop:
         sockets, signals = self._sockets, self._signals
