@@ -129,7 +129,7 @@ faults: SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 faults: setup
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs tests/faults
-	$(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/cluster_demo tests/broker/nats tests/cli
+	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -v -rs -m faults tests/cluster tests/cluster_demo tests/broker/nats tests/cli
 	$(MAKE) fuzz SECONDS=5
 
 # Worst, median and bound of each time that docs/scale.md promises.

@@ -37,12 +37,18 @@ class LoadedRealm(Cluster):
         self.realm = realm
         super().__init__(folder, PLAYERS, broker=realm.brokers["a"])
 
-    def start_at(self, nodes: str, role: str, *names: Any, **options: Any) -> WorkerProcess:
-        """Start a worker that dials these nodes in this order. Wait until it is connected."""
+    def begin_at(self, nodes: str, role: str, *names: Any, **options: Any) -> WorkerProcess:
+        """Start a worker that dials these nodes in this order."""
         assert self.realm.ports is not None
         port = self.realm.ports[0 if role == "player" else 1]
         table = {NAME: [IPS[node] for node in nodes]}
-        return self.start(role, *names, address=f"tcp://{NAME}:{port}", table=table, **options)
+        return self.begin(role, *names, address=f"tcp://{NAME}:{port}", table=table, **options)
+
+    def start_at(self, nodes: str, role: str, *names: Any, **options: Any) -> WorkerProcess:
+        """Start a worker that dials these nodes in this order. Wait until it is connected."""
+        worker = self.begin_at(nodes, role, *names, **options)
+        worker.wait_for_lives("connected")
+        return worker
 
     def who_is_there(self) -> tuple[set[Any], int]:
         found = [ask_who_is_there(broker) for broker in self.realm.brokers.values()]

@@ -38,36 +38,20 @@ PACE_S = 0.02 if "FAULTS_SECONDS" in os.environ else 0.06
 Undo = Callable[[], object]
 
 
-class Scene:
-    """A server, an operator, and players of both faces: some behind proxies, some in a network namespace."""
+class Workers:
+    """Workers under load, each of which can be started again.
 
-    def __init__(self, folder: Path, stack: ExitStack, seed: str) -> None:
+    Attributes:
+        random: the source of all that is random.
+        cluster: what they run in.
+        makers: a function for each that starts it.
+        workers: those that run.
+    """
+
+    def __init__(self, seed: str, cluster: Cluster, makers: list[Callable[[], WorkerProcess]]) -> None:
         self.random = random.Random(seed)
-        self.namespace: Namespace | None = None
-        try:
-            self.namespace = stack.enter_context(Namespace())
-        except NoNamespace as reason:
-            print(f"no link will be cut: {reason}")
-        far = ["far 1", "far 2"] if self.namespace else []
-        names = [1, 2, 3, "ann", "bob", "cat", *far]
-        host = self.namespace.host if self.namespace else "127.0.0.1"
-        self.cluster = stack.enter_context(Cluster(folder, names, seed=seed, host=host))
-        broker = self.cluster.broker
-        self.proxies = [
-            stack.enter_context(Proxy(broker.backend)),
-            stack.enter_context(Proxy(broker.players)),
-        ]
-        self._server_face = self.random.choice(("asyncio", "blocking"))
-        begin = self.cluster.begin
-        self.makers: list[Callable[[], WorkerProcess]] = [
-            partial(begin, "server", face=self._server_face, address=self.proxies[0].address),
-            partial(begin, "operator"),
-            partial(begin, "player", 1, 2, 3, address=self.proxies[1].address),
-            partial(begin, "player", "ann", "bob"),
-            partial(begin, "player", "cat", face="blocking"),
-        ]
-        if self.namespace:
-            self.makers.append(partial(begin, "player", *far, prefix=self.namespace.prefix))
+        self.cluster = cluster
+        self.makers = makers
         self.workers: list[WorkerProcess] = []
 
     def start(self) -> None:
@@ -78,6 +62,37 @@ class Scene:
             worker.wait_for_lives("connected")
             worker.tell("load", 2, PACE_S)
         self.cluster.wait_until_all_work(time.monotonic())
+
+
+class Scene(Workers):
+    """A server, an operator, and players of both faces: some behind proxies, some in a network namespace."""
+
+    def __init__(self, folder: Path, stack: ExitStack, seed: str) -> None:
+        self.namespace: Namespace | None = None
+        try:
+            self.namespace = stack.enter_context(Namespace())
+        except NoNamespace as reason:
+            print(f"no link will be cut: {reason}")
+        far = ["far 1", "far 2"] if self.namespace else []
+        names = [1, 2, 3, "ann", "bob", "cat", *far]
+        host = self.namespace.host if self.namespace else "127.0.0.1"
+        super().__init__(seed, stack.enter_context(Cluster(folder, names, seed=seed, host=host)), [])
+        broker = self.cluster.broker
+        self.proxies = [
+            stack.enter_context(Proxy(broker.backend)),
+            stack.enter_context(Proxy(broker.players)),
+        ]
+        self._server_face = self.random.choice(("asyncio", "blocking"))
+        begin = self.cluster.begin
+        self.makers += [
+            partial(begin, "server", face=self._server_face, address=self.proxies[0].address),
+            partial(begin, "operator"),
+            partial(begin, "player", 1, 2, 3, address=self.proxies[1].address),
+            partial(begin, "player", "ann", "bob"),
+            partial(begin, "player", "cat", face="blocking"),
+        ]
+        if self.namespace:
+            self.makers.append(partial(begin, "player", *far, prefix=self.namespace.prefix))
 
     def descriptors(self) -> int:
         """Return the number of the broker's open descriptors: one for each connection, and its own."""
@@ -94,13 +109,17 @@ class Scene:
 
 
 class Schedule:
-    """A random schedule of faults. Several faults overlap, but never two on the same thing."""
+    """A random schedule of faults of workers. Several faults overlap, but never two on the same thing.
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    Attributes:
+        done: what was done, a line for each fault.
+    """
+
+    def __init__(self, workers: Workers) -> None:
         self.done: list[str] = []
-        self._random = scene.random
-        self._cluster = scene.cluster
+        self._workers = workers
+        self._random = workers.random
+        self._cluster = workers.cluster
         self._undo: dict[object, tuple[float, Undo]] = {}
         self._began = time.monotonic()
 
@@ -108,9 +127,7 @@ class Schedule:
         """Begin faults for this time. Return when all of them are undone."""
         while (now := time.monotonic()) < self._began + seconds:
             self._undo_until(now + self._random.uniform(0.0, 0.8))
-            workers, proxies = range(len(self.scene.makers)), self.scene.proxies
-            things = ["broker", *workers, *workers, *proxies, *proxies, self.scene.namespace]
-            thing = self._random.choice([thing for thing in things if thing is not None])
+            thing = self._random.choice(self._things())
             if thing not in self._undo:
                 self._fault(thing)
         self._undo_until(float("inf"))
@@ -137,15 +154,48 @@ class Schedule:
     def _say(self, text: str) -> None:
         self.done.append(f"{time.monotonic() - self._began:6.1f} s: {text}")
 
+    def _things(self) -> list[object]:
+        """Return what may fail. What is there twice fails twice as often."""
+        return list(range(len(self._workers.makers)))
+
     def _begin(self, thing: object) -> tuple[str, Undo]:
-        if isinstance(thing, int):
-            return self._worker_fault(thing)
+        """Begin a fault of a thing. Return what it is, and how it ends."""
+        assert isinstance(thing, int)
+        return self._worker_fault(thing)
+
+    def _worker_fault(self, number: int) -> tuple[str, Undo]:
+        worker = self._workers.workers[number]
+        names = ", ".join(worker.lives)
+        if self._random.random() < 0.5:
+            worker.stop()
+            return f"{names} stopped", worker.resume
+        worker.kill()
+        return f"{names} killed", partial(self._start_again, number)
+
+    def _start_again(self, number: int) -> None:
+        worker = self._workers.workers[number] = self._workers.makers[number]()
+        worker.tell("load", 2, PACE_S)  # the worker obeys once it is connected
+
+
+class SceneSchedule(Schedule):
+    """Faults of the workers, the broker and the network of a scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self.scene = scene
+
+    def _things(self) -> list[object]:
+        workers, proxies = super()._things(), self.scene.proxies
+        things = ["broker", *workers, *workers, *proxies, *proxies, self.scene.namespace]
+        return [thing for thing in things if thing is not None]
+
+    def _begin(self, thing: object) -> tuple[str, Undo]:
         if isinstance(thing, Proxy):
             return self._proxy_fault(thing)
         if isinstance(thing, Namespace):
             thing.down()
             return "link down", thing.up
-        return self._broker_fault()
+        return self._broker_fault() if thing == "broker" else super()._begin(thing)
 
     def _broker_fault(self) -> tuple[str, Undo]:
         cluster = self._cluster
@@ -158,19 +208,6 @@ class Schedule:
         else:
             cluster.broker.process.signal(signal.SIGTERM)  # start_broker kills it if it has not ended by then
         return f"broker: {kind}", cluster.start_broker
-
-    def _worker_fault(self, number: int) -> tuple[str, Undo]:
-        worker = self.scene.workers[number]
-        names = ", ".join(worker.lives)
-        if self._random.random() < 0.5:
-            worker.stop()
-            return f"{names} stopped", worker.resume
-        worker.kill()
-        return f"{names} killed", partial(self._start_again, number)
-
-    def _start_again(self, number: int) -> None:
-        worker = self.scene.workers[number] = self.scene.makers[number]()
-        worker.tell("load", 2, PACE_S)  # the worker obeys once it is connected
 
     def _proxy_fault(self, proxy: Proxy) -> tuple[str, Undo]:
         faults = self._random.choice(
@@ -199,7 +236,7 @@ def test_random_faults(folder: Path, measure: Callable[..., None]) -> None:
         scene = Scene(folder, stack, SEED)
         scene.start()
         descriptors = scene.descriptors()
-        schedule = Schedule(scene)
+        schedule = SceneSchedule(scene)
         try:
             schedule.run(SECONDS)
         finally:
