@@ -36,6 +36,10 @@ RATE, US, MS = "{:,.0f}/s", "{:.0f} us", "{:.0f} ms"
 ONE = {"up": "one player calls the server", "down": "the server calls one player"}
 CLOSED = {**ONE, "down-100": "the server calls 100 players"}
 OPEN = {"open-loop-down": "the server calls 200 players", "open-loop-up": "200 players call the server"}
+BLOCKING = {
+    "blocking face, 64 threads": "ringback",
+    "blocking face, 64 in flight with callbacks": "ringback callbacks",
+}
 COMPARISONS = (
     *(
         Comparison(f"{words}, {number} in flight: calls", name, number, "calls_per_s", RATE, False)
@@ -68,9 +72,8 @@ COMPARISONS = (
         True,
     ),
     *(
-        Comparison(
-            f"{words}, blocking face, 64 threads: calls", name, 64, "calls_per_s", RATE, False, "ringback"
-        )
+        Comparison(f"{words}, {blocking}: calls", name, 64, "calls_per_s", RATE, False, contender)
+        for blocking, contender in BLOCKING.items()
         for name, words in CLOSED.items()
     ),
 )

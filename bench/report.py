@@ -70,7 +70,9 @@ GOALS = (
     Goal(ONE, (1,), "cpu_broker_us", "", 110, at_most=True),
     Goal(ONE, (1,), "p50_us", "ringback.aio", 1.5, at_most=True, contender="ringback"),
     Goal(("up",), (64,), "calls_per_s", "nats", 1.0, contender="ringback"),
+    Goal(("up",), (64,), "calls_per_s", "nats", 1.0, contender="ringback callbacks"),
     Goal(MANY, (64,), "calls_per_s", "nats", 0.8, contender="ringback"),
+    Goal(MANY, (64,), "calls_per_s", "nats", 0.8, contender="ringback callbacks"),
     Goal(("blob",), (64,), "calls_per_s", "proxy", 0.8),
     Goal(ONE, (1, 64, 512), "cpu_us", "ringback.aio", 1.5, at_most=True, contender="ringback.aio CURVE"),
 )

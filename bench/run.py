@@ -34,6 +34,7 @@ CONTENDERS = {
     "ringback.aio": "ringback_aio",
     "ringback.aio CURVE": "ringback_curve",
     "ringback": "ringback_blocking",
+    "ringback callbacks": "ringback_callbacks",
     "nats": "nats_requests",
     "redis": "redis_lists",
     "redis-batched": "redis_batched",

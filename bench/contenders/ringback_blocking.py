@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 from contenders.ringback_aio import start_broker
-from ringback import Player
+from ringback import Call, Player
 from ringback import Server as BlockingServer
 from ringback_cli.load import KEY, End, Measurement, player_id
 
@@ -21,8 +23,9 @@ class Threads(End):
     def serve(self) -> None:
         threading.Event().wait()
 
-    def call(self, player: int, payload: object) -> object:
-        raise NotImplementedError
+    @abstractmethod
+    def trigger(self, player: int, payload: Any, **options: Any) -> Call[Any]:
+        """Make a call, by a player to the server or by the server to a player."""
 
     def run(self, asked: Measurement) -> list[float]:
         latencies: list[float] = []
@@ -32,7 +35,7 @@ class Threads(End):
         def work() -> None:
             while (started_at := time.perf_counter()) < until:
                 number = next(numbers)
-                result = self.call(number % self.players, self.work.payload(number))
+                result = self.trigger(number % self.players, self.work.payload(number)).result()
                 latencies.append(time.perf_counter() - started_at)
                 self.work.check(number, result)
 
@@ -48,8 +51,8 @@ class Server(Threads):
         self.server.register_server_callback(KEY, lambda source, payload: self.work.handle(payload))
         self.server.start()
 
-    def call(self, player: int, payload: object) -> object:
-        return self.server.trigger_client_callback(KEY, player_id(player), payload).result()
+    def trigger(self, player: int, payload: Any, **options: Any) -> Call[Any]:
+        return self.server.trigger_client_callback(KEY, player_id(player), payload, **options)
 
 
 class Players(Threads):
@@ -59,5 +62,5 @@ class Players(Threads):
             endpoint.register_client_callback(KEY, self.work.handle)
             endpoint.start()
 
-    def call(self, player: int, payload: object) -> object:
-        return self.endpoints[player].trigger_server_callback(KEY, payload).result()
+    def trigger(self, player: int, payload: Any, **options: Any) -> Call[Any]:
+        return self.endpoints[player].trigger_server_callback(KEY, payload, **options)
