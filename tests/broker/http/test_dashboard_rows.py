@@ -326,27 +326,31 @@ def test_a_fault_in_the_history_is_logged_once_and_the_history_goes_on(
 ) -> None:
     from ringback_broker.http import dashboard
 
-    taken = History.take
     broken = threading.Event()
-    pauses: list[float] = []
+    pauses: list[tuple[asyncio.Event, float]] = []
 
-    def take(history: History, state: State, now: float) -> None:
-        if broken.is_set():
-            raise ValueError("a fault")
-        taken(history, state, now)
+    class Breaking(History):
+        def take(self, state: State, now: float) -> None:
+            if broken.is_set():
+                raise ValueError("a fault")
+            super().take(state, now)
 
     async def paused(closing: asyncio.Event, pause_s: float) -> None:
-        pauses.append(pause_s)
+        pauses.append((closing, pause_s))
         await pause(closing, pause_s)
+
+    def first_tries() -> list[list[float]]:
+        """Return the first pauses of each dashboard: another one may run in this process."""
+        seen = list(pauses)
+        return [[pause_s for one, pause_s in seen if one is closing][:4] for closing, _ in seen]
 
     broken.set()
     monkeypatch.setattr(dashboard, "EVERY_S", 0.05)
     monkeypatch.setattr(dashboard, "RETRY_S", 0.15)
     monkeypatch.setattr(dashboard, "pause", paused)
-    monkeypatch.setattr(History, "take", take)
+    monkeypatch.setattr(dashboard, "History", Breaking)
     with running(dashboard=True) as (_, url):
-        eventually(lambda: len(pauses) > 3, "it tries again")
-        assert pauses[:4] == [0.1, 0.15, 0.15, 0.15]
+        eventually(lambda: [0.1, 0.15, 0.15, 0.15] in first_tries(), "it tries again")
         assert get(url, "history")["age_s"] == []
         broken.clear()
         eventually(lambda: get(url, "history")["age_s"], "points are added again")
