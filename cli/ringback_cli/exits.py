@@ -164,7 +164,10 @@ def _with_hint(message: str, command: str) -> str:
     if re.search(r"option:? '?-[\d.]", message):
         return f"{message.rstrip('.')}. Put -- before an argument that begins with a minus, as in: -- -5"
     if re.match("Missing|No such|Got unexpected", message) and "?" not in message:  # it names nothing else
-        return f"{message.rstrip('.')}: see `{command} --help`"
+        with_help = f"{message.rstrip('.')}: see `{command} --help`"
+        if re.search(r"option:? '?-[^-]", message):  # one in 85 public keys begins so
+            return f"{with_help}. Put -- before an argument that begins with a minus"
+        return with_help
     return message
 
 

@@ -72,6 +72,8 @@ def new_key_pair(name: str, role: str, ids: tuple[PlayerID, ...] = (), broker: s
         KeyFileError: the name, the role, an ID or the broker's public key is wrong.
     """
     public, secret = zmq.curve_keypair()
+    while public.startswith(b"-"):  # a command would take it for an option
+        public, secret = zmq.curve_keypair()
     pair = KeyPair(name, role, public.decode(), secret.decode(), ids, broker)
     _check(pair)
     return pair

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from support.harness import PATIENCE_S, BrokerProcess
 from support.keyring import KeyRing
 
@@ -93,6 +94,21 @@ def test_a_public_key_without_its_file(run: Any) -> None:
     run("allow", public, "--name", "cli", "--role", "operator", "--no-sources", "--access", "other.toml")
     [row] = access(Path("other.toml"))
     assert (row["name"], row["role"], row["public"], row["sources"]) == ("cli", "operator", public, False)
+
+
+def test_a_public_key_that_begins_with_a_minus(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = zmq.curve_keypair
+    minus = next(pair for pair in iter(make, None) if re.match(rb"-[A-Za-z]", pair[0]))
+    public = minus[0].decode()
+    code, _, line = run("allow", public, "--name", "other", "--role", "player")
+    where = "see `ringback keys allow --help`. Put -- before an argument that begins with a minus"
+    assert (code, line) == (Exit.USAGE, f"USAGE: No such option: {public[:2]}: {where}\n")
+    assert run("allow", "--name", "other", "--role", "operator", "--", public)[0] == Exit.OK
+    assert [row["public"] for row in access()] == [public]
+    pairs = iter([minus, minus])
+    monkeypatch.setattr(zmq, "curve_keypair", lambda: next(pairs, None) or make())
+    _, made, _ = run("new", "ours", "--role", "player")
+    assert not made["public"].startswith("-")
 
 
 def test_allow_replaces_the_key_of_a_name(run: Any) -> None:
