@@ -96,15 +96,21 @@ def test_a_player_that_does_not_read(stage: Stage, measure: Measure) -> None:
 def test_a_server_that_does_not_read(measure: Measure) -> None:
     with BrokerProcess(options=("--slow", str(SLOW_S))) as broker, Stage(broker) as stage:
         stage.server.close()
-        with stage.peer(Role.SERVER, RCVHWM=1) as deaf, Player(broker.players, "caller") as player:
+        # Two callers: one may have only as many bytes in flight as the server's window has.
+        with (
+            stage.peer(Role.SERVER, RCVHWM=1) as deaf,
+            Player(broker.players, "first") as first,
+            Player(broker.players, "second") as second,
+        ):
             deaf.join(Role.SERVER)
             before_mib, since = memory_mib(stage), time.monotonic()
             outcomes, made = Outcomes(), 0
             while not outcomes.counts["SERVER_LOST", "maybe"]:
                 for _ in range(20):
-                    made += 1
-                    player.trigger_server_callback("k", BULK, on_error=outcomes, timeout=None)
-                # After a round trip, the broker has taken what the player sent, and there is room for more.
+                    for player in (first, second):
+                        made += 1
+                        player.trigger_server_callback("k", BULK, on_error=outcomes, timeout=None)
+                # After a round trip, the broker has taken what the players sent, and there is room for more.
                 stage.operator.ping().result()
                 assert time.monotonic() < since + PATIENCE_S
             took_s = time.monotonic() - since
