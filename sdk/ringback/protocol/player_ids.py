@@ -37,7 +37,7 @@ def check_player_id(player_id: Any) -> PlayerID:
 
 
 def is_same_id(one: object, other: object) -> bool:
-    """Return whether two values are the same player ID. The int 7 and the str "7" are two, and so is True."""
+    """Return whether two values are the same player ID. 7 and "7" are two IDs, and True is not the ID 1."""
     return type(one) is type(other) and one == other
 
 

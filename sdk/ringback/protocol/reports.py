@@ -18,7 +18,7 @@ from ringback.protocol.fields import checked, choice_of, field_of, number_of, re
 from ringback.protocol.frames import FrameType, Role
 from ringback.protocol.latencies import FINE_CLASSES
 from ringback.protocol.names import check_key, check_pattern
-from ringback.protocol.player_ids import PlayerID, check_player_id
+from ringback.protocol.player_ids import PlayerID, check_player_id, is_same_id
 
 T = TypeVar("T")
 
@@ -159,8 +159,7 @@ class CallFilter(NamedTuple):
 
     def matches(self, player_id: PlayerID, key: str) -> bool:
         """Return whether the filter chooses a call. 7 and "7" are two players."""
-        wanted = self.player_id
-        if wanted is not None and (type(wanted), wanted) != (type(player_id), player_id):
+        if self.player_id is not None and not is_same_id(self.player_id, player_id):
             return False
         return self.pattern is None or fnmatchcase(key, self.pattern)
 
