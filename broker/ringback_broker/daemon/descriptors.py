@@ -19,9 +19,10 @@ RESERVED = 256
 STRANGERS_SHARE = 10
 """For each ten players there is room for one stranger: a connection that has no session."""
 
-
 LOOK_S = 1.0
 """How often the broker looks whether a descriptor is left."""
+
+_NONE_LEFT = "no descriptor is left: %s: nobody can connect; raise the limit (ulimit -n, LimitNOFILE=)"
 
 
 def connections(max_players: int, max_operators: int) -> tuple[int, int]:
@@ -89,10 +90,7 @@ class DescriptorWatch:
                 raise
             if not self._failed:
                 self._failed = True
-                text = (
-                    "no descriptor is left: %s: nobody can connect; raise the limit (ulimit -n, LimitNOFILE=)"
-                )
-                log.error(text, error.strerror)
+                log.error(_NONE_LEFT, error.strerror)
         else:
             if self._failed:
                 self._failed = False

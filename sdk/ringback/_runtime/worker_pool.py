@@ -100,7 +100,7 @@ class Pool(Jobs):
         """Log that no job runs before one of the waits ends. These may wait for the jobs."""
         jobs = len(self._jobs)
         if jobs:
-            text = "%s: all %d workers that there may be wait for calls, and %d handlers or callbacks wait"
+            text = "%s: all %d workers (max_threads) wait for calls, and %d handlers or callbacks wait"
             text += " for a worker: raise max_threads, or have fewer handlers wait"
             log.warning(text, self.log_name(), self._max_threads, jobs)
 

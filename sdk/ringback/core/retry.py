@@ -37,4 +37,4 @@ class Retry:
                 raise ValueError(f"{name} must be {allowed}, not {value!r:.40}")
 
 
-Retry.__init__ = checks_names(Retry.__init__)  # type: ignore[method-assign]
+Retry.__init__ = checks_names(Retry.__init__)  # type: ignore[method-assign]  # the one that dataclass makes

@@ -113,4 +113,4 @@ class Limits:
             raise ValueError(f"max_map_len must be at least {MAX_CONTEXT_PAIRS}, not {self.max_map_len}")
 
 
-Limits.__init__ = checks_names(Limits.__init__)  # type: ignore[method-assign]
+Limits.__init__ = checks_names(Limits.__init__)  # type: ignore[method-assign]  # the one that dataclass makes

@@ -130,7 +130,7 @@ def test_a_process_that_was_stopped_blames_no_function(here: HereBroker) -> None
             process.wait_for("^waiting$")
             process.signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.popen.pid, os.WSTOPPED)
-            time.sleep(GRACE_S + 1)  # this long it is stopped
+            time.sleep(GRACE_S + 1)  # not to wait for anything: this is how long it stands still
             process.signal(signal.SIGCONT)
             [said] = process.wait_for("^(.* raised; .*)$").groups()
     assert said.startswith("100 ended, 0 raised"), said

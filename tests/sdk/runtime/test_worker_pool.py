@@ -118,7 +118,7 @@ def test_the_log_says_that_all_workers_wait(here: HereBroker, sdk_log: LogLines)
         server.register_server_callback("nested", nested)
         server.register_server_callback("k", lambda source, payload: payload)
         calls = [player.trigger_server_callback("nested") for _ in range(2)]
-        line = asyncio.run(sdk_log.wait_for("server: all 2 workers that there may be wait for calls, and"))
+        line = asyncio.run(sdk_log.wait_for("server: all 2 workers .max_threads. wait for calls, and"))
         assert "max_threads" in line.getMessage()
         for call in calls:
             assert call.exception() is not None
